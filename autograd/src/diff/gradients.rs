@@ -1,0 +1,87 @@
+//! `backward`: a value and the gradients of all leaves it depends on, from one run.
+
+use super::reverse;
+use crate::{
+    error::{OpError, Result},
+    graph::Kind,
+    param::Param,
+    tensor::Tensor,
+    var::Var,
+};
+
+/// A value and its gradients: what [`Var::backward`] returns.
+pub struct Gradients<'g> {
+    value: Tensor,
+    /// By leaf, oldest first.
+    by_leaf: Vec<(Var<'g>, Tensor)>,
+}
+
+impl<'g> Var<'g> {
+    /// Computes this single number and its gradient with respect to every input and trained parameter it depends on, in
+    /// one run. Scheduled updates are not carried out.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let (x, y, other) = (g.input(2.0), g.input(3.0), g.input(1.0));
+    /// let f = x * y + x.ln();
+    /// let grads = f.backward()?;
+    /// assert_eq!(grads.scalar(x)?, 3.5); // y + 1/x
+    /// assert!(grads.get(other).is_none());
+    /// println!("{}", grads.value());
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn backward(self) -> Result<Gradients<'g>> {
+        let g = self.graph;
+        let _here = g.here();
+        let y = self.wants_scalar("backward");
+        if let Some(e) = y.error() {
+            return Err(e);
+        }
+        let leaves = reverse::leaves(y);
+        let found = reverse::sweep(y, y.ones_like(), &leaves);
+        let (leaves, grads): (Vec<_>, Vec<_>) = leaves.into_iter().zip(found).filter_map(|(l, d)| Some((l, d?))).unzip();
+        let (value, grads) = g.look((y, grads))?;
+        Ok(Gradients { value, by_leaf: leaves.into_iter().zip(grads).collect() })
+    }
+}
+
+impl<'g> Gradients<'g> {
+    /// The value that was differentiated.
+    pub fn value(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// The gradient with respect to a leaf; `None` if the value does not depend on it.
+    pub fn get(&self, leaf: Var<'g>) -> Option<&Tensor> {
+        let same = |v: &Var<'g>| v.id == leaf.id && std::ptr::eq(v.graph(), leaf.graph());
+        self.by_leaf.iter().find(|(v, _)| same(v)).map(|(_, d)| d)
+    }
+
+    /// The gradient with respect to a parameter; `None` if the value does not depend on it or it is not trained.
+    pub fn param(&self, param: &Param) -> Option<&Tensor> {
+        let bound = |v: Var<'g>| {
+            let inner = v.graph.inner.borrow();
+            inner.params.iter().any(|b| b.node == v.id && b.param.same(param))
+        };
+        self.by_leaf.iter().find(|(v, _)| v.kind() == Kind::Param && bound(*v)).map(|(_, d)| d)
+    }
+
+    /// The gradient with respect to a leaf that is a single number; 0 if the value does not depend on it.
+    #[track_caller]
+    pub fn scalar(&self, leaf: Var<'g>) -> Result<f64> {
+        if let Some(e) = leaf.error() {
+            return Err(e);
+        }
+        match self.get(leaf) {
+            Some(d) => d.scalar(),
+            None if leaf.known_shape().count() == 1 => Ok(0.0),
+            None => Err(OpError::new(format!("wants a single number, got {}", leaf.ty())).at_caller("scalar")),
+        }
+    }
+
+    /// All gradients, with their leaves, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (Var<'g>, &Tensor)> {
+        self.by_leaf.iter().map(|(v, d)| (*v, d))
+    }
+}

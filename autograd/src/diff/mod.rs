@@ -1,0 +1,6 @@
+//! Differentiation: from a graph to a larger graph.
+
+pub(crate) mod check;
+pub(crate) mod functional;
+pub(crate) mod gradients;
+pub(crate) mod reverse;

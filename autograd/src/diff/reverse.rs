@@ -1,0 +1,203 @@
+//! Reverse mode: one pass over the list of nodes, backwards.
+//!
+//! [`sweep`] appends the nodes that compute cotangents; each rule is one call to [`Op::vjp`](crate::Op::vjp). It visits
+//! only what lies between the wanted nodes and the output, and nothing recurses.
+
+use crate::{
+    error::{OpError, catch},
+    graph::{Graph, Inner, Kind, OpRef},
+    op::Rule,
+    var::Var,
+};
+
+/// No cotangent has arrived: it is structurally zero.
+const NONE: u32 = u32::MAX;
+
+/// The cotangents of `wrt`, given the cotangent `ct` of `y`; `None` where `y` does not depend on it.
+pub(crate) fn sweep<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
+    let g = y.graph;
+    if let Some(error) = first_error(y, ct, wrt) {
+        return vec![Some(error); wrt.len()];
+    }
+    let end = y.id as usize + 1;
+    let start = wrt.iter().map(|w| w.id as usize).min().unwrap_or(end).min(end);
+    let at = |id: u32| (id as usize).checked_sub(start).filter(|&k| k < end - start);
+    let varies = depends_on(&g.inner.borrow(), wrt, start, end);
+    let mut cotangents = vec![NONE; end - start];
+    if let Some(last) = cotangents.last_mut() {
+        *last = ct.id;
+    }
+    let mut x = Vec::new();
+    for id in (start..end).rev() {
+        let k = id - start;
+        if cotangents[k] == NONE || !varies[k] || g.inner.borrow().nodes[id].kind != Kind::Op {
+            continue;
+        }
+        let id = id as u32;
+        let op = {
+            let inner = g.inner.borrow();
+            x.clear();
+            x.extend(inner.args(id).iter().map(|&a| g.var(a)));
+            inner.op_ref(id)
+        };
+        let _origin = g.from_node(id);
+        let rule = Rule { ct: g.var(cotangents[k]), x: &x, y: g.var(id) };
+        for (input, &x) in x.iter().enumerate() {
+            let Some(to) = at(x.id).filter(|&to| varies[to]) else { continue };
+            let Some(d) = call(&op, input, &rule) else { continue };
+            // the first cotangent is stored, later ones are added, always in this order
+            let sum = if cotangents[to] == NONE { d } else { g.var(cotangents[to]) + d };
+            cotangents[to] = sum.id;
+        }
+    }
+    wrt.iter().map(|w| at(w.id).map(|k| cotangents[k]).filter(|&c| c != NONE).map(|c| g.var(c))).collect()
+}
+
+/// Errors stick: the gradient of an error, or with respect to one, is that error.
+fn first_error<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Option<Var<'g>> {
+    let mut all = [y, ct].into_iter().chain(wrt.iter().copied());
+    if all.clone().any(|v| !std::ptr::eq(v.graph(), y.graph())) {
+        return Some(y.graph().fail("grad", OpError::new("its inputs belong to different graphs"), &[]));
+    }
+    all.find(|v| v.kind() == Kind::Error)
+}
+
+/// Which of the nodes `start..end` vary with a wanted one. Integers and truth values do not vary.
+fn depends_on(inner: &Inner, wrt: &[Var<'_>], start: usize, end: usize) -> Vec<bool> {
+    let mut varies = vec![false; end - start];
+    for w in wrt.iter().filter(|w| (w.id as usize) < end) {
+        varies[w.id as usize - start] = inner.nodes[w.id as usize].dtype.is_float();
+    }
+    for id in start..end {
+        if !varies[id - start] && inner.nodes[id].dtype.is_float() {
+            varies[id - start] = inner.args(id as u32).iter().any(|&a| a as usize >= start && varies[a as usize - start]);
+        }
+    }
+    varies
+}
+
+/// One rule: the cotangent of one input, checked and summed to the input's shape where the op broadcast it.
+fn call<'g>(op: &OpRef, input: usize, rule: &Rule<'_, 'g>) -> Option<Var<'g>> {
+    let (op, x) = (op.get(), rule.x[input]);
+    let refuse = |what: OpError| Some(rule.ct.graph.fail(op.name(), what, rule.x));
+    let d = match catch(|| op.vjp(input, rule)) {
+        Ok(d) => d?,
+        Err(e) => return refuse(OpError::new(format!("its derivative rule {}", e.message))),
+    };
+    if d.kind() == Kind::Error {
+        return Some(d);
+    }
+    if !std::ptr::eq(d.graph(), x.graph()) {
+        return refuse("its derivative rule returned a `Var` of another graph".into());
+    }
+    let (got, want) = (d.ty(), x.ty());
+    if got == want {
+        return Some(d);
+    }
+    if got.dtype == want.dtype && want.shape.broadcasts_to(&got.shape) {
+        return Some(d.sum_to(want.shape));
+    }
+    refuse(OpError::new(format!("its derivative rule returned {got} for input {input}, which is {want}")))
+}
+
+/// The leaves with gradients that a value depends on: inputs and trained parameters, oldest first.
+pub(crate) fn leaves<'g>(y: Var<'g>) -> Vec<Var<'g>> {
+    let inner = y.graph.inner.borrow();
+    let mut needed = vec![false; y.id as usize + 1];
+    needed[y.id as usize] = true;
+    for id in (0..=y.id).rev() {
+        if needed[id as usize] {
+            inner.args(id).iter().for_each(|&a| needed[a as usize] = true);
+        }
+    }
+    let is_leaf = |&id: &u32| {
+        let node = &inner.nodes[id as usize];
+        needed[id as usize]
+            && node.dtype.is_float()
+            && match node.kind {
+                Kind::Input => true,
+                Kind::Param => inner.params[node.args[0] as usize].trained,
+                _ => false,
+            }
+    };
+    (0..=y.id).filter(is_leaf).map(|id| y.graph.var(id)).collect()
+}
+
+impl<'g> Var<'g> {
+    /// Ones of this one's type: the cotangent to start with.
+    #[track_caller]
+    pub(crate) fn ones_like(self) -> Var<'g> {
+        self.graph.unit(Kind::One, self.known_dtype()).broadcast_to(self.known_shape())
+    }
+
+    #[track_caller]
+    pub(crate) fn zeros_like(self) -> Var<'g> {
+        self.graph.unit(Kind::Zero, self.known_dtype()).broadcast_to(self.known_shape())
+    }
+
+    /// An error unless it is a single float, of which a gradient can be taken.
+    #[track_caller]
+    pub(crate) fn wants_scalar(self, op: &'static str) -> Var<'g> {
+        let ty = self.ty();
+        if self.kind() == Kind::Error || (ty.shape.count() == 1 && ty.dtype.is_float()) {
+            return self;
+        }
+        let (message, hint) = if ty.dtype.is_float() {
+            (format!("a gradient is taken of a single number, not of {ty}"), "take .sum() or .mean() of it, or vjp with a cotangent")
+        } else {
+            (format!("{} has no gradient", ty.dtype), "integers and truth values do not vary smoothly")
+        };
+        self.graph.fail(op, OpError::new(message).hint(hint), &[self])
+    }
+
+    /// The vector-Jacobian product: cotangents of `wrt`, given the cotangent `ct` of this value (of its type). `None`
+    /// for what it does not depend on. The results are `Var`s like any others, to be differentiated again if wanted.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input([1.0, 2.0, 3.0]);
+    /// let y = x * x;
+    /// let d = y.vjp(g.constant([1.0, 0.0, 10.0]), &[x]);
+    /// assert_eq!(d[0].map(|d| d.value()).transpose()?.map(|d| d.to_f64s()), Some(vec![2.0, 0.0, 60.0]));
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn vjp(self, ct: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
+        let (own, given) = (self.ty(), ct.ty());
+        if self.kind() != Kind::Error && ct.kind() != Kind::Error && own != given {
+            let e = OpError::new(format!("the cotangent is {given}, the value {own}"));
+            return vec![Some(self.graph.fail("vjp", e.hint("they must have the same dtype and shape"), &[])); wrt.len()];
+        }
+        sweep(self, ct, wrt)
+    }
+}
+
+impl Graph {
+    /// The gradients of a single number with respect to some of the nodes it was computed from, as `Var`s that can be
+    /// computed with and differentiated again. Zeros for what it does not depend on.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input(3.0);
+    /// let y = x.powi(4);
+    /// let [dy] = g.grad(y, &[x]);
+    /// let [d2y] = g.grad(dy, &[x]);
+    /// assert_eq!(g.run((dy, d2y))?.1.scalar()?, 108.0);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn grad<'g, const N: usize>(&'g self, y: Var<'g>, wrt: &[Var<'g>; N]) -> [Var<'g>; N] {
+        let list = self.grads(y, wrt);
+        std::array::from_fn(|k| list[k])
+    }
+
+    /// As [`grad`](Graph::grad), for a list of any length.
+    #[track_caller]
+    pub fn grads<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Var<'g>> {
+        let _here = self.here();
+        let y = y.wants_scalar("grad");
+        let ct = if y.kind() == Kind::Error { y } else { y.ones_like() };
+        let found = sweep(y, ct, wrt);
+        found.into_iter().zip(wrt).map(|(d, w)| d.unwrap_or_else(|| w.zeros_like())).collect()
+    }
+}

@@ -1,0 +1,118 @@
+//! Matrix products by matrixmultiply, large ones split over rows on rayon's current pool.
+//!
+//! How rows are split never changes a bit: each element of the output is summed by itself, in the same order.
+
+#![allow(unsafe_code)] // two calls into matrixmultiply, which takes pointers
+
+use crate::{
+    error::OpError,
+    op::linalg::Batches,
+    shape::Shape,
+    tensor::{DType, TensorView, TensorViewMut},
+};
+use rayon::prelude::*;
+
+/// Products with fewer multiplications than this stay on one thread: waking another one costs tens of microseconds.
+const SPLIT_FROM: usize = 1 << 23;
+/// Rows go to threads in multiples of this, so that no tile of the kernel is cut.
+const ROWS: usize = 16;
+
+/// One operand: how it lies in memory, and whether it is read transposed.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub(crate) view: TensorView<'a>,
+    pub(crate) transposed: bool,
+}
+
+impl Matrix<'_> {
+    /// The shape as the product sees it.
+    fn shape(&self) -> Shape {
+        let shape = *self.view.shape;
+        let rank = shape.rank();
+        if !self.transposed {
+            return shape;
+        }
+        shape.with(rank - 2, shape[rank - 1]).with(rank - 1, shape[rank - 2])
+    }
+}
+
+/// `out = a·b`, batched; the types are those that the op has checked.
+pub(crate) fn matmul(a: Matrix<'_>, b: Matrix<'_>, mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+    let batches = Batches::new(&a.shape(), &b.shape(), out.shape);
+    match out.dtype() {
+        DType::F32 => batched(&batches, (a.view.slice::<f32>()?, a.transposed), (b.view.slice()?, b.transposed), out.slice()?),
+        _ => batched(&batches, (a.view.slice::<f64>()?, a.transposed), (b.view.slice()?, b.transposed), out.slice()?),
+    }
+    Ok(())
+}
+
+fn batched<T: Gemm>(batches: &Batches, (a, a_t): (&[T], bool), (b, b_t): (&[T], bool), c: &mut [T]) {
+    let &Batches { m, k, n, .. } = batches;
+    if m * n == 0 {
+        return;
+    }
+    if k == 0 {
+        return c.fill(T::default());
+    }
+    for (at_a, at_b, at_c) in batches.offsets() {
+        let a = Strided::new(&a[at_a..at_a + m * k], m, k, a_t);
+        let b = Strided::new(&b[at_b..at_b + k * n], k, n, b_t);
+        let c = &mut c[at_c..at_c + m * n];
+        let threads = rayon::current_num_threads();
+        if threads == 1 || m * k * n < SPLIT_FROM {
+            product(a, b, c, 0, (m, k, n));
+            continue;
+        }
+        let rows = m.div_ceil(threads).next_multiple_of(ROWS);
+        c.par_chunks_mut(rows * n).enumerate().for_each(|(part, c)| product(a, b, c, part * rows, (c.len() / n, k, n)));
+    }
+}
+
+/// A matrix with the distances between neighbours in a column and in a row.
+#[derive(Clone, Copy)]
+struct Strided<'a, T> {
+    data: &'a [T],
+    row: usize,
+    column: usize,
+}
+
+impl<'a, T> Strided<'a, T> {
+    /// `rows` by `columns` as the product sees it.
+    fn new(data: &'a [T], rows: usize, columns: usize, transposed: bool) -> Strided<'a, T> {
+        let (row, column) = if transposed { (1, rows) } else { (columns, 1) };
+        Strided { data, row, column }
+    }
+}
+
+trait Gemm: Copy + Default + Send + Sync {
+    /// `c = a·b` for `(m, k, n)`.
+    ///
+    /// # Safety
+    /// The pointers are valid for matrices of these sizes and strides (row, column), and `c` is not aliased.
+    unsafe fn gemm(size: (usize, usize, usize), a: *const Self, sa: (isize, isize), b: *const Self, sb: (isize, isize), c: *mut Self);
+}
+
+macro_rules! gemm {
+    ($($T:ident $f:ident)*) => { $(
+        impl Gemm for $T {
+            unsafe fn gemm((m, k, n): (usize, usize, usize), a: *const $T, sa: (isize, isize), b: *const $T, sb: (isize, isize), c: *mut $T) {
+                // SAFETY: the caller's promise is the callee's condition.
+                unsafe { matrixmultiply::$f(m, k, n, 1.0, a, sa.0, sa.1, b, sb.0, sb.1, 0.0, c, n as isize, 1) }
+            }
+        }
+    )* };
+}
+gemm! { f32 sgemm f64 dgemm }
+
+/// The rows of `c`, which are those of the product from `first_row` on.
+fn product<T: Gemm>(a: Strided<'_, T>, b: Strided<'_, T>, c: &mut [T], first_row: usize, (m, k, n): (usize, usize, usize)) {
+    let last = |s: Strided<'_, T>, rows: usize, columns: usize| (rows - 1) * s.row + (columns - 1) * s.column;
+    let in_bounds = last(a, first_row + m, k) < a.data.len() && last(b, k, n) < b.data.len() && m * n == c.len();
+    assert!(in_bounds, "a matrix product out of bounds"); // the shapes were checked when the node was made
+    let strides = |s: Strided<'_, T>| (s.row as isize, s.column as isize);
+    // SAFETY: the largest index of each matrix was checked just now; sizes are at least 1; `c` is borrowed mutably.
+    unsafe {
+        let a_start = a.data.as_ptr().add(first_row * a.row);
+        T::gemm((m, k, n), a_start, strides(a), b.data.as_ptr(), strides(b), c.as_mut_ptr());
+    }
+}

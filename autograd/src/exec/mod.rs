@@ -1,0 +1,6 @@
+//! Running: from a plan to values.
+
+pub(crate) mod fetch;
+pub(crate) mod gemm;
+pub(crate) mod reference;
+pub(crate) mod run;

@@ -1,0 +1,634 @@
+//! The graph: an append-only list of nodes. A node uses older nodes only, so the list is its own topological order.
+
+use crate::{
+    error::{Error, OpError, Place, Result, catch},
+    op::{BUILTIN, DynOp, ELEMENTWISE, Id, Op},
+    param::{self, Param},
+    shape::{Ints, Shape},
+    tensor::{DType, Number, Tensor, Type},
+    var::Var,
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    fmt,
+    panic::Location,
+    sync::Arc,
+};
+
+pub(crate) type Source = &'static Location<'static>;
+
+/// What a node is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Computed by an op.
+    Op,
+    /// A leaf that gradients are taken for.
+    Input,
+    /// A leaf without a gradient.
+    Constant,
+    /// A number written in an expression.
+    Literal,
+    /// A 1 that differentiation made: multiplying by it may be left out.
+    One,
+    /// A 0 that differentiation made.
+    Zero,
+    /// A bound parameter.
+    Param,
+    /// What could not be done.
+    Error,
+}
+
+/// One node: 32 bytes of plain data; all else is in side tables.
+#[derive(Clone, Copy)]
+pub(crate) struct Node {
+    /// An index into [`BUILTIN`], or, beyond it, into the graph's own ops.
+    pub(crate) op: u32,
+    /// The inputs if there are at most two, else where they start in the spill list. For a leaf: its place in the table
+    /// of its kind.
+    pub(crate) args: [u32; 2],
+    pub(crate) shape: u32,
+    pub(crate) scope: u32,
+    pub(crate) count: u16,
+    pub(crate) dtype: DType,
+    pub(crate) kind: Kind,
+    pub(crate) source: Source,
+}
+
+/// The side tables and the list itself.
+pub(crate) struct Inner {
+    pub(crate) nodes: Vec<Node>,
+    spill: Vec<u32>,
+    shapes: Vec<Shape>,
+    shape_ids: HashMap<Shape, u32>,
+    ops: Vec<Arc<dyn DynOp>>,
+    leaves: Vec<Tensor>,
+    literals: Vec<Number>,
+    errors: Vec<Error>,
+    scopes: Vec<ScopeEntry>,
+    scope: u32,
+    pub(crate) params: Vec<Binding>,
+    bound: HashMap<usize, u32>,
+    /// The commit that the graph's parameters belong to: fixed by the first one that is bound.
+    pub(crate) epoch: Option<u64>,
+    /// Scheduled updates: a parameter and the node of its new value.
+    pub(crate) updates: Vec<(Param, u32)>,
+    /// Values that were asked for stay with their nodes.
+    pub(crate) kept: HashMap<u32, Tensor>,
+    pub(crate) committed: bool,
+    random_nodes: i64,
+}
+
+struct ScopeEntry {
+    path: String,
+    made_at: Option<Source>,
+}
+
+/// A parameter and the node it is bound to.
+pub(crate) struct Binding {
+    pub(crate) param: Param,
+    pub(crate) node: u32,
+    pub(crate) trained: bool,
+}
+
+/// A program: a list of operations on tensors, in the order in which they were written.
+///
+/// Writing an expression appends nodes and checks shapes; it computes nothing. A value is computed when it is asked for
+/// ([`Graph::run`], [`Var::value`], [`Var::backward`]), and then only what it needs.
+///
+/// A graph is built by one thread. It is made anew for each step of a training; parameters ([`Param`]) live longer.
+///
+/// ```
+/// use autograd::Graph;
+/// let g = Graph::new();
+/// let (x, y) = (g.input(2.0), g.input(3.0));
+/// let f = x * y + x.ln();
+/// let grads = f.backward()?;
+/// assert_eq!(grads.scalar(x)?, 3.5);
+/// assert_eq!(grads.scalar(y)?, 2.0);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+pub struct Graph {
+    pub(crate) inner: RefCell<Inner>,
+    /// Where new nodes come from, if not from the caller's line and the current scope: set while a rule or a method made
+    /// of several ops appends nodes.
+    origin: Cell<Option<(Source, u32)>>,
+    training: bool,
+    seed: u64,
+}
+
+impl Default for Graph {
+    fn default() -> Graph {
+        Graph::new()
+    }
+}
+
+impl Graph {
+    /// An empty graph for evaluation. Its random nodes draw from seed 0.
+    pub fn new() -> Graph {
+        Graph::make(0, false)
+    }
+
+    /// An empty graph for evaluation, whose random nodes draw from this seed.
+    pub fn with_seed(seed: u64) -> Graph {
+        Graph::make(seed, false)
+    }
+
+    /// An empty graph for a training step: layers such as dropout are active and draw from this seed, which should be
+    /// another one in each step.
+    pub fn training(seed: u64) -> Graph {
+        Graph::make(seed, true)
+    }
+
+    fn make(seed: u64, training: bool) -> Graph {
+        let inner = Inner {
+            nodes: Vec::with_capacity(64),
+            spill: Vec::new(),
+            shapes: vec![Shape::SCALAR],
+            shape_ids: HashMap::new(),
+            ops: Vec::new(),
+            leaves: Vec::new(),
+            literals: Vec::new(),
+            errors: Vec::new(),
+            scopes: vec![ScopeEntry { path: String::new(), made_at: None }],
+            scope: 0,
+            params: Vec::new(),
+            bound: HashMap::new(),
+            epoch: None,
+            updates: Vec::new(),
+            kept: HashMap::new(),
+            committed: false,
+            random_nodes: 0,
+        };
+        Graph { inner: RefCell::new(inner), origin: Cell::new(None), training, seed }
+    }
+
+    /// Whether it was made with [`Graph::training`].
+    pub fn is_training(&self) -> bool {
+        self.training
+    }
+
+    /// The seed of its random nodes.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The number of nodes.
+    pub fn len(&self) -> usize {
+        self.inner.borrow().nodes.len()
+    }
+
+    /// Whether nothing has been written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A leaf that gradients are taken for. Floats only have one.
+    #[track_caller]
+    pub fn input(&self, value: impl TryInto<Tensor, Error: Into<Error>>) -> Var<'_> {
+        self.leaf(value.try_into().map_err(Into::into), Kind::Input)
+    }
+
+    /// A leaf without a gradient: data, labels, a mask.
+    #[track_caller]
+    pub fn constant(&self, value: impl TryInto<Tensor, Error: Into<Error>>) -> Var<'_> {
+        self.leaf(value.try_into().map_err(Into::into), Kind::Constant)
+    }
+
+    #[track_caller]
+    fn leaf(&self, value: Result<Tensor>, kind: Kind) -> Var<'_> {
+        let value = match value {
+            Ok(value) => value,
+            Err(e) => return self.fail(e.op(), OpError::new(e.message()), &[]),
+        };
+        let (source, scope) = self.origin(Location::caller());
+        let mut inner = self.inner.borrow_mut();
+        let shape = inner.shape_id(value.shape);
+        let args = [inner.leaves.len() as u32, 0];
+        let dtype = value.dtype();
+        inner.leaves.push(value);
+        self.var(inner.push(Node { op: u32::MAX, args, shape, scope, count: 0, dtype, kind, source }))
+    }
+
+    /// A number in an expression, with this dtype. Its value is not part of the program's structure.
+    #[track_caller]
+    pub(crate) fn number(&self, value: Number, dtype: DType) -> Var<'_> {
+        let fits = match value {
+            _ if dtype.is_float() => true,
+            Number::Int(_) => dtype == DType::I64,
+            Number::Float(v) => dtype == DType::I64 && v.fract() == 0.0 && v.abs() < (1u64 << 53) as f64,
+        };
+        if !fits {
+            let message = format!("the number {} does not fit a tensor of {dtype}", value.to_f64());
+            let error = OpError::new(message).hint("cast the tensor first, for example with .cast(DType::F32)");
+            return self.fail("number", error, &[]);
+        }
+        self.immediate(value, dtype, Kind::Literal)
+    }
+
+    /// A 1 or a 0 of differentiation.
+    #[track_caller]
+    pub(crate) fn unit(&self, kind: Kind, dtype: DType) -> Var<'_> {
+        self.immediate(Number::Int((kind == Kind::One).into()), dtype, kind)
+    }
+
+    #[track_caller]
+    #[inline]
+    fn immediate(&self, value: Number, dtype: DType, kind: Kind) -> Var<'_> {
+        let (source, scope) = self.origin(Location::caller());
+        let mut inner = self.inner.borrow_mut();
+        let args = [inner.literals.len() as u32, 0];
+        inner.literals.push(value);
+        self.var(inner.push(Node { op: u32::MAX, args, shape: 0, scope, count: 0, dtype, kind, source }))
+    }
+
+    /// A tensor of this shape in which every element is `value`.
+    #[track_caller]
+    pub fn full(&self, shape: impl Ints, value: impl TryInto<Tensor, Error: Into<Error>>) -> Var<'_> {
+        self.constant(value).broadcast_to(shape)
+    }
+
+    /// Zeros (`false` for `bool`).
+    #[track_caller]
+    pub fn zeros(&self, shape: impl Ints, dtype: DType) -> Var<'_> {
+        self.full(shape, Tensor::number(Number::Int(0), dtype))
+    }
+
+    /// Ones (`true` for `bool`).
+    #[track_caller]
+    pub fn ones(&self, shape: impl Ints, dtype: DType) -> Var<'_> {
+        self.full(shape, Tensor::number(Number::Int(1), dtype))
+    }
+
+    /// The `Var` of a parameter; asked for again, the same one. A parameter that was updated since the graph bound its
+    /// first one is an error: a graph sees one moment.
+    #[track_caller]
+    pub fn param(&self, param: &Param) -> Var<'_> {
+        if let Some(&node) = self.inner.borrow().bound.get(&param.id()) {
+            return self.var(node);
+        }
+        let epoch = *self.inner.borrow_mut().epoch.get_or_insert_with(param::epoch);
+        if param::is_stale(param, epoch) {
+            return self.fail("param", stale(param), &[]);
+        }
+        let (source, scope) = self.origin(Location::caller());
+        let mut inner = self.inner.borrow_mut();
+        let Type { dtype, shape } = param.ty();
+        let (args, shape) = ([inner.params.len() as u32, 0], inner.shape_id(shape));
+        let node = inner.push(Node { op: u32::MAX, args, shape, scope, count: 0, dtype, kind: Kind::Param, source });
+        inner.params.push(Binding { param: param.clone(), node, trained: param.is_trained() });
+        inner.bound.insert(param.id(), node);
+        self.var(node)
+    }
+
+    /// Schedules an update: the next [`Graph::run`] computes `value` and, if nothing fails, makes it the parameter's.
+    ///
+    /// A second update of the same parameter in one graph, another dtype or shape, or an error in `value` make that run
+    /// an error.
+    #[track_caller]
+    pub fn assign(&self, param: &Param, value: Var<'_>) {
+        // binding it makes sure that nobody else has updated it in between
+        let bound = self.param(param);
+        let twice = self.inner.borrow().updates.iter().any(|(p, _)| p.same(param));
+        let value = if twice {
+            let e = OpError::new("the parameter has an update in this graph already").hint("a graph is one step");
+            self.fail("assign", e, &[bound])
+        } else if !std::ptr::eq(value.graph(), self) {
+            self.fail("assign", OpError::new("the value belongs to another graph"), &[bound])
+        } else if bound.error().is_some() {
+            bound
+        } else if value.error().is_none() && value.ty() != bound.ty() {
+            self.fail("assign", OpError::new("the value's type is not the parameter's"), &[bound, value])
+        } else {
+            value
+        };
+        self.inner.borrow_mut().updates.push((param.clone(), value.id));
+    }
+
+    /// The parameters that a value depends on and that are trained, with their `Var`s, in the order in which they were
+    /// bound: what an optimizer updates.
+    pub fn trained_params<'g>(&'g self, of: Var<'g>) -> Vec<(Param, Var<'g>)> {
+        let leaves = crate::diff::reverse::leaves(of);
+        let inner = self.inner.borrow();
+        let bound = |v: Var<'g>| inner.params.iter().find(|b| b.node == v.id).map(|b| (b.param.clone(), v));
+        leaves.into_iter().filter_map(bound).collect()
+    }
+
+    /// Opens a scope: until the guard is dropped, nodes carry this name, below the names of the scopes around it. Names
+    /// are shown in errors and pictures.
+    ///
+    /// ```
+    /// let g = autograd::Graph::new();
+    /// let _scope = g.scope("encoder");
+    /// let y = g.input([1.0, 2.0]) + g.input([1.0, 2.0, 3.0]);
+    /// assert_eq!(y.value().map_err(|e| e.scope().to_string()), Err("encoder".into()));
+    /// ```
+    pub fn scope(&self, name: &str) -> Scope<'_> {
+        self.open_scope(name, None)
+    }
+
+    /// As [`scope`](Graph::scope), with the line on which the layer was made, for errors.
+    pub fn scope_made_at(&self, name: &str, made_at: &'static Location<'static>) -> Scope<'_> {
+        self.open_scope(name, Some(made_at))
+    }
+
+    fn open_scope(&self, name: &str, made_at: Option<Source>) -> Scope<'_> {
+        let mut inner = self.inner.borrow_mut();
+        let outer = inner.scope;
+        let path = match &inner.scopes[outer as usize].path {
+            path if path.is_empty() => name.to_string(),
+            path => format!("{path}.{name}"),
+        };
+        inner.scope = inner.scopes.len() as u32;
+        inner.scopes.push(ScopeEntry { path, made_at });
+        Scope { graph: self, outer }
+    }
+
+    /// Runs `f` in a scope of this name.
+    pub fn within<R>(&self, name: &str, f: impl FnOnce() -> R) -> R {
+        let _scope = self.scope(name);
+        f()
+    }
+
+    /// Appends an operation, built-in or your own. [`Var::apply`] is the same for ops of one input.
+    #[track_caller]
+    pub fn apply<'g>(&'g self, op: impl Op, x: &[Var<'g>]) -> Var<'g> {
+        self.append_ref(OpRef::Own(Arc::new(op)), x)
+    }
+
+    /// Appends a built-in op without attributes.
+    #[track_caller]
+    pub(crate) fn append<'g>(&'g self, op: Id, x: &[Var<'g>]) -> Var<'g> {
+        self.append_ref(OpRef::Builtin(op as u32), x)
+    }
+
+    /// Appends an elementwise op on inputs of one type without asking the op; anything else takes the way through
+    /// [`Graph::append`].
+    #[track_caller]
+    #[inline]
+    pub(crate) fn append_fast<'g, const N: usize>(&'g self, op: Id, x: [Var<'g>; N]) -> Var<'g> {
+        if (op as u32) < ELEMENTWISE {
+            let mut inner = self.inner.borrow_mut();
+            let first = inner.nodes[x[0].id as usize];
+            let same = x[1..].iter().all(|v| {
+                std::ptr::eq(v.graph(), self) && {
+                    let n = &inner.nodes[v.id as usize];
+                    n.shape == first.shape && n.dtype == first.dtype && n.kind != Kind::Error
+                }
+            });
+            if same && first.kind != Kind::Error && first.dtype.is_float() {
+                let (source, scope) = self.origin.get().unwrap_or((Location::caller(), inner.scope));
+                let args = [x[0].id, x.get(1).map_or(0, |v| v.id)];
+                let node = Node { op: op as u32, args, scope, count: N as u16, kind: Kind::Op, source, ..first };
+                return self.var(inner.push(node));
+            }
+        }
+        self.append(op, &x)
+    }
+
+    /// The one place where ops are checked: errors of the inputs stick, and the op says what it makes of their types.
+    #[track_caller]
+    #[cold]
+    pub(crate) fn append_ref<'g>(&'g self, reference: OpRef, x: &[Var<'g>]) -> Var<'g> {
+        let op = reference.get();
+        if x.iter().any(|v| !std::ptr::eq(v.graph(), self)) {
+            let e = OpError::new("the inputs belong to different graphs").hint("take a value out of one and put it into the other");
+            return self.fail(op.name(), e, &[]);
+        }
+        if let Some(first) = x.iter().filter(|v| v.error().is_some()).min_by_key(|v| v.id) {
+            return *first;
+        }
+        if x.len() > u16::MAX as usize {
+            return self.fail(op.name(), OpError::new(format!("{} inputs are too many", x.len())), &[]);
+        }
+        let types: Vec<Type> = x.iter().map(|v| v.ty()).collect();
+        let ty = match catch(|| op.infer(&types)).and_then(|ty| ty) {
+            Ok(ty) => ty,
+            Err(e) => return self.fail(op.name(), e, x),
+        };
+        let (source, scope) = self.origin(Location::caller());
+        let mut inner = self.inner.borrow_mut();
+        let op = inner.op_number(reference);
+        let shape = inner.shape_id(ty.shape);
+        let args = match *x {
+            [] => [0, 0],
+            [a] => [a.id, 0],
+            [a, b] => [a.id, b.id],
+            _ => {
+                let start = inner.spill.len() as u32;
+                inner.spill.extend(x.iter().map(|v| v.id));
+                [start, 0]
+            }
+        };
+        let count = x.len() as u16;
+        self.var(inner.push(Node { op, args, shape, scope, count, dtype: ty.dtype, kind: Kind::Op, source }))
+    }
+
+    /// A `Var` that carries an error; of several inputs with errors, the oldest one's sticks instead.
+    #[track_caller]
+    pub(crate) fn fail<'g>(&'g self, op: &'static str, what: OpError, x: &[Var<'g>]) -> Var<'g> {
+        if let Some(first) = x.iter().filter(|v| v.error().is_some()).min_by_key(|v| v.id) {
+            return *first;
+        }
+        let inputs = x.iter().map(|v| v.ty()).collect();
+        let (source, scope) = self.origin(Location::caller());
+        let mut inner = self.inner.borrow_mut();
+        let place = Place { inputs, ..inner.place(scope, source) };
+        let args = [inner.errors.len() as u32, 0];
+        inner.errors.push(Error::new(op, what, place));
+        let node = Node { op: u32::MAX, args, shape: 0, scope, count: 0, dtype: DType::F64, kind: Kind::Error, source };
+        self.var(inner.push(node))
+    }
+
+    /// The key of the next random node: a leaf, so that another seed is not another program.
+    #[track_caller]
+    pub(crate) fn random_key(&self) -> Var<'_> {
+        let count = {
+            let mut inner = self.inner.borrow_mut();
+            inner.random_nodes += 1;
+            inner.random_nodes
+        };
+        self.constant([self.seed as i64, count])
+    }
+
+    pub(crate) fn var(&self, id: u32) -> Var<'_> {
+        Var { graph: self, id }
+    }
+
+    #[inline]
+    fn origin(&self, caller: Source) -> (Source, u32) {
+        self.origin.get().unwrap_or_else(|| (caller, self.inner.borrow().scope))
+    }
+
+    /// Nodes appended until the guard is dropped come from the caller's line, unless an outer origin is set.
+    #[track_caller]
+    pub(crate) fn here(&self) -> Origin<'_> {
+        let before = self.origin.get();
+        self.origin.set(Some(self.origin(Location::caller())));
+        Origin { graph: self, before }
+    }
+
+    /// Nodes appended until the guard is dropped come from where this node came from.
+    pub(crate) fn from_node(&self, id: u32) -> Origin<'_> {
+        let before = self.origin.get();
+        let node = self.inner.borrow().nodes[id as usize];
+        self.origin.set(Some((node.source, node.scope)));
+        Origin { graph: self, before }
+    }
+}
+
+/// What a stale parameter's error says.
+pub(crate) fn stale(param: &Param) -> OpError {
+    OpError::new(format!("a parameter ({}) changed since it was bound", param.ty()))
+        .hint("a graph sees its parameters at one moment: ask for all values of a step in one run, and make a new graph for the next")
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Graph({} nodes)", self.len())
+    }
+}
+
+/// A scope that ends when this is dropped.
+#[must_use = "the scope ends when this is dropped: bind it to a name"]
+pub struct Scope<'g> {
+    graph: &'g Graph,
+    outer: u32,
+}
+
+impl Drop for Scope<'_> {
+    fn drop(&mut self) {
+        self.graph.inner.borrow_mut().scope = self.outer;
+    }
+}
+
+/// Restores where nodes come from, also when a rule panics.
+pub(crate) struct Origin<'g> {
+    graph: &'g Graph,
+    before: Option<(Source, u32)>,
+}
+
+impl Drop for Origin<'_> {
+    fn drop(&mut self) {
+        self.graph.origin.set(self.before);
+    }
+}
+
+impl Inner {
+    #[inline]
+    fn push(&mut self, node: Node) -> u32 {
+        let id = self.nodes.len() as u32;
+        self.nodes.push(node);
+        id
+    }
+
+    fn shape_id(&mut self, shape: Shape) -> u32 {
+        if shape.rank() == 0 {
+            return 0;
+        }
+        let shapes = &mut self.shapes;
+        *self.shape_ids.entry(shape).or_insert_with(|| {
+            shapes.push(shape);
+            (shapes.len() - 1) as u32
+        })
+    }
+
+    pub(crate) fn ty(&self, id: u32) -> Type {
+        let node = &self.nodes[id as usize];
+        Type { dtype: node.dtype, shape: self.shapes[node.shape as usize] }
+    }
+
+    /// The nodes that an op reads.
+    #[inline]
+    pub(crate) fn args(&self, id: u32) -> &[u32] {
+        let node = &self.nodes[id as usize];
+        match node.count as usize {
+            count @ 0..=2 => &node.args[..count],
+            count => &self.spill[node.args[0] as usize..][..count],
+        }
+    }
+
+    /// The op of a node of kind [`Kind::Op`].
+    #[inline]
+    pub(crate) fn op(&self, id: u32) -> &dyn DynOp {
+        let number = self.nodes[id as usize].op as usize;
+        if number < BUILTIN.len() { BUILTIN[number] } else { &*self.ops[number - BUILTIN.len()] }
+    }
+
+    /// As [`op`](Inner::op), to be used while the graph grows.
+    pub(crate) fn op_ref(&self, id: u32) -> OpRef {
+        let number = self.nodes[id as usize].op as usize;
+        match number.checked_sub(BUILTIN.len()) {
+            None => OpRef::Builtin(number as u32),
+            Some(own) => OpRef::Own(self.ops[own].clone()),
+        }
+    }
+
+    fn op_number(&mut self, op: OpRef) -> u32 {
+        match op {
+            OpRef::Builtin(number) => number,
+            OpRef::Own(op) => {
+                self.ops.push(op);
+                (BUILTIN.len() + self.ops.len() - 1) as u32
+            }
+        }
+    }
+
+    /// The value of a leaf that is not a parameter.
+    pub(crate) fn leaf(&self, id: u32) -> Option<Tensor> {
+        let node = &self.nodes[id as usize];
+        match node.kind {
+            Kind::Input | Kind::Constant => Some(self.leaves[node.args[0] as usize].clone()),
+            Kind::Literal | Kind::One | Kind::Zero => {
+                Some(Tensor::number(self.literals[node.args[0] as usize], node.dtype))
+            }
+            Kind::Op | Kind::Param | Kind::Error => None,
+        }
+    }
+
+    /// A literal's value, for printing.
+    pub(crate) fn literal(&self, id: u32) -> Number {
+        self.literals[self.nodes[id as usize].args[0] as usize]
+    }
+
+    pub(crate) fn error(&self, id: u32) -> Option<&Error> {
+        let node = &self.nodes[id as usize];
+        (node.kind == Kind::Error).then(|| &self.errors[node.args[0] as usize])
+    }
+
+    pub(crate) fn scope_path(&self, id: u32) -> &str {
+        &self.scopes[self.nodes[id as usize].scope as usize].path
+    }
+
+    fn place(&self, scope: u32, source: Source) -> Place {
+        let ScopeEntry { path, made_at } = &self.scopes[scope as usize];
+        Place { inputs: Vec::new(), scope: path.clone(), made_at: *made_at, location: Some(source) }
+    }
+
+    /// An error that happened when a node was computed.
+    pub(crate) fn error_at(&self, id: u32, name: &'static str, what: OpError) -> Error {
+        let node = &self.nodes[id as usize];
+        let inputs = match node.kind {
+            Kind::Op => self.args(id).iter().map(|&a| self.ty(a)).collect(),
+            _ => vec![self.ty(id)],
+        };
+        Error::new(name, what, Place { inputs, ..self.place(node.scope, node.source) })
+    }
+}
+
+/// An op that is held while the graph is not borrowed.
+#[derive(Clone)]
+pub(crate) enum OpRef {
+    Builtin(u32),
+    Own(Arc<dyn DynOp>),
+}
+
+impl OpRef {
+    pub(crate) fn get(&self) -> &dyn DynOp {
+        match self {
+            OpRef::Builtin(number) => BUILTIN[*number as usize],
+            OpRef::Own(op) => &**op,
+        }
+    }
+}
+

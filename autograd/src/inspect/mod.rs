@@ -1,0 +1,3 @@
+//! Looking at graphs.
+
+pub(crate) mod text;

@@ -1,0 +1,149 @@
+//! Comparisons and `select`: truth values, which have no gradient, and the choice between two tensors by them.
+
+use super::{
+    Dependency, Id, Op, Rule, Traits,
+    elementwise::{BLOCK, Operands},
+    inputs, same_dtype,
+};
+use crate::{
+    error::OpError,
+    tensor::{DType, TensorView, TensorViewMut, Type, with_dtype},
+    var::{Operand, Var},
+};
+
+macro_rules! comparisons {
+    ($($(#[$doc:meta])* $Op:ident $name:ident $sign:tt;)*) => { $(
+        #[derive(Clone, PartialEq, Debug)]
+        pub(crate) struct $Op;
+
+        impl Op for $Op {
+            const NAME: &'static str = stringify!($name);
+
+            fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+                same_dtype(inputs::<2>(x)?)?;
+                Ok(Type::new(DType::Bool, x[0].shape.broadcast(&x[1].shape)?))
+            }
+
+            fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+                let shape = *out.shape;
+                with_dtype!(x[0].dtype(), T => {
+                    let (mut a, mut b) = (Operands::<T>::new(x[0], &shape)?, Operands::<T>::new(x[1], &shape)?);
+                    for (k, out) in out.slice()?.chunks_mut(BLOCK).enumerate() {
+                        let (start, n) = (k * BLOCK, out.len());
+                        let inputs = a.block(start, n).iter().zip(b.block(start, n));
+                        out.iter_mut().zip(inputs).for_each(|(o, (a, b))| *o = a $sign b);
+                    }
+                    Ok(())
+                })
+            }
+
+            fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+                None
+            }
+
+            fn may_fail(&self, _x: &[Type]) -> bool {
+                false
+            }
+
+            fn dependency(&self, _input: usize) -> Dependency {
+                Dependency::None
+            }
+        }
+    )*
+    impl<'g> Var<'g> { $(
+        $(#[$doc])*
+        #[track_caller]
+        pub fn $name(self, other: impl Operand<'g>) -> Var<'g> {
+            self.binary(Id::$Op, other.var(self))
+        }
+    )* }
+    };
+}
+
+comparisons! {
+    /// Where both are equal: truth values, element by element with broadcasting. NaN equals nothing.
+    Eq eq ==;
+    /// Where they differ. NaN differs from everything.
+    Ne ne !=;
+    /// Where this one is smaller.
+    Lt lt <;
+    /// Where this one is smaller or equal.
+    Le le <=;
+    /// Where this one is larger.
+    Gt gt >;
+    /// Where this one is larger or equal.
+    Ge ge >=;
+}
+
+/// `condition ? a : b`
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Select;
+
+impl Op for Select {
+    const NAME: &'static str = "select";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        let [c, a, b] = inputs::<3>(x)?;
+        if c.dtype != DType::Bool {
+            let message = format!("the condition is {}, not bool", c.dtype);
+            return Err(OpError::new(message).hint("compare it with something, for example .gt(0.0)"));
+        }
+        let dtype = same_dtype(&[*a, *b])?;
+        Ok(Type::new(dtype, c.shape.broadcast(&a.shape)?.broadcast(&b.shape)?))
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let shape = *out.shape;
+        with_dtype!(out.dtype(), T => {
+            let mut c = Operands::<bool>::new(x[0], &shape)?;
+            let (mut a, mut b) = (Operands::<T>::new(x[1], &shape)?, Operands::<T>::new(x[2], &shape)?);
+            for (k, out) in out.slice()?.chunks_mut(BLOCK).enumerate() {
+                let (start, n) = (k * BLOCK, out.len());
+                let inputs = c.block(start, n).iter().zip(a.block(start, n)).zip(b.block(start, n));
+                out.iter_mut().zip(inputs).for_each(|(o, ((&c, &a), &b))| *o = if c { a } else { b });
+            }
+            Ok(())
+        })
+    }
+
+    /// The cotangent goes to the side that was chosen; the other one gets 0.
+    fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        let (chosen, zero) = (r.x[0], r.ct.lit(0.0));
+        Some(if input == 1 { chosen.select(r.ct, zero) } else { chosen.select(zero, r.ct) })
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+
+    fn dependency(&self, input: usize) -> Dependency {
+        if input == 0 { Dependency::None } else { Dependency::Elementwise }
+    }
+
+    fn traits(&self) -> Traits {
+        Traits { broadcasts: true, ..Traits::default() }
+    }
+}
+
+impl<'g> Var<'g> {
+    /// `a` where this is true, `b` elsewhere (NumPy's `where`), element by element with broadcasting.
+    ///
+    /// The gradient goes to the side that was chosen. The other side's gradient is 0 *here*; if its own derivative is
+    /// infinite there, `0·∞` gives NaN further up. Then guard its input too (the double where):
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input([0.0, 4.0]);
+    /// let positive = x.gt(0.0);
+    /// let safe = positive.select(x, 1.0);
+    /// let root = positive.select(safe.sqrt(), 0.0).sum();     // the square root, 0 where there is none
+    /// assert_eq!(root.backward()?.get(x).map(|d| d.to_f64s()), Some(vec![0.0, 0.25]));
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn select(self, a: impl Operand<'g>, b: impl Operand<'g>) -> Var<'g> {
+        let like = a.as_var().or(b.as_var());
+        let like = like.unwrap_or_else(|| self.graph().constant(0.0));
+        self.graph().append(Id::Select, &[self, a.var(like), b.var(like)])
+    }
+}

@@ -1,0 +1,390 @@
+//! Elementwise ops: one table of formulas and partial derivatives, and the one loop that evaluates all of them.
+
+use super::{Dependency, Id, Op, Real, Rule, Traits, same_dtype};
+use crate::{
+    error::OpError,
+    shape::{Shape, Walk},
+    tensor::{DType, Element, TensorView, TensorViewMut, Type, with_dtype},
+    var::{Operand, Var},
+};
+use std::fmt::Debug;
+
+/// The partial derivative of an elementwise op: by what the cotangent is multiplied.
+#[derive(Clone, Copy, Debug)]
+pub enum Partial<'g> {
+    /// By 0, everywhere.
+    Zero,
+    /// By 1.
+    One,
+    /// By -1.
+    Minus,
+    /// By this factor.
+    Times(Var<'g>),
+    /// By the reciprocal of this divisor.
+    Over(Var<'g>),
+    /// By 1 where the mask is true; elsewhere the result is 0, whatever the cotangent (`0·∞` does not arise).
+    Where(Var<'g>),
+    /// By the factor where the mask is true; elsewhere the result is 0, whatever factor and cotangent.
+    WhereTimes(Var<'g>, Var<'g>),
+}
+
+impl<'g> Partial<'g> {
+    /// The cotangent times the partial derivative.
+    #[track_caller]
+    fn of(self, ct: Var<'g>) -> Option<Var<'g>> {
+        Some(match self {
+            Partial::Zero => return None,
+            Partial::One => ct,
+            Partial::Minus => -ct,
+            Partial::Times(d) if ct.is_one_like(d) => d,
+            Partial::Times(d) => ct * d,
+            Partial::Over(d) => ct / d,
+            Partial::Where(mask) => mask.select(ct, ct.lit(0.0)),
+            Partial::WhereTimes(mask, d) => mask.select(ct * d, ct.lit(0.0)),
+        })
+    }
+}
+
+/// An op that maps numbers to a number, element by element, after broadcasting its inputs against each other.
+///
+/// Whoever implements it gets [`Op`]: a value for `f32` and `f64`, and one partial derivative an input.
+///
+/// ```
+/// use autograd::{Elementwise, Graph, Partial, Real, Var};
+///
+/// /// `f(x) = x²·sin x`
+/// #[derive(Clone, PartialEq, Debug)]
+/// struct Wave;
+///
+/// impl Elementwise for Wave {
+///     const NAME: &'static str = "wave";
+///     const INPUTS: usize = 1;
+///     fn value<T: Real>(&self, x: &[T]) -> T {
+///         x[0] * x[0] * x[0].sin()
+///     }
+///     fn partial<'g>(&self, _input: usize, x: &[Var<'g>], _y: Var<'g>) -> Partial<'g> {
+///         let x = x[0];
+///         Partial::Times(2.0 * x * x.sin() + x * x * x.cos())
+///     }
+/// }
+///
+/// let g = Graph::new();
+/// let x = g.input([0.5, 1.0]);
+/// let y = x.apply(Wave).sum();
+/// assert!(y.backward()?.get(x).is_some());
+/// # Ok::<(), autograd::Error>(())
+/// ```
+pub trait Elementwise: Clone + PartialEq + Debug + Send + Sync + 'static {
+    /// The name shown in errors and pictures.
+    const NAME: &'static str;
+    /// The number of inputs: 1 to 3.
+    const INPUTS: usize;
+    /// The value from one element of each input.
+    fn value<T: Real>(&self, x: &[T]) -> T;
+    /// The derivative with respect to input number `input`, from the inputs `x` and the output `y`.
+    fn partial<'g>(&self, input: usize, x: &[Var<'g>], y: Var<'g>) -> Partial<'g>;
+    /// The value for integers, if the op is defined for them: `None` on overflow.
+    #[doc(hidden)]
+    fn integer(&self) -> Option<fn(&[i64]) -> Option<i64>> {
+        None
+    }
+}
+
+impl<E: Elementwise> Op for E {
+    const NAME: &'static str = <E as Elementwise>::NAME;
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        if x.len() != E::INPUTS || !(1..=MAX_INPUTS).contains(&E::INPUTS) {
+            return Err(OpError::new(format!("wants {} inputs (at most {MAX_INPUTS}), got {}", E::INPUTS, x.len())));
+        }
+        let dtype = same_dtype(x)?;
+        if !dtype.is_float() && !(dtype == DType::I64 && self.integer().is_some()) {
+            super::wants_float(dtype)?;
+        }
+        let mut shape = x[0].shape;
+        for t in &x[1..] {
+            shape = shape.broadcast(&t.shape)?;
+        }
+        Ok(Type { dtype, shape })
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let shape = *out.shape;
+        with_dtype!(out.dtype(), float T => {
+            map(operands::<T>(x, &shape, None)?, out.slice()?, |x| self.value(x));
+            Ok(())
+        }, else {
+            let f = self.integer().ok_or("is not defined for integers")?;
+            let mut overflow = false;
+            let f = |x: &[i64]| f(x).unwrap_or_else(|| { overflow = true; 0 });
+            map(operands::<i64>(x, &shape, None)?, out.slice()?, f);
+            if overflow { Err("an integer result does not fit in 64 bits".into()) } else { Ok(()) }
+        })
+    }
+
+    fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let shape = *out.shape;
+        with_dtype!(out.dtype(), float T => {
+            map(operands::<T>(x, &shape, Some(at))?, out.slice()?, |x| self.value(x));
+            Ok(())
+        }, else Err("integers are not done in place".into()))
+    }
+
+    fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        self.partial(input, r.x, r.y).of(r.ct)
+    }
+
+    fn may_fail(&self, x: &[Type]) -> bool {
+        x.iter().any(|t| !t.dtype.is_float())
+    }
+
+    fn dependency(&self, _input: usize) -> Dependency {
+        Dependency::Elementwise
+    }
+
+    fn traits(&self) -> Traits {
+        Traits { in_place: true, broadcasts: true, view: false }
+    }
+}
+
+/// Reads one operand of an elementwise loop block by block: where it lies if its elements lie together, else copied
+/// into a block of its own, so that a broadcast never takes more room than the first-level cache has.
+pub(crate) struct Operands<'a, T> {
+    source: Source<'a, T>,
+    block: [T; BLOCK],
+}
+
+enum Source<'a, T> {
+    /// It lies in the output already.
+    Output,
+    /// An array of the output's shape.
+    Whole(&'a [T]),
+    /// An array that is broadcast to the output's shape.
+    Broadcast(&'a [T], Walk),
+}
+
+pub(crate) const BLOCK: usize = 128;
+const MAX_INPUTS: usize = 3;
+
+impl<'a, T: Element> Operands<'a, T> {
+    /// An input as seen when broadcast to the output's shape.
+    pub(crate) fn new(x: TensorView<'a>, shape: &Shape) -> Result<Operands<'a, T>, OpError> {
+        let data = x.slice()?;
+        let whole = x.shape == shape;
+        let source = if whole { Source::Whole(data) } else { Source::Broadcast(data, Walk::broadcast(x.shape, shape)) };
+        Ok(Operands { source, block: [T::default(); BLOCK] })
+    }
+
+    fn in_output() -> Operands<'a, T> {
+        Operands { source: Source::Output, block: [T::default(); BLOCK] }
+    }
+
+    /// Saves what the output holds, if that is this operand, before it is written over.
+    fn save(&mut self, out: &[T]) {
+        if let Source::Output = self.source {
+            self.block[..out.len()].copy_from_slice(out);
+        }
+    }
+
+    /// The elements `start..start + n`, `n` at most [`BLOCK`].
+    pub(crate) fn block(&mut self, start: usize, n: usize) -> &[T] {
+        match &self.source {
+            Source::Whole(data) => return &data[start..start + n],
+            Source::Output => {}
+            Source::Broadcast(_, walk) if walk.is_constant() && start > 0 => {} // filled in once
+            Source::Broadcast(data, walk) => walk.copy(data, start, &mut self.block[..n]),
+        }
+        &self.block[..n]
+    }
+}
+
+/// The operands of an op whose inputs have the output's dtype; input number `in_output` lies in the output.
+fn operands<'a, T: Element>(
+    x: &[TensorView<'a>],
+    shape: &Shape,
+    in_output: Option<usize>,
+) -> Result<Vec<Operands<'a, T>>, OpError> {
+    let operand = |(k, &x)| if in_output == Some(k) { Ok(Operands::in_output()) } else { Operands::new(x, shape) };
+    x.iter().enumerate().map(operand).collect()
+}
+
+/// `out[i] = f(x₀[i], x₁[i], …)`
+fn map<T: Element>(mut x: Vec<Operands<'_, T>>, out: &mut [T], mut f: impl FnMut(&[T]) -> T) {
+    for (k, out) in out.chunks_mut(BLOCK).enumerate() {
+        let (start, n) = (k * BLOCK, out.len());
+        x.iter_mut().for_each(|x| x.save(out));
+        match &mut x[..] {
+            [a] => out.iter_mut().zip(a.block(start, n)).for_each(|(o, &a)| *o = f(&[a])),
+            [a, b] => {
+                let inputs = a.block(start, n).iter().zip(b.block(start, n));
+                out.iter_mut().zip(inputs).for_each(|(o, (&a, &b))| *o = f(&[a, b]));
+            }
+            [a, b, c] => {
+                let inputs = a.block(start, n).iter().zip(b.block(start, n)).zip(c.block(start, n));
+                out.iter_mut().zip(inputs).for_each(|(o, ((&a, &b), &c))| *o = f(&[a, b, c]));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `Name: method(inputs -> output) = value; [partial derivative by each input] int value for integers`.
+/// In the value the names are numbers, in the derivatives they are `Var`s.
+macro_rules! elementwise {
+    ($($(#[$doc:meta])* $Op:ident: $name:ident($($x:ident),+ -> $y:ident) = $value:expr; [$($d:expr),+] $(int $int:expr)?;)*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Debug)]
+        pub(crate) struct $Op;
+
+        impl Elementwise for $Op {
+            const NAME: &'static str = stringify!($name);
+            const INPUTS: usize = [$(stringify!($x)),+].len();
+            #[inline]
+            fn value<T: Real>(&self, x: &[T]) -> T {
+                let &[$($x),+] = x else { return T::of(f64::NAN) };
+                $value
+            }
+            #[inline]
+            #[allow(unused_variables, unused_imports, unused_assignments)]
+            fn partial<'g>(&self, input: usize, x: &[Var<'g>], $y: Var<'g>) -> Partial<'g> {
+                use Partial::*;
+                let &[$($x),+] = x else { return Zero };
+                let mut k = 0;
+                $(if input == k { return $d; } k += 1;)+
+                Zero
+            }
+            $(fn integer(&self) -> Option<fn(&[i64]) -> Option<i64>> {
+                Some($int)
+            })?
+        }
+    )* };
+}
+
+elementwise! {
+    Neg:     neg(a -> y)        = -a;             [Minus] int |x| x[0].checked_neg();
+    Abs:     abs(a -> y)        = a.abs();        [WhereTimes(a.ne(a.lit(0.0)), a.sign())] int |x| x[0].checked_abs();
+    Sign:    sign(a -> y)       = a.sign();       [Zero] int |x| Some(x[0].signum());
+    Exp:     exp(a -> y)        = a.exp();        [Times(y)];
+    Expm1:   expm1(a -> y)      = a.exp_m1();     [Times(a.exp())];
+    Ln:      ln(a -> y)         = a.ln();         [Over(a)];
+    Sqrt:    sqrt(a -> y)       = a.sqrt();       [Over(2.0 * y)];
+    Square:  square(a -> y)     = a * a;          [Times(2.0 * a)] int |x| x[0].checked_mul(x[0]);
+    Recip:   recip(a -> y)      = T::of(1.0) / a; [Times(-(y * y))];
+    Sin:     sin(a -> y)        = a.sin();        [Times(a.cos())];
+    Cos:     cos(a -> y)        = a.cos();        [Times(-a.sin())];
+    Tanh:    tanh(a -> y)       = a.tanh();       [Times(1.0 - y * y)];
+    Sigmoid: sigmoid(a -> y)    = a.sigmoid();    [Times(y * (1.0 - y))];
+    Relu:    relu(a -> y)       = a.relu();       [Where(a.gt(a.lit(0.0)))];
+
+    Add:     add(a, b -> y)     = a + b;          [One, One] int |x| x[0].checked_add(x[1]);
+    Sub:     sub(a, b -> y)     = a - b;          [One, Minus] int |x| x[0].checked_sub(x[1]);
+    Mul:     mul(a, b -> y)     = a * b;          [Times(b), Times(a)] int |x| x[0].checked_mul(x[1]);
+    Div:     div(a, b -> y)     = a / b;          [Over(b), Times(-(y / b))];
+    Maximum: maximum(a, b -> y) = a.maximum(b);   [WhereTimes(a.ge(b), tie(a, b)), WhereTimes(b.ge(a), tie(a, b))] int |x| Some(x[0].max(x[1]));
+    Minimum: minimum(a, b -> y) = a.minimum(b);   [WhereTimes(a.le(b), tie(a, b)), WhereTimes(b.le(a), tie(a, b))] int |x| Some(x[0].min(x[1]));
+}
+
+/// The share of a gradient that each side of a maximum gets: half of it where both are equal.
+fn tie<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
+    a.eq(b).select(a.lit(0.5), a.lit(1.0))
+}
+
+/// `xⁿ` for a whole number `n`.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Powi(i32);
+
+impl Elementwise for Powi {
+    const NAME: &'static str = "powi";
+    const INPUTS: usize = 1;
+
+    fn value<T: Real>(&self, x: &[T]) -> T {
+        x[0].powi(self.0)
+    }
+
+    /// `n·xⁿ⁻¹`; 0 for `n = 0` and 1 for `n = 1`, at `x = 0` too
+    fn partial<'g>(&self, _input: usize, x: &[Var<'g>], _y: Var<'g>) -> Partial<'g> {
+        match self.0 {
+            0 => Partial::Zero,
+            1 => Partial::One,
+            n => Partial::Times(n as f64 * x[0].powi(n.saturating_sub(1))),
+        }
+    }
+}
+
+macro_rules! methods {
+    ($($(#[$doc:meta])* $name:ident $Op:ident;)*) => {
+        impl<'g> Var<'g> { $(
+            $(#[$doc])*
+            #[track_caller]
+            #[inline]
+            pub fn $name(self) -> Var<'g> {
+                self.unary(Id::$Op)
+            }
+        )* }
+    };
+}
+
+methods! {
+    /// `|x|`, with derivative `sign(x)`: 0 at 0.
+    abs Abs;
+    /// -1, 0 or 1, with derivative 0; NaN stays NaN.
+    sign Sign;
+    /// `eˣ`, with derivative `eˣ`.
+    exp Exp;
+    /// `eˣ - 1`, exact near 0, with derivative `eˣ`.
+    expm1 Expm1;
+    /// The natural logarithm, with derivative `1/x`; NaN below 0.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input(2.0);
+    /// assert_eq!(x.ln().backward()?.scalar(x)?, 0.5);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    ln Ln;
+    /// The square root, with derivative `1/(2√x)`: infinite at 0.
+    sqrt Sqrt;
+    /// `x²`, with derivative `2x`.
+    square Square;
+    /// `1/x`, with derivative `-1/x²`.
+    recip Recip;
+    /// The sine of an angle in radians, with derivative `cos x`.
+    sin Sin;
+    /// The cosine of an angle in radians, with derivative `-sin x`.
+    cos Cos;
+    /// The hyperbolic tangent, with derivative `1 - tanh² x`.
+    tanh Tanh;
+    /// `σ(x) = 1/(1 + e⁻ˣ)`, with derivative `σ(1 - σ)`. Does not overflow; small values stay exact.
+    sigmoid Sigmoid;
+    /// `max(x, 0)`, with derivative 1 above 0 and 0 elsewhere, at 0 too. NaN stays NaN.
+    relu Relu;
+}
+
+impl<'g> Var<'g> {
+    /// `xⁿ` for a whole number `n`, with derivative `n·xⁿ⁻¹`, which is right at 0 as well. For floats.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input(3.0);
+    /// assert_eq!(x.powi(4).backward()?.scalar(x)?, 108.0);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn powi(self, n: i32) -> Var<'g> {
+        self.apply(Powi(n))
+    }
+
+    /// The larger of two numbers, element by element with broadcasting; at a tie each gets half of the gradient. NaN if
+    /// either is.
+    #[track_caller]
+    pub fn maximum(self, other: impl Operand<'g>) -> Var<'g> {
+        self.binary(Id::Maximum, other.var(self))
+    }
+
+    /// The smaller of two numbers, element by element with broadcasting; at a tie each gets half of the gradient. NaN if
+    /// either is.
+    #[track_caller]
+    pub fn minimum(self, other: impl Operand<'g>) -> Var<'g> {
+        self.binary(Id::Minimum, other.var(self))
+    }
+}

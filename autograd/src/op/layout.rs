@@ -1,0 +1,326 @@
+//! Layout: the same numbers in another shape or order.
+
+use super::{Dependency, Id, Op, Rule, Traits, inputs};
+use crate::{
+    error::OpError,
+    shape::{Ints, MAX_RANK, Shape, Walk, sizes},
+    tensor::{TensorView, TensorViewMut, Type, with_dtype},
+    var::Var,
+};
+use std::ops::{Bound, RangeBounds};
+
+/// Fills the output by walking over the input.
+fn gather(x: TensorView<'_>, mut out: TensorViewMut<'_>, walk: Walk) -> Result<(), OpError> {
+    with_dtype!(x.dtype(), T => {
+        walk.copy(x.slice::<T>()?, 0, out.slice::<T>()?);
+        Ok(())
+    })
+}
+
+/// Declares a layout op: it never fails while running.
+macro_rules! layout_op {
+    ($Op:ty, $name:literal, |$self:ident, $t:ident| $infer:expr, |$this:ident, $x:ident, $out:ident| $eval:expr,
+     |$me:ident, $r:ident| $vjp:expr $(, $traits:expr)?) => {
+        impl Op for $Op {
+            const NAME: &'static str = $name;
+            fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+                let ([$t], $self) = (inputs::<1>(x)?, self);
+                $infer
+            }
+            #[allow(unused_mut)]
+            fn eval(&self, x: &[TensorView<'_>], mut $out: TensorViewMut<'_>) -> Result<(), OpError> {
+                let ($x, $this) = (x[0], self);
+                $eval
+            }
+            fn vjp<'g>(&self, _input: usize, $r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+                let $me = self;
+                Some($vjp)
+            }
+            fn may_fail(&self, _x: &[Type]) -> bool {
+                false
+            }
+            $(fn traits(&self) -> Traits { $traits })?
+        }
+    };
+}
+
+const VIEW: Traits = Traits { view: true, in_place: false, broadcasts: false };
+
+/// Another shape of as many elements.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Reshape(Shape);
+layout_op!(
+    Reshape, "reshape",
+    |op, t| if t.shape.count() == op.0.count() {
+        Ok(Type::new(t.dtype, op.0))
+    } else {
+        Err(OpError::new(format!("{} has {} elements, {} has {}", t.shape, t.shape.count(), op.0, op.0.count())))
+    },
+    |op, x, out| gather(x, out, Walk::new(op.0, op.0.strides(), 0)),
+    |_op, r| r.ct.reshape(r.x[0].known_shape()),
+    VIEW
+);
+
+/// The axes in another order: output axis `i` is input axis `self.0[i]`.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Permute(pub(crate) Vec<usize>);
+layout_op!(
+    Permute, "permute",
+    |op, t| {
+        let sizes: Vec<usize> = op.0.iter().map(|&axis| t.shape[axis]).collect();
+        Ok(Type::new(t.dtype, Shape::new(&sizes)?))
+    },
+    |op, x, out| {
+        let (own, mut strides) = (x.shape.strides(), [0; MAX_RANK]);
+        op.0.iter().enumerate().for_each(|(to, &from)| strides[to] = own[from]);
+        let walk = Walk::new(*out.shape, strides, 0);
+        gather(x, out, walk)
+    },
+    |op, r| {
+        let mut back = vec![0; op.0.len()];
+        op.0.iter().enumerate().for_each(|(to, &from)| back[from] = to);
+        r.ct.apply(Permute(back))
+    }
+);
+
+/// Repeats along axes of size 1 and along new axes in front.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct BroadcastTo(Shape);
+layout_op!(
+    BroadcastTo, "broadcast_to",
+    |op, t| if t.shape.broadcasts_to(&op.0) {
+        Ok(Type::new(t.dtype, op.0))
+    } else {
+        Err(OpError::new(format!("{} does not broadcast to {}", t.shape, op.0))
+            .hint("sizes must be equal or 1 in the source, compared from the last axis"))
+    },
+    |_op, x, out| {
+        let walk = Walk::broadcast(x.shape, out.shape);
+        gather(x, out, walk)
+    },
+    |_op, r| r.ct.sum_to(r.x[0].known_shape())
+);
+
+/// The elements `start, start + step, ..` of an axis, `size` of them.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Slice {
+    axis: usize,
+    start: usize,
+    step: isize,
+    size: usize,
+}
+
+impl Slice {
+    fn walk(&self, whole: &Shape) -> Walk {
+        let mut strides = whole.strides();
+        let offset = if self.size == 0 { 0 } else { self.start as isize * strides[self.axis] };
+        strides[self.axis] *= self.step;
+        Walk::new(whole.with(self.axis, self.size), strides, offset)
+    }
+}
+layout_op!(
+    Slice, "slice",
+    |op, t| Ok(Type::new(t.dtype, t.shape.with(op.axis, op.size))),
+    |op, x, out| {
+        let walk = op.walk(x.shape);
+        gather(x, out, walk)
+    },
+    |op, r| r.ct.apply(Unslice { slice: op.clone(), whole: r.x[0].known_shape()[op.axis] })
+);
+
+/// The transpose of [`Slice`]: zeros, with the input where the slice was taken.
+#[derive(Clone, PartialEq, Debug)]
+struct Unslice {
+    slice: Slice,
+    whole: usize,
+}
+layout_op!(
+    Unslice, "unslice",
+    |op, t| Ok(Type::new(t.dtype, t.shape.with(op.slice.axis, op.whole))),
+    |op, x, out| {
+        let walk = op.slice.walk(out.shape);
+        with_dtype!(x.dtype(), T => {
+            let (x, out) = (x.slice::<T>()?, out.slice::<T>()?);
+            out.fill(T::default());
+            walk.runs(0, x.len(), |at, position, stride, n| {
+                for (k, &x) in x[at..at + n].iter().enumerate() {
+                    out[(position as isize + k as isize * stride) as usize] = x;
+                }
+            });
+            Ok(())
+        })
+    },
+    |op, r| r.ct.apply(op.slice.clone())
+);
+
+/// The value as it is, with no gradient.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Detach;
+
+impl Op for Detach {
+    const NAME: &'static str = "detach";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        Ok(inputs::<1>(x)?[0])
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        gather(x[0], out, Walk::new(*x[0].shape, x[0].shape.strides(), 0))
+    }
+
+    fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        None
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+
+    fn dependency(&self, _input: usize) -> Dependency {
+        Dependency::None
+    }
+
+    fn traits(&self) -> Traits {
+        VIEW
+    }
+}
+
+impl<'g> Var<'g> {
+    /// The same elements in another shape; one size may be -1 and is worked out from the others.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    /// assert_eq!(x.reshape([2, -1]).shape()?.to_vec(), [2, 3]);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn reshape(self, shape: impl Ints) -> Var<'g> {
+        self.with_shape(Reshape::NAME, |own| {
+            let shape = complete(&shape.list(), own)?;
+            Ok(if shape == *own { self } else { self.apply(Reshape(shape)) })
+        })
+    }
+
+    /// The axes in another order: axis `i` of the result is axis `axes[i]` of this.
+    #[track_caller]
+    pub fn permute(self, axes: impl Ints) -> Var<'g> {
+        self.with_shape(Permute::NAME, |shape| {
+            let axes = axes.list();
+            shape.axes(&axes)?;
+            if axes.len() != shape.rank() {
+                return Err(OpError::new(format!("{axes:?} does not list each of the {} axes once", shape.rank())));
+            }
+            Ok(self.apply(Permute(axes.iter().map(|&a| shape.axis(a)).collect::<Result<_, _>>()?)))
+        })
+    }
+
+    /// Two axes exchanged.
+    #[track_caller]
+    pub fn transpose(self, a: isize, b: isize) -> Var<'g> {
+        self.with_shape("transpose", |shape| {
+            let mut axes: Vec<usize> = (0..shape.rank()).collect();
+            axes.swap(shape.axis(a)?, shape.axis(b)?);
+            Ok(self.apply(Permute(axes)))
+        })
+    }
+
+    /// The matrix transposed: the last two axes exchanged. An error for fewer than two.
+    #[track_caller]
+    pub fn t(self) -> Var<'g> {
+        self.with_shape("transpose", |shape| match shape.rank() {
+            0 | 1 => Err(OpError::new(format!("wants a matrix, got {shape}"))),
+            _ => Ok(self.transpose(-1, -2)),
+        })
+    }
+
+    /// Repeated to a larger shape, as NumPy broadcasts. Its derivative sums.
+    #[track_caller]
+    pub fn broadcast_to(self, shape: impl Ints) -> Var<'g> {
+        self.with_shape(BroadcastTo::NAME, |own| {
+            let shape = sizes(&shape.list())?;
+            Ok(if shape == *own { self } else { self.apply(BroadcastTo(shape)) })
+        })
+    }
+
+    /// Summed to a shape that broadcasts to this one: the transpose of [`broadcast_to`](Var::broadcast_to).
+    #[track_caller]
+    pub(crate) fn sum_to(self, shape: Shape) -> Var<'g> {
+        self.with_shape("sum", |own| {
+            let lead = own.rank() - shape.rank();
+            let summed: Vec<usize> =
+                (0..own.rank()).filter(|&k| k < lead || (shape[k - lead] == 1 && own[k] != 1)).collect();
+            Ok(if summed.is_empty() { self } else { self.sum_axis(summed).reshape(shape) })
+        })
+    }
+
+    /// A range of one axis: `x.slice(0, 1..3)`. Negative positions count from the end, and a range may reach beyond it,
+    /// as in Python.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input([1.0, 2.0, 3.0, 4.0]);
+    /// assert_eq!(x.slice(0, 1..-1).value()?.to_f64s(), [2.0, 3.0]);
+    /// assert_eq!(x.slice(-1, ..2).value()?.to_f64s(), [1.0, 2.0]);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn slice(self, axis: isize, range: impl RangeBounds<isize>) -> Var<'g> {
+        self.slice_step(axis, range, 1)
+    }
+
+    /// Every `step`-th element of a range of one axis; backwards if `step` is negative: from the last element of the
+    /// range to its first.
+    #[track_caller]
+    pub fn slice_step(self, axis: isize, range: impl RangeBounds<isize>, step: isize) -> Var<'g> {
+        self.with_shape(Slice::NAME, |shape| {
+            let axis = shape.axis(axis)?;
+            if step == 0 {
+                return Err("the step is 0".into());
+            }
+            let (first, end) = clamp(&range, shape[axis]);
+            let size = end.saturating_sub(first).div_ceil(step.unsigned_abs());
+            let start = if step > 0 || size == 0 { first } else { end - 1 };
+            Ok(self.apply(Slice { axis, start, step, size }))
+        })
+    }
+
+    /// The value as it is, taken as a constant: no gradient flows through.
+    #[track_caller]
+    pub fn detach(self) -> Var<'g> {
+        self.unary(Id::Detach)
+    }
+}
+
+/// A range over an axis of size `n` in plain positions.
+fn clamp(range: &impl RangeBounds<isize>, n: usize) -> (usize, usize) {
+    let n = n as isize;
+    let position = |p: isize| if p < 0 { p.saturating_add(n).max(0) } else { p.min(n) };
+    let first = match range.start_bound() {
+        Bound::Included(&p) => position(p),
+        Bound::Excluded(&p) => position(p).saturating_add(1).min(n),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&-1) | Bound::Unbounded => n,
+        Bound::Included(&p) => position(p.saturating_add(1)),
+        Bound::Excluded(&p) => position(p),
+    };
+    (first as usize, end.max(first) as usize)
+}
+
+/// Sizes of which one may be -1.
+fn complete(dims: &[isize], own: &Shape) -> Result<Shape, OpError> {
+    let mut dims = dims.to_vec();
+    if let Some(hole) = dims.iter().position(|&d| d == -1) {
+        dims[hole] = 1;
+        let rest = sizes(&dims)?.count();
+        if rest == 0 || own.count() % rest != 0 {
+            dims[hole] = -1;
+            let message = format!("{own} has {} elements: no size fits in place of -1 in {dims:?}", own.count());
+            return Err(OpError::new(message));
+        }
+        dims[hole] = (own.count() / rest) as isize;
+    }
+    sizes(&dims)
+}

@@ -1,0 +1,129 @@
+//! Matrix products.
+
+use super::{Id, Op, Rule, Traits, inputs, same_dtype, wants_float};
+use crate::{
+    error::OpError,
+    shape::{Shape, Walk},
+    tensor::{TensorView, TensorViewMut, Type, with_dtype},
+    var::Var,
+};
+
+/// `C[.., i, j] = Σₖ A[.., i, k]·B[.., k, j]`, where the axes before the last two broadcast.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct MatMul;
+
+impl Op for MatMul {
+    const NAME: &'static str = "matmul";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        let [a, b] = inputs::<2>(x)?;
+        wants_float(same_dtype(x)?)?;
+        let (Some((outer_a, [m, k])), Some((outer_b, [k2, n]))) = (a.shape.split_last_chunk(), b.shape.split_last_chunk())
+        else {
+            return Err("wants tensors with at least one axis".into()); // `Var::matmul` gives vectors a second one
+        };
+        if k != k2 {
+            return Err(OpError::new(format!("the inner sizes differ: {k} columns on the left, {k2} rows on the right"))
+                .hint(if m == k2 || k == n { "perhaps one side wants .t()" } else { "the last axis of the left is summed with the first matrix axis of the right" }));
+        }
+        let outer = Shape::new(outer_a)?.broadcast(&Shape::new(outer_b)?)?;
+        Ok(Type::new(a.dtype, Shape::new(&[&outer, &[*m, *n][..]].concat())?))
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let batches = Batches::new(x[0].shape, x[1].shape, out.shape);
+        let Batches { m, k, n, .. } = batches;
+        with_dtype!(out.dtype(), float T => {
+            let (a, b, c) = (x[0].slice::<T>()?, x[1].slice::<T>()?, out.slice::<T>()?);
+            for (at_a, at_b, at_c) in batches.offsets() {
+                for (e, c) in c[at_c..at_c + m * n].iter_mut().enumerate() {
+                    let (i, j) = (e / n, e % n);
+                    // ascending k, one rounding a step: the canonical order of a product
+                    *c = (0..k).fold(T::default(), |sum, l| a[at_a + i * k + l].mul_add(b[at_b + l * n + j], sum));
+                }
+            }
+            Ok(())
+        }, else wants_float(x[0].dtype()))
+    }
+
+    /// `∂A = ct·Bᵀ`, `∂B = Aᵀ·ct`
+    fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        let &[a, b] = r.x else { return None };
+        Some(if input == 0 { r.ct.matmul(b.t()) } else { a.t().matmul(r.ct) })
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+
+    fn traits(&self) -> Traits {
+        Traits { broadcasts: true, ..Traits::default() }
+    }
+}
+
+/// The sizes of a product and where each of its matrices starts.
+pub(crate) struct Batches {
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    count: usize,
+    a: Walk,
+    b: Walk,
+}
+
+impl Batches {
+    /// From the shapes of `a` (`[.., m, k]`), `b` and the output.
+    pub(crate) fn new(a: &Shape, b: &Shape, out: &Shape) -> Batches {
+        let rank = out.rank();
+        let (m, n, k) = (out[rank - 2], out[rank - 1], a[a.rank() - 1]);
+        let outer = |s: &Shape| Shape::of(&s[..s.rank() - 2]);
+        let walk = |s: &Shape| Walk::broadcast(&outer(s), &outer(out));
+        Batches { m, k, n, count: outer(out).count(), a: walk(a), b: walk(b) }
+    }
+
+    /// The first elements of `a`, `b` and the output, for each product.
+    pub(crate) fn offsets(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let (m, k, n) = (self.m, self.k, self.n);
+        let list = |walk: &Walk| {
+            let mut starts = Vec::with_capacity(self.count);
+            walk.runs(0, self.count, |_, first, stride, n| {
+                starts.extend((0..n).map(|i| (first as isize + i as isize * stride) as usize));
+            });
+            starts
+        };
+        let starts = list(&self.a).into_iter().zip(list(&self.b)).enumerate();
+        starts.map(move |(c, (a, b))| (a * m * k, b * k * n, c * m * n))
+    }
+}
+
+impl<'g> Var<'g> {
+    /// The matrix product. Two matrices `[m, k]` and `[k, n]` give `[m, n]`; axes before the last two are a batch and
+    /// broadcast; a vector on the left is a row, on the right a column, and its axis is gone in the result (two vectors
+    /// give a number), as in NumPy. For floats.
+    ///
+    /// Each element is summed over ascending `k`.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let (a, x) = (g.input([[1.0, 2.0], [3.0, 4.0]]), g.input([1.0, -1.0]));
+    /// assert_eq!(a.matmul(x).value()?.to_f64s(), [-1.0, -1.0]);
+    /// assert_eq!(x.matmul(x).value()?.scalar()?, 2.0);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn matmul(self, other: Var<'g>) -> Var<'g> {
+        let vector = |v: Var<'g>| v.dims::<1>();
+        let (row, column) = (vector(self), vector(other));
+        if row.is_none() && column.is_none() {
+            return self.binary(Id::MatMul, other);
+        }
+        let a = row.map_or(self, |[k]| self.reshape([1, k]));
+        let b = column.map_or(other, |[k]| other.reshape([k, 1]));
+        let product = a.binary(Id::MatMul, b);
+        product.with_shape(MatMul::NAME, |shape| {
+            let (outer, [m, n]) = shape.split_last_chunk().ok_or("wants tensors with at least one axis")?;
+            let left = row.is_none().then_some(*m).into_iter().chain(column.is_none().then_some(*n));
+            Ok(product.reshape(outer.iter().copied().chain(left).collect::<Vec<_>>()))
+        })
+    }
+}

@@ -1,0 +1,223 @@
+//! Operations: the trait that all of them implement, and one file a family.
+//!
+//! An op's shape rule ([`Op::infer`]), its definition ([`Op::eval`]), its derivative ([`Op::vjp`]) and the `Var` method
+//! that appends it stand together. `eval` is plain and exact: it *is* the definition; the executor may have a faster
+//! kernel that gives the same result.
+
+pub(crate) mod cast;
+pub(crate) mod compare;
+pub(crate) mod elementwise;
+pub(crate) mod index;
+pub(crate) mod layout;
+pub(crate) mod linalg;
+pub(crate) mod random;
+pub(crate) mod reduce;
+pub(crate) mod scalar;
+pub(crate) mod softmax;
+
+use crate::{
+    error::OpError,
+    tensor::{DType, TensorView, TensorViewMut, Type},
+    var::Var,
+};
+pub use scalar::Real;
+use std::{any::Any, fmt::Debug};
+
+/// How the elements of an op's output depend on those of one input: what sparse derivatives are read off from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Dependency {
+    /// Each output may depend on every element: always safe to say.
+    Dense,
+    /// Each output depends on the element at the same place (after broadcasting).
+    Elementwise,
+    /// Nothing of the output varies with this input: its derivative is zero everywhere.
+    None,
+}
+
+/// What a derivative rule may look at, as `Var`s.
+#[derive(Clone, Copy)]
+pub struct Rule<'a, 'g> {
+    /// The cotangent of the output: how the final result changes with it. Its shape and dtype are the output's.
+    pub ct: Var<'g>,
+    /// The inputs.
+    pub x: &'a [Var<'g>],
+    /// The output.
+    pub y: Var<'g>,
+}
+
+/// An operation: anything that computes one tensor from others.
+///
+/// Built-in operations and those of users implement the same trait. Attributes (a shape, an axis) are fields of the
+/// implementing type; numbers that may vary (a rate, a bound) should be inputs.
+///
+/// ```
+/// use autograd::{DType, Graph, Op, OpError, Rule, TensorView, TensorViewMut, Type, Var};
+///
+/// /// `x·eˣ`, whose derivative is `(1 + x)·eˣ`
+/// #[derive(Clone, PartialEq, Debug)]
+/// struct XExp;
+///
+/// impl Op for XExp {
+///     const NAME: &'static str = "xexp";
+///     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+///         match x {
+///             [t] if t.dtype == DType::F64 => Ok(*t),
+///             _ => Err("wants one f64 tensor".into()),
+///         }
+///     }
+///     fn eval(&self, x: &[TensorView], mut out: TensorViewMut) -> Result<(), OpError> {
+///         for (o, x) in out.slice::<f64>()?.iter_mut().zip(x[0].slice::<f64>()?) {
+///             *o = x * x.exp();
+///         }
+///         Ok(())
+///     }
+///     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+///         Some(r.ct * (1.0 + r.x[0]) * r.x[0].exp())
+///     }
+/// }
+///
+/// let g = Graph::new();
+/// let x = g.input(2.0);
+/// let y = x.apply(XExp);
+/// let dy = y.backward()?.scalar(x)?;
+/// assert!((dy - 3.0 * 2f64.exp()).abs() < 1e-12);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+pub trait Op: Clone + PartialEq + Debug + Send + Sync + 'static {
+    /// The name shown in errors and pictures.
+    const NAME: &'static str;
+
+    /// The output's dtype and shape, or why the inputs do not fit.
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError>;
+
+    /// Computes the output into a given buffer, every element of which must be written. Inputs and output have the
+    /// types that `infer` saw and gave. An error only where [`may_fail`](Op::may_fail) says so.
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError>;
+
+    /// The cotangent of input number `input`, built from the cotangent of the output: the vector-Jacobian product.
+    /// It has the input's shape, or one that the input broadcasts to (then it is summed). `None` where it is zero
+    /// everywhere. Called for the inputs that need a gradient only; those of integers and truth values never do.
+    fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>>;
+
+    /// Whether `eval` can fail because of the inputs' values (an index out of range). Updates of parameters wait until
+    /// all that may fail has run.
+    fn may_fail(&self, x: &[Type]) -> bool {
+        let _ = x;
+        true
+    }
+
+    /// How the output depends on input number `input`.
+    fn dependency(&self, input: usize) -> Dependency {
+        let _ = input;
+        Dependency::Dense
+    }
+
+    #[doc(hidden)]
+    fn traits(&self) -> Traits {
+        Traits::default()
+    }
+
+    /// As `eval`, where input number `at` lies in the output already; only for ops whose traits say `in_place`.
+    #[doc(hidden)]
+    fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let _ = (at, x, out);
+        Err("cannot be done in place".into())
+    }
+}
+
+/// What the executor may take advantage of.
+#[doc(hidden)]
+#[derive(Clone, Copy, Default)]
+pub struct Traits {
+    /// The output is the first input with another shape: nothing is computed.
+    pub view: bool,
+    /// `eval_in_place` works, for inputs of the output's type.
+    pub in_place: bool,
+    /// The sweep may sum a cotangent of the output's shape to the input's (implicit broadcasting).
+    pub broadcasts: bool,
+}
+
+/// The object-safe twin of [`Op`].
+pub(crate) trait DynOp: Debug + Send + Sync {
+    fn name(&self) -> &'static str;
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError>;
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError>;
+    fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError>;
+    fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>>;
+    fn may_fail(&self, x: &[Type]) -> bool;
+    fn traits(&self) -> Traits;
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<O: Op> DynOp for O {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        Op::infer(self, x)
+    }
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        Op::eval(self, x, out)
+    }
+    fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        Op::eval_in_place(self, at, x, out)
+    }
+    fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        Op::vjp(self, input, r)
+    }
+    fn may_fail(&self, x: &[Type]) -> bool {
+        Op::may_fail(self, x)
+    }
+    fn traits(&self) -> Traits {
+        Op::traits(self)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Lists the built-in ops without attributes. A position in the list is the op's number: those that compute a float
+/// from floats of the same type element by element come first, so that appending them is one comparison.
+macro_rules! builtin {
+    ($($file:ident: $($Op:ident)*;)* | $($file2:ident: $($Op2:ident)*;)*) => {
+        #[derive(Clone, Copy)]
+        #[repr(u32)]
+        pub(crate) enum Id { $($($Op,)*)* $($($Op2,)*)* }
+        pub(crate) const ELEMENTWISE: u32 = [$($(Id::$Op),*),*].len() as u32;
+        pub(crate) static BUILTIN: [&dyn DynOp; [$($(Id::$Op,)*)* $($(Id::$Op2,)*)*].len()] =
+            [$($(&$file::$Op,)*)* $($(&$file2::$Op2,)*)*];
+    };
+}
+
+builtin! {
+    elementwise: Neg Abs Sign Exp Expm1 Ln Sqrt Square Recip Sin Cos Tanh Sigmoid Relu Add Sub Mul Div Maximum Minimum;
+    |
+    compare: Eq Ne Lt Le Gt Ge Select;
+    linalg: MatMul;
+    softmax: CrossEntropy;
+    layout: Detach;
+}
+
+/// The inputs of an op as an array, if there are `N`.
+pub(crate) fn inputs<const N: usize>(x: &[Type]) -> Result<&[Type; N], OpError> {
+    x.try_into().map_err(|_| OpError::new(format!("wants {N} inputs, got {}", x.len())))
+}
+
+/// The dtype that all inputs share.
+pub(crate) fn same_dtype(x: &[Type]) -> Result<DType, OpError> {
+    let Some((first, rest)) = x.split_first() else { return Err("wants at least one input".into()) };
+    match rest.iter().find(|t| t.dtype != first.dtype) {
+        None => Ok(first.dtype),
+        Some(other) => Err(OpError::new(format!("the dtypes differ: {} and {}", first.dtype, other.dtype))
+            .hint(format!("convert one side, for example with .cast(DType::{:?})", first.dtype))),
+    }
+}
+
+/// An error unless the dtype is a float.
+pub(crate) fn wants_float(dtype: DType) -> Result<(), OpError> {
+    if dtype.is_float() {
+        return Ok(());
+    }
+    Err(OpError::new(format!("is not defined for {dtype}")).hint("convert it first, for example with .cast(DType::F32)"))
+}

@@ -1,0 +1,404 @@
+//! Reductions over axes: sum, mean, max, argmax.
+//!
+//! The order in which a sum is rounded is fixed by shape and axes alone, never by threads or instruction sets: see
+//! [`sum_lines`].
+
+use super::{Op, Rule, inputs, wants_float};
+use crate::{
+    error::OpError,
+    shape::{Axes, Ints, Shape},
+    tensor::{DType, Element, TensorView, TensorViewMut, Type, with_dtype},
+    var::Var,
+};
+use std::cmp::Ordering;
+
+/// `Σ x` over some axes. Truth values are counted (i64).
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Sum {
+    axes: Axes,
+    keep: bool,
+}
+
+impl Op for Sum {
+    const NAME: &'static str = "sum";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        let [x] = inputs::<1>(x)?;
+        let dtype = if x.dtype == DType::Bool { DType::I64 } else { x.dtype };
+        Ok(Type::new(dtype, x.shape.reduced(self.axes, self.keep)))
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let shape = x[0].shape;
+        match x[0].dtype() {
+            DType::F32 => fold_axes(shape, self.axes, x[0].slice::<f32>()?, out.slice()?, sum_lines),
+            DType::F64 => fold_axes(shape, self.axes, x[0].slice::<f64>()?, out.slice()?, sum_lines),
+            DType::I64 => {
+                let (x, mut overflow) = (x[0].slice::<i64>()?, false);
+                fold_axes(shape, self.axes, x, out.slice()?, |x, lines, out| overflow |= !count_lines(x, lines, out));
+                if overflow {
+                    return Err("an integer sum does not fit in 64 bits".into());
+                }
+            }
+            DType::Bool => {
+                let x: Vec<i64> = x[0].slice::<bool>()?.iter().map(|&b| b.into()).collect();
+                fold_axes(shape, self.axes, &x, out.slice()?, |x, lines, out| {
+                    count_lines(x, lines, out);
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Each element counts once: the cotangent, spread over the axes.
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        Some(spread(r.ct, r.x[0], self.axes))
+    }
+
+    fn may_fail(&self, x: &[Type]) -> bool {
+        x.iter().any(|t| t.dtype == DType::I64)
+    }
+}
+
+/// The largest element over some axes.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Max {
+    axes: Axes,
+    keep: bool,
+}
+
+impl Op for Max {
+    const NAME: &'static str = "max";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        let [x] = inputs::<1>(x)?;
+        not_empty(x, self.axes)?;
+        if x.dtype == DType::Bool {
+            wants_float(x.dtype)?;
+        }
+        Ok(Type::new(x.dtype, x.shape.reduced(self.axes, self.keep)))
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        with_dtype!(out.dtype(), T => {
+            fold_axes(x[0].shape, self.axes, x[0].slice::<T>()?, out.slice()?, |x, lines, out| {
+                for (k, out) in out.iter_mut().enumerate() {
+                    *out = lines.of(k).fold(x[lines.first(k)], |max, i| if beats(x[i], max) { x[i] } else { max });
+                }
+            });
+            Ok(())
+        })
+    }
+
+    /// Evenly to all elements that are the largest one.
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        let x = r.x[0];
+        let largest = x.eq(spread(r.y, x, self.axes));
+        let ties = largest.sum_over(self.axes, true).cast(r.ct.known_dtype());
+        let share = with_axes(r.ct, x, self.axes) / ties;
+        Some(largest.select(share, r.ct.lit(0.0)))
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+}
+
+/// The position of the largest element along an axis.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct ArgMax {
+    axis: usize,
+}
+
+impl Op for ArgMax {
+    const NAME: &'static str = "argmax";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        let [x] = inputs::<1>(x)?;
+        let axis = Axes(1 << self.axis);
+        not_empty(x, axis)?;
+        Ok(Type::new(DType::I64, x.shape.reduced(axis, false)))
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let (_, n, inner) = x[0].shape.around(self.axis);
+        with_dtype!(x[0].dtype(), T => {
+            let (x, lines) = (x[0].slice::<T>()?, Lines { n, inner });
+            for (k, out) in out.slice::<i64>()?.iter_mut().enumerate() {
+                let best = lines.of(k).fold(lines.first(k), |best, i| if beats(x[i], x[best]) { i } else { best });
+                *out = ((best - lines.first(k)) / inner) as i64;
+            }
+            Ok(())
+        })
+    }
+
+    fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        None
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+}
+
+/// Whether `a` replaces the maximum `b` so far: larger, or the first NaN.
+fn beats<T: Element>(a: T, b: T) -> bool {
+    let is_nan = |v: T| v.partial_cmp(&v) != Some(Ordering::Equal);
+    a > b || (is_nan(a) && !is_nan(b))
+}
+
+fn not_empty(x: &Type, axes: Axes) -> Result<(), OpError> {
+    match (0..x.shape.rank()).find(|&k| axes.has(k) && x.shape[k] == 0) {
+        Some(k) => Err(OpError::new(format!("axis {k} of {} is empty: there is no largest element", x.shape))),
+        None => Ok(()),
+    }
+}
+
+/// The lines along one axis: line `k` has the elements `first + i * inner`, `i < n`.
+#[derive(Clone, Copy)]
+struct Lines {
+    n: usize,
+    inner: usize,
+}
+
+impl Lines {
+    fn first(self, k: usize) -> usize {
+        k / self.inner * self.n * self.inner + k % self.inner
+    }
+
+    fn of(self, k: usize) -> impl Iterator<Item = usize> {
+        let first = self.first(k);
+        (0..self.n).map(move |i| first + i * self.inner)
+    }
+}
+
+/// Reduces axes one group of neighbours after the other, the last group first. `fold` gets the elements, the lines to
+/// reduce, and room for one result a line.
+fn fold_axes<T: Element>(
+    shape: &Shape,
+    axes: Axes,
+    x: &[T],
+    out: &mut [T],
+    mut fold: impl FnMut(&[T], Lines, &mut [T]),
+) {
+    let (mut shape, mut rest, mut partial) = (*shape, axes, None::<Vec<T>>);
+    loop {
+        let x = partial.as_deref().unwrap_or(x);
+        let Some(last) = (0..shape.rank()).rev().find(|&k| rest.has(k)) else { return out.copy_from_slice(x) };
+        let first = (0..=last).rev().take_while(|&k| rest.has(k)).last().unwrap_or(last);
+        let n: usize = shape[first..=last].iter().product();
+        let lines = Lines { n, inner: shape[last + 1..].iter().product() };
+        for k in first..=last {
+            shape = shape.with(k, 1);
+            rest.0 &= !(1 << k);
+        }
+        if rest.0 == 0 {
+            return fold(x, lines, out);
+        }
+        let mut next = vec![T::default(); shape.count()];
+        fold(x, lines, &mut next);
+        partial = Some(next);
+    }
+}
+
+/// Sums lines of floats in the canonical order.
+///
+/// A line is cut into chunks of [`CHUNK`] elements. Within a chunk of a contiguous line, element `i` goes to lane
+/// `i % LANES` and the lanes are added up as a balanced tree; in a line with a stride a chunk is added up in order.
+/// The chunks' sums are added pairwise, neighbours first ([`pairwise`]). So the error grows with the logarithm of the
+/// length, and lanes (or neighbouring lines) can be added side by side.
+fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out: &mut [T]) {
+    if lines.inner == 1 {
+        for (k, out) in out.iter_mut().enumerate() {
+            *out = sum_line(&x[k * lines.n..][..lines.n]);
+        }
+        return;
+    }
+    if lines.n == 0 || lines.inner == 0 {
+        return out.fill(T::default());
+    }
+    for (out, x) in out.chunks_exact_mut(lines.inner).zip(x.chunks_exact(lines.n * lines.inner)) {
+        let add = |sum: &mut [T], x: &[T]| sum.iter_mut().zip(x).for_each(|(s, &x)| *s = *s + x);
+        let chunks = x.chunks(CHUNK * lines.inner).map(|chunk| {
+            let mut sum = chunk[..lines.inner].to_vec();
+            chunk[lines.inner..].chunks_exact(lines.inner).for_each(|x| add(&mut sum, x));
+            sum
+        });
+        if let Some(total) = pairwise(chunks, |a, b| add(a, &b)) {
+            out.copy_from_slice(&total);
+        }
+    }
+}
+
+const CHUNK: usize = 1024;
+const LANES: usize = 32;
+
+/// Sums a contiguous line in the canonical order.
+pub(crate) fn sum_line<T: Element + std::ops::Add<Output = T>>(x: &[T]) -> T {
+    if x.len() <= CHUNK {
+        return sum_chunk(x);
+    }
+    pairwise(x.chunks(CHUNK).map(sum_chunk), |a, b| *a = *a + b).unwrap_or_default()
+}
+
+fn sum_chunk<T: Element + std::ops::Add<Output = T>>(x: &[T]) -> T {
+    let mut lanes = [T::default(); LANES];
+    let add = |lanes: &mut [T], x: &[T]| lanes.iter_mut().zip(x).for_each(|(l, &x)| *l = *l + x);
+    let whole = x.chunks_exact(LANES);
+    let rest = whole.remainder();
+    whole.for_each(|x| add(&mut lanes, x));
+    add(&mut lanes, rest);
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        let (low, high) = lanes.split_at_mut(width);
+        add(low, high);
+    }
+    lanes[0]
+}
+
+/// Adds parts pairwise, neighbours first, then neighbouring sums of equal size; what is left over joins from the end.
+fn pairwise<A>(parts: impl Iterator<Item = A>, add: impl Fn(&mut A, A)) -> Option<A> {
+    let mut sums: Vec<(u32, A)> = Vec::new();
+    for part in parts {
+        sums.push((0, part));
+        while let [.., (a, _), (b, _)] = sums[..] && a == b {
+            join(&mut sums, &add);
+        }
+    }
+    while sums.len() > 1 {
+        join(&mut sums, &add);
+    }
+    sums.pop().map(|(_, sum)| sum)
+}
+
+fn join<A>(sums: &mut Vec<(u32, A)>, add: impl Fn(&mut A, A)) {
+    if let Some((_, right)) = sums.pop()
+        && let Some((level, left)) = sums.last_mut()
+    {
+        add(left, right);
+        *level += 1;
+    }
+}
+
+/// Sums lines of integers; `false` if one does not fit.
+fn count_lines(x: &[i64], lines: Lines, out: &mut [i64]) -> bool {
+    let mut fits = true;
+    for (k, out) in out.iter_mut().enumerate() {
+        let sum = lines.of(k).try_fold(0i64, |sum, i| sum.checked_add(x[i]));
+        fits &= sum.is_some();
+        *out = sum.unwrap_or(0);
+    }
+    fits
+}
+
+/// A reduced value with its axes put back, of size 1, so that it broadcasts against what it was reduced from.
+#[track_caller]
+fn with_axes<'g>(reduced: Var<'g>, x: Var<'g>, axes: Axes) -> Var<'g> {
+    reduced.reshape(x.known_shape().reduced(axes, true))
+}
+
+/// A reduced value spread over its axes again.
+#[track_caller]
+fn spread<'g>(reduced: Var<'g>, x: Var<'g>, axes: Axes) -> Var<'g> {
+    with_axes(reduced, x, axes).broadcast_to(x.known_shape())
+}
+
+impl<'g> Var<'g> {
+    #[track_caller]
+    pub(crate) fn sum_over(self, axes: Axes, keep: bool) -> Var<'g> {
+        self.apply(Sum { axes, keep })
+    }
+
+    /// Applies an op over the listed axes; an error if they do not fit.
+    #[track_caller]
+    fn over<O: Op>(self, axes: impl Ints, op: impl FnOnce(Axes) -> O) -> Var<'g> {
+        self.with_shape(O::NAME, |shape| Ok(self.apply(op(shape.axes(&axes.list())?))))
+    }
+
+    #[track_caller]
+    fn over_all<O: Op>(self, op: impl FnOnce(Axes) -> O) -> Var<'g> {
+        self.with_shape(O::NAME, |shape| Ok(self.apply(op(Axes::all(shape.rank())))))
+    }
+
+    /// The sum of all elements, a single number. Of truth values, how many are true (i64).
+    ///
+    /// The order of the additions depends on the shape alone, and errors do not pile up in long sums.
+    #[track_caller]
+    pub fn sum(self) -> Var<'g> {
+        self.over_all(|axes| Sum { axes, keep: false })
+    }
+
+    /// The sum over one or several axes, which are removed: `x.sum_axis(-1)`, `x.sum_axis([0, 2])`.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input([[1.0, 2.0], [3.0, 4.0]]);
+    /// assert_eq!(x.sum_axis(0).value()?.to_f64s(), [4.0, 6.0]);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn sum_axis(self, axes: impl Ints) -> Var<'g> {
+        self.over(axes, |axes| Sum { axes, keep: false })
+    }
+
+    /// The sum over one or several axes, which stay with size 1, so that the result broadcasts against `self`.
+    #[track_caller]
+    pub fn sum_axis_keep(self, axes: impl Ints) -> Var<'g> {
+        self.over(axes, |axes| Sum { axes, keep: true })
+    }
+
+    /// The arithmetic mean of all elements: NaN if there are none. For floats.
+    #[track_caller]
+    pub fn mean(self) -> Var<'g> {
+        self.mean_over(|shape| Ok(Axes::all(shape.rank())), false)
+    }
+
+    /// The mean over one or several axes, which are removed.
+    #[track_caller]
+    pub fn mean_axis(self, axes: impl Ints) -> Var<'g> {
+        self.mean_over(|shape| shape.axes(&axes.list()), false)
+    }
+
+    /// The mean over one or several axes, which stay with size 1.
+    #[track_caller]
+    pub fn mean_axis_keep(self, axes: impl Ints) -> Var<'g> {
+        self.mean_over(|shape| shape.axes(&axes.list()), true)
+    }
+
+    #[track_caller]
+    fn mean_over(self, axes: impl FnOnce(&Shape) -> Result<Axes, OpError>, keep: bool) -> Var<'g> {
+        self.with_shape("mean", |shape| {
+            wants_float(self.known_dtype())?;
+            let axes = axes(shape)?;
+            let count = shape.count() / shape.reduced(axes, false).count().max(1);
+            // nothing over nothing is NaN, also where the result itself is empty
+            Ok(self.sum_over(axes, keep) / self.lit(count as f64))
+        })
+    }
+
+    /// The largest element; the gradient is split evenly over ties. NaN if there is one; an error if there are no
+    /// elements.
+    #[track_caller]
+    pub fn max(self) -> Var<'g> {
+        self.over_all(|axes| Max { axes, keep: false })
+    }
+
+    /// The largest element over one or several axes, which are removed.
+    #[track_caller]
+    pub fn max_axis(self, axes: impl Ints) -> Var<'g> {
+        self.over(axes, |axes| Max { axes, keep: false })
+    }
+
+    /// The largest element over one or several axes, which stay with size 1.
+    #[track_caller]
+    pub fn max_axis_keep(self, axes: impl Ints) -> Var<'g> {
+        self.over(axes, |axes| Max { axes, keep: true })
+    }
+
+    /// The position of the largest element along an axis, as i64: the first of several, or the first NaN. No gradient.
+    #[track_caller]
+    pub fn argmax(self, axis: isize) -> Var<'g> {
+        self.with_shape(ArgMax::NAME, |shape| Ok(self.apply(ArgMax { axis: shape.axis(axis)? })))
+    }
+}

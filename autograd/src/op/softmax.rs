@@ -1,0 +1,204 @@
+//! Softmax and its kin along one axis, safe from overflow and exact on the small side.
+//!
+//! All rest on one split of a line into its maximum `m` (at the first place where it stands) and
+//! `rest = Σ exp(xᵢ - m)` over the *other* elements: then `logsumexp = m + ln(1 + rest)`, and a loss as small as
+//! `rest = 1e-30` is not lost beside 1.
+
+use super::{Op, Real, Rule, inputs, reduce::sum_line, wants_float};
+use crate::{
+    error::OpError,
+    shape::Shape,
+    tensor::{DType, TensorView, TensorViewMut, Type, with_dtype},
+    var::Var,
+};
+
+/// The largest element and the sum of the others' exponentials relative to it. Leaves `exp(xᵢ - m)` in `exps`.
+fn split<T: Real>(line: &[T], exps: &mut [T]) -> (T, T) {
+    let (mut at, mut max) = (0, T::of(f64::NEG_INFINITY));
+    for (k, &x) in line.iter().enumerate() {
+        if x > max {
+            (at, max) = (k, x);
+        }
+    }
+    exps.iter_mut().zip(line).for_each(|(e, &x)| *e = (x - max).exp());
+    if max.to_f64().is_finite() {
+        exps[at] = T::default();
+    }
+    let rest = sum_line(exps);
+    if max.to_f64().is_finite() {
+        exps[at] = T::of(1.0);
+    }
+    (max, rest)
+}
+
+/// Calls `f(line, out)` for each line of an axis; lines with a stride are gathered and scattered.
+fn each_line<T: Real>(shape: &Shape, axis: usize, x: &[T], out: &mut [T], mut f: impl FnMut(&[T], &mut [T])) {
+    let (outer, n, inner) = shape.around(axis);
+    if inner == 1 {
+        return (0..outer).for_each(|o| f(&x[o * n..][..n], &mut out[o * n..][..n]));
+    }
+    let (mut line, mut result) = (vec![T::default(); n], vec![T::default(); n]);
+    for first in (0..outer).flat_map(|o| (0..inner).map(move |i| o * n * inner + i)) {
+        line.iter_mut().enumerate().for_each(|(k, l)| *l = x[first + k * inner]);
+        f(&line, &mut result);
+        result.iter().enumerate().for_each(|(k, &r)| out[first + k * inner] = r);
+    }
+}
+
+/// The type rule of ops that keep their one float input's type.
+fn keeps_float(x: &[Type]) -> Result<Type, OpError> {
+    let [x] = inputs::<1>(x)?;
+    wants_float(x.dtype)?;
+    Ok(*x)
+}
+
+/// `exp(xᵢ) / Σ exp(xⱼ)`
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Softmax {
+    axis: usize,
+}
+
+impl Op for Softmax {
+    const NAME: &'static str = "softmax";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        keeps_float(x)
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        with_dtype!(out.dtype(), float T => {
+            each_line(x[0].shape, self.axis, x[0].slice::<T>()?, out.slice()?, |line, out| {
+                let (_, rest) = split(line, out);
+                let sum = T::of(1.0) + rest;
+                out.iter_mut().for_each(|o| *o = *o / sum);
+            });
+            Ok(())
+        }, else wants_float(x[0].dtype()))
+    }
+
+    /// `y·(ct - Σ ct·y)`
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        Some(r.y * (r.ct - (r.ct * r.y).sum_axis_keep(self.axis)))
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+}
+
+/// `xᵢ - ln Σ exp(xⱼ)`
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct LogSoftmax {
+    axis: usize,
+}
+
+impl Op for LogSoftmax {
+    const NAME: &'static str = "log_softmax";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        keeps_float(x)
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        with_dtype!(out.dtype(), float T => {
+            each_line(x[0].shape, self.axis, x[0].slice::<T>()?, out.slice()?, |line, out| {
+                let (max, rest) = split(line, out);
+                let log = rest.ln_1p();
+                out.iter_mut().zip(line).for_each(|(o, &x)| *o = (x - max) - log);
+            });
+            Ok(())
+        }, else wants_float(x[0].dtype()))
+    }
+
+    /// `ct - softmax(x)·Σ ct`
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        Some(r.ct - r.y.exp() * r.ct.sum_axis_keep(self.axis))
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+}
+
+/// `-ln softmax(x)[label]` for each line of the last axis.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct CrossEntropy;
+
+impl Op for CrossEntropy {
+    const NAME: &'static str = "cross_entropy";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        let [logits, labels] = inputs::<2>(x)?;
+        wants_float(logits.dtype)?;
+        if labels.dtype != DType::I64 {
+            let message = format!("the labels are {}, not i64", labels.dtype);
+            return Err(OpError::new(message).hint("class numbers are i64: .cast(DType::I64)"));
+        }
+        match logits.shape.split_last() {
+            Some((_, rest)) if *rest == labels.shape[..] => Ok(Type::new(logits.dtype, labels.shape)),
+            Some((classes, rest)) => Err(OpError::new(format!(
+                "logits {} (with {classes} classes in the last axis) want labels of shape {rest:?}, got {}",
+                logits.shape, labels.shape
+            ))),
+            None => Err("the logits have no axis of classes".into()),
+        }
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let labels = x[1].slice::<i64>()?;
+        let classes = x[0].shape[x[0].shape.rank() - 1];
+        if let Some((k, bad)) = labels.iter().enumerate().find(|(_, l)| !(0..classes as i64).contains(l)) {
+            return Err(OpError::new(format!("label {bad} (number {k}) is not one of the {classes} classes 0 to {}", classes as i64 - 1)));
+        }
+        with_dtype!(out.dtype(), float T => {
+            let mut exps = vec![T::default(); classes];
+            let lines = x[0].slice::<T>()?.chunks_exact(classes.max(1));
+            for ((out, line), &label) in out.slice()?.iter_mut().zip(lines).zip(labels) {
+                let (max, rest) = split(line, &mut exps);
+                *out = (max - line[label as usize]) + rest.ln_1p();
+            }
+            Ok(())
+        }, else wants_float(x[0].dtype()))
+    }
+
+    /// `ct·(softmax(x) - one_hot(label))`, where at the label `p - 1 = expm1(ln p)` keeps its small side
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        let &[x, labels] = r.x else { return None };
+        let shape = x.known_shape();
+        let last = shape.rank() - 1;
+        let log_p = x.log_softmax(-1);
+        let hit = labels.one_hot(shape[last], DType::Bool);
+        Some(r.ct.reshape(shape.with(last, 1)) * hit.select(log_p.expm1(), log_p.exp()))
+    }
+}
+
+impl<'g> Var<'g> {
+    /// `exp(x) / Σ exp(x)` along an axis: positive numbers that add up to 1. For floats.
+    #[track_caller]
+    pub fn softmax(self, axis: isize) -> Var<'g> {
+        self.with_shape(Softmax::NAME, |shape| Ok(self.apply(Softmax { axis: shape.axis(axis)? })))
+    }
+
+    /// `ln softmax(x)` along an axis, without overflow and without losing small values. For floats.
+    #[track_caller]
+    pub fn log_softmax(self, axis: isize) -> Var<'g> {
+        self.with_shape(LogSoftmax::NAME, |shape| Ok(self.apply(LogSoftmax { axis: shape.axis(axis)? })))
+    }
+
+    /// The cross-entropy of logits `[.., classes]` with integer labels `[..]`: `-ln softmax(x)[label]`, one loss a
+    /// label, not averaged. Its gradient is `softmax(x) - one_hot(label)`. A label outside `0..classes` is an error when
+    /// the value is asked for.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let logits = g.input([[2.0, 1.0, 0.1], [0.0, 0.0, 0.0]]);
+    /// let loss = logits.cross_entropy(g.constant([0, 2])).mean();
+    /// let expected = (0.4170300162778335 + 3f64.ln()) / 2.0;
+    /// assert!((loss.value()?.scalar()? - expected).abs() < 1e-15);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn cross_entropy(self, labels: Var<'g>) -> Var<'g> {
+        self.binary(super::Id::CrossEntropy, labels)
+    }
+}

@@ -1,0 +1,311 @@
+//! Shapes: sizes of axes, broadcasting, and walking an array in the order of another shape.
+//!
+//! Everything here is row-major ("C" order): the last axis is the one whose neighbours lie side by side.
+
+use crate::error::OpError;
+use std::{fmt, ops::Deref};
+
+/// The largest number of axes a tensor can have.
+pub const MAX_RANK: usize = 8;
+
+/// The sizes of a tensor's axes: `[]` for a single number, `[rows, columns]` for a matrix. Reads like a slice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    rank: u8,
+    dims: [usize; MAX_RANK],
+}
+
+impl Shape {
+    /// The shape of a single number.
+    pub const SCALAR: Shape = Shape { rank: 0, dims: [0; MAX_RANK] };
+
+    /// A shape with these sizes. An error if there are more than [`MAX_RANK`] axes, or more elements than memory has
+    /// addresses.
+    pub fn new(dims: &[usize]) -> Result<Shape, OpError> {
+        if dims.len() > MAX_RANK {
+            return Err(OpError::new(format!("{} axes are too many: at most {MAX_RANK} are possible", dims.len())));
+        }
+        // An empty axis must not hide an overflow: strides are products of the other sizes.
+        let count = dims.iter().filter(|&&d| d > 0).try_fold(8usize, |n, &d| n.checked_mul(d));
+        if count.is_none_or(|bytes| bytes > isize::MAX as usize) {
+            return Err(OpError::new(format!("a tensor of shape {dims:?} is too large for any memory")));
+        }
+        Ok(Shape::of(dims))
+    }
+
+    /// A shape from sizes that are known to be in order.
+    pub(crate) fn of(dims: &[usize]) -> Shape {
+        let mut shape = Shape { rank: dims.len() as u8, ..Shape::SCALAR };
+        shape.dims[..dims.len()].copy_from_slice(dims);
+        shape
+    }
+
+    /// The number of elements.
+    pub fn count(&self) -> usize {
+        self.iter().product()
+    }
+
+    /// The number of axes.
+    pub fn rank(&self) -> usize {
+        self.rank as usize
+    }
+
+    /// The same shape with one axis of another size.
+    pub(crate) fn with(mut self, axis: usize, size: usize) -> Shape {
+        self.dims[axis] = size;
+        self
+    }
+
+    /// The shape that both broadcast to, as in NumPy: aligned at the last axis, sizes equal or 1.
+    ///
+    /// ```
+    /// use autograd::Shape;
+    /// let (a, b) = (Shape::new(&[64, 1, 3])?, Shape::new(&[10, 1])?);
+    /// assert_eq!(a.broadcast(&b)?, Shape::new(&[64, 10, 3])?);
+    /// # Ok::<(), autograd::OpError>(())
+    /// ```
+    pub fn broadcast(&self, other: &Shape) -> Result<Shape, OpError> {
+        let rank = self.rank().max(other.rank());
+        let mut dims = [0; MAX_RANK];
+        for axis in 0..rank {
+            let size = |s: &Shape| (axis + s.rank()).checked_sub(rank).map_or(1, |k| s[k]);
+            dims[axis] = match (size(self), size(other)) {
+                (a, b) if a == b || b == 1 => a,
+                (1, b) => b,
+                (a, b) => {
+                    let axis = axis as isize - rank as isize;
+                    return Err(OpError::new(format!("sizes {a} and {b} do not broadcast (axis {axis}): {self} and {other}"))
+                        .hint("sizes must be equal or 1, compared from the last axis; reshape one side or insert an axis of size 1"));
+                }
+            };
+        }
+        Shape::new(&dims[..rank])
+    }
+
+    /// Whether this shape broadcasts to exactly `to`.
+    pub(crate) fn broadcasts_to(&self, to: &Shape) -> bool {
+        self.broadcast(to).is_ok_and(|b| b == *to)
+    }
+
+    /// An axis counted from the front, or from the end if negative (`-1` is the last).
+    pub fn axis(&self, axis: isize) -> Result<usize, OpError> {
+        let rank = self.rank() as isize;
+        if axis < -rank || axis >= rank {
+            let range = if rank == 0 { "it has no axes".into() } else { format!("its axes are {} to {}", -rank, rank - 1) };
+            return Err(OpError::new(format!("there is no axis {axis} in shape {self}: {range}")));
+        }
+        Ok(axis.rem_euclid(rank) as usize)
+    }
+
+    /// A list of axes as a bit mask; empty, repeated or missing axes are errors.
+    pub(crate) fn axes(&self, axes: &[isize]) -> Result<Axes, OpError> {
+        let mut mask = Axes(0);
+        for &a in axes {
+            let axis = self.axis(a)?;
+            if mask.has(axis) {
+                return Err(OpError::new(format!("axis {a} is named twice in {axes:?}")));
+            }
+            mask.0 |= 1 << axis;
+        }
+        Ok(mask)
+    }
+
+    /// What is left when these axes are reduced: of size 1 if `keep`, else gone.
+    pub(crate) fn reduced(&self, axes: Axes, keep: bool) -> Shape {
+        let mut dims = [0; MAX_RANK];
+        let mut rank = 0;
+        for (k, &d) in self.iter().enumerate() {
+            if keep || !axes.has(k) {
+                dims[rank] = if axes.has(k) { 1 } else { d };
+                rank += 1;
+            }
+        }
+        Shape::of(&dims[..rank])
+    }
+
+    /// `(outer, size, inner)` around one axis: element `(o, i, j)` lies at `(o * size + i) * inner + j`.
+    pub(crate) fn around(&self, axis: usize) -> (usize, usize, usize) {
+        (self[..axis].iter().product(), self[axis], self[axis + 1..].iter().product())
+    }
+
+    /// Row-major strides, in elements.
+    pub(crate) fn strides(&self) -> [isize; MAX_RANK] {
+        let mut strides = [0; MAX_RANK];
+        let mut step = 1isize;
+        for k in (0..self.rank()).rev() {
+            strides[k] = step;
+            step *= self[k].max(1) as isize;
+        }
+        strides
+    }
+}
+
+impl Deref for Shape {
+    type Target = [usize];
+    fn deref(&self) -> &[usize] {
+        &self.dims[..self.rank as usize]
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{:?}", &self[..])
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A set of axes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Axes(pub u8);
+
+impl Axes {
+    pub(crate) fn has(self, axis: usize) -> bool {
+        self.0 >> axis & 1 == 1
+    }
+
+    pub(crate) fn all(rank: usize) -> Axes {
+        Axes(((1u16 << rank) - 1) as u8)
+    }
+}
+
+/// One integer or a list of them: sizes or axes. `2`, `[2, 3]`, `&[-1, 3]`, a `Vec`, a [`Shape`].
+pub trait Ints {
+    /// The integers as a list.
+    fn list(&self) -> Vec<isize>;
+}
+
+macro_rules! ints {
+    ($($T:ty)*) => { $(
+        impl Ints for $T { fn list(&self) -> Vec<isize> { vec![saturate(*self as i128)] } }
+        impl<const N: usize> Ints for [$T; N] { fn list(&self) -> Vec<isize> { self[..].list() } }
+        impl Ints for [$T] { fn list(&self) -> Vec<isize> { self.iter().map(|&v| saturate(v as i128)).collect() } }
+        impl Ints for Vec<$T> { fn list(&self) -> Vec<isize> { self[..].list() } }
+    )* };
+}
+ints! { i32 i64 isize usize }
+
+// A size beyond `isize` is refused later, as too large, with the shape in the message.
+fn saturate(v: i128) -> isize {
+    v.clamp(isize::MIN as i128, isize::MAX as i128) as isize
+}
+
+impl Ints for Shape {
+    fn list(&self) -> Vec<isize> {
+        self[..].list()
+    }
+}
+
+impl<I: Ints + ?Sized> Ints for &I {
+    fn list(&self) -> Vec<isize> {
+        (**self).list()
+    }
+}
+
+/// Sizes from a list: a negative one is an error.
+pub(crate) fn sizes(dims: &[isize]) -> Result<Shape, OpError> {
+    let dims: Result<Vec<usize>, _> = dims.iter().map(|&d| usize::try_from(d)).collect();
+    Shape::new(&dims.map_err(|_| OpError::new("a size is negative"))?)
+}
+
+/// Reads an array at `offset + index · strides` for each index of a shape, in row-major order: how broadcasts,
+/// permutations and slices are copied.
+#[derive(Clone, Copy)]
+pub(crate) struct Walk {
+    shape: Shape,
+    strides: [isize; MAX_RANK],
+    offset: isize,
+}
+
+impl Walk {
+    pub(crate) fn new(shape: Shape, strides: [isize; MAX_RANK], offset: isize) -> Walk {
+        // Axes that run on into each other are joined, so that the innermost run is as long as it can be.
+        let (mut dims, mut joined, mut rank) = ([0; MAX_RANK], [0; MAX_RANK], 0);
+        for k in 0..shape.rank() {
+            if shape[k] == 1 {
+                continue;
+            }
+            if rank > 0 && joined[rank - 1] == strides[k] * shape[k] as isize {
+                dims[rank - 1] *= shape[k];
+                joined[rank - 1] = strides[k];
+            } else {
+                (dims[rank], joined[rank]) = (shape[k], strides[k]);
+                rank += 1;
+            }
+        }
+        Walk { shape: Shape::of(&dims[..rank]), strides: joined, offset }
+    }
+
+    /// `from` as seen when broadcast to `to`.
+    pub(crate) fn broadcast(from: &Shape, to: &Shape) -> Walk {
+        let own = from.strides();
+        let mut strides = [0; MAX_RANK];
+        let lead = to.rank() - from.rank();
+        for k in 0..from.rank() {
+            strides[lead + k] = if from[k] == 1 { 0 } else { own[k] };
+        }
+        Walk::new(*to, strides, 0)
+    }
+
+    /// Whether every element is the same one.
+    pub(crate) fn is_constant(&self) -> bool {
+        self.shape.rank() == 0 || self.strides[..self.shape.rank()].iter().all(|&s| s == 0)
+    }
+
+    /// Copies the elements `start..start + out.len()` of the walk into `out`.
+    pub(crate) fn copy<T: Copy>(&self, data: &[T], start: usize, out: &mut [T]) {
+        self.runs(start, out.len(), |at, position, stride, n| {
+            let out = &mut out[at..at + n];
+            match stride {
+                1 => out.copy_from_slice(&data[position..position + n]),
+                0 => out.fill(data[position]),
+                _ => out.iter_mut().enumerate().for_each(|(k, o)| *o = data[(position as isize + k as isize * stride) as usize]),
+            }
+        });
+    }
+
+    /// Calls `visit(first of the walk, first position in the array, stride, length)` for each run of the innermost axis.
+    pub(crate) fn runs(&self, start: usize, count: usize, mut visit: impl FnMut(usize, usize, isize, usize)) {
+        if count == 0 {
+            return;
+        }
+        let rank = self.shape.rank();
+        if rank == 0 {
+            return visit(0, self.offset as usize, 0, count);
+        }
+        let mut index = [0usize; MAX_RANK];
+        let (mut rest, mut position) = (start, self.offset);
+        for k in (0..rank).rev() {
+            index[k] = rest % self.shape[k];
+            rest /= self.shape[k];
+            position += index[k] as isize * self.strides[k];
+        }
+        let (last, mut done) = (rank - 1, 0);
+        loop {
+            let n = (self.shape[last] - index[last]).min(count - done);
+            visit(done, position as usize, self.strides[last], n);
+            done += n;
+            if done == count {
+                return;
+            }
+            // carry into the outer axes
+            position -= index[last] as isize * self.strides[last];
+            index[last] = 0;
+            let mut k = last;
+            while k > 0 {
+                k -= 1;
+                index[k] += 1;
+                position += self.strides[k];
+                if index[k] < self.shape[k] {
+                    break;
+                }
+                position -= index[k] as isize * self.strides[k];
+                index[k] = 0;
+            }
+        }
+    }
+}

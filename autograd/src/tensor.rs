@@ -1,0 +1,586 @@
+//! Values: shape, dtype and shared contiguous data. A single number is held inline; ndarray is the border.
+
+use crate::{
+    error::{Error, OpError, Result},
+    shape::{Ints, Shape, sizes},
+};
+use ndarray::{ArrayBase, ArrayD, ArrayViewD, Data as NdData, Dimension, IxDyn};
+use std::{fmt, sync::Arc};
+
+/// The type of a tensor's elements.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum DType {
+    /// 32-bit floating point: what networks are trained in.
+    F32,
+    /// 64-bit floating point: what a Rust `2.0` is.
+    F64,
+    /// 64-bit integers: labels and indices. They have no gradient.
+    I64,
+    /// Truth values: masks. They have no gradient.
+    Bool,
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl DType {
+    /// Whether values of this type have gradients.
+    pub fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::F64)
+    }
+
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            DType::F32 => 4,
+            DType::F64 | DType::I64 => 8,
+            DType::Bool => 1,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            DType::F32 => "f32",
+            DType::F64 => "f64",
+            DType::I64 => "i64",
+            DType::Bool => "bool",
+        })
+    }
+}
+
+/// Dtype and shape: what is known of a value before it is computed. Prints as `f32[64, 10]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Type {
+    /// The type of the elements.
+    pub dtype: DType,
+    /// The sizes of the axes.
+    pub shape: Shape,
+}
+
+impl Type {
+    /// Dtype and shape together.
+    pub fn new(dtype: DType, shape: Shape) -> Type {
+        Type { dtype, shape }
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}{}", self.dtype, self.shape)
+    }
+}
+
+/// Shared, contiguous elements; a single one without an allocation.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub enum Buf<T> {
+    One([T; 1]),
+    Many(Arc<Vec<T>>),
+}
+
+impl<T: Element> Buf<T> {
+    pub(crate) fn new(v: Vec<T>) -> Buf<T> {
+        match <[T; 1]>::try_from(v) {
+            Ok(one) => Buf::One(one),
+            Err(v) => Buf::Many(Arc::new(v)),
+        }
+    }
+
+    /// Elements of an unspecified value, to be written over; an error if the memory cannot be had.
+    pub(crate) fn blank(count: usize) -> Result<Buf<T>, OpError> {
+        if count == 1 {
+            return Ok(Buf::One([T::default()]));
+        }
+        let mut v = reserve(count)?;
+        v.resize(count, T::default());
+        Ok(Buf::Many(Arc::new(v)))
+    }
+
+    pub(crate) fn as_slice(&self) -> &[T] {
+        match self {
+            Buf::One(v) => v,
+            Buf::Many(v) => v,
+        }
+    }
+
+    /// The elements for writing, if nobody else holds them.
+    pub(crate) fn unique(&mut self) -> Option<&mut [T]> {
+        match self {
+            Buf::One(v) => Some(v),
+            Buf::Many(v) => Arc::get_mut(v).map(|v| &mut v[..]),
+        }
+    }
+
+    fn into_vec(self) -> Vec<T> {
+        match self {
+            Buf::One(v) => v.to_vec(),
+            Buf::Many(v) => Arc::try_unwrap(v).unwrap_or_else(|shared| shared.to_vec()),
+        }
+    }
+}
+
+/// An empty vector with room for `count` elements.
+pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>, OpError> {
+    let mut v = Vec::new();
+    v.try_reserve_exact(count).map_err(|_| {
+        let gib = count as f64 * size_of::<T>() as f64 / (1u64 << 30) as f64;
+        OpError::new(format!("there is no memory for {count} elements ({gib:.1} GiB)"))
+    })?;
+    Ok(v)
+}
+
+/// One variant a dtype.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub enum Data {
+    F32(Buf<f32>),
+    F64(Buf<f64>),
+    I64(Buf<i64>),
+    Bool(Buf<bool>),
+}
+
+/// Runs `$body` with `$T` standing for the Rust type of a dtype: of all dtypes, or of those named.
+macro_rules! with_dtype {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::tensor::DType::F32 => { type $T = f32; $body }
+            $crate::tensor::DType::F64 => { type $T = f64; $body }
+            $crate::tensor::DType::I64 => { type $T = i64; $body }
+            $crate::tensor::DType::Bool => { type $T = bool; $body }
+        }
+    };
+    ($dtype:expr, float $T:ident => $body:expr, else $other:expr) => {
+        match $dtype {
+            $crate::tensor::DType::F32 => { type $T = f32; $body }
+            $crate::tensor::DType::F64 => { type $T = f64; $body }
+            _ => $other,
+        }
+    };
+}
+pub(crate) use with_dtype;
+
+/// The types of elements: `f32`, `f64`, `i64` and `bool`.
+pub trait Element:
+    sealed::Sealed + Copy + Default + PartialEq + PartialOrd + fmt::Debug + fmt::Display + Send + Sync + 'static
+{
+    /// The dtype of tensors of this type.
+    const DTYPE: DType;
+    #[doc(hidden)]
+    fn wrap(buf: Buf<Self>) -> Data;
+    #[doc(hidden)]
+    fn buf(data: &Data) -> Option<&Buf<Self>>;
+    #[doc(hidden)]
+    fn buf_mut(data: &mut Data) -> Option<&mut Buf<Self>>;
+    #[doc(hidden)]
+    fn into_buf(data: Data) -> Option<Buf<Self>>;
+}
+
+macro_rules! elements {
+    ($($T:ty, $V:ident;)*) => { $(
+        impl sealed::Sealed for $T {}
+        impl Element for $T {
+            const DTYPE: DType = DType::$V;
+            fn wrap(buf: Buf<$T>) -> Data { Data::$V(buf) }
+            fn buf(data: &Data) -> Option<&Buf<$T>> { if let Data::$V(buf) = data { Some(buf) } else { None } }
+            fn buf_mut(data: &mut Data) -> Option<&mut Buf<$T>> { if let Data::$V(buf) = data { Some(buf) } else { None } }
+            fn into_buf(data: Data) -> Option<Buf<$T>> { if let Data::$V(buf) = data { Some(buf) } else { None } }
+        }
+        impl From<$T> for Tensor {
+            fn from(v: $T) -> Tensor { Tensor { shape: Shape::SCALAR, data: Data::$V(Buf::One([v])) } }
+        }
+    )* };
+}
+elements! { f32, F32; f64, F64; i64, I64; bool, Bool; }
+
+/// A value: shape, dtype and shared contiguous data in row-major order.
+///
+/// Cheap to clone (the data is shared), never changed under its holder's eyes. Numbers, Rust arrays, vectors and
+/// ndarray's arrays become tensors with `into()` (owned ndarray arrays in standard layout without a copy), and go out
+/// as ndarray arrays or views.
+///
+/// ```
+/// use autograd::{DType, Tensor};
+/// let t = Tensor::from([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
+/// assert_eq!((t.dtype(), t.shape()), (DType::F64, &[2, 3][..]));
+///
+/// let a = ndarray::array![[1.0f32, 2.0], [3.0, 4.0]];
+/// let t = Tensor::from(a.clone());
+/// assert_eq!(t.view::<f32>()?, a.into_dyn());
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Tensor {
+    pub(crate) shape: Shape,
+    pub(crate) data: Data,
+}
+
+impl Tensor {
+    /// A tensor of this shape with these elements, in row-major order. An error if their number is not the shape's.
+    #[track_caller]
+    pub fn new<T: Element>(shape: impl Ints, elements: Vec<T>) -> Result<Tensor> {
+        let make = || {
+            let shape = sizes(&shape.list())?;
+            if shape.count() != elements.len() {
+                let n = elements.len();
+                return Err(OpError::new(format!("shape {shape} has {} elements, {n} were given", shape.count())));
+            }
+            Ok(shape)
+        };
+        let shape = make().map_err(|e| e.at_caller("tensor"))?;
+        Ok(Tensor { shape, data: T::wrap(Buf::new(elements)) })
+    }
+
+    /// A tensor of this shape in which every element is `value`. An error if there is no memory for it.
+    #[track_caller]
+    pub fn full<T: Element>(shape: impl Ints, value: T) -> Result<Tensor> {
+        let make = || {
+            let shape = sizes(&shape.list())?;
+            let mut v = reserve(shape.count())?;
+            v.resize(shape.count(), value);
+            Ok(Tensor { shape, data: T::wrap(Buf::new(v)) })
+        };
+        make().map_err(|e: OpError| e.at_caller("full"))
+    }
+
+    /// Zeros (`false` for [`DType::Bool`]).
+    #[track_caller]
+    pub fn zeros(shape: impl Ints, dtype: DType) -> Result<Tensor> {
+        with_dtype!(dtype, T => Tensor::full(shape, T::default()))
+    }
+
+    /// Elements of an unspecified value, for a kernel to write.
+    pub(crate) fn blank(ty: Type) -> Result<Tensor, OpError> {
+        let data = with_dtype!(ty.dtype, T => T::wrap(Buf::blank(ty.shape.count())?));
+        Ok(Tensor { shape: ty.shape, data })
+    }
+
+    /// A single number of a dtype; fractional parts and what lies outside the dtype's range must not get here.
+    pub(crate) fn number(value: Number, dtype: DType) -> Tensor {
+        match (dtype, value) {
+            (DType::F32, v) => Tensor::from(v.to_f64() as f32),
+            (DType::F64, v) => Tensor::from(v.to_f64()),
+            (DType::I64, Number::Int(v)) => Tensor::from(v),
+            (DType::I64, Number::Float(v)) => Tensor::from(v as i64),
+            (DType::Bool, v) => Tensor::from(v.to_f64() != 0.0),
+        }
+    }
+
+    /// The sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        match self.data {
+            Data::F32(_) => DType::F32,
+            Data::F64(_) => DType::F64,
+            Data::I64(_) => DType::I64,
+            Data::Bool(_) => DType::Bool,
+        }
+    }
+
+    pub(crate) fn ty(&self) -> Type {
+        Type { dtype: self.dtype(), shape: self.shape }
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        with_dtype!(self.dtype(), T => T::buf(&self.data).map_or(0, |b| b.as_slice().len()))
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements in row-major order. An error if they are not of type `T`.
+    #[track_caller]
+    pub fn as_slice<T: Element>(&self) -> Result<&[T]> {
+        match T::buf(&self.data) {
+            Some(buf) => Ok(buf.as_slice()),
+            None => Err(self.not_of::<T>().at_caller("tensor")),
+        }
+    }
+
+    /// The elements as an ndarray view. An error if they are not of type `T`.
+    #[track_caller]
+    pub fn view<T: Element>(&self) -> Result<ArrayViewD<'_, T>> {
+        let elements = self.as_slice()?;
+        ArrayViewD::from_shape(IxDyn(&self.shape), elements)
+            .map_err(|e| OpError::new(e.to_string()).at_caller("tensor"))
+    }
+
+    /// The elements as an owned ndarray array; without a copy if nobody else holds them. An error if they are not of
+    /// type `T`.
+    #[track_caller]
+    pub fn into_array<T: Element>(self) -> Result<ArrayD<T>> {
+        let (shape, wrong) = (self.shape, self.not_of::<T>());
+        let Some(buf) = T::into_buf(self.data) else { return Err(wrong.at_caller("tensor")) };
+        ArrayD::from_shape_vec(IxDyn(&shape), buf.into_vec())
+            .map_err(|e| OpError::new(e.to_string()).at_caller("tensor"))
+    }
+
+    /// The only element, as `f64`, whatever the dtype. An error if there is not exactly one.
+    ///
+    /// ```
+    /// assert_eq!(autograd::Tensor::from([[2.5f32]]).scalar()?, 2.5);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn scalar(&self) -> Result<f64> {
+        match self.to_f64s()[..] {
+            [v] => Ok(v),
+            _ => Err(OpError::new(format!("wants a single number, got {}", self.ty())).at_caller("scalar")),
+        }
+    }
+
+    /// All elements as `f64` (`true` is 1), in row-major order.
+    pub fn to_f64s(&self) -> Vec<f64> {
+        match &self.data {
+            Data::F32(b) => b.as_slice().iter().map(|&v| v as f64).collect(),
+            Data::F64(b) => b.as_slice().to_vec(),
+            Data::I64(b) => b.as_slice().iter().map(|&v| v as f64).collect(),
+            Data::Bool(b) => b.as_slice().iter().map(|&v| v as u8 as f64).collect(),
+        }
+    }
+
+    /// The same numbers as another dtype, as [`Var::cast`](crate::Var::cast) does it.
+    #[track_caller]
+    pub fn cast(&self, dtype: DType) -> Result<Tensor> {
+        crate::Graph::new().constant(self).cast(dtype).value()
+    }
+
+    /// The rows `rows` of the first axis, in this order; rows may repeat. An error if one is missing.
+    #[track_caller]
+    pub fn rows(&self, rows: &[usize]) -> Result<Tensor> {
+        let make = || {
+            let (&n, rest) = self.shape.split_first().ok_or("a single number has no rows")?;
+            if let Some(bad) = rows.iter().find(|&&r| r >= n) {
+                return Err(OpError::new(format!("there is no row {bad} in {}", self.ty())));
+            }
+            let (width, shape) = (rest.iter().product::<usize>(), self.shape.with(0, rows.len()));
+            with_dtype!(self.dtype(), T => {
+                let from = T::buf(&self.data).map_or(&[][..], |b| b.as_slice());
+                let mut out = reserve(rows.len() * width)?;
+                rows.iter().for_each(|r| out.extend_from_slice(&from[r * width..(r + 1) * width]));
+                Ok(Tensor { shape, data: T::wrap(Buf::new(out)) })
+            })
+        };
+        make().map_err(|e| e.at_caller("rows"))
+    }
+
+    fn not_of<T: Element>(&self) -> OpError {
+        OpError::new(format!("the elements are {}, asked for as {}", self.dtype(), T::DTYPE)).hint("cast them first")
+    }
+
+    /// What an op's `eval` reads.
+    pub(crate) fn as_view(&self) -> TensorView<'_> {
+        TensorView { shape: &self.shape, data: &self.data }
+    }
+
+    /// Whether nobody else holds the data.
+    pub(crate) fn is_unique(&mut self) -> bool {
+        with_dtype!(self.dtype(), T => T::buf_mut(&mut self.data).is_some_and(|b| b.unique().is_some()))
+    }
+
+    /// What an op's `eval` writes: only while nobody else holds the data.
+    pub(crate) fn as_view_mut(&mut self) -> Option<TensorViewMut<'_>> {
+        self.is_unique().then_some(TensorViewMut { shape: &self.shape, data: &mut self.data })
+    }
+
+    /// The same data with another shape of as many elements.
+    pub(crate) fn reshaped(&self, shape: Shape) -> Tensor {
+        Tensor { shape, data: self.data.clone() }
+    }
+}
+
+/// A literal of an expression, before it knows its dtype.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Number {
+    Int(i64),
+    Float(f64),
+}
+
+impl Number {
+    pub(crate) fn to_f64(self) -> f64 {
+        match self {
+            Number::Int(v) => v as f64,
+            Number::Float(v) => v,
+        }
+    }
+}
+
+impl PartialEq for Tensor {
+    /// Equal dtype, shape and elements; as for floats, NaN equals nothing.
+    fn eq(&self, other: &Tensor) -> bool {
+        self.ty() == other.ty()
+            && with_dtype!(self.dtype(), T => match (T::buf(&self.data), T::buf(&other.data)) {
+                (Some(a), Some(b)) => a.as_slice() == b.as_slice(),
+                _ => false,
+            })
+    }
+}
+
+impl fmt::Display for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        with_dtype!(self.dtype(), T => match self.view::<T>() {
+            Ok(view) => fmt::Display::fmt(&view, f),
+            Err(_) => Err(fmt::Error),
+        })
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} {self}", self.ty())
+    }
+}
+
+impl From<&Tensor> for Tensor {
+    fn from(t: &Tensor) -> Tensor {
+        t.clone()
+    }
+}
+
+impl<T: Element, const N: usize> From<[T; N]> for Tensor {
+    fn from(v: [T; N]) -> Tensor {
+        Tensor { shape: Shape::of(&[N]), data: T::wrap(Buf::new(v.to_vec())) }
+    }
+}
+
+impl<T: Element, const N: usize, const M: usize> From<[[T; M]; N]> for Tensor {
+    fn from(v: [[T; M]; N]) -> Tensor {
+        Tensor { shape: Shape::of(&[N, M]), data: T::wrap(Buf::new(v.as_flattened().to_vec())) }
+    }
+}
+
+impl<T: Element, const N: usize, const M: usize, const L: usize> From<[[[T; L]; M]; N]> for Tensor {
+    fn from(v: [[[T; L]; M]; N]) -> Tensor {
+        Tensor { shape: Shape::of(&[N, M, L]), data: T::wrap(Buf::new(v.as_flattened().as_flattened().to_vec())) }
+    }
+}
+
+impl<T: Element> From<Vec<T>> for Tensor {
+    fn from(v: Vec<T>) -> Tensor {
+        Tensor { shape: Shape::of(&[v.len()]), data: T::wrap(Buf::new(v)) }
+    }
+}
+
+impl<T: Element> From<&[T]> for Tensor {
+    fn from(v: &[T]) -> Tensor {
+        v.to_vec().into()
+    }
+}
+
+/// Any ndarray array: an owned one in standard layout is moved in, all others are copied.
+fn from_array<T: Element, S: NdData<Elem = T>, D: Dimension>(a: ArrayBase<S, D>) -> Tensor {
+    let shape = Shape::of(a.shape());
+    let a = if a.is_standard_layout() { a.into_owned() } else { a.as_standard_layout().into_owned() };
+    let (v, offset) = a.into_raw_vec_and_offset();
+    let (start, count) = (offset.unwrap_or(0), shape.count());
+    let v = if start == 0 && v.len() == count { v } else { v[start..start + count].to_vec() };
+    Tensor { shape, data: T::wrap(Buf::new(v)) }
+}
+
+macro_rules! from_arrays {
+    ($($D:ident)*) => { $(
+        impl<T: Element, S: NdData<Elem = T>> From<ArrayBase<S, ndarray::$D>> for Tensor {
+            fn from(a: ArrayBase<S, ndarray::$D>) -> Tensor { from_array(a) }
+        }
+        impl<T: Element, S: NdData<Elem = T>> From<&ArrayBase<S, ndarray::$D>> for Tensor {
+            fn from(a: &ArrayBase<S, ndarray::$D>) -> Tensor { from_array(a.view()) }
+        }
+    )* };
+}
+from_arrays! { Ix0 Ix1 Ix2 Ix3 Ix4 Ix5 Ix6 }
+
+/// An array of any number of axes: more than [`MAX_RANK`](crate::MAX_RANK) are an error.
+impl<T: Element, S: NdData<Elem = T>> TryFrom<ArrayBase<S, IxDyn>> for Tensor {
+    type Error = Error;
+    #[track_caller]
+    fn try_from(a: ArrayBase<S, IxDyn>) -> Result<Tensor> {
+        Shape::new(a.shape()).map_err(|e| e.at_caller("tensor"))?;
+        Ok(from_array(a))
+    }
+}
+
+/// As for an owned array, copied.
+impl<T: Element, S: NdData<Elem = T>> TryFrom<&ArrayBase<S, IxDyn>> for Tensor {
+    type Error = Error;
+    #[track_caller]
+    fn try_from(a: &ArrayBase<S, IxDyn>) -> Result<Tensor> {
+        Tensor::try_from(a.view())
+    }
+}
+
+/// What an op's [`eval`](crate::Op::eval) reads: shape, dtype and contiguous elements.
+#[derive(Clone, Copy)]
+pub struct TensorView<'a> {
+    pub(crate) shape: &'a Shape,
+    data: &'a Data,
+}
+
+impl<'a> TensorView<'a> {
+    /// The sizes of the axes.
+    pub fn shape(&self) -> &'a [usize] {
+        self.shape
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        match self.data {
+            Data::F32(_) => DType::F32,
+            Data::F64(_) => DType::F64,
+            Data::I64(_) => DType::I64,
+            Data::Bool(_) => DType::Bool,
+        }
+    }
+
+    /// The elements in row-major order. An error if they are not of type `T`.
+    pub fn slice<T: Element>(&self) -> Result<&'a [T], OpError> {
+        T::buf(self.data)
+            .map(Buf::as_slice)
+            .ok_or_else(|| OpError::new(format!("an input is {}, read as {}", self.dtype(), T::DTYPE)))
+    }
+
+    /// The elements as an ndarray view. An error if they are not of type `T`.
+    pub fn array<T: Element>(&self) -> Result<ArrayViewD<'a, T>, OpError> {
+        ArrayViewD::from_shape(IxDyn(self.shape), self.slice()?).map_err(|e| OpError::new(e.to_string()))
+    }
+}
+
+/// What an op's [`eval`](crate::Op::eval) writes. What it holds at first is unspecified.
+pub struct TensorViewMut<'a> {
+    pub(crate) shape: &'a Shape,
+    data: &'a mut Data,
+}
+
+impl TensorViewMut<'_> {
+    /// The sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        TensorView { shape: self.shape, data: self.data }.dtype()
+    }
+
+    /// The elements in row-major order. An error if they are not of type `T`.
+    pub fn slice<T: Element>(&mut self) -> Result<&mut [T], OpError> {
+        let dtype = self.dtype();
+        T::buf_mut(self.data)
+            .and_then(Buf::unique)
+            .ok_or_else(|| OpError::new(format!("the output is {dtype}, written as {}", T::DTYPE)))
+    }
+
+    /// The elements as an ndarray view. An error if they are not of type `T`.
+    pub fn array<T: Element>(&mut self) -> Result<ndarray::ArrayViewMutD<'_, T>, OpError> {
+        let shape = IxDyn(self.shape);
+        ndarray::ArrayViewMutD::from_shape(shape, self.slice()?).map_err(|e| OpError::new(e.to_string()))
+    }
+}

@@ -1,0 +1,284 @@
+//! `Var`: a handle to a node. Operators are here; methods that append an op stand in the op's file.
+
+use crate::{
+    error::{Error, OpError, Result},
+    graph::{Graph, Kind},
+    op::{Id, Op},
+    shape::Shape,
+    tensor::{DType, Number, Tensor, Type},
+};
+use std::{fmt, ops};
+
+/// A value of a graph that may not be computed yet. `Copy`, with operators (`+ - * /`, unary `-`, numbers on either side)
+/// and methods named as in NumPy and PyTorch.
+///
+/// Operations broadcast as in NumPy. One that cannot be done gives a `Var` that carries the error; asking for the value
+/// of anything computed from it returns that error.
+///
+/// ```
+/// use autograd::Graph;
+/// let g = Graph::new();
+/// let x = g.input([1.0, 2.0, 3.0]);
+/// let y = 2.0 * x.sin() - x / 3.0 + 1.0;
+/// assert_eq!(y.dims(), Some([3]));
+/// let wrong = y + g.constant([1.0, 2.0]);
+/// assert!(wrong.value().is_err());
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Var<'g> {
+    pub(crate) graph: &'g Graph,
+    pub(crate) id: u32,
+}
+
+impl<'g> Var<'g> {
+    /// The graph it belongs to.
+    pub fn graph(self) -> &'g Graph {
+        self.graph
+    }
+
+    /// Its place in the graph's list of nodes.
+    pub fn id(self) -> usize {
+        self.id as usize
+    }
+
+    /// The sizes of the axes; the error if there is one. Computes nothing.
+    pub fn shape(self) -> Result<Shape> {
+        self.checked().map(|v| v.ty().shape)
+    }
+
+    /// The type of the elements; the error if there is one. Computes nothing.
+    pub fn dtype(self) -> Result<DType> {
+        self.checked().map(|v| v.ty().dtype)
+    }
+
+    /// The sizes if there are exactly `N` axes: for layers, with [`fail`](Var::fail) otherwise.
+    ///
+    /// ```
+    /// use autograd::Var;
+    /// fn area<'g>(x: Var<'g>) -> Var<'g> {
+    ///     let Some([rows, columns]) = x.dims() else { return x.fail("wants a matrix") };
+    ///     x.sum() / (rows * columns)
+    /// }
+    /// # let g = autograd::Graph::new();
+    /// let e = area(g.input(1.0)).value().unwrap_err();
+    /// assert_eq!(e.message(), "wants a matrix, got f64[]");
+    /// ```
+    pub fn dims<const N: usize>(self) -> Option<[usize; N]> {
+        self.checked().ok().and_then(|v| v.ty().shape[..].try_into().ok())
+    }
+
+    /// A `Var` that carries this error, with the type of `self`; the error that `self` carries already comes first.
+    #[track_caller]
+    pub fn fail(self, message: &str) -> Var<'g> {
+        self.graph.fail("layer", OpError::new(format!("{message}, got {}", self.ty())), &[self])
+    }
+
+    /// The error it carries, if any.
+    pub fn error(self) -> Option<Error> {
+        self.graph.inner.borrow().error(self.id).cloned()
+    }
+
+    fn checked(self) -> Result<Var<'g>> {
+        self.error().map_or(Ok(self), Err)
+    }
+
+    /// Appends an op of one input, your own for example.
+    #[track_caller]
+    pub fn apply(self, op: impl Op) -> Var<'g> {
+        self.graph.apply(op, &[self])
+    }
+
+    /// Dtype and shape; of an error, those of its placeholder.
+    pub(crate) fn ty(self) -> Type {
+        self.graph.inner.borrow().ty(self.id)
+    }
+
+    /// The shape where an error cannot be: in rules, which see none.
+    pub(crate) fn known_shape(self) -> Shape {
+        self.ty().shape
+    }
+
+    pub(crate) fn known_dtype(self) -> DType {
+        self.graph.inner.borrow().nodes[self.id as usize].dtype
+    }
+
+    #[track_caller]
+    #[inline]
+    pub(crate) fn unary(self, op: Id) -> Var<'g> {
+        self.graph.append_fast(op, [self])
+    }
+
+    #[track_caller]
+    #[inline]
+    pub(crate) fn binary(self, op: Id, other: Var<'g>) -> Var<'g> {
+        self.graph.append_fast(op, [self, other])
+    }
+
+    /// A number of this one's dtype.
+    #[track_caller]
+    #[inline]
+    pub(crate) fn lit(self, v: f64) -> Var<'g> {
+        self.number(Number::Float(v))
+    }
+
+    #[track_caller]
+    #[inline]
+    fn number(self, v: Number) -> Var<'g> {
+        match self.kind() {
+            Kind::Error => self,
+            _ => self.graph.number(v, self.known_dtype()),
+        }
+    }
+
+    /// Builds on the shape, or passes the error on; what is appended meanwhile comes from the caller's line.
+    #[track_caller]
+    pub(crate) fn with_shape(
+        self,
+        op: &'static str,
+        build: impl FnOnce(&Shape) -> Result<Var<'g>, OpError>,
+    ) -> Var<'g> {
+        if self.kind() == Kind::Error {
+            return self;
+        }
+        let _here = self.graph.here();
+        build(&self.known_shape()).unwrap_or_else(|e| self.graph.fail(op, e, &[self]))
+    }
+
+    pub(crate) fn kind(self) -> Kind {
+        self.graph.inner.borrow().nodes[self.id as usize].kind
+    }
+
+    /// Whether it is a 1 of differentiation, of the same type as `other`.
+    pub(crate) fn is_one_like(self, other: Var<'g>) -> bool {
+        self.kind() == Kind::One && self.ty() == other.ty()
+    }
+}
+
+/// Prints what it is, never its value.
+impl fmt::Debug for Var<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.graph.line(self.id))
+    }
+}
+
+/// What may stand next to a `Var` in an expression: a `Var`, a number, a tensor.
+///
+/// A number takes the dtype of the `Var` it meets; a fractional one next to integers is an error.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand next to a `Var` in an expression",
+    label = "not a number, a `&Tensor` or a `Var`",
+    note = "numbers (`f64`, `f32`, `i32`, `i64`, `usize`), `&Tensor` and `Var` can"
+)]
+pub trait Operand<'g> {
+    /// The operand as a `Var` of the graph of `like`, with its dtype if it is a number.
+    fn var(self, like: Var<'g>) -> Var<'g>;
+
+    /// The operand if it is a `Var` already, so that it lends its dtype to numbers.
+    fn as_var(&self) -> Option<Var<'g>> {
+        None
+    }
+}
+
+impl<'g> Operand<'g> for Var<'g> {
+    #[inline]
+    fn var(self, _like: Var<'g>) -> Var<'g> {
+        self
+    }
+    fn as_var(&self) -> Option<Var<'g>> {
+        Some(*self)
+    }
+}
+
+impl<'g> Operand<'g> for &Var<'g> {
+    #[inline]
+    fn var(self, _like: Var<'g>) -> Var<'g> {
+        *self
+    }
+    fn as_var(&self) -> Option<Var<'g>> {
+        Some(**self)
+    }
+}
+
+impl<'g> Operand<'g> for &Tensor {
+    #[track_caller]
+    fn var(self, like: Var<'g>) -> Var<'g> {
+        like.graph.constant(self)
+    }
+}
+
+macro_rules! numbers {
+    ($($T:ty: $v:ident => $number:expr;)*) => { $(
+        impl<'g> Operand<'g> for $T {
+            #[track_caller]
+            #[inline]
+            fn var(self, like: Var<'g>) -> Var<'g> {
+                let $v = self;
+                like.number($number)
+            }
+        }
+    )* };
+}
+numbers! {
+    f64: v => Number::Float(v);
+    f32: v => Number::Float(v.into());
+    i32: v => Number::Int(v.into());
+    i64: v => Number::Int(v);
+    usize: v => Number::Int(v.try_into().unwrap_or(i64::MAX));
+}
+
+// On the left only f64 and i32: with f32 as well, the type of `2.0` in `(2.0 * x).sin()` could not be inferred.
+macro_rules! operators {
+    ($($Trait:ident $method:ident $TraitAssign:ident $assign:ident;)*) => { $(
+        impl<'g, R: Operand<'g>> ops::$Trait<R> for Var<'g> {
+            type Output = Var<'g>;
+            #[track_caller]
+            #[inline]
+            fn $method(self, other: R) -> Var<'g> {
+                self.binary(Id::$Trait, other.var(self))
+            }
+        }
+        impl<'g, R: Operand<'g>> ops::$TraitAssign<R> for Var<'g> {
+            #[track_caller]
+            fn $assign(&mut self, other: R) {
+                *self = self.binary(Id::$Trait, other.var(*self));
+            }
+        }
+        impl<'g> ops::$Trait<Var<'g>> for f64 {
+            type Output = Var<'g>;
+            #[track_caller]
+            fn $method(self, other: Var<'g>) -> Var<'g> {
+                self.var(other).binary(Id::$Trait, other)
+            }
+        }
+        impl<'g> ops::$Trait<Var<'g>> for i32 {
+            type Output = Var<'g>;
+            #[track_caller]
+            fn $method(self, other: Var<'g>) -> Var<'g> {
+                self.var(other).binary(Id::$Trait, other)
+            }
+        }
+        impl<'g> ops::$Trait<Var<'g>> for &Tensor {
+            type Output = Var<'g>;
+            #[track_caller]
+            fn $method(self, other: Var<'g>) -> Var<'g> {
+                self.var(other).binary(Id::$Trait, other)
+            }
+        }
+    )* };
+}
+operators! {
+    Add add AddAssign add_assign;
+    Sub sub SubAssign sub_assign;
+    Mul mul MulAssign mul_assign;
+    Div div DivAssign div_assign;
+}
+
+impl<'g> ops::Neg for Var<'g> {
+    type Output = Var<'g>;
+    #[track_caller]
+    #[inline]
+    fn neg(self) -> Var<'g> {
+        self.unary(Id::Neg)
+    }
+}

@@ -1,0 +1,417 @@
+//! Every op: its value against a published or independent one, its gradient to second order by the checker, with
+//! broadcasting, at kinks and infinities, and in company.
+
+use autograd::{DType, Graph, Result, Tensor, Var, check_grads};
+
+fn t(v: impl Into<Tensor>) -> Tensor {
+    v.into()
+}
+
+/// Evaluates a function of one tensor.
+fn value(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, x: impl Into<Tensor>) -> Vec<f64> {
+    let g = Graph::new();
+    f(g.input(x.into())).value().unwrap().to_f64s()
+}
+
+/// The gradient of the sum of a function of one tensor.
+fn grad(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, x: impl Into<Tensor>) -> Vec<f64> {
+    autograd::grad(|x| f(x).sum())(x.into()).unwrap().to_f64s()
+}
+
+#[track_caller]
+fn close(a: &[f64], b: &[f64]) {
+    assert_eq!(a.len(), b.len(), "{a:?} {b:?}");
+    for (a, b) in a.iter().zip(b) {
+        assert!((a - b).abs() <= 1e-14 * b.abs().max(1.0) || (a.is_nan() && b.is_nan()) || a == b, "{a} is not {b}");
+    }
+}
+
+type Unary = for<'g> fn(Var<'g>) -> Var<'g>;
+
+/// The smooth unary ops: name, op, value and derivative at 0.7 (from their closed forms).
+fn unary() -> Vec<(&'static str, Unary, f64, f64)> {
+    let x = 0.7f64;
+    let s = 1.0 / (1.0 + (-x).exp());
+    vec![
+        ("neg", |x| -x, -x, -1.0),
+        ("abs", |x| x.abs(), x, 1.0),
+        ("sign", |x| x.sign(), 1.0, 0.0),
+        ("exp", |x| x.exp(), x.exp(), x.exp()),
+        ("expm1", |x| x.expm1(), x.exp_m1(), x.exp()),
+        ("ln", |x| x.ln(), x.ln(), 1.0 / x),
+        ("sqrt", |x| x.sqrt(), x.sqrt(), 0.5 / x.sqrt()),
+        ("square", |x| x.square(), x * x, 2.0 * x),
+        ("recip", |x| x.recip(), 1.0 / x, -1.0 / (x * x)),
+        ("powi3", |x| x.powi(3), x * x * x, 3.0 * x * x),
+        ("powi-2", |x| x.powi(-2), 1.0 / (x * x), -2.0 / (x * x * x)),
+        ("sin", |x| x.sin(), x.sin(), x.cos()),
+        ("cos", |x| x.cos(), x.cos(), -x.sin()),
+        ("tanh", |x| x.tanh(), x.tanh(), 1.0 - x.tanh().powi(2)),
+        ("sigmoid", |x| x.sigmoid(), s, s * (1.0 - s)),
+        ("relu", |x| x.relu(), x, 1.0),
+    ]
+}
+
+#[test]
+fn unary_values_and_derivatives() {
+    for (name, op, v, d) in unary() {
+        let (got, slope) = (value(op, 0.7), grad(op, 0.7));
+        assert!((got[0] - v).abs() <= 1e-15 * v.abs().max(1.0), "{name}: {got:?} is not {v}");
+        assert!((slope[0] - d).abs() <= 1e-14 * d.abs().max(1.0), "{name}': {slope:?} is not {d}");
+    }
+}
+
+#[test]
+fn unary_ops_to_second_order_and_in_company() -> Result<()> {
+    let x = t([[0.31, 0.7], [1.3, 2.2]]);
+    for (name, op, ..) in unary() {
+        let context = |e: autograd::Error| panic!("{name}: {e}");
+        check_grads(|x| op(x[0]), std::slice::from_ref(&x)).unwrap_or_else(context);
+        // used twice, in both orders, and fed on
+        check_grads(|x| op(x[0]) * x[0] + x[0] / op(x[0] + 1.0).square().exp(), std::slice::from_ref(&x)).unwrap_or_else(context);
+        check_grads(|x| x[0].sin() - op(x[0]), std::slice::from_ref(&x)).unwrap_or_else(context);
+    }
+    Ok(())
+}
+
+#[test]
+fn unary_ops_in_f32_agree_with_f64() {
+    for (name, op, ..) in unary() {
+        for x in [0.1, 0.5, 1.0, 3.0] {
+            let (single, double) = (value(op, x as f32)[0], value(op, x as f32 as f64)[0]);
+            assert!((single - double).abs() <= 2e-7 * double.abs().max(1.0), "{name} at {x}: {single} {double}");
+        }
+    }
+}
+
+#[test]
+fn third_derivatives() -> Result<()> {
+    for (name, op, ..) in unary() {
+        let g = Graph::new();
+        let x = g.input(0.7);
+        let d2 = second(op, x);
+        fn second<'g>(op: Unary, x: Var<'g>) -> Var<'g> {
+            let g = x.graph();
+            g.grad(g.grad(op(x), &[x])[0], &[x])[0]
+        }
+        let third = g.grad(d2, &[x])[0].value()?.scalar()?;
+        let h = 1e-4;
+        let at = |x: f64| second(op, g.input(x)).value().and_then(|t| t.scalar());
+        let numeric = (at(0.7 + h)? - at(0.7 - h)?) / (2.0 * h);
+        assert!((third - numeric).abs() < 1e-4 * numeric.abs().max(1.0), "{name}''': {third} {numeric}");
+    }
+    Ok(())
+}
+
+#[test]
+fn binary_ops_broadcast_and_differentiate() -> Result<()> {
+    type Binary = for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>;
+    let ops: [(&str, Binary, fn(f64, f64) -> f64); 6] = [
+        ("add", |a, b| a + b, |a, b| a + b),
+        ("sub", |a, b| a - b, |a, b| a - b),
+        ("mul", |a, b| a * b, |a, b| a * b),
+        ("div", |a, b| a / b, |a, b| a / b),
+        ("maximum", |a, b| a.maximum(b), f64::max),
+        ("minimum", |a, b| a.minimum(b), f64::min),
+    ];
+    let a = t([[0.5, 1.5, -0.7], [2.5, -1.1, 0.9]]);
+    let others = [t([[1.1, -0.4, 2.0], [0.3, 1.7, -2.2]]), t([1.1, -0.4, 2.0]), t([[1.1], [-0.4]]), t(0.6), t([0.6])];
+    for (name, op, f) in ops {
+        for b in &others {
+            let g = Graph::new();
+            let y = op(g.input(&a), g.input(b)).value()?;
+            let (a64, b64) = (a.view::<f64>()?, b.view::<f64>()?);
+            let b64 = b64.broadcast((2, 3)).expect("broadcasts");
+            let expected: Vec<f64> = a64.iter().zip(&b64).map(|(&a, &b)| f(a, b)).collect();
+            assert_eq!(y.to_f64s(), expected, "{name}");
+            for pair in [[a.clone(), b.clone()], [b.clone(), a.clone()]] {
+                check_grads(|x| op(x[0], x[1]), &pair).unwrap_or_else(|e| panic!("{name}: {e}"));
+            }
+        }
+        // with itself, and in both orders
+        let x = t([0.4, 1.2]);
+        if !name.ends_with("imum") {
+            check_grads(|x| op(x[0], x[0]), std::slice::from_ref(&x))?;
+        }
+        check_grads(|x| op(op(x[0], x[1]), x[0]) + op(x[1], x[0].sin()), &[x.clone(), t([0.9, -0.3])])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn empty_and_zero_dimensional_tensors() -> Result<()> {
+    let empty = Tensor::zeros([0, 3], DType::F64)?;
+    for (name, op, ..) in unary() {
+        assert_eq!(value(op, empty.clone()).len(), 0, "{name}");
+        assert_eq!(grad(op, empty.clone()).len(), 0, "{name}");
+    }
+    let g = Graph::new();
+    let (x, row) = (g.input(&empty), g.input([1.0, 2.0, 3.0]));
+    let y = (x * row).sum();
+    let d = y.backward()?;
+    assert_eq!(d.value().scalar()?, 0.0);
+    assert_eq!(d.get(row).map(Tensor::to_f64s), Some(vec![0.0; 3]));
+    assert_eq!(x.sum_axis(0).value()?.to_f64s(), [0.0; 3]);
+    assert!(x.mean().value()?.scalar()?.is_nan());
+    assert_eq!(x.matmul(g.zeros([3, 2], DType::F64)).value()?.shape(), [0, 2]);
+    assert_eq!(x.t().matmul(x).value()?.to_f64s(), [0.0; 9]);
+    assert_eq!(x.softmax(-1).value()?.shape(), [0, 3]);
+    assert_eq!(x.slice(0, ..).value()?.shape(), [0, 3]);
+    assert!(x.max().value().is_err());
+    Ok(())
+}
+
+#[test]
+fn kinks_and_infinities() {
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    assert_eq!(grad(|x| x.relu(), [0.0, -0.0, -1.0, 1.0]), [0.0, 0.0, 0.0, 1.0]);
+    assert_eq!(grad(|x| x.abs(), [0.0, -2.0, 2.0]), [0.0, -1.0, 1.0]);
+    close(&value(|x| x.relu(), [nan, -inf, inf]), &[nan, 0.0, inf]);
+    close(&value(|x| x.sign(), [nan, -0.0, -3.0]), &[nan, 0.0, -1.0]);
+    assert_eq!(grad(|x| x.powi(0), [0.0, 2.0]), [0.0, 0.0]);
+    assert_eq!(grad(|x| x.powi(1), [0.0, 2.0]), [1.0, 1.0]);
+    assert_eq!(grad(|x| x.powi(2), [0.0, 2.0]), [0.0, 4.0]);
+    assert_eq!(value(|x| x.powi(0), [0.0, nan]), [1.0, 1.0]);
+    assert_eq!(value(|x| x.sigmoid(), [-inf, inf, 0.0]), [0.0, 1.0, 0.5]);
+    close(&value(|x| x.sigmoid(), [-100.0]), &[(-100f64).exp()]);
+    assert_eq!(value(|x| x.tanh(), [-inf, inf]), [-1.0, 1.0]);
+    assert_eq!(grad(|x| x.sqrt(), [0.0]), [inf]);
+    assert_eq!(value(|x| x.ln(), [0.0]), [-inf]);
+    // ties are split evenly; an infinite cotangent does not leak into the side that was not taken
+    assert_eq!(grad(|x| x.maximum(1.0), [1.0, 0.0, 2.0]), [0.5, 0.0, 1.0]);
+    assert_eq!(grad(|x| x.minimum(1.0), [1.0, 0.0, 2.0]), [0.5, 1.0, 0.0]);
+    assert_eq!(grad(|x| x.maximum(0.0).sqrt(), [-1.0, 4.0]), [0.0, 0.25]);
+    assert_eq!(grad(|x| x.relu().sqrt(), [-1.0, 4.0]), [0.0, 0.25]);
+    assert_eq!(grad(|x| x.abs().sqrt(), [0.0, 4.0]), [0.0, 0.25]);
+    assert!(value(|x| x.maximum(0.0), [nan])[0].is_nan() && value(|x| (0.0 - x).minimum(5.0), [nan])[0].is_nan());
+    assert_eq!(grad(|x| x.max(), [1.0, 3.0, 3.0, 2.0]), [0.0, 0.5, 0.5, 0.0]);
+    assert!(value(|x| x.max(), [1.0, nan, 3.0])[0].is_nan());
+    assert_eq!(value(|x| x.argmax(0), [1.0, nan, 3.0, nan]), [1.0]);
+    assert_eq!(value(|x| x.argmax(0), [1.0, 3.0, 3.0]), [1.0]);
+}
+
+#[test]
+fn select_takes_and_guards() -> Result<()> {
+    let g = Graph::new();
+    let x = g.input([-1.0, 4.0]);
+    let y = x.gt(0.0).select(x * 2.0, x * 3.0);
+    assert_eq!(y.value()?.to_f64s(), [-3.0, 8.0]);
+    assert_eq!(y.sum().backward()?.get(x).map(Tensor::to_f64s), Some(vec![3.0, 2.0]));
+    // a single where: NaN, as everywhere; the double where: right
+    let single = |x: Var<'_>| x.gt(0.0).select(x.sqrt(), 0.0).sum().backward().map(|d| d.get(x).map(Tensor::to_f64s));
+    let d = single(g.input([0.0, 4.0]))?.unwrap_or_default();
+    assert!(d[0].is_nan() && d[1] == 0.25);
+    let double = g.input([0.0, 4.0]);
+    let safe = double.gt(0.0).select(double, 1.0);
+    let y = double.gt(0.0).select(safe.sqrt(), 0.0).sum();
+    assert_eq!(y.backward()?.get(double).map(Tensor::to_f64s), Some(vec![0.0, 0.25]));
+    check_grads(|x| x[0].lt(x[1]).select(x[0].sin(), x[1].exp()), &[t([[0.1], [0.9]]), t([0.5, 0.2, 1.4])])
+}
+
+#[test]
+fn comparisons() -> Result<()> {
+    let g = Graph::new();
+    let (a, b) = (g.input([1.0, 2.0, f64::NAN]), g.input([1.0, 1.0, f64::NAN]));
+    let all = g.run([a.eq(b), a.ne(b), a.lt(b), a.le(b), a.gt(b), a.ge(b)])?;
+    let expected = [[true, false, false], [false, true, true], [false; 3], [true, false, false], [false, true, false], [true, true, false]];
+    for (got, expected) in all.iter().zip(expected) {
+        assert_eq!(got.as_slice::<bool>()?, expected);
+    }
+    assert_eq!(g.constant([3, 5]).ge(4).value()?.as_slice::<bool>()?, [false, true]);
+    Ok(())
+}
+
+#[test]
+fn reductions() -> Result<()> {
+    let x = Tensor::from(ndarray::Array::from_shape_fn((2, 3, 4), |(i, j, k)| ((i * 12 + j * 4 + k) as f64 * 0.7).sin()));
+    let array = x.view::<f64>()?;
+    let g = Graph::new();
+    let v = g.input(&x);
+    use ndarray::Axis;
+    close(&v.sum_axis(1).value()?.to_f64s(), &array.sum_axis(Axis(1)).iter().copied().collect::<Vec<_>>());
+    close(&v.sum_axis([0, 2]).value()?.to_f64s(), &array.sum_axis(Axis(2)).sum_axis(Axis(0)).iter().copied().collect::<Vec<_>>());
+    close(&v.mean_axis(-1).value()?.to_f64s(), &array.mean_axis(Axis(2)).expect("not empty").iter().copied().collect::<Vec<_>>());
+    close(&[v.sum().value()?.scalar()?], &[array.sum()]);
+    assert_eq!(v.sum_axis_keep([0, -1]).shape()?[..], [1, 3, 1]);
+    assert_eq!(v.max_axis_keep(1).shape()?[..], [2, 1, 4]);
+    let max = array.fold(f64::NEG_INFINITY, |m, &x| m.max(x));
+    assert_eq!(v.max().value()?.scalar()?, max);
+    assert_eq!(g.constant([[true, false], [true, true]]).sum_axis(0).value()?.as_slice::<i64>()?, [2, 1]);
+    for axes in [vec![0], vec![1], vec![2], vec![0, 1], vec![0, 2], vec![1, 2], vec![0, 1, 2], vec![]] {
+        check_grads(|x| x[0].sum_axis(&axes).square(), std::slice::from_ref(&x))?;
+        check_grads(|x| x[0].mean_axis(&axes).exp(), std::slice::from_ref(&x))?;
+        check_grads(|x| x[0].max_axis_keep(&axes) * x[0], std::slice::from_ref(&x))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn sums_are_exact_where_they_can_be() -> Result<()> {
+    let g = Graph::new();
+    // 10⁸ ones, as rows, as columns and as one line, without 400 MB of ones: 10⁴ × 10⁴
+    let ones = g.constant(Tensor::full([10_000, 10_000], 1.0f32)?);
+    let (all, rows, columns) = g.run((ones.sum(), ones.sum_axis(1).sum(), ones.sum_axis(0).sum()))?;
+    assert_eq!((all.scalar()?, rows.scalar()?, columns.scalar()?), (1e8, 1e8, 1e8));
+    let tenths = g.constant(Tensor::full([10_000_000], 0.1f32)?);
+    let sum = tenths.sum().value()?.scalar()?;
+    assert!((sum / (1e7 * 0.1f32 as f64) - 1.0).abs() < 1e-6, "{sum}");
+    let column = tenths.reshape([-1, 2]).sum_axis(0).value()?.to_f64s();
+    assert!((column[0] / (5e6 * 0.1f32 as f64) - 1.0).abs() < 1e-6, "{column:?}");
+    Ok(())
+}
+
+#[test]
+fn softmax_family() -> Result<()> {
+    let x = t([[0.2, 1.5, -0.3], [2.0, -1.0, 0.4]]);
+    let g = Graph::new();
+    let v = g.input(&x);
+    let rows: Vec<f64> = x.to_f64s().chunks(3).flat_map(|r| {
+        let sum: f64 = r.iter().map(|x| x.exp()).sum();
+        r.iter().map(|x| x.exp() / sum).collect::<Vec<_>>()
+    }).collect();
+    close(&v.softmax(1).value()?.to_f64s(), &rows);
+    close(&v.log_softmax(-1).value()?.to_f64s(), &rows.iter().map(|p| p.ln()).collect::<Vec<_>>());
+    close(&v.t().softmax(0).t().value()?.to_f64s(), &rows);
+    for axis in [0, 1, -1] {
+        check_grads(|x| x[0].softmax(axis).square(), std::slice::from_ref(&x))?;
+        check_grads(|x| x[0].log_softmax(axis).sin(), std::slice::from_ref(&x))?;
+    }
+    let labels = t([2, 0]);
+    close(&v.cross_entropy(g.constant(&labels)).value()?.to_f64s(), &[-rows[2].ln(), -rows[3].ln()]);
+    check_grads(|x| x[0].cross_entropy(x[1]), &[x.clone(), labels.clone()])?;
+    check_grads(|x| x[0].cross_entropy(x[1]).mean().exp(), &[x, labels])
+}
+
+#[test]
+fn cross_entropy_keeps_both_ends() -> Result<()> {
+    let g = Graph::new();
+    let x = g.input([[800.0, 0.0], [0.0, 100.0]]);
+    let loss = x.cross_entropy(g.constant([1, 1]));
+    let values = loss.value()?.to_f64s();
+    assert_eq!(values[0], 800.0);
+    close(&values[1..], &[(-100f64).exp()]); // 3.7e-44, not 0
+    assert!(values[1] > 0.0);
+    let d = loss.sum().backward()?.get(x).map(Tensor::to_f64s).unwrap_or_default();
+    assert_eq!(d[..2], [1.0, -1.0]);
+    assert!(d[3] < 0.0 && d[3] > -1e-43, "{d:?}"); // p - 1 keeps its small side
+    Ok(())
+}
+
+#[test]
+fn matmul_of_all_ranks() -> Result<()> {
+    let m = |shape: &[usize], seed: f64| -> Tensor {
+        let n = shape.iter().product::<usize>();
+        Tensor::new(shape, (0..n).map(|k| (k as f64 * 1.3 + seed).sin()).collect()).unwrap()
+    };
+    let cases: [(&[usize], &[usize], &[usize]); 8] = [
+        (&[2, 3], &[3, 4], &[2, 4]),
+        (&[3], &[3, 4], &[4]),
+        (&[2, 3], &[3], &[2]),
+        (&[3], &[3], &[]),
+        (&[5, 2, 3], &[5, 3, 2], &[5, 2, 2]),
+        (&[5, 2, 3], &[3, 2], &[5, 2, 2]),
+        (&[2, 1, 2, 3], &[3, 3, 2], &[2, 3, 2, 2]),
+        (&[4, 2, 3], &[3], &[4, 2]),
+    ];
+    for (a, b, out) in cases {
+        let (a, b) = (m(a, 0.1), m(b, 0.7));
+        let g = Graph::new();
+        let y = g.input(&a).matmul(g.input(&b));
+        assert_eq!(y.value()?.shape(), out);
+        close(&y.value()?.to_f64s(), &g.reference(&[y])?[0].to_f64s());
+        check_grads(|x| x[0].matmul(x[1]), &[a.clone(), b.clone()])?;
+        check_grads(|x| x[0].matmul(x[1]).sin().sum() * x[1].sum(), &[a, b])?;
+    }
+    let (a, b) = (m(&[3, 3], 0.2), m(&[3, 3], 0.9));
+    let g = Graph::new();
+    let y = g.input(&a).matmul(g.input(&b)).value()?;
+    let (a2, b2) = (a.view::<f64>()?.into_dimensionality::<ndarray::Ix2>(), b.view::<f64>()?.into_dimensionality::<ndarray::Ix2>());
+    close(&y.to_f64s(), a2.expect("2-d").dot(&b2.expect("2-d")).as_slice().expect("contiguous"));
+    check_grads(|x| x[0].matmul(x[0]).matmul(x[0].t()), &[a])
+}
+
+#[test]
+fn layout() -> Result<()> {
+    let x = Tensor::from(ndarray::Array::from_shape_fn((2, 3, 4), |(i, j, k)| (i * 100 + j * 10 + k) as f64));
+    let g = Graph::new();
+    let v = g.input(&x);
+    let array = x.view::<f64>()?;
+    let same = |v: Var<'_>, a: ndarray::ArrayViewD<'_, f64>| {
+        let t = v.value().unwrap();
+        assert_eq!(t.view::<f64>().unwrap(), a);
+    };
+    same(v.permute([2, 0, 1]), array.clone().permuted_axes(vec![2, 0, 1]));
+    same(v.transpose(0, -1), array.clone().permuted_axes(vec![2, 1, 0]));
+    same(v.t(), array.clone().permuted_axes(vec![0, 2, 1]));
+    same(v.slice(1, 1..), array.slice(ndarray::s![.., 1.., ..]).into_dyn());
+    same(v.slice_step(2, .., -1), array.slice(ndarray::s![.., .., ..;-1]).into_dyn());
+    same(v.slice_step(2, 1..4, 2), array.slice(ndarray::s![.., .., 1..4;2]).into_dyn());
+    same(v.slice_step(-1, -3.., -2), array.slice(ndarray::s![.., .., -3..;-2]).into_dyn());
+    assert_eq!(v.slice(0, 5..9).shape()?[..], [0, 3, 4]);
+    assert_eq!(v.slice(2, -100..=-1).shape()?[..], [2, 3, 4]);
+    assert_eq!(v.reshape([-1, 6]).shape()?[..], [4, 6]);
+    let row = g.input([1.0, 2.0]);
+    same(row.broadcast_to([3, 2]), ndarray::array![[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]].view().into_dyn());
+    let small = t([[0.3, 1.1, -0.4], [0.8, 0.2, 1.9]]);
+    let one = std::slice::from_ref(&small);
+    check_grads(|x| x[0].t().sin(), one)?;
+    check_grads(|x| x[0].reshape([3, 2]).square() * x[0].t(), one)?;
+    check_grads(|x| x[0].reshape([3, 1, 2]).permute([1, 2, 0]).exp(), one)?;
+    check_grads(|x| x[0].slice(1, 1..).square(), one)?;
+    check_grads(|x| x[0].slice_step(1, .., -2).square() + x[0].slice(1, ..2), one)?;
+    check_grads(|x| x[0].broadcast_to([4, 2, 3]).sin(), one)?;
+    check_grads(|x| x[0].slice(0, ..1).broadcast_to([4, 2, 3]) * x[0], one)
+}
+
+#[test]
+fn indexing() -> Result<()> {
+    let x = t([[0.1, 0.2, 0.3], [1.1, 1.2, 1.3]]);
+    let g = Graph::new();
+    let v = g.input(&x);
+    assert_eq!(v.take(g.constant([[1, 0], [-1, 1]]), 1).value()?.to_f64s(), [0.2, 0.1, 0.3, 0.2, 1.2, 1.1, 1.3, 1.2]);
+    assert_eq!(v.gather(1, g.constant([[2], [0]])).value()?.to_f64s(), [0.3, 1.1]);
+    assert_eq!(v.gather(0, g.constant([[1, 0, 1]])).value()?.to_f64s(), [1.1, 0.2, 1.3]);
+    let sum = v.scatter_add(1, g.constant([[0, 0], [2, 1]]), g.input([[10.0, 20.0], [30.0, 40.0]]));
+    assert_eq!(sum.value()?.to_f64s(), [30.1, 0.2, 0.3, 1.1, 41.2, 31.3]);
+    assert_eq!(g.constant([1, 0]).one_hot(3, DType::F32).value()?.to_f64s(), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+    check_grads(|x| x[0].take(x[1], 1).square(), &[x.clone(), t([2, 0, 2])])?;
+    check_grads(|x| x[0].take(x[1], 0).exp(), &[x.clone(), t([[1, 1], [0, -1]])])?;
+    check_grads(|x| x[0].gather(1, x[1]).sin(), &[x.clone(), t([[0, 0], [2, 1]])])?;
+    check_grads(|x| x[0].scatter_add(1, x[1], x[2]).square(), &[x, t([[0, 0], [2, 1]]), t([[0.5, 0.6], [0.7, 0.8]])])
+}
+
+#[test]
+fn casts_and_integers() -> Result<()> {
+    let g = Graph::new();
+    assert_eq!(g.input([1.9, -1.9]).cast(DType::I64).value()?.as_slice::<i64>()?, [1, -1]);
+    assert_eq!(g.constant([0, 2]).cast(DType::Bool).value()?.as_slice::<bool>()?, [false, true]);
+    assert_eq!(g.constant([true, false]).cast(DType::F32).value()?.as_slice::<f32>()?, [1.0, 0.0]);
+    assert_eq!((g.constant([3, 4]) * 2 - 1).value()?.as_slice::<i64>()?, [5, 7]);
+    let x = g.input([0.5, 1.5]);
+    let d = x.cast(DType::F32).square().sum().backward()?;
+    assert_eq!(d.get(x).map(|d| (d.dtype(), d.to_f64s())), Some((DType::F64, vec![1.0, 3.0])));
+    let y = x.detach() * x;
+    assert_eq!(y.sum().backward()?.get(x).map(Tensor::to_f64s), Some(vec![0.5, 1.5]));
+    assert!((g.constant([i64::MAX]) + 1).value().is_err());
+    assert!(g.input([f64::NAN]).cast(DType::I64).value().is_err());
+    assert!(g.constant([i64::MAX, 1]).sum().value().is_err());
+    Ok(())
+}
+
+#[test]
+fn random_numbers_are_portable() -> Result<()> {
+    let draw = |seed| Graph::training(seed).bernoulli(0.3, [4, 250]).value();
+    let (a, b, other) = (draw(5)?, draw(5)?, draw(6)?);
+    assert_eq!(a, b);
+    assert_ne!(a, other);
+    let hits = a.to_f64s().iter().sum::<f64>();
+    assert!((230.0..370.0).contains(&hits), "{hits}");
+    let g = Graph::training(5);
+    let (first, second) = (g.bernoulli(0.5, [64]), g.bernoulli(0.5, [64]));
+    assert_ne!(first.value()?, second.value()?);
+    assert_eq!(first.value()?, first.value()?);
+    assert!(g.bernoulli(1.5, [2]).value().is_err());
+    assert_eq!(g.bernoulli(1.0, [99]).sum().value()?.scalar()?, 99.0);
+    assert_eq!(g.bernoulli(0.0, [99]).sum().value()?.scalar()?, 0.0);
+    Ok(())
+}

@@ -373,6 +373,27 @@ impl Tensor {
         make().map_err(|e| e.at_caller("rows"))
     }
 
+    /// The rows of several tensors one after the other: along the first axis. Dtypes and the other sizes must be equal.
+    #[track_caller]
+    pub fn from_rows(parts: &[Tensor]) -> Result<Tensor> {
+        let make = || {
+            let first = parts.first().ok_or("there are no parts")?;
+            let (_, rest) = first.shape.split_first().ok_or("a single number has no rows")?;
+            let fits = |p: &&Tensor| p.dtype() == first.dtype() && p.shape.get(1..) == Some(rest);
+            if let Some(other) = parts.iter().find(|p| !fits(p)) {
+                return Err(OpError::new(format!("{} and {} do not fit together", first.ty(), other.ty())));
+            }
+            let count = parts.iter().map(|p| p.shape[0]).sum();
+            let shape = Shape::new(&first.shape.with(0, count))?;
+            with_dtype!(first.dtype(), T => {
+                let mut out = reserve(shape.count())?;
+                parts.iter().filter_map(|p| T::buf(&p.data)).for_each(|b| out.extend_from_slice(b.as_slice()));
+                Ok(Tensor { shape, data: T::wrap(Buf::new(out)) })
+            })
+        };
+        make().map_err(|e: OpError| e.at_caller("from_rows"))
+    }
+
     fn not_of<T: Element>(&self) -> OpError {
         OpError::new(format!("the elements are {}, asked for as {}", self.dtype(), T::DTYPE)).hint("cast them first")
     }

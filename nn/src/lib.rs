@@ -1,1 +1,68 @@
-//! x
+//! Layers, losses, optimizers, data and a trainer for small multi-layer perceptrons, on top of [`autograd`].
+//!
+//! ```
+//! use autograd::Tensor;
+//! use nn::{Activation, Dataset, Sgd, Trainer};
+//!
+//! // which of two numbers is larger?
+//! let inputs: Vec<f32> = (0..200).map(|k| (k as f32 * 0.7).sin()).collect();
+//! let labels: Vec<i64> = inputs.chunks(2).map(|p| (p[1] > p[0]) as i64).collect();
+//! let data = Dataset::new(Tensor::new([100, 2], inputs)?, Tensor::from(labels))?;
+//!
+//! let model = nn::mlp(&[2, 8, 2], Activation::Relu, 1);
+//! let history = Trainer::new(&model, Sgd::new(0.1).momentum(0.9))
+//!     .loss(nn::loss::cross_entropy)
+//!     .batch_size(10)
+//!     .epochs(30)
+//!     .quiet()
+//!     .fit(&data)?;
+//! assert!(history.last().is_some_and(|epoch| epoch.train.accuracy > Some(0.95)));
+//! # Ok::<(), nn::Error>(())
+//! ```
+//!
+//! What the trainer does in one step can be written by hand:
+//!
+//! ```
+//! use autograd::{Graph, Tensor};
+//! use nn::{Activation, Module, Optimizer, Sgd};
+//!
+//! let model = nn::mlp(&[2, 8, 2], Activation::Relu, 1);
+//! let sgd = Sgd::new(0.1);
+//! let (x, labels) = (Tensor::from([[0.5f32, 1.0], [0.2, 0.1]]), Tensor::from([1, 0]));
+//!
+//! let g = Graph::training(7);                     // the seed of this step
+//! let loss = nn::loss::cross_entropy(model.forward(g.constant(x)), g.constant(labels));
+//! sgd.step(loss);                                 // appends gradients and updates; nothing is computed yet
+//! let loss = g.run(loss)?;                        // forward, backward and update in one run
+//! println!("{loss}");
+//! # Ok::<(), autograd::Error>(())
+//! ```
+
+pub mod data;
+mod error;
+mod init;
+mod io;
+mod layer;
+pub mod loss;
+mod module;
+mod optim;
+mod seed;
+mod train;
+
+pub use data::Dataset;
+pub use error::{Error, Result};
+pub use io::{can_save, load, save};
+pub use layer::{
+    activation::Activation,
+    dropout::Dropout,
+    linear::Linear,
+    mlp::{Mlp, mlp},
+    sequential::Sequential,
+};
+pub use module::{Module, Params};
+pub use optim::{Optimizer, sgd::Sgd};
+pub use train::{
+    evaluate::{Metrics, evaluate, predict},
+    history::{Epoch, History},
+    trainer::Trainer,
+};

@@ -203,9 +203,9 @@ fn fold_axes<T: Element>(
 
 /// Sums lines of floats in the canonical order.
 ///
-/// A line is cut into chunks of [`CHUNK`] elements. Within a chunk of a contiguous line, element `i` goes to lane
-/// `i % LANES` and the lanes are added up as a balanced tree; in a line with a stride a chunk is added up in order.
-/// The chunks' sums are added pairwise, neighbours first ([`pairwise`]). So the error grows with the logarithm of the
+/// A contiguous line is cut into chunks of `DEPTH * LANES` elements; element `i` of a chunk goes to lane `i % LANES` and
+/// the lanes are added up as a balanced tree. A line with a stride is cut into chunks of `DEPTH` elements, each added up
+/// in order. The chunks' sums are added pairwise, neighbours first ([`pairwise`]). So the error grows with the logarithm of the
 /// length, and lanes (or neighbouring lines) can be added side by side.
 fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out: &mut [T]) {
     if lines.inner == 1 {
@@ -219,7 +219,7 @@ fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out:
     }
     for (out, x) in out.chunks_exact_mut(lines.inner).zip(x.chunks_exact(lines.n * lines.inner)) {
         let add = |sum: &mut [T], x: &[T]| sum.iter_mut().zip(x).for_each(|(s, &x)| *s = *s + x);
-        let chunks = x.chunks(CHUNK * lines.inner).map(|chunk| {
+        let chunks = x.chunks(DEPTH * lines.inner).map(|chunk| {
             let mut sum = chunk[..lines.inner].to_vec();
             chunk[lines.inner..].chunks_exact(lines.inner).for_each(|x| add(&mut sum, x));
             sum
@@ -230,15 +230,15 @@ fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out:
     }
 }
 
-const CHUNK: usize = 1024;
 const LANES: usize = 32;
+const DEPTH: usize = 32;
 
 /// Sums a contiguous line in the canonical order.
 pub(crate) fn sum_line<T: Element + std::ops::Add<Output = T>>(x: &[T]) -> T {
-    if x.len() <= CHUNK {
+    if x.len() <= DEPTH * LANES {
         return sum_chunk(x);
     }
-    pairwise(x.chunks(CHUNK).map(sum_chunk), |a, b| *a = *a + b).unwrap_or_default()
+    pairwise(x.chunks(DEPTH * LANES).map(sum_chunk), |a, b| *a = *a + b).unwrap_or_default()
 }
 
 fn sum_chunk<T: Element + std::ops::Add<Output = T>>(x: &[T]) -> T {

@@ -1,0 +1,76 @@
+//! Trains a multi-layer perceptron to read handwritten digits: `cargo run --release --example mnist_mlp`.
+//!
+//! Without options: 784-128-10 on the 60,000 images of MNIST, tested on the 10,000 others.
+
+mod options;
+mod show;
+
+use clap::Parser;
+use nn::{Dataset, Error, Metrics, Module, Result, Sgd, Trainer, data};
+use options::Options;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let threads = options.start_threads()?;
+    let (train, test) = data::mnist_folder(&options.data)?;
+    if let Some(file) = &options.save {
+        nn::can_save(file)?; // better to know before the training than after it
+    }
+
+    let sizes = options.sizes(&train)?;
+    let model = nn::mlp(&sizes, options.activation, options.seed).dropout(options.dropout);
+    if let Some(file) = &options.load {
+        nn::load(&model, file)?;
+    }
+    if !options.quiet {
+        let names: Vec<String> = sizes.iter().map(usize::to_string).collect();
+        println!("{} with {}: {} parameters, {threads} threads", names.join("-"), options.activation, model.size());
+        println!("{} training and {} test images from {}", train.len(), test.len(), options.data.display());
+    }
+
+    let mut trainer = Trainer::new(&model, Sgd::new(options.lr).momentum(options.momentum))
+        .loss(nn::loss::cross_entropy)
+        .batch_size(options.batch_size)
+        .epochs(options.epochs)
+        .seed(options.seed)
+        .validate(&test);
+    if options.quiet {
+        trainer = trainer.quiet();
+    }
+    let history = trainer.fit(&train)?;
+    if history.last().is_some_and(|epoch| !epoch.train.loss.is_finite()) {
+        return Err(Error::Invalid(format!("the loss is no longer a finite number: try a smaller --lr than {}", options.lr)));
+    }
+
+    if let Some(file) = &options.save {
+        nn::save(&model, file)?;
+    }
+    let tested = match history.last().and_then(|epoch| epoch.validation) {
+        Some(tested) => tested,
+        None => nn::evaluate(&model, &test, nn::loss::cross_entropy)?, // no epoch was trained
+    };
+    report(options, &model, &test, &tested)
+}
+
+/// The confusion matrix, a few digits that were read wrongly, and the accuracy.
+fn report(options: &Options, model: &impl Module, test: &Dataset, tested: &Metrics) -> Result<()> {
+    if !options.quiet {
+        let read = show::labels(&nn::predict(model, test.inputs())?)?;
+        let written = test.targets().as_slice::<i64>()?;
+        println!("\n{}", show::confusion(written, &read));
+        println!("{}", show::mistakes(test, written, &read)?);
+    }
+    println!("test accuracy: {:.4}", tested.accuracy.unwrap_or_default());
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! Samples in memory: inputs and targets, row by row, and their order in an epoch.
+
+use crate::{
+    error::{Error, Result},
+    seed,
+};
+use autograd::{DType, Tensor};
+use rand::seq::SliceRandom;
+
+/// Inputs and targets: row `k` of one belongs to row `k` of the other.
+///
+/// ```
+/// use autograd::Tensor;
+/// let data = nn::Dataset::new(Tensor::from([[0.1f32], [0.2], [0.3]]), Tensor::from([0, 1, 0]))?;
+/// let sizes: Vec<usize> = data.batches(2).map(|b| b.map(|(x, _)| x.shape()[0])).collect::<Result<_, _>>()?;
+/// assert_eq!(sizes, [2, 1]);
+/// # Ok::<(), nn::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    inputs: Tensor,
+    targets: Tensor,
+}
+
+impl Dataset {
+    /// From tensors with equally many rows.
+    pub fn new(inputs: Tensor, targets: Tensor) -> Result<Dataset> {
+        match (inputs.shape().first(), targets.shape().first()) {
+            (Some(a), Some(b)) if a == b => Ok(Dataset { inputs, targets }),
+            _ => Err(Error::invalid(format!(
+                "inputs {:?} and targets {:?} must have equally many rows",
+                inputs.shape(),
+                targets.shape()
+            ))),
+        }
+    }
+
+    /// The inputs, a row a sample.
+    pub fn inputs(&self) -> &Tensor {
+        &self.inputs
+    }
+
+    /// The targets, a row a sample.
+    pub fn targets(&self) -> &Tensor {
+        &self.targets
+    }
+
+    /// The number of samples.
+    pub fn len(&self) -> usize {
+        self.inputs.shape().first().copied().unwrap_or(0)
+    }
+
+    /// Whether there are no samples.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of classes if the targets are labels: the largest one plus 1.
+    pub fn classes(&self) -> Option<usize> {
+        let labels = if self.targets.dtype() == DType::I64 { self.targets.as_slice::<i64>().ok()? } else { return None };
+        usize::try_from(*labels.iter().max()?).ok()?.checked_add(1)
+    }
+
+    /// The samples with these numbers, in this order.
+    pub fn rows(&self, rows: &[usize]) -> Result<(Tensor, Tensor)> {
+        Ok((self.inputs.rows(rows)?, self.targets.rows(rows)?))
+    }
+
+    /// All samples in their order, in batches; the last one may be smaller.
+    pub fn batches(&self, size: usize) -> Batches<'_> {
+        Batches { data: self, order: (0..self.len()).collect(), size: size.max(1), next: 0 }
+    }
+
+    /// All samples in an order drawn from a seed, in batches; the last one may be smaller.
+    pub fn shuffled_batches(&self, size: usize, seed: u64) -> Batches<'_> {
+        let mut batches = self.batches(size);
+        batches.order.shuffle(&mut seed::generator(seed));
+        batches
+    }
+}
+
+/// Goes through a dataset batch by batch: pairs of inputs and targets.
+pub struct Batches<'d> {
+    data: &'d Dataset,
+    order: Vec<usize>,
+    size: usize,
+    next: usize,
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<(Tensor, Tensor)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rows = self.order.get(self.next..)?.chunks(self.size).next()?;
+        self.next += rows.len();
+        Some(self.data.rows(rows))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.order.len() - self.next).div_ceil(self.size);
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Batches<'_> {}

@@ -1,0 +1,58 @@
+//! Folders with the four IDX files of MNIST; Fashion-MNIST, KMNIST and others come in the same form.
+
+use crate::{
+    data::{Dataset, read_idx},
+    error::{Error, Result},
+};
+use std::path::{Path, PathBuf};
+
+/// The training and the test part of a folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
+/// `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each plain or with `.gz`.
+///
+/// Images become rows of numbers from 0 to 1 (f32), labels i64.
+pub fn mnist_folder(folder: impl AsRef<Path>) -> Result<(Dataset, Dataset)> {
+    let folder = folder.as_ref();
+    if !folder.is_dir() {
+        return Err(Error::file(folder, "there is no such folder"));
+    }
+    let (train, test) = (part(folder, "train")?, part(folder, "t10k")?);
+    let (a, b) = (train.inputs().shape()[1], test.inputs().shape()[1]);
+    if a != b {
+        return Err(Error::file(folder, format!("training images have {a} pixels, test images {b}")));
+    }
+    if test.classes() > train.classes() {
+        return Err(Error::file(folder, "the test labels have classes that the training labels have not"));
+    }
+    Ok((train, test))
+}
+
+fn part(folder: &Path, name: &str) -> Result<Dataset> {
+    let images_path = find(folder, &format!("{name}-images-idx3-ubyte"))?;
+    let labels_path = find(folder, &format!("{name}-labels-idx1-ubyte"))?;
+    let (images, labels) = (read_idx(&images_path)?, read_idx(&labels_path)?);
+    let &[count, height, width] = images.shape() else {
+        let found = format!("should hold images [count, height, width], holds {:?}", images.shape());
+        return Err(Error::file(&images_path, found));
+    };
+    if labels.shape() != [count] {
+        let found = format!("should hold one label for each of the {count} images, holds {:?}", labels.shape());
+        return Err(Error::file(&labels_path, found));
+    }
+    if count == 0 || height * width == 0 {
+        return Err(Error::file(&images_path, "holds no pixels"));
+    }
+    let labels = labels.to_i64()?.ok_or_else(|| Error::file(&labels_path, "labels must be integers"))?;
+    if let Some(bad) = labels.as_slice::<i64>()?.iter().find(|&&l| l < 0) {
+        return Err(Error::file(&labels_path, format!("holds a negative label, {bad}")));
+    }
+    // the rows of one image lie one after the other: a new shape is all it takes
+    let images = images.to_f32(1.0 / 255.0)?.into_array::<f32>()?;
+    let rows = images.into_shape_with_order((count, height * width));
+    Dataset::new(rows.map_err(|e| Error::file(&images_path, e))?.into(), labels)
+}
+
+fn find(folder: &Path, name: &str) -> Result<PathBuf> {
+    let candidates = [folder.join(name), folder.join(format!("{name}.gz"))];
+    let found = candidates.iter().find(|p| p.is_file()).cloned();
+    found.ok_or_else(|| Error::file(&candidates[0], "there is no such file, nor one with .gz"))
+}

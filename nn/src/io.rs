@@ -1,0 +1,112 @@
+//! Parameters in files, in the safetensors format, by path. A saved file appears whole or not at all.
+
+use crate::{
+    error::{Error, Result},
+    module::Module,
+};
+use autograd::{DType, Element, Param, Tensor};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use std::{collections::HashSet, io::Write, path::Path};
+use tempfile::NamedTempFile;
+
+/// Saves all parameters of a module under their paths. The file is written beside its place and moved there when it is
+/// complete.
+///
+/// ```
+/// let model = nn::mlp(&[4, 3, 2], nn::Activation::Relu, 1);
+/// let folder = tempfile::tempdir()?;
+/// let file = folder.path().join("model.safetensors");
+/// nn::save(&model, &file)?;
+/// let other = nn::mlp(&[4, 3, 2], nn::Activation::Relu, 2);
+/// nn::load(&other, &file)?;
+/// # use nn::Module;
+/// assert_eq!(model.parameters()[0].1.value(), other.parameters()[0].1.value());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn save(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let tensors: Vec<(String, Tensor)> = model.parameters().into_iter().map(|(name, p)| (name, p.value())).collect();
+    let mut stored = Vec::new();
+    for (name, tensor) in &tensors {
+        stored.push((name.clone(), tensor.shape().to_vec(), to_bytes(tensor)?));
+    }
+    let views = stored.iter().map(|(name, shape, (dtype, bytes))| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)));
+    let views: Vec<_> = views.collect::<Result<_, safetensors::SafeTensorError>>().map_err(|e| Error::file(path, e))?;
+    let bytes = safetensors::serialize(views, None).map_err(|e| Error::file(path, e))?;
+    let failed = |e: std::io::Error| Error::file(path, format!("cannot be written: {e}"));
+    let mut file = beside(path)?;
+    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
+}
+
+/// Whether a file could be saved at this path: its folder is there and can be written. To be asked before a long
+/// training.
+pub fn can_save(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    if path.is_dir() {
+        return Err(Error::file(path, "is a folder"));
+    }
+    beside(path).map(drop)
+}
+
+/// A temporary file in the folder of a path; removed unless it is moved there.
+fn beside(path: &Path) -> Result<NamedTempFile> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Error::file(path, "cannot be written: its folder does not exist"));
+    }
+    NamedTempFile::new_in(folder).map_err(|e| Error::file(path, format!("cannot be written: {e}")))
+}
+
+/// Sets all parameters of a module from a file. Names, shapes and dtypes must be the module's; otherwise nothing is
+/// changed, and the error says what differs.
+pub fn load(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::file(path, format!("is not a safetensors file: {e}")))?;
+    let wrong = |message: String| Error::file(path, message);
+    let params = model.parameters();
+    let known: HashSet<&str> = params.iter().map(|(name, _)| name.as_str()).collect();
+    let mut names: Vec<&str> = file.names();
+    names.sort_unstable();
+    if let Some(extra) = names.iter().find(|name| !known.contains(**name)) {
+        return Err(wrong(format!("holds {extra:?}, which the model does not have")));
+    }
+    let mut values = Vec::new();
+    for (name, param) in &params {
+        let view = file.tensor(name).map_err(|_| wrong(format!("does not hold {name:?}")))?;
+        values.push(from_view(&view, param).map_err(|message| wrong(format!("{name}: {message}")))?);
+    }
+    params.iter().zip(values).try_for_each(|((_, param), value)| Ok(param.set(value)?))
+}
+
+fn to_bytes(t: &Tensor) -> Result<(Dtype, Vec<u8>)> {
+    fn all<T: Element, const N: usize>(t: &Tensor, bytes: impl Fn(T) -> [u8; N]) -> Result<Vec<u8>> {
+        Ok(t.as_slice::<T>()?.iter().flat_map(|&v| bytes(v)).collect())
+    }
+    Ok(match t.dtype() {
+        DType::F32 => (Dtype::F32, all(t, f32::to_le_bytes)?),
+        DType::F64 => (Dtype::F64, all(t, f64::to_le_bytes)?),
+        DType::I64 => (Dtype::I64, all(t, i64::to_le_bytes)?),
+        DType::Bool => (Dtype::BOOL, all(t, |v: bool| [v.into()])?),
+    })
+}
+
+fn from_view(view: &TensorView<'_>, param: &Param) -> Result<Tensor, String> {
+    let ty = param.ty();
+    if view.shape() != &ty.shape[..] {
+        return Err(format!("has shape {:?}, the model wants {}", view.shape(), ty.shape));
+    }
+    fn all<T, const N: usize>(view: &TensorView<'_>, from: impl Fn([u8; N]) -> T) -> Vec<T> {
+        view.data().as_chunks().0.iter().map(|&b| from(b)).collect()
+    }
+    let tensor = match (view.dtype(), ty.dtype) {
+        (Dtype::F32, DType::F32) => Tensor::new(ty.shape, all(view, f32::from_le_bytes)),
+        (Dtype::F64, DType::F64) => Tensor::new(ty.shape, all(view, f64::from_le_bytes)),
+        (Dtype::I64, DType::I64) => Tensor::new(ty.shape, all(view, i64::from_le_bytes)),
+        (Dtype::BOOL, DType::Bool) => Tensor::new(ty.shape, all(view, |[b]: [u8; 1]| b != 0)),
+        (got, want) => return Err(format!("is {got:?}, the model wants {want}")),
+    };
+    tensor.map_err(|e| e.to_string())
+}

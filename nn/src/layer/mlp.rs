@@ -1,0 +1,63 @@
+//! The multi-layer perceptron.
+
+use crate::{
+    layer::{activation::Activation, dropout::Dropout, linear::Linear},
+    module::{Module, Params},
+    seed,
+};
+use autograd::Var;
+
+/// Linear layers with an activation between them: `[batch, inputs]` to `[batch, outputs]`. Made by [`mlp`].
+pub struct Mlp {
+    layers: Vec<Linear>,
+    activation: Activation,
+    dropout: Dropout,
+}
+
+/// A multi-layer perceptron with these sizes, from the inputs to the outputs. The outputs have no activation: they are
+/// logits, to be given to a loss. Fewer than two sizes give a model that hands its input on.
+///
+/// ```
+/// use nn::Module;
+/// let model = nn::mlp(&[784, 128, 10], nn::Activation::Relu, 42);
+/// assert_eq!(model.size(), 101_770);
+/// assert_eq!(model.parameters()[0].0, "layers.0.weight");
+/// ```
+#[track_caller]
+pub fn mlp(sizes: &[usize], activation: Activation, seed: u64) -> Mlp {
+    let mut layers = Vec::new();
+    for (k, pair) in sizes.windows(2).enumerate() {
+        layers.push(Linear::new(pair[0], pair[1], seed::derive(seed, k as u64)));
+    }
+    Mlp { layers, activation, dropout: Dropout::new(0.0) }
+}
+
+impl Mlp {
+    /// Drops this share of the hidden units while training.
+    pub fn dropout(mut self, rate: f64) -> Mlp {
+        self.dropout = Dropout::new(rate);
+        self
+    }
+}
+
+impl Module for Mlp {
+    #[track_caller]
+    fn forward<'g>(&self, mut x: Var<'g>) -> Var<'g> {
+        let g = x.graph();
+        let _scope = g.scope("mlp");
+        for (k, layer) in self.layers.iter().enumerate() {
+            let _scope = g.scope(&k.to_string());
+            if k > 0 {
+                x = self.dropout.forward(self.activation.forward(x));
+            }
+            x = layer.forward(x);
+        }
+        x
+    }
+
+    fn params(&self, p: &mut Params) {
+        for (k, layer) in self.layers.iter().enumerate() {
+            p.module(&format!("layers.{k}"), layer);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Measuring a model on data.
+
+use crate::{
+    data::Dataset,
+    error::Result,
+    module::Module,
+};
+use autograd::{DType, Graph, Tensor, Var};
+use std::fmt;
+
+/// Loss and accuracy over some samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Metrics {
+    /// The mean loss of a sample.
+    pub loss: f64,
+    /// The share of samples whose largest output is at the label, if the targets are labels.
+    pub accuracy: Option<f64>,
+}
+
+impl fmt::Display for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "loss {:.4}", self.loss)?;
+        self.accuracy.map_or(Ok(()), |a| write!(f, ", accuracy {a:.4}"))
+    }
+}
+
+/// Sums up batches.
+#[derive(Default)]
+pub(crate) struct Meter {
+    loss: f64,
+    hits: Option<f64>,
+    samples: usize,
+}
+
+impl Meter {
+    pub(crate) fn add(&mut self, samples: usize, loss: &Tensor, hits: Option<&Tensor>) -> Result<()> {
+        self.loss += loss.scalar()? * samples as f64;
+        if let Some(hits) = hits {
+            *self.hits.get_or_insert(0.0) += hits.scalar()?;
+        }
+        self.samples += samples;
+        Ok(())
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        let samples = self.samples.max(1) as f64;
+        Metrics { loss: self.loss / samples, accuracy: self.hits.map(|h| h / samples) }
+    }
+}
+
+/// How many samples of a batch are right, if outputs `[batch, classes]` and labels `[batch]` make that a question.
+pub(crate) fn hits<'g>(outputs: Var<'g>, targets: Var<'g>) -> Option<Var<'g>> {
+    let labelled = targets.dtype().is_ok_and(|d| d == DType::I64) && targets.dims::<1>().is_some() && outputs.dims::<2>().is_some();
+    labelled.then(|| outputs.argmax(-1).eq(targets).sum())
+}
+
+/// Batches for evaluation: large, since nothing has to be kept.
+const BATCH: usize = 1000;
+
+/// Loss and accuracy of a model on data, without training.
+///
+/// ```
+/// # use autograd::Tensor;
+/// # let data = nn::Dataset::new(Tensor::from([[0.1f32, 0.2]]), Tensor::from([0]))?;
+/// let model = nn::mlp(&[2, 2], nn::Activation::Relu, 1);
+/// let metrics = nn::evaluate(&model, &data, nn::loss::cross_entropy)?;
+/// assert!(metrics.accuracy.is_some());
+/// # Ok::<(), nn::Error>(())
+/// ```
+pub fn evaluate(
+    model: &(impl Module + ?Sized),
+    data: &Dataset,
+    loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
+) -> Result<Metrics> {
+    let mut meter = Meter::default();
+    for batch in data.batches(BATCH) {
+        let (inputs, targets) = batch?;
+        let (g, samples) = (Graph::new(), inputs.shape()[0]);
+        let (outputs, targets) = (model.forward(g.constant(inputs)), g.constant(targets));
+        let (loss, hits) = g.run((loss(outputs, targets), hits(outputs, targets)))?;
+        meter.add(samples, &loss, hits.as_ref())?;
+    }
+    Ok(meter.metrics())
+}
+
+/// The outputs of a model for inputs of any number, row by row.
+pub fn predict(model: &(impl Module + ?Sized), inputs: &Tensor) -> Result<Tensor> {
+    let count = inputs.shape().first().copied().unwrap_or(0);
+    let rows: Vec<usize> = (0..count).collect();
+    let batch = |rows: &[usize]| {
+        let g = Graph::new();
+        Ok(model.forward(g.constant(inputs.rows(rows)?)).value()?)
+    };
+    let parts: Vec<Tensor> = match rows.len() {
+        0 => vec![batch(&[])?],
+        _ => rows.chunks(BATCH).map(batch).collect::<Result<_>>()?,
+    };
+    Ok(Tensor::from_rows(&parts)?)
+}

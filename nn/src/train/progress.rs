@@ -1,0 +1,49 @@
+//! Where a training is: a bar on a terminal, one plain line an epoch everywhere.
+
+use crate::train::history::Epoch;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+
+/// Shows one training.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    quiet: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(quiet: bool) -> Progress {
+        let bar = match !quiet && std::io::stderr().is_terminal() {
+            true => ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10)),
+            false => ProgressBar::hidden(),
+        };
+        if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} batches, {per_sec}, {eta} left, {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Progress { bar, quiet }
+    }
+
+    pub(crate) fn start_epoch(&self, number: usize, of: usize, batches: usize) {
+        self.bar.reset();
+        self.bar.set_length(batches as u64);
+        self.bar.set_prefix(format!("epoch {number}/{of}"));
+    }
+
+    pub(crate) fn batch(&self, metrics: impl FnOnce() -> String) {
+        self.bar.inc(1);
+        if !self.bar.is_hidden() {
+            self.bar.set_message(metrics());
+        }
+    }
+
+    pub(crate) fn end_epoch(&self, epoch: &Epoch) {
+        if !self.quiet {
+            self.bar.suspend(|| println!("{epoch}"));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

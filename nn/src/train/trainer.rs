@@ -1,0 +1,117 @@
+//! The training loop.
+
+use super::{
+    evaluate::{Meter, evaluate, hits},
+    history::{Epoch, History},
+    progress::Progress,
+};
+use crate::{
+    data::Dataset,
+    error::{Error, Result},
+    module::Module,
+    optim::Optimizer,
+    seed,
+};
+use autograd::{Graph, Var};
+use std::time::Instant;
+
+type Loss<'m> = Box<dyn for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm>;
+
+/// Trains a model on a dataset, batch by batch.
+///
+/// Everything random (the order of samples, dropout) comes from one seed: the same seed gives the same weights, bit for
+/// bit, on any number of threads. See the [crate docs](crate) for an example, and for a step written by hand.
+pub struct Trainer<'m, M: ?Sized, O> {
+    model: &'m M,
+    optimizer: O,
+    loss: Loss<'m>,
+    batch_size: usize,
+    epochs: usize,
+    seed: u64,
+    validation: Option<&'m Dataset>,
+    quiet: bool,
+}
+
+impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
+    /// With cross-entropy as the loss, batches of 64, one epoch, seed 0, without validation.
+    pub fn new(model: &'m M, optimizer: O) -> Trainer<'m, M, O> {
+        let loss: Loss<'m> = Box::new(crate::loss::cross_entropy);
+        Trainer { model, optimizer, loss, batch_size: 64, epochs: 1, seed: 0, validation: None, quiet: false }
+    }
+
+    /// The loss: a function of outputs and targets that gives a single number.
+    pub fn loss(mut self, loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm) -> Self {
+        self.loss = Box::new(loss);
+        self
+    }
+
+    /// The number of samples in a step; the last batch of an epoch may be smaller.
+    pub fn batch_size(mut self, size: usize) -> Self {
+        self.batch_size = size;
+        self
+    }
+
+    /// How often to go through the data.
+    pub fn epochs(mut self, epochs: usize) -> Self {
+        self.epochs = epochs;
+        self
+    }
+
+    /// The seed of the order of samples and of random layers.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Measures the model on this data after each epoch.
+    pub fn validate(mut self, data: &'m Dataset) -> Self {
+        self.validation = Some(data);
+        self
+    }
+
+    /// Prints nothing. Otherwise there is a bar on a terminal (on standard error) and one line an epoch (on standard
+    /// output).
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
+    /// Trains. The parameters of the model are updated in place; what happened is returned epoch by epoch.
+    pub fn fit(&self, data: &Dataset) -> Result<History> {
+        self.check(data)?;
+        let progress = Progress::new(self.quiet);
+        let mut history = History::new();
+        for number in 1..=self.epochs {
+            let (start, mut meter) = (Instant::now(), Meter::default());
+            let epoch_seed = seed::derive(self.seed, number as u64);
+            let batches = data.shuffled_batches(self.batch_size, epoch_seed);
+            progress.start_epoch(number, self.epochs, batches.len());
+            for (step, batch) in batches.enumerate() {
+                let (inputs, targets) = batch?;
+                let (g, samples) = (Graph::training(seed::derive(epoch_seed, step as u64)), inputs.shape()[0]);
+                let (outputs, targets) = (self.model.forward(g.constant(inputs)), g.constant(targets));
+                let loss = (self.loss)(outputs, targets);
+                self.optimizer.step(loss);
+                let (loss, hits) = g.run((loss, hits(outputs, targets)))?;
+                meter.add(samples, &loss, hits.as_ref())?;
+                progress.batch(|| meter.metrics().to_string());
+            }
+            let time = start.elapsed();
+            let validation = self.validation.map(|data| evaluate(self.model, data, &self.loss)).transpose()?;
+            let epoch = Epoch { number, train: meter.metrics(), validation, time };
+            progress.end_epoch(&epoch);
+            history.push(epoch);
+        }
+        Ok(history)
+    }
+
+    fn check(&self, data: &Dataset) -> Result<()> {
+        if self.batch_size == 0 {
+            return Err(Error::invalid("a batch size of 0 trains nothing"));
+        }
+        if data.is_empty() {
+            return Err(Error::invalid("there are no samples to train on"));
+        }
+        self.optimizer.check()
+    }
+}

@@ -41,6 +41,7 @@ fn run(options: &Options) -> Result<()> {
 
     let mut trainer = Trainer::new(&model, Sgd::new(options.lr).momentum(options.momentum))
         .loss(nn::loss::cross_entropy)
+        .schedule(options.schedule.function())
         .batch_size(options.batch_size)
         .epochs(options.epochs)
         .seed(options.seed)

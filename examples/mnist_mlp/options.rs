@@ -1,6 +1,6 @@
 //! The command line, and whether it makes sense.
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use nn::{Activation, Dataset, Error, Result};
 use std::path::PathBuf;
 
@@ -9,63 +9,88 @@ use std::path::PathBuf;
 /// Without options it trains a network of 784 inputs, 128 hidden units and 10 outputs for 5 epochs, which takes some
 /// seconds and reads about 98 of 100 digits right. The same seed gives the same result, whatever the number of threads.
 #[derive(Parser, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Folder with the four IDX files, such as train-images-idx3-ubyte.gz
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/data/mnist"), hide_default_value = true)]
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
 
     /// Sizes of the hidden layers, separated by commas
     #[arg(long, value_name = "SIZES", value_delimiter = ',', default_value = "128", value_parser = positive)]
-    pub hidden: Vec<usize>,
+    pub(crate) hidden: Vec<usize>,
 
     /// Activation function of the hidden layers: relu, tanh or sigmoid
     #[arg(long, default_value_t = Activation::Relu)]
-    pub activation: Activation,
+    pub(crate) activation: Activation,
 
     /// How often to go through the training images; 0 only tests (with --load)
     #[arg(long, default_value_t = 5)]
-    pub epochs: usize,
+    pub(crate) epochs: usize,
 
     /// Number of images in one step
     #[arg(long, default_value_t = 64, value_parser = positive)]
-    pub batch_size: usize,
+    pub(crate) batch_size: usize,
 
     /// Learning rate: how far a step goes
-    #[arg(long, default_value_t = 0.05, value_parser = rate)]
-    pub lr: f64,
+    #[arg(long, default_value_t = 0.1, value_parser = rate)]
+    pub(crate) lr: f64,
+
+    /// How the learning rate changes from the first step to the last
+    #[arg(long, value_enum, default_value_t = Schedule::Linear)]
+    pub(crate) schedule: Schedule,
 
     /// How much of the last step's direction is kept, from 0 to less than 1
     #[arg(long, default_value_t = 0.9, value_parser = share)]
-    pub momentum: f64,
+    pub(crate) momentum: f64,
 
     /// Share of hidden units left out at random in each training step, from 0 to less than 1
     #[arg(long, default_value_t = 0.0, value_parser = share)]
-    pub dropout: f64,
+    pub(crate) dropout: f64,
 
     /// Seed of the first weights, of the order of the images and of dropout
     #[arg(long, default_value_t = 42)]
-    pub seed: u64,
+    pub(crate) seed: u64,
 
     /// Number of threads; 0 means one for each core
     #[arg(long, default_value_t = 0)]
-    pub threads: usize,
+    pub(crate) threads: usize,
 
     /// Save the trained network to this file (safetensors)
     #[arg(long, value_name = "FILE")]
-    pub save: Option<PathBuf>,
+    pub(crate) save: Option<PathBuf>,
 
     /// Start from a network saved before, with the same sizes
     #[arg(long, value_name = "FILE")]
-    pub load: Option<PathBuf>,
+    pub(crate) load: Option<PathBuf>,
 
     /// Print the test accuracy only
     #[arg(long)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
+}
+
+/// How the learning rate changes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Schedule {
+    /// It stays the same
+    Constant,
+    /// It falls to 0 in a straight line
+    Linear,
+    /// It falls to 0 along half a cosine
+    Cosine,
+}
+
+impl Schedule {
+    pub(crate) fn function(self) -> fn(f64) -> f64 {
+        match self {
+            Schedule::Constant => nn::schedule::constant,
+            Schedule::Linear => nn::schedule::linear,
+            Schedule::Cosine => nn::schedule::cosine,
+        }
+    }
 }
 
 impl Options {
     /// Starts the pool of threads; returns how many there are.
-    pub fn start_threads(&self) -> Result<usize> {
+    pub(crate) fn start_threads(&self) -> Result<usize> {
         if self.threads > 1024 {
             return Err(Error::Invalid(format!("{} threads are too many: at most 1024", self.threads)));
         }
@@ -75,7 +100,7 @@ impl Options {
     }
 
     /// From the inputs over the hidden layers to one output a class.
-    pub fn sizes(&self, train: &Dataset) -> Result<Vec<usize>> {
+    pub(crate) fn sizes(&self, train: &Dataset) -> Result<Vec<usize>> {
         let inputs = train.inputs().shape()[1];
         let classes = train.classes().ok_or_else(|| Error::Invalid("the labels are not class numbers".into()))?;
         Ok([&[inputs], &self.hidden[..], &[classes]].concat())

@@ -5,12 +5,12 @@ use nn::{Dataset, Result};
 use std::fmt::Write;
 
 /// The class with the largest output, row by row.
-pub fn labels(outputs: &Tensor) -> Result<Vec<i64>> {
+pub(crate) fn labels(outputs: &Tensor) -> Result<Vec<i64>> {
     Ok(Graph::new().constant(outputs).argmax(-1).value()?.as_slice::<i64>()?.to_vec())
 }
 
 /// How often each written class (a row) was read as each class (a column).
-pub fn confusion(written: &[i64], read: &[i64]) -> String {
+pub(crate) fn confusion(written: &[i64], read: &[i64]) -> String {
     let classes = written.iter().chain(read).max().map_or(0, |&m| m as usize + 1);
     let mut counts = vec![vec![0usize; classes]; classes];
     written.iter().zip(read).for_each(|(&w, &r)| counts[w as usize][r as usize] += 1);
@@ -23,7 +23,7 @@ pub fn confusion(written: &[i64], read: &[i64]) -> String {
 }
 
 /// The first few images that were read wrongly, side by side.
-pub fn mistakes(test: &Dataset, written: &[i64], read: &[i64]) -> Result<String> {
+pub(crate) fn mistakes(test: &Dataset, written: &[i64], read: &[i64]) -> Result<String> {
     const SHOWN: usize = 4;
     let wrong: Vec<usize> = (0..read.len()).filter(|&k| written[k] != read[k]).take(SHOWN).collect();
     let pixels = test.inputs().shape()[1];

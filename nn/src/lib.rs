@@ -46,6 +46,7 @@ mod layer;
 pub mod loss;
 mod module;
 mod optim;
+pub mod schedule;
 mod seed;
 mod train;
 

@@ -54,7 +54,7 @@ impl Sgd {
 
 impl Optimizer for Sgd {
     #[track_caller]
-    fn step(&self, loss: Var<'_>) {
+    fn scaled_step(&self, loss: Var<'_>, scale: f64) {
         let g = loss.graph();
         let params = g.trained_params(loss);
         let weights: Vec<Var<'_>> = params.iter().map(|(_, w)| *w).collect();
@@ -72,7 +72,7 @@ impl Optimizer for Sgd {
                 d = self.momentum * g.param(&velocity) + d;
                 g.assign(&velocity, d);
             }
-            g.assign(&param, w - self.rate * d);
+            g.assign(&param, w - (scale * self.rate) * d);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
 use autograd::{Graph, Var};
 use std::time::Instant;
 
+type Schedule<'m> = Box<dyn Fn(f64) -> f64 + 'm>;
 type Loss<'m> = Box<dyn for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm>;
 
 /// Trains a model on a dataset, batch by batch.
@@ -25,6 +26,7 @@ pub struct Trainer<'m, M: ?Sized, O> {
     model: &'m M,
     optimizer: O,
     loss: Loss<'m>,
+    schedule: Schedule<'m>,
     batch_size: usize,
     epochs: usize,
     seed: u64,
@@ -33,15 +35,23 @@ pub struct Trainer<'m, M: ?Sized, O> {
 }
 
 impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
-    /// With cross-entropy as the loss, batches of 64, one epoch, seed 0, without validation.
+    /// With cross-entropy as the loss, a constant rate, batches of 64, one epoch, seed 0, without validation.
     pub fn new(model: &'m M, optimizer: O) -> Trainer<'m, M, O> {
         let loss: Loss<'m> = Box::new(crate::loss::cross_entropy);
-        Trainer { model, optimizer, loss, batch_size: 64, epochs: 1, seed: 0, validation: None, quiet: false }
+        let schedule: Schedule<'m> = Box::new(crate::schedule::constant);
+        Trainer { model, optimizer, loss, schedule, batch_size: 64, epochs: 1, seed: 0, validation: None, quiet: false }
     }
 
     /// The loss: a function of outputs and targets that gives a single number.
     pub fn loss(mut self, loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm) -> Self {
         self.loss = Box::new(loss);
+        self
+    }
+
+    /// Which multiple of the learning rate to use, by the share of the training that is done: one of
+    /// [`schedule`](crate::schedule) or a function of your own.
+    pub fn schedule(mut self, schedule: impl Fn(f64) -> f64 + 'm) -> Self {
+        self.schedule = Box::new(schedule);
         self
     }
 
@@ -85,13 +95,15 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             let (start, mut meter) = (Instant::now(), Meter::default());
             let epoch_seed = seed::derive(self.seed, number as u64);
             let batches = data.shuffled_batches(self.batch_size, epoch_seed);
-            progress.start_epoch(number, self.epochs, batches.len());
+            let steps = batches.len();
+            progress.start_epoch(number, self.epochs, steps);
             for (step, batch) in batches.enumerate() {
                 let (inputs, targets) = batch?;
                 let (g, samples) = (Graph::training(seed::derive(epoch_seed, step as u64)), inputs.shape()[0]);
                 let (outputs, targets) = (self.model.forward(g.constant(inputs)), g.constant(targets));
                 let loss = (self.loss)(outputs, targets);
-                self.optimizer.step(loss);
+                let done = ((number - 1) * steps + step) as f64 / (self.epochs * steps) as f64;
+                self.optimizer.scaled_step(loss, (self.schedule)(done));
                 let (loss, hits) = g.run((loss, hits(outputs, targets)))?;
                 meter.add(samples, &loss, hits.as_ref())?;
                 progress.batch(|| meter.metrics().to_string());

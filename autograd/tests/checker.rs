@@ -1,0 +1,142 @@
+//! The gradient checker catches what is wrong, names it, and says nothing where all is right. Custom ops from outside
+//! the crate go through the same public trait.
+
+use autograd::{
+    CheckGrads, Elementwise, Graph, Op, OpError, Partial, Real, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var,
+    check_grads,
+};
+
+/// `x³` with a derivative that is wrong in a chosen way.
+#[derive(Clone, PartialEq, Debug)]
+enum Cube {
+    Right,
+    /// 0.1 % too large
+    First,
+    /// right, but as a constant: its own derivative is missing
+    Second,
+    /// of the wrong shape
+    Shape,
+    Panics,
+    /// does not vanish for a zero cotangent
+    Affine,
+}
+
+impl Op for Cube {
+    const NAME: &'static str = "cube";
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        Ok(x[0])
+    }
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let x = x[0].array::<f64>()?;
+        out.array::<f64>()?.assign(&x.mapv(|x| x * x * x));
+        Ok(())
+    }
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        let slope = 3.0 * r.x[0].square();
+        Some(match self {
+            Cube::Right => r.ct * slope,
+            Cube::First => r.ct * slope * 1.001,
+            Cube::Second => r.ct * slope.detach(),
+            Cube::Shape => (r.ct * slope).sum(),
+            Cube::Panics => panic!("in the rule"),
+            Cube::Affine => r.ct * slope + 1e-3,
+        })
+    }
+}
+
+fn inputs() -> [Tensor; 1] {
+    [Tensor::from([[0.5, -1.2], [2.0, 0.1]])]
+}
+
+#[test]
+fn a_right_rule_passes() -> Result<()> {
+    check_grads(|x| x[0].apply(Cube::Right), &inputs())?;
+    check_grads(|x| x[0].apply(Cube::Right).sin().sum() * x[0], &inputs())?;
+    CheckGrads::new().order(3).run(|x| x[0].apply(Cube::Right), &[Tensor::from([0.4, 1.1])])?;
+    CheckGrads::new().directions(5).run(|x| x[0].apply(Cube::Right).exp(), &inputs())
+}
+
+#[test]
+fn a_rule_that_is_a_thousandth_off_is_caught_and_named() {
+    for check in [CheckGrads::new(), CheckGrads::new().directions(3), CheckGrads::new().order(1)] {
+        let e = check.run(|x| (x[0].sin() * 2.0).apply(Cube::First).exp(), &inputs()).expect_err("caught");
+        assert_eq!(e.op(), "cube");
+        assert!(e.message().contains("found at order 1") && e.message().contains("the rule gives"), "{e}");
+        assert!(e.location().is_some_and(|l| l.file().ends_with("checker.rs")));
+    }
+}
+
+#[test]
+fn a_rule_that_is_wrong_in_its_second_derivative_only_is_caught() {
+    let e = check_grads(|x| x[0].sin().apply(Cube::Second), &inputs()).expect_err("caught");
+    assert!(e.message().contains("order 2"), "{e}");
+    CheckGrads::new().order(1).run(|x| x[0].sin().apply(Cube::Second), &inputs()).expect("its first derivative is right");
+    let e = CheckGrads::new().directions(3).run(|x| x[0].apply(Cube::Second), &inputs()).expect_err("caught");
+    assert!(e.message().contains("order 2"), "{e}");
+}
+
+#[test]
+fn other_faults_of_rules_are_errors_that_name_the_op() {
+    let e = check_grads(|x| x[0].apply(Cube::Shape), &inputs()).expect_err("wrong shape");
+    assert!(e.op() == "cube" && e.message().contains("returned f64[] for input 0, which is f64[2, 2]"), "{e}");
+    let e = check_grads(|x| x[0].apply(Cube::Panics), &inputs()).expect_err("panics");
+    assert!(e.op() == "cube" && e.message().contains("in the rule"), "{e}");
+    let e = check_grads(|x| x[0].apply(Cube::Affine), &inputs()).expect_err("not linear");
+    assert_eq!(e.op(), "cube");
+}
+
+#[test]
+fn a_kink_is_reported_as_such() {
+    let e = check_grads(|x| x[0].abs(), &[Tensor::from([0.0, 1.0])]).expect_err("abs at 0");
+    assert!(e.hint().is_some_and(|h| h.contains("kink")), "{e}");
+    let e = check_grads(|x| x[0].ln(), &[Tensor::from([-1.0])]).expect_err("ln below 0");
+    assert_eq!(e.op(), "ln");
+}
+
+#[test]
+fn single_precision_has_its_own_tolerance() -> Result<()> {
+    let x = [Tensor::from([0.5f32, 1.2])];
+    check_grads(|x| x[0].sin() * x[0].exp(), &x)?;
+    assert!(check_grads(|x| x[0].sin() * x[0].detach(), &x).is_err());
+    Ok(())
+}
+
+/// `a·bᶜ`-like: three inputs and an attribute, through the short trait.
+#[derive(Clone, PartialEq, Debug)]
+struct Blend {
+    sharpness: f64,
+}
+
+impl Elementwise for Blend {
+    const NAME: &'static str = "blend";
+    const INPUTS: usize = 3;
+    fn value<T: Real>(&self, x: &[T]) -> T {
+        let t = (x[2] * T::of(self.sharpness)).sigmoid();
+        x[0] * t + x[1] * (T::of(1.0) - t)
+    }
+    fn partial<'g>(&self, input: usize, x: &[Var<'g>], _y: Var<'g>) -> Partial<'g> {
+        let t = (x[2] * self.sharpness).sigmoid();
+        Partial::Times(match input {
+            0 => t,
+            1 => 1.0 - t,
+            _ => (x[0] - x[1]) * t * (1.0 - t) * self.sharpness,
+        })
+    }
+}
+
+#[test]
+fn an_elementwise_op_of_three_inputs_broadcasts() -> Result<()> {
+    let x = [Tensor::from([[0.1], [0.9]]), Tensor::from([1.0, -1.0, 0.5]), Tensor::from(0.3)];
+    check_grads(|x| x[0].graph().apply(Blend { sharpness: 2.0 }, x), &x)?;
+    let g = Graph::new();
+    let x: Vec<Var<'_>> = x.iter().map(|x| g.input(x).cast(autograd::DType::F32)).collect();
+    let y = g.apply(Blend { sharpness: 2.0 }, &x);
+    assert_eq!(y.value()?.shape(), [2, 3]);
+    assert!(g.apply(Blend { sharpness: 2.0 }, &x[..2]).value().is_err());
+    Ok(())
+}
+
+#[test]
+fn integers_among_the_inputs_stay_as_they_are() -> Result<()> {
+    check_grads(|x| x[0].take(x[1], 0).sin(), &[Tensor::from([0.3, 0.8]), Tensor::from([1, 1, 0])])
+}

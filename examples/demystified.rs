@@ -134,7 +134,9 @@ impl<'g> Trace<'g> {
             let got = grads.scalar(*x)?;
             println!("  d{}/d{} = {formula} = {expected:.12}, backward: {got:.12}", self.name(f), self.name(*x));
             if (got - expected).abs() > 1e-14 * expected.abs().max(1.0) {
-                return Err(format!("d{}/d{}: backward() and the closed form disagree", self.name(f), self.name(*x)).into());
+                return Err(
+                    format!("d{}/d{}: backward() and the closed form disagree", self.name(f), self.name(*x)).into()
+                );
             }
         }
         println!();

@@ -38,7 +38,12 @@ impl OpError {
     /// Turns it into an [`Error`] that stands in no graph.
     #[track_caller]
     pub(crate) fn at_caller(self, op: &'static str) -> Error {
-        Error::new(op, self, Place { location: Some(Location::caller()), ..Place::default() })
+        self.at(op, Location::caller())
+    }
+
+    /// As [`at_caller`](OpError::at_caller), from within closures, which have no caller to tell.
+    pub(crate) fn at(self, op: &'static str, location: &'static Location<'static>) -> Error {
+        Error::new(op, self, Place { location: Some(location), ..Place::default() })
     }
 }
 
@@ -154,7 +159,8 @@ impl From<Infallible> for Error {
 /// Runs code of a user (a custom op, a closure) and turns a panic into an error.
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, OpError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|cause| {
-        let said = cause.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| cause.downcast_ref::<String>().cloned());
+        let said =
+            cause.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| cause.downcast_ref::<String>().cloned());
         OpError::new(format!("panicked: {}", said.as_deref().unwrap_or("(no message)")))
     })
 }

@@ -1,15 +1,79 @@
-//! Reverse-mode automatic differentiation on tensors.
+//! Reverse-mode automatic differentiation on tensors: a lazy graph, derivatives as graphs, one executor.
+//!
+//! # A tour
+//!
+//! A [`Graph`] is a list of operations; a [`Var`] is a handle to one of them. Expressions append to the list and check
+//! shapes, and compute nothing. Asking for a value computes what it needs:
+//!
+//! ```
+//! use autograd::Graph;
+//! let g = Graph::new();
+//! let x = g.input([[1.0, 2.0], [3.0, 4.0]]);
+//! let y = (x.matmul(x) + 1.0).ln().sum();
+//! println!("{}", y.value()?);
+//! # Ok::<(), autograd::Error>(())
+//! ```
+//!
+//! [`Var::backward`] computes a number and its gradients in one run; [`Graph::grad`] gives the gradients as `Var`s, to
+//! compute with and to differentiate again; [`grad`] and [`value_and_grad`] turn functions into functions of arrays:
+//!
+//! ```
+//! use autograd::{Graph, grad};
+//! let g = Graph::new();
+//! let x = g.input(0.7);
+//! let y = (x * x).sin();
+//! let [d] = g.grad(y, &[x]);
+//! let [d2] = g.grad(d, &[x]);
+//! assert!((d2.value()?.scalar()? - 0.8427).abs() < 1e-4); // 2cos(x²) - 4x²·sin(x²)
+//!
+//! let df = grad(|x| (x * x).sin());
+//! assert_eq!(df(0.7)?, d.value()?);
+//! # Ok::<(), autograd::Error>(())
+//! ```
+//!
+//! [`Param`]s outlive graphs. Their updates are part of the program ([`Graph::assign`]) and are carried out by
+//! [`Graph::run`], all of them or none:
+//!
+//! ```
+//! use autograd::{Graph, Param};
+//! let w = Param::new([0.0, 0.0]);
+//! for _ in 0..100 {
+//!     let g = Graph::new();
+//!     let v = g.param(&w);
+//!     let loss = (v - g.constant([1.0, -2.0])).square().sum();
+//!     let [dv] = g.grad(loss, &[v]);
+//!     g.assign(&w, v - 0.1 * dv);
+//!     g.run(loss)?;
+//! }
+//! assert!((w.value().to_f64s()[1] + 2.0).abs() < 1e-9);
+//! # Ok::<(), autograd::Error>(())
+//! ```
+//!
+//! Your own operations implement [`Op`] or [`Elementwise`]; [`check_grads`] says whether a derivative is right.
+//!
+//! # Conventions
+//!
+//! - Shapes are row-major; operations broadcast as in NumPy; a negative axis counts from the end.
+//! - A Rust `2.0` is `f64`, `2.0f32` is `f32`; a number in an expression takes the dtype of the `Var` it meets. Dtypes do
+//!   not mix: see [`Var::cast`].
+//! - Integers and truth values have no gradient. Integer arithmetic that overflows is an error.
+//! - An operation that cannot be done gives a `Var` that carries an [`Error`]; asking for a value returns it.
+//! - At kinks: `relu'(0) = 0`, `abs'(0) = 0`; ties of a maximum share the gradient evenly; NaN propagates.
+
+mod convert;
 mod diff;
 mod error;
 mod exec;
 mod graph;
 mod inspect;
+mod nodes;
 mod op;
 mod param;
 mod plan;
 mod shape;
 mod tensor;
 mod var;
+mod view;
 
 pub use diff::{
     check::{CheckGrads, check_grads},
@@ -19,8 +83,12 @@ pub use diff::{
 pub use error::{Error, OpError, Result};
 pub use exec::fetch::Fetch;
 pub use graph::{Graph, Scope};
-pub use op::{Dependency, Op, Real, Rule, elementwise::{Elementwise, Partial}};
+pub use op::{
+    Dependency, Op, Real, Rule,
+    elementwise::{Elementwise, Partial},
+};
 pub use param::Param;
 pub use shape::{Ints, MAX_RANK, Shape};
-pub use tensor::{DType, Element, Tensor, TensorView, TensorViewMut, Type};
+pub use tensor::{DType, Element, Tensor, Type};
 pub use var::{Operand, Var};
+pub use view::{TensorView, TensorViewMut};

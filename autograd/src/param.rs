@@ -72,10 +72,14 @@ impl Param {
             let message = format!("a parameter of type {} cannot be set to {}", self.0.ty, value.ty());
             return Err(OpError::new(message).at_caller("set"));
         }
-        commit(&[self], || Ok(()), |state| {
-            state.iter_mut().for_each(|s| **s = value.clone());
-            Ok(())
-        })
+        commit(
+            &[self],
+            || Ok(()),
+            |state| {
+                state.iter_mut().for_each(|s| **s = value.clone());
+                Ok(())
+            },
+        )
     }
 
     /// Dtype and shape, which never change.
@@ -149,10 +153,8 @@ pub(crate) fn commit<E>(
     let mut epoch = EPOCH.write().unwrap_or_else(PoisonError::into_inner);
     check()?;
     // Several locks at once: no deadlock, since only whoever holds the epoch for writing takes more than one.
-    let mut states: Vec<_> = updated
-        .iter()
-        .map(|p| p.0.state.write().unwrap_or_else(PoisonError::into_inner))
-        .collect();
+    let mut states: Vec<_> =
+        updated.iter().map(|p| p.0.state.write().unwrap_or_else(PoisonError::into_inner)).collect();
     let mut tensors: Vec<&mut Tensor> = states.iter_mut().map(|s| &mut s.0).collect();
     change(&mut tensors)?;
     *epoch += 1;

@@ -67,9 +67,9 @@ impl Shape {
     pub fn broadcast(&self, other: &Shape) -> Result<Shape, OpError> {
         let rank = self.rank().max(other.rank());
         let mut dims = [0; MAX_RANK];
-        for axis in 0..rank {
+        for (axis, dim) in dims[..rank].iter_mut().enumerate() {
             let size = |s: &Shape| (axis + s.rank()).checked_sub(rank).map_or(1, |k| s[k]);
-            dims[axis] = match (size(self), size(other)) {
+            *dim = match (size(self), size(other)) {
                 (a, b) if a == b || b == 1 => a,
                 (1, b) => b,
                 (a, b) => {
@@ -91,7 +91,8 @@ impl Shape {
     pub fn axis(&self, axis: isize) -> Result<usize, OpError> {
         let rank = self.rank() as isize;
         if axis < -rank || axis >= rank {
-            let range = if rank == 0 { "it has no axes".into() } else { format!("its axes are {} to {}", -rank, rank - 1) };
+            let range =
+                if rank == 0 { "it has no axes".into() } else { format!("its axes are {} to {}", -rank, rank - 1) };
             return Err(OpError::new(format!("there is no axis {axis} in shape {self}: {range}")));
         }
         Ok(axis.rem_euclid(rank) as usize)
@@ -263,7 +264,10 @@ impl Walk {
             match stride {
                 1 => out.copy_from_slice(&data[position..position + n]),
                 0 => out.fill(data[position]),
-                _ => out.iter_mut().enumerate().for_each(|(k, o)| *o = data[(position as isize + k as isize * stride) as usize]),
+                _ => out
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(k, o)| *o = data[(position as isize + k as isize * stride) as usize]),
             }
         });
     }

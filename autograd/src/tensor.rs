@@ -1,11 +1,11 @@
 //! Values: shape, dtype and shared contiguous data. A single number is held inline; ndarray is the border.
 
 use crate::{
-    error::{Error, OpError, Result},
+    error::{OpError, Result},
     shape::{Ints, Shape, sizes},
 };
-use ndarray::{ArrayBase, ArrayD, ArrayViewD, Data as NdData, Dimension, IxDyn};
-use std::{fmt, sync::Arc};
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
+use std::{fmt, panic::Location, sync::Arc};
 
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -146,16 +146,34 @@ pub enum Data {
 macro_rules! with_dtype {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
-            $crate::tensor::DType::F32 => { type $T = f32; $body }
-            $crate::tensor::DType::F64 => { type $T = f64; $body }
-            $crate::tensor::DType::I64 => { type $T = i64; $body }
-            $crate::tensor::DType::Bool => { type $T = bool; $body }
+            $crate::tensor::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::tensor::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            $crate::tensor::DType::I64 => {
+                type $T = i64;
+                $body
+            }
+            $crate::tensor::DType::Bool => {
+                type $T = bool;
+                $body
+            }
         }
     };
     ($dtype:expr, float $T:ident => $body:expr, else $other:expr) => {
         match $dtype {
-            $crate::tensor::DType::F32 => { type $T = f32; $body }
-            $crate::tensor::DType::F64 => { type $T = f64; $body }
+            $crate::tensor::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::tensor::DType::F64 => {
+                type $T = f64;
+                $body
+            }
             _ => $other,
         }
     };
@@ -221,6 +239,7 @@ impl Tensor {
     /// A tensor of this shape with these elements, in row-major order. An error if their number is not the shape's.
     #[track_caller]
     pub fn new<T: Element>(shape: impl Ints, elements: Vec<T>) -> Result<Tensor> {
+        let here = Location::caller();
         let make = || {
             let shape = sizes(&shape.list())?;
             if shape.count() != elements.len() {
@@ -229,20 +248,21 @@ impl Tensor {
             }
             Ok(shape)
         };
-        let shape = make().map_err(|e| e.at_caller("tensor"))?;
+        let shape = make().map_err(|e| e.at("tensor", here))?;
         Ok(Tensor { shape, data: T::wrap(Buf::new(elements)) })
     }
 
     /// A tensor of this shape in which every element is `value`. An error if there is no memory for it.
     #[track_caller]
     pub fn full<T: Element>(shape: impl Ints, value: T) -> Result<Tensor> {
+        let here = Location::caller();
         let make = || {
             let shape = sizes(&shape.list())?;
             let mut v = reserve(shape.count())?;
             v.resize(shape.count(), value);
             Ok(Tensor { shape, data: T::wrap(Buf::new(v)) })
         };
-        make().map_err(|e: OpError| e.at_caller("full"))
+        make().map_err(|e: OpError| e.at("full", here))
     }
 
     /// Zeros (`false` for [`DType::Bool`]).
@@ -309,19 +329,18 @@ impl Tensor {
     /// The elements as an ndarray view. An error if they are not of type `T`.
     #[track_caller]
     pub fn view<T: Element>(&self) -> Result<ArrayViewD<'_, T>> {
-        let elements = self.as_slice()?;
-        ArrayViewD::from_shape(IxDyn(&self.shape), elements)
-            .map_err(|e| OpError::new(e.to_string()).at_caller("tensor"))
+        let (here, elements) = (Location::caller(), self.as_slice()?);
+        ArrayViewD::from_shape(IxDyn(&self.shape), elements).map_err(|e| OpError::new(e.to_string()).at("tensor", here))
     }
 
     /// The elements as an owned ndarray array; without a copy if nobody else holds them. An error if they are not of
     /// type `T`.
     #[track_caller]
     pub fn into_array<T: Element>(self) -> Result<ArrayD<T>> {
-        let (shape, wrong) = (self.shape, self.not_of::<T>());
-        let Some(buf) = T::into_buf(self.data) else { return Err(wrong.at_caller("tensor")) };
+        let (here, shape, wrong) = (Location::caller(), self.shape, self.not_of::<T>());
+        let Some(buf) = T::into_buf(self.data) else { return Err(wrong.at("tensor", here)) };
         ArrayD::from_shape_vec(IxDyn(&shape), buf.into_vec())
-            .map_err(|e| OpError::new(e.to_string()).at_caller("tensor"))
+            .map_err(|e| OpError::new(e.to_string()).at("tensor", here))
     }
 
     /// The only element, as `f64`, whatever the dtype. An error if there is not exactly one.
@@ -357,6 +376,7 @@ impl Tensor {
     /// The rows `rows` of the first axis, in this order; rows may repeat. An error if one is missing.
     #[track_caller]
     pub fn rows(&self, rows: &[usize]) -> Result<Tensor> {
+        let here = Location::caller();
         let make = || {
             let (&n, rest) = self.shape.split_first().ok_or("a single number has no rows")?;
             if let Some(bad) = rows.iter().find(|&&r| r >= n) {
@@ -370,12 +390,13 @@ impl Tensor {
                 Ok(Tensor { shape, data: T::wrap(Buf::new(out)) })
             })
         };
-        make().map_err(|e| e.at_caller("rows"))
+        make().map_err(|e: OpError| e.at("rows", here))
     }
 
     /// The rows of several tensors one after the other: along the first axis. Dtypes and the other sizes must be equal.
     #[track_caller]
     pub fn from_rows(parts: &[Tensor]) -> Result<Tensor> {
+        let here = Location::caller();
         let make = || {
             let first = parts.first().ok_or("there are no parts")?;
             let (_, rest) = first.shape.split_first().ok_or("a single number has no rows")?;
@@ -391,26 +412,16 @@ impl Tensor {
                 Ok(Tensor { shape, data: T::wrap(Buf::new(out)) })
             })
         };
-        make().map_err(|e: OpError| e.at_caller("from_rows"))
+        make().map_err(|e: OpError| e.at("from_rows", here))
     }
 
     fn not_of<T: Element>(&self) -> OpError {
         OpError::new(format!("the elements are {}, asked for as {}", self.dtype(), T::DTYPE)).hint("cast them first")
     }
 
-    /// What an op's `eval` reads.
-    pub(crate) fn as_view(&self) -> TensorView<'_> {
-        TensorView { shape: &self.shape, data: &self.data }
-    }
-
     /// Whether nobody else holds the data.
     pub(crate) fn is_unique(&mut self) -> bool {
         with_dtype!(self.dtype(), T => T::buf_mut(&mut self.data).is_some_and(|b| b.unique().is_some()))
-    }
-
-    /// What an op's `eval` writes: only while nobody else holds the data.
-    pub(crate) fn as_view_mut(&mut self) -> Option<TensorViewMut<'_>> {
-        self.is_unique().then_some(TensorViewMut { shape: &self.shape, data: &mut self.data })
     }
 
     /// The same data with another shape of as many elements.
@@ -458,150 +469,5 @@ impl fmt::Display for Tensor {
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{} {self}", self.ty())
-    }
-}
-
-impl From<&Tensor> for Tensor {
-    fn from(t: &Tensor) -> Tensor {
-        t.clone()
-    }
-}
-
-impl<T: Element, const N: usize> From<[T; N]> for Tensor {
-    fn from(v: [T; N]) -> Tensor {
-        Tensor { shape: Shape::of(&[N]), data: T::wrap(Buf::new(v.to_vec())) }
-    }
-}
-
-impl<T: Element, const N: usize, const M: usize> From<[[T; M]; N]> for Tensor {
-    fn from(v: [[T; M]; N]) -> Tensor {
-        Tensor { shape: Shape::of(&[N, M]), data: T::wrap(Buf::new(v.as_flattened().to_vec())) }
-    }
-}
-
-impl<T: Element, const N: usize, const M: usize, const L: usize> From<[[[T; L]; M]; N]> for Tensor {
-    fn from(v: [[[T; L]; M]; N]) -> Tensor {
-        Tensor { shape: Shape::of(&[N, M, L]), data: T::wrap(Buf::new(v.as_flattened().as_flattened().to_vec())) }
-    }
-}
-
-impl<T: Element> From<Vec<T>> for Tensor {
-    fn from(v: Vec<T>) -> Tensor {
-        Tensor { shape: Shape::of(&[v.len()]), data: T::wrap(Buf::new(v)) }
-    }
-}
-
-impl<T: Element> From<&[T]> for Tensor {
-    fn from(v: &[T]) -> Tensor {
-        v.to_vec().into()
-    }
-}
-
-/// Any ndarray array: an owned one in standard layout is moved in, all others are copied.
-fn from_array<T: Element, S: NdData<Elem = T>, D: Dimension>(a: ArrayBase<S, D>) -> Tensor {
-    let shape = Shape::of(a.shape());
-    let a = if a.is_standard_layout() { a.into_owned() } else { a.as_standard_layout().into_owned() };
-    let (v, offset) = a.into_raw_vec_and_offset();
-    let (start, count) = (offset.unwrap_or(0), shape.count());
-    let v = if start == 0 && v.len() == count { v } else { v[start..start + count].to_vec() };
-    Tensor { shape, data: T::wrap(Buf::new(v)) }
-}
-
-macro_rules! from_arrays {
-    ($($D:ident)*) => { $(
-        impl<T: Element, S: NdData<Elem = T>> From<ArrayBase<S, ndarray::$D>> for Tensor {
-            fn from(a: ArrayBase<S, ndarray::$D>) -> Tensor { from_array(a) }
-        }
-        impl<T: Element, S: NdData<Elem = T>> From<&ArrayBase<S, ndarray::$D>> for Tensor {
-            fn from(a: &ArrayBase<S, ndarray::$D>) -> Tensor { from_array(a.view()) }
-        }
-    )* };
-}
-from_arrays! { Ix0 Ix1 Ix2 Ix3 Ix4 Ix5 Ix6 }
-
-/// An array of any number of axes: more than [`MAX_RANK`](crate::MAX_RANK) are an error.
-impl<T: Element, S: NdData<Elem = T>> TryFrom<ArrayBase<S, IxDyn>> for Tensor {
-    type Error = Error;
-    #[track_caller]
-    fn try_from(a: ArrayBase<S, IxDyn>) -> Result<Tensor> {
-        Shape::new(a.shape()).map_err(|e| e.at_caller("tensor"))?;
-        Ok(from_array(a))
-    }
-}
-
-/// As for an owned array, copied.
-impl<T: Element, S: NdData<Elem = T>> TryFrom<&ArrayBase<S, IxDyn>> for Tensor {
-    type Error = Error;
-    #[track_caller]
-    fn try_from(a: &ArrayBase<S, IxDyn>) -> Result<Tensor> {
-        Tensor::try_from(a.view())
-    }
-}
-
-/// What an op's [`eval`](crate::Op::eval) reads: shape, dtype and contiguous elements.
-#[derive(Clone, Copy)]
-pub struct TensorView<'a> {
-    pub(crate) shape: &'a Shape,
-    data: &'a Data,
-}
-
-impl<'a> TensorView<'a> {
-    /// The sizes of the axes.
-    pub fn shape(&self) -> &'a [usize] {
-        self.shape
-    }
-
-    /// The type of the elements.
-    pub fn dtype(&self) -> DType {
-        match self.data {
-            Data::F32(_) => DType::F32,
-            Data::F64(_) => DType::F64,
-            Data::I64(_) => DType::I64,
-            Data::Bool(_) => DType::Bool,
-        }
-    }
-
-    /// The elements in row-major order. An error if they are not of type `T`.
-    pub fn slice<T: Element>(&self) -> Result<&'a [T], OpError> {
-        T::buf(self.data)
-            .map(Buf::as_slice)
-            .ok_or_else(|| OpError::new(format!("an input is {}, read as {}", self.dtype(), T::DTYPE)))
-    }
-
-    /// The elements as an ndarray view. An error if they are not of type `T`.
-    pub fn array<T: Element>(&self) -> Result<ArrayViewD<'a, T>, OpError> {
-        ArrayViewD::from_shape(IxDyn(self.shape), self.slice()?).map_err(|e| OpError::new(e.to_string()))
-    }
-}
-
-/// What an op's [`eval`](crate::Op::eval) writes. What it holds at first is unspecified.
-pub struct TensorViewMut<'a> {
-    pub(crate) shape: &'a Shape,
-    data: &'a mut Data,
-}
-
-impl TensorViewMut<'_> {
-    /// The sizes of the axes.
-    pub fn shape(&self) -> &[usize] {
-        self.shape
-    }
-
-    /// The type of the elements.
-    pub fn dtype(&self) -> DType {
-        TensorView { shape: self.shape, data: self.data }.dtype()
-    }
-
-    /// The elements in row-major order. An error if they are not of type `T`.
-    pub fn slice<T: Element>(&mut self) -> Result<&mut [T], OpError> {
-        let dtype = self.dtype();
-        T::buf_mut(self.data)
-            .and_then(Buf::unique)
-            .ok_or_else(|| OpError::new(format!("the output is {dtype}, written as {}", T::DTYPE)))
-    }
-
-    /// The elements as an ndarray view. An error if they are not of type `T`.
-    pub fn array<T: Element>(&mut self) -> Result<ndarray::ArrayViewMutD<'_, T>, OpError> {
-        let shape = IxDyn(self.shape);
-        ndarray::ArrayViewMutD::from_shape(shape, self.slice()?).map_err(|e| OpError::new(e.to_string()))
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::{
     error::{Error, OpError, Result},
-    graph::{Graph, Kind},
+    graph::Graph,
+    nodes::Kind,
     op::{Id, Op},
     shape::Shape,
     tensor::{DType, Number, Tensor, Type},

@@ -2,8 +2,8 @@
 //! the crate go through the same public trait.
 
 use autograd::{
-    CheckGrads, Elementwise, Graph, Op, OpError, Partial, Real, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var,
-    check_grads,
+    CheckGrads, Elementwise, Graph, Op, OpError, Partial, Real, Result, Rule, Tensor, TensorView, TensorViewMut, Type,
+    Var, check_grads,
 };
 
 /// `x³` with a derivative that is wrong in a chosen way.
@@ -70,7 +70,10 @@ fn a_rule_that_is_a_thousandth_off_is_caught_and_named() {
 fn a_rule_that_is_wrong_in_its_second_derivative_only_is_caught() {
     let e = check_grads(|x| x[0].sin().apply(Cube::Second), &inputs()).expect_err("caught");
     assert!(e.message().contains("order 2"), "{e}");
-    CheckGrads::new().order(1).run(|x| x[0].sin().apply(Cube::Second), &inputs()).expect("its first derivative is right");
+    CheckGrads::new()
+        .order(1)
+        .run(|x| x[0].sin().apply(Cube::Second), &inputs())
+        .expect("its first derivative is right");
     let e = CheckGrads::new().directions(3).run(|x| x[0].apply(Cube::Second), &inputs()).expect_err("caught");
     assert!(e.message().contains("order 2"), "{e}");
 }

@@ -68,7 +68,8 @@ fn unary_ops_to_second_order_and_in_company() -> Result<()> {
         let context = |e: autograd::Error| panic!("{name}: {e}");
         check_grads(|x| op(x[0]), std::slice::from_ref(&x)).unwrap_or_else(context);
         // used twice, in both orders, and fed on
-        check_grads(|x| op(x[0]) * x[0] + x[0] / (1.0 + op(x[0] + 1.0).square()), std::slice::from_ref(&x)).unwrap_or_else(context);
+        check_grads(|x| op(x[0]) * x[0] + x[0] / (1.0 + op(x[0] + 1.0).square()), std::slice::from_ref(&x))
+            .unwrap_or_else(context);
         check_grads(|x| x[0].sin() - op(x[0]), std::slice::from_ref(&x)).unwrap_or_else(context);
     }
     Ok(())
@@ -106,7 +107,8 @@ fn third_derivatives() -> Result<()> {
 #[test]
 fn binary_ops_broadcast_and_differentiate() -> Result<()> {
     type Binary = for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>;
-    let ops: [(&str, Binary, fn(f64, f64) -> f64); 6] = [
+    type Plain = fn(f64, f64) -> f64;
+    let ops: [(&str, Binary, Plain); 6] = [
         ("add", |a, b| a + b, |a, b| a + b),
         ("sub", |a, b| a - b, |a, b| a - b),
         ("mul", |a, b| a * b, |a, b| a * b),
@@ -213,7 +215,14 @@ fn comparisons() -> Result<()> {
     let g = Graph::new();
     let (a, b) = (g.input([1.0, 2.0, f64::NAN]), g.input([1.0, 1.0, f64::NAN]));
     let all = g.run([a.eq(b), a.ne(b), a.lt(b), a.le(b), a.gt(b), a.ge(b)])?;
-    let expected = [[true, false, false], [false, true, true], [false; 3], [true, false, false], [false, true, false], [true, true, false]];
+    let expected = [
+        [true, false, false],
+        [false, true, true],
+        [false; 3],
+        [true, false, false],
+        [false, true, false],
+        [true, true, false],
+    ];
     for (got, expected) in all.iter().zip(expected) {
         assert_eq!(got.as_slice::<bool>()?, expected);
     }
@@ -223,14 +232,21 @@ fn comparisons() -> Result<()> {
 
 #[test]
 fn reductions() -> Result<()> {
-    let x = Tensor::from(ndarray::Array::from_shape_fn((2, 3, 4), |(i, j, k)| ((i * 12 + j * 4 + k) as f64 * 0.7).sin()));
+    let x =
+        Tensor::from(ndarray::Array::from_shape_fn((2, 3, 4), |(i, j, k)| ((i * 12 + j * 4 + k) as f64 * 0.7).sin()));
     let array = x.view::<f64>()?;
     let g = Graph::new();
     let v = g.input(&x);
     use ndarray::Axis;
     close(&v.sum_axis(1).value()?.to_f64s(), &array.sum_axis(Axis(1)).iter().copied().collect::<Vec<_>>());
-    close(&v.sum_axis([0, 2]).value()?.to_f64s(), &array.sum_axis(Axis(2)).sum_axis(Axis(0)).iter().copied().collect::<Vec<_>>());
-    close(&v.mean_axis(-1).value()?.to_f64s(), &array.mean_axis(Axis(2)).expect("not empty").iter().copied().collect::<Vec<_>>());
+    close(
+        &v.sum_axis([0, 2]).value()?.to_f64s(),
+        &array.sum_axis(Axis(2)).sum_axis(Axis(0)).iter().copied().collect::<Vec<_>>(),
+    );
+    close(
+        &v.mean_axis(-1).value()?.to_f64s(),
+        &array.mean_axis(Axis(2)).expect("not empty").iter().copied().collect::<Vec<_>>(),
+    );
     close(&[v.sum().value()?.scalar()?], &[array.sum()]);
     assert_eq!(v.sum_axis_keep([0, -1]).shape()?[..], [1, 3, 1]);
     assert_eq!(v.max_axis_keep(1).shape()?[..], [2, 1, 4]);
@@ -265,10 +281,14 @@ fn softmax_family() -> Result<()> {
     let x = t([[0.2, 1.5, -0.3], [2.0, -1.0, 0.4]]);
     let g = Graph::new();
     let v = g.input(&x);
-    let rows: Vec<f64> = x.to_f64s().chunks(3).flat_map(|r| {
-        let sum: f64 = r.iter().map(|x| x.exp()).sum();
-        r.iter().map(|x| x.exp() / sum).collect::<Vec<_>>()
-    }).collect();
+    let rows: Vec<f64> = x
+        .to_f64s()
+        .chunks(3)
+        .flat_map(|r| {
+            let sum: f64 = r.iter().map(|x| x.exp()).sum();
+            r.iter().map(|x| x.exp() / sum).collect::<Vec<_>>()
+        })
+        .collect();
     close(&v.softmax(1).value()?.to_f64s(), &rows);
     close(&v.log_softmax(-1).value()?.to_f64s(), &rows.iter().map(|p| p.ln()).collect::<Vec<_>>());
     close(&v.t().softmax(0).t().value()?.to_f64s(), &rows);
@@ -325,7 +345,10 @@ fn matmul_of_all_ranks() -> Result<()> {
     let (a, b) = (m(&[3, 3], 0.2), m(&[3, 3], 0.9));
     let g = Graph::new();
     let y = g.input(&a).matmul(g.input(&b)).value()?;
-    let (a2, b2) = (a.view::<f64>()?.into_dimensionality::<ndarray::Ix2>(), b.view::<f64>()?.into_dimensionality::<ndarray::Ix2>());
+    let (a2, b2) = (
+        a.view::<f64>()?.into_dimensionality::<ndarray::Ix2>(),
+        b.view::<f64>()?.into_dimensionality::<ndarray::Ix2>(),
+    );
     close(&y.to_f64s(), a2.expect("2-d").dot(&b2.expect("2-d")).as_slice().expect("contiguous"));
     check_grads(|x| x[0].matmul(x[0]).matmul(x[0].t()), &[a])
 }

@@ -51,7 +51,11 @@ fn asking_for_the_new_value_changes_no_bit() -> Result<()> {
         let [d] = g.grad(v.sin().sum(), &[v]);
         let new = v - 0.3 * d;
         g.assign(&w, new);
-        if ask { g.run((new, d)).map(drop)? } else { g.run(())? }
+        if ask {
+            g.run((new, d)).map(drop)?
+        } else {
+            g.run(())?
+        }
         Ok(w.value().to_f64s())
     };
     assert_eq!(step(false)?, step(true)?);

@@ -51,7 +51,10 @@ fn run(options: &Options) -> Result<()> {
     }
     let history = trainer.fit(&train)?;
     if history.last().is_some_and(|epoch| !epoch.train.loss.is_finite()) {
-        return Err(Error::Invalid(format!("the loss is no longer a finite number: try a smaller --lr than {}", options.lr)));
+        return Err(Error::Invalid(format!(
+            "the loss is no longer a finite number: try a smaller --lr than {}",
+            options.lr
+        )));
     }
 
     if let Some(file) = &options.save {

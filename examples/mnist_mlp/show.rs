@@ -15,7 +15,8 @@ pub(crate) fn confusion(written: &[i64], read: &[i64]) -> String {
     let mut counts = vec![vec![0usize; classes]; classes];
     written.iter().zip(read).for_each(|(&w, &r)| counts[w as usize][r as usize] += 1);
     let cells = |row: &[usize]| row.iter().map(|n| format!("{n:>5}")).collect::<String>();
-    let mut text = format!("confusion matrix (rows: written, columns: read)\n    {}\n", cells(&(0..classes).collect::<Vec<_>>()));
+    let mut text =
+        format!("confusion matrix (rows: written, columns: read)\n    {}\n", cells(&(0..classes).collect::<Vec<_>>()));
     for (class, row) in counts.iter().enumerate() {
         let _ = writeln!(text, "{class:>4}{}", cells(row)); // writing to a string cannot fail
     }
@@ -50,5 +51,7 @@ fn draw(image: &[f32], side: usize) -> Vec<String> {
         [' ', '.', ':', '+', '*', '#', '@'][(grey * 6.99) as usize]
     };
     let rows: Vec<&[f32]> = image.chunks(side).collect();
-    rows.chunks(2).map(|two| (0..side).map(|x| shade(two[0], two.get(1).copied().unwrap_or(&[]), x)).collect()).collect()
+    rows.chunks(2)
+        .map(|two| (0..side).map(|x| shade(two[0], two.get(1).copied().unwrap_or(&[]), x)).collect())
+        .collect()
 }

@@ -30,7 +30,8 @@ pub fn save(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()
     for (name, tensor) in &tensors {
         stored.push((name.clone(), tensor.shape().to_vec(), to_bytes(tensor)?));
     }
-    let views = stored.iter().map(|(name, shape, (dtype, bytes))| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)));
+    let views =
+        stored.iter().map(|(name, shape, (dtype, bytes))| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)));
     let views: Vec<_> = views.collect::<Result<_, safetensors::SafeTensorError>>().map_err(|e| Error::file(path, e))?;
     let bytes = safetensors::serialize(views, None).map_err(|e| Error::file(path, e))?;
     let failed = |e: std::io::Error| Error::file(path, format!("cannot be written: {e}"));
@@ -64,7 +65,8 @@ fn beside(path: &Path) -> Result<NamedTempFile> {
 pub fn load(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::file(path, format!("is not a safetensors file: {e}")))?;
+    let file =
+        SafeTensors::deserialize(&bytes).map_err(|e| Error::file(path, format!("is not a safetensors file: {e}")))?;
     let wrong = |message: String| Error::file(path, message);
     let params = model.parameters();
     let known: HashSet<&str> = params.iter().map(|(name, _)| name.as_str()).collect();

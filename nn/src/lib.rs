@@ -13,7 +13,7 @@
 //! let history = Trainer::new(&model, Sgd::new(0.1).momentum(0.9))
 //!     .loss(nn::loss::cross_entropy)
 //!     .batch_size(10)
-//!     .epochs(30)
+//!     .epochs(100)
 //!     .quiet()
 //!     .fit(&data)?;
 //! assert!(history.last().is_some_and(|epoch| epoch.train.accuracy > Some(0.95)));
@@ -67,3 +67,8 @@ pub use train::{
     history::{Epoch, History},
     trainer::Trainer,
 };
+
+/// The listings of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -7,11 +7,13 @@
 use super::reverse::sweep;
 use crate::{
     error::{Error, OpError, Place, Result, catch},
-    graph::{Graph, Kind},
+    graph::Graph,
+    nodes::Kind,
     tensor::{DType, Tensor},
     var::Var,
 };
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+use std::panic::Location;
 
 /// Checks first and second derivatives of a function at some inputs: the whole Jacobian, against central differences.
 ///
@@ -117,17 +119,16 @@ impl CheckGrads {
         let values = evaluate(program, inputs)?;
         let mut worst = Worst::new(self);
         let numeric = self.columns(program, inputs)?;
-        for (o, value) in values.iter().enumerate().filter(|(_, v)| v.dtype().is_float()) {
-            for e in 0..value.len() {
-                let unit: Vec<Tensor> = values.iter().enumerate().map(|(k, v)| unit(v, (k == o).then_some(e))).collect::<Result<_>>()?;
-                let row = gradients(program, inputs, &unit)?;
-                for (i, input) in inputs.iter().enumerate().filter(|(_, x)| x.dtype().is_float()) {
-                    for j in 0..input.len() {
-                        worst.see(input.dtype(), row[i][j], numeric[i][j][o][e], || {
-                            format!("element {} of output {o} by element {} of input {i}", index(value, e), index(input, j))
-                        });
-                    }
-                }
+        let floats = values.iter().enumerate().filter(|(_, v)| v.dtype().is_float());
+        for (o, e) in floats.flat_map(|(o, v)| (0..v.len()).map(move |e| (o, e))) {
+            let at = |k: usize| (k == o).then_some(e);
+            let cts: Vec<Tensor> = values.iter().enumerate().map(|(k, v)| unit(v, at(k))).collect::<Result<_>>()?;
+            let row = gradients(program, inputs, &cts)?;
+            for (i, j) in row.iter().enumerate().flat_map(|(i, d)| (0..d.len()).map(move |j| (i, j))) {
+                worst.see(inputs[i].dtype(), row[i][j], numeric[i][j][o][e], || {
+                    let (row, column) = (index(&values[o], e), index(&inputs[i], j));
+                    format!("element {row} of output {o} by element {column} of input {i}")
+                });
             }
         }
         let zero: Vec<Tensor> = values.iter().map(|v| unit(v, None)).collect::<Result<_>>()?;
@@ -187,7 +188,9 @@ impl CheckGrads {
             return culprit;
         }
         let message = format!("derivative of order {order} is wrong: {found}");
-        OpError::new(message).hint("at a kink or a pole there is no derivative to compare with").at_caller("check_grads")
+        OpError::new(message)
+            .hint("at a kink or a pole there is no derivative to compare with")
+            .at_caller("check_grads")
     }
 
     /// The first op of the program whose own rule disagrees with differences, at the values it has there.
@@ -201,7 +204,10 @@ impl CheckGrads {
                 let inner = g.inner.borrow();
                 let node = &inner.nodes[id as usize];
                 let args: Vec<Var<'_>> = inner.args(id).iter().map(|&a| g.var(a)).collect();
-                if node.kind != Kind::Op || !node.dtype.is_float() || !args.iter().any(|a| inner.nodes[a.id as usize].dtype.is_float()) {
+                if node.kind != Kind::Op
+                    || !node.dtype.is_float()
+                    || !args.iter().any(|a| inner.nodes[a.id as usize].dtype.is_float())
+                {
                     continue;
                 }
                 let scope = inner.scope_path(id).to_string();
@@ -247,9 +253,10 @@ impl<'c> Worst<'c> {
         let tolerance = self.check.tolerance.unwrap_or(if dtype == DType::F32 { 2e-2 } else { 1e-7 });
         let allowed = tolerance * analytic.abs().max(numeric.abs()).max(1.0);
         let excess = (analytic - numeric).abs() / allowed;
-        // a comparison with NaN is false: what is not finite is never equal
-        if !(excess <= self.excess) {
-            self.excess = if excess.is_nan() { f64::INFINITY } else { excess };
+        // what is not finite is never equal
+        let excess = if excess.is_nan() { f64::INFINITY } else { excess };
+        if excess > self.excess {
+            self.excess = excess;
             self.found = Some(Mismatch { what: what(), analytic, numeric });
         }
     }
@@ -261,9 +268,9 @@ fn with_graph<R>(
     inputs: &[Tensor],
     f: impl for<'g> FnOnce(&'g Graph, &[Var<'g>], Vec<Var<'g>>) -> Result<R>,
 ) -> Result<R> {
-    let g = Graph::new();
+    let (g, here) = (Graph::new(), Location::caller());
     let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
-    let y = catch(|| program(&x)).map_err(|e| e.at_caller("check_grads"))?;
+    let y = catch(|| program(&x)).map_err(|e| e.at("check_grads", here))?;
     f(&g, &x, y)
 }
 

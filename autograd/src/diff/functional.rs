@@ -6,6 +6,7 @@ use crate::{
     tensor::Tensor,
     var::Var,
 };
+use std::panic::Location;
 
 /// The gradient of a function of one tensor, as a function of arrays.
 ///
@@ -18,6 +19,7 @@ use crate::{
 /// assert!((d[1] - 2.0 * 0.7 * (0.7f64 * 0.7).cos()).abs() < 1e-15);
 /// # Ok::<(), autograd::Error>(())
 /// ```
+#[track_caller]
 pub fn grad<F, T>(f: F) -> impl Fn(T) -> Result<Tensor>
 where
     F: for<'g> Fn(Var<'g>) -> Var<'g>,
@@ -35,6 +37,7 @@ where
 /// assert_eq!((value.scalar()?, d.to_f64s()), (5.0, vec![2.0, 4.0]));
 /// # Ok::<(), autograd::Error>(())
 /// ```
+#[track_caller]
 pub fn value_and_grad<F, T>(f: F) -> impl Fn(T) -> Result<(Tensor, Tensor)>
 where
     F: for<'g> Fn(Var<'g>) -> Var<'g>,
@@ -52,6 +55,7 @@ where
 /// assert_eq!((dx.scalar()?, dy.scalar()?), (3.5, 2.0));
 /// # Ok::<(), autograd::Error>(())
 /// ```
+#[track_caller]
 pub fn grads<F, T, const N: usize>(f: F) -> impl Fn([T; N]) -> Result<[Tensor; N]>
 where
     F: for<'g> Fn([Var<'g>; N]) -> Var<'g>,
@@ -62,15 +66,17 @@ where
 }
 
 /// The value and the gradients of a function of several tensors, from one run.
+#[track_caller]
 pub fn value_and_grads<F, T, const N: usize>(f: F) -> impl Fn([T; N]) -> Result<(Tensor, [Tensor; N])>
 where
     F: for<'g> Fn([Var<'g>; N]) -> Var<'g>,
     T: TryInto<Tensor, Error: Into<Error>>,
 {
+    let here = Location::caller();
     move |x| {
         let g = Graph::new();
         let x = x.map(|x| g.input(x));
-        let y = catch(|| f(x)).map_err(|e| e.at_caller("function"))?;
+        let y = catch(|| f(x)).map_err(|e| e.at("function", here))?;
         let d = g.grad(y, &x);
         g.look((y, d))
     }

@@ -3,7 +3,7 @@
 use super::reverse;
 use crate::{
     error::{OpError, Result},
-    graph::Kind,
+    nodes::Kind,
     param::Param,
     tensor::Tensor,
     var::Var,
@@ -40,7 +40,8 @@ impl<'g> Var<'g> {
         }
         let leaves = reverse::leaves(y);
         let found = reverse::sweep(y, y.ones_like(), &leaves);
-        let (leaves, grads): (Vec<_>, Vec<_>) = leaves.into_iter().zip(found).filter_map(|(l, d)| Some((l, d?))).unzip();
+        let (leaves, grads): (Vec<_>, Vec<_>) =
+            leaves.into_iter().zip(found).filter_map(|(l, d)| Some((l, d?))).unzip();
         let (value, grads) = g.look((y, grads))?;
         Ok(Gradients { value, by_leaf: leaves.into_iter().zip(grads).collect() })
     }

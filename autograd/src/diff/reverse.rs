@@ -5,7 +5,8 @@
 
 use crate::{
     error::{OpError, catch},
-    graph::{Graph, Inner, Kind, OpRef},
+    graph::Graph,
+    nodes::{Inner, Kind, OpRef},
     op::Rule,
     var::Var,
 };
@@ -40,7 +41,7 @@ pub(crate) fn sweep<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<
             x.extend(inner.args(id).iter().map(|&a| g.var(a)));
             inner.op_ref(id)
         };
-        let _origin = g.from_node(id);
+        let _origin = g.origin_of(id);
         let rule = Rule { ct: g.var(cotangents[k]), x: &x, y: g.var(id) };
         for (input, &x) in x.iter().enumerate() {
             let Some(to) = at(x.id).filter(|&to| varies[to]) else { continue };
@@ -70,7 +71,8 @@ fn depends_on(inner: &Inner, wrt: &[Var<'_>], start: usize, end: usize) -> Vec<b
     }
     for id in start..end {
         if !varies[id - start] && inner.nodes[id].dtype.is_float() {
-            varies[id - start] = inner.args(id as u32).iter().any(|&a| a as usize >= start && varies[a as usize - start]);
+            varies[id - start] =
+                inner.args(id as u32).iter().any(|&a| a as usize >= start && varies[a as usize - start]);
         }
     }
     varies
@@ -143,7 +145,10 @@ impl<'g> Var<'g> {
             return self;
         }
         let (message, hint) = if ty.dtype.is_float() {
-            (format!("a gradient is taken of a single number, not of {ty}"), "take .sum() or .mean() of it, or vjp with a cotangent")
+            (
+                format!("a gradient is taken of a single number, not of {ty}"),
+                "take .sum() or .mean() of it, or vjp with a cotangent",
+            )
         } else {
             (format!("{} has no gradient", ty.dtype), "integers and truth values do not vary smoothly")
         };
@@ -166,7 +171,10 @@ impl<'g> Var<'g> {
         let (own, given) = (self.ty(), ct.ty());
         if self.kind() != Kind::Error && ct.kind() != Kind::Error && own != given {
             let e = OpError::new(format!("the cotangent is {given}, the value {own}"));
-            return vec![Some(self.graph.fail("vjp", e.hint("they must have the same dtype and shape"), &[])); wrt.len()];
+            return vec![
+                Some(self.graph.fail("vjp", e.hint("they must have the same dtype and shape"), &[]));
+                wrt.len()
+            ];
         }
         sweep(self, ct, wrt)
     }

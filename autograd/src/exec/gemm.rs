@@ -8,7 +8,8 @@ use crate::{
     error::OpError,
     op::linalg::Batches,
     shape::Shape,
-    tensor::{DType, TensorView, TensorViewMut},
+    tensor::DType,
+    view::{TensorView, TensorViewMut},
 };
 use rayon::prelude::*;
 
@@ -40,7 +41,9 @@ impl Matrix<'_> {
 pub(crate) fn matmul(a: Matrix<'_>, b: Matrix<'_>, mut out: TensorViewMut<'_>) -> Result<(), OpError> {
     let batches = Batches::new(&a.shape(), &b.shape(), out.shape);
     match out.dtype() {
-        DType::F32 => batched(&batches, (a.view.slice::<f32>()?, a.transposed), (b.view.slice()?, b.transposed), out.slice()?),
+        DType::F32 => {
+            batched(&batches, (a.view.slice::<f32>()?, a.transposed), (b.view.slice()?, b.transposed), out.slice()?)
+        }
         _ => batched(&batches, (a.view.slice::<f64>()?, a.transposed), (b.view.slice()?, b.transposed), out.slice()?),
     }
     Ok(())
@@ -89,7 +92,14 @@ trait Gemm: Copy + Default + Send + Sync {
     ///
     /// # Safety
     /// The pointers are valid for matrices of these sizes and strides (row, column), and `c` is not aliased.
-    unsafe fn gemm(size: (usize, usize, usize), a: *const Self, sa: (isize, isize), b: *const Self, sb: (isize, isize), c: *mut Self);
+    unsafe fn gemm(
+        size: (usize, usize, usize),
+        a: *const Self,
+        sa: (isize, isize),
+        b: *const Self,
+        sb: (isize, isize),
+        c: *mut Self,
+    );
 }
 
 macro_rules! gemm {
@@ -105,7 +115,13 @@ macro_rules! gemm {
 gemm! { f32 sgemm f64 dgemm }
 
 /// The rows of `c`, which are those of the product from `first_row` on.
-fn product<T: Gemm>(a: Strided<'_, T>, b: Strided<'_, T>, c: &mut [T], first_row: usize, (m, k, n): (usize, usize, usize)) {
+fn product<T: Gemm>(
+    a: Strided<'_, T>,
+    b: Strided<'_, T>,
+    c: &mut [T],
+    first_row: usize,
+    (m, k, n): (usize, usize, usize),
+) {
     let last = |s: Strided<'_, T>, rows: usize, columns: usize| (rows - 1) * s.row + (columns - 1) * s.column;
     let in_bounds = last(a, first_row + m, k) < a.data.len() && last(b, k, n) < b.data.len() && m * n == c.len();
     assert!(in_bounds, "a matrix product out of bounds"); // the shapes were checked when the node was made

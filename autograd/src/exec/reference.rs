@@ -3,7 +3,8 @@
 
 use crate::{
     error::{OpError, Result},
-    graph::{Graph, Kind},
+    graph::Graph,
+    nodes::Kind,
     tensor::Tensor,
     var::Var,
 };

@@ -7,12 +7,14 @@ use super::{
 };
 use crate::{
     error::{Error, OpError, Result, catch},
-    graph::{Graph, Inner, Kind, stale},
+    graph::{Graph, stale},
+    nodes::{Inner, Kind},
     op::{DynOp, Id},
     param::{self, Param},
     plan::{Arg, Plan, Step, Update},
-    tensor::{Tensor, TensorView},
+    tensor::Tensor,
     var::Var,
+    view::TensorView,
 };
 use std::cell::Cell;
 
@@ -34,7 +36,8 @@ impl Graph {
     pub fn run<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<F::Out> {
         if self.inner.borrow().committed {
             let e = OpError::new("the updates of this graph have been carried out already: a graph is one step");
-            let hint = "ask for all values of a step together, g.run((loss, prediction)), and make a new graph for the next";
+            let hint =
+                "ask for all values of a step together, g.run((loss, prediction)), and make a new graph for the next";
             return Err(e.hint(hint).at_caller("run"));
         }
         self.fetch(what, true)
@@ -224,10 +227,14 @@ impl Run<'_> {
         }
         let (inner, plan) = (self.inner, self.plan);
         // What is only kept to be returned must not stand in the way of an update in place.
-        let read: Vec<u32> = plan.updates.iter().flat_map(|u| match u {
-            Update::Move(slot) => vec![*slot],
-            Update::Late { step, .. } => plan.args(step).iter().map(|a| a.slot).collect(),
-        }).collect();
+        let read: Vec<u32> = plan
+            .updates
+            .iter()
+            .flat_map(|u| match u {
+                Update::Move(slot) => vec![*slot],
+                Update::Late { step, .. } => plan.args(step).iter().map(|a| a.slot).collect(),
+            })
+            .collect();
         (0..self.slots.len()).filter(|&s| !read.contains(&(s as u32))).for_each(|s| self.slots[s] = None);
         let epoch = inner.epoch.unwrap_or_default();
         let check = || match inner.params.iter().find(|b| param::is_stale(&b.param, epoch)) {

@@ -1,9 +1,6 @@
 //! A graph as text, one line a node.
 
-use crate::{
-    graph::{Graph, Kind},
-    tensor::Number,
-};
+use crate::{graph::Graph, nodes::Kind, tensor::Number};
 use std::{fmt::Write, ops::Range};
 
 impl Graph {

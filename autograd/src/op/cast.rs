@@ -3,8 +3,9 @@
 use super::{Op, Rule, inputs};
 use crate::{
     error::OpError,
-    tensor::{DType, TensorView, TensorViewMut, Type, with_dtype},
+    tensor::{DType, Type, with_dtype},
     var::Var,
+    view::{TensorView, TensorViewMut},
 };
 
 /// The same numbers as another dtype.

@@ -7,8 +7,9 @@ use super::{
 };
 use crate::{
     error::OpError,
-    tensor::{DType, TensorView, TensorViewMut, Type, with_dtype},
+    tensor::{DType, Type, with_dtype},
     var::{Operand, Var},
+    view::{TensorView, TensorViewMut},
 };
 
 macro_rules! comparisons {

@@ -4,8 +4,9 @@ use super::{Dependency, Id, Op, Real, Rule, Traits, same_dtype};
 use crate::{
     error::OpError,
     shape::{Shape, Walk},
-    tensor::{DType, Element, TensorView, TensorViewMut, Type, with_dtype},
+    tensor::{DType, Element, Type, with_dtype},
     var::{Operand, Var},
+    view::{TensorView, TensorViewMut},
 };
 use std::fmt::Debug;
 
@@ -45,6 +46,10 @@ impl<'g> Partial<'g> {
     }
 }
 
+/// An elementwise function of integers: `None` on overflow.
+#[doc(hidden)]
+pub(crate) type Integer = fn(&[i64]) -> Option<i64>;
+
 /// An op that maps numbers to a number, element by element, after broadcasting its inputs against each other.
 ///
 /// Whoever implements it gets [`Op`]: a value for `f32` and `f64`, and one partial derivative an input.
@@ -83,9 +88,9 @@ pub trait Elementwise: Clone + PartialEq + Debug + Send + Sync + 'static {
     fn value<T: Real>(&self, x: &[T]) -> T;
     /// The derivative with respect to input number `input`, from the inputs `x` and the output `y`.
     fn partial<'g>(&self, input: usize, x: &[Var<'g>], y: Var<'g>) -> Partial<'g>;
-    /// The value for integers, if the op is defined for them: `None` on overflow.
+    /// The value for integers, if the op is defined for them.
     #[doc(hidden)]
-    fn integer(&self) -> Option<fn(&[i64]) -> Option<i64>> {
+    fn integer(&self) -> Option<Integer> {
         None
     }
 }
@@ -98,7 +103,7 @@ impl<E: Elementwise> Op for E {
             return Err(OpError::new(format!("wants {} inputs (at most {MAX_INPUTS}), got {}", E::INPUTS, x.len())));
         }
         let dtype = same_dtype(x)?;
-        if !dtype.is_float() && !(dtype == DType::I64 && self.integer().is_some()) {
+        if !(dtype.is_float() || dtype == DType::I64 && self.integer().is_some()) {
             super::wants_float(dtype)?;
         }
         let mut shape = x[0].shape;
@@ -253,7 +258,7 @@ macro_rules! elementwise {
                 $(if input == k { return $d; } k += 1;)+
                 Zero
             }
-            $(fn integer(&self) -> Option<fn(&[i64]) -> Option<i64>> {
+            $(fn integer(&self) -> Option<Integer> {
                 Some($int)
             })?
         }

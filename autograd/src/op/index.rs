@@ -6,17 +6,19 @@ use super::{Op, Rule, inputs};
 use crate::{
     error::OpError,
     shape::Shape,
-    tensor::{DType, TensorView, TensorViewMut, Type, with_dtype},
+    tensor::{DType, Type, with_dtype},
     var::Var,
+    view::{TensorView, TensorViewMut},
 };
 
 /// Positions along an axis of size `n`, all of them checked.
 fn positions(index: TensorView<'_>, n: usize) -> Result<Vec<usize>, OpError> {
     let resolve = |(k, &p): (usize, &i64)| {
         let from_front = if p < 0 { p.checked_add(n as i64) } else { Some(p) };
-        from_front.and_then(|p| usize::try_from(p).ok()).filter(|&p| p < n).ok_or_else(|| {
-            OpError::new(format!("index {p} (number {k}) is out of range for an axis of size {n}"))
-        })
+        from_front
+            .and_then(|p| usize::try_from(p).ok())
+            .filter(|&p| p < n)
+            .ok_or_else(|| OpError::new(format!("index {p} (number {k}) is out of range for an axis of size {n}")))
     };
     index.slice::<i64>()?.iter().enumerate().map(resolve).collect()
 }
@@ -79,7 +81,8 @@ impl Op for Untake {
         wants_index(index)?;
         let middle = src.shape.get(self.axis..self.axis + index.shape.rank());
         if middle != Some(&index.shape[..]) {
-            let message = format!("from axis {} on, {} does not have the index' shape {}", self.axis, src.shape, index.shape);
+            let message =
+                format!("from axis {} on, {} does not have the index' shape {}", self.axis, src.shape, index.shape);
             return Err(OpError::new(message));
         }
         let after = &src.shape[self.axis + index.shape.rank()..];
@@ -168,7 +171,10 @@ impl Op for Scatter {
         super::wants_float(src.dtype)?;
         wants_aligned(&src.shape, index, self.axis)?;
         if src.shape != index.shape {
-            return Err(OpError::new(format!("the source {} and the index {} must have equal shapes", src.shape, index.shape)));
+            return Err(OpError::new(format!(
+                "the source {} and the index {} must have equal shapes",
+                src.shape, index.shape
+            )));
         }
         Ok(Type::new(src.dtype, src.shape.with(self.axis, self.size)))
     }
@@ -252,7 +258,9 @@ impl<'g> Var<'g> {
     /// self[i][index[i][j]]` for axis 1 (PyTorch's `gather`, NumPy's `take_along_axis`).
     #[track_caller]
     pub fn gather(self, axis: isize, index: Var<'g>) -> Var<'g> {
-        self.with_shape(Gather::NAME, |shape| Ok(self.graph().apply(Gather { axis: shape.axis(axis)? }, &[self, index])))
+        self.with_shape(Gather::NAME, |shape| {
+            Ok(self.graph().apply(Gather { axis: shape.axis(axis)? }, &[self, index]))
+        })
     }
 
     /// A copy of this with the elements of `source` added at the positions of `index` along an axis: the transpose of

@@ -4,8 +4,9 @@ use super::{Dependency, Id, Op, Rule, Traits, inputs};
 use crate::{
     error::OpError,
     shape::{Ints, MAX_RANK, Shape, Walk, sizes},
-    tensor::{TensorView, TensorViewMut, Type, with_dtype},
+    tensor::{Type, with_dtype},
     var::Var,
+    view::{TensorView, TensorViewMut},
 };
 use std::ops::{Bound, RangeBounds};
 
@@ -50,7 +51,8 @@ const VIEW: Traits = Traits { view: true, in_place: false, broadcasts: false };
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Reshape(Shape);
 layout_op!(
-    Reshape, "reshape",
+    Reshape,
+    "reshape",
     |op, t| if t.shape.count() == op.0.count() {
         Ok(Type::new(t.dtype, op.0))
     } else {
@@ -65,7 +67,8 @@ layout_op!(
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Permute(pub(crate) Vec<usize>);
 layout_op!(
-    Permute, "permute",
+    Permute,
+    "permute",
     |op, t| {
         let sizes: Vec<usize> = op.0.iter().map(|&axis| t.shape[axis]).collect();
         Ok(Type::new(t.dtype, Shape::new(&sizes)?))
@@ -87,7 +90,8 @@ layout_op!(
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct BroadcastTo(Shape);
 layout_op!(
-    BroadcastTo, "broadcast_to",
+    BroadcastTo,
+    "broadcast_to",
     |op, t| if t.shape.broadcasts_to(&op.0) {
         Ok(Type::new(t.dtype, op.0))
     } else {
@@ -119,7 +123,8 @@ impl Slice {
     }
 }
 layout_op!(
-    Slice, "slice",
+    Slice,
+    "slice",
     |op, t| Ok(Type::new(t.dtype, t.shape.with(op.axis, op.size))),
     |op, x, out| {
         let walk = op.walk(x.shape);
@@ -135,7 +140,8 @@ struct Unslice {
     whole: usize,
 }
 layout_op!(
-    Unslice, "unslice",
+    Unslice,
+    "unslice",
     |op, t| Ok(Type::new(t.dtype, t.shape.with(op.slice.axis, op.whole))),
     |op, x, out| {
         let walk = op.slice.walk(out.shape);
@@ -315,7 +321,7 @@ fn complete(dims: &[isize], own: &Shape) -> Result<Shape, OpError> {
     if let Some(hole) = dims.iter().position(|&d| d == -1) {
         dims[hole] = 1;
         let rest = sizes(&dims)?.count();
-        if rest == 0 || own.count() % rest != 0 {
+        if rest == 0 || !own.count().is_multiple_of(rest) {
             dims[hole] = -1;
             let message = format!("{own} has {} elements: no size fits in place of -1 in {dims:?}", own.count());
             return Err(OpError::new(message));

@@ -4,8 +4,9 @@ use super::{Id, Op, Rule, Traits, inputs, same_dtype, wants_float};
 use crate::{
     error::OpError,
     shape::{Shape, Walk},
-    tensor::{TensorView, TensorViewMut, Type, with_dtype},
+    tensor::{Type, with_dtype},
     var::Var,
+    view::{TensorView, TensorViewMut},
 };
 
 /// `C[.., i, j] = Σₖ A[.., i, k]·B[.., k, j]`, where the axes before the last two broadcast.
@@ -18,13 +19,20 @@ impl Op for MatMul {
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [a, b] = inputs::<2>(x)?;
         wants_float(same_dtype(x)?)?;
-        let (Some((outer_a, [m, k])), Some((outer_b, [k2, n]))) = (a.shape.split_last_chunk(), b.shape.split_last_chunk())
+        let (Some((outer_a, [m, k])), Some((outer_b, [k2, n]))) =
+            (a.shape.split_last_chunk(), b.shape.split_last_chunk())
         else {
             return Err("wants tensors with at least one axis".into()); // `Var::matmul` gives vectors a second one
         };
         if k != k2 {
-            return Err(OpError::new(format!("the inner sizes differ: {k} columns on the left, {k2} rows on the right"))
-                .hint(if m == k2 || k == n { "perhaps one side wants .t()" } else { "the last axis of the left is summed with the first matrix axis of the right" }));
+            return Err(OpError::new(format!(
+                "the inner sizes differ: {k} columns on the left, {k2} rows on the right"
+            ))
+            .hint(if m == k2 || k == n {
+                "perhaps one side wants .t()"
+            } else {
+                "the last axis of the left is summed with the first matrix axis of the right"
+            }));
         }
         let outer = Shape::new(outer_a)?.broadcast(&Shape::new(outer_b)?)?;
         Ok(Type::new(a.dtype, Shape::new(&[&outer, &[*m, *n][..]].concat())?))

@@ -17,8 +17,9 @@ pub(crate) mod softmax;
 
 use crate::{
     error::OpError,
-    tensor::{DType, TensorView, TensorViewMut, Type},
+    tensor::{DType, Type},
     var::Var,
+    view::{TensorView, TensorViewMut},
 };
 pub use scalar::Real;
 use std::{any::Any, fmt::Debug};
@@ -219,5 +220,6 @@ pub(crate) fn wants_float(dtype: DType) -> Result<(), OpError> {
     if dtype.is_float() {
         return Ok(());
     }
-    Err(OpError::new(format!("is not defined for {dtype}")).hint("convert it first, for example with .cast(DType::F32)"))
+    Err(OpError::new(format!("is not defined for {dtype}"))
+        .hint("convert it first, for example with .cast(DType::F32)"))
 }

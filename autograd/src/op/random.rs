@@ -8,8 +8,9 @@ use crate::{
     error::OpError,
     graph::Graph,
     shape::{Ints, Shape, sizes},
-    tensor::{DType, TensorView, TensorViewMut, Type},
+    tensor::{DType, Type},
     var::{Operand, Var},
+    view::{TensorView, TensorViewMut},
 };
 use rand::{Rng, SeedableRng, rngs::ChaCha8Rng};
 

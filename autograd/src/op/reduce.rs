@@ -7,8 +7,9 @@ use super::{Op, Rule, inputs, wants_float};
 use crate::{
     error::OpError,
     shape::{Axes, Ints, Shape},
-    tensor::{DType, Element, TensorView, TensorViewMut, Type, with_dtype},
+    tensor::{DType, Element, Type, with_dtype},
     var::Var,
+    view::{TensorView, TensorViewMut},
 };
 use std::cmp::Ordering;
 
@@ -262,7 +263,9 @@ fn pairwise<A>(parts: impl Iterator<Item = A>, add: impl Fn(&mut A, A)) -> Optio
     let mut sums: Vec<(u32, A)> = Vec::new();
     for part in parts {
         sums.push((0, part));
-        while let [.., (a, _), (b, _)] = sums[..] && a == b {
+        while let [.., (a, _), (b, _)] = sums[..]
+            && a == b
+        {
             join(&mut sums, &add);
         }
     }

@@ -1,11 +1,17 @@
 //! The scalar functions behind the elementwise ops: one algorithm per function, used by definition and kernels alike.
 
 use crate::tensor::Element;
-use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::ops::{Add, Div, DivAssign, Mul, Neg, Sub};
 
 /// `f32` and `f64`.
 pub trait Real:
-    Element + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
+    Element
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + DivAssign
 {
     /// The nearest value of this type.
     fn of(v: f64) -> Self;

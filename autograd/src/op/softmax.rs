@@ -8,8 +8,9 @@ use super::{Op, Real, Rule, inputs, reduce::sum_line, wants_float};
 use crate::{
     error::OpError,
     shape::Shape,
-    tensor::{DType, TensorView, TensorViewMut, Type, with_dtype},
+    tensor::{DType, Type, with_dtype},
     var::Var,
+    view::{TensorView, TensorViewMut},
 };
 
 /// The largest element and the sum of the others' exponentials relative to it. Leaves `exp(xᵢ - m)` in `exps`.
@@ -70,7 +71,7 @@ impl Op for Softmax {
             each_line(x[0].shape, self.axis, x[0].slice::<T>()?, out.slice()?, |line, out| {
                 let (_, rest) = split(line, out);
                 let sum = T::of(1.0) + rest;
-                out.iter_mut().for_each(|o| *o = *o / sum);
+                out.iter_mut().for_each(|o| *o /= sum);
             });
             Ok(())
         }, else wants_float(x[0].dtype()))
@@ -148,7 +149,10 @@ impl Op for CrossEntropy {
         let labels = x[1].slice::<i64>()?;
         let classes = x[0].shape[x[0].shape.rank() - 1];
         if let Some((k, bad)) = labels.iter().enumerate().find(|(_, l)| !(0..classes as i64).contains(l)) {
-            return Err(OpError::new(format!("label {bad} (number {k}) is not one of the {classes} classes 0 to {}", classes as i64 - 1)));
+            return Err(OpError::new(format!(
+                "label {bad} (number {k}) is not one of the {classes} classes 0 to {}",
+                classes as i64 - 1
+            )));
         }
         with_dtype!(out.dtype(), float T => {
             let mut exps = vec![T::default(); classes];

@@ -2,7 +2,7 @@
 
 use crate::{
     error::Error,
-    graph::{Inner, Kind},
+    nodes::{Inner, Kind},
     op::{Id, layout::Permute},
     param::Param,
 };
@@ -87,12 +87,7 @@ struct Need {
 impl Need {
     /// Walks down from the wanted nodes to leaves and kept values. The cost depends on what is found, not on the size of
     /// the graph: the heap yields nodes in descending order, each as often as it is used.
-    fn find(
-        inner: &Inner,
-        wanted: &[u32],
-        updates: &[(Param, u32)],
-        late: &[Option<usize>],
-    ) -> Result<Need, Error> {
+    fn find(inner: &Inner, wanted: &[u32], updates: &[(Param, u32)], late: &[Option<usize>]) -> Result<Need, Error> {
         let mut heap: BinaryHeap<u32> = wanted.iter().copied().chain(updates.iter().map(|u| u.1)).collect();
         let (mut nodes, mut error, mut late) = (Vec::new(), None, late.to_vec());
         while let Some(id) = heap.pop() {
@@ -126,17 +121,19 @@ impl Need {
 
 /// What a step really reads for an argument: a matrix product reads the transpose of a matrix from the matrix itself.
 fn read_through(inner: &Inner, reader: u32, arg: u32) -> (u32, bool) {
-    let is_product = inner.nodes[reader as usize].kind == Kind::Op && inner.nodes[reader as usize].op == Id::MatMul as u32;
+    let is_product =
+        inner.nodes[reader as usize].kind == Kind::Op && inner.nodes[reader as usize].op == Id::MatMul as u32;
     if !is_product || inner.nodes[arg as usize].kind != Kind::Op || inner.kept.contains_key(&arg) {
         return (arg, false);
     }
     let swaps_last_two = |p: &Permute| {
         let rank = p.0.len();
-        rank >= 2 && p.0.iter().enumerate().all(|(to, &from)| match rank - to {
-            1 => from == rank - 2,
-            2 => from == rank - 1,
-            _ => from == to,
-        })
+        rank >= 2
+            && p.0.iter().enumerate().all(|(to, &from)| match rank - to {
+                1 => from == rank - 2,
+                2 => from == rank - 1,
+                _ => from == to,
+            })
     };
     match inner.op(arg).as_any().downcast_ref::<Permute>() {
         Some(p) if swaps_last_two(p) => (inner.args(arg)[0], true),

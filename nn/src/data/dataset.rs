@@ -57,7 +57,8 @@ impl Dataset {
 
     /// The number of classes if the targets are labels: the largest one plus 1.
     pub fn classes(&self) -> Option<usize> {
-        let labels = if self.targets.dtype() == DType::I64 { self.targets.as_slice::<i64>().ok()? } else { return None };
+        let labels =
+            if self.targets.dtype() == DType::I64 { self.targets.as_slice::<i64>().ok()? } else { return None };
         usize::try_from(*labels.iter().max()?).ok()?.checked_add(1)
     }
 

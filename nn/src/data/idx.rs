@@ -60,11 +60,11 @@ impl Idx {
         &self.shape
     }
 
-    /// The elements, each multiplied by a factor, as an f32 tensor.
-    pub fn to_f32(&self, factor: f32) -> Result<Tensor> {
+    /// The elements, each divided by a number, as an f32 tensor.
+    pub fn to_f32(&self, divisor: f32) -> Result<Tensor> {
         let elements: Vec<f32> = match self.kind {
-            Kind::U8 => self.bytes.iter().map(|&b| f32::from(b) * factor).collect(),
-            _ => self.numbers().map(|v| v as f32 * factor).collect(),
+            Kind::U8 => self.bytes.iter().map(|&b| f32::from(b) / divisor).collect(),
+            _ => self.numbers().map(|v| v as f32 / divisor).collect(),
         };
         Ok(Tensor::new(&self.shape, elements)?)
     }
@@ -109,16 +109,19 @@ pub fn read_idx(path: impl AsRef<Path>) -> Result<Idx> {
 
 /// Reads and checks header and elements; `most` bytes can follow at all.
 fn parse(reader: &mut dyn Read, most: u64) -> Result<Idx, String> {
-    let truncated = |what: &'static str| move |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::UnexpectedEof => format!("is not an IDX file: it ends {what}"),
-        _ => format!("is damaged: {e}"),
+    let truncated = |what: &'static str| {
+        move |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => format!("is not an IDX file: it ends {what}"),
+            _ => format!("is damaged: {e}"),
+        }
     };
     let mut magic = [0; 4];
     reader.read_exact(&mut magic).map_err(truncated("within its first four bytes"))?;
     let [0, 0, code, rank] = magic else {
         return Err(format!("is not an IDX file: it starts with {magic:02x?}, not with 00 00"));
     };
-    let kind = Kind::from_code(code).ok_or_else(|| format!("is not an IDX file: there is no element type 0x{code:02x}"))?;
+    let kind =
+        Kind::from_code(code).ok_or_else(|| format!("is not an IDX file: there is no element type 0x{code:02x}"))?;
     let mut shape = Vec::new();
     for _ in 0..rank {
         let mut size = [0; 4];
@@ -127,13 +130,18 @@ fn parse(reader: &mut dyn Read, most: u64) -> Result<Idx, String> {
     }
     let count = shape.iter().try_fold(kind.size(), |n, &d| n.checked_mul(d));
     let Some(count) = count.filter(|&n| n as u64 <= most) else {
-        return Err(format!("is truncated or damaged: its header promises shape {shape:?}, more than the file can hold"));
+        return Err(format!(
+            "is truncated or damaged: its header promises shape {shape:?}, more than the file can hold"
+        ));
     };
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(count).map_err(|_| format!("does not fit into memory: {count} bytes"))?;
     reader.take(count as u64).read_to_end(&mut bytes).map_err(truncated("within its elements"))?;
     if bytes.len() < count {
-        return Err(format!("is truncated: its header promises {count} bytes for shape {shape:?}, there are {}", bytes.len()));
+        return Err(format!(
+            "is truncated: its header promises {count} bytes for shape {shape:?}, there are {}",
+            bytes.len()
+        ));
     }
     match reader.read(&mut [0]).map_err(truncated("after its elements"))? {
         0 => Ok(Idx { shape, kind, bytes }),
@@ -152,7 +160,7 @@ mod tests {
     #[test]
     fn every_type_is_read() {
         let idx = read(&[0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 1, 7, 255]).expect("valid");
-        assert_eq!(idx.to_f32(2.0).expect("fits").to_f64s(), [14.0, 510.0]);
+        assert_eq!(idx.to_f32(0.5).expect("fits").to_f64s(), [14.0, 510.0]);
         assert_eq!(idx.to_i64().expect("fits").expect("integers").shape(), [2, 1]);
         let numbers = |bytes: &[u8]| read(bytes).expect("valid").numbers().collect::<Vec<_>>();
         assert_eq!(numbers(&[0, 0, 9, 1, 0, 0, 0, 1, 255]), [-1.0]);
@@ -170,7 +178,10 @@ mod tests {
         assert!(wrong(&[0, 0, 7, 1, 0, 0, 0, 0]).contains("type 0x07"));
         assert!(wrong(&[0, 0, 8, 3, 0, 0]).contains("within its header"));
         assert!(wrong(&[0, 0, 8, 1, 255, 255, 255, 255, 1]).contains("more than the file can hold"));
-        assert!(wrong(&[0, 0, 8, 4, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255]).contains("more than"));
+        assert!(
+            wrong(&[0, 0, 8, 4, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255])
+                .contains("more than")
+        );
         assert!(wrong(&[0, 0, 8, 1, 0, 0, 0, 3, 1, 2]).contains("truncated"));
         assert!(wrong(&[0, 0, 8, 1, 0, 0, 0, 1, 1, 2]).contains("more bytes"));
     }

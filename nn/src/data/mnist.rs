@@ -46,7 +46,7 @@ fn part(folder: &Path, name: &str) -> Result<Dataset> {
         return Err(Error::file(&labels_path, format!("holds a negative label, {bad}")));
     }
     // the rows of one image lie one after the other: a new shape is all it takes
-    let images = images.to_f32(1.0 / 255.0)?.into_array::<f32>()?;
+    let images = images.to_f32(255.0)?.into_array::<f32>()?;
     let rows = images.into_shape_with_order((count, height * width));
     Dataset::new(rows.map_err(|e| Error::file(&images_path, e))?.into(), labels)
 }

@@ -24,7 +24,9 @@ impl Linear {
     pub fn new(inputs: usize, outputs: usize, seed: u64) -> Linear {
         let bound = 1.0 / (inputs.max(1) as f32).sqrt();
         // a layer for which there is no memory is made empty; using it is an error that names its line
-        let uniform = |shape: &[usize], k| init::uniform(shape, bound, seed::derive(seed, k)).unwrap_or(Tensor::from(Vec::<f32>::new()));
+        let uniform = |shape: &[usize], k| {
+            init::uniform(shape, bound, seed::derive(seed, k)).unwrap_or(Tensor::from(Vec::<f32>::new()))
+        };
         Linear {
             weight: Param::new(uniform(&[inputs, outputs], 0)),
             bias: Param::new(uniform(&[outputs], 1)),

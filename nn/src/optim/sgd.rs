@@ -62,7 +62,7 @@ impl Optimizer for Sgd {
         let _scope = g.scope("sgd");
         for ((param, w), mut d) in params.into_iter().zip(gradients) {
             if self.weight_decay != 0.0 {
-                d = d + self.weight_decay * w;
+                d += self.weight_decay * w;
             }
             if self.momentum != 0.0 {
                 let Some(velocity) = self.velocity(&param) else {

@@ -1,10 +1,6 @@
 //! Measuring a model on data.
 
-use crate::{
-    data::Dataset,
-    error::Result,
-    module::Module,
-};
+use crate::{data::Dataset, error::Result, module::Module};
 use autograd::{DType, Graph, Tensor, Var};
 use std::fmt;
 
@@ -50,7 +46,9 @@ impl Meter {
 
 /// How many samples of a batch are right, if outputs `[batch, classes]` and labels `[batch]` make that a question.
 pub(crate) fn hits<'g>(outputs: Var<'g>, targets: Var<'g>) -> Option<Var<'g>> {
-    let labelled = targets.dtype().is_ok_and(|d| d == DType::I64) && targets.dims::<1>().is_some() && outputs.dims::<2>().is_some();
+    let labelled = targets.dtype().is_ok_and(|d| d == DType::I64)
+        && targets.dims::<1>().is_some()
+        && outputs.dims::<2>().is_some();
     labelled.then(|| outputs.argmax(-1).eq(targets).sum())
 }
 

@@ -16,7 +16,9 @@ impl Progress {
             true => ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10)),
             false => ProgressBar::hidden(),
         };
-        if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} batches, {per_sec}, {eta} left, {msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} batches, {per_sec}, {eta} left, {msg}")
+        {
             bar.set_style(style.progress_chars("=> "));
         }
         Progress { bar, quiet }

@@ -1,0 +1,226 @@
+//! The list of nodes and its side tables: plain data, with no rules of its own.
+
+use crate::{
+    error::{Error, OpError, Place},
+    op::{BUILTIN, DynOp},
+    param::Param,
+    shape::Shape,
+    tensor::{DType, Number, Tensor, Type},
+};
+use std::{collections::HashMap, panic::Location, sync::Arc};
+
+pub(crate) type Source = &'static Location<'static>;
+
+/// What a node is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Computed by an op.
+    Op,
+    /// A leaf that gradients are taken for.
+    Input,
+    /// A leaf without a gradient.
+    Constant,
+    /// A number written in an expression.
+    Literal,
+    /// A 1 that differentiation made: multiplying by it may be left out.
+    One,
+    /// A 0 that differentiation made.
+    Zero,
+    /// A bound parameter.
+    Param,
+    /// What could not be done.
+    Error,
+}
+
+/// One node: 32 bytes of plain data; all else is in side tables.
+#[derive(Clone, Copy)]
+pub(crate) struct Node {
+    /// An index into [`BUILTIN`], or, beyond it, into the graph's own ops.
+    pub(crate) op: u32,
+    /// The inputs if there are at most two, else where they start in the spill list. For a leaf: its place in the table
+    /// of its kind.
+    pub(crate) args: [u32; 2],
+    pub(crate) shape: u32,
+    pub(crate) scope: u32,
+    pub(crate) count: u16,
+    pub(crate) dtype: DType,
+    pub(crate) kind: Kind,
+    pub(crate) source: Source,
+}
+
+/// The side tables and the list itself.
+pub(crate) struct Inner {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) spill: Vec<u32>,
+    pub(crate) shapes: Vec<Shape>,
+    pub(crate) shape_ids: HashMap<Shape, u32>,
+    pub(crate) ops: Vec<Arc<dyn DynOp>>,
+    pub(crate) leaves: Vec<Tensor>,
+    pub(crate) literals: Vec<Number>,
+    pub(crate) errors: Vec<Error>,
+    pub(crate) scopes: Vec<ScopeEntry>,
+    pub(crate) scope: u32,
+    pub(crate) params: Vec<Binding>,
+    pub(crate) bound: HashMap<usize, u32>,
+    /// The commit that the graph's parameters belong to: fixed by the first one that is bound.
+    pub(crate) epoch: Option<u64>,
+    /// Scheduled updates: a parameter and the node of its new value.
+    pub(crate) updates: Vec<(Param, u32)>,
+    /// Values that were asked for stay with their nodes.
+    pub(crate) kept: HashMap<u32, Tensor>,
+    pub(crate) committed: bool,
+    pub(crate) random_nodes: i64,
+}
+
+/// A scope: its path, and where the layer was made that opened it.
+pub(crate) struct ScopeEntry {
+    pub(crate) path: String,
+    pub(crate) made_at: Option<Source>,
+}
+
+/// A parameter and the node it is bound to.
+pub(crate) struct Binding {
+    pub(crate) param: Param,
+    pub(crate) node: u32,
+    pub(crate) trained: bool,
+}
+
+impl Inner {
+    pub(crate) fn new() -> Inner {
+        Inner {
+            nodes: Vec::with_capacity(64),
+            spill: Vec::new(),
+            shapes: vec![Shape::SCALAR],
+            shape_ids: HashMap::new(),
+            ops: Vec::new(),
+            leaves: Vec::new(),
+            literals: Vec::new(),
+            errors: Vec::new(),
+            scopes: vec![ScopeEntry { path: String::new(), made_at: None }],
+            scope: 0,
+            params: Vec::new(),
+            bound: HashMap::new(),
+            epoch: None,
+            updates: Vec::new(),
+            kept: HashMap::new(),
+            committed: false,
+            random_nodes: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, node: Node) -> u32 {
+        let id = self.nodes.len() as u32;
+        self.nodes.push(node);
+        id
+    }
+
+    pub(crate) fn shape_id(&mut self, shape: Shape) -> u32 {
+        if shape.rank() == 0 {
+            return 0;
+        }
+        let shapes = &mut self.shapes;
+        *self.shape_ids.entry(shape).or_insert_with(|| {
+            shapes.push(shape);
+            (shapes.len() - 1) as u32
+        })
+    }
+
+    pub(crate) fn ty(&self, id: u32) -> Type {
+        let node = &self.nodes[id as usize];
+        Type { dtype: node.dtype, shape: self.shapes[node.shape as usize] }
+    }
+
+    /// The nodes that an op reads.
+    #[inline]
+    pub(crate) fn args(&self, id: u32) -> &[u32] {
+        let node = &self.nodes[id as usize];
+        match node.count as usize {
+            count @ 0..=2 => &node.args[..count],
+            count => &self.spill[node.args[0] as usize..][..count],
+        }
+    }
+
+    /// The op of a node of kind [`Kind::Op`].
+    #[inline]
+    pub(crate) fn op(&self, id: u32) -> &dyn DynOp {
+        let number = self.nodes[id as usize].op as usize;
+        if number < BUILTIN.len() { BUILTIN[number] } else { &*self.ops[number - BUILTIN.len()] }
+    }
+
+    /// As [`op`](Inner::op), to be used while the graph grows.
+    pub(crate) fn op_ref(&self, id: u32) -> OpRef {
+        let number = self.nodes[id as usize].op as usize;
+        match number.checked_sub(BUILTIN.len()) {
+            None => OpRef::Builtin(number as u32),
+            Some(own) => OpRef::Own(self.ops[own].clone()),
+        }
+    }
+
+    pub(crate) fn op_number(&mut self, op: OpRef) -> u32 {
+        match op {
+            OpRef::Builtin(number) => number,
+            OpRef::Own(op) => {
+                self.ops.push(op);
+                (BUILTIN.len() + self.ops.len() - 1) as u32
+            }
+        }
+    }
+
+    /// The value of a leaf that is not a parameter.
+    pub(crate) fn leaf(&self, id: u32) -> Option<Tensor> {
+        let node = &self.nodes[id as usize];
+        match node.kind {
+            Kind::Input | Kind::Constant => Some(self.leaves[node.args[0] as usize].clone()),
+            Kind::Literal | Kind::One | Kind::Zero => {
+                Some(Tensor::number(self.literals[node.args[0] as usize], node.dtype))
+            }
+            Kind::Op | Kind::Param | Kind::Error => None,
+        }
+    }
+
+    /// A literal's value, for printing.
+    pub(crate) fn literal(&self, id: u32) -> Number {
+        self.literals[self.nodes[id as usize].args[0] as usize]
+    }
+
+    pub(crate) fn error(&self, id: u32) -> Option<&Error> {
+        let node = &self.nodes[id as usize];
+        (node.kind == Kind::Error).then(|| &self.errors[node.args[0] as usize])
+    }
+
+    pub(crate) fn scope_path(&self, id: u32) -> &str {
+        &self.scopes[self.nodes[id as usize].scope as usize].path
+    }
+
+    pub(crate) fn place(&self, scope: u32, source: Source) -> Place {
+        let ScopeEntry { path, made_at } = &self.scopes[scope as usize];
+        Place { inputs: Vec::new(), scope: path.clone(), made_at: *made_at, location: Some(source) }
+    }
+
+    /// An error that happened when a node was computed.
+    pub(crate) fn error_at(&self, id: u32, name: &'static str, what: OpError) -> Error {
+        let node = &self.nodes[id as usize];
+        let inputs = match node.kind {
+            Kind::Op => self.args(id).iter().map(|&a| self.ty(a)).collect(),
+            _ => vec![self.ty(id)],
+        };
+        Error::new(name, what, Place { inputs, ..self.place(node.scope, node.source) })
+    }
+}
+
+/// An op that is held while the graph is not borrowed.
+#[derive(Clone)]
+pub(crate) enum OpRef {
+    Builtin(u32),
+    Own(Arc<dyn DynOp>),
+}
+
+impl OpRef {
+    pub(crate) fn get(&self) -> &dyn DynOp {
+        match self {
+            OpRef::Builtin(number) => BUILTIN[*number as usize],
+            OpRef::Own(op) => &**op,
+        }
+    }
+}

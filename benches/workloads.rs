@@ -1,0 +1,33 @@
+//! The named workloads, forward, backward and whole step apart: `cargo bench`.
+
+use benches::{Branches, Inference, Training, article, chain, elementwise, noise};
+use criterion::{Criterion, criterion_group, criterion_main};
+
+fn training(c: &mut Criterion) {
+    for (name, training) in [("mlp_small", Training::small()), ("mlp_large", Training::large())] {
+        let training = training.expect("memory for the workload");
+        let mut group = c.benchmark_group(name);
+        group.bench_function("trace", |b| b.iter(|| training.trace()));
+        group.bench_function("forward", |b| b.iter(|| training.forward()));
+        group.bench_function("backward", |b| b.iter(|| training.backward()));
+        group.bench_function("step", |b| b.iter(|| training.step()));
+        group.finish();
+    }
+    let inference = Inference::new().expect("memory for the workload");
+    c.bench_function("infer_one", |b| b.iter(|| inference.run()));
+}
+
+fn tensors(c: &mut Criterion) {
+    let x = noise(1_000_000).into();
+    c.bench_function("elementwise", |b| b.iter(|| elementwise(&x)));
+    let branches = Branches::new(64).expect("memory for the workload");
+    c.bench_function("branches", |b| b.iter(|| branches.run()));
+}
+
+fn scalars(c: &mut Criterion) {
+    c.bench_function("scalar_chain", |b| b.iter(|| chain(1_000)));
+    c.bench_function("article", |b| b.iter(article));
+}
+
+criterion_group!(workloads, training, tensors, scalars);
+criterion_main!(workloads);

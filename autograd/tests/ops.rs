@@ -1,7 +1,7 @@
 //! Every op: its value against a published or independent one, its gradient to second order by the checker, with
 //! broadcasting, at kinks and infinities, and in company.
 
-use autograd::{DType, Graph, Result, Tensor, Var, check_grads};
+use autograd::{CheckGrads, DType, Graph, Result, Tensor, Var, check_grads};
 
 fn t(v: impl Into<Tensor>) -> Tensor {
     v.into()
@@ -437,4 +437,27 @@ fn random_numbers_are_portable() -> Result<()> {
     assert_eq!(g.bernoulli(1.0, [99]).sum().value()?.scalar()?, 99.0);
     assert_eq!(g.bernoulli(0.0, [99]).sum().value()?.scalar()?, 0.0);
     Ok(())
+}
+
+#[test]
+fn third_order_of_everything_else() -> Result<()> {
+    let (x, y) = (t([[0.31, 1.7], [-0.6, 0.9]]), t([[0.8, -0.4], [0.2, 1.3]]));
+    let (index, labels) = (t([[1, 0], [0, 0]]), t([1, 0]));
+    let third = |f: for<'g> fn(&[Var<'g>]) -> Var<'g>, inputs: &[&Tensor]| {
+        let inputs: Vec<Tensor> = inputs.iter().map(|&t| t.clone()).collect();
+        CheckGrads::new().order(3).tolerance(1e-6).run(f, &inputs)
+    };
+    third(|x| x[0].matmul(x[1]).square(), &[&x, &y])?;
+    third(|x| (x[0] / (x[1] + 2.0)).sin(), &[&x, &y])?;
+    third(|x| x[0].maximum(x[1]).powi(3) + x[0].minimum(x[1]).exp(), &[&x, &y])?;
+    third(|x| x[0].softmax(-1).square(), &[&x])?;
+    third(|x| x[0].log_softmax(0) * x[0], &[&x])?;
+    third(|x| x[0].cross_entropy(x[1]).square(), &[&x, &labels])?;
+    third(|x| x[0].max_axis(1).powi(3), &[&x])?;
+    third(|x| x[0].sum_axis(0).exp() * x[0].mean(), &[&x])?;
+    third(|x| x[0].gather(1, x[1]).powi(3), &[&x, &index])?;
+    third(|x| x[0].scatter_add(1, x[1], x[2]).powi(3), &[&x, &index, &y])?;
+    third(|x| x[0].take(x[1], 0).sin(), &[&x, &labels])?;
+    third(|x| x[0].t().slice_step(1, .., -1).broadcast_to([2, 2, 2]).powi(3), &[&x])?;
+    third(|x| x[0].gt(0.5).select(x[0].exp(), x[0].sin()), &[&x])
 }

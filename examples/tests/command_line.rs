@@ -1,4 +1,4 @@
-//! The MNIST example as a user meets it: what it prints, and one clear line for everything that can be wrong.
+//! The examples as a user meets them: what they print, and one clear line for everything that can be wrong.
 
 use std::{
     fs,
@@ -6,15 +6,15 @@ use std::{
     process::{Command, Output},
 };
 
-/// The example's program, which `cargo test` builds beside the tests.
-fn program() -> PathBuf {
+/// An example's program, which `cargo test` builds beside the tests.
+fn program(name: &str) -> PathBuf {
     let tests = std::env::current_exe().expect("a running test");
     let target = tests.parent().and_then(Path::parent).expect("target/profile/deps/test");
-    target.join("examples").join(format!("mnist_mlp{}", std::env::consts::EXE_SUFFIX))
+    target.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
 fn run(args: &[&str]) -> Output {
-    Command::new(program()).args(args).output().expect("the example was built")
+    Command::new(program("mnist_mlp")).args(args).output().expect("the example was built")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -154,4 +154,16 @@ fn help_is_written_for_a_newcomer() {
     ];
     assert!(options.iter().all(|o| help.contains(o)), "{help}");
     assert!(help.contains("handwritten digits"));
+}
+
+#[test]
+fn demystified_adds_up() {
+    let output = Command::new(program("demystified")).output().expect("the example was built");
+    let out = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        out.contains("df/dx1   = 1.00000 * 0.50000 (through v1) + 1.00000 * 5.00000 (through v2) = 5.50000"),
+        "{out}"
+    );
+    assert_eq!(out.matches("backward: ").count(), 5);
 }

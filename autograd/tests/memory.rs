@@ -1,0 +1,98 @@
+//! Memory: buffers are given back after their last use and reused in place. Counted by the allocator of this test.
+
+use autograd::{Graph, Param, Result, Tensor};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// Allocations of at least the size of a test's tensors.
+static LARGE: AtomicUsize = AtomicUsize::new(0);
+
+const ELEMENTS: usize = 1 << 17;
+const BYTES: usize = 8 * ELEMENTS;
+
+// SAFETY: hands everything to the system's allocator and only counts.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(live, Relaxed);
+        if layout.size() >= BYTES {
+            LARGE.fetch_add(1, Relaxed);
+        }
+        // SAFETY: the caller's promise is the callee's condition.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// What `f` takes at its peak above what was there before, in tensors, and how many it allocates.
+fn tensors(f: impl FnOnce()) -> (usize, usize) {
+    let (before, large) = (LIVE.load(Relaxed), LARGE.load(Relaxed));
+    PEAK.store(before, Relaxed);
+    f();
+    ((PEAK.load(Relaxed) - before) / BYTES, LARGE.load(Relaxed) - large)
+}
+
+/// One test, so that nothing else allocates meanwhile.
+#[test]
+fn buffers_are_freed_and_reused() -> Result<()> {
+    let x = Tensor::full([ELEMENTS], 0.5)?;
+
+    // a chain of a hundred elementwise ops runs in one buffer
+    let (peak, allocations) = tensors(|| {
+        let g = Graph::new();
+        let mut y = g.constant(&x);
+        for _ in 0..50 {
+            y = y.sin() * 1.01;
+        }
+        y.sum().value().expect("runs");
+    });
+    assert_eq!((peak, allocations), (1, 1));
+
+    // an op that cannot work in place needs its input and its output, not more
+    let (peak, _) = tensors(|| {
+        let g = Graph::new();
+        let mut y = g.constant(&x).reshape([-1, 2]);
+        for _ in 0..20 {
+            y = y.softmax(-1) + 1.0;
+        }
+        y.sum().value().expect("runs");
+    });
+    assert_eq!(peak, 2);
+
+    // what is not asked for costs nothing
+    let (peak, allocations) = tensors(|| {
+        let g = Graph::new();
+        let y = g.constant(&x);
+        let unused = y.exp() * y;
+        let _ = unused;
+        y.sum().value().expect("runs");
+    });
+    assert_eq!((peak, allocations), (0, 0));
+
+    // the update is written into the parameter: the gradient's buffers are the only ones
+    let w = Param::new(Tensor::full([ELEMENTS], 0.5)?);
+    let (peak, allocations) = tensors(|| {
+        let g = Graph::new();
+        let v = g.param(&w);
+        let loss = v.square().sum();
+        let [d] = g.grad(loss, &[v]);
+        g.assign(&w, v - 0.1 * d);
+        g.run(loss).expect("runs");
+    });
+    assert_eq!((peak, allocations), (2, 3));
+    Ok(())
+}

@@ -4,11 +4,14 @@ use clap::{Parser, ValueEnum};
 use nn::{Activation, Dataset, Error, Result};
 use std::path::PathBuf;
 
+const NOTE: &str = "\
+Without options it trains a network of 784 inputs, 128 hidden units and 10 outputs for 5 epochs, which takes a
+few seconds and reads about 98 of 100 digits right. The same seed gives the same result, whatever the number of
+threads.";
+
 /// Trains a network to read handwritten digits (or any images in the format of MNIST) and tests it.
-///
-/// Without options it trains a network of 784 inputs, 128 hidden units and 10 outputs for 5 epochs, which takes some
-/// seconds and reads about 98 of 100 digits right. The same seed gives the same result, whatever the number of threads.
 #[derive(Parser, Debug)]
+#[command(after_help = NOTE)]
 pub(crate) struct Options {
     /// Folder with the four IDX files, such as train-images-idx3-ubyte.gz
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/data/mnist"), hide_default_value = true)]
@@ -19,39 +22,39 @@ pub(crate) struct Options {
     pub(crate) hidden: Vec<usize>,
 
     /// Activation function of the hidden layers: relu, tanh or sigmoid
-    #[arg(long, default_value_t = Activation::Relu)]
+    #[arg(long, value_name = "NAME", default_value_t = Activation::Relu)]
     pub(crate) activation: Activation,
 
     /// How often to go through the training images; 0 only tests (with --load)
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) epochs: usize,
 
     /// Number of images in one step
-    #[arg(long, default_value_t = 64, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
     pub(crate) batch_size: usize,
 
     /// Learning rate: how far a step goes
-    #[arg(long, default_value_t = 0.1, value_parser = rate)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.1, value_parser = rate)]
     pub(crate) lr: f64,
 
     /// How the learning rate changes from the first step to the last
-    #[arg(long, value_enum, default_value_t = Schedule::Linear)]
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Schedule::Linear)]
     pub(crate) schedule: Schedule,
 
     /// How much of the last step's direction is kept, from 0 to less than 1
-    #[arg(long, default_value_t = 0.9, value_parser = share)]
+    #[arg(long, default_value_t = 0.9, value_parser = share, value_name = "SHARE")]
     pub(crate) momentum: f64,
 
     /// Share of hidden units left out at random in each training step, from 0 to less than 1
-    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    #[arg(long, default_value_t = 0.0, value_parser = share, value_name = "SHARE")]
     pub(crate) dropout: f64,
 
     /// Seed of the first weights, of the order of the images and of dropout
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, value_name = "N", default_value_t = 42)]
     pub(crate) seed: u64,
 
     /// Number of threads; 0 means one for each core
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
 
     /// Save the trained network to this file (safetensors)
@@ -70,11 +73,8 @@ pub(crate) struct Options {
 /// How the learning rate changes.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Schedule {
-    /// It stays the same
     Constant,
-    /// It falls to 0 in a straight line
     Linear,
-    /// It falls to 0 along half a cosine
     Cosine,
 }
 

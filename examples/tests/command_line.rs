@@ -113,7 +113,7 @@ fn everything_that_can_be_wrong_is_one_clear_line() {
         let output = run(args);
         let err = text(&output.stderr);
         assert!(!output.status.success() && !err.contains("panicked"), "{args:?}: {err}");
-        assert!(err.starts_with("error: ") && err.contains(message), "{args:?}: {err}");
+        assert!(err.starts_with("error: ") && err.contains(message) && err.lines().count() == 1, "{args:?}: {err}");
         assert!(!text(&output.stdout).contains("test accuracy"), "{args:?}");
     }
     assert!(!Path::new(&inside("model")).exists());

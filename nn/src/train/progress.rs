@@ -1,8 +1,8 @@
 //! Where a training is: a bar on a terminal, one plain line an epoch everywhere.
 
 use crate::train::history::Epoch;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use std::{fmt::Write, io::IsTerminal};
 
 /// Shows one training.
 pub(crate) struct Progress {
@@ -17,9 +17,12 @@ impl Progress {
             false => ProgressBar::hidden(),
         };
         if let Ok(style) =
-            ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} batches, {per_sec}, {eta} left, {msg}")
+            ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} batches, {rate}, {eta} left, {msg}")
         {
-            bar.set_style(style.progress_chars("=> "));
+            let rate = |state: &ProgressState, out: &mut dyn Write| {
+                let _ = write!(out, "{:.0}/s", state.per_sec()); // a display that fails shows nothing
+            };
+            bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
         }
         Progress { bar, quiet }
     }

@@ -169,6 +169,11 @@ impl Axes {
         self.0 >> axis & 1 == 1
     }
 
+    /// The number of elements along these axes.
+    pub(crate) fn count(self, shape: &Shape) -> usize {
+        shape.iter().enumerate().filter(|(k, _)| self.has(*k)).map(|(_, &d)| d).product()
+    }
+
     pub(crate) fn all(rank: usize) -> Axes {
         Axes(((1u16 << rank) - 1) as u8)
     }

@@ -300,7 +300,7 @@ fn pulled_back<'g>(y: &[Var<'g>], x: &[Var<'g>], cts: &[Var<'g>]) -> Vec<Var<'g>
             };
         }
     }
-    sums.into_iter().zip(wrt).map(|(d, x)| d.unwrap_or_else(|| x.zeros_like())).collect()
+    sums.into_iter().zip(wrt).map(|(d, x)| d.unwrap_or_else(|| x.zero_cotangent())).collect()
 }
 
 /// `d/dt f(x + t·direction)` at 0, by central differences of fourth order.

@@ -39,7 +39,7 @@ impl<'g> Var<'g> {
             return Err(e);
         }
         let leaves = reverse::leaves(y);
-        let found = reverse::sweep(y, y.ones_like(), &leaves);
+        let found = reverse::sweep(y, y.one_cotangent(), &leaves);
         let (leaves, grads): (Vec<_>, Vec<_>) =
             leaves.into_iter().zip(found).filter_map(|(l, d)| Some((l, d?))).unzip();
         let (value, grads) = g.look((y, grads))?;

@@ -128,12 +128,12 @@ pub(crate) fn leaves<'g>(y: Var<'g>) -> Vec<Var<'g>> {
 impl<'g> Var<'g> {
     /// Ones of this one's type: the cotangent to start with.
     #[track_caller]
-    pub(crate) fn ones_like(self) -> Var<'g> {
+    pub(crate) fn one_cotangent(self) -> Var<'g> {
         self.graph.unit(Kind::One, self.known_dtype()).broadcast_to(self.known_shape())
     }
 
     #[track_caller]
-    pub(crate) fn zeros_like(self) -> Var<'g> {
+    pub(crate) fn zero_cotangent(self) -> Var<'g> {
         self.graph.unit(Kind::Zero, self.known_dtype()).broadcast_to(self.known_shape())
     }
 
@@ -204,8 +204,8 @@ impl Graph {
     pub fn grads<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Var<'g>> {
         let _here = self.here();
         let y = y.wants_scalar("grad");
-        let ct = if y.kind() == Kind::Error { y } else { y.ones_like() };
+        let ct = if y.kind() == Kind::Error { y } else { y.one_cotangent() };
         let found = sweep(y, ct, wrt);
-        found.into_iter().zip(wrt).map(|(d, w)| d.unwrap_or_else(|| w.zeros_like())).collect()
+        found.into_iter().zip(wrt).map(|(d, w)| d.unwrap_or_else(|| w.zero_cotangent())).collect()
     }
 }

@@ -8,7 +8,10 @@ use crate::{
     var::{Operand, Var},
     view::{TensorView, TensorViewMut},
 };
-use std::fmt::Debug;
+use std::{
+    f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI},
+    fmt::Debug,
+};
 
 /// The partial derivative of an elementwise op: by what the cotangent is multiplied.
 #[derive(Clone, Copy, Debug)]
@@ -280,6 +283,10 @@ elementwise! {
     Tanh:    tanh(a -> y)       = a.tanh();       [Times(1.0 - y * y)];
     Sigmoid: sigmoid(a -> y)    = a.sigmoid();    [Times(y * (1.0 - y))];
     Relu:    relu(a -> y)       = a.relu();       [Where(a.gt(a.lit(0.0)))];
+    Erf:     erf(a -> y)        = a.erf();        [Times((-(a * a)).exp() * FRAC_2_SQRT_PI)];
+    Erfc:    erfc(a -> y)       = a.erfc();       [Times((-(a * a)).exp() * -FRAC_2_SQRT_PI)];
+    Gelu:    gelu(a -> y)       = a.gelu();       [Times(normal_cdf(a) + a * normal_density(a))];
+    Softplus: softplus(a -> y)  = a.softplus();   [Times(a.sigmoid())];
 
     Add:     add(a, b -> y)     = a + b;          [One, One] int |x| x[0].checked_add(x[1]);
     Sub:     sub(a, b -> y)     = a - b;          [One, Minus] int |x| x[0].checked_sub(x[1]);
@@ -287,6 +294,28 @@ elementwise! {
     Div:     div(a, b -> y)     = a / b;          [Over(b), Times(-(y / b))];
     Maximum: maximum(a, b -> y) = a.maximum(b);   [WhereTimes(a.ge(b), tie(a, b)), WhereTimes(b.ge(a), tie(a, b))] int |x| Some(x[0].max(x[1]));
     Minimum: minimum(a, b -> y) = a.minimum(b);   [WhereTimes(a.le(b), tie(a, b)), WhereTimes(b.le(a), tie(a, b))] int |x| Some(x[0].min(x[1]));
+    Pow:     pow(a, b -> y)     = a.powf(b);
+        [WhereTimes(b.ne(b.lit(0.0)), b * a.pow(b - 1.0)), WhereTimes(pow_varies(a, b), y * a.ln())];
+    LeakyRelu: leaky_relu(a, slope -> y) = a.leaky_relu(slope);
+        [Times(a.gt(a.lit(0.0)).select(a.lit(1.0), slope)), WhereTimes(a.le(a.lit(0.0)), a)];
+    Clamp:   clamp(a, low, high -> y) = a.clamp(low, high);
+        [Where(y.eq(a)), Where(a.lt(low).select(low.le(high), a.lt(a))), Where(a.gt(high).select(a.eq(a), low.gt(high)))]
+        int |x| Some(x[0].max(x[1]).min(x[2]));
+}
+
+/// The standard normal's distribution function, exact where it is small.
+fn normal_cdf(a: Var<'_>) -> Var<'_> {
+    0.5 * (a * -FRAC_1_SQRT_2).erfc()
+}
+
+/// The standard normal's density.
+fn normal_density(a: Var<'_>) -> Var<'_> {
+    (-0.5 * a * a).exp() * (0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2)
+}
+
+/// Where `aᵇ` varies with `b`: not at `a = 0`, where it is 0 for all `b > 0` and the logarithm is infinite.
+fn pow_varies<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
+    a.ne(a.lit(0.0)).select(a.eq(a), b.lt(b.lit(0.0)))
 }
 
 /// The share of a gradient that each side of a maximum gets: half of it where both are equal.
@@ -361,6 +390,15 @@ methods! {
     tanh Tanh;
     /// `σ(x) = 1/(1 + e⁻ˣ)`, with derivative `σ(1 - σ)`. Does not overflow; small values stay exact.
     sigmoid Sigmoid;
+    /// The error function, with derivative `2/√π·e^(-x²)`.
+    erf Erf;
+    /// `1 - erf(x)`, exact where it is small, with derivative `-2/√π·e^(-x²)`.
+    erfc Erfc;
+    /// `x·Φ(x)` with the normal distribution function `Φ` (Hendrycks and Gimpel 2016), exactly, not by its tanh
+    /// approximation; with derivative `Φ(x) + x·φ(x)`.
+    gelu Gelu;
+    /// `ln(1 + eˣ)`, with derivative `σ(x)`. Does not overflow; small values stay exact.
+    softplus Softplus;
     /// `max(x, 0)`, with derivative 1 above 0 and 0 elsewhere, at 0 too. NaN stays NaN.
     relu Relu;
 }
@@ -391,5 +429,41 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn minimum(self, other: impl Operand<'g>) -> Var<'g> {
         self.binary(Id::Minimum, other.var(self))
+    }
+
+    /// `xᵖ` for numbers or tensors, element by element with broadcasting. Its derivatives are right where `x` or `p` is 0:
+    /// `p·xᵖ⁻¹` is 0 for `p = 0`, and `xᵖ·ln x` is 0 for `x = 0`. NaN for a negative `x` unless `p` is whole.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let (x, p) = (g.input([0.0, 2.0]), g.input([2.0, 3.0]));
+    /// let y = x.pow(p);
+    /// let d = y.sum().backward()?;
+    /// assert_eq!(d.get(x).map(|d| d.to_f64s()), Some(vec![0.0, 12.0]));
+    /// assert_eq!(d.get(p).map(|d| d.to_f64s()), Some(vec![0.0, 8.0 * 2f64.ln()]));
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn pow(self, p: impl Operand<'g>) -> Var<'g> {
+        self.binary(Id::Pow, p.var(self))
+    }
+
+    /// `xᵖ` for a number `p`: [`pow`](Var::pow). For whole `p`, [`powi`](Var::powi) is faster.
+    #[track_caller]
+    pub fn powf(self, p: f64) -> Var<'g> {
+        self.pow(p)
+    }
+
+    /// `x` above 0 and `slope·x` elsewhere, with derivative 1 and `slope` (at 0 too).
+    #[track_caller]
+    pub fn leaky_relu(self, slope: impl Operand<'g>) -> Var<'g> {
+        self.binary(Id::LeakyRelu, slope.var(self))
+    }
+
+    /// The nearest number from `low` to `high`; the derivative is 1 between them (both included) and 0 outside, where the
+    /// bound gets it. NaN stays NaN; `high` wins if the bounds are the wrong way round.
+    #[track_caller]
+    pub fn clamp(self, low: impl Operand<'g>, high: impl Operand<'g>) -> Var<'g> {
+        self.graph().append(Id::Clamp, &[self, low.var(self), high.var(self)])
     }
 }

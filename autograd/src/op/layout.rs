@@ -3,7 +3,7 @@
 use super::{Dependency, Id, Op, Rule, Traits, inputs};
 use crate::{
     error::OpError,
-    shape::{Ints, MAX_RANK, Shape, Walk, sizes},
+    shape::{Axes, Ints, MAX_RANK, Shape, Walk, sizes},
     tensor::{Type, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
@@ -205,6 +205,51 @@ impl<'g> Var<'g> {
         self.with_shape(Reshape::NAME, |own| {
             let shape = complete(&shape.list(), own)?;
             Ok(if shape == *own { self } else { self.apply(Reshape(shape)) })
+        })
+    }
+
+    /// All elements in one axis.
+    #[track_caller]
+    pub fn flatten(self) -> Var<'g> {
+        self.with_shape("flatten", |shape| Ok(self.reshape(shape.count())))
+    }
+
+    /// The axes from this one on joined into one: `flatten_from(1)` makes rows of a batch.
+    #[track_caller]
+    pub fn flatten_from(self, axis: isize) -> Var<'g> {
+        self.with_shape("flatten", |shape| {
+            let (front, back) = shape.split_at(shape.axis(axis)?);
+            Ok(self.reshape([front, &[back.iter().product()]].concat()))
+        })
+    }
+
+    /// Without an axis of size 1.
+    #[track_caller]
+    pub fn squeeze(self, axis: isize) -> Var<'g> {
+        self.with_shape("squeeze", |shape| {
+            let at = shape.axis(axis)?;
+            match shape[at] {
+                1 => Ok(self.reshape(shape.reduced(Axes(1 << at), false))),
+                size => Err(OpError::new(format!("axis {axis} of {shape} has size {size}, not 1"))),
+            }
+        })
+    }
+
+    /// With a new axis of size 1 at this place; -1 puts it at the end.
+    #[track_caller]
+    pub fn unsqueeze(self, axis: isize) -> Var<'g> {
+        self.with_shape("unsqueeze", |shape| {
+            let rank = shape.rank() as isize + 1;
+            if axis < -rank || axis >= rank {
+                return Err(OpError::new(format!(
+                    "there is no place {axis} among {rank} axes: {} to {}",
+                    -rank,
+                    rank - 1
+                )));
+            }
+            let mut dims = shape.to_vec();
+            dims.insert(axis.rem_euclid(rank) as usize, 1);
+            Ok(self.reshape(Shape::new(&dims)?))
         })
     }
 

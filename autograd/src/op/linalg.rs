@@ -134,4 +134,22 @@ impl<'g> Var<'g> {
             Ok(product.reshape(outer.iter().copied().chain(left).collect::<Vec<_>>()))
         })
     }
+
+    /// The inner product of two vectors: a number.
+    #[track_caller]
+    pub fn dot(self, other: Var<'g>) -> Var<'g> {
+        match (self.dims::<1>(), other.dims::<1>()) {
+            (Some(_), Some(_)) => self.matmul(other),
+            _ => self.graph().fail("dot", "wants two vectors".into(), &[self, other]),
+        }
+    }
+
+    /// The outer product of two vectors: `[m]` and `[n]` give `[m, n]`.
+    #[track_caller]
+    pub fn outer(self, other: Var<'g>) -> Var<'g> {
+        match (self.dims::<1>(), other.dims::<1>()) {
+            (Some([m]), Some([n])) => self.reshape([m, 1]) * other.reshape([1, n]),
+            _ => self.graph().fail("outer", "wants two vectors".into(), &[self, other]),
+        }
+    }
 }

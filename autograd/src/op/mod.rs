@@ -6,6 +6,8 @@
 
 pub(crate) mod cast;
 pub(crate) mod compare;
+pub(crate) mod concat;
+pub(crate) mod create;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod layout;
@@ -192,7 +194,8 @@ macro_rules! builtin {
 }
 
 builtin! {
-    elementwise: Neg Abs Sign Exp Expm1 Ln Sqrt Square Recip Sin Cos Tanh Sigmoid Relu Add Sub Mul Div Maximum Minimum;
+    elementwise: Neg Abs Sign Exp Expm1 Ln Sqrt Square Recip Sin Cos Tanh Sigmoid Relu Erf Erfc Gelu Softplus
+        Add Sub Mul Div Maximum Minimum Pow LeakyRelu Clamp;
     |
     compare: Eq Ne Lt Le Gt Ge Select;
     linalg: MatMul;

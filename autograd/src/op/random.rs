@@ -3,12 +3,12 @@
 //! The generator is ChaCha with 8 rounds; the graph's seed is its key, the number of the random node its stream, and
 //! the position of an element in the tensor its position in the stream.
 
-use super::{Dependency, Op, Rule, inputs, wants_float};
+use super::{Dependency, Op, Real, Rule, inputs, wants_float};
 use crate::{
     error::OpError,
     graph::Graph,
     shape::{Ints, Shape, sizes},
-    tensor::{DType, Type},
+    tensor::{DType, Type, with_dtype},
     var::{Operand, Var},
     view::{TensorView, TensorViewMut},
 };
@@ -53,6 +53,65 @@ impl Op for Bernoulli {
     }
 }
 
+/// Numbers drawn from a distribution; the input is the key.
+#[derive(Clone, PartialEq, Debug)]
+struct Draw {
+    from: Distribution,
+    ty: Type,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Distribution {
+    /// From 0 to below 1: 24 (f32) or 53 (f64) random bits.
+    Uniform,
+    /// Mean 0, variance 1, by the transform of Box and Muller (1958): `√(-2 ln u)·cos(2πv)`.
+    Normal,
+}
+
+impl Op for Draw {
+    const NAME: &'static str = "draw";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        inputs::<1>(x)?;
+        wants_float(self.ty.dtype)?;
+        Ok(self.ty)
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let mut random = generator(x[0])?;
+        let mut unit = || (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        with_dtype!(self.ty.dtype, float T => {
+            let out = out.slice::<T>()?;
+            match self.from {
+                // rounded to nearest, an f32 could become 1
+                Distribution::Uniform if self.ty.dtype == DType::F32 => {
+                    out.iter_mut().for_each(|o| *o = T::of((unit() * (1 << 24) as f64).floor() / (1 << 24) as f64));
+                }
+                Distribution::Uniform => out.iter_mut().for_each(|o| *o = T::of(unit())),
+                Distribution::Normal => out.iter_mut().for_each(|o| *o = T::of(normal(unit(), unit()))),
+            }
+            Ok(())
+        }, else wants_float(self.ty.dtype))
+    }
+
+    fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        None
+    }
+
+    fn dependency(&self, _input: usize) -> Dependency {
+        Dependency::None
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+}
+
+/// From two uniform numbers, with functions that are the same on every machine.
+fn normal(u: f64, v: f64) -> f64 {
+    libm::sqrt(-2.0 * libm::log(1.0 - u)) * libm::cos(std::f64::consts::TAU * v)
+}
+
 /// The generator of a key tensor: `[seed, number of the random node]`.
 fn generator(key: TensorView<'_>) -> Result<ChaCha8Rng, OpError> {
     let &[seed, stream] = key.slice::<i64>()? else { return Err("the key is not two numbers".into()) };
@@ -81,6 +140,36 @@ impl Graph {
         match sizes(&shape.list()) {
             Ok(shape) => self.apply(Bernoulli(shape), &[key, p.var(like)]),
             Err(e) => self.fail(Bernoulli::NAME, e, &[]),
+        }
+    }
+
+    /// Numbers from 0 to below 1, all equally likely. They depend on seed and number as those of
+    /// [`bernoulli`](Graph::bernoulli).
+    #[track_caller]
+    pub fn uniform(&self, shape: impl Ints, dtype: DType) -> Var<'_> {
+        self.draw("uniform", Distribution::Uniform, &shape.list(), dtype)
+    }
+
+    /// Numbers from the normal distribution with mean 0 and variance 1.
+    ///
+    /// ```
+    /// let g = autograd::Graph::with_seed(1);
+    /// let x = g.normal([10_000], autograd::DType::F32);
+    /// let (mean, var) = g.run((x.mean(), x.var(0)))?;
+    /// assert!(mean.scalar()?.abs() < 0.03 && (var.scalar()? - 1.0).abs() < 0.05);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn normal(&self, shape: impl Ints, dtype: DType) -> Var<'_> {
+        self.draw("normal", Distribution::Normal, &shape.list(), dtype)
+    }
+
+    #[track_caller]
+    fn draw(&self, name: &'static str, from: Distribution, shape: &[isize], dtype: DType) -> Var<'_> {
+        let key = self.random_key();
+        match sizes(shape) {
+            Ok(shape) => self.apply(Draw { from, ty: Type::new(dtype, shape) }, &[key]),
+            Err(e) => self.fail(name, e, &[]),
         }
     }
 }

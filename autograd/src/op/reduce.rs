@@ -61,15 +61,18 @@ impl Op for Sum {
     }
 }
 
-/// The largest element over some axes.
+/// The largest or the smallest element over some axes.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Max {
+pub(crate) struct Extreme<const LARGEST: bool> {
     axes: Axes,
     keep: bool,
 }
 
-impl Op for Max {
-    const NAME: &'static str = "max";
+type Max = Extreme<true>;
+type Min = Extreme<false>;
+
+impl<const LARGEST: bool> Op for Extreme<LARGEST> {
+    const NAME: &'static str = if LARGEST { "max" } else { "min" };
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [x] = inputs::<1>(x)?;
@@ -84,20 +87,20 @@ impl Op for Max {
         with_dtype!(out.dtype(), T => {
             fold_axes(x[0].shape, self.axes, x[0].slice::<T>()?, out.slice()?, |x, lines, out| {
                 for (k, out) in out.iter_mut().enumerate() {
-                    *out = lines.of(k).fold(x[lines.first(k)], |max, i| if beats(x[i], max) { x[i] } else { max });
+                    *out = lines.of(k).fold(x[lines.first(k)], |best, i| if beats::<LARGEST, T>(x[i], best) { x[i] } else { best });
                 }
             });
             Ok(())
         })
     }
 
-    /// Evenly to all elements that are the largest one.
+    /// Evenly to all elements that are the extreme one.
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let x = r.x[0];
-        let largest = x.eq(spread(r.y, x, self.axes));
-        let ties = largest.sum_over(self.axes, true).cast(r.ct.known_dtype());
+        let extreme = x.eq(spread(r.y, x, self.axes));
+        let ties = extreme.sum_over(self.axes, true).cast(r.ct.known_dtype());
         let share = with_axes(r.ct, x, self.axes) / ties;
-        Some(largest.select(share, r.ct.lit(0.0)))
+        Some(extreme.select(share, r.ct.lit(0.0)))
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -126,7 +129,7 @@ impl Op for ArgMax {
         with_dtype!(x[0].dtype(), T => {
             let (x, lines) = (x[0].slice::<T>()?, Lines { n, inner });
             for (k, out) in out.slice::<i64>()?.iter_mut().enumerate() {
-                let best = lines.of(k).fold(lines.first(k), |best, i| if beats(x[i], x[best]) { i } else { best });
+                let best = lines.of(k).fold(lines.first(k), |best, i| if beats::<true, T>(x[i], x[best]) { i } else { best });
                 *out = ((best - lines.first(k)) / inner) as i64;
             }
             Ok(())
@@ -142,15 +145,16 @@ impl Op for ArgMax {
     }
 }
 
-/// Whether `a` replaces the maximum `b` so far: larger, or the first NaN.
-fn beats<T: Element>(a: T, b: T) -> bool {
+/// Whether `a` replaces the extreme `b` so far: larger (or smaller), or the first NaN.
+fn beats<const LARGEST: bool, T: Element>(a: T, b: T) -> bool {
     let is_nan = |v: T| v.partial_cmp(&v) != Some(Ordering::Equal);
-    a > b || (is_nan(a) && !is_nan(b))
+    let beyond = if LARGEST { a > b } else { a < b };
+    beyond || (is_nan(a) && !is_nan(b))
 }
 
 fn not_empty(x: &Type, axes: Axes) -> Result<(), OpError> {
     match (0..x.shape.rank()).find(|&k| axes.has(k) && x.shape[k] == 0) {
-        Some(k) => Err(OpError::new(format!("axis {k} of {} is empty: there is no largest element", x.shape))),
+        Some(k) => Err(OpError::new(format!("axis {k} of {} is empty: there is no extreme element", x.shape))),
         None => Ok(()),
     }
 }
@@ -374,9 +378,7 @@ impl<'g> Var<'g> {
         self.with_shape("mean", |shape| {
             wants_float(self.known_dtype())?;
             let axes = axes(shape)?;
-            let count = shape.count() / shape.reduced(axes, false).count().max(1);
-            // nothing over nothing is NaN, also where the result itself is empty
-            Ok(self.sum_over(axes, keep) / self.lit(count as f64))
+            Ok(self.sum_over(axes, keep) / self.lit(axes.count(shape) as f64))
         })
     }
 
@@ -397,6 +399,63 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn max_axis_keep(self, axes: impl Ints) -> Var<'g> {
         self.over(axes, |axes| Max { axes, keep: true })
+    }
+
+    /// The smallest element, as [`max`](Var::max).
+    #[track_caller]
+    pub fn min(self) -> Var<'g> {
+        self.over_all(|axes| Min { axes, keep: false })
+    }
+
+    /// The smallest element over one or several axes, which are removed.
+    #[track_caller]
+    pub fn min_axis(self, axes: impl Ints) -> Var<'g> {
+        self.over(axes, |axes| Min { axes, keep: false })
+    }
+
+    /// The smallest element over one or several axes, which stay with size 1.
+    #[track_caller]
+    pub fn min_axis_keep(self, axes: impl Ints) -> Var<'g> {
+        self.over(axes, |axes| Min { axes, keep: true })
+    }
+
+    /// The variance of all elements: the sum of squared deviations from the mean, divided by their number less `ddof`.
+    /// NumPy's default is a `ddof` of 0, PyTorch's is 1. For floats.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input([1.0, 2.0, 3.0, 4.0]);
+    /// assert_eq!(x.var(0).value()?.scalar()?, 1.25);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn var(self, ddof: usize) -> Var<'g> {
+        self.var_over(|shape| Ok(Axes::all(shape.rank())), ddof, false)
+    }
+
+    /// The variance over one or several axes, which are removed.
+    #[track_caller]
+    pub fn var_axis(self, axes: impl Ints, ddof: usize) -> Var<'g> {
+        self.var_over(|shape| shape.axes(&axes.list()), ddof, false)
+    }
+
+    /// The variance over one or several axes, which stay with size 1.
+    #[track_caller]
+    pub fn var_axis_keep(self, axes: impl Ints, ddof: usize) -> Var<'g> {
+        self.var_over(|shape| shape.axes(&axes.list()), ddof, true)
+    }
+
+    #[track_caller]
+    fn var_over(self, axes: impl FnOnce(&Shape) -> Result<Axes, OpError>, ddof: usize, keep: bool) -> Var<'g> {
+        self.with_shape("var", |shape| {
+            wants_float(self.known_dtype())?;
+            let axes = axes(shape)?;
+            let count = axes.count(shape) as f64;
+            let deviation = self - self.sum_over(axes, true) / self.lit(count);
+            // with no more than `ddof` elements: nothing over nothing
+            let degrees = (count - ddof as f64).max(0.0);
+            Ok(deviation.square().sum_over(axes, keep) / self.lit(degrees))
+        })
     }
 
     /// The position of the largest element along an axis, as i64: the first of several, or the first NaN. No gradient.

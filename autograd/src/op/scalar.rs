@@ -1,7 +1,10 @@
 //! The scalar functions behind the elementwise ops: one algorithm per function, used by definition and kernels alike.
 
 use crate::tensor::Element;
-use std::ops::{Add, Div, DivAssign, Mul, Neg, Sub};
+use std::{
+    f64::consts::FRAC_1_SQRT_2,
+    ops::{Add, Div, DivAssign, Mul, Neg, Sub},
+};
 
 /// `f32` and `f64`.
 pub trait Real:
@@ -35,6 +38,12 @@ pub trait Real:
     fn cos(self) -> Self;
     /// `tanh x`
     fn tanh(self) -> Self;
+    /// `xᵖ`
+    fn powf(self, p: Self) -> Self;
+    /// The error function, `2/√π ∫₀ˣ e^(-t²) dt`
+    fn erf(self) -> Self;
+    /// `1 - erf(x)`, exact where it is small
+    fn erfc(self) -> Self;
     /// `self * a + b`, rounded once
     fn mul_add(self, a: Self, b: Self) -> Self;
     /// Whether it is not a number.
@@ -61,6 +70,26 @@ pub trait Real:
     /// `max(x, 0)`; NaN stays NaN
     fn relu(self) -> Self {
         if self <= Self::default() { Self::default() } else { self }
+    }
+
+    /// `x` above 0, `slope·x` elsewhere
+    fn leaky_relu(self, slope: Self) -> Self {
+        if self > Self::default() { self } else { slope * self }
+    }
+
+    /// `ln(1 + eˣ)`; does not overflow, and small values stay exact
+    fn softplus(self) -> Self {
+        self.relu() + (-self.abs()).exp().ln_1p()
+    }
+
+    /// `x·Φ(x)`, where `Φ` is the distribution function of the standard normal
+    fn gelu(self) -> Self {
+        self * Self::of(0.5) * (-self * Self::of(FRAC_1_SQRT_2)).erfc()
+    }
+
+    /// The nearest number that is at least `low` and at most `high`; NaN stays NaN
+    fn clamp(self, low: Self, high: Self) -> Self {
+        self.maximum(low).minimum(high)
     }
 
     /// The larger one; NaN if either is
@@ -90,7 +119,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($($T:ident)*) => { $(
+    ($($T:ident $erf:ident $erfc:ident;)*) => { $(
         impl Real for $T {
             fn of(v: f64) -> $T { v as $T }
             fn to_f64(self) -> f64 { self as f64 }
@@ -103,9 +132,12 @@ macro_rules! real {
             fn sin(self) -> $T { $T::sin(self) }
             fn cos(self) -> $T { $T::cos(self) }
             fn tanh(self) -> $T { $T::tanh(self) }
+            fn powf(self, p: $T) -> $T { $T::powf(self, p) }
+            fn erf(self) -> $T { libm::$erf(self) }
+            fn erfc(self) -> $T { libm::$erfc(self) }
             fn mul_add(self, a: $T, b: $T) -> $T { $T::mul_add(self, a, b) }
             fn is_nan(self) -> bool { $T::is_nan(self) }
         }
     )* };
 }
-real! { f32 f64 }
+real! { f32 erff erfcf; f64 erf erfc; }

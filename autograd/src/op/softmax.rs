@@ -7,7 +7,7 @@
 use super::{Op, Real, Rule, inputs, reduce::sum_line, wants_float};
 use crate::{
     error::OpError,
-    shape::Shape,
+    shape::{Axes, Shape},
     tensor::{DType, Type, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
@@ -121,6 +121,51 @@ impl Op for LogSoftmax {
     }
 }
 
+/// `ln Σ exp(xⱼ)`, over an axis that is removed.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct LogSumExp {
+    axis: usize,
+}
+
+impl Op for LogSumExp {
+    const NAME: &'static str = "logsumexp";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        let ty = keeps_float(x)?;
+        Ok(Type::new(ty.dtype, ty.shape.reduced(Axes(1 << self.axis), false)))
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let (outer, n, inner) = x[0].shape.around(self.axis);
+        with_dtype!(out.dtype(), float T => {
+            let (x, out) = (x[0].slice::<T>()?, out.slice::<T>()?);
+            let (mut line, mut exps) = (vec![T::default(); n], vec![T::default(); n]);
+            let firsts = (0..outer).flat_map(|o| (0..inner).map(move |i| o * n * inner + i));
+            for (out, first) in out.iter_mut().zip(firsts) {
+                line.iter_mut().enumerate().for_each(|(k, l)| *l = x[first + k * inner]);
+                let (max, rest) = split(&line, &mut exps);
+                // of nothing or of -∞ only: -∞; with an ∞ in it: ∞
+                let infinite = !max.to_f64().is_finite() && !line.iter().any(|x| x.is_nan());
+                *out = if infinite { max } else { max + rest.ln_1p() };
+            }
+            Ok(())
+        }, else wants_float(x[0].dtype()))
+    }
+
+    /// `ct·softmax(x)`; 0 where all is -∞
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        let x = r.x[0];
+        let keep = x.known_shape().with(self.axis, 1);
+        let (y, ct) = (r.y.reshape(keep), r.ct.reshape(keep));
+        let something = y.gt(y.lit(f64::NEG_INFINITY));
+        Some(something.select(ct * (x - y).exp(), ct.lit(0.0)))
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+}
+
 /// `-ln softmax(x)[label]` for each line of the last axis.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct CrossEntropy;
@@ -187,6 +232,12 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn log_softmax(self, axis: isize) -> Var<'g> {
         self.with_shape(LogSoftmax::NAME, |shape| Ok(self.apply(LogSoftmax { axis: shape.axis(axis)? })))
+    }
+
+    /// `ln Σ exp(x)` along an axis, which is removed, without overflow; -∞ of nothing. For floats.
+    #[track_caller]
+    pub fn logsumexp(self, axis: isize) -> Var<'g> {
+        self.with_shape(LogSumExp::NAME, |shape| Ok(self.apply(LogSumExp { axis: shape.axis(axis)? })))
     }
 
     /// The cross-entropy of logits `[.., classes]` with integer labels `[..]`: `-ln softmax(x)[label]`, one loss a

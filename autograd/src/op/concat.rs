@@ -1,0 +1,97 @@
+//! Several tensors in one: concat and stack.
+
+use super::{Op, Rule, same_dtype};
+use crate::{
+    error::OpError,
+    graph::Graph,
+    shape::Shape,
+    tensor::{Type, with_dtype},
+    var::Var,
+    view::{TensorView, TensorViewMut},
+};
+
+/// The inputs one after the other along an axis.
+#[derive(Clone, PartialEq, Debug)]
+struct Concat {
+    axis: usize,
+}
+
+impl Op for Concat {
+    const NAME: &'static str = "concat";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        let (dtype, first) = (same_dtype(x)?, x[0].shape);
+        let fits = |t: &Type| {
+            t.shape.rank() == first.rank() && (0..first.rank()).all(|k| k == self.axis || t.shape[k] == first[k])
+        };
+        if let Some(other) = x.iter().find(|t| !fits(t)) {
+            let message = format!("{first} and {} differ in more than axis {}", other.shape, self.axis);
+            return Err(OpError::new(message));
+        }
+        let size = x.iter().try_fold(0usize, |n, t| n.checked_add(t.shape[self.axis]));
+        let shape = first.with(self.axis, size.ok_or("the result is too large for any memory")?);
+        Ok(Type::new(dtype, Shape::new(&shape)?))
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let (outer, n, inner) = out.shape.around(self.axis);
+        with_dtype!(out.dtype(), T => {
+            let out = out.slice::<T>()?;
+            let mut start = 0;
+            for x in x {
+                let width = x.shape[self.axis] * inner;
+                let x = x.slice::<T>()?;
+                for o in 0..outer {
+                    out[o * n * inner + start..][..width].copy_from_slice(&x[o * width..][..width]);
+                }
+                start += width;
+            }
+            Ok(())
+        })
+    }
+
+    /// The slice of the cotangent that stands where the input stood.
+    fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        let size = |x: &Var<'g>| x.known_shape()[self.axis] as isize;
+        let start: isize = r.x[..input].iter().map(size).sum();
+        Some(r.ct.slice(self.axis as isize, start..start + size(&r.x[input])))
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+}
+
+impl Graph {
+    /// Tensors one after the other along an axis; the other sizes must be equal.
+    ///
+    /// ```
+    /// let g = autograd::Graph::new();
+    /// let (a, b) = (g.input([[1.0, 2.0]]), g.input([[3.0, 4.0], [5.0, 6.0]]));
+    /// assert_eq!(g.concat(&[a, b], 0).dims(), Some([3, 2]));
+    /// ```
+    #[track_caller]
+    pub fn concat<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
+        let Some(first) = parts.first() else { return self.fail(Concat::NAME, "there is nothing to join".into(), &[]) };
+        first.with_shape(Concat::NAME, |shape| Ok(self.apply(Concat { axis: shape.axis(axis)? }, parts)))
+    }
+
+    /// Tensors of equal shape along a new axis.
+    ///
+    /// ```
+    /// let g = autograd::Graph::new();
+    /// let (a, b) = (g.input([1.0, 2.0, 3.0]), g.input([4.0, 5.0, 6.0]));
+    /// assert_eq!(g.stack(&[a, b], -1).dims(), Some([3, 2]));
+    /// ```
+    #[track_caller]
+    pub fn stack<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
+        let Some(first) = parts.first() else { return self.fail("stack", "there is nothing to join".into(), &[]) };
+        first.with_shape("stack", |_| {
+            let mut widened = Vec::with_capacity(parts.len());
+            for part in parts {
+                widened.push(part.unsqueeze(axis));
+            }
+            Ok(self.concat(&widened, axis))
+        })
+    }
+}

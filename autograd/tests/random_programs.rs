@@ -1,0 +1,170 @@
+//! Random programs: the executor against the definition, gradients against differences, f32 against f64, and values
+//! asked for on the way against values that were not.
+
+use autograd::{CheckGrads, DType, Graph, Tensor, Var};
+use proptest::prelude::*;
+
+/// A program: sizes, the dtype of its numbers, and instructions that are read modulo what is there.
+#[derive(Clone, Debug)]
+struct Program {
+    rows: usize,
+    columns: usize,
+    steps: Vec<(u8, u8, u8)>,
+}
+
+fn programs(smallest: usize) -> impl Strategy<Value = Program> {
+    let steps = prop::collection::vec(any::<(u8, u8, u8)>(), 1..25);
+    (smallest..5, smallest..5, steps).prop_map(|(rows, columns, steps)| Program { rows, columns, steps })
+}
+
+impl Program {
+    /// The leaves: a matrix, a row, a column and a number.
+    fn leaves(&self, dtype: DType) -> Vec<Tensor> {
+        let (m, n) = (self.rows, self.columns);
+        let fill = |shape: &[usize], seed: f64| {
+            let count: usize = shape.iter().product();
+            let numbers = (0..count).map(|k| (seed + 1.7 * k as f64).sin() * 1.3).collect();
+            Tensor::new(shape, numbers).and_then(|t| t.cast(dtype)).expect("small")
+        };
+        vec![fill(&[m, n], 0.3), fill(&[n], 1.1), fill(&[m, 1], 2.3), fill(&[], 0.9)]
+    }
+
+    /// Appends the program; the last values, and everything on the way. `smooth` leaves out what has kinks.
+    fn build<'g>(&self, leaves: &[Var<'g>], smooth: bool) -> Vec<Var<'g>> {
+        let mut values = leaves.to_vec();
+        for &(op, a, b) in &self.steps {
+            let (x, y) = (values[a as usize % values.len()], values[b as usize % values.len()]);
+            let z = if smooth { Self::smooth(op, x, y) } else { Self::any(op, x, y) };
+            // programs that do not fit are left out: they are errors, which other tests look at
+            if z.error().is_none() && z.dtype().is_ok_and(DType::is_float) && z.shape().is_ok_and(|s| s.count() < 500) {
+                values.push(z);
+            }
+        }
+        values.split_off(leaves.len().min(values.len() - 1))
+    }
+
+    fn smooth<'g>(op: u8, x: Var<'g>, y: Var<'g>) -> Var<'g> {
+        match op % 20 {
+            0 => x + y,
+            1 => x - y,
+            2 => x * y,
+            3 => x / (y.square() + 1.0),
+            4 => x.sin(),
+            5 => x.tanh() * 2.0,
+            6 => x.sigmoid() - y,
+            7 => (x * 0.3).exp().tanh(),
+            8 => x.softplus().sqrt(),
+            9 => x.sum_axis(0),
+            10 => x.mean_axis_keep(-1),
+            11 => x.matmul(y.t()).tanh(),
+            12 => x.t(),
+            13 => x.log_softmax(-1) * 0.1,
+            14 => x.slice_step(0, .., -2),
+            15 => x.gelu() * y,
+            16 => x.graph().concat(&[x, y], 0),
+            17 => x.logsumexp(0),
+            18 => x.broadcast_to([2, 3, 4]),
+            _ => (x.square() + 0.5).pow(y.tanh()),
+        }
+    }
+
+    fn any<'g>(op: u8, x: Var<'g>, y: Var<'g>) -> Var<'g> {
+        match op % 36 {
+            20 => x.relu(),
+            21 => x.maximum(y),
+            22 => x.abs().sqrt(),
+            23 => x.gt(y).select(x, y * 2.0),
+            24 => x.max_axis(-1),
+            25 => x.min_axis_keep(0),
+            26 => x.ln(),
+            27 => x / y,
+            28 => x.take(x.argmax(0), 0),
+            29 => x.clamp(-0.5, y),
+            30 => x.var(0) + x,
+            31 => x.softmax(0),
+            32 => x.reshape(-1),
+            33 => x.detach() * x,
+            34 => x.cast(DType::F64).cast(x.dtype().unwrap_or(DType::F64)),
+            35 => x.unsqueeze(1) - y,
+            _ => Self::smooth(op, x, y),
+        }
+    }
+}
+
+/// The same bits, any NaN being as good as any other.
+fn same_bits(a: &Tensor, b: &Tensor) -> bool {
+    let bits = |t: &Tensor| t.to_f64s().iter().map(|v| if v.is_nan() { u64::MAX } else { v.to_bits() }).collect::<Vec<_>>();
+    a.shape() == b.shape() && a.dtype() == b.dtype() && bits(a) == bits(b)
+}
+
+fn close(a: &Tensor, b: &Tensor, tolerance: f64) -> bool {
+    let equal = |(a, b): (&f64, &f64)| (a - b).abs() <= tolerance * b.abs().max(1.0) || (a.is_nan() && b.is_nan()) || a == b;
+    a.shape() == b.shape() && a.to_f64s().iter().zip(&b.to_f64s()).all(equal)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    /// Values and gradients, in both dtypes, with empty tensors too. Products of matrices are summed by another kernel
+    /// and may differ in the last digits; all else is the same to the bit.
+    #[test]
+    fn the_executor_computes_what_the_definition_says(program in programs(0), single in any::<bool>()) {
+        let dtype = if single { DType::F32 } else { DType::F64 };
+        let g = Graph::new();
+        let leaves: Vec<Var<'_>> = program.leaves(dtype).iter().map(|t| g.input(t)).collect();
+        let mut wanted = program.build(&leaves, false);
+        let last = *wanted.last().expect("at least one");
+        wanted.extend(g.grads(last.sum(), &leaves));
+        let expected = g.reference(&wanted).expect("no errors");
+        let product = g.to_text().contains("= matmul");
+        let got = g.run(wanted).expect("no errors");
+        for (got, expected) in got.iter().zip(&expected) {
+            let equal = if product { close(got, expected, if single { 1e-3 } else { 1e-9 }) } else { same_bits(got, expected) };
+            prop_assert!(equal || product && !finite(expected), "{got:?}\n{expected:?}\n{}", g.to_text());
+        }
+    }
+
+    /// Looking at values on the way changes no bit of what comes later.
+    #[test]
+    fn looking_changes_nothing(program in programs(0), look in any::<u32>()) {
+        let run = |look: u32| {
+            let g = Graph::new();
+            let leaves: Vec<Var<'_>> = program.leaves(DType::F32).iter().map(|t| g.input(t)).collect();
+            let values = program.build(&leaves, false);
+            for (k, v) in values.iter().enumerate() {
+                if look >> (k % 32) & 1 == 1 {
+                    v.value().expect("no errors");
+                }
+            }
+            let last = *values.last().expect("at least one");
+            let d = g.grads(last.sum(), &leaves);
+            g.run((last, d)).expect("no errors")
+        };
+        let ((a, da), (b, db)) = (run(0), run(look));
+        prop_assert!(same_bits(&a, &b));
+        prop_assert!(da.iter().zip(&db).all(|(a, b)| same_bits(a, b)));
+    }
+
+    /// The gradient of a smooth program agrees with its differences, and f32 with f64.
+    #[test]
+    fn gradients_agree_with_differences(program in programs(1)) {
+        let check = CheckGrads::new().order(1).directions(2).tolerance(1e-5);
+        check.run(|x| program.build(x, true).last().copied().unwrap_or(x[0]).tanh(), &program.leaves(DType::F64))
+            .map_err(|e| TestCaseError::fail(e.to_string()))?;
+        let value = |dtype| {
+            let g = Graph::new();
+            let leaves: Vec<Var<'_>> = program.leaves(dtype).iter().map(|t| g.input(t)).collect();
+            let last = program.build(&leaves, true).last().copied().unwrap_or(leaves[0]).tanh();
+            let d = g.grads(last.sum(), &leaves);
+            g.run((last, d)).expect("no errors")
+        };
+        let ((single, d32), (double, d64)) = (value(DType::F32), value(DType::F64));
+        prop_assert!(close(&single, &double, 1e-2), "{single:?}\n{double:?}");
+        let scale = |t: &Tensor| t.to_f64s().iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+        prop_assert!(d32.iter().zip(&d64).all(|(a, b)| close(a, b, 2e-2 * scale(b))), "{d32:?}\n{d64:?}");
+    }
+}
+
+fn finite(t: &Tensor) -> bool {
+    t.to_f64s().iter().all(|v| v.is_finite() && v.abs() < 1e30)
+}

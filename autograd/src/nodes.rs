@@ -11,6 +11,9 @@ use std::{collections::HashMap, panic::Location, sync::Arc};
 
 pub(crate) type Source = &'static Location<'static>;
 
+/// The number of the shape `[]`.
+pub(crate) const SCALAR: u32 = 0;
+
 /// What a node is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {

@@ -93,12 +93,14 @@ impl Program {
 
 /// The same bits, any NaN being as good as any other.
 fn same_bits(a: &Tensor, b: &Tensor) -> bool {
-    let bits = |t: &Tensor| t.to_f64s().iter().map(|v| if v.is_nan() { u64::MAX } else { v.to_bits() }).collect::<Vec<_>>();
+    let bits =
+        |t: &Tensor| t.to_f64s().iter().map(|v| if v.is_nan() { u64::MAX } else { v.to_bits() }).collect::<Vec<_>>();
     a.shape() == b.shape() && a.dtype() == b.dtype() && bits(a) == bits(b)
 }
 
 fn close(a: &Tensor, b: &Tensor, tolerance: f64) -> bool {
-    let equal = |(a, b): (&f64, &f64)| (a - b).abs() <= tolerance * b.abs().max(1.0) || (a.is_nan() && b.is_nan()) || a == b;
+    let equal =
+        |(a, b): (&f64, &f64)| (a - b).abs() <= tolerance * b.abs().max(1.0) || (a.is_nan() && b.is_nan()) || a == b;
     a.shape() == b.shape() && a.to_f64s().iter().zip(&b.to_f64s()).all(equal)
 }
 

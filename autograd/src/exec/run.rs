@@ -8,11 +8,11 @@ use super::{
 use crate::{
     error::{Error, OpError, Result, catch},
     graph::{Graph, stale},
-    nodes::{Inner, Kind},
+    nodes::{Inner, Kind, SCALAR},
     op::{DynOp, Id},
     param::{self, Param},
     plan::{Arg, Plan, Step, Update},
-    tensor::Tensor,
+    tensor::{Buf, DType, Data, Tensor},
     var::Var,
     view::TensorView,
 };
@@ -105,6 +105,9 @@ impl Run<'_> {
         let steps = catch(|| {
             for step in &self.plan.steps {
                 at.set(Some(step.node));
+                if self.number(step) {
+                    continue;
+                }
                 let value = self.step(step, &mut params).map_err(|e| self.error(step.node, e))?;
                 self.slots[step.out as usize] = Some(value);
             }
@@ -147,6 +150,35 @@ impl Run<'_> {
             },
             _ => self.inner.leaf(node).ok_or_else(missing),
         }
+    }
+
+    /// The short way for a single f64 computed from such numbers, which is most of a program on scalars: no views, no
+    /// buffers. `false` if the step is not of this kind.
+    #[inline]
+    fn number(&mut self, step: &Step) -> bool {
+        let node = &self.inner.nodes[step.node as usize];
+        let args = self.plan.args(step);
+        if node.shape != SCALAR
+            || node.dtype != DType::F64
+            || node.kind != Kind::Op
+            || args.len() != node.count as usize
+        {
+            return false;
+        }
+        let mut x = [0.0; 3];
+        for (k, arg) in args.iter().enumerate() {
+            match self.slots.get(arg.slot as usize) {
+                Some(Some(Tensor { shape, data: Data::F64(Buf::One([v])) })) if k < x.len() && shape.rank() == 0 => {
+                    x[k] = *v
+                }
+                _ => return false,
+            }
+        }
+        let value = self.inner.op(step.node).number(&x[..args.len()]);
+        if let Some(v) = value {
+            self.slots[step.out as usize] = Some(Tensor::from(v)); // dead inputs may stay: they hold no memory
+        }
+        value.is_some()
     }
 
     fn compute(&mut self, step: &Step) -> Result<Tensor, OpError> {

@@ -2,7 +2,7 @@
 
 use super::{
     Dependency, Id, Op, Rule, Traits,
-    elementwise::{BLOCK, Operands},
+    elementwise::{BLOCK, Source},
     inputs, same_dtype,
 };
 use crate::{
@@ -28,7 +28,8 @@ macro_rules! comparisons {
             fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
                 let shape = *out.shape;
                 with_dtype!(x[0].dtype(), T => {
-                    let (mut a, mut b) = (Operands::<T>::new(x[0], &shape)?, Operands::<T>::new(x[1], &shape)?);
+                    let reader = |x| Ok::<_, OpError>(Source::<T>::new(x, &shape)?.reader(&shape));
+                    let (mut a, mut b) = (reader(x[0])?, reader(x[1])?);
                     for (k, out) in out.slice()?.chunks_mut(BLOCK).enumerate() {
                         let (start, n) = (k * BLOCK, out.len());
                         let inputs = a.block(start, n).iter().zip(b.block(start, n));
@@ -96,8 +97,9 @@ impl Op for Select {
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
         let shape = *out.shape;
         with_dtype!(out.dtype(), T => {
-            let mut c = Operands::<bool>::new(x[0], &shape)?;
-            let (mut a, mut b) = (Operands::<T>::new(x[1], &shape)?, Operands::<T>::new(x[2], &shape)?);
+            let reader = |x| Ok::<_, OpError>(Source::<T>::new(x, &shape)?.reader(&shape));
+            let mut c = Source::<bool>::new(x[0], &shape)?.reader(&shape);
+            let (mut a, mut b) = (reader(x[1])?, reader(x[2])?);
             for (k, out) in out.slice()?.chunks_mut(BLOCK).enumerate() {
                 let (start, n) = (k * BLOCK, out.len());
                 let inputs = c.block(start, n).iter().zip(a.block(start, n)).zip(b.block(start, n));

@@ -116,26 +116,26 @@ impl<E: Elementwise> Op for E {
         Ok(Type { dtype, shape })
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let shape = *out.shape;
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), float T => {
-            map(operands::<T>(x, &shape, None)?, out.slice()?, |x| self.value(x));
-            Ok(())
+            map_all::<T>(x, None, out, |x| self.value(x))
         }, else {
             let f = self.integer().ok_or("is not defined for integers")?;
             let mut overflow = false;
             let f = |x: &[i64]| f(x).unwrap_or_else(|| { overflow = true; 0 });
-            map(operands::<i64>(x, &shape, None)?, out.slice()?, f);
+            map_all(x, None, out, f)?;
             if overflow { Err("an integer result does not fit in 64 bits".into()) } else { Ok(()) }
         })
     }
 
-    fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let shape = *out.shape;
+    fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), float T => {
-            map(operands::<T>(x, &shape, Some(at))?, out.slice()?, |x| self.value(x));
-            Ok(())
+            map_all::<T>(x, Some(at), out, |x| self.value(x))
         }, else Err("integers are not done in place".into()))
+    }
+
+    fn number(&self, x: &[f64]) -> Option<f64> {
+        Some(self.value(x))
     }
 
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -155,38 +155,45 @@ impl<E: Elementwise> Op for E {
     }
 }
 
-/// Reads one operand of an elementwise loop block by block: where it lies if its elements lie together, else copied
-/// into a block of its own, so that a broadcast never takes more room than the first-level cache has.
-pub(crate) struct Operands<'a, T> {
-    source: Source<'a, T>,
-    block: [T; BLOCK],
-}
-
-enum Source<'a, T> {
+/// Where one operand of an elementwise loop comes from.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a, T> {
     /// It lies in the output already.
     Output,
     /// An array of the output's shape.
     Whole(&'a [T]),
     /// An array that is broadcast to the output's shape.
-    Broadcast(&'a [T], Walk),
+    Broadcast(&'a [T], &'a Shape),
 }
 
 pub(crate) const BLOCK: usize = 128;
 const MAX_INPUTS: usize = 3;
 
-impl<'a, T: Element> Operands<'a, T> {
+impl<'a, T: Element> Source<'a, T> {
     /// An input as seen when broadcast to the output's shape.
-    pub(crate) fn new(x: TensorView<'a>, shape: &Shape) -> Result<Operands<'a, T>, OpError> {
+    pub(crate) fn new(x: TensorView<'a>, shape: &Shape) -> Result<Source<'a, T>, OpError> {
         let data = x.slice()?;
-        let whole = x.shape == shape;
-        let source = if whole { Source::Whole(data) } else { Source::Broadcast(data, Walk::broadcast(x.shape, shape)) };
-        Ok(Operands { source, block: [T::default(); BLOCK] })
+        Ok(if x.shape == shape { Source::Whole(data) } else { Source::Broadcast(data, x.shape) })
     }
 
-    fn in_output() -> Operands<'a, T> {
-        Operands { source: Source::Output, block: [T::default(); BLOCK] }
+    pub(crate) fn reader(self, shape: &Shape) -> Reader<'a, T> {
+        let walk = match self {
+            Source::Broadcast(_, own) => Some(Walk::broadcast(own, shape)),
+            _ => None,
+        };
+        Reader { source: self, walk, block: [T::default(); BLOCK] }
     }
+}
 
+/// Reads an operand block by block: where it lies if its elements lie together, else copied into a block of its own, so
+/// that a broadcast never takes more room than the first-level cache has.
+pub(crate) struct Reader<'a, T> {
+    source: Source<'a, T>,
+    walk: Option<Walk>,
+    block: [T; BLOCK],
+}
+
+impl<T: Element> Reader<'_, T> {
     /// Saves what the output holds, if that is this operand, before it is written over.
     fn save(&mut self, out: &[T]) {
         if let Source::Output = self.source {
@@ -196,43 +203,58 @@ impl<'a, T: Element> Operands<'a, T> {
 
     /// The elements `start..start + n`, `n` at most [`BLOCK`].
     pub(crate) fn block(&mut self, start: usize, n: usize) -> &[T] {
-        match &self.source {
-            Source::Whole(data) => return &data[start..start + n],
-            Source::Output => {}
-            Source::Broadcast(_, walk) if walk.is_constant() && start > 0 => {} // filled in once
-            Source::Broadcast(data, walk) => walk.copy(data, start, &mut self.block[..n]),
+        match (&self.source, &self.walk) {
+            (Source::Whole(data), _) => return &data[start..start + n],
+            (_, Some(walk)) if walk.is_constant() && start > 0 => {} // filled in once
+            (Source::Broadcast(data, _), Some(walk)) => walk.copy(data, start, &mut self.block[..n]),
+            _ => {}
         }
         &self.block[..n]
     }
 }
 
-/// The operands of an op whose inputs have the output's dtype; input number `in_output` lies in the output.
-fn operands<'a, T: Element>(
-    x: &[TensorView<'a>],
-    shape: &Shape,
+/// `out[i] = f(x₀[i], x₁[i], …)` for `N` inputs of the output's dtype; input number `in_output` lies in the output.
+fn map<T: Element, const N: usize>(
+    x: &[TensorView<'_>],
     in_output: Option<usize>,
-) -> Result<Vec<Operands<'a, T>>, OpError> {
-    let operand = |(k, &x)| if in_output == Some(k) { Ok(Operands::in_output()) } else { Operands::new(x, shape) };
-    x.iter().enumerate().map(operand).collect()
+    mut out: TensorViewMut<'_>,
+    mut f: impl FnMut(&[T; N]) -> T,
+) -> Result<(), OpError> {
+    let shape = *out.shape;
+    let out = out.slice::<T>()?;
+    let mut sources = [Source::Output; N];
+    for (k, source) in sources.iter_mut().enumerate().filter(|(k, _)| in_output != Some(*k)) {
+        *source = Source::new(x[k], &shape)?;
+    }
+    if let [only] = out {
+        *only = f(&sources.map(|source| match source {
+            Source::Output => *only,
+            Source::Whole(data) | Source::Broadcast(data, _) => data[0],
+        }));
+        return Ok(());
+    }
+    let mut readers = sources.map(|source| source.reader(&shape));
+    for (k, out) in out.chunks_mut(BLOCK).enumerate() {
+        readers.iter_mut().for_each(|reader| reader.save(out));
+        let blocks = readers.each_mut().map(|reader| reader.block(k * BLOCK, out.len()));
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = f(&blocks.map(|block| block[i]));
+        }
+    }
+    Ok(())
 }
 
-/// `out[i] = f(x₀[i], x₁[i], …)`
-fn map<T: Element>(mut x: Vec<Operands<'_, T>>, out: &mut [T], mut f: impl FnMut(&[T]) -> T) {
-    for (k, out) in out.chunks_mut(BLOCK).enumerate() {
-        let (start, n) = (k * BLOCK, out.len());
-        x.iter_mut().for_each(|x| x.save(out));
-        match &mut x[..] {
-            [a] => out.iter_mut().zip(a.block(start, n)).for_each(|(o, &a)| *o = f(&[a])),
-            [a, b] => {
-                let inputs = a.block(start, n).iter().zip(b.block(start, n));
-                out.iter_mut().zip(inputs).for_each(|(o, (&a, &b))| *o = f(&[a, b]));
-            }
-            [a, b, c] => {
-                let inputs = a.block(start, n).iter().zip(b.block(start, n)).zip(c.block(start, n));
-                out.iter_mut().zip(inputs).for_each(|(o, ((&a, &b), &c))| *o = f(&[a, b, c]));
-            }
-            _ => {}
-        }
+/// [`map`] for the number of inputs that there are.
+fn map_all<T: Element>(
+    x: &[TensorView<'_>],
+    in_output: Option<usize>,
+    out: TensorViewMut<'_>,
+    mut f: impl FnMut(&[T]) -> T,
+) -> Result<(), OpError> {
+    match x.len() {
+        1 => map::<T, 1>(x, in_output, out, |x| f(x)),
+        2 => map::<T, 2>(x, in_output, out, |x| f(x)),
+        _ => map::<T, 3>(x, in_output, out, |x| f(x)),
     }
 }
 

@@ -121,6 +121,13 @@ pub trait Op: Clone + PartialEq + Debug + Send + Sync + 'static {
         Traits::default()
     }
 
+    /// The value for single f64 numbers, if the op is that simple.
+    #[doc(hidden)]
+    fn number(&self, x: &[f64]) -> Option<f64> {
+        let _ = x;
+        None
+    }
+
     /// As `eval`, where input number `at` lies in the output already; only for ops whose traits say `in_place`.
     #[doc(hidden)]
     fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
@@ -147,6 +154,7 @@ pub(crate) trait DynOp: Debug + Send + Sync {
     fn infer(&self, x: &[Type]) -> Result<Type, OpError>;
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError>;
     fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError>;
+    fn number(&self, x: &[f64]) -> Option<f64>;
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>>;
     fn may_fail(&self, x: &[Type]) -> bool;
     fn traits(&self) -> Traits;
@@ -168,6 +176,9 @@ impl<O: Op> DynOp for O {
     }
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         Op::vjp(self, input, r)
+    }
+    fn number(&self, x: &[f64]) -> Option<f64> {
+        Op::number(self, x)
     }
     fn may_fail(&self, x: &[Type]) -> bool {
         Op::may_fail(self, x)

@@ -6,7 +6,6 @@ use crate::{
     op::{Id, layout::Permute},
     param::Param,
 };
-use std::collections::BinaryHeap;
 
 /// What to do to compute some nodes. Values live in slots, which are reused as soon as nobody needs them.
 pub(crate) struct Plan {
@@ -52,7 +51,7 @@ impl Plan {
     /// The plan for some nodes and updates; the oldest error among what they need if there is one.
     pub(crate) fn new(inner: &Inner, wanted: &[u32], updates: &[(Param, u32)]) -> Result<Plan, Error> {
         let late: Vec<Option<usize>> = updates.iter().map(|(p, node)| late_input(inner, p, *node)).collect();
-        let need = Need::find(inner, wanted, updates, &late)?;
+        let need = Need::find(inner, wanted, updates, late)?;
         Layout::new(inner, need).plan(wanted, updates)
     }
 
@@ -77,46 +76,102 @@ fn late_input(inner: &Inner, param: &Param, node: u32) -> Option<usize> {
     places.next().is_none().then_some(at)
 }
 
-/// The nodes that are needed, youngest first, and how often each value is used.
+/// The nodes that are needed, oldest first, and how often each value is used.
 struct Need {
-    nodes: Vec<(u32, u32)>,
+    nodes: Vec<u32>,
+    /// By node. What is not touched costs nothing: large zeroed memory is not there until it is written.
+    uses: Vec<u32>,
     /// Of each update that is still to run late: the input that the parameter is.
     late: Vec<Option<usize>>,
 }
 
 impl Need {
-    /// Walks down from the wanted nodes to leaves and kept values. The cost depends on what is found, not on the size of
-    /// the graph: the heap yields nodes in descending order, each as often as it is used.
-    fn find(inner: &Inner, wanted: &[u32], updates: &[(Param, u32)], late: &[Option<usize>]) -> Result<Need, Error> {
-        let mut heap: BinaryHeap<u32> = wanted.iter().copied().chain(updates.iter().map(|u| u.1)).collect();
-        let (mut nodes, mut error, mut late) = (Vec::new(), None, late.to_vec());
-        while let Some(id) = heap.pop() {
-            let mut uses = 1;
-            while heap.peek() == Some(&id) {
-                heap.pop();
-                uses += 1;
-            }
-            nodes.push((id, uses));
-            if let Some(e) = inner.error(id) {
-                error = Some(e.clone()); // older ones come later
-            }
-            if inner.kept.contains_key(&id) {
+    /// Walks down the list from the wanted nodes to leaves and kept values. It stops when no op is left to visit, so that
+    /// the cost depends on what is new, not on the size of the graph.
+    fn find(
+        inner: &Inner,
+        wanted: &[u32],
+        updates: &[(Param, u32)],
+        mut late: Vec<Option<usize>>,
+    ) -> Result<Need, Error> {
+        let asked = || wanted.iter().copied().chain(updates.iter().map(|u| u.1));
+        let end = asked().max().map_or(0, |top| top as usize + 1);
+        let mut found = Found { inner, uses: vec![0; end], leaves: Vec::new(), pending: 0 };
+        asked().for_each(|id| found.need(id));
+        let (mut ops, mut id) = (Vec::new(), end);
+        while found.pending > 0 {
+            id -= 1;
+            let node = id as u32;
+            if found.uses[id] == 0 || !found.is_computed(node) {
                 continue;
             }
-            let own = updates.iter().position(|u| u.1 == id).filter(|&u| late[u].is_some());
-            let skip = match own {
-                Some(u) if uses == 1 => late[u],
-                Some(u) => {
-                    late[u] = None; // somebody else wants the value too
-                    None
+            found.pending -= 1;
+            ops.push(node);
+            let skip = late_now(updates, &mut late, node, found.uses[id]);
+            for (k, &arg) in inner.args(node).iter().enumerate() {
+                if skip != Some(k) {
+                    found.need(read_through(inner, node, arg).0);
                 }
-                None => None,
-            };
-            let reads = inner.args(id).iter().enumerate().filter(|(k, _)| Some(*k) != skip);
-            heap.extend(reads.map(|(_, &a)| read_through(inner, id, a).0));
+            }
         }
-        error.map_or(Ok(Need { nodes, late }), Err)
+        let Found { uses, mut leaves, .. } = found;
+        leaves.sort_unstable();
+        match leaves.iter().find_map(|&leaf| inner.error(leaf)) {
+            Some(oldest) => Err(oldest.clone()),
+            None => Ok(Need { nodes: merge(leaves, ops), uses, late }),
+        }
     }
+}
+
+/// The state of the walk.
+struct Found<'g> {
+    inner: &'g Inner,
+    uses: Vec<u32>,
+    leaves: Vec<u32>,
+    /// Ops that are needed and not visited yet.
+    pending: usize,
+}
+
+impl Found<'_> {
+    fn need(&mut self, id: u32) {
+        let uses = &mut self.uses[id as usize];
+        *uses += 1;
+        if *uses == 1 {
+            if self.is_computed(id) { self.pending += 1 } else { self.leaves.push(id) }
+        }
+    }
+
+    /// Whether a node is an op without a kept value.
+    fn is_computed(&self, id: u32) -> bool {
+        is_computed(self.inner, id)
+    }
+}
+
+fn is_computed(inner: &Inner, id: u32) -> bool {
+    inner.nodes[id as usize].kind == Kind::Op && (inner.kept.is_empty() || !inner.kept.contains_key(&id))
+}
+
+/// The input that a late step leaves out, if the node is one; it is none after all if somebody else wants its value.
+fn late_now(updates: &[(Param, u32)], late: &mut [Option<usize>], node: u32, uses: u32) -> Option<usize> {
+    let update = updates.iter().position(|u| u.1 == node)?;
+    if uses > 1 {
+        late[update] = None;
+    }
+    late[update]
+}
+
+/// Two lists, one ascending and one descending, as one ascending list.
+fn merge(ascending: Vec<u32>, descending: Vec<u32>) -> Vec<u32> {
+    let mut merged = Vec::with_capacity(ascending.len() + descending.len());
+    let mut first = ascending.into_iter().peekable();
+    for node in descending.into_iter().rev() {
+        while let Some(leaf) = first.next_if(|&leaf| leaf < node) {
+            merged.push(leaf);
+        }
+        merged.push(node);
+    }
+    merged.extend(first);
+    merged
 }
 
 /// What a step really reads for an argument: a matrix product reads the transpose of a matrix from the matrix itself.
@@ -144,10 +199,11 @@ fn read_through(inner: &Inner, reader: u32, arg: u32) -> (u32, bool) {
 /// Gives values their slots.
 struct Layout<'g> {
     inner: &'g Inner,
-    nodes: Vec<(u32, u32)>,
+    nodes: Vec<u32>,
     late: Vec<Option<usize>>,
-    /// By node. Untouched parts cost nothing: large zeroed memory is not there until it is written.
+    /// By node, like `uses`.
     slot: Vec<u32>,
+    /// How often a value is still to be read.
     uses: Vec<u32>,
     free: Vec<u32>,
     slots: u32,
@@ -156,13 +212,12 @@ struct Layout<'g> {
 
 impl<'g> Layout<'g> {
     fn new(inner: &'g Inner, need: Need) -> Layout<'g> {
-        let end = need.nodes.first().map_or(0, |n| n.0 as usize + 1);
         Layout {
             inner,
             nodes: need.nodes,
             late: need.late,
-            slot: vec![0; end],
-            uses: vec![0; end],
+            slot: vec![0; need.uses.len()],
+            uses: need.uses,
             free: Vec::new(),
             slots: 0,
             args: Vec::new(),
@@ -172,8 +227,7 @@ impl<'g> Layout<'g> {
     fn plan(mut self, wanted: &[u32], updates: &[(Param, u32)]) -> Result<Plan, Error> {
         let mut late_at: Vec<Option<(Step, usize)>> = vec![None; updates.len()];
         let mut steps = Vec::with_capacity(self.nodes.len());
-        for (id, uses) in std::mem::take(&mut self.nodes).into_iter().rev() {
-            self.uses[id as usize] = uses;
+        for id in std::mem::take(&mut self.nodes) {
             let late = updates.iter().position(|u| u.1 == id).filter(|&u| self.late[u].is_some());
             match late {
                 Some(u) => late_at[u] = self.late[u].map(|at| (self.step(id, 0, Some(at)), at)),
@@ -204,7 +258,7 @@ impl<'g> Layout<'g> {
     /// A step that reads its inputs, the last readers freeing their slots. What a late step reads stays to the end.
     fn step(&mut self, id: u32, out: u32, late: Option<usize>) -> Step {
         let first_arg = self.args.len() as u32;
-        let inputs = if self.inner.kept.contains_key(&id) { &[] } else { self.inner.args(id) };
+        let inputs = if is_computed(self.inner, id) { self.inner.args(id) } else { &[] };
         for (k, &arg) in inputs.iter().enumerate() {
             let (read, transposed) = read_through(self.inner, id, arg);
             let slot = self.slot[read as usize];

@@ -5,6 +5,7 @@ use crate::{
     nodes::{Binding, Inner, Kind, Node, OpRef, ScopeEntry, Source},
     op::{ELEMENTWISE, Id, Op},
     param::{self, Param},
+    plan::Scratch,
     shape::Ints,
     tensor::{DType, Number, Tensor, Type},
     var::Var,
@@ -38,6 +39,8 @@ pub struct Graph {
     /// Where new nodes come from, if not from the caller's line and the current scope: set while a rule or a method made
     /// of several ops appends nodes.
     origin: Cell<Option<(Source, u32)>>,
+    /// What planning keeps from run to run.
+    pub(crate) scratch: RefCell<Scratch>,
     training: bool,
     seed: u64,
 }
@@ -66,7 +69,13 @@ impl Graph {
     }
 
     fn make(seed: u64, training: bool) -> Graph {
-        Graph { inner: RefCell::new(Inner::new()), origin: Cell::new(None), training, seed }
+        Graph {
+            inner: RefCell::new(Inner::new()),
+            origin: Cell::new(None),
+            scratch: RefCell::default(),
+            training,
+            seed,
+        }
     }
 
     /// Whether it was made with [`Graph::training`].

@@ -10,6 +10,8 @@ struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// All bytes ever allocated.
+static TOTAL: AtomicUsize = AtomicUsize::new(0);
 /// Allocations of at least the size of a test's tensors.
 static LARGE: AtomicUsize = AtomicUsize::new(0);
 
@@ -22,6 +24,7 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
         PEAK.fetch_max(live, Relaxed);
+        TOTAL.fetch_add(layout.size(), Relaxed);
         if layout.size() >= BYTES {
             LARGE.fetch_add(1, Relaxed);
         }
@@ -94,5 +97,21 @@ fn buffers_are_freed_and_reused() -> Result<()> {
         g.run(loss).expect("runs");
     });
     assert_eq!((peak, allocations), (2, 3));
+
+    // a value looked at in a loop costs what is new, not all before: the last looks as much as the first
+    let g = Graph::new();
+    let mut y = g.input(0.5);
+    let mut looks = |count: usize| {
+        let before = TOTAL.load(Relaxed);
+        for _ in 0..count {
+            y = y.sin() * 1.5;
+            y.value().expect("runs");
+        }
+        TOTAL.load(Relaxed) - before
+    };
+    let first = looks(1000);
+    looks(18_000);
+    let last = looks(1000);
+    assert!(last < 2 * first, "{first} bytes for the first thousand looks, {last} for the last");
     Ok(())
 }

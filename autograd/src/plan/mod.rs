@@ -47,12 +47,34 @@ pub(crate) enum Update {
     Late { step: Step, at: usize },
 }
 
+/// Tables by node that planning needs, kept by the graph from run to run so that only what is touched costs something.
+/// Between runs all counts are 0.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// How often a value is still to be read.
+    uses: Vec<u32>,
+    /// Where it is; meaningless where there are no uses.
+    slot: Vec<u32>,
+}
+
 impl Plan {
     /// The plan for some nodes and updates; the oldest error among what they need if there is one.
-    pub(crate) fn new(inner: &Inner, wanted: &[u32], updates: &[(Param, u32)]) -> Result<Plan, Error> {
+    pub(crate) fn new(
+        inner: &Inner,
+        scratch: &mut Scratch,
+        wanted: &[u32],
+        updates: &[(Param, u32)],
+    ) -> Result<Plan, Error> {
+        scratch.uses.resize(inner.nodes.len(), 0);
+        scratch.slot.resize(inner.nodes.len(), 0);
         let late: Vec<Option<usize>> = updates.iter().map(|(p, node)| late_input(inner, p, *node)).collect();
-        let need = Need::find(inner, wanted, updates, late)?;
-        Layout::new(inner, need).plan(wanted, updates)
+        let need = Need::find(inner, &mut scratch.uses, wanted, updates, late);
+        let plan = match need.nodes.iter().find_map(|&node| inner.error(node)) {
+            Some(oldest) => Err(oldest.clone()),
+            None => Ok(Layout::new(inner, scratch, need.late).plan(&need.nodes, wanted, updates)),
+        };
+        need.nodes.iter().for_each(|&node| scratch.uses[node as usize] = 0);
+        plan
     }
 
     pub(crate) fn args(&self, step: &Step) -> &[Arg] {
@@ -76,27 +98,26 @@ fn late_input(inner: &Inner, param: &Param, node: u32) -> Option<usize> {
     places.next().is_none().then_some(at)
 }
 
-/// The nodes that are needed, oldest first, and how often each value is used.
+/// The nodes that are needed, oldest first.
 struct Need {
     nodes: Vec<u32>,
-    /// By node. What is not touched costs nothing: large zeroed memory is not there until it is written.
-    uses: Vec<u32>,
     /// Of each update that is still to run late: the input that the parameter is.
     late: Vec<Option<usize>>,
 }
 
 impl Need {
-    /// Walks down the list from the wanted nodes to leaves and kept values. It stops when no op is left to visit, so that
-    /// the cost depends on what is new, not on the size of the graph.
+    /// Walks down the list from the wanted nodes to leaves and kept values, and counts the uses. It stops when no op is
+    /// left to visit, so that the cost depends on what is new, not on the size of the graph.
     fn find(
         inner: &Inner,
+        uses: &mut [u32],
         wanted: &[u32],
         updates: &[(Param, u32)],
         mut late: Vec<Option<usize>>,
-    ) -> Result<Need, Error> {
+    ) -> Need {
         let asked = || wanted.iter().copied().chain(updates.iter().map(|u| u.1));
         let end = asked().max().map_or(0, |top| top as usize + 1);
-        let mut found = Found { inner, uses: vec![0; end], leaves: Vec::new(), pending: 0 };
+        let mut found = Found { inner, uses, leaves: Vec::new(), pending: 0 };
         asked().for_each(|id| found.need(id));
         let (mut ops, mut id) = (Vec::new(), end);
         while found.pending > 0 {
@@ -114,19 +135,15 @@ impl Need {
                 }
             }
         }
-        let Found { uses, mut leaves, .. } = found;
-        leaves.sort_unstable();
-        match leaves.iter().find_map(|&leaf| inner.error(leaf)) {
-            Some(oldest) => Err(oldest.clone()),
-            None => Ok(Need { nodes: merge(leaves, ops), uses, late }),
-        }
+        found.leaves.sort_unstable();
+        Need { nodes: merge(found.leaves, ops), late }
     }
 }
 
 /// The state of the walk.
 struct Found<'g> {
     inner: &'g Inner,
-    uses: Vec<u32>,
+    uses: &'g mut [u32],
     leaves: Vec<u32>,
     /// Ops that are needed and not visited yet.
     pending: usize,
@@ -199,35 +216,22 @@ fn read_through(inner: &Inner, reader: u32, arg: u32) -> (u32, bool) {
 /// Gives values their slots.
 struct Layout<'g> {
     inner: &'g Inner,
-    nodes: Vec<u32>,
+    scratch: &'g mut Scratch,
     late: Vec<Option<usize>>,
-    /// By node, like `uses`.
-    slot: Vec<u32>,
-    /// How often a value is still to be read.
-    uses: Vec<u32>,
     free: Vec<u32>,
     slots: u32,
     args: Vec<Arg>,
 }
 
 impl<'g> Layout<'g> {
-    fn new(inner: &'g Inner, need: Need) -> Layout<'g> {
-        Layout {
-            inner,
-            nodes: need.nodes,
-            late: need.late,
-            slot: vec![0; need.uses.len()],
-            uses: need.uses,
-            free: Vec::new(),
-            slots: 0,
-            args: Vec::new(),
-        }
+    fn new(inner: &'g Inner, scratch: &'g mut Scratch, late: Vec<Option<usize>>) -> Layout<'g> {
+        Layout { inner, scratch, late, free: Vec::new(), slots: 0, args: Vec::new() }
     }
 
-    fn plan(mut self, wanted: &[u32], updates: &[(Param, u32)]) -> Result<Plan, Error> {
+    fn plan(mut self, nodes: &[u32], wanted: &[u32], updates: &[(Param, u32)]) -> Plan {
         let mut late_at: Vec<Option<(Step, usize)>> = vec![None; updates.len()];
-        let mut steps = Vec::with_capacity(self.nodes.len());
-        for id in std::mem::take(&mut self.nodes) {
+        let mut steps = Vec::with_capacity(nodes.len());
+        for &id in nodes {
             let late = updates.iter().position(|u| u.1 == id).filter(|&u| self.late[u].is_some());
             match late {
                 Some(u) => late_at[u] = self.late[u].map(|at| (self.step(id, 0, Some(at)), at)),
@@ -237,13 +241,14 @@ impl<'g> Layout<'g> {
                 }
             }
         }
+        let slot = |node: u32| self.scratch.slot[node as usize];
         let updates = late_at.into_iter().zip(updates).map(|(late, u)| match late {
             Some((step, at)) => Update::Late { step, at },
-            None => Update::Move(self.slot[u.1 as usize]),
+            None => Update::Move(slot(u.1)),
         });
         let updates = updates.collect();
-        let wanted = wanted.iter().map(|&w| self.slot[w as usize]).collect();
-        Ok(Plan { steps, args: self.args, slots: self.slots as usize, wanted, updates })
+        let wanted = wanted.iter().map(|&w| slot(w)).collect();
+        Plan { steps, args: self.args, slots: self.slots as usize, wanted, updates }
     }
 
     fn take_slot(&mut self, id: u32) -> u32 {
@@ -251,7 +256,7 @@ impl<'g> Layout<'g> {
             self.slots += 1;
             self.slots - 1
         });
-        self.slot[id as usize] = slot;
+        self.scratch.slot[id as usize] = slot;
         slot
     }
 
@@ -261,13 +266,13 @@ impl<'g> Layout<'g> {
         let inputs = if is_computed(self.inner, id) { self.inner.args(id) } else { &[] };
         for (k, &arg) in inputs.iter().enumerate() {
             let (read, transposed) = read_through(self.inner, id, arg);
-            let slot = self.slot[read as usize];
+            let slot = self.scratch.slot[read as usize];
             if late.is_some() {
                 let slot = if late == Some(k) { u32::MAX } else { slot };
                 self.args.push(Arg { slot, dies: false, transposed });
                 continue;
             }
-            let uses = &mut self.uses[read as usize];
+            let uses = &mut self.scratch.uses[read as usize];
             *uses -= 1;
             let dies = *uses == 0;
             self.args.push(Arg { slot, dies, transposed });

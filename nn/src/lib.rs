@@ -40,7 +40,7 @@
 
 pub mod data;
 mod error;
-mod init;
+pub mod init;
 mod io;
 mod layer;
 pub mod loss;

@@ -73,10 +73,14 @@ fn dropout_keeps_the_mean_and_sleeps_when_not_training() -> Result<()> {
 
 #[test]
 fn sgd_follows_its_formula() -> Result<()> {
-    let (rate, momentum, decay) = (0.1, 0.9, 0.01);
-    for (momentum, decay) in [(0.0, 0.0), (momentum, 0.0), (0.0, decay), (momentum, decay)] {
+    let (rate, momentum, decay) = (0.02, 0.9, 0.01);
+    let plain = [(0.0, 0.0, false), (momentum, 0.0, false), (0.0, decay, false), (momentum, decay, false)];
+    for (momentum, decay, nesterov) in plain.into_iter().chain([(momentum, decay, true)]) {
         let w = Param::new([1.0, -2.0, 0.5]);
-        let sgd = Sgd::new(rate).momentum(momentum).weight_decay(decay);
+        let mut sgd = Sgd::new(rate).momentum(momentum).weight_decay(decay);
+        if nesterov {
+            sgd = sgd.nesterov();
+        }
         let (mut expected, mut velocity) = ([1.0, -2.0, 0.5f64], [0.0; 3]);
         for _ in 0..5 {
             let g = Graph::new();
@@ -86,12 +90,79 @@ fn sgd_follows_its_formula() -> Result<()> {
             for (w, v) in expected.iter_mut().zip(&mut velocity) {
                 let d = 4.0 * w.powi(3) + decay * *w;
                 *v = momentum * *v + d;
-                *w -= rate * *v;
+                *w -= rate * if nesterov { d + momentum * *v } else { *v };
             }
         }
         let got = w.value().to_f64s();
         assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{got:?} {expected:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn gradients_are_clipped_together() -> Result<()> {
+    for (limit, scale) in [(1.0, 0.2), (10.0, 1.0)] {
+        let (a, b) = (Param::new([0.0]), Param::new([0.0]));
+        let g = Graph::new();
+        let loss = (g.param(&a) * 3.0 + g.param(&b) * 4.0).sum(); // gradients 3 and 4: a norm of 5
+        Sgd::new(1.0).clip_norm(limit).step(loss);
+        g.run(loss)?;
+        assert_eq!((a.value().scalar()?, b.value().scalar()?), (-3.0 * scale, -4.0 * scale));
+    }
+    let w = Param::new([1.0]);
+    let g = Graph::new();
+    let loss = (g.param(&w) * 0.0).sum();
+    Sgd::new(1.0).clip_norm(1.0).step(loss);
+    g.run(loss)?;
+    assert_eq!(w.value().scalar()?, 1.0, "a gradient of 0 stays 0");
+    Ok(())
+}
+
+#[test]
+fn losses_are_what_they_say() -> Result<()> {
+    let (x, t) = (Tensor::from([0.3, -1.7, 2.5]), Tensor::from([0.0, 1.0, 0.4]));
+    let pairs: Vec<(f64, f64)> = x.to_f64s().into_iter().zip(t.to_f64s()).collect();
+    let mean = |f: &dyn Fn(f64, f64) -> f64| pairs.iter().map(|&(x, t)| f(x, t)).sum::<f64>() / 3.0;
+    let s = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let g = Graph::new();
+    let (vx, vt) = (g.input(&x), g.constant(&t));
+    let close = |loss: autograd::Var<'_>, expected: f64| {
+        let got = loss.value().and_then(|t| t.scalar()).expect("a number");
+        assert!((got - expected).abs() < 1e-14, "{got} {expected}");
+    };
+    close(nn::loss::mse(vx, vt), mean(&|x, t| (x - t).powi(2)));
+    close(nn::loss::mae(vx, vt), mean(&|x, t| (x - t).abs()));
+    let huber = |d: f64| if d.abs() <= 1.0 { d * d / 2.0 } else { d.abs() - 0.5 };
+    close(nn::loss::huber(1.0)(vx, vt), mean(&|x, t| huber(x - t)));
+    close(nn::loss::bce_with_logits(vx, vt), mean(&|x, t| -t * s(x).ln() - (1.0 - t) * (1.0 - s(x)).ln()));
+    for loss in [nn::loss::mse, nn::loss::mae, nn::loss::bce_with_logits] {
+        autograd::check_grads(|v| loss(v[0], v[1]), &[x.clone(), t.clone()])?;
+        let e = loss(vx, g.constant(0.0)).value().expect_err("no broadcasting here");
+        assert!(e.message().contains("the target's shape []"), "{e}");
+    }
+    autograd::check_grads(|v| nn::loss::huber(1.0)(v[0], v[1]), &[x, t])
+}
+
+#[test]
+fn initial_values_have_the_published_variances() -> nn::Result<()> {
+    use nn::init;
+    let shape = [300, 200];
+    let variance = |t: Tensor| t.to_f64s().iter().map(|v| v * v).sum::<f64>() / t.len() as f64;
+    let cases = [
+        (init::uniform(&shape, 0.3, 1)?, 0.03),
+        (init::normal(&shape, 0.5, 1)?, 0.25),
+        (init::xavier_uniform(&shape, 1)?, 2.0 / 500.0),
+        (init::xavier_normal(&shape, 1)?, 2.0 / 500.0),
+        (init::kaiming_uniform(&shape, 1)?, 2.0 / 300.0),
+        (init::kaiming_normal(&shape, 1)?, 2.0 / 300.0),
+    ];
+    for (t, expected) in cases {
+        assert_eq!((t.shape(), t.dtype()), (&shape[..], DType::F32));
+        assert!((variance(t) / expected - 1.0).abs() < 0.03);
+    }
+    assert_eq!(init::normal(&[5], 1.0, 9)?, init::normal(&[5], 1.0, 9)?);
+    assert!(init::kaiming_normal(&[5], 1).is_err() && init::uniform(&[usize::MAX, 3], 1.0, 1).is_err());
+    assert!(Linear::from_tensors(init::normal(&[3, 2], 1.0, 1)?, init::normal(&[3], 1.0, 1)?).is_err());
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use autograd::Tensor;
 use flate2::read::MultiGzDecoder;
 use std::{
     fs::File,
-    io::{BufReader, Read},
+    io::{BufRead, BufReader, Read},
     path::Path,
 };
 
@@ -97,14 +97,17 @@ pub fn read_idx(path: impl AsRef<Path>) -> Result<Idx> {
     let failed = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
-    let mut reader = BufReader::new(file);
-    let gzipped = std::io::BufRead::fill_buf(&mut reader).map_err(failed)?.starts_with(&[0x1f, 0x8b]);
-    // deflate cannot pack more than about 1032 bytes into one
-    let (most, mut reader): (u64, Box<dyn Read>) = match gzipped {
-        true => (length.saturating_mul(1032), Box::new(MultiGzDecoder::new(reader))),
-        false => (length, Box::new(reader)),
-    };
-    parse(&mut reader, most).map_err(|message| Error::file(path, message))
+    unpack(BufReader::new(file), length).map_err(|message| Error::file(path, message))
+}
+
+/// The contents of an IDX file of this length, plain or gzipped.
+pub(crate) fn unpack(mut reader: impl BufRead, length: u64) -> Result<Idx, String> {
+    let start = reader.fill_buf().map_err(|e| format!("cannot be read: {e}"))?;
+    if start.starts_with(&[0x1f, 0x8b]) {
+        // deflate cannot pack more than about 1032 bytes into one
+        return parse(&mut MultiGzDecoder::new(reader), length.saturating_mul(1032));
+    }
+    parse(&mut reader, length)
 }
 
 /// Reads and checks header and elements; `most` bytes can follow at all.

@@ -1,7 +1,7 @@
 //! Folders with the four IDX files of MNIST; Fashion-MNIST, KMNIST and others come in the same form.
 
 use crate::{
-    data::{Dataset, read_idx},
+    data::{Dataset, Idx, read_idx},
     error::{Error, Result},
 };
 use std::path::{Path, PathBuf};
@@ -29,26 +29,35 @@ pub fn mnist_folder(folder: impl AsRef<Path>) -> Result<(Dataset, Dataset)> {
 fn part(folder: &Path, name: &str) -> Result<Dataset> {
     let images_path = find(folder, &format!("{name}-images-idx3-ubyte"))?;
     let labels_path = find(folder, &format!("{name}-labels-idx1-ubyte"))?;
-    let (images, labels) = (read_idx(&images_path)?, read_idx(&labels_path)?);
+    dataset((&images_path, read_idx(&images_path)?), (&labels_path, read_idx(&labels_path)?), 255.0)
+}
+
+/// Images `[count, height, width]` and labels `[count]` as rows of numbers, divided by the largest grey value, and
+/// classes.
+pub(crate) fn dataset(
+    (images_path, images): (&Path, Idx),
+    (labels_path, labels): (&Path, Idx),
+    white: f32,
+) -> Result<Dataset> {
     let &[count, height, width] = images.shape() else {
         let found = format!("should hold images [count, height, width], holds {:?}", images.shape());
-        return Err(Error::file(&images_path, found));
+        return Err(Error::file(images_path, found));
     };
     if labels.shape() != [count] {
         let found = format!("should hold one label for each of the {count} images, holds {:?}", labels.shape());
-        return Err(Error::file(&labels_path, found));
+        return Err(Error::file(labels_path, found));
     }
     if count == 0 || height * width == 0 {
-        return Err(Error::file(&images_path, "holds no pixels"));
+        return Err(Error::file(images_path, "holds no pixels"));
     }
-    let labels = labels.to_i64()?.ok_or_else(|| Error::file(&labels_path, "labels must be integers"))?;
+    let labels = labels.to_i64()?.ok_or_else(|| Error::file(labels_path, "labels must be integers"))?;
     if let Some(bad) = labels.as_slice::<i64>()?.iter().find(|&&l| l < 0) {
-        return Err(Error::file(&labels_path, format!("holds a negative label, {bad}")));
+        return Err(Error::file(labels_path, format!("holds a negative label, {bad}")));
     }
     // the rows of one image lie one after the other: a new shape is all it takes
-    let images = images.to_f32(255.0)?.into_array::<f32>()?;
+    let images = images.to_f32(white)?.into_array::<f32>()?;
     let rows = images.into_shape_with_order((count, height * width));
-    Dataset::new(rows.map_err(|e| Error::file(&images_path, e))?.into(), labels)
+    Dataset::new(rows.map_err(|e| Error::file(images_path, e))?.into(), labels)
 }
 
 fn find(folder: &Path, name: &str) -> Result<PathBuf> {

@@ -1,6 +1,7 @@
 //! The fully connected layer.
 
 use crate::{
+    error::{Error, Result},
     init,
     module::{Module, Params},
     seed,
@@ -32,6 +33,26 @@ impl Linear {
             bias: Param::new(uniform(&[outputs], 1)),
             inputs,
             made_at: Location::caller(),
+        }
+    }
+
+    /// A layer with given weights `[inputs, outputs]` and bias `[outputs]`, from [`init`](crate::init) for example.
+    ///
+    /// ```
+    /// use nn::{Linear, init};
+    /// let layer = Linear::from_tensors(init::kaiming_normal(&[784, 128], 1)?, init::uniform(&[128], 0.1, 2)?)?;
+    /// # let _ = layer;
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn from_tensors(weight: Tensor, bias: Tensor) -> Result<Linear> {
+        match (weight.shape(), bias.shape()) {
+            (&[inputs, outputs], &[n]) if n == outputs => {
+                Ok(Linear { weight: Param::new(weight), bias: Param::new(bias), inputs, made_at: Location::caller() })
+            }
+            (w, b) => Err(Error::invalid(format!(
+                "a layer has weights [inputs, outputs] and bias [outputs], not {w:?} and {b:?}"
+            ))),
         }
     }
 

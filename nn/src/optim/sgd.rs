@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    optim::Optimizer,
+    optim::{Optimizer, clip_by_norm},
 };
 use autograd::{Param, Tensor, Var};
 use std::{
@@ -12,11 +12,14 @@ use std::{
 
 /// Stochastic gradient descent with momentum and weight decay, as PyTorch defines it:
 ///
-/// `d ← ∂loss/∂w + decay·w`, `v ← momentum·v + d` (starting from 0), `w ← w - rate·v`
+/// `d ← ∂loss/∂w + decay·w`, `v ← momentum·v + d` (starting from 0), `w ← w - rate·v`; with Nesterov's momentum
+/// `w ← w - rate·(d + momentum·v)`
 pub struct Sgd {
     rate: f64,
     momentum: f64,
     weight_decay: f64,
+    nesterov: bool,
+    clip_norm: Option<f64>,
     /// By parameter: the parameter itself (so that its id stays its own) and its velocity.
     velocities: Mutex<HashMap<usize, (Param, Param)>>,
 }
@@ -24,12 +27,24 @@ pub struct Sgd {
 impl Sgd {
     /// With this learning rate, without momentum.
     pub fn new(rate: f64) -> Sgd {
-        Sgd { rate, momentum: 0.0, weight_decay: 0.0, velocities: Mutex::default() }
+        Sgd { rate, momentum: 0.0, weight_decay: 0.0, nesterov: false, clip_norm: None, velocities: Mutex::default() }
     }
 
     /// The share of the last step's velocity that is kept.
     pub fn momentum(mut self, momentum: f64) -> Sgd {
         self.momentum = momentum;
+        self
+    }
+
+    /// Looks ahead along the velocity (Nesterov's momentum).
+    pub fn nesterov(mut self) -> Sgd {
+        self.nesterov = true;
+        self
+    }
+
+    /// Scales all gradients down together so that their norm is at most this, before anything else is done with them.
+    pub fn clip_norm(mut self, limit: f64) -> Sgd {
+        self.clip_norm = Some(limit);
         self
     }
 
@@ -58,8 +73,11 @@ impl Optimizer for Sgd {
         let g = loss.graph();
         let params = g.trained_params(loss);
         let weights: Vec<Var<'_>> = params.iter().map(|(_, w)| *w).collect();
-        let gradients = g.grads(loss, &weights);
+        let mut gradients = g.grads(loss, &weights);
         let _scope = g.scope("sgd");
+        if let Some(limit) = self.clip_norm {
+            gradients = clip_by_norm(g, gradients, limit);
+        }
         for ((param, w), mut d) in params.into_iter().zip(gradients) {
             if self.weight_decay != 0.0 {
                 d += self.weight_decay * w;
@@ -69,8 +87,9 @@ impl Optimizer for Sgd {
                     g.assign(&param, w.fail("there is no memory for the velocity of a parameter"));
                     continue;
                 };
-                d = self.momentum * g.param(&velocity) + d;
-                g.assign(&velocity, d);
+                let v = self.momentum * g.param(&velocity) + d;
+                g.assign(&velocity, v);
+                d = if self.nesterov { d + self.momentum * v } else { v };
             }
             g.assign(&param, w - (scale * self.rate) * d);
         }
@@ -78,6 +97,9 @@ impl Optimizer for Sgd {
 
     fn check(&self) -> Result<()> {
         let settings = [("learning rate", self.rate), ("momentum", self.momentum), ("weight decay", self.weight_decay)];
+        if let Some(limit) = self.clip_norm.filter(|limit| limit.is_nan() || *limit <= 0.0) {
+            return Err(Error::invalid(format!("gradients cannot be clipped to a norm of {limit}")));
+        }
         match settings.into_iter().find(|(_, v)| !(0.0..f64::INFINITY).contains(v)) {
             Some((name, v)) => Err(Error::invalid(format!("a {name} of {v} is not a number from 0 on"))),
             None => Ok(()),

@@ -5,7 +5,6 @@ use crate::{
     nodes::{Binding, Inner, Kind, Node, OpRef, ScopeEntry, Source},
     op::{ELEMENTWISE, Id, Op},
     param::{self, Param},
-    plan::Scratch,
     shape::Ints,
     tensor::{DType, Number, Tensor, Type},
     var::Var,
@@ -39,10 +38,14 @@ pub struct Graph {
     /// Where new nodes come from, if not from the caller's line and the current scope: set while a rule or a method made
     /// of several ops appends nodes.
     origin: Cell<Option<(Source, u32)>>,
-    /// What planning keeps from run to run.
-    pub(crate) scratch: RefCell<Scratch>,
     training: bool,
     seed: u64,
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        std::mem::take(self.inner.get_mut()).recycle();
+    }
 }
 
 impl Default for Graph {
@@ -69,13 +72,7 @@ impl Graph {
     }
 
     fn make(seed: u64, training: bool) -> Graph {
-        Graph {
-            inner: RefCell::new(Inner::new()),
-            origin: Cell::new(None),
-            scratch: RefCell::default(),
-            training,
-            seed,
-        }
+        Graph { inner: RefCell::new(Inner::spare_or_new()), origin: Cell::new(None), training, seed }
     }
 
     /// Whether it was made with [`Graph::training`].

@@ -4,10 +4,11 @@ use crate::{
     error::{Error, OpError, Place},
     op::{BUILTIN, DynOp},
     param::Param,
+    plan::Scratch,
     shape::Shape,
     tensor::{DType, Number, Tensor, Type},
 };
-use std::{collections::HashMap, panic::Location, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, panic::Location, sync::Arc};
 
 pub(crate) type Source = &'static Location<'static>;
 
@@ -52,6 +53,7 @@ pub(crate) struct Node {
 }
 
 /// The side tables and the list itself.
+#[derive(Default)]
 pub(crate) struct Inner {
     pub(crate) nodes: Vec<Node>,
     pub(crate) spill: Vec<u32>,
@@ -72,6 +74,8 @@ pub(crate) struct Inner {
     /// Values that were asked for stay with their nodes.
     pub(crate) kept: HashMap<u32, Tensor>,
     pub(crate) committed: bool,
+    /// What planning keeps from run to run.
+    pub(crate) scratch: RefCell<Scratch>,
     pub(crate) random_nodes: i64,
 }
 
@@ -88,27 +92,63 @@ pub(crate) struct Binding {
     pub(crate) trained: bool,
 }
 
+thread_local! {
+    /// The memory of the last graph of this thread: fresh memory for each step would cost more than small steps do.
+    static SPARE: RefCell<Option<Inner>> = const { RefCell::new(None) };
+}
+
 impl Inner {
-    pub(crate) fn new() -> Inner {
-        Inner {
-            nodes: Vec::with_capacity(64),
-            spill: Vec::new(),
-            shapes: vec![Shape::SCALAR],
-            shape_ids: HashMap::new(),
-            ops: Vec::new(),
-            leaves: Vec::new(),
-            literals: Vec::new(),
-            errors: Vec::new(),
-            scopes: vec![ScopeEntry { path: String::new(), made_at: None }],
-            scope: 0,
-            params: Vec::new(),
-            bound: HashMap::new(),
-            epoch: None,
-            updates: Vec::new(),
-            kept: HashMap::new(),
-            committed: false,
-            random_nodes: 0,
+    /// An empty list, in the memory of an earlier one if there is one.
+    pub(crate) fn spare_or_new() -> Inner {
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().take()).ok().flatten();
+        spare.unwrap_or_else(Inner::new)
+    }
+
+    /// Keeps the memory for the next graph of this thread, unless it is large. What the nodes held is dropped now.
+    pub(crate) fn recycle(mut self) {
+        const MOST: usize = 1 << 16;
+        if self.nodes.capacity() > MOST || self.spill.capacity() > MOST {
+            return;
         }
+        let Inner {
+            nodes,
+            spill,
+            shapes,
+            shape_ids,
+            ops,
+            leaves,
+            literals,
+            errors,
+            scopes,
+            params,
+            bound,
+            updates,
+            kept,
+            ..
+        } = &mut self;
+        nodes.clear();
+        spill.clear();
+        shapes.truncate(1);
+        shape_ids.clear();
+        ops.clear();
+        leaves.clear();
+        literals.clear();
+        errors.clear();
+        scopes.truncate(1);
+        params.clear();
+        bound.clear();
+        updates.clear();
+        kept.clear();
+        (self.scope, self.epoch, self.committed, self.random_nodes) = (0, None, false, 0);
+        // where the thread is ending there is no place to keep it, and it is simply dropped
+        let _ = SPARE.try_with(|spare| *spare.borrow_mut() = Some(self));
+    }
+
+    fn new() -> Inner {
+        let mut inner = Inner::default();
+        inner.shapes.push(Shape::SCALAR);
+        inner.scopes.push(ScopeEntry { path: String::new(), made_at: None });
+        inner
     }
 
     #[inline]

@@ -66,11 +66,12 @@ impl Graph {
         let values = {
             let inner = self.inner.borrow();
             let updates = if commit { &inner.updates[..] } else { &[] };
-            let plan = Plan::new(&inner, &mut self.scratch.borrow_mut(), wanted, updates)?;
+            let plan = Plan::new(&inner, &mut inner.scratch.borrow_mut(), wanted, updates)?;
             let mut run = Run { inner: &inner, plan: &plan, slots: vec![None; plan.slots] };
             run.steps()?;
             let values: Vec<Tensor> = plan.wanted.iter().filter_map(|&s| run.slots[s as usize].clone()).collect();
             run.commit(updates)?;
+            inner.scratch.borrow_mut().recycle(plan);
             values
         };
         let mut inner = self.inner.borrow_mut();

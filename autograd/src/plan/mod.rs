@@ -55,6 +55,18 @@ pub(crate) struct Scratch {
     uses: Vec<u32>,
     /// Where it is; meaningless where there are no uses.
     slot: Vec<u32>,
+    /// The memory of the last plan.
+    steps: Vec<Step>,
+    args: Vec<Arg>,
+}
+
+impl Scratch {
+    /// Keeps the memory of a plan that has been run.
+    pub(crate) fn recycle(&mut self, plan: Plan) {
+        (self.steps, self.args) = (plan.steps, plan.args);
+        self.steps.clear();
+        self.args.clear();
+    }
 }
 
 impl Plan {
@@ -225,12 +237,14 @@ struct Layout<'g> {
 
 impl<'g> Layout<'g> {
     fn new(inner: &'g Inner, scratch: &'g mut Scratch, late: Vec<Option<usize>>) -> Layout<'g> {
-        Layout { inner, scratch, late, free: Vec::new(), slots: 0, args: Vec::new() }
+        let args = std::mem::take(&mut scratch.args);
+        Layout { inner, scratch, late, free: Vec::new(), slots: 0, args }
     }
 
     fn plan(mut self, nodes: &[u32], wanted: &[u32], updates: &[(Param, u32)]) -> Plan {
         let mut late_at: Vec<Option<(Step, usize)>> = vec![None; updates.len()];
-        let mut steps = Vec::with_capacity(nodes.len());
+        let mut steps = std::mem::take(&mut self.scratch.steps);
+        steps.reserve(nodes.len());
         for &id in nodes {
             let late = updates.iter().position(|u| u.1 == id).filter(|&u| self.late[u].is_some());
             match late {

@@ -1,1 +1,36 @@
-fn main() {}
+//! `autograd` and `nn` on the named workloads: the very functions that `cargo bench` measures.
+
+use benches::{Branches, Inference, Training, chain, elementwise, noise};
+use timing::Workload;
+
+fn main() {
+    timing::main("ours", workload);
+}
+
+fn workload(name: &str) -> Option<Workload> {
+    fn run<T>(result: autograd::Result<T>) -> T {
+        result.expect("the workload runs")
+    }
+    Some(match name {
+        "mlp_small" | "mlp_large" => {
+            let training = run(if name == "mlp_small" { Training::small() } else { Training::large() });
+            Box::new(move || drop(run(training.step())))
+        }
+        "infer_one" => {
+            let inference = run(Inference::new());
+            Box::new(move || drop(run(inference.run())))
+        }
+        "elementwise" => {
+            let x = noise(1_000_000).into();
+            Box::new(move || drop(run(elementwise(&x))))
+        }
+        "branches" => {
+            let branches = run(Branches::new(64));
+            Box::new(move || drop(run(branches.run())))
+        }
+        _ => {
+            let repeats = timing::repeats(name)?;
+            Box::new(move || drop(run(chain(repeats))))
+        }
+    })
+}

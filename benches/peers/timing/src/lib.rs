@@ -1,1 +1,91 @@
-//! x
+//! Times one workload and prints one JSON line: what all peers share.
+//!
+//! `peer-x WORKLOAD [--threads N] [--seconds S]`; the caller sets the number of threads in the environment and on which
+//! cores the process may run.
+
+use std::time::{Duration, Instant};
+
+/// A workload that is ready to run again and again.
+pub type Workload = Box<dyn FnMut()>;
+
+/// Parses the command line, makes the workload and measures it: a warm-up of a quarter of the time, then until the time
+/// is up. An unknown workload is exit status 3.
+pub fn main(peer: &str, make: impl FnOnce(&str) -> Option<Workload> + Send + 'static) {
+    let args: Vec<String> = std::env::args().collect();
+    let option = |name: &str| args.iter().position(|a| a == name).and_then(|k| args.get(k + 1));
+    let workload = args.get(1).cloned().unwrap_or_default();
+    let threads: usize = option("--threads").and_then(|v| v.parse().ok()).unwrap_or(1);
+    let seconds: f64 = option("--seconds").and_then(|v| v.parse().ok()).unwrap_or(2.0);
+    let peer = peer.to_string();
+    // deep_chain is about surviving on a small stack
+    let stack = if workload == "deep_chain" { 1 << 20 } else { 16 << 20 };
+    let measured = std::thread::Builder::new().stack_size(stack).spawn(move || {
+        let Some(mut run) = make(&workload) else { std::process::exit(3) };
+        measure(&peer, &workload, threads, seconds, &mut run);
+    });
+    if measured.map(|thread| thread.join().is_err()).unwrap_or(true) {
+        std::process::exit(1);
+    }
+}
+
+fn measure(peer: &str, workload: &str, threads: usize, seconds: f64, run: &mut Workload) {
+    let warm = Instant::now();
+    while warm.elapsed() < Duration::from_secs_f64(seconds / 4.0) {
+        run();
+    }
+    let (mut times, start) = (Vec::new(), Instant::now());
+    while start.elapsed() < Duration::from_secs_f64(seconds) || times.len() < 3 {
+        let one = Instant::now();
+        run();
+        times.push(one.elapsed().as_secs_f64() * 1e6);
+    }
+    times.sort_by(f64::total_cmp);
+    let (median, min, n) = (times[times.len() / 2], times[0], times.len());
+    println!(
+        "{{\"peer\": \"{peer}\", \"workload\": \"{workload}\", \"threads\": {threads}, \"median_us\": {median:.2}, \
+         \"min_us\": {min:.2}, \"n\": {n}, \"peak_rss_mib\": {:.1}}}",
+        peak_rss_mib()
+    );
+}
+
+/// The largest resident size of this process so far.
+fn peak_rss_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"));
+    let kib = line.and_then(|l| l.split_whitespace().nth(1)).and_then(|v| v.parse::<f64>().ok());
+    kib.unwrap_or(f64::NAN) / 1024.0
+}
+
+/// Numbers without pattern between -1 and 1, times a scale.
+pub fn noise(count: usize, scale: f32) -> Vec<f32> {
+    let mut state = 12345u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ((state >> 8) as f32 / (1 << 23) as f32 - 1.0) * scale
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Labels of a batch.
+pub fn labels(count: usize) -> Vec<usize> {
+    (0..count).map(|k| k * 7 % 10).collect()
+}
+
+/// Widths and batch of the MLP workloads.
+pub fn mlp(workload: &str) -> Option<(Vec<usize>, usize)> {
+    match workload {
+        "mlp_small" => Some((vec![784, 128, 10], 64)),
+        "mlp_large" => Some((vec![784, 512, 512, 10], 128)),
+        "infer_one" => Some((vec![784, 128, 10], 1)),
+        _ => None,
+    }
+}
+
+/// How often a chain repeats.
+pub fn repeats(workload: &str) -> Option<usize> {
+    match workload {
+        "scalar_chain" => Some(1_000),
+        "deep_chain" => Some(200_000),
+        _ => None,
+    }
+}

@@ -146,6 +146,20 @@ pub fn chain(repeats: usize) -> Result<f64> {
     y.backward()?.scalar(x)
 }
 
+/// Writes a chain of this many repeats and, if `sweep`, its gradient; computes nothing. The number of nodes.
+pub fn write_chain(repeats: usize, sweep: bool) -> usize {
+    let g = Graph::new();
+    let x = g.input(0.5);
+    let mut y = x;
+    for _ in 0..repeats {
+        y = y * x + x;
+    }
+    if sweep {
+        g.grad(y, &[x]);
+    }
+    g.len()
+}
+
 /// The article's small graph: `f = x·y + ln x`, its value and gradients.
 pub fn article() -> Result<f64> {
     let g = Graph::new();

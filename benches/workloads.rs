@@ -1,7 +1,7 @@
 //! The named workloads, forward, backward and whole step apart: `cargo bench`.
 
-use benches::{Branches, Inference, Training, article, chain, elementwise, noise};
-use criterion::{Criterion, criterion_group, criterion_main};
+use benches::{Branches, Inference, Training, article, chain, elementwise, noise, write_chain};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn training(c: &mut Criterion) {
     for (name, training) in [("mlp_small", Training::small()), ("mlp_large", Training::large())] {
@@ -29,5 +29,15 @@ fn scalars(c: &mut Criterion) {
     c.bench_function("article", |b| b.iter(article));
 }
 
-criterion_group!(workloads, training, tensors, scalars);
+/// What a node costs before anything is computed: a thousand repeats are 2,000 nodes forward.
+fn nodes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("node");
+    for (name, sweep) in [("append", false), ("append_and_sweep", true)] {
+        group.throughput(Throughput::Elements(write_chain(1_000, sweep) as u64));
+        group.bench_function(name, |b| b.iter(|| write_chain(1_000, sweep)));
+    }
+    group.finish();
+}
+
+criterion_group!(workloads, training, tensors, scalars, nodes);
 criterion_main!(workloads);

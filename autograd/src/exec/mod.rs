@@ -2,5 +2,6 @@
 
 pub(crate) mod fetch;
 pub(crate) mod gemm;
+mod pool;
 pub(crate) mod reference;
 pub(crate) mod run;

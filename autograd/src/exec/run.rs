@@ -4,6 +4,7 @@
 use super::{
     fetch::Fetch,
     gemm::{self, Matrix},
+    pool,
 };
 use crate::{
     error::{Error, OpError, Result, catch},
@@ -96,6 +97,13 @@ struct Run<'g> {
     inner: &'g Inner,
     plan: &'g Plan,
     slots: Vec<Option<Tensor>>,
+}
+
+impl Drop for Run<'_> {
+    /// What is left is given back, also by a run that failed.
+    fn drop(&mut self) {
+        self.slots.drain(..).flatten().for_each(pool::give);
+    }
 }
 
 impl Run<'_> {
@@ -198,12 +206,12 @@ impl Run<'_> {
             })?;
             own
         } else {
-            let mut out = Tensor::blank(ty)?;
+            let mut out = pool::blank(ty)?;
             self.evaluate(op, node, args, &mut out)?;
             out
         };
         for arg in args.iter().filter(|a| a.dies) {
-            self.slots[arg.slot as usize] = None;
+            self.slots[arg.slot as usize].take().map(pool::give);
         }
         Ok(out)
     }

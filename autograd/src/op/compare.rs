@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::OpError,
-    tensor::{DType, Type, with_dtype},
+    tensor::{DType, Element, Type, with_dtype},
     var::{Operand, Var},
     view::{TensorView, TensorViewMut},
 };
@@ -102,8 +102,7 @@ impl Op for Select {
             let (mut a, mut b) = (reader(x[1])?, reader(x[2])?);
             for (k, out) in out.slice()?.chunks_mut(BLOCK).enumerate() {
                 let (start, n) = (k * BLOCK, out.len());
-                let inputs = c.block(start, n).iter().zip(a.block(start, n)).zip(b.block(start, n));
-                out.iter_mut().zip(inputs).for_each(|(o, ((&c, &a), &b))| *o = if c { a } else { b });
+                choose(c.block(start, n), a.block(start, n), b.block(start, n), out);
             }
             Ok(())
         })
@@ -125,6 +124,16 @@ impl Op for Select {
 
     fn traits(&self) -> Traits {
         Traits { broadcasts: true, ..Traits::default() }
+    }
+}
+
+/// Both sides are read whatever is chosen, so that nothing has to be guessed and several are chosen at once.
+fn choose<T: Element>(c: &[bool], a: &[T], b: &[T], out: &mut [T]) {
+    let n = out.len();
+    let (c, a, b) = (&c[..n], &a[..n], &b[..n]);
+    for i in 0..n {
+        let (yes, no) = (a[i], b[i]);
+        out[i] = std::hint::select_unpredictable(c[i], yes, no);
     }
 }
 

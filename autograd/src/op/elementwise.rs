@@ -233,15 +233,29 @@ fn map<T: Element, const N: usize>(
         }));
         return Ok(());
     }
+    let whole = |source| if let Source::Whole(data) = source { data } else { &[] };
+    let all = sources.map(whole);
+    if all.iter().all(|data| data.len() == out.len()) {
+        zip(all, out, f);
+        return Ok(());
+    }
     let mut readers = sources.map(|source| source.reader(&shape));
     for (k, out) in out.chunks_mut(BLOCK).enumerate() {
         readers.iter_mut().for_each(|reader| reader.save(out));
         let blocks = readers.each_mut().map(|reader| reader.block(k * BLOCK, out.len()));
-        for (i, out) in out.iter_mut().enumerate() {
-            *out = f(&blocks.map(|block| block[i]));
-        }
+        zip(blocks, out, &mut f);
     }
     Ok(())
+}
+
+/// The innermost loop: all slices have the output's length, and the compiler can see it.
+#[inline]
+fn zip<T: Element, const N: usize>(x: [&[T]; N], out: &mut [T], mut f: impl FnMut(&[T; N]) -> T) {
+    let n = out.len();
+    let x = x.map(|x| &x[..n]);
+    for i in 0..n {
+        out[i] = f(&std::array::from_fn(|k| x[k][i]));
+    }
 }
 
 /// [`map`] for the number of inputs that there are.

@@ -1,0 +1,277 @@
+//! Every public operation, with every combination of unpleasant arguments: empty, huge, negative, NaN, of other dtypes and
+//! shapes, from another graph, carrying an error. Each gives a value or an error; none panics, none wraps around.
+
+use autograd::{CheckGrads, DType, Graph, Param, Tensor, Var, check_grads};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Tensors that nobody planned for.
+fn unpleasant() -> Vec<Tensor> {
+    let empty = |shape: &[usize], dtype| Tensor::zeros(shape, dtype).expect("small");
+    vec![
+        Tensor::from(0.0),
+        Tensor::from(f64::NAN),
+        Tensor::from([f64::INFINITY, -f64::INFINITY, f64::MAX, f64::MIN_POSITIVE, -0.0]),
+        Tensor::from([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+        Tensor::from([[1f32, -2.0], [f32::NAN, f32::MAX]]),
+        Tensor::from([0, 1, -1, i64::MAX, i64::MIN]),
+        Tensor::from([[0, 1], [1, 0]]),
+        Tensor::from([true, false]),
+        empty(&[0], DType::F64),
+        empty(&[0, 3], DType::F32),
+        empty(&[2, 0, 2], DType::F64),
+        empty(&[0], DType::I64),
+        empty(&[1, 1, 1, 1, 1, 1, 1, 1], DType::F64),
+    ]
+}
+
+const INTEGERS: [isize; 9] = [0, 1, -1, 2, -2, 7, -9, isize::MAX, isize::MIN];
+const NUMBERS: [f64; 7] = [0.0, -1.0, 0.5, f64::NAN, f64::INFINITY, 1e300, -1e-300];
+
+/// Everything of one tensor.
+fn unary(x: Var<'_>) -> Vec<Var<'_>> {
+    vec![
+        -x,
+        x.abs(),
+        x.sign(),
+        x.exp(),
+        x.expm1(),
+        x.ln(),
+        x.sqrt(),
+        x.square(),
+        x.recip(),
+        x.sin(),
+        x.cos(),
+        x.tanh(),
+        x.sigmoid(),
+        x.relu(),
+        x.erf(),
+        x.erfc(),
+        x.gelu(),
+        x.softplus(),
+        x.sum(),
+        x.mean(),
+        x.max(),
+        x.min(),
+        x.t(),
+        x.flatten(),
+        x.detach(),
+        x.zeros_like(),
+        x.ones_like(),
+        x.full_like(3),
+        x.full_like(0.5),
+        x.fail("on purpose"),
+        x.cast(DType::F32),
+        x.cast(DType::F64),
+        x.cast(DType::I64),
+        x.cast(DType::Bool),
+    ]
+}
+
+/// Everything of one tensor and an integer.
+fn with_integer(x: Var<'_>, k: isize) -> Vec<Var<'_>> {
+    let size = k.unsigned_abs();
+    vec![
+        x.sum_axis(k),
+        x.sum_axis([k, 0]),
+        x.sum_axis_keep(k),
+        x.mean_axis(k),
+        x.mean_axis_keep(k),
+        x.max_axis(k),
+        x.max_axis_keep(k),
+        x.min_axis(k),
+        x.min_axis_keep(k),
+        x.var(size),
+        x.var_axis(k, size),
+        x.var_axis_keep(k, 1),
+        x.argmax(k),
+        x.softmax(k),
+        x.log_softmax(k),
+        x.logsumexp(k),
+        x.reshape(k),
+        x.reshape([k, -1]),
+        x.reshape([k, k, k]),
+        x.permute([k, 0]),
+        x.transpose(k, 0),
+        x.broadcast_to([k, 2, 3]),
+        x.flatten_from(k),
+        x.squeeze(k),
+        x.unsqueeze(k),
+        x.slice(k, ..),
+        x.slice(0, k..),
+        x.slice(0, ..k),
+        x.slice(0, ..=k),
+        x.slice_step(0, .., k),
+        x.slice_step(-1, k..0, -1),
+        x.powi(k as i32),
+        x.one_hot(size.min(1 << 40), DType::F32),
+        x + k as i64,
+        x * k as i64,
+        x / k as i64,
+        x - k.unsigned_abs(),
+    ]
+}
+
+/// Everything of one tensor and a number.
+fn with_number(x: Var<'_>, v: f64) -> Vec<Var<'_>> {
+    vec![
+        x + v,
+        v - x,
+        x * v,
+        v / x,
+        x.pow(v),
+        x.powf(v),
+        x.maximum(v),
+        x.minimum(v),
+        x.clamp(v, 1.0),
+        x.clamp(0, v),
+        x.leaky_relu(v),
+        x.eq(v),
+        x.lt(v),
+        x.gt(v),
+        x.ge(v),
+        x.le(v),
+        x.ne(v),
+        x.full_like(v),
+        x.graph().bernoulli(v, [3]),
+        x.graph().arange(v, 3.0, 1.0),
+        x.graph().arange(0.0, v, 0.5),
+        x.graph().arange(0.0, 1.0, v),
+    ]
+}
+
+/// Everything of two tensors.
+fn binary<'g>(x: Var<'g>, y: Var<'g>) -> Vec<Var<'g>> {
+    let g = x.graph();
+    vec![
+        x + y,
+        x - y,
+        x * y,
+        x / y,
+        x.pow(y),
+        x.maximum(y),
+        x.minimum(y),
+        x.leaky_relu(y),
+        x.clamp(y, x),
+        x.eq(y),
+        x.lt(y),
+        x.select(y, 1.0),
+        x.gt(0.0).select(x, y),
+        x.matmul(y),
+        x.dot(y),
+        x.outer(y),
+        x.take(y, 0),
+        x.take(y, -1),
+        x.gather(0, y),
+        x.gather(-1, y),
+        x.scatter_add(0, y, x),
+        x.scatter_add(-1, y, y),
+        x.cross_entropy(y),
+        g.concat(&[x, y, x], 0),
+        g.concat(&[x, y], -2),
+        g.stack(&[x, y], 1),
+        g.bernoulli(x, [2]),
+    ]
+}
+
+/// Asks for values and gradients; a panic on the way is the failure that this file looks for.
+fn ask(what: &str, build: impl Fn() -> usize) {
+    if catch_unwind(AssertUnwindSafe(build)).is_err() {
+        panic!("{what} panicked");
+    }
+}
+
+/// How many of these have a value. Sums are differentiated too.
+fn values<'g>(all: Vec<Var<'g>>, leaf: Var<'g>) -> usize {
+    let small = |v: &Var<'_>| v.shape().map_or(true, |s| s.count() < 1 << 20);
+    let mut good = 0;
+    for v in all.into_iter().filter(small) {
+        good += usize::from(v.value().is_ok());
+        let d = v.vjp(v.ones_like(), &[leaf]);
+        let _ = (v.sum().backward().is_ok(), d.into_iter().flatten().map(|d| d.value().is_ok()).count());
+        let _ = (format!("{v:?}"), v.dims::<2>(), v.dtype().is_ok());
+    }
+    good
+}
+
+#[test]
+fn nothing_panics() {
+    let tensors = unpleasant();
+    let mut good = 0;
+    for (k, t) in tensors.iter().enumerate() {
+        let mut count = |what: &str, build: &dyn for<'g> Fn(Var<'g>) -> Vec<Var<'g>>| {
+            ask(&format!("{what} of tensor {k}"), || {
+                let g = Graph::training(1);
+                let x = g.input(t);
+                values(build(x), x)
+            });
+            let g = Graph::training(1);
+            let x = g.input(t);
+            good += build(x).into_iter().filter(|v| v.error().is_none()).count();
+        };
+        count("unary", &unary);
+        INTEGERS.iter().for_each(|&i| count(&format!("with {i}"), &move |x| with_integer(x, i)));
+        NUMBERS.iter().for_each(|&v| count(&format!("with {v}"), &move |x| with_number(x, v)));
+        for (j, other) in tensors.iter().enumerate() {
+            count(&format!("with tensor {j}"), &move |x| binary(x, x.graph().input(other)));
+        }
+        count("with an error", &|x| binary(x, x.fail("on purpose")));
+    }
+    assert!(good > 2000, "most of these should have been possible: {good}");
+}
+
+#[test]
+fn strangers_are_refused() {
+    let (g, other) = (Graph::new(), Graph::new());
+    let (x, stranger) = (g.input([[1.0, 2.0], [3.0, 4.0]]), other.input([[1.0, 2.0], [3.0, 4.0]]));
+    for v in binary(x, stranger) {
+        assert!(v.value().is_err(), "{v:?}");
+    }
+    assert!(g.run(stranger).is_err() && g.run((x, stranger)).is_err());
+    assert!(x.vjp(stranger, &[x])[0].is_none_or(|d| d.value().is_err()));
+    assert!(g.grads(x.sum(), &[stranger])[0].value().is_err());
+    let p = Param::new([1.0]);
+    g.assign(&p, stranger);
+    assert!(g.run(()).is_err());
+}
+
+#[test]
+fn makers_refuse_what_cannot_be() {
+    let g = Graph::new();
+    for k in INTEGERS {
+        ask(&format!("makers with {k}"), || {
+            let size = k.unsigned_abs();
+            let all = [
+                g.zeros([k], DType::F64),
+                g.ones([k, k], DType::Bool),
+                g.full([2, k], 1.5f32),
+                g.eye(size, DType::F32),
+            ];
+            let all = all.into_iter().chain([
+                g.uniform([k], DType::F32),
+                g.normal([k, 3], DType::F64),
+                g.uniform([2], DType::Bool),
+            ]);
+            let values: usize = all.map(|v| usize::from(v.value().is_ok())).sum();
+            let tensors = [
+                Tensor::zeros([k], DType::I64).is_ok(),
+                Tensor::full([k, k], 1.0).is_ok(),
+                Tensor::new([k], vec![1.0]).is_ok(),
+            ];
+            let rows = Tensor::from([1.0, 2.0]).rows(&[size]).is_ok();
+            values + tensors.iter().filter(|t| **t).count() + usize::from(rows)
+        });
+    }
+    assert!(g.concat(&[], 0).value().is_err() && g.stack(&[], 0).value().is_err());
+    assert!(Tensor::from_rows(&[]).is_err() && Tensor::from(1.0).rows(&[]).is_err());
+    assert!(Tensor::from(vec![0f64; 0]).scalar().is_err());
+}
+
+#[test]
+fn the_checker_survives_what_it_is_given() {
+    assert!(check_grads(|x| x[0], &[Tensor::from([f64::NAN])]).is_err());
+    assert!(check_grads(|x| x[0].matmul(x[0]), &[Tensor::from([[1.0, 2.0]])]).is_err());
+    assert!(check_grads(|_| panic!("on purpose"), &[Tensor::from(1.0)]).is_err());
+    assert!(check_grads(|x| x[0].sum(), &[Tensor::from(vec![0f64; 0])]).is_ok());
+    assert!(check_grads(|x| x[0] * 2, &[Tensor::from([1, 2])]).is_ok(), "nothing to differentiate");
+    assert!(CheckGrads::new().order(0).run(|x| x[0], &[]).is_ok());
+}

@@ -100,13 +100,32 @@ impl Inference {
     }
 }
 
-/// `elementwise`, on the given values
-pub fn elementwise(x: &Tensor) -> Result<Tensor> {
-    let g = Graph::new();
-    let x = g.input(x);
-    let y = (x.tanh() * x + (-x).exp()).sigmoid().sum();
-    let grads = y.backward()?;
-    Ok(grads.value().clone())
+/// `elementwise`
+pub struct Elementwise {
+    x: Tensor,
+}
+
+impl Elementwise {
+    /// On this many values.
+    pub fn new(count: usize) -> Elementwise {
+        Elementwise { x: noise(count).into() }
+    }
+
+    fn sum<'g>(&self, g: &'g Graph) -> Var<'g> {
+        let x = g.input(&self.x);
+        (x.tanh() * x + (-x).exp()).sigmoid().sum()
+    }
+
+    /// The sum only.
+    pub fn forward(&self) -> Result<Tensor> {
+        self.sum(&Graph::new()).value()
+    }
+
+    /// The sum and its gradient.
+    pub fn backward(&self) -> Result<Tensor> {
+        let g = Graph::new();
+        Ok(self.sum(&g).backward()?.value().clone())
+    }
 }
 
 /// `branches`
@@ -123,37 +142,53 @@ impl Branches {
         Ok(Branches { x: Tensor::new([128, 256], noise(128 * 256))?, weights })
     }
 
-    /// The sum and the gradients of all weights.
-    pub fn run(&self) -> Result<Tensor> {
-        let g = Graph::new();
+    fn total<'g>(&self, g: &'g Graph) -> Var<'g> {
         let x = g.constant(&self.x);
         let mut total = x.matmul(g.param(&self.weights[0])).tanh().sum();
         for w in &self.weights[1..] {
             total += x.matmul(g.param(w)).tanh().sum();
         }
-        Ok(total.backward()?.value().clone())
+        total
     }
+
+    /// The sum only.
+    pub fn forward(&self) -> Result<Tensor> {
+        self.total(&Graph::new()).value()
+    }
+
+    /// The sum and the gradients of all weights.
+    pub fn backward(&self) -> Result<Tensor> {
+        let g = Graph::new();
+        Ok(self.total(&g).backward()?.value().clone())
+    }
+}
+
+fn write<'g>(x: Var<'g>, repeats: usize) -> Var<'g> {
+    let mut y = x;
+    for _ in 0..repeats {
+        y = y * x + x;
+    }
+    y
+}
+
+/// The value of `scalar_chain`.
+pub fn chain_forward(repeats: usize) -> Result<f64> {
+    let g = Graph::new();
+    write(g.input(0.5), repeats).value()?.scalar()
 }
 
 /// `scalar_chain` and `deep_chain`: the gradient, after this many repeats.
 pub fn chain(repeats: usize) -> Result<f64> {
     let g = Graph::new();
     let x = g.input(0.5);
-    let mut y = x;
-    for _ in 0..repeats {
-        y = y * x + x;
-    }
-    y.backward()?.scalar(x)
+    write(x, repeats).backward()?.scalar(x)
 }
 
 /// Writes a chain of this many repeats and, if `sweep`, its gradient; computes nothing. The number of nodes.
 pub fn write_chain(repeats: usize, sweep: bool) -> usize {
     let g = Graph::new();
     let x = g.input(0.5);
-    let mut y = x;
-    for _ in 0..repeats {
-        y = y * x + x;
-    }
+    let y = write(x, repeats);
     if sweep {
         g.grad(y, &[x]);
     }

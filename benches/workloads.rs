@@ -1,6 +1,6 @@
 //! The named workloads, forward, backward and whole step apart: `cargo bench`.
 
-use benches::{Branches, Inference, Training, article, chain, elementwise, noise, write_chain};
+use benches::{Branches, Elementwise, Inference, Training, article, chain, chain_forward, write_chain};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn training(c: &mut Criterion) {
@@ -18,14 +18,23 @@ fn training(c: &mut Criterion) {
 }
 
 fn tensors(c: &mut Criterion) {
-    let x = noise(1_000_000).into();
-    c.bench_function("elementwise", |b| b.iter(|| elementwise(&x)));
+    let elementwise = Elementwise::new(1_000_000);
+    let mut group = c.benchmark_group("elementwise");
+    group.bench_function("forward", |b| b.iter(|| elementwise.forward()));
+    group.bench_function("backward", |b| b.iter(|| elementwise.backward()));
+    group.finish();
     let branches = Branches::new(64).expect("memory for the workload");
-    c.bench_function("branches", |b| b.iter(|| branches.run()));
+    let mut group = c.benchmark_group("branches");
+    group.bench_function("forward", |b| b.iter(|| branches.forward()));
+    group.bench_function("backward", |b| b.iter(|| branches.backward()));
+    group.finish();
 }
 
 fn scalars(c: &mut Criterion) {
-    c.bench_function("scalar_chain", |b| b.iter(|| chain(1_000)));
+    let mut group = c.benchmark_group("scalar_chain");
+    group.bench_function("forward", |b| b.iter(|| chain_forward(1_000)));
+    group.bench_function("backward", |b| b.iter(|| chain(1_000)));
+    group.finish();
     c.bench_function("article", |b| b.iter(article));
 }
 

@@ -101,7 +101,7 @@ impl Inner {
     /// An empty list, in the memory of an earlier one if there is one.
     pub(crate) fn spare_or_new() -> Inner {
         let spare = SPARE.try_with(|spare| spare.borrow_mut().take()).ok().flatten();
-        spare.unwrap_or_else(Inner::new)
+        spare.unwrap_or_else(Inner::fresh)
     }
 
     /// Keeps the memory for the next graph of this thread, unless it is large. What the nodes held is dropped now.
@@ -144,7 +144,7 @@ impl Inner {
         let _ = SPARE.try_with(|spare| *spare.borrow_mut() = Some(self));
     }
 
-    fn new() -> Inner {
+    fn fresh() -> Inner {
         let mut inner = Inner::default();
         inner.shapes.push(Shape::SCALAR);
         inner.scopes.push(ScopeEntry { path: String::new(), made_at: None });

@@ -211,9 +211,16 @@ impl Run<'_> {
             out
         };
         for arg in args.iter().filter(|a| a.dies) {
-            self.slots[arg.slot as usize].take().map(pool::give);
+            self.free(arg.slot as usize);
         }
         Ok(out)
+    }
+
+    /// Forgets a value and gives its buffer back.
+    fn free(&mut self, slot: usize) {
+        if let Some(value) = self.slots[slot].take() {
+            pool::give(value);
+        }
     }
 
     /// Takes a dying input of the output's type whose buffer nobody else holds.
@@ -276,7 +283,9 @@ impl Run<'_> {
                 Update::Late { step, .. } => plan.args(step).iter().map(|a| a.slot).collect(),
             })
             .collect();
-        (0..self.slots.len()).filter(|&s| !read.contains(&(s as u32))).for_each(|s| self.slots[s] = None);
+        for slot in (0..self.slots.len()).filter(|&s| !read.contains(&(s as u32))) {
+            self.free(slot);
+        }
         let epoch = inner.epoch.unwrap_or_default();
         let check = || match inner.params.iter().find(|b| param::is_stale(&b.param, epoch)) {
             Some(binding) => Err(self.error(binding.node, stale(&binding.param))),

@@ -1,6 +1,6 @@
 //! `autograd` and `nn` on the named workloads: the very functions that `cargo bench` measures.
 
-use benches::{Branches, Inference, Training, chain, elementwise, noise};
+use benches::{Branches, Elementwise, Inference, Training, chain};
 use timing::Workload;
 
 fn main() {
@@ -21,12 +21,12 @@ fn workload(name: &str) -> Option<Workload> {
             Box::new(move || drop(run(inference.run())))
         }
         "elementwise" => {
-            let x = noise(1_000_000).into();
-            Box::new(move || drop(run(elementwise(&x))))
+            let elementwise = Elementwise::new(1_000_000);
+            Box::new(move || drop(run(elementwise.backward())))
         }
         "branches" => {
             let branches = run(Branches::new(64));
-            Box::new(move || drop(run(branches.run())))
+            Box::new(move || drop(run(branches.backward())))
         }
         _ => {
             let repeats = timing::repeats(name)?;

@@ -142,6 +142,17 @@ pub enum Data {
     Bool(Buf<bool>),
 }
 
+impl Data {
+    pub(crate) fn dtype(&self) -> DType {
+        match self {
+            Data::F32(_) => DType::F32,
+            Data::F64(_) => DType::F64,
+            Data::I64(_) => DType::I64,
+            Data::Bool(_) => DType::Bool,
+        }
+    }
+}
+
 /// Runs `$body` with `$T` standing for the Rust type of a dtype: of all dtypes, or of those named.
 macro_rules! with_dtype {
     ($dtype:expr, $T:ident => $body:expr) => {
@@ -295,12 +306,7 @@ impl Tensor {
 
     /// The type of the elements.
     pub fn dtype(&self) -> DType {
-        match self.data {
-            Data::F32(_) => DType::F32,
-            Data::F64(_) => DType::F64,
-            Data::I64(_) => DType::I64,
-            Data::Bool(_) => DType::Bool,
-        }
+        self.data.dtype()
     }
 
     pub(crate) fn ty(&self) -> Type {

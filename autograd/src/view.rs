@@ -33,12 +33,7 @@ impl<'a> TensorView<'a> {
 
     /// The type of the elements.
     pub fn dtype(&self) -> DType {
-        match self.data {
-            Data::F32(_) => DType::F32,
-            Data::F64(_) => DType::F64,
-            Data::I64(_) => DType::I64,
-            Data::Bool(_) => DType::Bool,
-        }
+        self.data.dtype()
     }
 
     /// The elements in row-major order. An error if they are not of type `T`.
@@ -68,7 +63,7 @@ impl TensorViewMut<'_> {
 
     /// The type of the elements.
     pub fn dtype(&self) -> DType {
-        TensorView { shape: self.shape, data: self.data }.dtype()
+        self.data.dtype()
     }
 
     /// The elements in row-major order. An error if they are not of type `T`.

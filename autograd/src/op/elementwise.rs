@@ -117,21 +117,11 @@ impl<E: Elementwise> Op for E {
     }
 
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-        with_dtype!(out.dtype(), float T => {
-            map_all::<T>(x, None, out, |x| self.value(x))
-        }, else {
-            let f = self.integer().ok_or("is not defined for integers")?;
-            let mut overflow = false;
-            let f = |x: &[i64]| f(x).unwrap_or_else(|| { overflow = true; 0 });
-            map_all(x, None, out, f)?;
-            if overflow { Err("an integer result does not fit in 64 bits".into()) } else { Ok(()) }
-        })
+        evaluate(self, x, None, out)
     }
 
     fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-        with_dtype!(out.dtype(), float T => {
-            map_all::<T>(x, Some(at), out, |x| self.value(x))
-        }, else Err("integers are not done in place".into()))
+        evaluate(self, x, Some(at), out)
     }
 
     fn number(&self, x: &[f64]) -> Option<f64> {
@@ -258,18 +248,39 @@ fn zip<T: Element, const N: usize>(x: [&[T]; N], out: &mut [T], mut f: impl FnMu
     }
 }
 
-/// [`map`] for the number of inputs that there are.
-fn map_all<T: Element>(
+/// An elementwise op on whole tensors; input number `in_output` lies in the output.
+fn evaluate<E: Elementwise>(
+    op: &E,
     x: &[TensorView<'_>],
     in_output: Option<usize>,
     out: TensorViewMut<'_>,
-    mut f: impl FnMut(&[T]) -> T,
 ) -> Result<(), OpError> {
+    with_dtype!(out.dtype(), float T => {
+        // the number of inputs is known when this is compiled: one loop is left of the three
+        match E::INPUTS {
+            1 => map::<T, 1>(x, in_output, out, |x| op.value(x)),
+            2 => map::<T, 2>(x, in_output, out, |x| op.value(x)),
+            _ => map::<T, 3>(x, in_output, out, |x| op.value(x)),
+        }
+    }, else integers(op.integer(), x, out))
+}
+
+/// As [`evaluate`], for integers.
+fn integers(f: Option<Integer>, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+    let f = f.ok_or("is not defined for integers")?;
+    let mut overflow = false;
+    let mut f = |x: &[i64]| {
+        f(x).unwrap_or_else(|| {
+            overflow = true;
+            0
+        })
+    };
     match x.len() {
-        1 => map::<T, 1>(x, in_output, out, |x| f(x)),
-        2 => map::<T, 2>(x, in_output, out, |x| f(x)),
-        _ => map::<T, 3>(x, in_output, out, |x| f(x)),
-    }
+        1 => map::<i64, 1>(x, None, out, |x| f(x)),
+        2 => map::<i64, 2>(x, None, out, |x| f(x)),
+        _ => map::<i64, 3>(x, None, out, |x| f(x)),
+    }?;
+    if overflow { Err("an integer result does not fit in 64 bits".into()) } else { Ok(()) }
 }
 
 /// `Name: method(inputs -> output) = value; [partial derivative by each input] int value for integers`.

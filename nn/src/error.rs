@@ -56,3 +56,11 @@ impl From<autograd::Error> for Error {
         Error::Graph(e)
     }
 }
+
+/// Runs code of a user (a module, a loss) and turns a panic into an error.
+pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|cause| {
+        let said = cause.downcast_ref::<&str>().copied().or(cause.downcast_ref::<String>().map(String::as_str));
+        Error::invalid(format!("the model or the loss panicked: {}", said.unwrap_or("(no message)")))
+    })
+}

@@ -259,6 +259,8 @@ fn senseless_settings_are_errors() {
         Trainer::new(&other, Sgd::new(0.1)).quiet().fit(&data).is_err_and(|e| e.to_string().contains("wants [.., 5]"))
     );
     assert!(Dataset::new(Tensor::from([1.0]), Tensor::from([1, 2])).is_err());
+    let panics = Trainer::new(&model, Sgd::new(0.1)).loss(|_, _| panic!("in the loss")).quiet().fit(&data);
+    assert!(panics.is_err_and(|e| e.to_string().contains("in the loss")));
     assert_eq!(weights(&model), before, "nothing was changed");
 }
 

@@ -1,6 +1,10 @@
 //! Measuring a model on data.
 
-use crate::{data::Dataset, error::Result, module::Module};
+use crate::{
+    data::Dataset,
+    error::{Result, catch},
+    module::Module,
+};
 use autograd::{DType, Graph, Tensor, Var};
 use std::fmt;
 
@@ -74,8 +78,11 @@ pub fn evaluate(
     for batch in data.batches(BATCH) {
         let (inputs, targets) = batch?;
         let (g, samples) = (Graph::new(), inputs.shape()[0]);
-        let (outputs, targets) = (model.forward(g.constant(inputs)), g.constant(targets));
-        let (loss, hits) = g.run((loss(outputs, targets), hits(outputs, targets)))?;
+        let (loss, hits) = catch(|| {
+            let (outputs, targets) = (model.forward(g.constant(inputs)), g.constant(targets));
+            (loss(outputs, targets), hits(outputs, targets))
+        })?;
+        let (loss, hits) = g.run((loss, hits))?;
         meter.add(samples, &loss, hits.as_ref())?;
     }
     Ok(meter.metrics())
@@ -87,7 +94,8 @@ pub fn predict(model: &(impl Module + ?Sized), inputs: &Tensor) -> Result<Tensor
     let rows: Vec<usize> = (0..count).collect();
     let batch = |rows: &[usize]| {
         let g = Graph::new();
-        Ok(model.forward(g.constant(inputs.rows(rows)?)).value()?)
+        let inputs = inputs.rows(rows)?;
+        Ok(catch(|| model.forward(g.constant(inputs)))?.value()?)
     };
     let parts: Vec<Tensor> = match rows.len() {
         0 => vec![batch(&[])?],

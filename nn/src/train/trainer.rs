@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     data::Dataset,
-    error::{Error, Result},
+    error::{Error, Result, catch},
     module::Module,
     optim::Optimizer,
     seed,
@@ -100,11 +100,14 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             for (step, batch) in batches.enumerate() {
                 let (inputs, targets) = batch?;
                 let (g, samples) = (Graph::training(seed::derive(epoch_seed, step as u64)), inputs.shape()[0]);
-                let (outputs, targets) = (self.model.forward(g.constant(inputs)), g.constant(targets));
-                let loss = (self.loss)(outputs, targets);
                 let done = ((number - 1) * steps + step) as f64 / (self.epochs * steps) as f64;
-                self.optimizer.scaled_step(loss, (self.schedule)(done));
-                let (loss, hits) = g.run((loss, hits(outputs, targets)))?;
+                let (loss, hits) = catch(|| {
+                    let (outputs, targets) = (self.model.forward(g.constant(inputs)), g.constant(targets));
+                    let loss = (self.loss)(outputs, targets);
+                    self.optimizer.scaled_step(loss, (self.schedule)(done));
+                    (loss, hits(outputs, targets))
+                })?;
+                let (loss, hits) = g.run((loss, hits))?;
                 meter.add(samples, &loss, hits.as_ref())?;
                 progress.batch(|| meter.metrics().to_string());
             }

@@ -130,11 +130,8 @@ impl Run<'_> {
 
     /// The values of the parameters that the plan reads, at one moment, in the order of its steps.
     fn snapshot(&self) -> Result<Vec<Tensor>> {
+        let Some(epoch) = self.inner.epoch else { return Ok(Vec::new()) }; // no parameter was bound
         let read: Vec<u32> = self.plan.steps.iter().map(|s| s.node).filter(|&n| self.is_param(n)).collect();
-        if read.is_empty() {
-            return Ok(Vec::new());
-        }
-        let epoch = self.inner.epoch.unwrap_or_default();
         let snapshot = param::snapshot(read.iter().map(|&n| self.param(n)), epoch);
         snapshot.map_err(|k| self.error(read[k], stale(self.param(read[k]))))
     }
@@ -152,7 +149,6 @@ impl Run<'_> {
         let missing = || OpError::new("a value is missing");
         match self.inner.nodes[node as usize].kind {
             Kind::Param => params.next().ok_or_else(missing),
-            Kind::Op if self.inner.kept.is_empty() => self.compute(step),
             Kind::Op => match self.inner.kept.get(&node) {
                 Some(kept) => Ok(kept.clone()),
                 None => self.compute(step),

@@ -1,7 +1,7 @@
 //! Comparisons and `select`: truth values, which have no gradient, and the choice between two tensors by them.
 
 use super::{
-    Dependency, Id, Op, Rule, Traits,
+    Dependency, Id, Op, Rule,
     elementwise::{BLOCK, Source},
     inputs, same_dtype,
 };
@@ -120,10 +120,6 @@ impl Op for Select {
 
     fn dependency(&self, input: usize) -> Dependency {
         if input == 0 { Dependency::None } else { Dependency::Elementwise }
-    }
-
-    fn traits(&self) -> Traits {
-        Traits { broadcasts: true, ..Traits::default() }
     }
 }
 

@@ -141,7 +141,7 @@ impl<E: Elementwise> Op for E {
     }
 
     fn traits(&self) -> Traits {
-        Traits { in_place: true, broadcasts: true, view: false }
+        Traits { in_place: true, view: false }
     }
 }
 

@@ -45,7 +45,7 @@ macro_rules! layout_op {
     };
 }
 
-const VIEW: Traits = Traits { view: true, in_place: false, broadcasts: false };
+const VIEW: Traits = Traits { view: true, in_place: false };
 
 /// Another shape of as many elements.
 #[derive(Clone, PartialEq, Debug)]

@@ -1,6 +1,6 @@
 //! Matrix products.
 
-use super::{Id, Op, Rule, Traits, inputs, same_dtype, wants_float};
+use super::{Id, Op, Rule, inputs, same_dtype, wants_float};
 use crate::{
     error::OpError,
     shape::{Shape, Walk},
@@ -62,10 +62,6 @@ impl Op for MatMul {
 
     fn may_fail(&self, _x: &[Type]) -> bool {
         false
-    }
-
-    fn traits(&self) -> Traits {
-        Traits { broadcasts: true, ..Traits::default() }
     }
 }
 

@@ -144,8 +144,6 @@ pub struct Traits {
     pub view: bool,
     /// `eval_in_place` works, for inputs of the output's type.
     pub in_place: bool,
-    /// The sweep may sum a cotangent of the output's shape to the input's (implicit broadcasting).
-    pub broadcasts: bool,
 }
 
 /// The object-safe twin of [`Op`].

@@ -96,7 +96,7 @@ impl Plan {
 
 /// Whether an update's last step could write into the parameter itself: which of its inputs the parameter is.
 fn late_input(inner: &Inner, param: &Param, node: u32) -> Option<usize> {
-    if inner.nodes[node as usize].kind != Kind::Op || inner.kept.contains_key(&node) {
+    if !is_computed(inner, node) {
         return None;
     }
     let (op, args) = (inner.op(node), inner.args(node));
@@ -135,7 +135,7 @@ impl Need {
         while found.pending > 0 {
             id -= 1;
             let node = id as u32;
-            if found.uses[id] == 0 || !found.is_computed(node) {
+            if found.uses[id] == 0 || !is_computed(inner, node) {
                 continue;
             }
             found.pending -= 1;
@@ -166,18 +166,14 @@ impl Found<'_> {
         let uses = &mut self.uses[id as usize];
         *uses += 1;
         if *uses == 1 {
-            if self.is_computed(id) { self.pending += 1 } else { self.leaves.push(id) }
+            if is_computed(self.inner, id) { self.pending += 1 } else { self.leaves.push(id) }
         }
-    }
-
-    /// Whether a node is an op without a kept value.
-    fn is_computed(&self, id: u32) -> bool {
-        is_computed(self.inner, id)
     }
 }
 
+/// Whether a node is an op without a kept value.
 fn is_computed(inner: &Inner, id: u32) -> bool {
-    inner.nodes[id as usize].kind == Kind::Op && (inner.kept.is_empty() || !inner.kept.contains_key(&id))
+    inner.nodes[id as usize].kind == Kind::Op && !inner.kept.contains_key(&id)
 }
 
 /// The input that a late step leaves out, if the node is one; it is none after all if somebody else wants its value.
@@ -207,7 +203,7 @@ fn merge(ascending: Vec<u32>, descending: Vec<u32>) -> Vec<u32> {
 fn read_through(inner: &Inner, reader: u32, arg: u32) -> (u32, bool) {
     let is_product =
         inner.nodes[reader as usize].kind == Kind::Op && inner.nodes[reader as usize].op == Id::MatMul as u32;
-    if !is_product || inner.nodes[arg as usize].kind != Kind::Op || inner.kept.contains_key(&arg) {
+    if !is_product || !is_computed(inner, arg) {
         return (arg, false);
     }
     let swaps_last_two = |p: &Permute| {

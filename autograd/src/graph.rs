@@ -115,11 +115,11 @@ impl Graph {
         };
         let (source, scope) = self.origin(Location::caller());
         let mut inner = self.inner.borrow_mut();
-        let shape = inner.shape_id(value.shape);
+        let shape = inner.program.shape_id(value.shape);
         let args = [inner.leaves.len() as u32, 0];
         let dtype = value.dtype();
         inner.leaves.push(value);
-        self.var(inner.push(Node { op: u32::MAX, args, shape, scope, count: 0, dtype, kind, source }))
+        self.var(inner.program.push(Node { op: u32::MAX, args, shape, scope, count: 0, dtype, kind, source }))
     }
 
     /// A number in an expression, with this dtype. Its value is not part of the program's structure.
@@ -151,7 +151,7 @@ impl Graph {
         let mut inner = self.inner.borrow_mut();
         let args = [inner.literals.len() as u32, 0];
         inner.literals.push(value);
-        self.var(inner.push(Node { op: u32::MAX, args, shape: 0, scope, count: 0, dtype, kind, source }))
+        self.var(inner.program.push(Node { op: u32::MAX, args, shape: 0, scope, count: 0, dtype, kind, source }))
     }
 
     /// A tensor of this shape in which every element is `value`.
@@ -186,8 +186,8 @@ impl Graph {
         let (source, scope) = self.origin(Location::caller());
         let mut inner = self.inner.borrow_mut();
         let Type { dtype, shape } = param.ty();
-        let (args, shape) = ([inner.params.len() as u32, 0], inner.shape_id(shape));
-        let node = inner.push(Node { op: u32::MAX, args, shape, scope, count: 0, dtype, kind: Kind::Param, source });
+        let (args, shape) = ([inner.params.len() as u32, 0], inner.program.shape_id(shape));
+        let node = inner.program.push(Node { op: u32::MAX, args, shape, scope, count: 0, dtype, kind: Kind::Param, source });
         inner.params.push(Binding { param: param.clone(), node, trained: param.is_trained() });
         inner.bound.insert(param.id(), node);
         self.var(node)
@@ -292,7 +292,7 @@ impl Graph {
                 let (source, scope) = self.origin.get().unwrap_or((Location::caller(), inner.scope));
                 let args = [x[0].id, x.get(1).map_or(0, |v| v.id)];
                 let node = Node { op: op as u32, args, scope, count: N as u16, kind: Kind::Op, source, ..first };
-                return self.var(inner.push(node));
+                return self.var(inner.program.push(node));
             }
         }
         self.append(op, &x)
@@ -321,20 +321,20 @@ impl Graph {
         };
         let (source, scope) = self.origin(Location::caller());
         let mut inner = self.inner.borrow_mut();
-        let op = inner.op_number(reference);
-        let shape = inner.shape_id(ty.shape);
+        let op = inner.program.op_number(reference);
+        let shape = inner.program.shape_id(ty.shape);
         let args = match *x {
             [] => [0, 0],
             [a] => [a.id, 0],
             [a, b] => [a.id, b.id],
             _ => {
-                let start = inner.spill.len() as u32;
-                inner.spill.extend(x.iter().map(|v| v.id));
+                let start = inner.program.spill.len() as u32;
+                inner.program.spill.extend(x.iter().map(|v| v.id));
                 [start, 0]
             }
         };
         let count = x.len() as u16;
-        self.var(inner.push(Node { op, args, shape, scope, count, dtype: ty.dtype, kind: Kind::Op, source }))
+        self.var(inner.program.push(Node { op, args, shape, scope, count, dtype: ty.dtype, kind: Kind::Op, source }))
     }
 
     /// A `Var` that carries an error; of several inputs with errors, the oldest one's sticks instead.
@@ -350,7 +350,7 @@ impl Graph {
         let args = [inner.errors.len() as u32, 0];
         inner.errors.push(Error::new(op, what, place));
         let node = Node { op: u32::MAX, args, shape: 0, scope, count: 0, dtype: DType::F64, kind: Kind::Error, source };
-        self.var(inner.push(node))
+        self.var(inner.program.push(node))
     }
 
     /// The key of the next random node: a leaf, so that another seed is not another program.

@@ -67,10 +67,12 @@ mod error;
 mod exec;
 mod graph;
 mod inspect;
+mod math;
 mod nodes;
 mod op;
 mod param;
 mod plan;
+mod pool;
 mod shape;
 mod tensor;
 mod var;
@@ -84,6 +86,7 @@ pub use diff::{
 pub use error::{Error, OpError, Result};
 pub use exec::fetch::Fetch;
 pub use graph::{Graph, Scope};
+pub use math::Lanes;
 pub use op::{
     Dependency, Op, Real, Rule,
     elementwise::{Elementwise, Partial},

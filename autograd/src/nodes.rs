@@ -4,11 +4,10 @@ use crate::{
     error::{Error, OpError, Place},
     op::{BUILTIN, DynOp},
     param::Param,
-    plan::Scratch,
     shape::Shape,
     tensor::{DType, Number, Tensor, Type},
 };
-use std::{cell::RefCell, collections::HashMap, panic::Location, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, ops::Deref, panic::Location, sync::Arc};
 
 pub(crate) type Source = &'static Location<'static>;
 
@@ -52,14 +51,20 @@ pub(crate) struct Node {
     pub(crate) source: Source,
 }
 
-/// The side tables and the list itself.
+/// The structure of a program, without values: what a plan is made from.
 #[derive(Default)]
-pub(crate) struct Inner {
+pub(crate) struct Program {
     pub(crate) nodes: Vec<Node>,
     pub(crate) spill: Vec<u32>,
     pub(crate) shapes: Vec<Shape>,
     pub(crate) shape_ids: HashMap<Shape, u32>,
     pub(crate) ops: Vec<Arc<dyn DynOp>>,
+}
+
+/// A program and what belongs to it.
+#[derive(Default)]
+pub(crate) struct Inner {
+    pub(crate) program: Program,
     pub(crate) leaves: Vec<Tensor>,
     pub(crate) literals: Vec<Number>,
     pub(crate) errors: Vec<Error>,
@@ -74,8 +79,6 @@ pub(crate) struct Inner {
     /// Values that were asked for stay with their nodes.
     pub(crate) kept: HashMap<u32, Tensor>,
     pub(crate) committed: bool,
-    /// What planning keeps from run to run.
-    pub(crate) scratch: RefCell<Scratch>,
     pub(crate) random_nodes: i64,
 }
 
@@ -107,15 +110,16 @@ impl Inner {
     /// Keeps the memory for the next graph of this thread, unless it is large. What the nodes held is dropped now.
     pub(crate) fn recycle(mut self) {
         const MOST: usize = 1 << 16;
-        if self.nodes.capacity() > MOST || self.spill.capacity() > MOST {
+        if self.program.nodes.capacity() > MOST || self.program.spill.capacity() > MOST {
             return;
         }
+        let Program { nodes, spill, shapes, shape_ids, ops } = &mut self.program;
+        nodes.clear();
+        spill.clear();
+        shapes.truncate(1);
+        shape_ids.clear();
+        ops.clear();
         let Inner {
-            nodes,
-            spill,
-            shapes,
-            shape_ids,
-            ops,
             leaves,
             literals,
             errors,
@@ -126,11 +130,6 @@ impl Inner {
             kept,
             ..
         } = &mut self;
-        nodes.clear();
-        spill.clear();
-        shapes.truncate(1);
-        shape_ids.clear();
-        ops.clear();
         leaves.clear();
         literals.clear();
         errors.clear();
@@ -146,11 +145,20 @@ impl Inner {
 
     fn fresh() -> Inner {
         let mut inner = Inner::default();
-        inner.shapes.push(Shape::SCALAR);
+        inner.program.shapes.push(Shape::SCALAR);
         inner.scopes.push(ScopeEntry { path: String::new(), made_at: None });
         inner
     }
+}
 
+impl Deref for Inner {
+    type Target = Program;
+    fn deref(&self) -> &Program {
+        &self.program
+    }
+}
+
+impl Program {
     #[inline]
     pub(crate) fn push(&mut self, node: Node) -> u32 {
         let id = self.nodes.len() as u32;
@@ -209,7 +217,9 @@ impl Inner {
             }
         }
     }
+}
 
+impl Inner {
     /// The value of a leaf that is not a parameter.
     pub(crate) fn leaf(&self, id: u32) -> Option<Tensor> {
         let node = &self.nodes[id as usize];

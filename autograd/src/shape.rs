@@ -220,7 +220,7 @@ pub(crate) fn sizes(dims: &[isize]) -> Result<Shape, OpError> {
 
 /// Reads an array at `offset + index · strides` for each index of a shape, in row-major order: how broadcasts,
 /// permutations and slices are copied.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Walk {
     shape: Shape,
     strides: [isize; MAX_RANK],

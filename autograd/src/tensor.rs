@@ -2,7 +2,9 @@
 
 use crate::{
     error::{OpError, Result},
+    pool::{self, Block, Pool, Shelf},
     shape::{Ints, Shape, sizes},
+    view::{Elements, ElementsMut},
 };
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use std::{fmt, panic::Location, sync::Arc};
@@ -76,16 +78,16 @@ impl fmt::Display for Type {
 /// Shared, contiguous elements; a single one without an allocation.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
-pub enum Buf<T> {
+pub enum Buf<T: Element> {
     One([T; 1]),
-    Many(Arc<Vec<T>>),
+    Many(Arc<Block<T>>),
 }
 
 impl<T: Element> Buf<T> {
     pub(crate) fn new(v: Vec<T>) -> Buf<T> {
         match <[T; 1]>::try_from(v) {
             Ok(one) => Buf::One(one),
-            Err(v) => Buf::Many(Arc::new(v)),
+            Err(v) => Buf::Many(Arc::new(Block::new(v))),
         }
     }
 
@@ -94,9 +96,15 @@ impl<T: Element> Buf<T> {
         if count == 1 {
             return Ok(Buf::One([T::default()]));
         }
-        let mut v = reserve(count)?;
-        v.resize(count, T::default());
-        Ok(Buf::Many(Arc::new(v)))
+        let v = match pool::take(count) {
+            Some(used) => used,
+            None => {
+                let mut v = reserve(count)?;
+                v.resize(count, T::default());
+                v
+            }
+        };
+        Ok(Buf::Many(Arc::new(Block::new(v))))
     }
 
     pub(crate) fn as_slice(&self) -> &[T] {
@@ -110,14 +118,14 @@ impl<T: Element> Buf<T> {
     pub(crate) fn unique(&mut self) -> Option<&mut [T]> {
         match self {
             Buf::One(v) => Some(v),
-            Buf::Many(v) => Arc::get_mut(v).map(|v| &mut v[..]),
+            Buf::Many(v) => Arc::get_mut(v).map(Block::elements_mut),
         }
     }
 
     fn into_vec(self) -> Vec<T> {
         match self {
             Buf::One(v) => v.to_vec(),
-            Buf::Many(v) => Arc::try_unwrap(v).unwrap_or_else(|shared| shared.to_vec()),
+            Buf::Many(v) => Arc::try_unwrap(v).map_or_else(|shared| shared.to_vec(), Block::into_vec),
         }
     }
 }
@@ -205,10 +213,16 @@ pub trait Element:
     fn buf_mut(data: &mut Data) -> Option<&mut Buf<Self>>;
     #[doc(hidden)]
     fn into_buf(data: Data) -> Option<Buf<Self>>;
+    #[doc(hidden)]
+    fn shelf(pool: &mut Pool) -> &mut Shelf<Self>;
+    #[doc(hidden)]
+    fn elements(elements: Elements<'_>) -> Option<&[Self]>;
+    #[doc(hidden)]
+    fn elements_mut<'a>(elements: &'a mut ElementsMut<'_>) -> Option<&'a mut [Self]>;
 }
 
 macro_rules! elements {
-    ($($T:ty, $V:ident;)*) => { $(
+    ($($T:ident, $V:ident;)*) => { $(
         impl sealed::Sealed for $T {}
         impl Element for $T {
             const DTYPE: DType = DType::$V;
@@ -216,6 +230,9 @@ macro_rules! elements {
             fn buf(data: &Data) -> Option<&Buf<$T>> { if let Data::$V(buf) = data { Some(buf) } else { None } }
             fn buf_mut(data: &mut Data) -> Option<&mut Buf<$T>> { if let Data::$V(buf) = data { Some(buf) } else { None } }
             fn into_buf(data: Data) -> Option<Buf<$T>> { if let Data::$V(buf) = data { Some(buf) } else { None } }
+            fn shelf(pool: &mut Pool) -> &mut Shelf<$T> { &mut pool.$T }
+            fn elements(elements: Elements<'_>) -> Option<&[$T]> { if let Elements::$V(e) = elements { Some(e) } else { None } }
+            fn elements_mut<'a>(elements: &'a mut ElementsMut<'_>) -> Option<&'a mut [$T]> { if let ElementsMut::$V(e) = elements { Some(e) } else { None } }
         }
         impl From<$T> for Tensor {
             fn from(v: $T) -> Tensor { Tensor { shape: Shape::SCALAR, data: Data::$V(Buf::One([v])) } }

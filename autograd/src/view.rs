@@ -3,26 +3,57 @@
 use crate::{
     error::OpError,
     shape::Shape,
-    tensor::{Buf, DType, Data, Element, Tensor},
+    tensor::{DType, Data, Element, Tensor},
 };
 use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
 
 impl Tensor {
     pub(crate) fn as_view(&self) -> TensorView<'_> {
-        TensorView { shape: &self.shape, data: &self.data }
+        let data = match &self.data {
+            Data::F32(buf) => Elements::F32(buf.as_slice()),
+            Data::F64(buf) => Elements::F64(buf.as_slice()),
+            Data::I64(buf) => Elements::I64(buf.as_slice()),
+            Data::Bool(buf) => Elements::Bool(buf.as_slice()),
+        };
+        TensorView { shape: &self.shape, data }
     }
 
     /// For writing: only while nobody else holds the data.
     pub(crate) fn as_view_mut(&mut self) -> Option<TensorViewMut<'_>> {
-        self.is_unique().then_some(TensorViewMut { shape: &self.shape, data: &mut self.data })
+        let data = match &mut self.data {
+            Data::F32(buf) => ElementsMut::F32(buf.unique()?),
+            Data::F64(buf) => ElementsMut::F64(buf.unique()?),
+            Data::I64(buf) => ElementsMut::I64(buf.unique()?),
+            Data::Bool(buf) => ElementsMut::Bool(buf.unique()?),
+        };
+        Some(TensorViewMut { shape: &self.shape, data })
     }
+}
+
+/// Borrowed elements, one variant a dtype.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub enum Elements<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+    I64(&'a [i64]),
+    Bool(&'a [bool]),
+}
+
+/// Elements borrowed for writing, one variant a dtype.
+#[doc(hidden)]
+pub enum ElementsMut<'a> {
+    F32(&'a mut [f32]),
+    F64(&'a mut [f64]),
+    I64(&'a mut [i64]),
+    Bool(&'a mut [bool]),
 }
 
 /// What an op's [`eval`](crate::Op::eval) reads: shape, dtype and contiguous elements.
 #[derive(Clone, Copy)]
 pub struct TensorView<'a> {
     pub(crate) shape: &'a Shape,
-    data: &'a Data,
+    pub(crate) data: Elements<'a>,
 }
 
 impl<'a> TensorView<'a> {
@@ -33,13 +64,17 @@ impl<'a> TensorView<'a> {
 
     /// The type of the elements.
     pub fn dtype(&self) -> DType {
-        self.data.dtype()
+        match self.data {
+            Elements::F32(_) => DType::F32,
+            Elements::F64(_) => DType::F64,
+            Elements::I64(_) => DType::I64,
+            Elements::Bool(_) => DType::Bool,
+        }
     }
 
     /// The elements in row-major order. An error if they are not of type `T`.
     pub fn slice<T: Element>(&self) -> Result<&'a [T], OpError> {
-        T::buf(self.data)
-            .map(Buf::as_slice)
+        T::elements(self.data)
             .ok_or_else(|| OpError::new(format!("an input is {}, read as {}", self.dtype(), T::DTYPE)))
     }
 
@@ -52,7 +87,7 @@ impl<'a> TensorView<'a> {
 /// What an op's [`eval`](crate::Op::eval) writes. What it holds at first is unspecified.
 pub struct TensorViewMut<'a> {
     pub(crate) shape: &'a Shape,
-    data: &'a mut Data,
+    pub(crate) data: ElementsMut<'a>,
 }
 
 impl TensorViewMut<'_> {
@@ -63,14 +98,18 @@ impl TensorViewMut<'_> {
 
     /// The type of the elements.
     pub fn dtype(&self) -> DType {
-        self.data.dtype()
+        match self.data {
+            ElementsMut::F32(_) => DType::F32,
+            ElementsMut::F64(_) => DType::F64,
+            ElementsMut::I64(_) => DType::I64,
+            ElementsMut::Bool(_) => DType::Bool,
+        }
     }
 
     /// The elements in row-major order. An error if they are not of type `T`.
     pub fn slice<T: Element>(&mut self) -> Result<&mut [T], OpError> {
         let dtype = self.dtype();
-        T::buf_mut(self.data)
-            .and_then(Buf::unique)
+        T::elements_mut(&mut self.data)
             .ok_or_else(|| OpError::new(format!("the output is {dtype}, written as {}", T::DTYPE)))
     }
 

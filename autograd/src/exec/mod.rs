@@ -2,6 +2,7 @@
 
 pub(crate) mod fetch;
 pub(crate) mod gemm;
-mod pool;
+mod kernels;
+mod memory;
 pub(crate) mod reference;
 pub(crate) mod run;

@@ -2,9 +2,9 @@
 //! `eval`; nothing is left out, shared, reused or reordered. Tests compare the executor with it.
 
 use crate::{
-    error::{OpError, Result},
+    error::{Error, OpError, Result, catch},
     graph::Graph,
-    nodes::Kind,
+    nodes::{Inner, Kind},
     tensor::Tensor,
     var::Var,
 };
@@ -17,23 +17,8 @@ impl Graph {
         let end = wanted.iter().map(|v| v.id + 1).max().unwrap_or(0);
         let mut values: Vec<Option<Tensor>> = Vec::with_capacity(end as usize);
         for id in 0..end {
-            let node = &inner.nodes[id as usize];
-            values.push(match node.kind {
-                Kind::Error => None,
-                Kind::Param => Some(inner.params[node.args[0] as usize].param.value()),
-                Kind::Op => {
-                    let op = inner.op(id);
-                    let known = |&a: &u32| values[a as usize].as_ref().map(Tensor::as_view);
-                    let fail = |e: OpError| inner.error_at(id, op.name(), e);
-                    let x = inner.args(id).iter().map(known).collect::<Option<Vec<_>>>();
-                    let x = x.ok_or_else(|| fail("an input has no value".into()))?;
-                    let mut out = Tensor::blank(inner.ty(id)).map_err(fail)?;
-                    let view = out.as_view_mut().ok_or_else(|| fail("its buffer is shared".into()))?;
-                    op.eval(&x, view).map_err(fail)?;
-                    Some(out)
-                }
-                _ => inner.leaf(id),
-            });
+            let value = if inner.error(id).is_some() { None } else { Some(inner.define(id, &values)?) };
+            values.push(value);
         }
         let value = |v: &Var<'_>| match (&values[v.id as usize], v.error()) {
             (Some(value), _) => Ok(value.clone()),
@@ -41,5 +26,53 @@ impl Graph {
             (None, None) => Err(OpError::new("it has no value").at_caller("reference")),
         };
         wanted.iter().map(value).collect()
+    }
+}
+
+impl Inner {
+    /// A node's value by definition, from those of older nodes.
+    fn define(&self, id: u32, values: &[Option<Tensor>]) -> Result<Tensor> {
+        let node = &self.nodes[id as usize];
+        let fail = |e: OpError| self.error_at(id, "value", e);
+        match node.kind {
+            Kind::Error => Err(fail("it carries an error".into())),
+            Kind::Param => Ok(self.params[node.args[0] as usize].param.value()),
+            Kind::Op => {
+                let op = self.op(id);
+                let fail = |e: OpError| self.error_at(id, op.name(), e);
+                let known = |&a: &u32| values[a as usize].as_ref().map(Tensor::as_view);
+                let x = self.args(id).iter().map(known).collect::<Option<Vec<_>>>();
+                let x = x.ok_or_else(|| fail("an input has no value".into()))?;
+                let mut out = Tensor::blank(self.ty(id)).map_err(fail)?;
+                let view = out.as_view_mut().ok_or_else(|| fail("its buffer is shared".into()))?;
+                catch(|| op.eval(&x, view)).and_then(|done| done).map_err(fail)?;
+                Ok(out)
+            }
+            _ => self.leaf(id).ok_or_else(|| fail("it has no value".into())),
+        }
+    }
+
+    /// The error of the oldest node up to `last` that fails and that the wanted ones or updates need.
+    pub(crate) fn first_failure(&self, wanted: &[u32], last: u32) -> Option<Error> {
+        let end = wanted.iter().copied().chain(self.updates.iter().map(|u| u.1)).max()? as usize + 1;
+        let mut needed = vec![false; end];
+        wanted.iter().chain(self.updates.iter().map(|u| &u.1)).for_each(|&id| needed[id as usize] = true);
+        for id in (0..end as u32).rev() {
+            if needed[id as usize] && !self.kept.contains_key(&id) {
+                self.args(id).iter().for_each(|&arg| needed[arg as usize] = true);
+            }
+        }
+        let mut values: Vec<Option<Tensor>> = Vec::new();
+        for id in 0..=last.min(end as u32 - 1) {
+            values.push(match self.kept.get(&id) {
+                Some(kept) => Some(kept.clone()),
+                None if needed[id as usize] => match self.define(id, &values) {
+                    Ok(value) => Some(value),
+                    Err(e) => return Some(e),
+                },
+                None => None,
+            });
+        }
+        None
     }
 }

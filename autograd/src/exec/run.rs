@@ -1,21 +1,25 @@
-//! The executor: runs a plan node by node. A value is computed once, a buffer is given back after its last use, and
-//! updates of parameters are carried out together, when nothing can fail any more.
+//! The executor: finds the plan of what is asked for and runs its kernels. A run that fails changes nothing: kernels
+//! that write into parameters come last, under one lock, when nothing can fail any more.
+
+#![allow(unsafe_code)] // one call: where the values of a plan are
 
 use super::{
     fetch::Fetch,
     gemm::{self, Matrix},
-    pool,
+    kernels::{flat, fused},
+    memory::{Memory, Scratch, address, address_mut},
 };
 use crate::{
     error::{Error, OpError, Result, catch},
     graph::{Graph, stale},
-    nodes::{Inner, Kind, SCALAR},
-    op::{DynOp, Id},
+    nodes::{Inner, Kind},
     param::{self, Param},
-    plan::{Arg, Plan, Step, Update},
-    tensor::{Buf, DType, Data, Tensor},
+    plan::{
+        Extract, Plan, Update, cache,
+        kernel::{Home, Kernel, Operand},
+    },
+    tensor::{DType, Number, Tensor, Type},
     var::Var,
-    view::TensorView,
 };
 use std::cell::Cell;
 
@@ -66,22 +70,36 @@ impl Graph {
     fn execute(&self, wanted: &[u32], commit: bool) -> Result<Vec<Tensor>> {
         let values = {
             let inner = self.inner.borrow();
-            let updates = if commit { &inner.updates[..] } else { &[] };
-            let plan = Plan::new(&inner, &mut inner.scratch.borrow_mut(), wanted, updates)?;
-            let mut run = Run { inner: &inner, plan: &plan, slots: vec![None; plan.slots] };
-            run.steps()?;
-            let values: Vec<Tensor> = plan.wanted.iter().filter_map(|&s| run.slots[s as usize].clone()).collect();
-            run.commit(updates)?;
-            inner.scratch.borrow_mut().recycle(plan);
-            values
+            let updates = if commit { updates(&inner) } else { Vec::new() };
+            let kept: Option<Vec<Tensor>> = wanted.iter().map(|id| inner.kept.get(id).cloned()).collect();
+            match kept {
+                Some(kept) if updates.is_empty() => return Ok(kept),
+                _ => {}
+            }
+            let overrides = Overrides::default();
+            if inner.kept.is_empty() && inner.errors.is_empty() {
+                let plan = cache::plan(&inner.program, wanted, &updates);
+                Run { inner: &inner, plan: &plan, nodes: None, wanted, overrides }.run()?
+            } else {
+                let part = Extract::new(&inner, wanted, &updates)?;
+                let plan = cache::plan(&part.program, &part.wanted, &part.updates);
+                Run { inner: &inner, plan: &plan, nodes: Some(&part.nodes), wanted, overrides }.run()?
+            }
         };
         let mut inner = self.inner.borrow_mut();
         inner.committed |= commit && !inner.updates.is_empty();
-        let computed = wanted.iter().zip(&values).filter(|(id, _)| inner.nodes[**id as usize].kind == Kind::Op);
-        let computed: Vec<(u32, Tensor)> = computed.map(|(id, value)| (*id, value.clone())).collect();
-        inner.kept.extend(computed);
+        for (&id, value) in wanted.iter().zip(&values) {
+            if inner.nodes[id as usize].kind == Kind::Op {
+                inner.kept.insert(id, value.clone());
+            }
+        }
         Ok(values)
     }
+}
+
+/// The scheduled updates as pairs of nodes: the parameter's and its new value's.
+pub(crate) fn updates(inner: &Inner) -> Vec<(u32, u32)> {
+    inner.updates.iter().filter_map(|(param, value)| Some((*inner.bound.get(&param.id())?, *value))).collect()
 }
 
 impl Var<'_> {
@@ -92,249 +110,236 @@ impl Var<'_> {
     }
 }
 
-/// One run: the values that are alive.
-struct Run<'g> {
-    inner: &'g Inner,
-    plan: &'g Plan,
-    slots: Vec<Option<Tensor>>,
+/// Leaves whose values are given by the caller of a compiled function.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Overrides<'r> {
+    pub(crate) nodes: &'r [u32],
+    pub(crate) values: &'r [Tensor],
 }
 
-impl Drop for Run<'_> {
-    /// What is left is given back, also by a run that failed.
-    fn drop(&mut self) {
-        self.slots.drain(..).flatten().for_each(pool::give);
-    }
+/// One run of a plan.
+pub(crate) struct Run<'r> {
+    pub(crate) inner: &'r Inner,
+    pub(crate) plan: &'r Plan,
+    /// The graph's node for each node of the plan's program, if they are not the same.
+    pub(crate) nodes: Option<&'r [u32]>,
+    pub(crate) wanted: &'r [u32],
+    pub(crate) overrides: Overrides<'r>,
 }
 
 impl Run<'_> {
-    /// Runs all steps but the late ones. A panic is an error at the node that was being computed.
-    fn steps(&mut self) -> Result<()> {
-        let mut params = self.snapshot()?.into_iter();
-        let at = Cell::new(None);
-        let steps = catch(|| {
-            for step in &self.plan.steps {
-                at.set(Some(step.node));
-                if self.number(step) {
-                    continue;
-                }
-                let value = self.step(step, &mut params).map_err(|e| self.error(step.node, e))?;
-                self.slots[step.out as usize] = Some(value);
+    pub(crate) fn run(&self) -> Result<Vec<Tensor>> {
+        let mut scratch = Scratch::take();
+        let result = self.run_in(&mut scratch);
+        scratch.give();
+        result
+    }
+
+    fn run_in(&self, scratch: &mut Scratch) -> Result<Vec<Tensor>> {
+        let plan = self.plan;
+        let mut params = self.snapshot()?;
+        let no_memory = |e: OpError| self.error(self.wanted.first().copied().unwrap_or(0), e);
+        let mut outputs = Vec::with_capacity(plan.outputs.len());
+        for &(dtype, shape) in &plan.outputs {
+            outputs.push(Tensor::blank(Type::new(dtype, plan.shapes[shape as usize])).map_err(no_memory)?);
+        }
+        let arena = scratch.arena.room(plan.arena).ok_or_else(|| {
+            let gib = plan.arena as f64 / (1u64 << 30) as f64;
+            no_memory(OpError::new(format!("there is no memory for the values on the way ({gib:.1} GiB)")))
+        })?;
+        let mut at = std::mem::take(&mut scratch.at);
+        self.place(&mut at, &mut scratch.numbers, &params, &mut outputs, arena)?;
+        let result = self.kernels(0..plan.late, &at, scratch);
+        let result = result.and_then(|()| {
+            let results = plan.results.iter().map(|&operand| self.tensor(operand, &params, &outputs));
+            let results = results.collect::<Result<Vec<Tensor>>>()?;
+            if !plan.updates.is_empty() {
+                self.commit(&mut params, &outputs, &mut at, scratch)?;
             }
-            Ok(())
+            Ok(results)
         });
-        steps.unwrap_or_else(|panic| match at.get() {
-            Some(node) => Err(self.error(node, panic)),
-            None => Err(panic.at_caller("run")),
-        })
+        at.clear();
+        scratch.at = at;
+        result
     }
 
-    /// The values of the parameters that the plan reads, at one moment, in the order of its steps.
-    fn snapshot(&self) -> Result<Vec<Tensor>> {
+    fn node(&self, id: u32) -> u32 {
+        self.nodes.map_or(id, |nodes| nodes[id as usize])
+    }
+
+    /// The values of the parameters that the plan reads, at one moment, with their nodes.
+    fn snapshot(&self) -> Result<Vec<(u32, Tensor)>> {
         let Some(epoch) = self.inner.epoch else { return Ok(Vec::new()) }; // no parameter was bound
-        let read: Vec<u32> = self.plan.steps.iter().map(|s| s.node).filter(|&n| self.is_param(n)).collect();
-        let snapshot = param::snapshot(read.iter().map(|&n| self.param(n)), epoch);
-        snapshot.map_err(|k| self.error(read[k], stale(self.param(read[k]))))
-    }
-
-    fn is_param(&self, node: u32) -> bool {
-        self.inner.nodes[node as usize].kind == Kind::Param
+        let nodes = self.plan.inputs.iter().map(|&id| self.node(id));
+        let read: Vec<u32> = nodes.filter(|&n| self.inner.nodes[n as usize].kind == Kind::Param).collect();
+        match param::snapshot(read.iter().map(|&n| self.param(n)), epoch) {
+            Ok(values) => Ok(read.into_iter().zip(values).collect()),
+            Err(k) => Err(self.error(read[k], stale(self.param(read[k])))),
+        }
     }
 
     fn param(&self, node: u32) -> &Param {
         &self.inner.params[self.inner.nodes[node as usize].args[0] as usize].param
     }
 
-    fn step(&mut self, step: &Step, params: &mut impl Iterator<Item = Tensor>) -> Result<Tensor, OpError> {
-        let node = step.node;
-        let missing = || OpError::new("a value is missing");
-        match self.inner.nodes[node as usize].kind {
-            Kind::Param => params.next().ok_or_else(missing),
-            Kind::Op => match self.inner.kept.get(&node) {
-                Some(kept) => Ok(kept.clone()),
-                None => self.compute(step),
-            },
-            _ => self.inner.leaf(node).ok_or_else(missing),
-        }
-    }
-
-    /// The short way for a single f64 computed from such numbers, which is most of a program on scalars: no views, no
-    /// buffers. `false` if the step is not of this kind.
-    #[inline]
-    fn number(&mut self, step: &Step) -> bool {
-        let node = &self.inner.nodes[step.node as usize];
-        let args = self.plan.args(step);
-        if node.shape != SCALAR
-            || node.dtype != DType::F64
-            || node.kind != Kind::Op
-            || args.len() != node.count as usize
-        {
-            return false;
-        }
-        let mut x = [0.0; 3];
-        for (k, arg) in args.iter().enumerate() {
-            match self.slots.get(arg.slot as usize) {
-                Some(Some(Tensor { shape, data: Data::F64(Buf::One([v])) })) if k < x.len() && shape.rank() == 0 => {
-                    x[k] = *v
-                }
-                _ => return false,
-            }
-        }
-        let value = self.inner.op(step.node).number(&x[..args.len()]);
-        if let Some(v) = value {
-            self.slots[step.out as usize] = Some(Tensor::from(v)); // dead inputs may stay: they hold no memory
-        }
-        value.is_some()
-    }
-
-    fn compute(&mut self, step: &Step) -> Result<Tensor, OpError> {
-        let (node, args) = (step.node, self.plan.args(step));
-        let (op, ty) = (self.inner.op(node), self.inner.ty(node));
-        let traits = op.traits();
-        let out = if traits.view {
-            self.slots[args[0].slot as usize].as_ref().map(|x| x.reshaped(ty.shape)).ok_or("a value is missing")?
-        } else if traits.in_place
-            && ty.dtype.is_float()
-            && let Some((at, mut own)) = self.reusable(node, args)
-        {
-            self.with_inputs(args, Some(at), |x| match own.as_view_mut() {
-                Some(out) => op.eval_in_place(at, x, out),
-                None => Err("its buffer is held by somebody else".into()),
-            })?;
-            own
-        } else {
-            let mut out = pool::blank(ty)?;
-            self.evaluate(op, node, args, &mut out)?;
-            out
+    /// The value of a leaf of the plan.
+    fn input(&self, id: u32, params: &[(u32, Tensor)]) -> Result<Tensor> {
+        let node = self.node(id);
+        let value = match self.inner.nodes[node as usize].kind {
+            _ if self.given(node).is_some() => self.given(node).cloned(),
+            Kind::Param => params.iter().find(|p| p.0 == node).map(|p| p.1.clone()),
+            Kind::Op => self.inner.kept.get(&node).cloned(),
+            _ => self.inner.leaf(node),
         };
-        for arg in args.iter().filter(|a| a.dies) {
-            self.free(arg.slot as usize);
-        }
-        Ok(out)
+        value.ok_or_else(|| self.error(node, "a value is missing".into()))
     }
 
-    /// Forgets a value and gives its buffer back.
-    fn free(&mut self, slot: usize) {
-        if let Some(value) = self.slots[slot].take() {
-            pool::give(value);
-        }
+    fn given(&self, node: u32) -> Option<&Tensor> {
+        let place = self.overrides.nodes.iter().position(|&n| n == node)?;
+        self.overrides.values.get(place)
     }
 
-    /// Takes a dying input of the output's type whose buffer nobody else holds.
-    fn reusable(&mut self, node: u32, args: &[Arg]) -> Option<(usize, Tensor)> {
-        let ty = self.inner.ty(node);
-        for (at, arg) in args.iter().enumerate() {
-            let alone = || args.iter().filter(|a| a.slot == arg.slot).count() == 1;
-            let slot = &mut self.slots[arg.slot as usize];
-            if arg.dies && alone() && slot.as_mut().is_some_and(|x| x.ty() == ty && x.is_unique()) {
-                return slot.take().map(|x| (at, x));
-            }
-        }
-        None
-    }
-
-    fn evaluate(&self, op: &dyn DynOp, node: u32, args: &[Arg], out: &mut Tensor) -> Result<(), OpError> {
-        let out = out.as_view_mut().ok_or("its buffer is held by somebody else")?;
-        let is_product = self.inner.nodes[node as usize].op == Id::MatMul as u32;
-        self.with_inputs(args, None, |x| match (x, args) {
-            (&[a, b], &[at_a, at_b]) if is_product => {
-                let matrix = |view, arg: Arg| Matrix { view, transposed: arg.transposed };
-                gemm::matmul(matrix(a, at_a), matrix(b, at_b), out)
-            }
-            _ => op.eval(x, out),
-        })
-    }
-
-    /// Calls `f` with the inputs' views; in place of an input that lies in the output stands another one.
-    fn with_inputs<R>(
+    /// Where each value of the plan is.
+    fn place(
         &self,
-        args: &[Arg],
-        in_output: Option<usize>,
-        f: impl FnOnce(&[TensorView<'_>]) -> Result<R, OpError>,
-    ) -> Result<R, OpError> {
-        let empty = Tensor::from(0.0);
-        let view = |k: usize| match self.slots.get(args[k].slot as usize) {
-            _ if in_output == Some(k) => Ok(empty.as_view()),
-            Some(Some(x)) => Ok(x.as_view()),
-            _ => Err(OpError::new("a value is missing")),
-        };
-        match args.len() {
-            1 => f(&[view(0)?]),
-            2 => f(&[view(0)?, view(1)?]),
-            n => f(&(0..n).map(view).collect::<Result<Vec<_>, _>>()?),
+        at: &mut Vec<*mut u8>,
+        numbers: &mut Vec<u64>,
+        params: &[(u32, Tensor)],
+        outputs: &mut [Tensor],
+        arena: *mut u8,
+    ) -> Result<()> {
+        numbers.clear();
+        numbers.resize(self.plan.inputs.len(), 0); // never moves from here on
+        let mut next_param = params.iter();
+        at.clear();
+        for value in &self.plan.values {
+            at.push(match value.home {
+                Home::Arena(start) => arena.wrapping_add(start),
+                Home::Output(k) => address_mut(&mut outputs[k as usize]).unwrap_or_default(),
+                Home::Update(_) => std::ptr::null_mut(), // known when the parameter is locked
+                Home::Input(k) => {
+                    let node = self.node(self.plan.inputs[k as usize]);
+                    let missing = || self.error(node, "a value is missing".into());
+                    let place = self.inner.nodes[node as usize];
+                    let given = if self.overrides.nodes.is_empty() { None } else { self.given(node) };
+                    match place.kind {
+                        _ if given.is_some() => given.map(address).unwrap_or_default(),
+                        Kind::Input | Kind::Constant => address(&self.inner.leaves[place.args[0] as usize]),
+                        Kind::Literal | Kind::One | Kind::Zero => {
+                            let number = &mut numbers[k as usize];
+                            *number = bits(self.inner.literals[place.args[0] as usize], place.dtype);
+                            std::ptr::from_mut(number).cast()
+                        }
+                        Kind::Param => address(&next_param.next().ok_or_else(missing)?.1),
+                        Kind::Op => address(self.inner.kept.get(&node).ok_or_else(missing)?),
+                        Kind::Error => return Err(missing()),
+                    }
+                }
+            });
         }
+        Ok(())
+    }
+
+    /// Runs some kernels. A panic is an error at the node that was being computed.
+    fn kernels(&self, range: std::ops::Range<usize>, at: &[*mut u8], scratch: &mut Scratch) -> Result<()> {
+        // SAFETY: `place` took the addresses of tensors that live as long as the run, and places in the arena that the
+        // plan keeps apart.
+        let memory = unsafe { Memory::new(&self.plan.values, at) };
+        let now = Cell::new(range.start);
+        let done = catch(|| {
+            for k in range {
+                now.set(k);
+                self.kernel(&self.plan.kernels[k], memory, scratch)?;
+            }
+            Ok(())
+        });
+        done.and_then(|result| result).map_err(|e| self.failed(now.get(), e))
+    }
+
+    fn kernel(&self, kernel: &Kernel, memory: Memory<'_>, scratch: &mut Scratch) -> Result<(), OpError> {
+        let shape = |operand| self.plan.shape(operand);
+        match kernel {
+            Kernel::Fused(k) => fused::run(k, &memory, &mut scratch.blocks),
+            Kernel::Flat(k) => flat::run(k, &memory, &mut scratch.registers),
+            Kernel::Product { a, b, out } => {
+                let matrix = |(operand, transposed)| Matrix { view: memory.view(operand, shape(operand)), transposed };
+                gemm::matmul(matrix(*a), matrix(*b), memory.view_mut(*out, shape(*out)))?;
+            }
+            Kernel::Op { op, inputs, out } => {
+                let view = |&operand| memory.view(operand, shape(operand));
+                let out = memory.view_mut(*out, shape(*out));
+                match inputs[..] {
+                    [a] => op.get().eval(&[view(&a)], out)?,
+                    [a, b] => op.get().eval(&[view(&a), view(&b)], out)?,
+                    _ => op.get().eval(&inputs.iter().map(view).collect::<Vec<_>>(), out)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of a kernel that failed: of several that would fail, the oldest node's is told.
+    fn failed(&self, kernel: usize, what: OpError) -> Error {
+        let node = self.plan.members(kernel).last().copied().unwrap_or(0);
+        let might = |k: usize| matches!(self.plan.kernels[k], Kernel::Op { .. }) && self.plan.members(k)[0] < node;
+        let older = (kernel + 1..self.plan.late).any(might);
+        let failure = if older { self.inner.first_failure(self.wanted, self.node(node)) } else { None };
+        failure.unwrap_or_else(|| self.error(self.node(node), what))
     }
 
     /// Carries out the updates, all or none: first everything that may fail, then the changes.
-    fn commit(mut self, updates: &[(Param, u32)]) -> Result<()> {
-        if updates.is_empty() {
-            return Ok(());
-        }
+    fn commit(&self, params: &mut [(u32, Tensor)], outputs: &[Tensor], at: &mut [*mut u8], scratch: &mut Scratch) -> Result<()> {
         let (inner, plan) = (self.inner, self.plan);
-        // What is only kept to be returned must not stand in the way of an update in place.
-        let read: Vec<u32> = plan
-            .updates
-            .iter()
-            .flat_map(|u| match u {
-                Update::Move(slot) => vec![*slot],
-                Update::Late { step, .. } => plan.args(step).iter().map(|a| a.slot).collect(),
-            })
-            .collect();
-        for slot in (0..self.slots.len()).filter(|&s| !read.contains(&(s as u32))) {
-            self.free(slot);
+        let updated: Vec<&Param> = inner.updates.iter().map(|u| &u.0).collect();
+        let moved = plan.updates.iter().map(|update| match *update {
+            Update::Move(operand) => self.tensor(operand, params, outputs).map(Some),
+            Update::Write { .. } => Ok(None),
+        });
+        let mut fresh = moved.collect::<Result<Vec<_>>>()?;
+        // What was read must not stand in the way of a write in place. The parameters still hold their tensors, and if
+        // one was changed meanwhile, the check below ends the run.
+        for (node, value) in params.iter_mut() {
+            if updated.iter().any(|p| p.same(self.param(*node))) && value.shape.count() != 1 {
+                *value = Tensor::from(0.0);
+            }
         }
         let epoch = inner.epoch.unwrap_or_default();
         let check = || match inner.params.iter().find(|b| param::is_stale(&b.param, epoch)) {
             Some(binding) => Err(self.error(binding.node, stale(&binding.param))),
             None => Ok(()),
         };
-        let updated: Vec<&Param> = updates.iter().map(|u| &u.0).collect();
         param::commit(&updated, check, |tensors| {
-            let mut fresh = Vec::with_capacity(tensors.len());
-            for (update, tensor) in plan.updates.iter().zip(tensors.iter_mut()) {
-                fresh.push(self.prepare(update, tensor)?);
+            for ((update, tensor), fresh) in plan.updates.iter().zip(tensors.iter_mut()).zip(&mut fresh) {
+                let in_place = matches!(update, Update::Write { in_place: true }) && tensor.is_unique();
+                if fresh.is_none() && !in_place {
+                    *fresh = Some(Tensor::blank(tensor.ty()).map_err(|e| self.error(0, e))?);
+                }
             }
-            for ((update, tensor), fresh) in plan.updates.iter().zip(tensors).zip(fresh) {
-                match fresh {
-                    Some(fresh) => **tensor = fresh,
-                    None => self.in_place(update, tensor)?,
+            for (value, at) in plan.values.iter().zip(at.iter_mut()) {
+                if let Home::Update(k) = value.home {
+                    let k = k as usize;
+                    let tensor = fresh[k].as_mut().unwrap_or(&mut *tensors[k]);
+                    *at = address_mut(tensor).ok_or_else(|| self.error(0, "a parameter is held by somebody else".into()))?;
+                }
+            }
+            self.kernels(plan.late..plan.kernels.len(), at, scratch)?;
+            for (fresh, tensor) in fresh.into_iter().zip(tensors) {
+                if let Some(fresh) = fresh {
+                    **tensor = fresh;
                 }
             }
             Ok(())
         })
     }
 
-    /// The new value, in a buffer of its own; `None` if it can be written into the parameter's.
-    fn prepare(&self, update: &Update, tensor: &mut Tensor) -> Result<Option<Tensor>> {
-        match update {
-            Update::Move(slot) => Ok(self.slots[*slot as usize].clone()),
-            Update::Late { .. } if tensor.is_unique() => Ok(None),
-            Update::Late { step, at } => {
-                let mut copy = Tensor::blank(tensor.ty()).map_err(|e| self.error(step.node, e))?;
-                self.late(step, *at, &mut copy, Some(tensor)).map_err(|e| self.error(step.node, e))?;
-                Ok(Some(copy))
-            }
-        }
-    }
-
-    fn in_place(&self, update: &Update, tensor: &mut Tensor) -> Result<()> {
-        match update {
-            Update::Late { step, at } => self.late(step, *at, tensor, None).map_err(|e| self.error(step.node, e)),
-            Update::Move(_) => Ok(()),
-        }
-    }
-
-    /// Runs a late step into `out`, which is the parameter itself or, if that is held elsewhere, a fresh buffer.
-    fn late(&self, step: &Step, at: usize, out: &mut Tensor, old: Option<&Tensor>) -> Result<(), OpError> {
-        let (op, args) = (self.inner.op(step.node), self.plan.args(step));
-        let out = out.as_view_mut().ok_or("its buffer is held by somebody else")?;
-        self.with_inputs(args, Some(at), |x| match old {
-            None => op.eval_in_place(at, x, out),
-            Some(old) => {
-                let mut x = x.to_vec();
-                x[at] = old.as_view();
-                op.eval(&x, out)
-            }
-        })
+    /// A value that is handed out.
+    fn tensor(&self, operand: Operand, params: &[(u32, Tensor)], outputs: &[Tensor]) -> Result<Tensor> {
+        let value = match self.plan.values[operand.value as usize].home {
+            Home::Input(k) => self.input(self.plan.inputs[k as usize], params)?,
+            Home::Output(k) => outputs[k as usize].clone(),
+            Home::Arena(_) | Home::Update(_) => return Err(self.error(0, "a value is missing".into())),
+        };
+        Ok(value.reshaped(*self.plan.shape(operand)))
     }
 
     fn error(&self, node: u32, what: OpError) -> Error {
@@ -343,5 +348,16 @@ impl Run<'_> {
             _ => "param",
         };
         self.inner.error_at(node, name, what)
+    }
+}
+
+/// A number of this dtype, in the lowest bytes.
+fn bits(value: Number, dtype: DType) -> u64 {
+    match (dtype, value) {
+        (DType::F32, v) => (v.to_f64() as f32).to_bits().into(),
+        (DType::F64, v) => v.to_f64().to_bits(),
+        (DType::I64, Number::Int(v)) => v as u64,
+        (DType::I64, Number::Float(v)) => v as i64 as u64,
+        (DType::Bool, v) => (v.to_f64() != 0.0).into(),
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 
 /// The same numbers as another dtype.
 #[derive(Clone, PartialEq, Debug)]
-struct Cast(DType);
+pub(crate) struct Cast(pub(crate) DType);
 
 impl Op for Cast {
     const NAME: &'static str = "cast";

@@ -7,13 +7,26 @@ use super::{
 };
 use crate::{
     error::OpError,
+    math::Lanes,
     tensor::{DType, Element, Type, with_dtype},
     var::{Operand, Var},
     view::{TensorView, TensorViewMut},
 };
 
 macro_rules! comparisons {
-    ($($(#[$doc:meta])* $Op:ident $name:ident $sign:tt;)*) => { $(
+    ($($(#[$doc:meta])* $Op:ident $name:ident $sign:tt |$l:ident, $r:ident| $lanes:expr;)*) => {
+        /// The value of a comparison, or of `select`, for one number or many: truth values as all bits or none.
+        #[inline(always)]
+        pub(crate) fn several<L: Lanes>(op: Id, [a, b, c]: [L; 3]) -> L {
+            match op {
+                $(Id::$Op => {
+                    let ($l, $r) = (a, b);
+                    L::from_mask($lanes)
+                })*
+                _ => L::pick(a.to_mask(), b, c),
+            }
+        }
+        $(
         #[derive(Clone, PartialEq, Debug)]
         pub(crate) struct $Op;
 
@@ -64,17 +77,17 @@ macro_rules! comparisons {
 
 comparisons! {
     /// Where both are equal: truth values, element by element with broadcasting. NaN equals nothing.
-    Eq eq ==;
+    Eq eq == |a, b| a.same(b);
     /// Where they differ. NaN differs from everything.
-    Ne ne !=;
+    Ne ne != |a, b| L::not(a.same(b));
     /// Where this one is smaller.
-    Lt lt <;
+    Lt lt < |a, b| a.below(b);
     /// Where this one is smaller or equal.
-    Le le <=;
+    Le le <= |a, b| a.up_to(b);
     /// Where this one is larger.
-    Gt gt >;
+    Gt gt > |a, b| b.below(a);
     /// Where this one is larger or equal.
-    Ge ge >=;
+    Ge ge >= |a, b| b.up_to(a);
 }
 
 /// `condition ? a : b`

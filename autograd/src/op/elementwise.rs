@@ -1,8 +1,9 @@
 //! Elementwise ops: one table of formulas and partial derivatives, and the one loop that evaluates all of them.
 
-use super::{Dependency, Id, Op, Real, Rule, Traits, same_dtype};
+use super::{Dependency, Id, Op, Real, Rule, same_dtype};
 use crate::{
     error::OpError,
+    math::Lanes,
     shape::{Shape, Walk},
     tensor::{DType, Element, Type, with_dtype},
     var::{Operand, Var},
@@ -117,15 +118,7 @@ impl<E: Elementwise> Op for E {
     }
 
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-        evaluate(self, x, None, out)
-    }
-
-    fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-        evaluate(self, x, Some(at), out)
-    }
-
-    fn number(&self, x: &[f64]) -> Option<f64> {
-        Some(self.value(x))
+        evaluate(self, x, out)
     }
 
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -139,17 +132,11 @@ impl<E: Elementwise> Op for E {
     fn dependency(&self, _input: usize) -> Dependency {
         Dependency::Elementwise
     }
-
-    fn traits(&self) -> Traits {
-        Traits { in_place: true, view: false }
-    }
 }
 
 /// Where one operand of an elementwise loop comes from.
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'a, T> {
-    /// It lies in the output already.
-    Output,
     /// An array of the output's shape.
     Whole(&'a [T]),
     /// An array that is broadcast to the output's shape.
@@ -169,7 +156,7 @@ impl<'a, T: Element> Source<'a, T> {
     pub(crate) fn reader(self, shape: &Shape) -> Reader<'a, T> {
         let walk = match self {
             Source::Broadcast(_, own) => Some(Walk::broadcast(own, shape)),
-            _ => None,
+            Source::Whole(_) => None,
         };
         Reader { source: self, walk, block: [T::default(); BLOCK] }
     }
@@ -184,13 +171,6 @@ pub(crate) struct Reader<'a, T> {
 }
 
 impl<T: Element> Reader<'_, T> {
-    /// Saves what the output holds, if that is this operand, before it is written over.
-    fn save(&mut self, out: &[T]) {
-        if let Source::Output = self.source {
-            self.block[..out.len()].copy_from_slice(out);
-        }
-    }
-
     /// The elements `start..start + n`, `n` at most [`BLOCK`].
     pub(crate) fn block(&mut self, start: usize, n: usize) -> &[T] {
         match (&self.source, &self.walk) {
@@ -203,36 +183,20 @@ impl<T: Element> Reader<'_, T> {
     }
 }
 
-/// `out[i] = f(x₀[i], x₁[i], …)` for `N` inputs of the output's dtype; input number `in_output` lies in the output.
+/// `out[i] = f(x₀[i], x₁[i], …)` for `N` inputs of the output's dtype.
 fn map<T: Element, const N: usize>(
     x: &[TensorView<'_>],
-    in_output: Option<usize>,
     mut out: TensorViewMut<'_>,
     mut f: impl FnMut(&[T; N]) -> T,
 ) -> Result<(), OpError> {
     let shape = *out.shape;
-    let out = out.slice::<T>()?;
-    let mut sources = [Source::Output; N];
-    for (k, source) in sources.iter_mut().enumerate().filter(|(k, _)| in_output != Some(*k)) {
-        *source = Source::new(x[k], &shape)?;
-    }
-    if let [only] = out {
-        *only = f(&sources.map(|source| match source {
-            Source::Output => *only,
-            Source::Whole(data) | Source::Broadcast(data, _) => data[0],
-        }));
-        return Ok(());
-    }
-    let whole = |source| if let Source::Whole(data) = source { data } else { &[] };
-    let all = sources.map(whole);
-    if all.iter().all(|data| data.len() == out.len()) {
-        zip(all, out, f);
-        return Ok(());
-    }
-    let mut readers = sources.map(|source| source.reader(&shape));
-    for (k, out) in out.chunks_mut(BLOCK).enumerate() {
-        readers.iter_mut().for_each(|reader| reader.save(out));
-        let blocks = readers.each_mut().map(|reader| reader.block(k * BLOCK, out.len()));
+    let x: &[TensorView<'_>; N] = x.try_into().map_err(|_| "has another number of inputs")?;
+    let mut readers = x.iter().map(|x| Ok(Source::new(*x, &shape)?.reader(&shape))).collect::<Result<Vec<_>, OpError>>()?;
+    for (k, out) in out.slice::<T>()?.chunks_mut(BLOCK).enumerate() {
+        let mut blocks = [&[][..]; N];
+        for (block, reader) in blocks.iter_mut().zip(&mut readers) {
+            *block = reader.block(k * BLOCK, out.len());
+        }
         zip(blocks, out, &mut f);
     }
     Ok(())
@@ -248,19 +212,14 @@ fn zip<T: Element, const N: usize>(x: [&[T]; N], out: &mut [T], mut f: impl FnMu
     }
 }
 
-/// An elementwise op on whole tensors; input number `in_output` lies in the output.
-fn evaluate<E: Elementwise>(
-    op: &E,
-    x: &[TensorView<'_>],
-    in_output: Option<usize>,
-    out: TensorViewMut<'_>,
-) -> Result<(), OpError> {
+/// An elementwise op on whole tensors.
+fn evaluate<E: Elementwise>(op: &E, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
     with_dtype!(out.dtype(), float T => {
         // the number of inputs is known when this is compiled: one loop is left of the three
         match E::INPUTS {
-            1 => map::<T, 1>(x, in_output, out, |x| op.value(x)),
-            2 => map::<T, 2>(x, in_output, out, |x| op.value(x)),
-            _ => map::<T, 3>(x, in_output, out, |x| op.value(x)),
+            1 => map::<T, 1>(x, out, |x| op.value(x)),
+            2 => map::<T, 2>(x, out, |x| op.value(x)),
+            _ => map::<T, 3>(x, out, |x| op.value(x)),
         }
     }, else integers(op.integer(), x, out))
 }
@@ -276,9 +235,9 @@ fn integers(f: Option<Integer>, x: &[TensorView<'_>], out: TensorViewMut<'_>) ->
         })
     };
     match x.len() {
-        1 => map::<i64, 1>(x, None, out, |x| f(x)),
-        2 => map::<i64, 2>(x, None, out, |x| f(x)),
-        _ => map::<i64, 3>(x, None, out, |x| f(x)),
+        1 => map::<i64, 1>(x, out, |x| f(x)),
+        2 => map::<i64, 2>(x, out, |x| f(x)),
+        _ => map::<i64, 3>(x, out, |x| f(x)),
     }?;
     if overflow { Err("an integer result does not fit in 64 bits".into()) } else { Ok(()) }
 }
@@ -291,13 +250,20 @@ macro_rules! elementwise {
         #[derive(Clone, PartialEq, Debug)]
         pub(crate) struct $Op;
 
+        impl $Op {
+            #[inline(always)]
+            pub(crate) fn formula<T: Lanes>($($x: T),+) -> T {
+                $value
+            }
+        }
+
         impl Elementwise for $Op {
             const NAME: &'static str = stringify!($name);
             const INPUTS: usize = [$(stringify!($x)),+].len();
             #[inline]
             fn value<T: Real>(&self, x: &[T]) -> T {
                 let &[$($x),+] = x else { return T::of(f64::NAN) };
-                $value
+                $Op::formula($($x),+)
             }
             #[inline]
             #[allow(unused_variables, unused_imports, unused_assignments)]
@@ -312,7 +278,30 @@ macro_rules! elementwise {
                 Some($int)
             })?
         }
-    )* };
+    )*
+        /// The value of an op of one input, for one number or many.
+        #[inline(always)]
+        pub(crate) fn unary<L: Lanes>(op: Id, x: L) -> L {
+            match op {
+                $(Id::$Op if [$(stringify!($x)),+].len() == 1 => elementwise!(@unary $Op x $($x)+),)*
+                _ => x,
+            }
+        }
+
+        /// The value of an op of two or three inputs.
+        #[inline(always)]
+        pub(crate) fn several<L: Lanes>(op: Id, x: [L; 3]) -> L {
+            match op {
+                $(Id::$Op if [$(stringify!($x)),+].len() > 1 => elementwise!(@several $Op x $($x)+),)*
+                _ => super::compare::several(op, x),
+            }
+        }
+    };
+    (@unary $Op:ident $v:ident $x:ident) => { $Op::formula($v) };
+    (@unary $Op:ident $v:ident $($x:ident)+) => { $v };
+    (@several $Op:ident $v:ident $x:ident) => { $v[0] };
+    (@several $Op:ident $v:ident $x:ident $y:ident) => { $Op::formula($v[0], $v[1]) };
+    (@several $Op:ident $v:ident $x:ident $y:ident $z:ident) => { $Op::formula($v[0], $v[1], $v[2]) };
 }
 
 elementwise! {
@@ -372,7 +361,7 @@ fn tie<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
 
 /// `xⁿ` for a whole number `n`.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Powi(i32);
+pub(crate) struct Powi(pub(crate) i32);
 
 impl Elementwise for Powi {
     const NAME: &'static str = "powi";

@@ -1,6 +1,6 @@
 //! Layout: the same numbers in another shape or order.
 
-use super::{Dependency, Id, Op, Rule, Traits, inputs};
+use super::{Dependency, Id, Op, Rule, inputs};
 use crate::{
     error::OpError,
     shape::{Axes, Ints, MAX_RANK, Shape, Walk, sizes},
@@ -21,7 +21,7 @@ fn gather(x: TensorView<'_>, mut out: TensorViewMut<'_>, walk: Walk) -> Result<(
 /// Declares a layout op: it never fails while running.
 macro_rules! layout_op {
     ($Op:ty, $name:literal, |$self:ident, $t:ident| $infer:expr, |$this:ident, $x:ident, $out:ident| $eval:expr,
-     |$me:ident, $r:ident| $vjp:expr $(, $traits:expr)?) => {
+     |$me:ident, $r:ident| $vjp:expr $(, $view:expr)?) => {
         impl Op for $Op {
             const NAME: &'static str = $name;
             fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
@@ -40,12 +40,10 @@ macro_rules! layout_op {
             fn may_fail(&self, _x: &[Type]) -> bool {
                 false
             }
-            $(fn traits(&self) -> Traits { $traits })?
+            $(fn is_view(&self) -> bool { $view })?
         }
     };
 }
-
-const VIEW: Traits = Traits { view: true, in_place: false };
 
 /// Another shape of as many elements.
 #[derive(Clone, PartialEq, Debug)]
@@ -60,7 +58,7 @@ layout_op!(
     },
     |op, x, out| gather(x, out, Walk::new(op.0, op.0.strides(), 0)),
     |_op, r| r.ct.reshape(r.x[0].known_shape()),
-    VIEW
+    true
 );
 
 /// The axes in another order: output axis `i` is input axis `self.0[i]`.
@@ -88,7 +86,7 @@ layout_op!(
 
 /// Repeats along axes of size 1 and along new axes in front.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct BroadcastTo(Shape);
+pub(crate) struct BroadcastTo(pub(crate) Shape);
 layout_op!(
     BroadcastTo,
     "broadcast_to",
@@ -186,8 +184,8 @@ impl Op for Detach {
         Dependency::None
     }
 
-    fn traits(&self) -> Traits {
-        VIEW
+    fn is_view(&self) -> bool {
+        true
     }
 }
 

@@ -116,34 +116,11 @@ pub trait Op: Clone + PartialEq + Debug + Send + Sync + 'static {
         Dependency::Dense
     }
 
+    /// Whether the output is the first input with another shape: nothing is computed.
     #[doc(hidden)]
-    fn traits(&self) -> Traits {
-        Traits::default()
+    fn is_view(&self) -> bool {
+        false
     }
-
-    /// The value for single f64 numbers, if the op is that simple.
-    #[doc(hidden)]
-    fn number(&self, x: &[f64]) -> Option<f64> {
-        let _ = x;
-        None
-    }
-
-    /// As `eval`, where input number `at` lies in the output already; only for ops whose traits say `in_place`.
-    #[doc(hidden)]
-    fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let _ = (at, x, out);
-        Err("cannot be done in place".into())
-    }
-}
-
-/// What the executor may take advantage of.
-#[doc(hidden)]
-#[derive(Clone, Copy, Default)]
-pub struct Traits {
-    /// The output is the first input with another shape: nothing is computed.
-    pub view: bool,
-    /// `eval_in_place` works, for inputs of the output's type.
-    pub in_place: bool,
 }
 
 /// The object-safe twin of [`Op`].
@@ -151,12 +128,12 @@ pub(crate) trait DynOp: Debug + Send + Sync {
     fn name(&self) -> &'static str;
     fn infer(&self, x: &[Type]) -> Result<Type, OpError>;
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError>;
-    fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError>;
-    fn number(&self, x: &[f64]) -> Option<f64>;
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>>;
     fn may_fail(&self, x: &[Type]) -> bool;
-    fn traits(&self) -> Traits;
+    fn is_view(&self) -> bool;
     fn as_any(&self) -> &dyn Any;
+    /// Whether it is the same op with the same attributes.
+    fn same(&self, other: &dyn DynOp) -> bool;
 }
 
 impl<O: Op> DynOp for O {
@@ -169,23 +146,20 @@ impl<O: Op> DynOp for O {
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
         Op::eval(self, x, out)
     }
-    fn eval_in_place(&self, at: usize, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-        Op::eval_in_place(self, at, x, out)
-    }
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         Op::vjp(self, input, r)
-    }
-    fn number(&self, x: &[f64]) -> Option<f64> {
-        Op::number(self, x)
     }
     fn may_fail(&self, x: &[Type]) -> bool {
         Op::may_fail(self, x)
     }
-    fn traits(&self) -> Traits {
-        Op::traits(self)
+    fn is_view(&self) -> bool {
+        Op::is_view(self)
     }
     fn as_any(&self) -> &dyn Any {
         self
+    }
+    fn same(&self, other: &dyn DynOp) -> bool {
+        other.as_any().downcast_ref::<O>() == Some(self)
     }
 }
 
@@ -193,10 +167,11 @@ impl<O: Op> DynOp for O {
 /// from floats of the same type element by element come first, so that appending them is one comparison.
 macro_rules! builtin {
     ($($file:ident: $($Op:ident)*;)* | $($file2:ident: $($Op2:ident)*;)*) => {
-        #[derive(Clone, Copy)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u32)]
         pub(crate) enum Id { $($($Op,)*)* $($($Op2,)*)* }
         pub(crate) const ELEMENTWISE: u32 = [$($(Id::$Op),*),*].len() as u32;
+        pub(crate) const IDS: [Id; BUILTIN.len()] = [$($(Id::$Op,)*)* $($(Id::$Op2,)*)*];
         pub(crate) static BUILTIN: [&dyn DynOp; [$($(Id::$Op,)*)* $($(Id::$Op2,)*)*].len()] =
             [$($(&$file::$Op,)*)* $($(&$file2::$Op2,)*)*];
     };

@@ -3,9 +3,10 @@
 //! The generator is ChaCha with 8 rounds; the graph's seed is its key, the number of the random node its stream, and
 //! the position of an element in the tensor its position in the stream.
 
-use super::{Dependency, Op, Real, Rule, inputs, wants_float};
+use super::{Dependency, Op, Rule, inputs, wants_float};
 use crate::{
     error::OpError,
+    math::Lanes,
     graph::Graph,
     shape::{Ints, Shape, sizes},
     tensor::{DType, Type, with_dtype},

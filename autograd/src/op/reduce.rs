@@ -16,7 +16,7 @@ use std::cmp::Ordering;
 /// `Σ x` over some axes. Truth values are counted (i64).
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Sum {
-    axes: Axes,
+    pub(crate) axes: Axes,
     keep: bool,
 }
 
@@ -235,8 +235,10 @@ fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out:
     }
 }
 
-const LANES: usize = 32;
-const DEPTH: usize = 32;
+pub(crate) const LANES: usize = 32;
+pub(crate) const DEPTH: usize = 32;
+/// The elements of a contiguous line that are summed side by side.
+pub(crate) const CHUNK: usize = LANES * DEPTH;
 
 /// Sums a contiguous line in the canonical order.
 pub(crate) fn sum_line<T: Element + std::ops::Add<Output = T>>(x: &[T]) -> T {
@@ -246,45 +248,69 @@ pub(crate) fn sum_line<T: Element + std::ops::Add<Output = T>>(x: &[T]) -> T {
     pairwise(x.chunks(DEPTH * LANES).map(sum_chunk), |a, b| *a = *a + b).unwrap_or_default()
 }
 
-fn sum_chunk<T: Element + std::ops::Add<Output = T>>(x: &[T]) -> T {
+#[inline(always)]
+pub(crate) fn sum_chunk<T: Element + std::ops::Add<Output = T>>(x: &[T]) -> T {
     let mut lanes = [T::default(); LANES];
-    let add = |lanes: &mut [T], x: &[T]| lanes.iter_mut().zip(x).for_each(|(l, &x)| *l = *l + x);
-    let whole = x.chunks_exact(LANES);
-    let rest = whole.remainder();
-    whole.for_each(|x| add(&mut lanes, x));
-    add(&mut lanes, rest);
+    let whole = x.len() / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for k in 0..LANES {
+            lanes[k] = lanes[k] + x[start + k];
+        }
+    }
+    for (k, &x) in x[whole..].iter().enumerate() {
+        lanes[k] = lanes[k] + x;
+    }
+    sum_lanes(lanes)
+}
+
+/// The lanes, added up as a balanced tree.
+#[inline(always)]
+pub(crate) fn sum_lanes<T: Element + std::ops::Add<Output = T>>(mut lanes: [T; LANES]) -> T {
     let mut width = LANES;
     while width > 1 {
         width /= 2;
-        let (low, high) = lanes.split_at_mut(width);
-        add(low, high);
+        for k in 0..width {
+            lanes[k] = lanes[k] + lanes[k + width];
+        }
     }
     lanes[0]
 }
 
 /// Adds parts pairwise, neighbours first, then neighbouring sums of equal size; what is left over joins from the end.
 fn pairwise<A>(parts: impl Iterator<Item = A>, add: impl Fn(&mut A, A)) -> Option<A> {
-    let mut sums: Vec<(u32, A)> = Vec::new();
-    for part in parts {
-        sums.push((0, part));
-        while let [.., (a, _), (b, _)] = sums[..]
-            && a == b
-        {
-            join(&mut sums, &add);
-        }
-    }
-    while sums.len() > 1 {
-        join(&mut sums, &add);
-    }
-    sums.pop().map(|(_, sum)| sum)
+    let mut pairs = Pairs(Vec::new());
+    parts.for_each(|part| pairs.push(part, &add));
+    pairs.finish(&add)
 }
 
-fn join<A>(sums: &mut Vec<(u32, A)>, add: impl Fn(&mut A, A)) {
-    if let Some((_, right)) = sums.pop()
-        && let Some((level, left)) = sums.last_mut()
-    {
-        add(left, right);
-        *level += 1;
+/// A pairwise sum that grows part by part: sums of ever larger groups, each with its size as a power of two.
+pub(crate) struct Pairs<A>(pub(crate) Vec<(u32, A)>);
+
+impl<A> Pairs<A> {
+    pub(crate) fn push(&mut self, part: A, add: &impl Fn(&mut A, A)) {
+        self.0.push((0, part));
+        while let [.., (a, _), (b, _)] = self.0[..]
+            && a == b
+        {
+            self.join(add);
+        }
+    }
+
+    /// The sum of all parts; begins anew.
+    pub(crate) fn finish(&mut self, add: &impl Fn(&mut A, A)) -> Option<A> {
+        while self.0.len() > 1 {
+            self.join(add);
+        }
+        self.0.pop().map(|(_, sum)| sum)
+    }
+
+    fn join(&mut self, add: &impl Fn(&mut A, A)) {
+        if let Some((_, right)) = self.0.pop()
+            && let Some((level, left)) = self.0.last_mut()
+        {
+            add(left, right);
+            *level += 1;
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use super::{Op, Real, Rule, inputs, reduce::sum_line, wants_float};
 use crate::{
     error::OpError,
+    math::Lanes,
     shape::{Axes, Shape},
     tensor::{DType, Type, with_dtype},
     var::Var,

@@ -1,0 +1,57 @@
+//! Single numbers: instructions on registers, one after the other.
+
+use crate::{
+    exec::memory::Memory,
+    op::{
+        Real,
+        elementwise::{several, unary},
+    },
+    plan::kernel::{Flat, FlatOp},
+    tensor::DType,
+};
+
+/// Runs the instructions on registers in `scratch`.
+pub(crate) fn run(k: &Flat, memory: &Memory<'_>, scratch: &mut Registers) {
+    match k.dtype {
+        DType::F32 => numbers(k, memory, &mut scratch.f32),
+        _ => numbers(k, memory, &mut scratch.f64),
+    }
+}
+
+/// Registers that are kept from run to run.
+#[derive(Default)]
+pub(crate) struct Registers {
+    f32: Vec<f32>,
+    f64: Vec<f64>,
+}
+
+fn numbers<T: Real>(k: &Flat, memory: &Memory<'_>, registers: &mut Vec<T>) {
+    if registers.len() < k.registers as usize {
+        registers.resize(k.registers as usize, T::default());
+    }
+    let r = &mut registers[..k.registers as usize];
+    for &(value, register) in &k.loads {
+        r[register as usize] = if memory.dtype(value) == DType::Bool {
+            T::from_mask(memory.elements::<bool>(value)[0])
+        } else {
+            memory.elements::<T>(value)[0]
+        };
+    }
+    for i in &k.code {
+        let x = i.args.map(|a| r[a as usize]);
+        r[i.to as usize] = match i.op {
+            FlatOp::Several(op) => several(op, x),
+            FlatOp::Unary(op) => unary(op, x[0]),
+            FlatOp::Power(n) => x[0].powi(n),
+            FlatOp::Number => T::pick(x[0].to_mask(), T::of(1.0), T::of(0.0)),
+        };
+    }
+    for &(register, value) in &k.stores {
+        let v = r[register as usize];
+        if memory.dtype(value) == DType::Bool {
+            memory.write(value, &[v.to_mask()]);
+        } else {
+            memory.write(value, &[v]);
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! Fused elementwise work: blocks of elements, each taken through the steps of a kernel, group by group.
+//!
+//! The accumulator is a few vector registers; what a step stores for later stays in the first-level cache. Sums are
+//! taken from the blocks in the canonical order ([`reduce`](crate::op::reduce)), whatever the width of the vectors.
+
+use super::{Isa, vector::Vector};
+use crate::{
+    exec::memory::{Bytes, Memory},
+    math::Wide,
+    op::{
+        Real,
+        elementwise::{several, unary},
+        reduce::{CHUNK, DEPTH, LANES, Pairs, sum_chunk, sum_lanes},
+    },
+    plan::kernel::{Code, Fused, Read, Step},
+    shape::Walk,
+    tensor::DType,
+};
+use std::slice;
+
+/// The most elements of a block: a chunk of the canonical sum.
+const BLOCK: usize = CHUNK;
+/// Blocks are this far apart, so that they do not all begin at the same place of a page of the cache.
+const STRIDE: usize = BLOCK + 16;
+
+/// Runs a kernel.
+pub(crate) fn run(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
+    if k.count == 0 {
+        return;
+    }
+    match k.dtype {
+        DType::F32 => dispatch::<f32>(k, memory, scratch),
+        _ => dispatch::<f64>(k, memory, scratch),
+    }
+}
+
+/// The vectors of a number type.
+trait Vectors: Real + Vector<Elem = Self> {
+    #[cfg(target_arch = "x86_64")]
+    type Avx512: Vector<Elem = Self>;
+    #[cfg(target_arch = "x86_64")]
+    type Avx2: Vector<Elem = Self>;
+}
+
+impl Vectors for f32 {
+    #[cfg(target_arch = "x86_64")]
+    type Avx512 = super::x86::F32x16;
+    #[cfg(target_arch = "x86_64")]
+    type Avx2 = super::x86::F32x8;
+}
+
+impl Vectors for f64 {
+    #[cfg(target_arch = "x86_64")]
+    type Avx512 = super::x86::F64x8;
+    #[cfg(target_arch = "x86_64")]
+    type Avx2 = super::x86::F64x4;
+}
+
+fn dispatch<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
+    match Isa::get() {
+        Isa::Baseline => blocks::<T, Wide<Wide<T>>>(k, memory, scratch),
+        // SAFETY: the processor was asked for these instructions.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::<T>(k, memory, scratch) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512::<T>(k, memory, scratch) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
+    blocks::<T, Wide<T::Avx2>>(k, memory, scratch)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn avx512<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
+    blocks::<T, Wide<T::Avx512>>(k, memory, scratch)
+}
+
+/// A register as steps see it: the element at `i` lies at `start + (i & mask)`.
+#[derive(Clone, Copy)]
+struct Register<T> {
+    start: *mut T,
+    mask: usize,
+}
+
+/// Where a register's elements come from or go to.
+#[derive(Clone, Copy)]
+enum Role<T> {
+    /// Read where it lies, as far as whole groups do.
+    From(*mut T),
+    /// Written where it belongs, as far as whole groups are.
+    Into(*mut T),
+    /// Read from truth values.
+    Truths(*const bool),
+    /// Written to truth values.
+    ToTruths(*mut bool),
+    /// Copied from a smaller array.
+    Spread(*const T, usize, Walk),
+    /// Copied from a smaller array of truth values.
+    SpreadTruths(*const bool, usize, Walk),
+    /// Filled once, or written by steps.
+    Block,
+}
+
+/// A kernel at work.
+struct Work<T> {
+    registers: Vec<Register<T>>,
+    /// The registers that hold blocks, with their scratch block.
+    roles: Vec<(usize, Role<T>, *mut T)>,
+    sums: Vec<SumState<T>>,
+}
+
+/// How many elements go through a step at once: two wide vectors.
+const fn group<V: Vector>() -> usize {
+    2 * V::N
+}
+
+#[inline(always)]
+fn blocks<T: Vectors, V: Vector<Elem = T>>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
+    let Some(mut work) = Work::<T>::new(k, memory, scratch, group::<V>()) else { return };
+    let per_block = if k.line < BLOCK { BLOCK / k.line * k.line } else { BLOCK };
+    let mut start = 0;
+    while start < k.count {
+        let n = if k.line < BLOCK { per_block.min(k.count - start) } else { per_block.min(k.line - start % k.line) };
+        let whole = n / group::<V>() * group::<V>();
+        work.fill(start, n);
+        work.place(start, true);
+        // SAFETY: `place` made every register good for the elements `0..whole` of the block.
+        unsafe { steps::<T, V>(&k.steps, &work.registers, &mut work.sums, 0, whole, group::<V>()) };
+        if whole < n {
+            work.load_tail(start, whole, n);
+            work.place(start, false);
+            // SAFETY: now all registers are scratch blocks, which are longer than `n` rounded up to groups.
+            unsafe { steps::<T, V>(&k.steps, &work.registers, &mut work.sums, whole, n, n - whole) };
+            work.store_tail(start, whole, n);
+        }
+        work.finish_block(k, memory, start, n);
+        start += n;
+    }
+}
+
+/// Takes the elements `from..to` through the steps, a group at a time; of the last group only `valid` elements count.
+///
+/// # Safety
+/// Registers are good for all groups that begin in `from..to`.
+#[inline(always)]
+unsafe fn steps<T: Vectors, V: Vector<Elem = T>>(
+    steps: &[Step],
+    registers: &[Register<T>],
+    sums: &mut [SumState<T>],
+    from: usize,
+    to: usize,
+    valid: usize,
+) {
+    let mut i = from;
+    while i < to {
+        let (mut low, mut high) = (V::of(0.0), V::of(0.0));
+        for step in steps {
+            macro_rules! at {
+                ($register:expr) => {{
+                    let r = registers[$register as usize];
+                    // SAFETY: the caller's promise.
+                    unsafe { r.start.add(i & r.mask) }
+                }};
+            }
+            macro_rules! load {
+                ($register:expr) => {{
+                    let p = at!($register);
+                    // SAFETY: the caller's promise.
+                    unsafe { (V::load(p), V::load(p.add(V::N))) }
+                }};
+            }
+            macro_rules! with {
+                (|$acc:ident, $other:ident| $e:expr) => {{
+                    let (a, b) = load!(step.a);
+                    low = { let ($acc, $other) = (low, a); $e };
+                    high = { let ($acc, $other) = (high, b); $e };
+                }};
+            }
+            match step.code {
+                Code::Load => (low, high) = load!(step.a),
+                Code::Store => {
+                    let p = at!(step.a);
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        low.store(p);
+                        high.store(p.add(V::N));
+                    }
+                }
+                Code::Add => with!(|acc, other| acc + other),
+                Code::Sub => with!(|acc, other| acc - other),
+                Code::Mul => with!(|acc, other| acc * other),
+                Code::Div => with!(|acc, other| acc / other),
+                Code::SubFrom => with!(|acc, other| other - acc),
+                Code::DivInto => with!(|acc, other| other / acc),
+                Code::Unary(op) => {
+                    low = unary(op, low);
+                    high = unary(op, high);
+                }
+                Code::Several(op) => {
+                    let (a, b, c) = (load!(step.a), load!(step.b), load!(step.c));
+                    low = several(op, [a.0, b.0, c.0]);
+                    high = several(op, [a.1, b.1, c.1]);
+                }
+                Code::Power(n) => {
+                    low = low.powi(n);
+                    high = high.powi(n);
+                }
+                Code::Sum => {
+                    let mut all = [T::default(); 256];
+                    // SAFETY: a group has at most 128 elements.
+                    unsafe {
+                        low.store(all.as_mut_ptr());
+                        high.store(all.as_mut_ptr().add(V::N));
+                    }
+                    sums[step.a as usize].add(&all[..valid], i);
+                }
+            }
+        }
+        i += group::<V>();
+    }
+}
+
+impl<T: Vectors> Work<T> {
+    fn new(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes, group: usize) -> Option<Work<T>> {
+        let blocks = k.registers() - k.temporaries as usize;
+        let columns: usize = k.sums.iter().map(|s| SumState::<T>::room(s.n, s.inner)).sum();
+        let elements = blocks * STRIDE + k.temporaries as usize * group + columns;
+        let mut next: *mut T = scratch.room(elements * size_of::<T>())?.cast();
+        let mut room = |count: usize| {
+            let start = next;
+            // SAFETY: the sum of all rooms is what was asked for.
+            next = unsafe { next.add(count) };
+            start
+        };
+        let mut work = Work { registers: Vec::with_capacity(k.registers()), roles: Vec::with_capacity(blocks), sums: Vec::new() };
+        for source in &k.sources {
+            let block = room(STRIDE);
+            let role = match source.read {
+                Read::Number(n) => fill(block, T::of(n.into())),
+                Read::Walk(walk) if memory.dtype(source.value) != DType::Bool => {
+                    let data = memory.elements::<T>(source.value);
+                    if walk.is_constant() { fill(block, data[0]) } else { Role::Spread(data.as_ptr(), data.len(), walk) }
+                }
+                Read::Walk(walk) => {
+                    let data = memory.elements::<bool>(source.value);
+                    if walk.is_constant() { fill(block, T::from_mask(data[0])) } else { Role::SpreadTruths(data.as_ptr(), data.len(), walk) }
+                }
+                Read::Whole if memory.dtype(source.value) == DType::Bool => Role::Truths(memory.pointer(source.value)),
+                Read::Whole => Role::From(memory.pointer(source.value)),
+            };
+            work.block(role, block);
+        }
+        for _ in 0..k.temporaries {
+            work.registers.push(Register { start: room(group), mask: 0 });
+        }
+        (0..k.kept).for_each(|_| work.block(Role::Block, room(STRIDE)));
+        for output in &k.outputs {
+            let truths = memory.dtype(output.value) == DType::Bool;
+            let role = if truths { Role::ToTruths(memory.pointer(output.value)) } else { Role::Into(memory.pointer(output.value)) };
+            work.block(role, room(STRIDE));
+        }
+        work.sums = k.sums.iter().map(|s| SumState::new(room(SumState::<T>::room(s.n, s.inner)))).collect();
+        Some(work)
+    }
+
+    fn block(&mut self, role: Role<T>, block: *mut T) {
+        self.roles.push((self.registers.len(), role, block));
+        self.registers.push(Register { start: block, mask: usize::MAX });
+    }
+
+    /// Fills the blocks of sources that cannot be read where they lie.
+    fn fill(&self, start: usize, n: usize) {
+        for &(_, role, block) in &self.roles {
+            // SAFETY: blocks have room for `n` elements; sources have as many as their roles say.
+            unsafe {
+                let block = slice::from_raw_parts_mut(block, n);
+                match role {
+                    Role::Spread(data, count, walk) => walk.copy(slice::from_raw_parts(data, count), start, block),
+                    Role::SpreadTruths(data, count, walk) => {
+                        let (data, mut truths) = (slice::from_raw_parts(data, count), [false; BLOCK]);
+                        walk.copy(data, start, &mut truths[..n]);
+                        block.iter_mut().zip(truths).for_each(|(b, v)| *b = T::from_mask(v));
+                    }
+                    Role::Truths(data) => {
+                        let data = slice::from_raw_parts(data.add(start), n);
+                        block.iter_mut().zip(data).for_each(|(b, &v)| *b = T::from_mask(v));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Lets registers point to the block that begins at `start`: where the values lie, or to scratch.
+    #[inline(always)]
+    fn place(&mut self, start: usize, direct: bool) {
+        for &(register, role, block) in &self.roles {
+            self.registers[register].start = match role {
+                // SAFETY: within the value.
+                Role::From(p) | Role::Into(p) if direct => unsafe { p.add(start) },
+                _ => block,
+            };
+        }
+    }
+
+    /// Copies the last elements of a block, which do not fill a group, from the sources into scratch.
+    fn load_tail(&self, start: usize, from: usize, to: usize) {
+        for &(_, role, block) in &self.roles {
+            if let Role::From(p) = role {
+                // SAFETY: `from..to` lies within the block and, from `start` on, within the value.
+                unsafe { std::ptr::copy(p.add(start + from), block.add(from), to - from) }
+            }
+        }
+    }
+
+    /// Copies them from scratch to the outputs.
+    fn store_tail(&self, start: usize, from: usize, to: usize) {
+        for &(_, role, block) in &self.roles {
+            if let Role::Into(p) = role {
+                // SAFETY: as above.
+                unsafe { std::ptr::copy(block.add(from), p.add(start + from), to - from) }
+            }
+        }
+    }
+
+    /// Writes truth values, and adds the block to the sums.
+    #[inline(always)]
+    fn finish_block(&mut self, k: &Fused, memory: &Memory<'_>, start: usize, n: usize) {
+        for &(_, role, block) in &self.roles {
+            if let Role::ToTruths(to) = role {
+                // SAFETY: the block has `n` elements, the value as many from `start` on.
+                let block = unsafe { slice::from_raw_parts(block, n) };
+                block.iter().enumerate().for_each(|(k, v)| unsafe { to.add(start + k).write(v.to_mask()) });
+            }
+        }
+        for (sum, state) in k.sums.iter().zip(&mut self.sums) {
+            let out: *mut T = memory.pointer(sum.value);
+            let Some(from) = sum.from else {
+                state.finish_chunk();
+                if (start + n) % sum.n == 0 {
+                    // SAFETY: there are as many sums as lines.
+                    unsafe { out.add(start / sum.n).write(state.finish_line()) };
+                }
+                continue;
+            };
+            let role = self.roles.iter().find(|r| r.0 == from as usize).map_or(Role::Block, |r| r.1);
+            // SAFETY: the register holds the whole block, in scratch or in the value.
+            let block = unsafe {
+                let first = match role {
+                    Role::From(p) | Role::Into(p) => p.add(start),
+                    _ => self.registers[from as usize].start,
+                };
+                slice::from_raw_parts(first, n)
+            };
+            if sum.inner == 1 {
+                for (line, x) in block.chunks_exact(sum.n).enumerate() {
+                    // SAFETY: as above; blocks hold whole lines.
+                    unsafe { out.add(start / sum.n + line).write(sum_chunk(x)) };
+                }
+            } else {
+                state.add_rows(block, start, (sum.n, sum.inner), out);
+            }
+        }
+    }
+}
+
+fn fill<T: Vectors>(block: *mut T, v: T) -> Role<T> {
+    // SAFETY: a block has room for so many.
+    unsafe { slice::from_raw_parts_mut(block, BLOCK) }.fill(v);
+    Role::Block
+}
+
+/// A sum on its way.
+struct SumState<T> {
+    lanes: [T; LANES],
+    chunks: Pairs<T>,
+    /// Sums of rows, one a level; the last one is the chunk at hand.
+    rows: *mut T,
+    levels: Vec<u32>,
+}
+
+impl<T: Vectors> SumState<T> {
+    fn new(rows: *mut T) -> SumState<T> {
+        SumState { lanes: [T::default(); LANES], chunks: Pairs(Vec::new()), rows, levels: Vec::new() }
+    }
+
+    /// The elements that `rows` takes.
+    fn room(n: usize, inner: usize) -> usize {
+        if inner == 1 { 0 } else { (n.div_ceil(DEPTH).ilog2() as usize + 3) * inner }
+    }
+
+    /// Elements from position `at` of a chunk on.
+    #[inline(always)]
+    fn add(&mut self, elements: &[T], at: usize) {
+        for part in (0..elements.len()).step_by(LANES) {
+            let lane = (at + part) % LANES;
+            if lane == 0 && elements.len() - part >= LANES {
+                for k in 0..LANES {
+                    self.lanes[k] = self.lanes[k] + elements[part + k];
+                }
+            } else {
+                for k in part..(part + LANES).min(elements.len()) {
+                    let lane = (at + k) % LANES;
+                    self.lanes[lane] = self.lanes[lane] + elements[k];
+                }
+            }
+        }
+    }
+
+    fn finish_chunk(&mut self) {
+        let lanes = std::mem::replace(&mut self.lanes, [T::default(); LANES]);
+        self.chunks.push(sum_lanes(lanes), &|a, b| *a = *a + b);
+    }
+
+    fn finish_line(&mut self) -> T {
+        self.chunks.finish(&|a, b| *a = *a + b).unwrap_or_default()
+    }
+
+    /// Adds a block to the sums over rows: chunks of rows in their order, chunks pairwise.
+    #[inline(always)]
+    fn add_rows(&mut self, block: &[T], start: usize, (n, inner): (usize, usize), out: *mut T) {
+        let mut done = 0;
+        while done < block.len() {
+            let (row, column) = ((start + done) / inner, (start + done) % inner);
+            let (outer, row) = (row / n, row % n);
+            let part = &block[done..(done + inner - column).min(block.len())];
+            if row % DEPTH == 0 && column == 0 {
+                self.levels.push(0);
+            }
+            let top = self.row(self.levels.len() - 1, inner);
+            let top = &mut top[column..column + part.len()];
+            if row % DEPTH == 0 {
+                top.copy_from_slice(part);
+            } else {
+                for k in 0..part.len() {
+                    top[k] = top[k] + part[k];
+                }
+            }
+            done += part.len();
+            if column + part.len() < inner {
+                continue;
+            }
+            if row % DEPTH == DEPTH - 1 || row == n - 1 {
+                while let [.., a, b] = self.levels[..]
+                    && a == b
+                {
+                    self.join(inner);
+                }
+            }
+            if row == n - 1 {
+                while self.levels.len() > 1 {
+                    self.join(inner);
+                }
+                self.levels.clear();
+                // SAFETY: there are `inner` sums for each `outer`.
+                unsafe { slice::from_raw_parts_mut(out.add(outer * inner), inner) }.copy_from_slice(self.row(0, inner));
+            }
+        }
+    }
+
+    /// The sums at one level. The borrow is as long as the caller likes: at most two levels are held at a time.
+    fn row<'r>(&self, level: usize, inner: usize) -> &'r mut [T] {
+        // SAFETY: the stack is never higher than the logarithm that `room` was computed from.
+        unsafe { slice::from_raw_parts_mut(self.rows.add(level * inner), inner) }
+    }
+
+    #[inline(always)]
+    fn join(&mut self, inner: usize) {
+        let top = self.levels.len() - 1;
+        let (below, upper) = (self.row(top - 1, inner), self.row(top, inner));
+        for k in 0..inner {
+            below[k] = below[k] + upper[k];
+        }
+        self.levels.pop();
+        self.levels[top - 1] += 1;
+    }
+}

@@ -1,0 +1,54 @@
+//! Vectors in memory.
+
+use crate::math::{Lanes, Wide};
+
+/// Lanes that are loaded from memory and stored.
+pub(crate) trait Vector: Lanes {
+    /// How many numbers it holds.
+    const N: usize;
+    /// # Safety
+    /// `N` numbers can be read there.
+    unsafe fn load(from: *const Self::Elem) -> Self;
+    /// # Safety
+    /// `N` numbers can be written there.
+    unsafe fn store(self, to: *mut Self::Elem);
+}
+
+macro_rules! scalar {
+    ($($T:ident)*) => { $(
+        impl Vector for $T {
+            const N: usize = 1;
+            #[inline(always)]
+            unsafe fn load(from: *const $T) -> $T {
+                // SAFETY: the caller's promise.
+                unsafe { *from }
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $T) {
+                // SAFETY: the caller's promise.
+                unsafe { *to = self }
+            }
+        }
+    )* };
+}
+scalar! { f32 f64 }
+
+impl<V: Vector> Vector for Wide<V> {
+    const N: usize = 4 * V::N;
+    #[inline(always)]
+    unsafe fn load(from: *const V::Elem) -> Self {
+        // SAFETY: the caller's promise, for each quarter.
+        unsafe { Wide([V::load(from), V::load(from.add(V::N)), V::load(from.add(2 * V::N)), V::load(from.add(3 * V::N))]) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut V::Elem) {
+        let [a, b, c, d] = self.0;
+        // SAFETY: the caller's promise, for each quarter.
+        unsafe {
+            a.store(to);
+            b.store(to.add(V::N));
+            c.store(to.add(2 * V::N));
+            d.store(to.add(3 * V::N));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The memory of a run: where each value's elements are, as pointers, and the buffers behind them.
+//!
+//! A plan guarantees what the pointers rest on: a value is written by one kernel, before anyone reads it, and its place
+//! in the arena is given to another value only after its last reader. Each access checks that the type is the value's.
+
+#![allow(unsafe_code)]
+
+use crate::{
+    plan::kernel::{Operand, Value},
+    shape::Shape,
+    tensor::{Buf, DType, Data, Element, Tensor, with_dtype},
+    view::{Elements, ElementsMut, TensorView, TensorViewMut},
+};
+use std::{cell::RefCell, marker::PhantomData, slice};
+
+/// One line of the cache: what arenas and scratch buffers are made of, so that they are aligned.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line {
+    _bytes: [u8; 64],
+}
+
+/// Aligned memory that grows and is kept.
+#[derive(Default)]
+pub(crate) struct Bytes(Vec<Line>);
+
+impl Bytes {
+    /// Memory for at least this many bytes, or none if it cannot be had. What it holds is unspecified.
+    pub(crate) fn room(&mut self, bytes: usize) -> Option<*mut u8> {
+        let lines = bytes.div_ceil(size_of::<Line>());
+        if lines > self.0.len() {
+            self.0.try_reserve_exact(lines - self.0.len()).ok()?;
+            self.0.resize(lines, Line { _bytes: [0; 64] });
+        }
+        Some(self.0.as_mut_ptr().cast())
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(&self.0[..])
+    }
+}
+
+/// What a thread keeps from run to run.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub(crate) arena: Bytes,
+    pub(crate) blocks: Bytes,
+    pub(crate) registers: super::kernels::flat::Registers,
+    pub(crate) at: Vec<*mut u8>,
+    pub(crate) numbers: Vec<u64>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Option<Box<Scratch>>> = const { RefCell::new(None) };
+}
+
+/// Larger arenas are not kept when a run is over.
+const MOST_KEPT: usize = 256 << 20;
+
+impl Scratch {
+    /// What the thread has; a fresh one where a run within a run has it already.
+    pub(crate) fn take() -> Box<Scratch> {
+        SCRATCH.try_with(|s| s.borrow_mut().take()).ok().flatten().unwrap_or_default()
+    }
+
+    pub(crate) fn give(mut self: Box<Scratch>) {
+        self.at.clear();
+        self.numbers.clear();
+        if self.arena.bytes() <= MOST_KEPT {
+            let _ = SCRATCH.try_with(|s| *s.borrow_mut() = Some(self));
+        }
+    }
+}
+
+/// Where the values of a plan are.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory<'r> {
+    values: &'r [Value],
+    at: *const *mut u8,
+    _run: PhantomData<&'r [*mut u8]>,
+}
+
+impl<'r> Memory<'r> {
+    /// # Safety
+    /// Each pointer is valid for as many elements as its value has, until the run is over, and what the head of this
+    /// file says holds for the plan.
+    pub(crate) unsafe fn new(values: &'r [Value], at: &'r [*mut u8]) -> Memory<'r> {
+        assert_eq!(values.len(), at.len());
+        Memory { values, at: at.as_ptr(), _run: PhantomData }
+    }
+
+    pub(crate) fn dtype(&self, value: u32) -> DType {
+        self.values[value as usize].dtype
+    }
+
+    pub(crate) fn count(&self, value: u32) -> usize {
+        self.values[value as usize].count
+    }
+
+    /// The address of a value's elements, which are of this type.
+    pub(crate) fn pointer<T: Element>(&self, value: u32) -> *mut T {
+        assert!(self.dtype(value) == T::DTYPE, "a value is read as another type");
+        // SAFETY: the index was checked just now; there are as many pointers as values.
+        unsafe { (*self.at.add(value as usize)).cast() }
+    }
+
+    /// The elements of a value that has been written.
+    pub(crate) fn elements<T: Element>(&self, value: u32) -> &'r [T] {
+        // SAFETY: `new`'s conditions.
+        unsafe { slice::from_raw_parts(self.pointer(value), self.count(value)) }
+    }
+
+    /// Writes a value's elements.
+    pub(crate) fn write<T: Element>(&self, value: u32, elements: &[T]) {
+        assert_eq!(self.count(value), elements.len());
+        // SAFETY: `new`'s conditions: nobody reads the value before its kernel has written it.
+        unsafe { std::ptr::copy_nonoverlapping(elements.as_ptr(), self.pointer(value), elements.len()) }
+    }
+
+    pub(crate) fn view(&self, operand: Operand, shape: &'r Shape) -> TensorView<'r> {
+        let data = match self.dtype(operand.value) {
+            DType::F32 => Elements::F32(self.elements(operand.value)),
+            DType::F64 => Elements::F64(self.elements(operand.value)),
+            DType::I64 => Elements::I64(self.elements(operand.value)),
+            DType::Bool => Elements::Bool(self.elements(operand.value)),
+        };
+        TensorView { shape, data }
+    }
+
+    /// A value for an op to write. Called once for each value, by the kernel that computes it.
+    pub(crate) fn view_mut(&self, operand: Operand, shape: &'r Shape) -> TensorViewMut<'r> {
+        fn whole<'r, T: Element>(memory: &Memory<'r>, value: u32) -> &'r mut [T] {
+            let (pointer, count) = (memory.pointer::<T>(value), memory.count(value));
+            // SAFETY: `new`'s conditions. The bytes come from another value and need not be truth values: those are
+            // cleared; any bytes are numbers.
+            unsafe {
+                if T::DTYPE == DType::Bool {
+                    pointer.write_bytes(0, count);
+                }
+                slice::from_raw_parts_mut(pointer, count)
+            }
+        }
+        let data = match self.dtype(operand.value) {
+            DType::F32 => ElementsMut::F32(whole(self, operand.value)),
+            DType::F64 => ElementsMut::F64(whole(self, operand.value)),
+            DType::I64 => ElementsMut::I64(whole(self, operand.value)),
+            DType::Bool => ElementsMut::Bool(whole(self, operand.value)),
+        };
+        TensorViewMut { shape, data }
+    }
+}
+
+/// The address of a tensor's elements, for reading.
+pub(crate) fn address(tensor: &Tensor) -> *mut u8 {
+    match &tensor.data {
+        Data::F32(b) => b.as_slice().as_ptr().cast_mut().cast(),
+        Data::F64(b) => b.as_slice().as_ptr().cast_mut().cast(),
+        Data::I64(b) => b.as_slice().as_ptr().cast_mut().cast(),
+        Data::Bool(b) => b.as_slice().as_ptr().cast_mut().cast(),
+    }
+}
+
+/// The address of a tensor's elements, for writing; none if somebody else holds them.
+pub(crate) fn address_mut(tensor: &mut Tensor) -> Option<*mut u8> {
+    with_dtype!(tensor.dtype(), T => T::buf_mut(&mut tensor.data).and_then(Buf::unique).map(|e| e.as_mut_ptr().cast()))
+}

@@ -1,0 +1,512 @@
+//! [`Lanes`]: what one number and a vector register have in common, and the functions that every elementwise op is made
+//! of. [`Float`]: which algorithm a number type has for each transcendental function.
+
+use super::single;
+use std::{
+    f64::consts::FRAC_1_SQRT_2,
+    fmt::Debug,
+    ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Sub},
+};
+
+/// Truth values side by side.
+#[doc(hidden)]
+pub trait Mask: Copy + BitAnd<Output = Self> + BitOr<Output = Self> {
+    /// Whether one of them is true.
+    fn any(self) -> bool;
+}
+
+impl Mask for bool {
+    fn any(self) -> bool {
+        self
+    }
+}
+
+/// One number (`f32`, `f64`) or several side by side.
+///
+/// Every operation is done for each number by itself and rounded once. Whether it is done for one or for many never
+/// changes a bit.
+pub trait Lanes:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
+{
+    /// The type of one number.
+    type Elem: Float;
+    #[doc(hidden)]
+    type Mask: Mask;
+
+    /// The same number everywhere.
+    fn splat(v: Self::Elem) -> Self;
+    /// `self * a + b`, rounded once
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// `|x|`
+    fn abs(self) -> Self;
+    /// `√x`
+    fn sqrt(self) -> Self;
+    /// `|x|` with the sign of another number.
+    fn with_sign_of(self, sign: Self) -> Self;
+    /// `f` of each number.
+    fn map(self, f: impl Fn(Self::Elem) -> Self::Elem) -> Self;
+    /// `f` of each pair of numbers.
+    fn map2(self, other: Self, f: impl Fn(Self::Elem, Self::Elem) -> Self::Elem) -> Self;
+    #[doc(hidden)]
+    fn below(self, other: Self) -> Self::Mask;
+    #[doc(hidden)]
+    fn up_to(self, other: Self) -> Self::Mask;
+    #[doc(hidden)]
+    fn same(self, other: Self) -> Self::Mask;
+    #[doc(hidden)]
+    fn pick(mask: Self::Mask, yes: Self, no: Self) -> Self;
+    /// All bits where true, none elsewhere: how truth values travel between kernels' steps.
+    #[doc(hidden)]
+    fn from_mask(mask: Self::Mask) -> Self;
+    #[doc(hidden)]
+    fn to_mask(self) -> Self::Mask;
+    /// The larger one; where one is NaN, `self`.
+    #[doc(hidden)]
+    fn at_least(self, low: Self::Elem) -> Self;
+    /// The smaller one; where one is NaN, `self`.
+    #[doc(hidden)]
+    fn at_most(self, high: Self::Elem) -> Self;
+    /// `self · 2ⁿ` for whole `n` from -200 to 200, rounded once.
+    #[doc(hidden)]
+    fn scale(self, n: Self) -> Self;
+    /// `x = m·2ᵉ` with `m` from √½ to √2, for positive normal numbers.
+    #[doc(hidden)]
+    fn split(self) -> (Self, Self);
+    /// Whether bit `n` of the representation is set.
+    #[doc(hidden)]
+    fn bit(self, n: u32) -> Self::Mask;
+
+    /// The nearest value of this type.
+    #[inline(always)]
+    fn of(v: f64) -> Self {
+        Self::splat(Self::Elem::nearest(v))
+    }
+
+    /// `eˣ`
+    #[inline(always)]
+    fn exp(self) -> Self {
+        <Self::Elem as Float>::exp(self)
+    }
+    /// `eˣ - 1`, exact near 0
+    #[inline(always)]
+    fn exp_m1(self) -> Self {
+        <Self::Elem as Float>::exp_m1(self)
+    }
+    /// `ln x`
+    #[inline(always)]
+    fn ln(self) -> Self {
+        <Self::Elem as Float>::ln(self)
+    }
+    /// `ln(1 + x)`, exact near 0
+    #[inline(always)]
+    fn ln_1p(self) -> Self {
+        <Self::Elem as Float>::ln_1p(self)
+    }
+    /// `sin x`
+    #[inline(always)]
+    fn sin(self) -> Self {
+        <Self::Elem as Float>::sin(self)
+    }
+    /// `cos x`
+    #[inline(always)]
+    fn cos(self) -> Self {
+        <Self::Elem as Float>::cos(self)
+    }
+    /// `tanh x`
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        <Self::Elem as Float>::tanh(self)
+    }
+    /// The error function, `2/√π ∫₀ˣ e^(-t²) dt`
+    #[inline(always)]
+    fn erf(self) -> Self {
+        <Self::Elem as Float>::erf(self)
+    }
+    /// `1 - erf(x)`, exact where it is small
+    #[inline(always)]
+    fn erfc(self) -> Self {
+        self.map(<Self::Elem as Float>::erfc)
+    }
+    /// `xᵖ`
+    #[inline(always)]
+    fn powf(self, p: Self) -> Self {
+        self.map2(p, <Self::Elem as Float>::pow)
+    }
+
+    /// -1, 0 or 1; NaN stays NaN
+    #[inline(always)]
+    fn sign(self) -> Self {
+        let zero = Self::of(0.0);
+        Self::pick(zero.below(self), Self::of(1.0), Self::pick(self.below(zero), Self::of(-1.0), self))
+    }
+
+    /// `1 / (1 + e⁻ˣ)`; small values stay exact and nothing overflows
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
+        let (one, e) = (Self::of(1.0), (-self.abs()).exp());
+        Self::pick(self.below(Self::of(0.0)), e, one) / (one + e)
+    }
+
+    /// `max(x, 0)`; NaN stays NaN
+    #[inline(always)]
+    fn relu(self) -> Self {
+        let zero = Self::of(0.0);
+        Self::pick(self.up_to(zero), zero, self)
+    }
+
+    /// `x` above 0, `slope·x` elsewhere
+    #[inline(always)]
+    fn leaky_relu(self, slope: Self) -> Self {
+        Self::pick(Self::of(0.0).below(self), self, slope * self)
+    }
+
+    /// `ln(1 + eˣ)`; does not overflow, and small values stay exact
+    #[inline(always)]
+    fn softplus(self) -> Self {
+        self.relu() + (-self.abs()).exp().ln_1p()
+    }
+
+    /// `x·Φ(x)`, where `Φ` is the distribution function of the standard normal
+    #[inline(always)]
+    fn gelu(self) -> Self {
+        self * Self::of(0.5) * (-self * Self::of(FRAC_1_SQRT_2)).erfc()
+    }
+
+    /// The nearest number that is at least `low` and at most `high`; NaN stays NaN
+    #[inline(always)]
+    fn clamp(self, low: Self, high: Self) -> Self {
+        self.maximum(low).minimum(high)
+    }
+
+    /// The larger one; NaN if either is
+    #[inline(always)]
+    fn maximum(self, other: Self) -> Self {
+        let other_wins = self.same(self) & Self::not(other.below(self));
+        Self::pick(other_wins, other, self)
+    }
+
+    /// The smaller one; NaN if either is
+    #[inline(always)]
+    fn minimum(self, other: Self) -> Self {
+        let other_wins = self.same(self) & Self::not(self.below(other));
+        Self::pick(other_wins, other, self)
+    }
+
+    #[doc(hidden)]
+    fn not(mask: Self::Mask) -> Self::Mask;
+
+    /// `xⁿ` by repeated squaring, the same products in the same order everywhere; `x⁰` is 1
+    #[inline(always)]
+    fn powi(self, n: i32) -> Self {
+        let (mut base, mut rest, mut power) = (self, n.unsigned_abs(), Self::of(1.0));
+        while rest > 0 {
+            if rest & 1 == 1 {
+                power = power * base;
+            }
+            rest >>= 1;
+            if rest > 0 {
+                base = base * base;
+            }
+        }
+        if n < 0 { Self::of(1.0) / power } else { power }
+    }
+}
+
+/// The types of numbers that have functions: `f32` and `f64`, and the algorithm of each function for them.
+#[doc(hidden)]
+pub trait Float: Lanes<Elem = Self, Mask = bool> + Default + PartialOrd + Debug + Send + Sync + 'static {
+    fn nearest(v: f64) -> Self;
+    fn exp<L: Lanes<Elem = Self>>(x: L) -> L;
+    fn exp_m1<L: Lanes<Elem = Self>>(x: L) -> L;
+    fn ln<L: Lanes<Elem = Self>>(x: L) -> L;
+    fn ln_1p<L: Lanes<Elem = Self>>(x: L) -> L;
+    fn sin<L: Lanes<Elem = Self>>(x: L) -> L;
+    fn cos<L: Lanes<Elem = Self>>(x: L) -> L;
+    fn tanh<L: Lanes<Elem = Self>>(x: L) -> L;
+    fn erf<L: Lanes<Elem = Self>>(x: L) -> L;
+    fn erfc(x: Self) -> Self;
+    fn pow(x: Self, p: Self) -> Self;
+}
+
+macro_rules! by_library {
+    ($($name:ident)*) => { $(
+        #[inline(always)]
+        fn $name<L: Lanes<Elem = f64>>(x: L) -> L {
+            x.map(libm::$name)
+        }
+    )* };
+}
+
+/// By the libm crate, the same on every machine.
+impl Float for f64 {
+    #[inline(always)]
+    fn nearest(v: f64) -> f64 {
+        v
+    }
+    by_library! { exp sin cos tanh erf }
+    #[inline(always)]
+    fn ln<L: Lanes<Elem = f64>>(x: L) -> L {
+        x.map(libm::log)
+    }
+    #[inline(always)]
+    fn exp_m1<L: Lanes<Elem = f64>>(x: L) -> L {
+        x.map(libm::expm1)
+    }
+    #[inline(always)]
+    fn ln_1p<L: Lanes<Elem = f64>>(x: L) -> L {
+        x.map(libm::log1p)
+    }
+    fn erfc(x: f64) -> f64 {
+        libm::erfc(x)
+    }
+    fn pow(x: f64, p: f64) -> f64 {
+        libm::pow(x, p)
+    }
+}
+
+macro_rules! by_own {
+    ($($name:ident)*) => { $(
+        #[inline(always)]
+        fn $name<L: Lanes<Elem = f32>>(x: L) -> L {
+            single::$name(x)
+        }
+    )* };
+}
+
+impl Float for f32 {
+    #[inline(always)]
+    fn nearest(v: f64) -> f32 {
+        v as f32
+    }
+    by_own! { exp exp_m1 ln ln_1p sin cos tanh erf }
+    fn erfc(x: f32) -> f32 {
+        libm::erfcf(x)
+    }
+    fn pow(x: f32, p: f32) -> f32 {
+        libm::powf(x, p)
+    }
+}
+
+/// One number as lanes.
+macro_rules! scalar {
+    ($T:ident $Int:ident, $mantissa:literal, $bias:literal, $root:literal) => {
+        impl Lanes for $T {
+            type Elem = $T;
+            type Mask = bool;
+            #[inline(always)]
+            fn splat(v: $T) -> $T {
+                v
+            }
+            #[inline(always)]
+            fn mul_add(self, a: $T, b: $T) -> $T {
+                $T::mul_add(self, a, b)
+            }
+            #[inline(always)]
+            fn abs(self) -> $T {
+                $T::abs(self)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> $T {
+                $T::sqrt(self)
+            }
+            #[inline(always)]
+            fn with_sign_of(self, sign: $T) -> $T {
+                $T::copysign(self, sign)
+            }
+            #[inline(always)]
+            fn map(self, f: impl Fn($T) -> $T) -> $T {
+                f(self)
+            }
+            #[inline(always)]
+            fn map2(self, other: $T, f: impl Fn($T, $T) -> $T) -> $T {
+                f(self, other)
+            }
+            #[inline(always)]
+            fn below(self, other: $T) -> bool {
+                self < other
+            }
+            #[inline(always)]
+            fn up_to(self, other: $T) -> bool {
+                self <= other
+            }
+            #[inline(always)]
+            fn same(self, other: $T) -> bool {
+                self == other
+            }
+            #[inline(always)]
+            fn not(mask: bool) -> bool {
+                !mask
+            }
+            #[inline(always)]
+            fn pick(mask: bool, yes: $T, no: $T) -> $T {
+                if mask { yes } else { no }
+            }
+            #[inline(always)]
+            fn from_mask(mask: bool) -> $T {
+                $T::from_bits((mask as $Int).wrapping_neg() as _)
+            }
+            #[inline(always)]
+            fn to_mask(self) -> bool {
+                self.to_bits() != 0
+            }
+            #[inline(always)]
+            fn at_least(self, low: $T) -> $T {
+                if low > self { low } else { self }
+            }
+            #[inline(always)]
+            fn at_most(self, high: $T) -> $T {
+                if high < self { high } else { self }
+            }
+            /// In two steps, of which only the second may round.
+            #[inline(always)]
+            fn scale(self, n: $T) -> $T {
+                let power = |n: $T| $T::from_bits((((n as $Int) + $bias) << $mantissa) as _);
+                let first = n.at_least(-100.0).at_most($bias as $T);
+                self * power(first) * power(n - first)
+            }
+            #[inline(always)]
+            fn split(self) -> ($T, $T) {
+                let bits = self.to_bits() as $Int;
+                let e = (bits - ($root as $T).to_bits() as $Int) >> $mantissa;
+                ($T::from_bits((bits - (e << $mantissa)) as _), e as $T)
+            }
+            #[inline(always)]
+            fn bit(self, n: u32) -> bool {
+                self.to_bits() >> n & 1 == 1
+            }
+        }
+    };
+}
+scalar! { f32 i32, 23, 127, 0.707_106_77 }
+scalar! { f64 i64, 52, 1023, 0.707_106_781_186_547_5 }
+
+/// Four vectors, taken through each operation together: their chains of dependent operations overlap.
+#[derive(Clone, Copy)]
+pub(crate) struct Wide<V>(pub(crate) [V; 4]);
+
+/// An expression for each quarter. Not by closures: they would be compiled without the caller's instruction set.
+macro_rules! each {
+    ($($v:ident = $from:expr),+ => $e:expr) => {
+        [
+            { $(let $v = $from[0];)+ $e },
+            { $(let $v = $from[1];)+ $e },
+            { $(let $v = $from[2];)+ $e },
+            { $(let $v = $from[3];)+ $e },
+        ]
+    };
+}
+
+macro_rules! operators {
+    ($($Trait:ident $f:ident)*) => { $(
+        impl<V: Lanes> $Trait for Wide<V> {
+            type Output = Wide<V>;
+            #[inline(always)]
+            fn $f(self, other: Wide<V>) -> Wide<V> {
+                Wide(each!(a = self.0, b = other.0 => a.$f(b)))
+            }
+        }
+    )* };
+}
+operators! { Add add Sub sub Mul mul Div div }
+
+impl<V: Lanes> Neg for Wide<V> {
+    type Output = Wide<V>;
+    #[inline(always)]
+    fn neg(self) -> Wide<V> {
+        Wide(each!(a = self.0 => -a))
+    }
+}
+
+/// The masks of four vectors.
+#[derive(Clone, Copy)]
+pub struct WideMask<M>([M; 4]);
+
+macro_rules! mask_operators {
+    ($($Trait:ident $f:ident)*) => { $(
+        impl<M: Mask> $Trait for WideMask<M> {
+            type Output = WideMask<M>;
+            #[inline(always)]
+            fn $f(self, other: WideMask<M>) -> WideMask<M> {
+                WideMask(each!(a = self.0, b = other.0 => a.$f(b)))
+            }
+        }
+    )* };
+}
+mask_operators! { BitAnd bitand BitOr bitor }
+
+impl<M: Mask> Mask for WideMask<M> {
+    #[inline(always)]
+    fn any(self) -> bool {
+        let [a, b, c, d] = self.0;
+        (a | b | c | d).any()
+    }
+}
+
+/// Methods that are done for each quarter by itself.
+macro_rules! quarters {
+    ($($name:ident($($x:ident),*) -> $Out:ident;)*) => { $(
+        #[inline(always)]
+        fn $name(self $(, $x: Self)*) -> quarters!(@ $Out) {
+            $Out(each!(v = self.0 $(, $x = $x.0)* => v.$name($($x),*)))
+        }
+    )* };
+    (@ Wide) => { Self };
+    (@ WideMask) => { Self::Mask };
+}
+
+impl<V: Lanes> Lanes for Wide<V> {
+    type Elem = V::Elem;
+    type Mask = WideMask<V::Mask>;
+    quarters! {
+        mul_add(a, b) -> Wide;
+        abs() -> Wide;
+        sqrt() -> Wide;
+        with_sign_of(sign) -> Wide;
+        below(other) -> WideMask;
+        up_to(other) -> WideMask;
+        same(other) -> WideMask;
+        to_mask() -> WideMask;
+        scale(n) -> Wide;
+    }
+    #[inline(always)]
+    fn splat(v: V::Elem) -> Self {
+        Wide([V::splat(v); 4])
+    }
+    #[inline(always)]
+    fn map(self, f: impl Fn(V::Elem) -> V::Elem) -> Self {
+        Wide(each!(v = self.0 => v.map(&f)))
+    }
+    #[inline(always)]
+    fn map2(self, other: Self, f: impl Fn(V::Elem, V::Elem) -> V::Elem) -> Self {
+        Wide(each!(a = self.0, b = other.0 => a.map2(b, &f)))
+    }
+    #[inline(always)]
+    fn not(mask: Self::Mask) -> Self::Mask {
+        WideMask(each!(m = mask.0 => V::not(m)))
+    }
+    #[inline(always)]
+    fn pick(mask: Self::Mask, yes: Self, no: Self) -> Self {
+        Wide(each!(m = mask.0, a = yes.0, b = no.0 => V::pick(m, a, b)))
+    }
+    #[inline(always)]
+    fn from_mask(mask: Self::Mask) -> Self {
+        Wide(each!(m = mask.0 => V::from_mask(m)))
+    }
+    #[inline(always)]
+    fn at_least(self, low: V::Elem) -> Self {
+        Wide(each!(v = self.0 => v.at_least(low)))
+    }
+    #[inline(always)]
+    fn at_most(self, high: V::Elem) -> Self {
+        Wide(each!(v = self.0 => v.at_most(high)))
+    }
+    #[inline(always)]
+    fn split(self) -> (Self, Self) {
+        let [a, b, c, d] = each!(v = self.0 => v.split());
+        (Wide([a.0, b.0, c.0, d.0]), Wide([a.1, b.1, c.1, d.1]))
+    }
+    #[inline(always)]
+    fn bit(self, n: u32) -> Self::Mask {
+        WideMask(each!(v = self.0 => v.bit(n)))
+    }
+}

@@ -1,0 +1,8 @@
+//! Numbers side by side: the scalar functions behind the elementwise ops, written once for one number and for a vector of
+//! them, so that the definition and the kernels of every instruction set round alike.
+
+mod lanes;
+mod single;
+
+pub use lanes::{Float, Lanes};
+pub(crate) use lanes::{Mask, Wide};

@@ -1,0 +1,160 @@
+//! Plans by the structure of what they compute, shared by all threads, bounded in number and bytes. A hash finds a
+//! candidate; it is used only if the whole structure is the same.
+
+use super::Plan;
+use crate::{
+    nodes::{Kind, Node, Program},
+    op::DynOp,
+    shape::Shape,
+};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// At most this many plans are kept,
+const MOST: usize = 256;
+/// which together take at most this many bytes, one of them at most half.
+const MOST_BYTES: usize = 128 << 20;
+
+static CACHE: Mutex<Cache> = Mutex::new(Cache { entries: Vec::new(), bytes: 0, clock: 0 });
+
+struct Cache {
+    entries: Vec<(u64, u64, Arc<Entry>)>,
+    bytes: usize,
+    clock: u64,
+}
+
+/// A plan with the structure that it is for.
+struct Entry {
+    key: Key,
+    plan: Arc<Plan>,
+    bytes: usize,
+}
+
+/// Everything of a program that a plan depends on.
+struct Key {
+    nodes: Vec<Words>,
+    spill: Vec<u32>,
+    shapes: Vec<Shape>,
+    ops: Vec<Arc<dyn DynOp>>,
+    wanted: Vec<u32>,
+    updates: Vec<(u32, u32)>,
+}
+
+/// A node without source line and scope.
+type Words = [u32; 5];
+
+#[inline]
+fn words(node: &Node) -> Words {
+    let kind = node.kind as u32;
+    // where a leaf's value stands says nothing about the structure
+    let mask = if node.kind == Kind::Op { u32::MAX } else { 0 };
+    [node.op, node.args[0] & mask, node.args[1] & mask, node.shape, node.count as u32 | (node.dtype as u32) << 16 | kind << 24]
+}
+
+/// The plan for a program: an old one if the structure is known, else a new one.
+pub(crate) fn plan(p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> Arc<Plan> {
+    let hash = hash(p, wanted, updates);
+    if let Some(plan) = find(hash, p, wanted, updates) {
+        return plan;
+    }
+    let plan = Arc::new(Plan::new(p, wanted, updates));
+    let own = size_of_val(&p.nodes[..]) / size_of::<Node>() * size_of::<Words>() + size_of_val(&p.shapes[..]);
+    let bytes = own + plan.bytes();
+    if bytes <= MOST_BYTES / 2 {
+        let key = Key {
+            nodes: p.nodes.iter().map(words).collect(),
+            spill: p.spill.clone(),
+            shapes: p.shapes.clone(),
+            ops: p.ops.clone(),
+            wanted: wanted.to_vec(),
+            updates: updates.to_vec(),
+        };
+        keep(hash, Entry { key, plan: plan.clone(), bytes });
+    }
+    plan
+}
+
+fn find(hash: u64, p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> Option<Arc<Plan>> {
+    let mut after = 0;
+    loop {
+        let candidate = {
+            let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+            cache.clock += 1;
+            let clock = cache.clock;
+            let (k, found) = cache.entries.iter_mut().enumerate().skip(after).find(|(_, e)| e.0 == hash)?;
+            after = k + 1;
+            found.1 = clock;
+            found.2.clone()
+        };
+        // compared without the lock: another thread may look meanwhile
+        if candidate.key.is(p, wanted, updates) {
+            return Some(candidate.plan.clone());
+        }
+    }
+}
+
+fn keep(hash: u64, entry: Entry) {
+    let mut old = Vec::new(); // dropped when the lock is open again
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    while cache.entries.len() >= MOST || cache.bytes + entry.bytes > MOST_BYTES {
+        let Some(oldest) = (0..cache.entries.len()).min_by_key(|&k| cache.entries[k].1) else { break };
+        let gone = cache.entries.swap_remove(oldest);
+        cache.bytes -= gone.2.bytes;
+        old.push(gone);
+    }
+    cache.bytes += entry.bytes;
+    cache.clock += 1;
+    let clock = cache.clock;
+    cache.entries.push((hash, clock, Arc::new(entry)));
+    drop(cache);
+}
+
+impl Key {
+    fn is(&self, p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> bool {
+        // differences are gathered, not branched on: several nodes are compared at once
+        let equal = |(key, nodes): (&[Words], &[Node])| {
+            let differ = |(k, n): (&Words, &Node)| {
+                let n = words(n);
+                (k[0] ^ n[0]) | (k[1] ^ n[1]) | (k[2] ^ n[2]) | (k[3] ^ n[3]) | (k[4] ^ n[4])
+            };
+            key.iter().zip(nodes).map(differ).fold(0, |all, d| all | d) == 0
+        };
+        self.nodes.len() == p.nodes.len()
+            && self.wanted == wanted
+            && self.updates == updates
+            && self.ops.len() == p.ops.len()
+            && self.spill == p.spill
+            && self.shapes == p.shapes
+            && self.nodes.chunks(64).zip(p.nodes.chunks(64)).all(equal)
+            && self.ops.iter().zip(&p.ops).all(|(a, b)| a.same(&**b))
+    }
+}
+
+fn hash(p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> u64 {
+    const PRIME: u64 = 0x9E37_79B9_7F4A_7C15;
+    // four at once: each one's multiplications wait for each other
+    let mut lanes = [1u64, 2, 3, 4];
+    let mix = |hash: u64, node: &Node| {
+        let [op, a, b, shape, kind] = words(node).map(u64::from);
+        let word = (op ^ kind << 32).wrapping_add((a | b << 32).wrapping_mul(PRIME)) ^ shape << 16;
+        (hash.rotate_left(29) ^ word).wrapping_mul(PRIME)
+    };
+    let chunks = p.nodes.chunks_exact(4);
+    let rest = chunks.remainder();
+    for four in chunks {
+        for k in 0..4 {
+            lanes[k] = mix(lanes[k], &four[k]);
+        }
+    }
+    let mut hash = rest.iter().fold(0, mix);
+    let tail = wanted.iter().copied().chain(updates.iter().flat_map(|&(a, b)| [a, b])).map(u64::from);
+    for word in lanes.into_iter().chain([p.nodes.len() as u64, p.ops.len() as u64]).chain(tail) {
+        hash = (hash.rotate_left(29) ^ word).wrapping_mul(PRIME);
+    }
+    hash
+}
+
+/// How many plans are kept, and their bytes.
+pub(crate) fn size() -> (usize, usize) {
+    let cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    (cache.entries.len(), cache.bytes)
+}

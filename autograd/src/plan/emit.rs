@@ -1,0 +1,368 @@
+//! Units of elementwise work become lists of steps.
+//!
+//! A fused kernel has one accumulator (of many numbers) and registers. Nodes are emitted in an order that lets the
+//! accumulator run on from one to the next; what is read later is stored.
+
+use super::{
+    kernel::{self, Code, Flat, FlatOp, Fused, Instruction, Output, Read, Source, Step, Sum},
+    fuse::sum_lines,
+    lower::{Lower, NONE},
+    simplify::Class,
+};
+use crate::{
+    nodes::Program,
+    op::{BUILTIN, Id, IDS, elementwise::Powi, reduce::CHUNK},
+    tensor::DType,
+};
+use std::collections::HashMap;
+
+/// Kinds of registers while their final numbers are not known: the highest bits.
+const TEMPORARY: u32 = 1 << 30;
+const KEPT: u32 = 2 << 30;
+const OUTPUT: u32 = 3 << 30;
+const KIND: u32 = 3 << 30;
+
+/// What a node does with the accumulator.
+enum Action {
+    /// Reads its one operand.
+    Alone(Code),
+    /// Two operands: the code if the first is in the accumulator, and if the second is.
+    Pair(Code, Code),
+    /// All operands in registers.
+    Several(Id),
+}
+
+fn action(p: &Program, id: u32) -> Action {
+    let op = p.nodes[id as usize].op as usize;
+    if op >= BUILTIN.len() {
+        return match p.op(id).as_any().downcast_ref::<Powi>() {
+            Some(power) => Action::Alone(Code::Power(power.0)),
+            None => Action::Several(Id::Select), // truth values as numbers
+        };
+    }
+    match IDS[op] {
+        Id::Add => Action::Pair(Code::Add, Code::Add),
+        Id::Sub => Action::Pair(Code::Sub, Code::SubFrom),
+        Id::Mul => Action::Pair(Code::Mul, Code::Mul),
+        Id::Div => Action::Pair(Code::Div, Code::DivInto),
+        op if p.nodes[id as usize].count == 1 => Action::Alone(Code::Unary(op)),
+        op => Action::Several(op),
+    }
+}
+
+/// A kernel that is being written.
+struct Emit {
+    kernel: Fused,
+    domain: u32,
+    sources: HashMap<(u32, u32), u32>,
+    free: Vec<u32>,
+    /// By node of the unit: who reads it there, as pairs sorted by the one that is read.
+    readers: Vec<(u32, u32)>,
+    waiting: HashMap<u32, u32>,
+    ready: Vec<u32>,
+}
+
+impl Lower<'_, '_> {
+    /// The node that input `k` of a member reads, if the same unit computes it.
+    fn inside(&mut self, unit: u32, id: u32, k: usize) -> Option<u32> {
+        let root = self.s.read(id, k).root;
+        (self.units.of(root) == unit).then_some(root)
+    }
+
+    pub(super) fn fused(&mut self, unit: u32, domain: u32, dtype: DType, line: Option<usize>, members: &[u32]) -> Fused {
+        let count = self.s.p.shapes[domain as usize].count();
+        let kernel = Fused {
+            dtype,
+            count,
+            line: line.unwrap_or(count),
+            sources: Vec::new(),
+            temporaries: 0,
+            kept: 0,
+            outputs: Vec::new(),
+            steps: Vec::new(),
+            sums: Vec::new(),
+        };
+        let mut e = Emit { kernel, domain, sources: HashMap::new(), free: Vec::new(), readers: Vec::new(), waiting: HashMap::new(), ready: Vec::new() };
+        for &id in members {
+            let mut waits = 0;
+            for k in 0..self.s.arity(id) {
+                if let Some(root) = self.inside(unit, id, k) {
+                    self.left[root as usize] += 1;
+                    e.readers.push((root, id));
+                    waits += 1;
+                }
+            }
+            if waits > 0 { e.waiting.insert(id, waits); } else { e.ready.push(id) }
+        }
+        e.readers.sort_unstable();
+        e.ready.reverse();
+        let mut held = None;
+        while let Some(id) = e.ready.pop() {
+            held = self.emit(&mut e, unit, id, held);
+        }
+        members.iter().for_each(|&id| self.register[id as usize] = NONE);
+        finish(e.kernel)
+    }
+
+    /// Emits a node, given the one that is in the accumulator; what is in it then.
+    fn emit(&mut self, e: &mut Emit, unit: u32, id: u32, held: Option<u32>) -> Option<u32> {
+        let p = self.s.p;
+        match self.s.class[id as usize] {
+            Class::Sum => return self.sum(e, unit, id, held),
+            Class::Broadcast => {
+                let from = self.operand_of(e, unit, id, 0);
+                e.step(Code::Load, [from]);
+            }
+            _ => match action(p, id) {
+                Action::Alone(code) => {
+                    self.bring(e, unit, id, 0, held);
+                    e.step(code, []);
+                }
+                Action::Pair(first, second) => {
+                    let (a, b) = (self.inside(unit, id, 0), self.inside(unit, id, 1));
+                    if a == b && a.is_some() && a == held && first == Code::Mul {
+                        self.used(e, held);
+                        self.used(e, held);
+                        e.step(Code::Unary(Id::Square), []);
+                    } else if held.is_some() && b == held && a != held {
+                        let other = self.operand_of(e, unit, id, 0);
+                        self.used(e, held);
+                        e.step(second, [other]);
+                    } else {
+                        let other = self.operand_of(e, unit, id, 1);
+                        self.bring(e, unit, id, 0, held.filter(|_| a != b));
+                        e.step(first, [other]);
+                    }
+                }
+                Action::Several(op) => {
+                    let mut registers = [0; 3];
+                    for (k, register) in registers.iter_mut().enumerate().take(self.s.arity(id)) {
+                        *register = self.operand_of(e, unit, id, k);
+                    }
+                    if self.s.arity(id) == 1 {
+                        (registers[1], registers[2]) = (e.number(1), e.number(0));
+                    }
+                    e.kernel.steps.push(Step { code: Code::Several(op), a: registers[0], b: registers[1], c: registers[2] });
+                }
+            },
+        }
+        self.settle(e, unit, id);
+        Some(id)
+    }
+
+    /// Brings input `k` into the accumulator.
+    fn bring(&mut self, e: &mut Emit, unit: u32, id: u32, k: usize, held: Option<u32>) {
+        if held.is_some() && self.inside(unit, id, k) == held {
+            return self.used(e, held);
+        }
+        let from = self.operand_of(e, unit, id, k);
+        e.step(Code::Load, [from]);
+    }
+
+    /// One of the reads of a node of the unit is done.
+    fn used(&mut self, e: &mut Emit, id: Option<u32>) {
+        let Some(id) = id else { return };
+        let left = &mut self.left[id as usize];
+        *left -= 1;
+        let register = self.register[id as usize];
+        if *left == 0 && register != NONE && register & KIND == TEMPORARY {
+            e.free.push(register);
+        }
+    }
+
+    /// The register that holds input `k`.
+    fn operand_of(&mut self, e: &mut Emit, unit: u32, id: u32, k: usize) -> u32 {
+        let read = self.s.read(id, k);
+        if self.units.of(read.root) == unit {
+            self.used(e, Some(read.root));
+            return self.register[read.root as usize];
+        }
+        let (value, seen) = (self.value(read.root), self.s.p.nodes[read.seen as usize].shape);
+        let shapes = &self.s.p.shapes;
+        let how = kernel::read(&shapes[seen as usize], &shapes[e.domain as usize]);
+        e.source((value, seen), Source { value, read: how })
+    }
+
+    /// After a node was computed: stores it if it is read again, and sees who can run now.
+    fn settle(&mut self, e: &mut Emit, unit: u32, id: u32) {
+        let start = e.readers.partition_point(|r| r.0 < id);
+        let readers: Vec<u32> = e.readers[start..].iter().take_while(|r| r.0 == id).map(|r| r.1).collect();
+        let mut now = Vec::new();
+        for reader in readers.iter().copied() {
+            let waits = e.waiting.entry(reader).or_default();
+            *waits = waits.saturating_sub(1);
+            if *waits == 0 {
+                now.push(reader);
+            }
+        }
+        now.sort_unstable();
+        now.dedup();
+        // sums first: they leave the accumulator as it is; then one that reads it from there
+        let rank = |l: &mut Self, reader: u32| match l.s.class[reader as usize] {
+            Class::Sum => 0,
+            _ if l.takes(unit, reader, id) => 1,
+            _ => 2,
+        };
+        now.sort_by_key(|&r| rank(self, r));
+        let reads = |l: &mut Self, reader: u32| (0..l.s.arity(reader)).filter(|&k| l.inside(unit, reader, k) == Some(id)).count() as u32;
+        let mut direct = 0;
+        for &r in &now {
+            match rank(self, r) {
+                0 if self.is_by_steps(r) => direct += 1,
+                0 => {}
+                1 => {
+                    direct += reads(self, r);
+                    break;
+                }
+                _ => break,
+            }
+        }
+        let keep = readers.iter().any(|&r| self.s.class[r as usize] == Class::Sum && !self.is_by_steps(r));
+        let exported = self.is_exported(id);
+        if exported || self.left[id as usize] > direct {
+            let register = if exported {
+                let value = self.define(id);
+                e.kernel.outputs.push(Output { value });
+                OUTPUT | (e.kernel.outputs.len() as u32 - 1)
+            } else if keep {
+                e.kernel.kept += 1;
+                KEPT | (e.kernel.kept - 1)
+            } else {
+                e.free.pop().unwrap_or_else(|| {
+                    e.kernel.temporaries += 1;
+                    TEMPORARY | (e.kernel.temporaries - 1)
+                })
+            };
+            self.register[id as usize] = register;
+            e.step(Code::Store, [register]);
+        }
+        e.ready.extend(now.iter().rev());
+    }
+
+    /// Whether a node can read `id` from the accumulator.
+    fn takes(&mut self, unit: u32, reader: u32, id: u32) -> bool {
+        match action(self.s.p, reader) {
+            Action::Alone(_) => true,
+            Action::Pair(first, _) => {
+                let (a, b) = (self.inside(unit, reader, 0), self.inside(unit, reader, 1));
+                a != b || first == Code::Mul && a == Some(id)
+            }
+            Action::Several(_) => false,
+        }
+    }
+
+    /// Long lines are summed chunk by chunk as they are computed, others from a kept block.
+    fn is_by_steps(&self, sum: u32) -> bool {
+        sum_lines(self.s, sum).is_some_and(|(n, inner)| inner == 1 && n > CHUNK)
+    }
+
+    fn sum(&mut self, e: &mut Emit, unit: u32, id: u32, held: Option<u32>) -> Option<u32> {
+        let Some((n, inner)) = sum_lines(self.s, id) else { return held };
+        let number = e.kernel.sums.len() as u32;
+        let (from, held) = if self.is_by_steps(id) {
+            let inside = self.inside(unit, id, 0);
+            self.bring(e, unit, id, 0, held);
+            e.step(Code::Sum, [number]);
+            (None, inside.or(None))
+        } else {
+            (Some(self.operand_of(e, unit, id, 0)), held)
+        };
+        let value = self.define(id);
+        e.kernel.sums.push(Sum { from, value, n, inner });
+        held
+    }
+
+    pub(super) fn flat(&mut self, unit: u32, dtype: DType, members: &[u32]) -> Flat {
+        let mut flat = Flat { dtype, registers: 0, loads: Vec::new(), code: Vec::with_capacity(members.len()), stores: Vec::new() };
+        let (mut free, mut loaded) = (Vec::new(), Vec::new());
+        for &id in members {
+            for k in 0..self.s.arity(id) {
+                let root = self.s.read(id, k).root;
+                self.left[root as usize] += 1;
+                if self.units.of(root) != unit && self.register[root as usize] == NONE {
+                    self.register[root as usize] = flat.registers;
+                    let value = self.value(root);
+                    flat.loads.push((value, flat.registers));
+                    loaded.push(root);
+                    flat.registers += 1;
+                }
+            }
+        }
+        loaded.iter().for_each(|&root| self.left[root as usize] += 1); // never overwritten
+        for &id in members {
+            let exported = self.is_exported(id);
+            self.left[id as usize] += exported as u32;
+            let (mut args, arity) = ([0; 3], self.s.arity(id));
+            for (k, arg) in args.iter_mut().enumerate().take(arity) {
+                let root = self.s.read(id, k).root as usize;
+                *arg = self.register[root];
+                self.left[root] -= 1;
+                if self.left[root] == 0 {
+                    free.push(self.register[root]);
+                }
+            }
+            let to = free.pop().unwrap_or_else(|| {
+                flat.registers += 1;
+                flat.registers - 1
+            });
+            self.register[id as usize] = to;
+            flat.code.push(Instruction { op: flat_op(self.s.p, id), to, args });
+            if exported {
+                flat.stores.push((to, self.define(id)));
+            }
+        }
+        for &root in &loaded {
+            self.left[root as usize] = 0;
+        }
+        members.iter().chain(&loaded).for_each(|&id| self.register[id as usize] = NONE);
+        flat
+    }
+}
+
+/// Registers get their final numbers.
+fn finish(mut kernel: Fused) -> Fused {
+    let sources = kernel.sources.len() as u32;
+    let (temporaries, kept) = (kernel.temporaries, kernel.kept);
+    let place = |register: u32| {
+        let number = register & !KIND;
+        match register & KIND {
+            TEMPORARY => sources + number,
+            KEPT => sources + temporaries + number,
+            OUTPUT => sources + temporaries + kept + number,
+            _ => number,
+        }
+    };
+    for step in kernel.steps.iter_mut().filter(|s| s.code != Code::Sum) {
+        (step.a, step.b, step.c) = (place(step.a), place(step.b), place(step.c));
+    }
+    kernel.sums.iter_mut().for_each(|sum| sum.from = sum.from.map(place));
+    kernel
+}
+
+fn flat_op(p: &Program, id: u32) -> FlatOp {
+    let op = p.nodes[id as usize].op as usize;
+    if op < BUILTIN.len() {
+        return if p.nodes[id as usize].count == 1 { FlatOp::Unary(IDS[op]) } else { FlatOp::Several(IDS[op]) };
+    }
+    p.op(id).as_any().downcast_ref::<Powi>().map_or(FlatOp::Number, |power| FlatOp::Power(power.0))
+}
+
+impl Emit {
+    fn step<const N: usize>(&mut self, code: Code, registers: [u32; N]) {
+        let a = registers.first().copied().unwrap_or(0);
+        self.kernel.steps.push(Step { code, a, b: 0, c: 0 });
+    }
+
+    fn source(&mut self, key: (u32, u32), source: Source) -> u32 {
+        let sources = &mut self.kernel.sources;
+        *self.sources.entry(key).or_insert_with(|| {
+            sources.push(source);
+            sources.len() as u32 - 1
+        })
+    }
+
+    /// A register that holds 0 or 1 everywhere.
+    fn number(&mut self, n: u8) -> u32 {
+        self.source((NONE, n.into()), Source { value: NONE, read: Read::Number(n) })
+    }
+}

@@ -1,0 +1,144 @@
+//! The second pass: which nodes are computed together.
+//!
+//! Each unit has a level: one more than the highest level of the units that it reads. A node that can be fused joins the
+//! units of the highest level among its inputs if they work on the same shape; units of equal level do not depend on each
+//! other, so several of them become one. One pass over the nodes, and no unit ever waits for itself.
+
+use super::simplify::{Class, Simple};
+use crate::{op::reduce, tensor::DType};
+
+/// What is computed by one kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Unit {
+    parent: u32,
+    level: u32,
+    /// The shape that it works on, or [`NUMBERS`].
+    pub(super) domain: u32,
+    pub(super) dtype: DType,
+    /// The last to run: it writes into parameters.
+    pub(super) late: bool,
+    fused: bool,
+    /// The length of lines that it sums, if it does.
+    pub(super) line: Option<usize>,
+}
+
+/// The domain of all single numbers.
+pub(super) const NUMBERS: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Units, and which one computes a node.
+pub(super) struct Units {
+    pub(super) all: Vec<Unit>,
+    of: Vec<u32>,
+}
+
+impl Units {
+    pub(super) fn new(s: &Simple<'_>) -> Units {
+        let mut units = Units { all: Vec::new(), of: vec![NONE; s.class.len()] };
+        for &id in &s.needed {
+            let unit = match s.class[id as usize] {
+                Class::Unknown | Class::Leaf | Class::View => continue,
+                Class::Elementwise | Class::Broadcast | Class::Sum => units.join(s, id),
+                Class::Single => {
+                    let level = 1 + units.highest(s, id);
+                    units.make(Unit { parent: 0, level, domain: 0, dtype: DType::F32, late: false, fused: false, line: None })
+                }
+            };
+            units.of[id as usize] = unit;
+        }
+        units
+    }
+
+    /// The unit that computes a node, or [`NONE`] for what comes from outside.
+    pub(super) fn of(&mut self, id: u32) -> u32 {
+        match self.of[id as usize] {
+            NONE => NONE,
+            unit => self.find(unit),
+        }
+    }
+
+    fn find(&mut self, mut unit: u32) -> u32 {
+        while self.all[unit as usize].parent != unit {
+            let up = self.all[unit as usize].parent;
+            self.all[unit as usize].parent = self.all[up as usize].parent;
+            unit = up;
+        }
+        unit
+    }
+
+    fn make(&mut self, unit: Unit) -> u32 {
+        let number = self.all.len() as u32;
+        self.all.push(Unit { parent: number, ..unit });
+        number
+    }
+
+    fn highest(&mut self, s: &Simple<'_>, id: u32) -> u32 {
+        let mut highest = 0;
+        for k in 0..s.arity(id) {
+            match self.of(s.read(id, k).root) {
+                NONE => {}
+                unit => highest = highest.max(self.all[unit as usize].level),
+            }
+        }
+        highest
+    }
+
+    /// The unit for a node that can be fused.
+    fn join(&mut self, s: &Simple<'_>, id: u32) -> u32 {
+        let wanted = wanted(s, id);
+        let highest = self.highest(s, id);
+        let mut target = NONE;
+        for k in 0..s.arity(id) {
+            let root = s.read(id, k).root;
+            let unit = self.of(root);
+            if unit == NONE || self.all[unit as usize].level < highest {
+                continue;
+            }
+            if s.class[root as usize] == Class::Sum {
+                return self.make(Unit { level: highest + 1, ..wanted }); // a sum is known when all blocks are done
+            }
+            if unit == target {
+                continue;
+            }
+            let there = &self.all[unit as usize];
+            let line = there.line.or(wanted.line);
+            let fits = there.fused
+                && (there.domain, there.dtype, there.late) == (wanted.domain, wanted.dtype, wanted.late)
+                && wanted.line.is_none_or(|l| line == Some(l));
+            let joined = if target == NONE { line } else { self.all[target as usize].line.or(line) };
+            if !fits || target != NONE && line.is_some() && joined != line {
+                return self.make(Unit { level: highest + 1, ..wanted });
+            }
+            if target != NONE {
+                self.all[unit as usize].parent = target;
+            } else {
+                target = unit;
+            }
+            self.all[target as usize].line = joined;
+        }
+        if target == NONE { self.make(Unit { level: highest + 1, ..wanted }) } else { target }
+    }
+}
+
+/// The unit that a node would make by itself.
+fn wanted(s: &Simple<'_>, id: u32) -> Unit {
+    let (node, class) = (&s.p.nodes[id as usize], s.class[id as usize]);
+    let first = s.p.args(id)[0];
+    let over = if class == Class::Sum { first } else { id };
+    let shape = s.p.nodes[over as usize].shape;
+    let domain = if s.p.shapes[shape as usize].count() == 1 { NUMBERS } else { shape };
+    let dtype = if node.dtype == DType::Bool { s.p.nodes[first as usize].dtype } else { node.dtype };
+    let line = sum_lines(s, id).filter(|&(_, inner)| inner == 1).map(|(n, _)| n);
+    Unit { parent: 0, level: 0, domain, dtype, late: s.is_late(id), fused: true, line }
+}
+
+/// The lines that a sum goes over: their length and the distance between elements of one.
+pub(super) fn sum_lines(s: &Simple<'_>, id: u32) -> Option<(usize, usize)> {
+    if s.class[id as usize] != Class::Sum {
+        return None;
+    }
+    let sum: &reduce::Sum = s.p.op(id).as_any().downcast_ref()?;
+    let shape = &s.p.shapes[s.p.nodes[s.p.args(id)[0] as usize].shape as usize];
+    let last = 7 - sum.axes.0.leading_zeros() as usize;
+    Some((sum.axes.count(shape), shape[last + 1..].iter().product()))
+}

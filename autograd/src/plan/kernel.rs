@@ -1,0 +1,179 @@
+//! What a plan consists of: values, where they live, and the kernels that compute them.
+
+use crate::{
+    nodes::OpRef,
+    op::Id,
+    shape::{Shape, Walk},
+    tensor::DType,
+};
+
+/// Where the elements of a value are during a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Home {
+    /// In a leaf's tensor: number in [`Plan::inputs`](super::Plan).
+    Input(u32),
+    /// In the arena, from this byte on.
+    Arena(usize),
+    /// In a tensor of its own, which the run hands out: number in [`Plan::outputs`](super::Plan).
+    Output(u32),
+    /// In the parameter that this update is for.
+    Update(u32),
+}
+
+/// Elements somewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Value {
+    pub(crate) home: Home,
+    pub(crate) dtype: DType,
+    pub(crate) count: usize,
+}
+
+/// A value as one reader sees it: its elements, with this of the program's shapes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operand {
+    pub(crate) value: u32,
+    pub(crate) shape: u32,
+}
+
+/// A kernel: what is done in one go.
+pub(crate) enum Kernel {
+    /// A region of elementwise work, block by block.
+    Fused(Fused),
+    /// Single numbers, one instruction each.
+    Flat(Flat),
+    /// A matrix product; the truth values say whether a matrix is read transposed.
+    Product { a: (Operand, bool), b: (Operand, bool), out: Operand },
+    /// An op by its own `eval`.
+    Op { op: OpRef, inputs: Vec<Operand>, out: Operand },
+}
+
+/// Elementwise work on arrays of one shape: each block of elements is taken through a list of steps.
+#[derive(Debug)]
+pub(crate) struct Fused {
+    pub(crate) dtype: DType,
+    pub(crate) count: usize,
+    /// Blocks never cross the ends of lines of this length.
+    pub(crate) line: usize,
+    /// Registers are numbered: sources, then temporaries, then kept blocks, then outputs.
+    pub(crate) sources: Vec<Source>,
+    pub(crate) temporaries: u32,
+    /// Registers that hold a whole block, for sums.
+    pub(crate) kept: u32,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) sums: Vec<Sum>,
+}
+
+/// A register that is read from a value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    pub(crate) value: u32,
+    pub(crate) read: Read,
+}
+
+/// How a source's elements belong to those of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Read {
+    /// One by one.
+    Whole,
+    /// Broadcast.
+    Walk(Walk),
+    /// The number 0 or 1, without a value.
+    Number(u8),
+}
+
+/// A register that is written to a value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    pub(crate) value: u32,
+}
+
+/// A sum over lines of the kernel's elements.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sum {
+    /// The register that is summed; none if it is summed by steps, chunk by chunk.
+    pub(crate) from: Option<u32>,
+    pub(crate) value: u32,
+    /// Elements are `[outer, n, inner]`, summed over `n`.
+    pub(crate) n: usize,
+    pub(crate) inner: usize,
+}
+
+/// What a step does with the accumulator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Code {
+    /// Reads register `a`.
+    Load,
+    /// Writes register `a`.
+    Store,
+    /// Plus, minus, times, over register `a`.
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// Register `a` minus, over the accumulator.
+    SubFrom,
+    DivInto,
+    /// An op of one input.
+    Unary(Id),
+    /// An op of registers `a`, `b`, `c`.
+    Several(Id),
+    /// A whole power.
+    Power(i32),
+    /// Adds to sum number `a`.
+    Sum,
+}
+
+/// One step of a fused kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) code: Code,
+    pub(crate) a: u32,
+    pub(crate) b: u32,
+    pub(crate) c: u32,
+}
+
+/// Instructions on single numbers in registers.
+#[derive(Debug)]
+pub(crate) struct Flat {
+    pub(crate) dtype: DType,
+    pub(crate) registers: u32,
+    /// Numbers read from values into registers.
+    pub(crate) loads: Vec<(u32, u32)>,
+    pub(crate) code: Vec<Instruction>,
+    /// Registers written to values.
+    pub(crate) stores: Vec<(u32, u32)>,
+}
+
+/// One instruction on numbers in registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Instruction {
+    pub(crate) op: FlatOp,
+    pub(crate) to: u32,
+    pub(crate) args: [u32; 3],
+}
+
+/// What an instruction does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FlatOp {
+    /// An op of one input.
+    Unary(Id),
+    /// An op of two or three.
+    Several(Id),
+    /// A whole power.
+    Power(i32),
+    /// 1 where true, 0 elsewhere.
+    Number,
+}
+
+impl Fused {
+    /// The number of registers.
+    pub(crate) fn registers(&self) -> usize {
+        self.sources.len() + (self.temporaries + self.kept) as usize + self.outputs.len()
+    }
+}
+
+/// Reading one shape as another: one by one, or broadcast.
+pub(crate) fn read(from: &Shape, to: &Shape) -> Read {
+    if from.count() == to.count() { Read::Whole } else { Read::Walk(Walk::broadcast(from, to)) }
+}

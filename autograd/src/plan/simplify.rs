@@ -1,0 +1,275 @@
+//! The first pass: which nodes are needed, which are the same as others, which are views; and how often each is read.
+//! Nothing here changes a bit of any result, and no leaf's value is looked at.
+
+use crate::{
+    nodes::{Kind, Program},
+    op::{
+        BUILTIN, ELEMENTWISE, Id,
+        cast::Cast,
+        elementwise::Powi,
+        layout::{BroadcastTo, Permute},
+        reduce::Sum,
+    },
+    tensor::DType,
+};
+
+/// What a node is to the planner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Class {
+    /// Not needed, or not visited yet.
+    Unknown,
+    /// A value from outside.
+    Leaf,
+    /// The same elements with another shape.
+    View,
+    /// Elementwise work on floats: can be fused.
+    Elementwise,
+    /// A broadcast: fused kernels read through it.
+    Broadcast,
+    /// A sum that can end a fused kernel.
+    Sum,
+    /// Anything else: a kernel of its own.
+    Single,
+}
+
+/// What a node reads for one of its inputs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Read {
+    /// The node that computes the elements.
+    pub(super) root: u32,
+    /// The node whose shape they are seen with.
+    pub(super) seen: u32,
+    /// The matrix is read transposed.
+    pub(super) transposed: bool,
+}
+
+/// A program with what the pass found out, by node.
+pub(super) struct Simple<'p> {
+    pub(super) p: &'p Program,
+    pub(super) class: Vec<Class>,
+    /// The node that stands for this one: itself, or an equal one, or the one that it is a view of.
+    root: Vec<u32>,
+    /// How often the elements are read.
+    pub(super) uses: Vec<u32>,
+    /// Read by something else than updates.
+    pub(super) early: Vec<bool>,
+    /// The nodes that are needed, oldest first, without views and duplicates.
+    pub(super) needed: Vec<u32>,
+}
+
+impl<'p> Simple<'p> {
+    pub(super) fn new(p: &'p Program, wanted: &[u32], updates: &[(u32, u32)]) -> Simple<'p> {
+        let end = wanted.iter().chain(updates.iter().map(|u| &u.1)).max().map_or(0, |&top| top as usize + 1);
+        let class = vec![Class::Unknown; end];
+        let (root, uses, early) = ((0..end as u32).collect(), vec![0; end], vec![false; end]);
+        let mut simple = Simple { p, class, root, uses, early, needed: Vec::new() };
+        simple.classify(wanted, updates);
+        simple.count(wanted, updates);
+        simple
+    }
+
+    /// The node that computes a node's elements.
+    pub(super) fn root(&self, id: u32) -> u32 {
+        self.root[id as usize]
+    }
+
+    /// Finds what can be reached, then goes up again: classes, views and duplicates.
+    fn classify(&mut self, wanted: &[u32], updates: &[(u32, u32)]) {
+        let mut reached = vec![false; self.class.len()];
+        wanted.iter().chain(updates.iter().map(|u| &u.1)).for_each(|&id| reached[id as usize] = true);
+        for id in (0..reached.len() as u32).rev() {
+            if reached[id as usize] {
+                self.p.args(id).iter().for_each(|&arg| reached[arg as usize] = true);
+            }
+        }
+        let count = reached.iter().filter(|r| **r).count();
+        let mut seen = Seen::new(count);
+        for id in (0..reached.len() as u32).filter(|&id| reached[id as usize]) {
+            self.class[id as usize] = self.class_of(id);
+            let stands = match self.class[id as usize] {
+                Class::View => Some(self.root(self.p.args(id)[0])),
+                Class::Leaf => Some(id),
+                _ => self.unchanged(id),
+            };
+            self.root[id as usize] = stands.unwrap_or_else(|| seen.find(self, id));
+        }
+    }
+
+    fn class_of(&self, id: u32) -> Class {
+        let (p, node) = (self.p, &self.p.nodes[id as usize]);
+        if node.kind != Kind::Op {
+            return Class::Leaf;
+        }
+        let float = |id: u32| p.nodes[id as usize].dtype.is_float();
+        let first = p.args(id).first().copied().unwrap_or(0);
+        if node.op < ELEMENTWISE {
+            return if node.dtype.is_float() { Class::Elementwise } else { Class::Single };
+        }
+        if let Some(comparison) = COMPARISONS.iter().position(|&c| c as u32 == node.op) {
+            let of_floats = if comparison == COMPARISONS.len() - 1 { float(id) } else { float(first) };
+            return if of_floats { Class::Elementwise } else { Class::Single };
+        }
+        let op = p.op(id);
+        if op.is_view() {
+            return Class::View;
+        }
+        if (node.op as usize) < BUILTIN.len() {
+            return Class::Single;
+        }
+        let any = op.as_any();
+        let shape = |id: u32| &p.shapes[p.nodes[id as usize].shape as usize];
+        if any.is::<Powi>() && node.dtype.is_float() {
+            Class::Elementwise
+        } else if any.is::<BroadcastTo>() && node.dtype.is_float() {
+            if shape(id).count() == shape(first).count() { Class::View } else { Class::Broadcast }
+        } else if any.is::<Cast>() && node.dtype.is_float() && p.nodes[first as usize].dtype == DType::Bool {
+            Class::Elementwise
+        } else if let Some(sum) = any.downcast_ref::<Sum>() {
+            let mask = sum.axes.0;
+            let adjacent = mask != 0 && (mask >> mask.trailing_zeros()).count_ones() == (mask >> mask.trailing_zeros()).trailing_ones();
+            if node.dtype.is_float() && adjacent && shape(first).count() > 1 { Class::Sum } else { Class::Single }
+        } else {
+            Class::Single
+        }
+    }
+
+    /// The node whose value this one has without being computed: a product with a 1 that differentiation made.
+    fn unchanged(&self, id: u32) -> Option<u32> {
+        let node = &self.p.nodes[id as usize];
+        let &[a, b] = self.p.args(id) else { return None };
+        let is_same = |x: u32| self.p.nodes[x as usize].shape == node.shape;
+        if node.op == Id::Mul as u32 && self.is_ones(a) && is_same(b) {
+            return Some(self.root(b));
+        }
+        let removable = node.op == Id::Mul as u32 || node.op == Id::Div as u32;
+        (removable && self.is_ones(b) && is_same(a)).then(|| self.root(a))
+    }
+
+    fn is_ones(&self, id: u32) -> bool {
+        let mut id = self.root(id);
+        while self.class[id as usize] == Class::Broadcast {
+            id = self.root(self.p.args(id)[0]);
+        }
+        self.p.nodes[id as usize].kind == Kind::One
+    }
+
+    /// Goes down once more, now over what is left, and counts.
+    fn count(&mut self, wanted: &[u32], updates: &[(u32, u32)]) {
+        for &id in wanted {
+            let root = self.root(id) as usize;
+            self.uses[root] += 1;
+            self.early[root] = true;
+        }
+        for &(_, id) in updates {
+            let root = self.root(id) as usize;
+            // written into the parameter as it is computed, if it is that simple and not the value of two
+            self.early[root] |= self.class[root] != Class::Elementwise || self.uses[root] > 0 || self.root(id) != id;
+            self.uses[root] += 1;
+        }
+        let mut needed = Vec::new();
+        for id in (0..self.class.len() as u32).rev() {
+            if self.uses[id as usize] == 0 {
+                continue;
+            }
+            needed.push(id);
+            let late = self.is_late(id);
+            for k in 0..self.arity(id) {
+                let root = self.read(id, k).root as usize;
+                self.uses[root] += 1;
+                self.early[root] |= !late;
+            }
+        }
+        needed.reverse();
+        self.needed = needed;
+    }
+
+    /// Whether only updates need it, and it cannot fail: it runs when everything else has.
+    pub(super) fn is_late(&self, id: u32) -> bool {
+        self.class[id as usize] == Class::Elementwise && !self.early[id as usize]
+    }
+
+    pub(super) fn arity(&self, id: u32) -> usize {
+        if self.class[id as usize] == Class::Leaf { 0 } else { self.p.args(id).len() }
+    }
+
+    /// What a node reads for input number `k`: views are looked through; so are transposes by matrix products and
+    /// broadcasts by fused kernels.
+    pub(super) fn read(&self, id: u32, k: usize) -> Read {
+        let mut seen = self.p.args(id)[k];
+        match self.class[id as usize] {
+            Class::Elementwise | Class::Sum | Class::Broadcast => {
+                while self.class[seen as usize] == Class::Broadcast {
+                    seen = self.p.args(seen)[0];
+                }
+            }
+            Class::Single if self.p.nodes[id as usize].op == Id::MatMul as u32 => {
+                let root = self.root(seen);
+                // the view between them must not have changed the shape
+                if self.p.nodes[root as usize].shape == self.p.nodes[seen as usize].shape && self.swaps_last_two(root) {
+                    let seen = self.p.args(root)[0];
+                    return Read { root: self.root(seen), seen, transposed: true };
+                }
+            }
+            _ => {}
+        }
+        Read { root: self.root(seen), seen, transposed: false }
+    }
+
+    fn swaps_last_two(&self, id: u32) -> bool {
+        if self.class[id as usize] != Class::Single {
+            return false;
+        }
+        let Some(Permute(axes)) = self.p.op(id).as_any().downcast_ref() else { return false };
+        let rank = axes.len();
+        let expected = |to: usize| match rank - to {
+            1 => rank - 2,
+            2 => rank - 1,
+            _ => to,
+        };
+        rank >= 2 && axes.iter().enumerate().all(|(to, &from)| from == expected(to))
+    }
+}
+
+/// Comparisons, and `select` as the last one.
+const COMPARISONS: [Id; 7] = [Id::Eq, Id::Ne, Id::Lt, Id::Le, Id::Gt, Id::Ge, Id::Select];
+
+/// Finds equal nodes. A table of bounded size without chains: what it forgets is only computed twice.
+struct Seen {
+    table: Vec<u32>,
+}
+
+const EMPTY: u32 = u32::MAX;
+
+impl Seen {
+    fn new(nodes: usize) -> Seen {
+        Seen { table: vec![EMPTY; (2 * nodes).next_power_of_two().min(1 << 16)] }
+    }
+
+    /// An older node with the same value, or this one.
+    fn find(&mut self, s: &Simple<'_>, id: u32) -> u32 {
+        let (node, mut hash) = (&s.p.nodes[id as usize], 0u64);
+        let own = (node.op as usize) >= BUILTIN.len();
+        let name = if own { s.p.op(id).name().as_ptr() as u64 } else { node.op.into() };
+        for word in std::iter::once(name).chain(s.p.args(id).iter().map(|&arg| s.root(arg).into())) {
+            hash = (hash.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        }
+        let slot = (hash >> 40) as usize & (self.table.len() - 1);
+        let older = self.table[slot];
+        if older != EMPTY && same(s, older, id) {
+            return older;
+        }
+        self.table[slot] = id;
+        id
+    }
+}
+
+fn same(s: &Simple<'_>, older: u32, id: u32) -> bool {
+    let (p, q) = (&s.p.nodes[older as usize], &s.p.nodes[id as usize]);
+    // a view changes the shape and not the root, and an op may look at shapes: those must agree as well
+    let arg = |a: u32| (s.root(a), s.p.nodes[a as usize].shape);
+    p.count == q.count
+        && p.shape == q.shape
+        && p.dtype == q.dtype
+        && s.p.args(older).iter().zip(s.p.args(id)).all(|(&a, &b)| arg(a) == arg(b))
+        && (p.op == q.op || (p.op as usize) >= BUILTIN.len() && (q.op as usize) >= BUILTIN.len() && s.p.op(older).same(s.p.op(id)))
+}

@@ -1,0 +1,90 @@
+//! Buffers that are used again: what a dropped tensor gives back, the next one takes, so that in a steady state no fresh
+//! memory has to be mapped and cleared by the system.
+//!
+//! Each thread has a pool of its own, bounded in bytes; small buffers are left to the allocator.
+
+use crate::tensor::Element;
+use std::{cell::RefCell, collections::HashMap, ops::Deref};
+
+/// Buffers with fewer elements are not worth keeping.
+const SMALLEST: usize = 1024;
+/// What a thread keeps at most, in bytes.
+const MOST: usize = 32 << 20;
+
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+/// Free buffers of one type by length.
+pub(crate) type Shelf<T> = HashMap<usize, Vec<Vec<T>>>;
+
+/// What a thread keeps.
+#[doc(hidden)]
+#[derive(Default)]
+pub struct Pool {
+    pub(crate) f32: Shelf<f32>,
+    pub(crate) f64: Shelf<f64>,
+    pub(crate) i64: Shelf<i64>,
+    pub(crate) bool: Shelf<bool>,
+    bytes: usize,
+}
+
+/// A kept buffer of this length, with unspecified elements.
+pub(crate) fn take<T: Element>(count: usize) -> Option<Vec<T>> {
+    if count < SMALLEST {
+        return None;
+    }
+    let take = |pool: &RefCell<Pool>| {
+        let mut pool = pool.borrow_mut();
+        let buffer = T::shelf(&mut pool).get_mut(&count)?.pop()?;
+        pool.bytes -= count * size_of::<T>();
+        Some(buffer)
+    };
+    POOL.try_with(take).ok().flatten()
+}
+
+fn give<T: Element>(buffer: Vec<T>) {
+    let size = buffer.len() * size_of::<T>();
+    let keep = |pool: &RefCell<Pool>| {
+        let mut pool = pool.borrow_mut();
+        if pool.bytes + size <= MOST {
+            pool.bytes += size;
+            T::shelf(&mut pool).entry(buffer.len()).or_default().push(buffer);
+        }
+    };
+    let _ = POOL.try_with(keep); // where the thread is ending it is dropped
+}
+
+/// Elements that go back to the pool.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Block<T: Element>(Vec<T>);
+
+impl<T: Element> Block<T> {
+    pub(crate) fn new(elements: Vec<T>) -> Block<T> {
+        Block(elements)
+    }
+
+    pub(crate) fn elements_mut(&mut self) -> &mut [T] {
+        &mut self.0
+    }
+
+    pub(crate) fn into_vec(mut self) -> Vec<T> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl<T: Element> Deref for Block<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Element> Drop for Block<T> {
+    fn drop(&mut self) {
+        if self.0.len() >= SMALLEST {
+            give(std::mem::take(&mut self.0));
+        }
+    }
+}

@@ -84,8 +84,15 @@ pub use diff::{
     gradients::Gradients,
 };
 pub use error::{Error, OpError, Result};
-pub use exec::fetch::Fetch;
+pub use exec::{
+    fetch::Fetch,
+    function::{Function, compile},
+};
 pub use graph::{Graph, Scope};
+pub use inspect::{
+    plan::{KernelInfo, Plan},
+    profile::{Profile, Row},
+};
 pub use math::Lanes;
 pub use op::{
     Dependency, Op, Real, Rule,

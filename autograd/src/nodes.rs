@@ -143,7 +143,7 @@ impl Inner {
         let _ = SPARE.try_with(|spare| *spare.borrow_mut() = Some(self));
     }
 
-    fn fresh() -> Inner {
+    pub(crate) fn fresh() -> Inner {
         let mut inner = Inner::default();
         inner.program.shapes.push(Shape::SCALAR);
         inner.scopes.push(ScopeEntry { path: String::new(), made_at: None });

@@ -40,6 +40,7 @@ fn unary() -> Vec<(&'static str, Unary, f64, f64)> {
         ("exp", |x| x.exp(), x.exp(), x.exp()),
         ("expm1", |x| x.expm1(), x.exp_m1(), x.exp()),
         ("ln", |x| x.ln(), x.ln(), 1.0 / x),
+        ("ln_1p", |x| x.ln_1p(), x.ln_1p(), 1.0 / (1.0 + x)),
         ("sqrt", |x| x.sqrt(), x.sqrt(), 0.5 / x.sqrt()),
         ("square", |x| x.square(), x * x, 2.0 * x),
         ("recip", |x| x.recip(), 1.0 / x, -1.0 / (x * x)),

@@ -119,8 +119,16 @@ proptest! {
         wanted.extend(g.grads(last.sum(), &leaves));
         let expected = g.reference(&wanted).expect("no errors");
         let product = g.to_text().contains("= matmul");
-        let got = g.run(wanted).expect("no errors");
-        for (got, expected) in got.iter().zip(&expected) {
+        let cold = g.run(wanted).expect("no errors");
+        // once more in a new graph, whose plan is known now
+        let h = Graph::new();
+        let leaves: Vec<Var<'_>> = program.leaves(dtype).iter().map(|t| h.input(t)).collect();
+        let mut wanted = program.build(&leaves, false);
+        let last = *wanted.last().expect("at least one");
+        wanted.extend(h.grads(last.sum(), &leaves));
+        let warm = h.run(wanted).expect("no errors");
+        prop_assert!(cold.iter().zip(&warm).all(|(a, b)| same_bits(a, b)));
+        for (got, expected) in cold.iter().zip(&expected) {
             let equal = if product { close(got, expected, if single { 1e-3 } else { 1e-9 }) } else { same_bits(got, expected) };
             prop_assert!(equal || product && !finite(expected), "{got:?}\n{expected:?}\n{}", g.to_text());
         }
@@ -164,6 +172,21 @@ proptest! {
         prop_assert!(close(&single, &double, 1e-2), "{single:?}\n{double:?}");
         let scale = |t: &Tensor| t.to_f64s().iter().fold(1.0, |m: f64, v| m.max(v.abs()));
         prop_assert!(d32.iter().zip(&d64).all(|(a, b)| close(a, b, 2e-2 * scale(b))), "{d32:?}\n{d64:?}");
+    }
+}
+
+/// All of this file's tests again, with the kernels of every other instruction set. Each is the same as the definition to
+/// the bit, so all are the same as each other.
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    const FORCED: &str = "AUTOGRAD_ISA";
+    if std::env::var(FORCED).is_ok() {
+        return; // one of those
+    }
+    let this = std::env::current_exe().expect("the test's path");
+    for isa in ["baseline", "avx2", "avx512"] {
+        let run = std::process::Command::new(&this).env(FORCED, isa).output().expect("starts");
+        assert!(run.status.success(), "{isa}: {}", String::from_utf8_lossy(&run.stdout));
     }
 }
 

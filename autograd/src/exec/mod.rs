@@ -1,6 +1,7 @@
 //! Running: from a plan to values.
 
 pub(crate) mod fetch;
+pub(crate) mod function;
 pub(crate) mod gemm;
 mod kernels;
 mod memory;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::{Error, OpError, Result, catch},
     graph::{Graph, stale},
-    nodes::{Inner, Kind},
+    nodes::{Inner, Kind, Program},
     param::{self, Param},
     plan::{
         Extract, Plan, Update, cache,
@@ -21,7 +21,10 @@ use crate::{
     tensor::{DType, Number, Tensor, Type},
     var::Var,
 };
-use std::cell::Cell;
+use std::{
+    cell::{Cell, RefCell},
+    time::{Duration, Instant},
+};
 
 impl Graph {
     /// Computes what is asked for (a `Var`, or tuples, arrays and vectors of them), and carries out the scheduled
@@ -39,35 +42,47 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn run<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<F::Out> {
+        self.run_with(what, None)
+    }
+
+    /// As [`run`](Graph::run), measured.
+    #[track_caller]
+    pub(crate) fn run_with<'g, F: Fetch<'g>>(&'g self, what: F, clock: Option<&Clock>) -> Result<F::Out> {
         if self.inner.borrow().committed {
             let e = OpError::new("the updates of this graph have been carried out already: a graph is one step");
             let hint =
                 "ask for all values of a step together, g.run((loss, prediction)), and make a new graph for the next";
             return Err(e.hint(hint).at_caller("run"));
         }
-        self.fetch(what, true)
+        self.fetch(what, true, clock)
     }
 
     /// As [`run`](Graph::run), without the updates.
     #[track_caller]
     pub(crate) fn look<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<F::Out> {
-        self.fetch(what, false)
+        self.fetch(what, false, None)
     }
 
     #[track_caller]
-    fn fetch<'g, F: Fetch<'g>>(&'g self, what: F, commit: bool) -> Result<F::Out> {
+    fn fetch<'g, F: Fetch<'g>>(&'g self, what: F, commit: bool, clock: Option<&Clock>) -> Result<F::Out> {
+        let wanted = self.list(&what)?;
+        let values = self.execute(&wanted, commit, clock)?;
+        // `list` and `fill` go through the same structure: there are exactly as many values as it takes
+        what.fill(&mut values.into_iter()).ok_or_else(|| OpError::new("values are missing").at_caller("run"))
+    }
+
+    /// The nodes that are asked for.
+    #[track_caller]
+    fn list<'g, F: Fetch<'g>>(&'g self, what: &F) -> Result<Vec<u32>> {
         let mut vars = Vec::new();
         what.list(&mut vars);
         if vars.iter().any(|v| !std::ptr::eq(v.graph(), self)) {
             return Err(OpError::new("a `Var` of another graph was asked for").at_caller("run"));
         }
-        let wanted: Vec<u32> = vars.iter().map(|v| v.id).collect();
-        let values = self.execute(&wanted, commit)?;
-        // `list` and `fill` go through the same structure: there are exactly as many values as it takes
-        what.fill(&mut values.into_iter()).ok_or_else(|| OpError::new("values are missing").at_caller("run"))
+        Ok(vars.iter().map(|v| v.id).collect())
     }
 
-    fn execute(&self, wanted: &[u32], commit: bool) -> Result<Vec<Tensor>> {
+    fn execute(&self, wanted: &[u32], commit: bool, clock: Option<&Clock>) -> Result<Vec<Tensor>> {
         let values = {
             let inner = self.inner.borrow();
             let updates = if commit { updates(&inner) } else { Vec::new() };
@@ -76,14 +91,14 @@ impl Graph {
                 Some(kept) if updates.is_empty() => return Ok(kept),
                 _ => {}
             }
-            let overrides = Overrides::default();
+            let (overrides, epoch) = (Overrides::default(), inner.epoch);
             if inner.kept.is_empty() && inner.errors.is_empty() {
                 let plan = cache::plan(&inner.program, wanted, &updates);
-                Run { inner: &inner, plan: &plan, nodes: None, wanted, overrides }.run()?
+                Run { inner: &inner, plan: &plan, nodes: None, wanted, overrides, epoch, clock }.run()?
             } else {
                 let part = Extract::new(&inner, wanted, &updates)?;
                 let plan = cache::plan(&part.program, &part.wanted, &part.updates);
-                Run { inner: &inner, plan: &plan, nodes: Some(&part.nodes), wanted, overrides }.run()?
+                Run { inner: &inner, plan: &plan, nodes: Some(&part.nodes), wanted, overrides, epoch, clock }.run()?
             }
         };
         let mut inner = self.inner.borrow_mut();
@@ -95,6 +110,15 @@ impl Graph {
         }
         Ok(values)
     }
+}
+
+/// Looks at the plan for what is asked for and the scheduled updates, and the program that it is for.
+#[track_caller]
+pub(crate) fn with_plan<'g, F: Fetch<'g>, R>(g: &'g Graph, what: F, look: impl FnOnce(&Program, &Plan) -> R) -> Result<R> {
+    let wanted = g.list(&what)?;
+    let inner = g.inner.borrow();
+    let part = Extract::new(&inner, &wanted, &updates(&inner))?;
+    Ok(look(&part.program, &cache::plan(&part.program, &part.wanted, &part.updates)))
 }
 
 /// The scheduled updates as pairs of nodes: the parameter's and its new value's.
@@ -125,7 +149,13 @@ pub(crate) struct Run<'r> {
     pub(crate) nodes: Option<&'r [u32]>,
     pub(crate) wanted: &'r [u32],
     pub(crate) overrides: Overrides<'r>,
+    /// The commit that parameters must not be younger than.
+    pub(crate) epoch: Option<u64>,
+    pub(crate) clock: Option<&'r Clock>,
 }
+
+/// The nodes of each kernel that ran, and its time.
+pub(crate) type Clock = RefCell<Vec<(Vec<u32>, Duration)>>;
 
 impl Run<'_> {
     pub(crate) fn run(&self) -> Result<Vec<Tensor>> {
@@ -169,7 +199,7 @@ impl Run<'_> {
 
     /// The values of the parameters that the plan reads, at one moment, with their nodes.
     fn snapshot(&self) -> Result<Vec<(u32, Tensor)>> {
-        let Some(epoch) = self.inner.epoch else { return Ok(Vec::new()) }; // no parameter was bound
+        let Some(epoch) = self.epoch else { return Ok(Vec::new()) }; // no parameter was bound
         let nodes = self.plan.inputs.iter().map(|&id| self.node(id));
         let read: Vec<u32> = nodes.filter(|&n| self.inner.nodes[n as usize].kind == Kind::Param).collect();
         match param::snapshot(read.iter().map(|&n| self.param(n)), epoch) {
@@ -249,7 +279,12 @@ impl Run<'_> {
         let done = catch(|| {
             for k in range {
                 now.set(k);
+                let start = self.clock.map(|_| Instant::now());
                 self.kernel(&self.plan.kernels[k], memory, scratch)?;
+                if let (Some(clock), Some(start)) = (self.clock, start) {
+                    let nodes = self.plan.members(k).iter().map(|&id| self.node(id)).collect();
+                    clock.borrow_mut().push((nodes, start.elapsed()));
+                }
             }
             Ok(())
         });
@@ -303,7 +338,7 @@ impl Run<'_> {
                 *value = Tensor::from(0.0);
             }
         }
-        let epoch = inner.epoch.unwrap_or_default();
+        let epoch = self.epoch.unwrap_or_default();
         let check = || match inner.params.iter().find(|b| param::is_stale(&b.param, epoch)) {
             Some(binding) => Err(self.error(binding.node, stale(&binding.param))),
             None => Ok(()),

@@ -1,3 +1,5 @@
-//! Looking at graphs.
+//! Looking at programs and plans.
 
-pub(crate) mod text;
+pub(crate) mod plan;
+pub(crate) mod profile;
+mod text;

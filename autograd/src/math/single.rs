@@ -78,19 +78,53 @@ pub(super) fn ln_1p<L: Lanes<Elem = f32>>(x: L) -> L {
     L::pick(x.abs().below(L::splat(1e-8)), x, L::pick(plain, y, ln(u)))
 }
 
-/// Up to here `x - n·π/2` keeps enough digits; beyond, an argument is taken by itself in f64.
+/// Up to here `x - n·π/2` keeps enough digits.
 const LARGE: f32 = 30_000.0;
 /// `π/2` in three parts.
 const HALF_PI: [f32; 3] = [1.570_796_4, -4.371_139e-8, -1.715_122_5e-15];
+/// The binary digits of `2/π`, after 32 zeros.
+const TWO_OVER_PI: [u32; 10] = [
+    0, 0xA2F9_836E, 0x4E44_1529, 0xFC27_57D1, 0xF534_DDC0, 0xDB62_9599, 0x3C43_9041, 0xFE51_63AB, 0xDEBB_C561, 0xB724_6E3A,
+];
 
-/// `sin(x + quarter turns·π/2)`
+/// `x = n·π/2 + r` for one large number: `n` modulo 4, as [`MAGIC`] holds it, and `r`.
+///
+/// `x` is a whole multiple `m` of a power of two. Of its product with `2/π` the digits that make multiples of 4 are left
+/// out, and 96 more are enough: no number of 24 bits comes closer to a multiple of `π/2` than 2⁻³⁰ or so.
 #[inline(always)]
-fn sine<L: Lanes<Elem = f32>>(x: L, cosine: bool, exact: impl Fn(f64) -> f64) -> L {
-    let turns = x.mul_add(L::splat(FRAC_2_PI), L::splat(MAGIC));
+fn reduce_large(x: f32) -> (f32, f32) {
+    let bits = x.to_bits();
+    let exponent = (bits >> 23 & 0xFF) as usize;
+    if exponent == 255 {
+        return (MAGIC, f32::NAN);
+    }
+    let m = (bits & 0x007F_FFFF | 0x0080_0000) as u128;
+    let first = exponent - (127 + 23 - 30); // the digit that stands for 2, counted from the first of the table
+    let (word, shift) = (first / 32, first % 32);
+    let mut digits = 0u128;
+    for k in 0..4 {
+        digits = digits << 32 | TWO_OVER_PI[(word + k) % 10] as u128;
+    }
+    let turns = m.wrapping_mul(digits << shift); // in units of 4·2⁻¹²⁸
+    let n = (turns >> 125).wrapping_add(1) >> 1 & 3;
+    let rest = turns.wrapping_sub(n << 126) as i128;
+    let r = ((rest >> 64) as i64 as f64 * (std::f64::consts::FRAC_PI_2 / (1u64 << 62) as f64)) as f32;
+    if x < 0.0 { (MAGIC - n as f32, -r) } else { (MAGIC + n as f32, r) }
+}
+
+/// `sin x`, or `cos x`, which is the sine a quarter turn later
+#[inline(always)]
+fn sine<L: Lanes<Elem = f32>>(x: L, cosine: bool) -> L {
+    let mut turns = x.mul_add(L::splat(FRAC_2_PI), L::splat(MAGIC));
     let n = turns - L::splat(MAGIC);
     let mut r = x;
     for part in HALF_PI {
         r = n.mul_add(L::splat(-part), r);
+    }
+    let large = L::not(x.abs().up_to(L::splat(LARGE)));
+    if large.any() {
+        turns = L::pick(large, x.map(|v| if v.abs() > LARGE { reduce_large(v).0 } else { MAGIC }), turns);
+        r = L::pick(large, x.map(|v| if v.abs() > LARGE { reduce_large(v).1 } else { v }), r);
     }
     let quarter = if cosine { turns + L::splat(1.0) } else { turns };
     let s = r * r;
@@ -99,23 +133,17 @@ fn sine<L: Lanes<Elem = f32>>(x: L, cosine: bool, exact: impl Fn(f64) -> f64) ->
     let cos = polynomial(s, [0.041_666_646, -0.001_388_729_9, 2.443_028_5e-5]);
     let cos = (cos * s).mul_add(s, s.mul_add(L::splat(-0.5), L::splat(1.0)));
     let y = L::pick(quarter.bit(0), cos, sin);
-    let y = L::pick(quarter.bit(1), -y, y);
-    let large = L::splat(LARGE).below(x.abs());
-    if large.any() {
-        return L::pick(large, x.map(|v| if v.abs() > LARGE { exact(v.into()) as f32 } else { v }), y);
-    }
-    y
+    L::pick(quarter.bit(1), -y, y)
 }
 
 #[inline(always)]
 pub(super) fn sin<L: Lanes<Elem = f32>>(x: L) -> L {
-    let y = sine(x, false, libm::sin);
-    L::pick(x.same(L::splat(0.0)), x, y) // -0 stays -0
+    L::pick(x.same(L::splat(0.0)), x, sine(x, false)) // -0 stays -0
 }
 
 #[inline(always)]
 pub(super) fn cos<L: Lanes<Elem = f32>>(x: L) -> L {
-    sine(x, true, libm::cos)
+    sine(x, true)
 }
 
 /// `tanh|x| = -m/(2 + m)` with `m = e^(-2|x|) - 1`

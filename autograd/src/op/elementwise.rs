@@ -3,7 +3,7 @@
 use super::{Dependency, Id, Op, Real, Rule, same_dtype};
 use crate::{
     error::OpError,
-    math::Lanes,
+    math::{Float, Lanes},
     shape::{Shape, Walk},
     tensor::{DType, Element, Type, with_dtype},
     var::{Operand, Var},
@@ -279,20 +279,25 @@ macro_rules! elementwise {
             })?
         }
     )*
-        /// The value of an op of one input, for one number or many.
+        /// The value of an op of one input, for one number or many. Without `CALLS`, only of those that call no
+        /// function: a loop that calls one cannot keep its vectors in registers.
         #[inline(always)]
-        pub(crate) fn unary<L: Lanes>(op: Id, x: L) -> L {
+        pub(crate) fn unary<L: Lanes, const CALLS: bool>(op: Id, x: L) -> L {
             match op {
-                $(Id::$Op if [$(stringify!($x)),+].len() == 1 => elementwise!(@unary $Op x $($x)+),)*
+                $(Id::$Op if [$(stringify!($x)),+].len() == 1 && (CALLS || !calls(Id::$Op, L::Elem::BY_LIBRARY)) => {
+                    elementwise!(@unary $Op x $($x)+)
+                })*
                 _ => x,
             }
         }
 
         /// The value of an op of two or three inputs.
         #[inline(always)]
-        pub(crate) fn several<L: Lanes>(op: Id, x: [L; 3]) -> L {
+        pub(crate) fn several<L: Lanes, const CALLS: bool>(op: Id, x: [L; 3]) -> L {
             match op {
-                $(Id::$Op if [$(stringify!($x)),+].len() > 1 => elementwise!(@several $Op x $($x)+),)*
+                $(Id::$Op if [$(stringify!($x)),+].len() > 1 && (CALLS || !calls(Id::$Op, L::Elem::BY_LIBRARY)) => {
+                    elementwise!(@several $Op x $($x)+)
+                })*
                 _ => super::compare::several(op, x),
             }
         }
@@ -311,6 +316,7 @@ elementwise! {
     Exp:     exp(a -> y)        = a.exp();        [Times(y)];
     Expm1:   expm1(a -> y)      = a.exp_m1();     [Times(a.exp())];
     Ln:      ln(a -> y)         = a.ln();         [Over(a)];
+    Ln1p:    ln_1p(a -> y)      = a.ln_1p();      [Over(1.0 + a)];
     Sqrt:    sqrt(a -> y)       = a.sqrt();       [Over(2.0 * y)];
     Square:  square(a -> y)     = a * a;          [Times(2.0 * a)] int |x| x[0].checked_mul(x[0]);
     Recip:   recip(a -> y)      = T::of(1.0) / a; [Times(-(y * y))];
@@ -337,6 +343,17 @@ elementwise! {
     Clamp:   clamp(a, low, high -> y) = a.clamp(low, high);
         [Where(y.eq(a)), Where(a.lt(low).select(low.le(high), a.lt(a))), Where(a.gt(high).select(a.eq(a), low.gt(high)))]
         int |x| Some(x[0].max(x[1]).min(x[2]));
+}
+
+/// Whether an op's value is a library's function, called for each number.
+#[inline(always)]
+pub(crate) const fn calls(op: Id, by_library: bool) -> bool {
+    use Id::*;
+    match op {
+        Erfc | Gelu | Pow => true,
+        Exp | Expm1 | Ln | Ln1p | Sin | Cos | Tanh | Sigmoid | Erf | Softplus => by_library,
+        _ => false,
+    }
 }
 
 /// The standard normal's distribution function, exact where it is small.
@@ -412,6 +429,8 @@ methods! {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     ln Ln;
+    /// `ln(1 + x)`, exact near 0 (NumPy's `log1p`), with derivative `1/(1 + x)`; NaN below -1.
+    ln_1p Ln1p;
     /// The square root, with derivative `1/(2√x)`: infinite at 0.
     sqrt Sqrt;
     /// `x²`, with derivative `2x`.

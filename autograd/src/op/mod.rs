@@ -178,7 +178,7 @@ macro_rules! builtin {
 }
 
 builtin! {
-    elementwise: Neg Abs Sign Exp Expm1 Ln Sqrt Square Recip Sin Cos Tanh Sigmoid Relu Erf Erfc Gelu Softplus
+    elementwise: Neg Abs Sign Exp Expm1 Ln Ln1p Sqrt Square Recip Sin Cos Tanh Sigmoid Relu Erf Erfc Gelu Softplus
         Add Sub Mul Div Maximum Minimum Pow LeakyRelu Clamp;
     |
     compare: Eq Ne Lt Le Gt Ge Select;

@@ -11,7 +11,11 @@ use super::{
 };
 use crate::{
     nodes::Program,
-    op::{BUILTIN, Id, IDS, elementwise::Powi, reduce::CHUNK},
+    op::{
+        BUILTIN, IDS, Id,
+        elementwise::Powi,
+        reduce::{self, CHUNK},
+    },
     tensor::DType,
 };
 use std::collections::HashMap;
@@ -344,7 +348,12 @@ fn flat_op(p: &Program, id: u32) -> FlatOp {
     if op < BUILTIN.len() {
         return if p.nodes[id as usize].count == 1 { FlatOp::Unary(IDS[op]) } else { FlatOp::Several(IDS[op]) };
     }
-    p.op(id).as_any().downcast_ref::<Powi>().map_or(FlatOp::Number, |power| FlatOp::Power(power.0))
+    let op = p.op(id).as_any();
+    match op.downcast_ref::<Powi>() {
+        Some(power) => FlatOp::Power(power.0),
+        None if op.is::<reduce::Sum>() => FlatOp::Sum,
+        None => FlatOp::Number,
+    }
 }
 
 impl Emit {

@@ -6,6 +6,7 @@
 
 use super::simplify::{Class, Simple};
 use crate::{op::reduce, tensor::DType};
+use std::collections::HashMap;
 
 /// What is computed by one kernel.
 #[derive(Clone, Debug)]
@@ -30,11 +31,13 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) struct Units {
     pub(super) all: Vec<Unit>,
     of: Vec<u32>,
+    /// The units of single numbers by level, dtype and lateness.
+    numbers: HashMap<(u32, DType, bool), u32>,
 }
 
 impl Units {
     pub(super) fn new(s: &Simple<'_>) -> Units {
-        let mut units = Units { all: Vec::new(), of: vec![NONE; s.class.len()] };
+        let mut units = Units { all: Vec::new(), of: vec![NONE; s.class.len()], numbers: HashMap::new() };
         for &id in &s.needed {
             let unit = match s.class[id as usize] {
                 Class::Unknown | Class::Leaf | Class::View => continue,
@@ -67,6 +70,15 @@ impl Units {
     }
 
     fn make(&mut self, unit: Unit) -> u32 {
+        // numbers of one level are computed together, connected or not
+        if unit.domain == NUMBERS {
+            let key = (unit.level, unit.dtype, unit.late);
+            let next = self.all.len() as u32;
+            let known = *self.numbers.entry(key).or_insert(next);
+            if known != next {
+                return self.find(known);
+            }
+        }
         let number = self.all.len() as u32;
         self.all.push(Unit { parent: number, ..unit });
         number

@@ -2,7 +2,7 @@
 
 use crate::{
     nodes::OpRef,
-    op::Id,
+    op::{Id, elementwise::calls},
     shape::{Shape, Walk},
     tensor::DType,
 };
@@ -164,6 +164,18 @@ pub(crate) enum FlatOp {
     Power(i32),
     /// 1 where true, 0 elsewhere.
     Number,
+    /// The sum of one number, which begins with 0: -0 becomes 0.
+    Sum,
+}
+
+impl Step {
+    /// Whether it calls a function for each number.
+    pub(crate) fn calls(&self, by_library: bool) -> bool {
+        match self.code {
+            Code::Unary(op) | Code::Several(op) => calls(op, by_library),
+            _ => false,
+        }
+    }
 }
 
 impl Fused {
@@ -175,5 +187,9 @@ impl Fused {
 
 /// Reading one shape as another: one by one, or broadcast.
 pub(crate) fn read(from: &Shape, to: &Shape) -> Read {
-    if from.count() == to.count() { Read::Whole } else { Read::Walk(Walk::broadcast(from, to)) }
+    match from.count() {
+        count if count == to.count() => Read::Whole,
+        1 => Read::Walk(Walk::broadcast(&Shape::SCALAR, to)), // whatever the axes of size 1
+        _ => Read::Walk(Walk::broadcast(from, to)),
+    }
 }

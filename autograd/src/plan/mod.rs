@@ -4,7 +4,6 @@
 mod arena;
 pub(crate) mod cache;
 mod emit;
-mod explain;
 mod extract;
 mod fuse;
 pub(crate) mod kernel;

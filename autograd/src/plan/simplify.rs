@@ -127,7 +127,12 @@ impl<'p> Simple<'p> {
         } else if let Some(sum) = any.downcast_ref::<Sum>() {
             let mask = sum.axes.0;
             let adjacent = mask != 0 && (mask >> mask.trailing_zeros()).count_ones() == (mask >> mask.trailing_zeros()).trailing_ones();
-            if node.dtype.is_float() && adjacent && shape(first).count() > 1 { Class::Sum } else { Class::Single }
+            match shape(first).count() {
+                _ if !node.dtype.is_float() => Class::Single,
+                1 => Class::Elementwise,
+                count if adjacent && count > 0 => Class::Sum,
+                _ => Class::Single,
+            }
         } else {
             Class::Single
         }
@@ -198,8 +203,15 @@ impl<'p> Simple<'p> {
         let mut seen = self.p.args(id)[k];
         match self.class[id as usize] {
             Class::Elementwise | Class::Sum | Class::Broadcast => {
-                while self.class[seen as usize] == Class::Broadcast {
-                    seen = self.p.args(seen)[0];
+                // through broadcasts, and through views of broadcast numbers: of those the shape says nothing
+                loop {
+                    let root = self.root(seen);
+                    let number = |id: u32| self.p.ty(self.p.args(id)[0]).shape.count() == 1;
+                    match self.class[seen as usize] {
+                        Class::Broadcast => seen = self.p.args(seen)[0],
+                        Class::View if self.class[root as usize] == Class::Broadcast && number(root) => seen = self.p.args(root)[0],
+                        _ => break,
+                    }
                 }
             }
             Class::Single if self.p.nodes[id as usize].op == Id::MatMul as u32 => {

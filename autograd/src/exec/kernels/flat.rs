@@ -40,9 +40,10 @@ fn numbers<T: Real>(k: &Flat, memory: &Memory<'_>, registers: &mut Vec<T>) {
     for i in &k.code {
         let x = i.args.map(|a| r[a as usize]);
         r[i.to as usize] = match i.op {
-            FlatOp::Several(op) => several(op, x),
-            FlatOp::Unary(op) => unary(op, x[0]),
+            FlatOp::Several(op) => several::<T, true>(op, x),
+            FlatOp::Unary(op) => unary::<T, true>(op, x[0]),
             FlatOp::Power(n) => x[0].powi(n),
+            FlatOp::Sum => x[0] + T::of(0.0),
             FlatOp::Number => T::pick(x[0].to_mask(), T::of(1.0), T::of(0.0)),
         };
     }

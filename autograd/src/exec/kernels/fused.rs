@@ -23,6 +23,9 @@ const BLOCK: usize = CHUNK;
 /// Blocks are this far apart, so that they do not all begin at the same place of a page of the cache.
 const STRIDE: usize = BLOCK + 16;
 
+/// The most elements of a group: AVX-512 and f32.
+const MOST_GROUP: usize = 128;
+
 /// Runs a kernel.
 pub(crate) fn run(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
     if k.count == 0 {
@@ -121,6 +124,13 @@ const fn group<V: Vector>() -> usize {
 
 #[inline(always)]
 fn blocks<T: Vectors, V: Vector<Elem = T>>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
+    let calls = k.steps.iter().any(|s| s.calls(T::BY_LIBRARY));
+    // not by a pointer to a function: that would be compiled without the caller's instruction set
+    macro_rules! run_steps {
+        ($($x:expr),*) => {
+            if calls { steps::<T, V, true>($($x),*) } else { steps::<T, V, false>($($x),*) }
+        };
+    }
     let Some(mut work) = Work::<T>::new(k, memory, scratch, group::<V>()) else { return };
     let per_block = if k.line < BLOCK { BLOCK / k.line * k.line } else { BLOCK };
     let mut start = 0;
@@ -130,12 +140,12 @@ fn blocks<T: Vectors, V: Vector<Elem = T>>(k: &Fused, memory: &Memory<'_>, scrat
         work.fill(start, n);
         work.place(start, true);
         // SAFETY: `place` made every register good for the elements `0..whole` of the block.
-        unsafe { steps::<T, V>(&k.steps, &work.registers, &mut work.sums, 0, whole, group::<V>()) };
+        unsafe { run_steps!(&k.steps, &work.registers, &mut work.sums, 0, whole, group::<V>()) };
         if whole < n {
             work.load_tail(start, whole, n);
             work.place(start, false);
             // SAFETY: now all registers are scratch blocks, which are longer than `n` rounded up to groups.
-            unsafe { steps::<T, V>(&k.steps, &work.registers, &mut work.sums, whole, n, n - whole) };
+            unsafe { run_steps!(&k.steps, &work.registers, &mut work.sums, whole, n, n - whole) };
             work.store_tail(start, whole, n);
         }
         work.finish_block(k, memory, start, n);
@@ -148,7 +158,7 @@ fn blocks<T: Vectors, V: Vector<Elem = T>>(k: &Fused, memory: &Memory<'_>, scrat
 /// # Safety
 /// Registers are good for all groups that begin in `from..to`.
 #[inline(always)]
-unsafe fn steps<T: Vectors, V: Vector<Elem = T>>(
+unsafe fn steps<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
     steps: &[Step],
     registers: &[Register<T>],
     sums: &mut [SumState<T>],
@@ -162,9 +172,11 @@ unsafe fn steps<T: Vectors, V: Vector<Elem = T>>(
         for step in steps {
             macro_rules! at {
                 ($register:expr) => {{
-                    let r = registers[$register as usize];
-                    // SAFETY: the caller's promise.
-                    unsafe { r.start.add(i & r.mask) }
+                    // SAFETY: steps name registers that the kernel has, and the caller's promise.
+                    unsafe {
+                        let r = registers.get_unchecked($register as usize);
+                        r.start.add(i & r.mask)
+                    }
                 }};
             }
             macro_rules! load {
@@ -198,26 +210,35 @@ unsafe fn steps<T: Vectors, V: Vector<Elem = T>>(
                 Code::SubFrom => with!(|acc, other| other - acc),
                 Code::DivInto => with!(|acc, other| other / acc),
                 Code::Unary(op) => {
-                    low = unary(op, low);
-                    high = unary(op, high);
+                    low = unary::<V, CALLS>(op, low);
+                    high = unary::<V, CALLS>(op, high);
                 }
                 Code::Several(op) => {
                     let (a, b, c) = (load!(step.a), load!(step.b), load!(step.c));
-                    low = several(op, [a.0, b.0, c.0]);
-                    high = several(op, [a.1, b.1, c.1]);
+                    low = several::<V, CALLS>(op, [a.0, b.0, c.0]);
+                    high = several::<V, CALLS>(op, [a.1, b.1, c.1]);
                 }
                 Code::Power(n) => {
                     low = low.powi(n);
                     high = high.powi(n);
                 }
                 Code::Sum => {
-                    let mut all = [T::default(); 256];
-                    // SAFETY: a group has at most 128 elements.
-                    unsafe {
-                        low.store(all.as_mut_ptr());
-                        high.store(all.as_mut_ptr().add(V::N));
+                    let sum = &mut sums[step.a as usize];
+                    if valid == group::<V>() {
+                        // SAFETY: a ring has as many numbers; groups begin at multiples of their length.
+                        unsafe {
+                            low.add_to_ring(sum.lanes.as_mut_ptr(), i);
+                            high.add_to_ring(sum.lanes.as_mut_ptr(), i + V::N);
+                        }
+                    } else {
+                        let mut all = [T::default(); MOST_GROUP];
+                        // SAFETY: a group has at most this many elements.
+                        unsafe {
+                            low.store(all.as_mut_ptr());
+                            high.store(all.as_mut_ptr().add(V::N));
+                        }
+                        sum.add(&all[..valid], i);
                     }
-                    sums[step.a as usize].add(&all[..valid], i);
                 }
             }
         }
@@ -395,20 +416,11 @@ impl<T: Vectors> SumState<T> {
     }
 
     /// Elements from position `at` of a chunk on.
-    #[inline(always)]
+    #[inline(never)]
     fn add(&mut self, elements: &[T], at: usize) {
-        for part in (0..elements.len()).step_by(LANES) {
-            let lane = (at + part) % LANES;
-            if lane == 0 && elements.len() - part >= LANES {
-                for k in 0..LANES {
-                    self.lanes[k] = self.lanes[k] + elements[part + k];
-                }
-            } else {
-                for k in part..(part + LANES).min(elements.len()) {
-                    let lane = (at + k) % LANES;
-                    self.lanes[lane] = self.lanes[lane] + elements[k];
-                }
-            }
+        for (k, &x) in elements.iter().enumerate() {
+            let lane = (at + k) % LANES;
+            self.lanes[lane] = self.lanes[lane] + x;
         }
     }
 

@@ -1,6 +1,9 @@
 //! Vectors in memory.
 
-use crate::math::{Lanes, Wide};
+use crate::{
+    math::{Lanes, Wide},
+    op::reduce::LANES,
+};
 
 /// Lanes that are loaded from memory and stored.
 pub(crate) trait Vector: Lanes {
@@ -12,6 +15,19 @@ pub(crate) trait Vector: Lanes {
     /// # Safety
     /// `N` numbers can be written there.
     unsafe fn store(self, to: *mut Self::Elem);
+    /// Adds its numbers to those of a ring of `LANES`, from position `at` on; `at` and `LANES` are multiples of the number
+    /// of numbers that one register holds.
+    ///
+    /// # Safety
+    /// `LANES` numbers can be read and written there.
+    #[inline(always)]
+    unsafe fn add_to_ring(self, ring: *mut Self::Elem, at: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let place = ring.add(at % LANES);
+            (Self::load(place) + self).store(place);
+        }
+    }
 }
 
 macro_rules! scalar {
@@ -49,6 +65,17 @@ impl<V: Vector> Vector for Wide<V> {
             b.store(to.add(V::N));
             c.store(to.add(2 * V::N));
             d.store(to.add(3 * V::N));
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_to_ring(self, ring: *mut V::Elem, at: usize) {
+        let [a, b, c, d] = self.0;
+        // SAFETY: the caller's promise.
+        unsafe {
+            a.add_to_ring(ring, at);
+            b.add_to_ring(ring, at + V::N);
+            c.add_to_ring(ring, at + 2 * V::N);
+            d.add_to_ring(ring, at + 3 * V::N);
         }
     }
 }

@@ -1,0 +1,144 @@
+//! Compiled functions: a program that is written once and called again and again.
+
+use super::run::{Overrides, Run, updates};
+use crate::{
+    error::{Error, OpError, Result, catch},
+    graph::Graph,
+    inspect,
+    nodes::Inner,
+    param,
+    plan::{self, Extract, cache},
+    tensor::{Tensor, Type},
+    var::Var,
+};
+use std::{
+    panic::Location,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+/// A function of arrays that is traced once for each combination of input types, and then only run: what [`compile`]
+/// returns.
+///
+/// It can be shared between threads; each call has memory of its own.
+pub struct Function<F, const N: usize, const M: usize> {
+    f: F,
+    made_at: &'static Location<'static>,
+    /// The programs for the input types that have been seen, newest last.
+    traced: RwLock<Vec<Arc<Traced>>>,
+}
+
+/// Programs for so many combinations of input types are kept.
+const MOST: usize = 16;
+
+/// A program for inputs of certain types.
+struct Traced {
+    types: Vec<Type>,
+    inner: Inner,
+    part: Extract,
+    plan: Arc<plan::Plan>,
+    /// The nodes of the inputs and of the outputs.
+    inputs: Vec<u32>,
+    outputs: Vec<u32>,
+}
+
+/// Makes a function of arrays from one of `Var`s, to be called often: it is traced, differentiated and planned at the
+/// first call with inputs of certain types, and only run at later ones.
+///
+/// The closure gets `N` inputs and returns `M` outputs, as arrays. It may bind parameters, which are then read at each
+/// call, and schedule updates, which are carried out at each call: a whole training step can be compiled. Numbers and
+/// tensors of its surroundings stay as they were when it was traced, and so do random numbers: what varies must be an
+/// input. Errors and panics of the closure are returned by the call.
+///
+/// ```
+/// let newton = autograd::compile(|[x]| {
+///     let f = x * x - 2.0;
+///     let [df] = x.graph().grad(f, &[x]);
+///     [x - f / df]
+/// });
+/// let mut x = autograd::Tensor::from(1.0);
+/// for _ in 0..6 {
+///     [x] = newton.call([x])?;
+/// }
+/// assert!((x.scalar()? - 2f64.sqrt()).abs() < 1e-15);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[track_caller]
+pub fn compile<F, const N: usize, const M: usize>(f: F) -> Function<F, N, M>
+where
+    F: for<'g> Fn([Var<'g>; N]) -> [Var<'g>; M],
+{
+    Function { f, made_at: Location::caller(), traced: RwLock::default() }
+}
+
+impl<F, const N: usize, const M: usize> Function<F, N, M>
+where
+    F: for<'g> Fn([Var<'g>; N]) -> [Var<'g>; M],
+{
+    /// The outputs for these inputs.
+    pub fn call<T: TryInto<Tensor, Error: Into<Error>>>(&self, inputs: [T; N]) -> Result<[Tensor; M]> {
+        let inputs = tensors(inputs)?;
+        let traced = self.traced(&inputs)?;
+        let epoch = traced.inner.epoch.map(|_| param::epoch());
+        let run = Run {
+            inner: &traced.inner,
+            plan: &traced.plan,
+            nodes: Some(&traced.part.nodes),
+            wanted: &traced.outputs,
+            overrides: Overrides { nodes: &traced.inputs, values: &inputs },
+            epoch,
+            clock: None,
+        };
+        let values: Result<[Tensor; M], _> = run.run()?.try_into();
+        values.map_err(|_| OpError::new("values are missing").at("compile", self.made_at))
+    }
+
+    /// How inputs like these are worked on.
+    pub fn plan<T: TryInto<Tensor, Error: Into<Error>>>(&self, inputs: [T; N]) -> Result<inspect::plan::Plan> {
+        let traced = self.traced(&tensors(inputs)?)?;
+        Ok(inspect::plan::Plan::new(&traced.part.program, &traced.plan))
+    }
+
+    fn traced(&self, inputs: &[Tensor; N]) -> Result<Arc<Traced>> {
+        let fits = |t: &&Arc<Traced>| t.types.iter().zip(inputs).all(|(ty, x)| *ty == x.ty());
+        if let Some(known) = self.traced.read().unwrap_or_else(PoisonError::into_inner).iter().find(fits) {
+            return Ok(known.clone());
+        }
+        let traced = Arc::new(self.trace(inputs)?);
+        let mut all = self.traced.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST {
+            all.remove(0);
+        }
+        all.push(traced.clone());
+        Ok(traced)
+    }
+
+    fn trace(&self, inputs: &[Tensor; N]) -> Result<Traced> {
+        let mut g = Graph::new();
+        let (inputs_at, outputs) = {
+            let x = inputs.each_ref().map(|x| g.input(x));
+            let y = catch(|| (self.f)(x)).map_err(|e| e.at("function", self.made_at))?;
+            if y.iter().any(|y| !std::ptr::eq(y.graph(), &g)) {
+                return Err(OpError::new("a `Var` of another graph was returned").at("function", self.made_at));
+            }
+            (x.map(|x| x.id).to_vec(), y.map(|y| y.id).to_vec())
+        };
+        let mut inner = std::mem::replace(g.inner.get_mut(), Inner::fresh());
+        inner.kept.clear();
+        inner.leaves[..N].fill(Tensor::from(0.0)); // the calls bring their own
+        let part = Extract::new(&inner, &outputs, &updates(&inner))?;
+        let plan = cache::plan(&part.program, &part.wanted, &part.updates);
+        let types = inputs.iter().map(Tensor::ty).collect();
+        Ok(Traced { types, inner, part, plan, inputs: inputs_at, outputs })
+    }
+}
+
+fn tensors<T: TryInto<Tensor, Error: Into<Error>>, const N: usize>(inputs: [T; N]) -> Result<[Tensor; N]> {
+    let mut error = None;
+    let inputs = inputs.map(|x| {
+        x.try_into().map_err(Into::into).unwrap_or_else(|e| {
+            error.get_or_insert(e);
+            Tensor::from(0.0)
+        })
+    });
+    error.map_or(Ok(inputs), Err)
+}

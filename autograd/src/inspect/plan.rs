@@ -1,0 +1,183 @@
+//! What a plan does, for people: kernels, what was fused, memory, arithmetic.
+
+use crate::{
+    error::Result,
+    exec::{fetch::Fetch, run::with_plan},
+    graph::Graph,
+    nodes::{Kind, Program},
+    op::reduce,
+    plan::{
+        self, Update,
+        kernel::{Home, Kernel, Operand},
+    },
+    tensor::Type,
+};
+use std::fmt;
+
+/// How values are going to be computed: what [`Graph::plan`] and [`Function::plan`](crate::Function::plan) return.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    kernels: Vec<KernelInfo>,
+    arena: usize,
+    inputs: usize,
+    values: usize,
+    in_place: usize,
+}
+
+/// One kernel of a [`Plan`].
+#[derive(Clone, Debug)]
+pub struct KernelInfo {
+    /// `fused`, `numbers`, `product` or `op`.
+    pub kind: &'static str,
+    /// The names of the operations that it does, in order; those of one name once, with their number.
+    pub ops: Vec<(&'static str, usize)>,
+    /// The type of what it works on: of a fused kernel its elements, otherwise the output's.
+    pub over: Type,
+    /// The bytes that it reads from values.
+    pub reads: usize,
+    /// The bytes that it writes to values.
+    pub writes: usize,
+    /// Arithmetic operations: a multiply-add counts as two, a function such as `exp` as one.
+    pub flops: usize,
+    /// It runs when everything else has, because it writes into parameters.
+    pub late: bool,
+}
+
+impl Plan {
+    pub(crate) fn new(p: &Program, plan: &plan::Plan) -> Plan {
+        let kernels = (0..plan.kernels.len()).map(|k| describe(p, plan, k)).collect();
+        let in_place = plan.updates.iter().filter(|u| matches!(u, Update::Write { in_place: true })).count();
+        let values = plan.values.iter().filter(|v| matches!(v.home, Home::Arena(_))).count();
+        Plan { kernels, arena: plan.arena, inputs: plan.inputs.len(), values, in_place }
+    }
+
+    /// The kernels, in the order in which they run.
+    pub fn kernels(&self) -> &[KernelInfo] {
+        &self.kernels
+    }
+
+    /// The bytes of the one piece of memory in which values wait between kernels, by who is alive when.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena
+    }
+
+    /// The arithmetic of all kernels: see [`KernelInfo::flops`].
+    pub fn flops(&self) -> usize {
+        self.kernels.iter().map(|k| k.flops).sum()
+    }
+
+    /// Kernels, fused groups, buffers, bytes and arithmetic, as a table. The same as printing it.
+    pub fn explain(&self) -> String {
+        self.to_string()
+    }
+}
+
+fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
+    let members = plan.members(k);
+    let bytes = |value: u32| {
+        let value = &plan.values[value as usize];
+        value.count * value.dtype.size()
+    };
+    let of = |operand: &Operand| bytes(operand.value);
+    let first = members.first().copied().unwrap_or(0);
+    let mut over = p.ty(first);
+    let (kind, reads, writes) = match &plan.kernels[k] {
+        Kernel::Fused(f) => {
+            if p.op(first).as_any().is::<reduce::Sum>() {
+                over = p.ty(p.args(first)[0]);
+            }
+            over.dtype = f.dtype;
+            let reads = f.sources.iter().filter(|s| s.value != u32::MAX).map(|s| bytes(s.value)).sum();
+            let outputs = f.outputs.iter().map(|o| o.value).chain(f.sums.iter().map(|s| s.value));
+            ("fused", reads, outputs.map(bytes).sum())
+        }
+        Kernel::Flat(f) => {
+            over.dtype = f.dtype;
+            let sum = |all: &[(u32, u32)], at: fn(&(u32, u32)) -> u32| all.iter().map(|x| bytes(at(x))).sum();
+            ("numbers", sum(&f.loads, |l| l.0), sum(&f.stores, |s| s.1))
+        }
+        Kernel::Product { a, b, out } => ("product", of(&a.0) + of(&b.0), of(out)),
+        Kernel::Op { inputs, out, .. } => ("op", inputs.iter().map(of).sum(), of(out)),
+    };
+    let mut ops: Vec<(&'static str, usize)> = Vec::new();
+    for &id in members.iter().filter(|&&id| p.nodes[id as usize].kind == Kind::Op) {
+        let name = p.op(id).name();
+        match ops.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, count)) => *count += 1,
+            None => ops.push((name, 1)),
+        }
+    }
+    let flops = match &plan.kernels[k] {
+        Kernel::Product { a, out, .. } => {
+            let shape = plan.shape(a.0);
+            let inner = shape[shape.rank() - if a.1 { 2 } else { 1 }];
+            2 * inner * plan.shape(*out).count()
+        }
+        _ => members.iter().map(|&id| work(p, id)).sum(),
+    };
+    KernelInfo { kind, ops, over, reads, writes, flops, late: k >= plan.late }
+}
+
+/// One operation for each element that an op looks at.
+fn work(p: &Program, id: u32) -> usize {
+    let count = |id: u32| p.ty(id).shape.count();
+    if p.op(id).as_any().is::<reduce::Sum>() { count(p.args(id)[0]) } else { count(id) }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
+        writeln!(
+            f,
+            "{}, {} arithmetic operations; {} read, {} in between in {} of memory, {} updated in place",
+            count(self.kernels.len(), "kernel"),
+            scaled(self.flops(), 1000, &["", "k", "M", "G", "T"]),
+            count(self.inputs, "input"),
+            count(self.values, "value"),
+            bytes(self.arena),
+            count(self.in_place, "parameter"),
+        )?;
+        writeln!(f, "{:>4} {:<8} {:<20} {:>9} {:>9} {:>9}  operations", "", "kernel", "over", "reads", "writes", "flop")?;
+        for (k, kernel) in self.kernels.iter().enumerate() {
+            let ops: Vec<String> =
+                kernel.ops.iter().map(|&(n, count)| if count == 1 { n.into() } else { format!("{count}×{n}") }).collect();
+            let late = if kernel.late { " (last)" } else { "" };
+            let flops = scaled(kernel.flops, 1000, &["", "k", "M", "G", "T"]);
+            let (over, reads, writes) = (kernel.over.to_string(), bytes(kernel.reads), bytes(kernel.writes));
+            writeln!(f, "{k:>4} {:<8} {over:<20} {reads:>9} {writes:>9} {flops:>9}  {}{late}", kernel.kind, ops.join(" "))?;
+        }
+        Ok(())
+    }
+}
+
+fn bytes(n: usize) -> String {
+    scaled(n, 1024, &[" B", " KiB", " MiB", " GiB"])
+}
+
+fn scaled(n: usize, step: usize, units: &[&str]) -> String {
+    let (mut value, mut unit) = (n as f64, 0);
+    while value >= step as f64 && unit + 1 < units.len() {
+        value /= step as f64;
+        unit += 1;
+    }
+    let digits = usize::from(unit > 0 && value < 100.0);
+    format!("{value:.digits$}{}", units[unit])
+}
+
+impl Graph {
+    /// How these values and the scheduled updates would be computed, without computing anything.
+    ///
+    /// ```
+    /// let g = autograd::Graph::new();
+    /// let x = g.input([1.0, 2.0, 3.0]);
+    /// let y = (x.sin() * x).sum();
+    /// let plan = g.plan((y, g.grads(y, &[x])))?;
+    /// assert_eq!(plan.kernels().len(), 1);        // value and gradient: one pass over x
+    /// println!("{}", plan.explain());
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn plan<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<Plan> {
+        with_plan(self, what, Plan::new)
+    }
+}

@@ -1,0 +1,115 @@
+//! Where the time of a run goes: by kernel, by operation, by scope and by source line.
+
+use crate::{
+    error::Result,
+    exec::{fetch::Fetch, run::Clock},
+    graph::Graph,
+    op::{BUILTIN, Id},
+};
+use std::{fmt, time::Duration};
+
+/// The times of one run: what [`Graph::profile`] returns. Printed, it is a table.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// Kernel by kernel, in the order in which they ran: their operations are the name.
+    pub kernels: Vec<Row>,
+    /// By the name of the operation, the longest first.
+    pub ops: Vec<Row>,
+    /// By scope, the longest first.
+    pub scopes: Vec<Row>,
+    /// By source line, the longest first.
+    pub lines: Vec<Row>,
+}
+
+/// One line of a [`Profile`].
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What the time was spent on.
+    pub name: String,
+    /// The time.
+    pub time: Duration,
+    /// Part of it is an estimated share of a kernel that does several things at once.
+    pub estimated: bool,
+}
+
+impl Profile {
+    /// The time of all kernels.
+    pub fn total(&self) -> Duration {
+        self.kernels.iter().map(|k| k.time).sum()
+    }
+}
+
+/// Adds a time to the row of this name.
+fn add(rows: &mut Vec<Row>, name: String, time: Duration, estimated: bool) {
+    match rows.iter_mut().find(|r| r.name == name) {
+        Some(row) => {
+            row.time += time;
+            row.estimated |= estimated;
+        }
+        None => rows.push(Row { name, time, estimated }),
+    }
+}
+
+/// About how much longer an operation takes for an element than an addition does.
+fn weight(op: u32) -> f64 {
+    const SLOW: [Id; 14] = [
+        Id::Exp, Id::Expm1, Id::Ln, Id::Ln1p, Id::Sin, Id::Cos, Id::Tanh, Id::Sigmoid, Id::Erf, Id::Erfc, Id::Gelu, Id::Softplus, Id::Pow, Id::Div,
+    ];
+    if (op as usize) < BUILTIN.len() && SLOW.iter().any(|&slow| slow as u32 == op) { 8.0 } else { 1.0 }
+}
+
+impl Graph {
+    /// Runs as [`run`](Graph::run) does and measures each kernel. What several operations of one fused kernel took is an
+    /// estimate, and marked as such (`~`).
+    ///
+    /// ```
+    /// let g = autograd::Graph::new();
+    /// let x = g.input(vec![0.5; 10_000]);
+    /// let (y, profile) = g.profile(x.sin().sum())?;
+    /// assert_eq!(profile.kernels.len(), 1);
+    /// println!("{profile}");
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn profile<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<(F::Out, Profile)> {
+        let clock = Clock::default();
+        let values = self.run_with(what, Some(&clock))?;
+        let inner = self.inner.borrow();
+        let mut profile = Profile::default();
+        for (nodes, time) in clock.into_inner() {
+            let names: Vec<&str> = nodes.iter().map(|&id| inner.op(id).name()).collect();
+            let estimated = nodes.len() > 1;
+            profile.kernels.push(Row { name: names.join(" "), time, estimated: false });
+            let weights: Vec<f64> = nodes.iter().map(|&id| weight(inner.nodes[id as usize].op)).collect();
+            let all: f64 = weights.iter().sum();
+            for (&id, weight) in nodes.iter().zip(weights) {
+                let (share, node) = (time.mul_f64(weight / all), &inner.nodes[id as usize]);
+                let scope = inner.scope_path(id);
+                add(&mut profile.ops, inner.op(id).name().into(), share, estimated);
+                add(&mut profile.scopes, if scope.is_empty() { "(none)".into() } else { scope.into() }, share, estimated);
+                add(&mut profile.lines, format!("{}:{}", node.source.file(), node.source.line()), share, estimated);
+            }
+        }
+        for rows in [&mut profile.ops, &mut profile.scopes, &mut profile.lines] {
+            rows.sort_by_key(|row| std::cmp::Reverse(row.time));
+        }
+        Ok((values, profile))
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let total = self.total().as_secs_f64().max(f64::MIN_POSITIVE);
+        for (title, rows) in [("kernel", &self.kernels), ("operation", &self.ops), ("scope", &self.scopes), ("line", &self.lines)] {
+            writeln!(f, "{:>12} {:>6}  {title}", "time (us)", "%")?;
+            for row in rows {
+                let seconds = row.time.as_secs_f64();
+                let mark = if row.estimated { "~" } else { "" };
+                let time = format!("{mark}{:.1}", seconds * 1e6);
+                let name: String = if row.name.chars().count() > 90 { row.name.chars().take(89).chain(['…']).collect() } else { row.name.clone() };
+                writeln!(f, "{time:>12} {:>6.1}  {name}", seconds / total * 100.0)?;
+            }
+        }
+        Ok(())
+    }
+}

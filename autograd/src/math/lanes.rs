@@ -371,8 +371,8 @@ macro_rules! scalar {
             #[inline(always)]
             fn split(self) -> ($T, $T) {
                 let bits = self.to_bits() as $Int;
-                let e = (bits - ($root as $T).to_bits() as $Int) >> $mantissa;
-                ($T::from_bits((bits - (e << $mantissa)) as _), e as $T)
+                let e = bits.wrapping_sub(($root as $T).to_bits() as $Int) >> $mantissa; // of others than those: anything
+                ($T::from_bits(bits.wrapping_sub(e << $mantissa) as _), e as $T)
             }
             #[inline(always)]
             fn bit(self, n: u32) -> bool {

@@ -44,7 +44,7 @@ pub(super) fn exp_m1<L: Lanes<Elem = f32>>(x: L) -> L {
     let p = q.mul_add(r * r, r);
     let half = L::splat(0.5).scale(n);
     let y = half.mul_add(p, half - L::splat(0.5)) * L::splat(2.0);
-    y.with_sign_of(x) // of -0
+    L::pick(x.abs().below(L::splat(1e-8)), x, y) // of -0, and of what would be lost when halved
 }
 
 /// `ln(m·2ᵉ) = ln m + e·ln 2`, with `ln(1 + f) = f - f²/2 + f³·P(f)`

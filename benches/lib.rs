@@ -10,7 +10,7 @@
 //! | `scalar_chain` | `y = x`, then 1,000 times `y = y·x + x`, and the gradient |
 //! | `deep_chain` | the same 200,000 times |
 
-use autograd::{Graph, Param, Result, Tensor, Var};
+use autograd::{Graph, Param, Result, Tensor, Var, compile};
 use nn::{Activation, Mlp, Module, Optimizer, Sgd};
 
 /// Numbers without pattern between -1 and 1: a small congruential generator, so that every run sees the same.
@@ -71,6 +71,14 @@ impl Training {
         let loss = self.loss(&g);
         self.sgd.step(loss);
         g.run(loss)
+    }
+
+    /// The plan of a step, looked up: what a step costs before its first kernel runs, when its structure is known.
+    pub fn look_up(&self) -> Result<usize> {
+        let g = Graph::training(0);
+        let loss = self.loss(&g);
+        self.sgd.step(loss);
+        g.prepare(loss)
     }
 
     /// What a step costs before anything is computed: the graph, the sweep and the updates, written and dropped.
@@ -182,6 +190,27 @@ pub fn chain(repeats: usize) -> Result<f64> {
     let g = Graph::new();
     let x = g.input(0.5);
     write(x, repeats).backward()?.scalar(x)
+}
+
+/// The chain compiled once: value and gradient at a point, without tracing.
+pub fn compiled_chain(repeats: usize) -> impl Fn(f64) -> Result<[Tensor; 2]> {
+    let f = compile(move |[x]| {
+        let y = write(x, repeats);
+        let [d] = x.graph().grad(y, &[x]);
+        [y, d]
+    });
+    move |x| f.call([x])
+}
+
+/// The plan of a chain of this many repeats and its gradient, from nothing: a structure that was not seen before.
+/// `fresh` must be another number each time.
+pub fn plan_chain(repeats: usize, fresh: usize) -> Result<usize> {
+    let g = Graph::new();
+    let x = g.input(0.5);
+    let y = write(x, repeats) * 2.0;
+    let y = (0..fresh).fold(y, |y, _| -y);
+    let plan = g.plan((y, g.grads(y, &[x])))?;
+    Ok(plan.kernels().len())
 }
 
 /// Writes a chain of this many repeats and, if `sweep`, its gradient; computes nothing. The number of nodes.

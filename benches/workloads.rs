@@ -1,6 +1,8 @@
 //! The named workloads, forward, backward and whole step apart: `cargo bench`.
 
-use benches::{Branches, Elementwise, Inference, Training, article, chain, chain_forward, write_chain};
+use benches::{
+    Branches, Elementwise, Inference, Training, article, chain, chain_forward, compiled_chain, write_chain,
+};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn training(c: &mut Criterion) {
@@ -8,6 +10,7 @@ fn training(c: &mut Criterion) {
         let training = training.expect("memory for the workload");
         let mut group = c.benchmark_group(name);
         group.bench_function("trace", |b| b.iter(|| training.trace()));
+        group.bench_function("trace and look up", |b| b.iter(|| training.look_up()));
         group.bench_function("forward", |b| b.iter(|| training.forward()));
         group.bench_function("backward", |b| b.iter(|| training.backward()));
         group.bench_function("step", |b| b.iter(|| training.step()));
@@ -34,6 +37,8 @@ fn scalars(c: &mut Criterion) {
     let mut group = c.benchmark_group("scalar_chain");
     group.bench_function("forward", |b| b.iter(|| chain_forward(1_000)));
     group.bench_function("backward", |b| b.iter(|| chain(1_000)));
+    let compiled = compiled_chain(1_000);
+    group.bench_function("compiled", |b| b.iter(|| compiled(0.5)));
     group.finish();
     c.bench_function("article", |b| b.iter(article));
 }

@@ -380,14 +380,6 @@ impl Graph {
         self.origin.set(Some(self.origin(Location::caller())));
         Origin { graph: self, before }
     }
-
-    /// Nodes appended until the guard is dropped come from where this node came from.
-    pub(crate) fn origin_of(&self, id: u32) -> Origin<'_> {
-        let before = self.origin.get();
-        let node = self.inner.borrow().nodes[id as usize];
-        self.origin.set(Some((node.source, node.scope)));
-        Origin { graph: self, before }
-    }
 }
 
 /// What a stale parameter's error says.
@@ -419,6 +411,14 @@ impl Drop for Scope<'_> {
 pub(crate) struct Origin<'g> {
     graph: &'g Graph,
     before: Option<(Source, u32)>,
+}
+
+impl Origin<'_> {
+    /// From now on nodes come from where this node came from.
+    #[inline]
+    pub(crate) fn move_to(&self, node: &Node) {
+        self.graph.origin.set(Some((node.source, node.scope)));
+    }
 }
 
 impl Drop for Origin<'_> {

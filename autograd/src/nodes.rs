@@ -11,9 +11,6 @@ use std::{cell::RefCell, collections::HashMap, ops::Deref, panic::Location, sync
 
 pub(crate) type Source = &'static Location<'static>;
 
-/// The number of the shape `[]`.
-pub(crate) const SCALAR: u32 = 0;
-
 /// What a node is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {

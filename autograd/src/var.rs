@@ -152,7 +152,9 @@ impl<'g> Var<'g> {
 
     /// Whether it is a 1 of differentiation, of the same type as `other`.
     pub(crate) fn is_one_like(self, other: Var<'g>) -> bool {
-        self.kind() == Kind::One && self.ty() == other.ty()
+        let inner = self.graph.inner.borrow();
+        let (node, other) = (&inner.nodes[self.id as usize], &inner.nodes[other.id as usize]);
+        node.kind == Kind::One && (node.shape, node.dtype) == (other.shape, other.dtype)
     }
 }
 

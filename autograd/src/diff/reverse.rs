@@ -7,7 +7,7 @@ use crate::{
     error::{OpError, catch},
     graph::Graph,
     nodes::{Inner, Kind, OpRef},
-    op::Rule,
+    op::{BUILTIN, DynOp, Rule},
     var::Var,
 };
 
@@ -29,19 +29,24 @@ pub(crate) fn sweep<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<
         *last = ct.id;
     }
     let mut x = Vec::new();
+    let origin = g.here();
     for id in (start..end).rev() {
         let k = id - start;
-        if cotangents[k] == NONE || !varies[k] || g.inner.borrow().nodes[id].kind != Kind::Op {
+        if cotangents[k] == NONE || !varies[k] {
             continue;
         }
         let id = id as u32;
         let op = {
             let inner = g.inner.borrow();
+            let node = &inner.nodes[id as usize];
+            if node.kind != Kind::Op {
+                continue;
+            }
+            origin.move_to(node);
             x.clear();
             x.extend(inner.args(id).iter().map(|&a| g.var(a)));
             inner.op_ref(id)
         };
-        let _origin = g.origin_of(id);
         let rule = Rule { ct: g.var(cotangents[k]), x: &x, y: g.var(id) };
         for (input, &x) in x.iter().enumerate() {
             let Some(to) = at(x.id).filter(|&to| varies[to]) else { continue };
@@ -80,26 +85,41 @@ fn depends_on(inner: &Inner, wrt: &[Var<'_>], start: usize, end: usize) -> Vec<b
 
 /// One rule: the cotangent of one input, checked and summed to the input's shape where the op broadcast it.
 fn call<'g>(op: &OpRef, input: usize, rule: &Rule<'_, 'g>) -> Option<Var<'g>> {
-    let (op, x) = (op.get(), rule.x[input]);
-    let refuse = |what: OpError| Some(rule.ct.graph.fail(op.name(), what, rule.x));
-    let d = match catch(|| op.vjp(input, rule)) {
-        Ok(d) => d?,
-        Err(e) => return refuse(OpError::new(format!("its derivative rule {}", e.message))),
+    let x = rule.x[input];
+    let d = match op {
+        OpRef::Builtin(number) => BUILTIN[*number as usize].vjp(input, rule)?,
+        OpRef::Own(op) => match catch(|| op.vjp(input, rule)) {
+            Ok(d) => d?,
+            Err(e) => return refuse(&**op, rule, OpError::new(format!("its derivative rule {}", e.message))),
+        },
     };
-    if d.kind() == Kind::Error {
-        return Some(d);
+    if std::ptr::eq(d.graph(), x.graph()) {
+        let inner = x.graph.inner.borrow();
+        let (node, of) = (&inner.nodes[d.id as usize], &inner.nodes[x.id as usize]);
+        if (node.shape, node.dtype) == (of.shape, of.dtype) || node.kind == Kind::Error {
+            return Some(d);
+        }
     }
+    shaped(op.get(), input, rule, d)
+}
+
+/// The cotangent that a rule returned, summed to the shape of the input; an error if it cannot be.
+#[cold]
+fn shaped<'g>(op: &dyn DynOp, input: usize, rule: &Rule<'_, 'g>, d: Var<'g>) -> Option<Var<'g>> {
+    let x = rule.x[input];
+    let refuse = |what| refuse(op, rule, what);
     if !std::ptr::eq(d.graph(), x.graph()) {
         return refuse("its derivative rule returned a `Var` of another graph".into());
     }
     let (got, want) = (d.ty(), x.ty());
-    if got == want {
-        return Some(d);
-    }
     if got.dtype == want.dtype && want.shape.broadcasts_to(&got.shape) {
         return Some(d.sum_to(want.shape));
     }
     refuse(OpError::new(format!("its derivative rule returned {got} for input {input}, which is {want}")))
+}
+
+fn refuse<'g>(op: &dyn DynOp, rule: &Rule<'_, 'g>, what: OpError) -> Option<Var<'g>> {
+    Some(rule.ct.graph.fail(op.name(), what, rule.x))
 }
 
 /// The leaves with gradients that a value depends on: inputs and trained parameters, oldest first.

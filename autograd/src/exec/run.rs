@@ -112,6 +112,17 @@ impl Graph {
     }
 }
 
+impl Graph {
+    /// Finds the plan of what is asked for, and runs nothing: for measuring. The number of kernels.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn prepare<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<usize> {
+        let wanted = self.list(&what)?;
+        let inner = self.inner.borrow();
+        Ok(cache::plan(&inner.program, &wanted, &updates(&inner)).kernels.len())
+    }
+}
+
 /// Looks at the plan for what is asked for and the scheduled updates, and the program that it is for.
 #[track_caller]
 pub(crate) fn with_plan<'g, F: Fetch<'g>, R>(g: &'g Graph, what: F, look: impl FnOnce(&Program, &Plan) -> R) -> Result<R> {
@@ -316,7 +327,13 @@ impl Run<'_> {
     /// The error of a kernel that failed: of several that would fail, the oldest node's is told.
     fn failed(&self, kernel: usize, what: OpError) -> Error {
         let node = self.plan.members(kernel).last().copied().unwrap_or(0);
-        let might = |k: usize| matches!(self.plan.kernels[k], Kernel::Op { .. }) && self.plan.members(k)[0] < node;
+        let might = |k: usize| match &self.plan.kernels[k] {
+            Kernel::Op { op, inputs, .. } if self.plan.members(k)[0] < node => {
+                let ty = |&i: &Operand| Type::new(self.plan.values[i.value as usize].dtype, *self.plan.shape(i));
+                op.get().may_fail(&inputs.iter().map(ty).collect::<Vec<_>>())
+            }
+            _ => false,
+        };
         let older = (kernel + 1..self.plan.late).any(might);
         let failure = if older { self.inner.first_failure(self.wanted, self.node(node)) } else { None };
         failure.unwrap_or_else(|| self.error(self.node(node), what))

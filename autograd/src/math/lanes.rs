@@ -423,7 +423,7 @@ impl<V: Lanes> Neg for Wide<V> {
 
 /// The masks of four vectors.
 #[derive(Clone, Copy)]
-pub struct WideMask<M>([M; 4]);
+pub(crate) struct WideMask<M>([M; 4]);
 
 macro_rules! mask_operators {
     ($($Trait:ident $f:ident)*) => { $(

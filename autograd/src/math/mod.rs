@@ -4,5 +4,5 @@
 mod lanes;
 mod single;
 
-pub use lanes::{Float, Lanes};
-pub(crate) use lanes::{Mask, Wide};
+pub use lanes::Lanes;
+pub(crate) use lanes::{Float, Mask, Wide};

@@ -346,7 +346,15 @@ fn finish(mut kernel: Fused) -> Fused {
 fn flat_op(p: &Program, id: u32) -> FlatOp {
     let op = p.nodes[id as usize].op as usize;
     if op < BUILTIN.len() {
-        return if p.nodes[id as usize].count == 1 { FlatOp::Unary(IDS[op]) } else { FlatOp::Several(IDS[op]) };
+        return match IDS[op] {
+            Id::Add => FlatOp::Add,
+            Id::Sub => FlatOp::Sub,
+            Id::Mul => FlatOp::Mul,
+            Id::Div => FlatOp::Div,
+            Id::Neg => FlatOp::Neg,
+            op if p.nodes[id as usize].count == 1 => FlatOp::Unary(op),
+            op => FlatOp::Several(op),
+        };
     }
     let op = p.op(id).as_any();
     match op.downcast_ref::<Powi>() {

@@ -156,6 +156,12 @@ pub(crate) struct Instruction {
 /// What an instruction does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FlatOp {
+    /// The commonest by name: one jump to each.
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Neg,
     /// An op of one input.
     Unary(Id),
     /// An op of two or three.

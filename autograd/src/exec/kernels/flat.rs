@@ -38,13 +38,19 @@ fn numbers<T: Real>(k: &Flat, memory: &Memory<'_>, registers: &mut Vec<T>) {
         };
     }
     for i in &k.code {
-        let x = i.args.map(|a| r[a as usize]);
+        let [a, b, c] = i.args;
+        let x = |register: u32| r[register as usize];
         r[i.to as usize] = match i.op {
-            FlatOp::Several(op) => several::<T, true>(op, x),
-            FlatOp::Unary(op) => unary::<T, true>(op, x[0]),
-            FlatOp::Power(n) => x[0].powi(n),
-            FlatOp::Sum => x[0] + T::of(0.0),
-            FlatOp::Number => T::pick(x[0].to_mask(), T::of(1.0), T::of(0.0)),
+            FlatOp::Add => x(a) + x(b),
+            FlatOp::Sub => x(a) - x(b),
+            FlatOp::Mul => x(a) * x(b),
+            FlatOp::Div => x(a) / x(b),
+            FlatOp::Neg => -x(a),
+            FlatOp::Several(op) => several::<T, true>(op, [x(a), x(b), x(c)]),
+            FlatOp::Unary(op) => unary::<T, true>(op, x(a)),
+            FlatOp::Power(n) => x(a).powi(n),
+            FlatOp::Sum => x(a) + T::of(0.0),
+            FlatOp::Number => T::pick(x(a).to_mask(), T::of(1.0), T::of(0.0)),
         };
     }
     for &(register, value) in &k.stores {

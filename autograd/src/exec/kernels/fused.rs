@@ -363,7 +363,7 @@ impl<T: Vectors> Work<T> {
             let out: *mut T = memory.pointer(sum.value);
             let Some(from) = sum.from else {
                 state.finish_chunk();
-                if (start + n) % sum.n == 0 {
+                if (start + n).is_multiple_of(sum.n) {
                     // SAFETY: there are as many sums as lines.
                     unsafe { out.add(start / sum.n).write(state.finish_line()) };
                 }

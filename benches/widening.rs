@@ -1,0 +1,67 @@
+//! How cost grows with size: `cargo bench --bench widening`. Throughput is per branch, per element or per node, so that
+//! equal numbers mean linear growth.
+
+use benches::{Branches, Elementwise, Training, chain, compiled_chain, plan_chain};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+/// The sum and gradients of 1 to 64 branches.
+fn branches(c: &mut Criterion) {
+    let mut group = c.benchmark_group("widening/branches");
+    for count in [1, 4, 16, 64] {
+        let branches = Branches::new(count).expect("memory for the workload");
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(BenchmarkId::new("forward", count), |b| b.iter(|| branches.forward()));
+        group.bench_function(BenchmarkId::new("backward", count), |b| b.iter(|| branches.backward()));
+    }
+    group.finish();
+}
+
+/// A training step of networks whose hidden layers are 64 to 2048 wide, per weight.
+fn widths(c: &mut Criterion) {
+    let mut group = c.benchmark_group("widening/width");
+    group.sample_size(20);
+    for width in [64, 256, 1024, 2048] {
+        let training = Training::new(&[256, width, width, 10], 64).expect("memory for the workload");
+        group.throughput(Throughput::Elements((256 * width + width * width + width * 10) as u64));
+        group.bench_function(BenchmarkId::new("forward", width), |b| b.iter(|| training.forward()));
+        group.bench_function(BenchmarkId::new("backward", width), |b| b.iter(|| training.backward()));
+        group.bench_function(BenchmarkId::new("step", width), |b| b.iter(|| training.step()));
+    }
+    group.finish();
+}
+
+/// Elementwise work on 1 to 10⁷ values, per value.
+fn elements(c: &mut Criterion) {
+    let mut group = c.benchmark_group("widening/elements");
+    group.sample_size(20);
+    for count in [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000] {
+        let elementwise = Elementwise::new(count);
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(BenchmarkId::new("forward", count), |b| b.iter(|| elementwise.forward()));
+        group.bench_function(BenchmarkId::new("backward", count), |b| b.iter(|| elementwise.backward()));
+    }
+    group.finish();
+}
+
+/// Chains of 10 to 10⁶ operations: written, differentiated and run; compiled; planned for the first time. Per operation.
+fn chains(c: &mut Criterion) {
+    let mut group = c.benchmark_group("widening/chain");
+    group.sample_size(10);
+    let mut fresh = 0;
+    for operations in [10usize, 100, 1_000, 10_000, 100_000, 1_000_000] {
+        let repeats = operations / 2;
+        group.throughput(Throughput::Elements(operations as u64));
+        group.bench_function(BenchmarkId::new("built anew", operations), |b| b.iter(|| chain(repeats)));
+        let compiled = compiled_chain(repeats);
+        group.bench_function(BenchmarkId::new("compiled", operations), |b| b.iter(|| compiled(0.5)));
+        let mut plan = || {
+            fresh = (fresh + 1) % 500;
+            plan_chain(repeats, fresh)
+        };
+        group.bench_function(BenchmarkId::new("planned", operations), |b| b.iter(&mut plan));
+    }
+    group.finish();
+}
+
+criterion_group!(widening, branches, widths, elements, chains);
+criterion_main!(widening);

@@ -7,7 +7,14 @@ use crate::{
     shape::Shape,
     tensor::{DType, Number, Tensor, Type},
 };
-use std::{cell::RefCell, collections::HashMap, ops::Deref, panic::Location, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    ops::Deref,
+    panic::Location,
+    sync::Arc,
+};
 
 pub(crate) type Source = &'static Location<'static>;
 
@@ -74,9 +81,25 @@ pub(crate) struct Inner {
     /// Scheduled updates: a parameter and the node of its new value.
     pub(crate) updates: Vec<(Param, u32)>,
     /// Values that were asked for stay with their nodes.
-    pub(crate) kept: HashMap<u32, Tensor>,
+    pub(crate) kept: HashMap<u32, Tensor, BuildHasherDefault<ById>>,
     pub(crate) committed: bool,
     pub(crate) random_nodes: i64,
+}
+
+/// Hashes numbers of nodes, which are as good as random already, without the cost of a hash that strangers cannot guess.
+#[derive(Default)]
+pub(crate) struct ById(u64);
+
+impl Hasher for ById {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&b| self.write_u32(b.into()));
+    }
+    fn write_u32(&mut self, id: u32) {
+        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26);
+    }
 }
 
 /// A scope: its path, and where the layer was made that opened it.

@@ -149,12 +149,19 @@ impl<'g> Var<'g> {
     /// Ones of this one's type: the cotangent to start with.
     #[track_caller]
     pub(crate) fn one_cotangent(self) -> Var<'g> {
-        self.graph.unit(Kind::One, self.known_dtype()).broadcast_to(self.known_shape())
+        self.unit(Kind::One)
     }
 
     #[track_caller]
     pub(crate) fn zero_cotangent(self) -> Var<'g> {
-        self.graph.unit(Kind::Zero, self.known_dtype()).broadcast_to(self.known_shape())
+        self.unit(Kind::Zero)
+    }
+
+    /// Ones or zeros of this one's type.
+    #[track_caller]
+    fn unit(self, kind: Kind) -> Var<'g> {
+        let (unit, shape) = (self.graph.unit(kind, self.known_dtype()), self.known_shape());
+        if shape.rank() == 0 { unit } else { unit.broadcast_to(shape) }
     }
 
     /// An error unless it is a single float, of which a gradient can be taken.

@@ -388,7 +388,7 @@ impl Run<'_> {
     fn tensor(&self, operand: Operand, params: &[(u32, Tensor)], outputs: &[Tensor]) -> Result<Tensor> {
         let value = match self.plan.values[operand.value as usize].home {
             Home::Input(k) => self.input(self.plan.inputs[k as usize], params)?,
-            Home::Output(k) => outputs[k as usize].clone(),
+            Home::Output(k) => return Ok(outputs[k as usize].reshaped(*self.plan.shape(operand))),
             Home::Arena(_) | Home::Update(_) => return Err(self.error(0, "a value is missing".into())),
         };
         Ok(value.reshaped(*self.plan.shape(operand)))

@@ -43,10 +43,10 @@ pub trait Lanes:
     fn sqrt(self) -> Self;
     /// `|x|` with the sign of another number.
     fn with_sign_of(self, sign: Self) -> Self;
-    /// `f` of each number.
-    fn map(self, f: impl Fn(Self::Elem) -> Self::Elem) -> Self;
-    /// `f` of each pair of numbers.
-    fn map2(self, other: Self, f: impl Fn(Self::Elem, Self::Elem) -> Self::Elem) -> Self;
+    /// `f` of each number, by calls.
+    fn map(self, f: fn(Self::Elem) -> Self::Elem) -> Self;
+    /// Lets `f` change the numbers, with those of another one at hand, by a call.
+    fn change(self, other: Self, f: fn(&mut [Self::Elem], &[Self::Elem])) -> Self;
     #[doc(hidden)]
     fn below(self, other: Self) -> Self::Mask;
     #[doc(hidden)]
@@ -130,7 +130,7 @@ pub trait Lanes:
     /// `xᵖ`
     #[inline(always)]
     fn powf(self, p: Self) -> Self {
-        self.map2(p, <Self::Elem as Float>::pow)
+        self.change(p, |x, p| x.iter_mut().zip(p).for_each(|(x, &p)| *x = <Self::Elem as Float>::pow(*x, p)))
     }
 
     /// -1, 0 or 1; NaN stays NaN
@@ -318,12 +318,14 @@ macro_rules! scalar {
                 $T::copysign(self, sign)
             }
             #[inline(always)]
-            fn map(self, f: impl Fn($T) -> $T) -> $T {
+            fn map(self, f: fn($T) -> $T) -> $T {
                 f(self)
             }
             #[inline(always)]
-            fn map2(self, other: $T, f: impl Fn($T, $T) -> $T) -> $T {
-                f(self, other)
+            fn change(self, other: $T, f: fn(&mut [$T], &[$T])) -> $T {
+                let mut x = [self];
+                f(&mut x, &[other]);
+                x[0]
             }
             #[inline(always)]
             fn below(self, other: $T) -> bool {
@@ -477,12 +479,12 @@ impl<V: Lanes> Lanes for Wide<V> {
         Wide([V::splat(v); 4])
     }
     #[inline(always)]
-    fn map(self, f: impl Fn(V::Elem) -> V::Elem) -> Self {
-        Wide(each!(v = self.0 => v.map(&f)))
+    fn map(self, f: fn(V::Elem) -> V::Elem) -> Self {
+        Wide(each!(v = self.0 => v.map(f)))
     }
     #[inline(always)]
-    fn map2(self, other: Self, f: impl Fn(V::Elem, V::Elem) -> V::Elem) -> Self {
-        Wide(each!(a = self.0, b = other.0 => a.map2(b, &f)))
+    fn change(self, other: Self, f: fn(&mut [V::Elem], &[V::Elem])) -> Self {
+        Wide(each!(a = self.0, b = other.0 => a.change(b, f)))
     }
     #[inline(always)]
     fn not(mask: Self::Mask) -> Self::Mask {

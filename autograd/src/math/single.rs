@@ -91,7 +91,6 @@ const TWO_OVER_PI: [u32; 10] = [
 ///
 /// `x` is a whole multiple `m` of a power of two. Of its product with `2/π` the digits that make multiples of 4 are left
 /// out, and 96 more are enough: no number of 24 bits comes closer to a multiple of `π/2` than 2⁻³⁰ or so.
-#[inline(always)]
 fn reduce_large(x: f32) -> (f32, f32) {
     let bits = x.to_bits();
     let exponent = (bits >> 23 & 0xFF) as usize;
@@ -112,6 +111,17 @@ fn reduce_large(x: f32) -> (f32, f32) {
     if x < 0.0 { (MAGIC - n as f32, -r) } else { (MAGIC + n as f32, r) }
 }
 
+/// Sets what belongs to large numbers: seldom, and not in the way of all others.
+#[cold]
+#[inline(never)]
+fn large_only(result: &mut [f32], x: &[f32], f: fn(f32) -> f32) {
+    for (result, &x) in result.iter_mut().zip(x) {
+        if x.abs() > LARGE || x.is_nan() {
+            *result = f(x);
+        }
+    }
+}
+
 /// `sin x`, or `cos x`, which is the sine a quarter turn later
 #[inline(always)]
 fn sine<L: Lanes<Elem = f32>>(x: L, cosine: bool) -> L {
@@ -123,8 +133,8 @@ fn sine<L: Lanes<Elem = f32>>(x: L, cosine: bool) -> L {
     }
     let large = L::not(x.abs().up_to(L::splat(LARGE)));
     if large.any() {
-        turns = L::pick(large, x.map(|v| if v.abs() > LARGE { reduce_large(v).0 } else { MAGIC }), turns);
-        r = L::pick(large, x.map(|v| if v.abs() > LARGE { reduce_large(v).1 } else { v }), r);
+        turns = turns.change(x, |turns, x| large_only(turns, x, |v| reduce_large(v).0));
+        r = r.change(x, |r, x| large_only(r, x, |v| reduce_large(v).1));
     }
     let quarter = if cosine { turns + L::splat(1.0) } else { turns };
     let s = r * r;

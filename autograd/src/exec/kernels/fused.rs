@@ -60,11 +60,16 @@ impl Vectors for f64 {
 }
 
 fn dispatch<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
+    // where most of the time is spent in called functions, the width of the vectors does not matter
+    let calls = k.steps.iter().any(|s| s.calls(T::BY_LIBRARY));
     match Isa::get() {
-        Isa::Baseline => blocks::<T, Wide<Wide<T>>>(k, memory, scratch),
+        Isa::Baseline => blocks::<T, Wide<Wide<T>>, true>(k, memory, scratch),
         // SAFETY: the processor was asked for these instructions.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { avx2::<T>(k, memory, scratch) },
+        _ if calls => unsafe { avx2::<T, true>(k, memory, scratch) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::<T, false>(k, memory, scratch) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::<T>(k, memory, scratch) },
@@ -73,14 +78,14 @@ fn dispatch<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
-    blocks::<T, Wide<T::Avx2>>(k, memory, scratch)
+unsafe fn avx2<T: Vectors, const CALLS: bool>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
+    blocks::<T, Wide<T::Avx2>, CALLS>(k, memory, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn avx512<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
-    blocks::<T, Wide<T::Avx512>>(k, memory, scratch)
+    blocks::<T, Wide<T::Avx512>, false>(k, memory, scratch)
 }
 
 /// A register as steps see it: the element at `i` lies at `start + (i & mask)`.
@@ -123,14 +128,7 @@ const fn group<V: Vector>() -> usize {
 }
 
 #[inline(always)]
-fn blocks<T: Vectors, V: Vector<Elem = T>>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
-    let calls = k.steps.iter().any(|s| s.calls(T::BY_LIBRARY));
-    // not by a pointer to a function: that would be compiled without the caller's instruction set
-    macro_rules! run_steps {
-        ($($x:expr),*) => {
-            if calls { steps::<T, V, true>($($x),*) } else { steps::<T, V, false>($($x),*) }
-        };
-    }
+fn blocks<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
     let Some(mut work) = Work::<T>::new(k, memory, scratch, group::<V>()) else { return };
     let per_block = if k.line < BLOCK { BLOCK / k.line * k.line } else { BLOCK };
     let mut start = 0;
@@ -140,12 +138,12 @@ fn blocks<T: Vectors, V: Vector<Elem = T>>(k: &Fused, memory: &Memory<'_>, scrat
         work.fill(start, n);
         work.place(start, true);
         // SAFETY: `place` made every register good for the elements `0..whole` of the block.
-        unsafe { run_steps!(&k.steps, &work.registers, &mut work.sums, 0, whole, group::<V>()) };
+        unsafe { steps::<T, V, CALLS>(&k.steps, &work.registers, &mut work.sums, 0, whole, group::<V>()) };
         if whole < n {
             work.load_tail(start, whole, n);
             work.place(start, false);
             // SAFETY: now all registers are scratch blocks, which are longer than `n` rounded up to groups.
-            unsafe { run_steps!(&k.steps, &work.registers, &mut work.sums, whole, n, n - whole) };
+            unsafe { steps::<T, V, CALLS>(&k.steps, &work.registers, &mut work.sums, whole, n, n - whole) };
             work.store_tail(start, whole, n);
         }
         work.finish_block(k, memory, start, n);

@@ -18,6 +18,12 @@ macro_rules! hw {
     };
 }
 
+/// Out of line: a loop of calls would be written out for every function and vector.
+#[inline(never)]
+fn each<T: Copy>(all: &mut [T], f: fn(T) -> T) {
+    all.iter_mut().for_each(|v| *v = f(*v));
+}
+
 macro_rules! operators {
     ($V:ident: $($Trait:ident $f:ident $call:ident),*) => { $(
         impl $Trait for $V {
@@ -86,16 +92,16 @@ macro_rules! shared_lanes {
             Self(hw!($or($andnot($set(-0.0), self.0), $and($set(-0.0), sign.0))))
         }
         #[inline(always)]
-        fn map(self, f: impl Fn($T) -> $T) -> Self {
+        fn map(self, f: fn($T) -> $T) -> Self {
             let mut all: [$T; $n] = hw!(std::mem::transmute(self));
-            all.iter_mut().for_each(|v| *v = f(*v));
+            each(&mut all, f);
             hw!(std::mem::transmute(all))
         }
         #[inline(always)]
-        fn map2(self, other: Self, f: impl Fn($T, $T) -> $T) -> Self {
+        fn change(self, other: Self, f: fn(&mut [$T], &[$T])) -> Self {
             let mut all: [$T; $n] = hw!(std::mem::transmute(self));
             let other: [$T; $n] = hw!(std::mem::transmute(other));
-            all.iter_mut().zip(other).for_each(|(v, o)| *v = f(*v, o));
+            f(&mut all, &other);
             hw!(std::mem::transmute(all))
         }
         // of two NaN or equal numbers these instructions give the second one
@@ -325,7 +331,7 @@ impl F32x8 {
 impl F64x4 {
     #[inline(always)]
     fn scale_in_two_steps(self, n: Self) -> Self {
-        self.map2(n, <f64 as Lanes>::scale)
+        self.change(n, |x, n| x.iter_mut().zip(n).for_each(|(x, &n)| *x = x.scale(n)))
     }
     #[inline(always)]
     fn split_bits(self) -> (Self, Self) {

@@ -30,7 +30,7 @@ pub struct Pool {
 }
 
 /// A kept buffer of this length, with unspecified elements.
-pub(crate) fn take<T: Element>(count: usize) -> Option<Vec<T>> {
+fn take<T: Element>(count: usize) -> Option<Vec<T>> {
     if count < SMALLEST {
         return None;
     }
@@ -58,33 +58,62 @@ fn give<T: Element>(buffer: Vec<T>) {
 /// Elements that go back to the pool.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Block<T: Element>(Vec<T>);
+pub struct Block<T: Element> {
+    buffer: Vec<T>,
+    /// Where the elements are in the buffer: those that were allocated here begin at a line of the cache.
+    start: usize,
+    count: usize,
+}
+
+/// The bytes of a line of the cache.
+const LINE: usize = 64;
 
 impl<T: Element> Block<T> {
     pub(crate) fn new(elements: Vec<T>) -> Block<T> {
-        Block(elements)
+        let count = elements.len();
+        Block { buffer: elements, start: 0, count }
+    }
+
+    /// Elements of an unspecified value; none if there is no memory for them.
+    pub(crate) fn blank(count: usize) -> Option<Block<T>> {
+        let spare = if count < SMALLEST { 0 } else { LINE / size_of::<T>() };
+        let length = count.checked_add(spare)?;
+        let buffer = match take(length) {
+            Some(used) => used,
+            None => {
+                let mut fresh = Vec::new();
+                fresh.try_reserve_exact(length).ok()?;
+                fresh.resize(length, T::default());
+                fresh
+            }
+        };
+        let start = if spare == 0 { 0 } else { (buffer.as_ptr() as usize).wrapping_neg() % LINE / size_of::<T>() };
+        Some(Block { buffer, start, count })
     }
 
     pub(crate) fn elements_mut(&mut self) -> &mut [T] {
-        &mut self.0
+        &mut self.buffer[self.start..][..self.count]
     }
 
     pub(crate) fn into_vec(mut self) -> Vec<T> {
-        std::mem::take(&mut self.0)
+        let mut elements = std::mem::take(&mut self.buffer);
+        elements.drain(..self.start);
+        elements.truncate(self.count);
+        elements
     }
 }
 
 impl<T: Element> Deref for Block<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        &self.0
+        &self.buffer[self.start..][..self.count]
     }
 }
 
 impl<T: Element> Drop for Block<T> {
     fn drop(&mut self) {
-        if self.0.len() >= SMALLEST {
-            give(std::mem::take(&mut self.0));
+        if self.buffer.len() >= SMALLEST {
+            give(std::mem::take(&mut self.buffer));
         }
     }
 }

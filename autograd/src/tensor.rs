@@ -2,7 +2,7 @@
 
 use crate::{
     error::{OpError, Result},
-    pool::{self, Block, Pool, Shelf},
+    pool::{Block, Pool, Shelf},
     shape::{Ints, Shape, sizes},
     view::{Elements, ElementsMut},
 };
@@ -96,15 +96,10 @@ impl<T: Element> Buf<T> {
         if count == 1 {
             return Ok(Buf::One([T::default()]));
         }
-        let v = match pool::take(count) {
-            Some(used) => used,
-            None => {
-                let mut v = reserve(count)?;
-                v.resize(count, T::default());
-                v
-            }
-        };
-        Ok(Buf::Many(Arc::new(Block::new(v))))
+        match Block::blank(count) {
+            Some(block) => Ok(Buf::Many(Arc::new(block))),
+            None => Err(no_memory::<T>(count)),
+        }
     }
 
     pub(crate) fn as_slice(&self) -> &[T] {
@@ -133,11 +128,13 @@ impl<T: Element> Buf<T> {
 /// An empty vector with room for `count` elements.
 pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>, OpError> {
     let mut v = Vec::new();
-    v.try_reserve_exact(count).map_err(|_| {
-        let gib = count as f64 * size_of::<T>() as f64 / (1u64 << 30) as f64;
-        OpError::new(format!("there is no memory for {count} elements ({gib:.1} GiB)"))
-    })?;
+    v.try_reserve_exact(count).map_err(|_| no_memory::<T>(count))?;
     Ok(v)
+}
+
+fn no_memory<T>(count: usize) -> OpError {
+    let gib = count as f64 * size_of::<T>() as f64 / (1u64 << 30) as f64;
+    OpError::new(format!("there is no memory for {count} elements ({gib:.1} GiB)"))
 }
 
 /// One variant a dtype.

@@ -52,8 +52,8 @@ fn the_kernels_of_a_training_step_are_counted() -> Result<()> {
     // bias and relu (with its mask), bias, the loss' sum, its gradient and that of a bias, the mask's application; updates
     assert_eq!((count("fused"), count("numbers")), (5 + 4, 2), "{plan}");
     assert_eq!(plan.kernels().iter().filter(|k| k.late).count(), 4);
-    let widest = 32 * 16 * 4;
-    assert!(plan.arena_bytes() <= 4 * widest, "{plan}");
+    // at most four values of [32, 16] wait at once, and some small ones
+    assert_eq!(plan.arena_bytes(), 4 * 32 * 16 * 4 + 512, "{plan}");
     Ok(())
 }
 

@@ -100,6 +100,8 @@ struct Register<T> {
 enum Role<T> {
     /// Read where it lies, as far as whole groups do.
     From(*mut T),
+    /// Copied block by block: read so often that its crossing lines of the cache costs more.
+    Copied(*const T),
     /// Written where it belongs, as far as whole groups are.
     Into(*mut T),
     /// Read from truth values.
@@ -270,7 +272,12 @@ impl<T: Vectors> Work<T> {
                     if walk.is_constant() { fill(block, T::from_mask(data[0])) } else { Role::SpreadTruths(data.as_ptr(), data.len(), walk) }
                 }
                 Read::Whole if memory.dtype(source.value) == DType::Bool => Role::Truths(memory.pointer(source.value)),
-                Read::Whole => Role::From(memory.pointer(source.value)),
+                Read::Whole => {
+                    let data: *mut T = memory.pointer(source.value);
+                    let register = work.registers.len() as u32;
+                    let reads = k.steps.iter().filter(|s| s.code != Code::Sum && s.a == register).count();
+                    if reads > 2 && data as usize % 64 != 0 { Role::Copied(data) } else { Role::From(data) }
+                }
             };
             work.block(role, block);
         }
@@ -299,6 +306,7 @@ impl<T: Vectors> Work<T> {
             unsafe {
                 let block = slice::from_raw_parts_mut(block, n);
                 match role {
+                    Role::Copied(data) => block.copy_from_slice(slice::from_raw_parts(data.add(start), n)),
                     Role::Spread(data, count, walk) => walk.copy(slice::from_raw_parts(data, count), start, block),
                     Role::SpreadTruths(data, count, walk) => {
                         let (data, mut truths) = (slice::from_raw_parts(data, count), [false; BLOCK]);

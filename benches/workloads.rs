@@ -1,8 +1,6 @@
 //! The named workloads, forward, backward and whole step apart: `cargo bench`.
 
-use benches::{
-    Branches, Elementwise, Inference, Training, article, chain, chain_forward, compiled_chain, write_chain,
-};
+use benches::{Branches, Elementwise, Inference, Training, article, chain, chain_forward, compiled_chain, write_chain};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn training(c: &mut Criterion) {

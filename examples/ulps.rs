@@ -61,7 +61,8 @@ fn ulps(got: f32, truth: f64) -> f64 {
         // one place beyond the largest number is one unit away from it
         let largest = f64::from(f32::MAX);
         let near = |v: f64| v.is_infinite() || v.abs() > largest * (1.0 - 1e-7);
-        let plausible = !got.is_nan() && !truth.is_nan() && near(got.into()) && near(truth) && (got < 0.0) == (truth < 0.0);
+        let plausible =
+            !got.is_nan() && !truth.is_nan() && near(got.into()) && near(truth) && (got < 0.0) == (truth < 0.0);
         return if plausible { 1.0 } else { f64::INFINITY };
     }
     let exponent = if truth == 0.0 { -126 } else { (truth.abs().log2().floor() as i32).max(-126) };

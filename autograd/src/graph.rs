@@ -187,7 +187,8 @@ impl Graph {
         let mut inner = self.inner.borrow_mut();
         let Type { dtype, shape } = param.ty();
         let (args, shape) = ([inner.params.len() as u32, 0], inner.program.shape_id(shape));
-        let node = inner.program.push(Node { op: u32::MAX, args, shape, scope, count: 0, dtype, kind: Kind::Param, source });
+        let node =
+            inner.program.push(Node { op: u32::MAX, args, shape, scope, count: 0, dtype, kind: Kind::Param, source });
         inner.params.push(Binding { param: param.clone(), node, trained: param.is_trained() });
         inner.bound.insert(param.id(), node);
         self.var(node)

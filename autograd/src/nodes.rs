@@ -139,17 +139,7 @@ impl Inner {
         shapes.truncate(1);
         shape_ids.clear();
         ops.clear();
-        let Inner {
-            leaves,
-            literals,
-            errors,
-            scopes,
-            params,
-            bound,
-            updates,
-            kept,
-            ..
-        } = &mut self;
+        let Inner { leaves, literals, errors, scopes, params, bound, updates, kept, .. } = &mut self;
         leaves.clear();
         literals.clear();
         errors.clear();

@@ -22,7 +22,13 @@ fn values(f: for<'g> fn(Var<'g>) -> Var<'g>, x: &[f32]) -> Vec<f32> {
     let g = Graph::new();
     let y = f(g.constant(Tensor::from(x.to_vec())));
     let (defined, y) = (g.reference(&[y]).expect("runs"), y.value().expect("runs"));
-    let bits = |t: &Tensor| t.as_slice::<f32>().expect("f32").iter().map(|v| if v.is_nan() { u32::MAX } else { v.to_bits() }).collect::<Vec<_>>();
+    let bits = |t: &Tensor| {
+        t.as_slice::<f32>()
+            .expect("f32")
+            .iter()
+            .map(|v| if v.is_nan() { u32::MAX } else { v.to_bits() })
+            .collect::<Vec<_>>()
+    };
     assert_eq!(bits(&y), bits(&defined[0]), "kernel and definition differ");
     y.as_slice().expect("f32").to_vec()
 }
@@ -53,7 +59,8 @@ fn special_values() {
     for (name, f, truth, _) in FUNCTIONS {
         for (&x, y) in x.iter().zip(values(f, &x)) {
             let expected = truth(x.into()) as f32;
-            let same = y == expected && y.is_sign_negative() == expected.is_sign_negative() || y.is_nan() && expected.is_nan();
+            let same =
+                y == expected && y.is_sign_negative() == expected.is_sign_negative() || y.is_nan() && expected.is_nan();
             let near = (y - expected).abs() <= 1e-7 * expected.abs() && expected.abs() < inf; // sin and cos of the largest
             assert!(same || near, "{name}({x:e}) is {y:e}, not {expected:e}");
         }

@@ -116,12 +116,15 @@ fn no_place_is_given_away_while_it_is_needed() -> Result<()> {
             };
             values.push(y);
         }
-        let kept: Vec<Var<'_>> = values.iter().copied().filter(|_| next(12) == 0).chain(values.last().copied()).collect();
+        let kept: Vec<Var<'_>> =
+            values.iter().copied().filter(|_| next(12) == 0).chain(values.last().copied()).collect();
         let expected = g.reference(&kept)?;
         for (got, expected) in g.run(kept)?.iter().zip(&expected) {
             let (a, b) = (got.to_f64s(), expected.to_f64s());
             // products may differ in the last digits, which later steps make a little larger
-            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-2 * b.abs().max(1.0) || a.is_nan() && b.is_nan()));
+            assert!(
+                a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-2 * b.abs().max(1.0) || a.is_nan() && b.is_nan())
+            );
         }
     }
     Ok(())
@@ -140,7 +143,9 @@ impl<'g> LnOr<'g> for Var<'g> {
 
 #[test]
 fn sums_over_all_kinds_of_lines_are_fused_in_the_canonical_order() -> Result<()> {
-    for shape in [&[5000][..], &[3, 2500], &[70, 33], &[1500, 3], &[2, 40, 70], &[4, 1100], &[1025], &[2, 1030, 3], &[33, 1, 5]] {
+    for shape in
+        [&[5000][..], &[3, 2500], &[70, 33], &[1500, 3], &[2, 40, 70], &[4, 1100], &[1025], &[2, 1030, 3], &[33, 1, 5]]
+    {
         for first in 0..shape.len() {
             for last in first..shape.len() {
                 let g = Graph::new();

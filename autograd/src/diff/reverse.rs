@@ -23,8 +23,11 @@ pub(crate) fn sweep<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<
     let end = y.id as usize + 1;
     let start = wrt.iter().map(|w| w.id as usize).min().unwrap_or(end).min(end);
     let at = |id: u32| (id as usize).checked_sub(start).filter(|&k| k < end - start);
-    let varies = depends_on(&g.inner.borrow(), wrt, start, end);
-    let mut cotangents = vec![NONE; end - start];
+    let (mut few, mut many) = ([false; FEW], Vec::new());
+    let varies = table(&mut few, &mut many, end - start, false);
+    depends_on(&g.inner.borrow(), wrt, start, varies);
+    let (mut few, mut many) = ([NONE; FEW], Vec::new());
+    let cotangents = table(&mut few, &mut many, end - start, NONE);
     if let Some(last) = cotangents.last_mut() {
         *last = ct.id;
     }
@@ -69,8 +72,8 @@ fn first_error<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Option<Var<'g>> 
 }
 
 /// Which of the nodes `start..end` vary with a wanted one. Integers and truth values do not vary.
-fn depends_on(inner: &Inner, wrt: &[Var<'_>], start: usize, end: usize) -> Vec<bool> {
-    let mut varies = vec![false; end - start];
+fn depends_on(inner: &Inner, wrt: &[Var<'_>], start: usize, varies: &mut [bool]) {
+    let end = start + varies.len();
     for w in wrt.iter().filter(|w| (w.id as usize) < end) {
         varies[w.id as usize - start] = inner.nodes[w.id as usize].dtype.is_float();
     }
@@ -80,7 +83,17 @@ fn depends_on(inner: &Inner, wrt: &[Var<'_>], start: usize, end: usize) -> Vec<b
                 inner.args(id as u32).iter().any(|&a| a as usize >= start && varies[a as usize - start]);
         }
     }
-    varies
+}
+
+/// Tables by node of programs up to this length are on the stack: an allocation costs as much as several nodes.
+const FEW: usize = 64;
+
+fn table<'t, T: Copy>(few: &'t mut [T; FEW], many: &'t mut Vec<T>, length: usize, empty: T) -> &'t mut [T] {
+    if length <= FEW {
+        return &mut few[..length];
+    }
+    many.resize(length, empty);
+    many
 }
 
 /// One rule: the cotangent of one input, checked and summed to the input's shape where the op broadcast it.
@@ -125,7 +138,8 @@ fn refuse<'g>(op: &dyn DynOp, rule: &Rule<'_, 'g>, what: OpError) -> Option<Var<
 /// The leaves with gradients that a value depends on: inputs and trained parameters, oldest first.
 pub(crate) fn leaves<'g>(y: Var<'g>) -> Vec<Var<'g>> {
     let inner = y.graph.inner.borrow();
-    let mut needed = vec![false; y.id as usize + 1];
+    let (mut few, mut many) = ([false; FEW], Vec::new());
+    let needed = table(&mut few, &mut many, y.id as usize + 1, false);
     needed[y.id as usize] = true;
     for id in (0..=y.id).rev() {
         if needed[id as usize] {

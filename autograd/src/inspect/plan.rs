@@ -137,14 +137,26 @@ impl fmt::Display for Plan {
             bytes(self.arena),
             count(self.in_place, "parameter"),
         )?;
-        writeln!(f, "{:>4} {:<8} {:<20} {:>9} {:>9} {:>9}  operations", "", "kernel", "over", "reads", "writes", "flop")?;
+        writeln!(
+            f,
+            "{:>4} {:<8} {:<20} {:>9} {:>9} {:>9}  operations",
+            "", "kernel", "over", "reads", "writes", "flop"
+        )?;
         for (k, kernel) in self.kernels.iter().enumerate() {
-            let ops: Vec<String> =
-                kernel.ops.iter().map(|&(n, count)| if count == 1 { n.into() } else { format!("{count}×{n}") }).collect();
+            let ops: Vec<String> = kernel
+                .ops
+                .iter()
+                .map(|&(n, count)| if count == 1 { n.into() } else { format!("{count}×{n}") })
+                .collect();
             let late = if kernel.late { " (last)" } else { "" };
             let flops = scaled(kernel.flops, 1000, &["", "k", "M", "G", "T"]);
             let (over, reads, writes) = (kernel.over.to_string(), bytes(kernel.reads), bytes(kernel.writes));
-            writeln!(f, "{k:>4} {:<8} {over:<20} {reads:>9} {writes:>9} {flops:>9}  {}{late}", kernel.kind, ops.join(" "))?;
+            writeln!(
+                f,
+                "{k:>4} {:<8} {over:<20} {reads:>9} {writes:>9} {flops:>9}  {}{late}",
+                kernel.kind,
+                ops.join(" ")
+            )?;
         }
         Ok(())
     }

@@ -53,7 +53,20 @@ fn add(rows: &mut Vec<Row>, name: String, time: Duration, estimated: bool) {
 /// About how much longer an operation takes for an element than an addition does.
 fn weight(op: u32) -> f64 {
     const SLOW: [Id; 14] = [
-        Id::Exp, Id::Expm1, Id::Ln, Id::Ln1p, Id::Sin, Id::Cos, Id::Tanh, Id::Sigmoid, Id::Erf, Id::Erfc, Id::Gelu, Id::Softplus, Id::Pow, Id::Div,
+        Id::Exp,
+        Id::Expm1,
+        Id::Ln,
+        Id::Ln1p,
+        Id::Sin,
+        Id::Cos,
+        Id::Tanh,
+        Id::Sigmoid,
+        Id::Erf,
+        Id::Erfc,
+        Id::Gelu,
+        Id::Softplus,
+        Id::Pow,
+        Id::Div,
     ];
     if (op as usize) < BUILTIN.len() && SLOW.iter().any(|&slow| slow as u32 == op) { 8.0 } else { 1.0 }
 }
@@ -86,7 +99,12 @@ impl Graph {
                 let (share, node) = (time.mul_f64(weight / all), &inner.nodes[id as usize]);
                 let scope = inner.scope_path(id);
                 add(&mut profile.ops, inner.op(id).name().into(), share, estimated);
-                add(&mut profile.scopes, if scope.is_empty() { "(none)".into() } else { scope.into() }, share, estimated);
+                add(
+                    &mut profile.scopes,
+                    if scope.is_empty() { "(none)".into() } else { scope.into() },
+                    share,
+                    estimated,
+                );
                 add(&mut profile.lines, format!("{}:{}", node.source.file(), node.source.line()), share, estimated);
             }
         }
@@ -100,13 +118,19 @@ impl Graph {
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let total = self.total().as_secs_f64().max(f64::MIN_POSITIVE);
-        for (title, rows) in [("kernel", &self.kernels), ("operation", &self.ops), ("scope", &self.scopes), ("line", &self.lines)] {
+        for (title, rows) in
+            [("kernel", &self.kernels), ("operation", &self.ops), ("scope", &self.scopes), ("line", &self.lines)]
+        {
             writeln!(f, "{:>12} {:>6}  {title}", "time (us)", "%")?;
             for row in rows {
                 let seconds = row.time.as_secs_f64();
                 let mark = if row.estimated { "~" } else { "" };
                 let time = format!("{mark}{:.1}", seconds * 1e6);
-                let name: String = if row.name.chars().count() > 90 { row.name.chars().take(89).chain(['…']).collect() } else { row.name.clone() };
+                let name: String = if row.name.chars().count() > 90 {
+                    row.name.chars().take(89).chain(['…']).collect()
+                } else {
+                    row.name.clone()
+                };
                 writeln!(f, "{time:>12} {:>6.1}  {name}", seconds / total * 100.0)?;
             }
         }

@@ -55,8 +55,15 @@ pub(super) fn ln<L: Lanes<Elem = f32>>(x: L) -> L {
     let e = L::pick(small, e - L::splat(23.0), e);
     let f = m - L::splat(1.0);
     let p = [
-        0.333_333_13, -0.250_000_12, 0.200_020_73, -0.166_678_55, 0.142_202_33, -0.124_081_97, 0.118_862_04,
-        -0.116_606_61, 0.067_330_11,
+        0.333_333_13,
+        -0.250_000_12,
+        0.200_020_73,
+        -0.166_678_55,
+        0.142_202_33,
+        -0.124_081_97,
+        0.118_862_04,
+        -0.116_606_61,
+        0.067_330_11,
     ];
     let square = f * f;
     let tail = (polynomial(f, p) * f).mul_add(square, e * L::splat(LN_2[1]));
@@ -84,7 +91,16 @@ const LARGE: f32 = 30_000.0;
 const HALF_PI: [f32; 3] = [1.570_796_4, -4.371_139e-8, -1.715_122_5e-15];
 /// The binary digits of `2/π`, after 32 zeros.
 const TWO_OVER_PI: [u32; 10] = [
-    0, 0xA2F9_836E, 0x4E44_1529, 0xFC27_57D1, 0xF534_DDC0, 0xDB62_9599, 0x3C43_9041, 0xFE51_63AB, 0xDEBB_C561, 0xB724_6E3A,
+    0,
+    0xA2F9_836E,
+    0x4E44_1529,
+    0xFC27_57D1,
+    0xF534_DDC0,
+    0xDB62_9599,
+    0x3C43_9041,
+    0xFE51_63AB,
+    0xDEBB_C561,
+    0xB724_6E3A,
 ];
 
 /// `x = n·π/2 + r` for one large number: `n` modulo 4, as [`MAGIC`] holds it, and `r`.
@@ -177,4 +193,3 @@ pub(super) fn erf<L: Lanes<Elem = f32>>(x: L) -> L {
     let far = L::splat(1.0) - exp(-(polynomial(t, q).mul_add(t, t)));
     L::pick(t.below(L::splat(1.0)), near, far).with_sign_of(x)
 }
-

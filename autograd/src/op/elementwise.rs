@@ -191,7 +191,8 @@ fn map<T: Element, const N: usize>(
 ) -> Result<(), OpError> {
     let shape = *out.shape;
     let x: &[TensorView<'_>; N] = x.try_into().map_err(|_| "has another number of inputs")?;
-    let mut readers = x.iter().map(|x| Ok(Source::new(*x, &shape)?.reader(&shape))).collect::<Result<Vec<_>, OpError>>()?;
+    let mut readers =
+        x.iter().map(|x| Ok(Source::new(*x, &shape)?.reader(&shape))).collect::<Result<Vec<_>, OpError>>()?;
     for (k, out) in out.slice::<T>()?.chunks_mut(BLOCK).enumerate() {
         let mut blocks = [&[][..]; N];
         for (block, reader) in blocks.iter_mut().zip(&mut readers) {

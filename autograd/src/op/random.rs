@@ -6,8 +6,8 @@
 use super::{Dependency, Op, Rule, inputs, wants_float};
 use crate::{
     error::OpError,
-    math::Lanes,
     graph::Graph,
+    math::Lanes,
     shape::{Ints, Shape, sizes},
     tensor::{DType, Type, with_dtype},
     var::{Operand, Var},

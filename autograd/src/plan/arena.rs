@@ -85,7 +85,10 @@ mod tests {
             } else {
                 let size = (state >> 16) as usize % 1000;
                 let start = arena.take(size);
-                assert!(live.iter().all(|&(s, n)| start + size <= s || s + n.max(1) <= start), "{start} {size} {live:?}");
+                assert!(
+                    live.iter().all(|&(s, n)| start + size <= s || s + n.max(1) <= start),
+                    "{start} {size} {live:?}"
+                );
                 live.push((start, size));
             }
         }

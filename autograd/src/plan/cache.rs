@@ -47,7 +47,13 @@ fn words(node: &Node) -> Words {
     let kind = node.kind as u32;
     // where a leaf's value stands says nothing about the structure
     let mask = if node.kind == Kind::Op { u32::MAX } else { 0 };
-    [node.op, node.args[0] & mask, node.args[1] & mask, node.shape, node.count as u32 | (node.dtype as u32) << 16 | kind << 24]
+    [
+        node.op,
+        node.args[0] & mask,
+        node.args[1] & mask,
+        node.shape,
+        node.count as u32 | (node.dtype as u32) << 16 | kind << 24,
+    ]
 }
 
 /// The plan for a program: an old one if the structure is known, else a new one.
@@ -123,7 +129,8 @@ impl Key {
             && self.updates == updates
             && self.ops.len() == p.ops.len()
             && self.spill == p.spill
-            && self.shapes == p.shapes
+            && self.shapes.len() == p.shapes.len()
+            && self.shapes[1..] == p.shapes[1..] // the first one is that of a single number
             && self.nodes.chunks(64).zip(p.nodes.chunks(64)).all(equal)
             && self.ops.iter().zip(&p.ops).all(|(a, b)| a.same(&**b))
     }

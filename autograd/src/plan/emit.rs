@@ -4,8 +4,8 @@
 //! accumulator run on from one to the next; what is read later is stored.
 
 use super::{
-    kernel::{self, Code, Flat, FlatOp, Fused, Instruction, Output, Read, Source, Step, Sum},
     fuse::sum_lines,
+    kernel::{self, Code, Flat, FlatOp, Fused, Instruction, Output, Read, Source, Step, Sum},
     lower::{Lower, NONE},
     simplify::Class,
 };
@@ -73,7 +73,14 @@ impl Lower<'_, '_> {
         (self.units.of(root) == unit).then_some(root)
     }
 
-    pub(super) fn fused(&mut self, unit: u32, domain: u32, dtype: DType, line: Option<usize>, members: &[u32]) -> Fused {
+    pub(super) fn fused(
+        &mut self,
+        unit: u32,
+        domain: u32,
+        dtype: DType,
+        line: Option<usize>,
+        members: &[u32],
+    ) -> Fused {
         let count = self.s.p.shapes[domain as usize].count();
         let kernel = Fused {
             dtype,
@@ -86,7 +93,15 @@ impl Lower<'_, '_> {
             steps: Vec::new(),
             sums: Vec::new(),
         };
-        let mut e = Emit { kernel, domain, sources: HashMap::new(), free: Vec::new(), readers: Vec::new(), waiting: HashMap::new(), ready: Vec::new() };
+        let mut e = Emit {
+            kernel,
+            domain,
+            sources: HashMap::new(),
+            free: Vec::new(),
+            readers: Vec::new(),
+            waiting: HashMap::new(),
+            ready: Vec::new(),
+        };
         for &id in members {
             let mut waits = 0;
             for k in 0..self.s.arity(id) {
@@ -96,7 +111,11 @@ impl Lower<'_, '_> {
                     waits += 1;
                 }
             }
-            if waits > 0 { e.waiting.insert(id, waits); } else { e.ready.push(id) }
+            if waits > 0 {
+                e.waiting.insert(id, waits);
+            } else {
+                e.ready.push(id)
+            }
         }
         e.readers.sort_unstable();
         e.ready.reverse();
@@ -146,7 +165,12 @@ impl Lower<'_, '_> {
                     if self.s.arity(id) == 1 {
                         (registers[1], registers[2]) = (e.number(1), e.number(0));
                     }
-                    e.kernel.steps.push(Step { code: Code::Several(op), a: registers[0], b: registers[1], c: registers[2] });
+                    e.kernel.steps.push(Step {
+                        code: Code::Several(op),
+                        a: registers[0],
+                        b: registers[1],
+                        c: registers[2],
+                    });
                 }
             },
         }
@@ -208,7 +232,9 @@ impl Lower<'_, '_> {
             _ => 2,
         };
         now.sort_by_key(|&r| rank(self, r));
-        let reads = |l: &mut Self, reader: u32| (0..l.s.arity(reader)).filter(|&k| l.inside(unit, reader, k) == Some(id)).count() as u32;
+        let reads = |l: &mut Self, reader: u32| {
+            (0..l.s.arity(reader)).filter(|&k| l.inside(unit, reader, k) == Some(id)).count() as u32
+        };
         let mut direct = 0;
         for &r in &now {
             match rank(self, r) {
@@ -277,7 +303,13 @@ impl Lower<'_, '_> {
     }
 
     pub(super) fn flat(&mut self, unit: u32, dtype: DType, members: &[u32]) -> Flat {
-        let mut flat = Flat { dtype, registers: 0, loads: Vec::new(), code: Vec::with_capacity(members.len()), stores: Vec::new() };
+        let mut flat = Flat {
+            dtype,
+            registers: 0,
+            loads: Vec::new(),
+            code: Vec::with_capacity(members.len()),
+            stores: Vec::new(),
+        };
         let (mut free, mut loaded) = (Vec::new(), Vec::new());
         for &id in members {
             for k in 0..self.s.arity(id) {

@@ -44,7 +44,15 @@ impl Units {
                 Class::Elementwise | Class::Broadcast | Class::Sum => units.join(s, id),
                 Class::Single => {
                     let level = 1 + units.highest(s, id);
-                    units.make(Unit { parent: 0, level, domain: 0, dtype: DType::F32, late: false, fused: false, line: None })
+                    units.make(Unit {
+                        parent: 0,
+                        level,
+                        domain: 0,
+                        dtype: DType::F32,
+                        late: false,
+                        fused: false,
+                        line: None,
+                    })
                 }
             };
             units.of[id as usize] = unit;

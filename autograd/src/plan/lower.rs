@@ -58,7 +58,8 @@ impl<'s, 'p> Lower<'s, 'p> {
         }
         lower.plan.arena = lower.arena.size;
         lower.plan.results = wanted.iter().map(|&id| lower.operand(s.root(id), id)).collect();
-        lower.plan.updates = updates.iter().enumerate().map(|(k, &(param, id))| lower.update(&schedule, k, param, id)).collect();
+        lower.plan.updates =
+            updates.iter().enumerate().map(|(k, &(param, id))| lower.update(&schedule, k, param, id)).collect();
         lower.plan
     }
 
@@ -140,7 +141,11 @@ impl<'s, 'p> Lower<'s, 'p> {
         if self.s.class[first as usize] == Class::Single {
             return self.single(first);
         }
-        if domain == NUMBERS { Kernel::Flat(self.flat(unit, dtype, members)) } else { Kernel::Fused(self.fused(unit, domain, dtype, line, members)) }
+        if domain == NUMBERS {
+            Kernel::Flat(self.flat(unit, dtype, members))
+        } else {
+            Kernel::Fused(self.fused(unit, domain, dtype, line, members))
+        }
     }
 
     fn single(&mut self, id: u32) -> Kernel {
@@ -178,7 +183,10 @@ impl<'s, 'p> Lower<'s, 'p> {
         }
         // another late unit might read the old value after this one has written the new one
         let unit = self.units.of(root);
-        let mut others = schedule.units[schedule.late..].iter().filter(|(u, _)| *u != unit).flat_map(|(_, range)| &schedule.members[range.clone()]);
+        let mut others = schedule.units[schedule.late..]
+            .iter()
+            .filter(|(u, _)| *u != unit)
+            .flat_map(|(_, range)| &schedule.members[range.clone()]);
         let read_elsewhere = others.any(|&m| (0..self.s.arity(m)).any(|k| self.s.read(m, k).root == param));
         Update::Write { in_place: !read_elsewhere }
     }

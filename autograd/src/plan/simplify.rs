@@ -126,7 +126,8 @@ impl<'p> Simple<'p> {
             Class::Elementwise
         } else if let Some(sum) = any.downcast_ref::<Sum>() {
             let mask = sum.axes.0;
-            let adjacent = mask != 0 && (mask >> mask.trailing_zeros()).count_ones() == (mask >> mask.trailing_zeros()).trailing_ones();
+            let adjacent = mask != 0
+                && (mask >> mask.trailing_zeros()).count_ones() == (mask >> mask.trailing_zeros()).trailing_ones();
             match shape(first).count() {
                 _ if !node.dtype.is_float() => Class::Single,
                 1 => Class::Elementwise,
@@ -209,7 +210,9 @@ impl<'p> Simple<'p> {
                     let number = |id: u32| self.p.ty(self.p.args(id)[0]).shape.count() == 1;
                     match self.class[seen as usize] {
                         Class::Broadcast => seen = self.p.args(seen)[0],
-                        Class::View if self.class[root as usize] == Class::Broadcast && number(root) => seen = self.p.args(root)[0],
+                        Class::View if self.class[root as usize] == Class::Broadcast && number(root) => {
+                            seen = self.p.args(root)[0]
+                        }
                         _ => break,
                     }
                 }
@@ -283,5 +286,6 @@ fn same(s: &Simple<'_>, older: u32, id: u32) -> bool {
         && p.shape == q.shape
         && p.dtype == q.dtype
         && s.p.args(older).iter().zip(s.p.args(id)).all(|(&a, &b)| arg(a) == arg(b))
-        && (p.op == q.op || (p.op as usize) >= BUILTIN.len() && (q.op as usize) >= BUILTIN.len() && s.p.op(older).same(s.p.op(id)))
+        && (p.op == q.op
+            || (p.op as usize) >= BUILTIN.len() && (q.op as usize) >= BUILTIN.len() && s.p.op(older).same(s.p.op(id)))
 }

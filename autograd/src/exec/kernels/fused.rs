@@ -189,8 +189,14 @@ unsafe fn steps<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
             macro_rules! with {
                 (|$acc:ident, $other:ident| $e:expr) => {{
                     let (a, b) = load!(step.a);
-                    low = { let ($acc, $other) = (low, a); $e };
-                    high = { let ($acc, $other) = (high, b); $e };
+                    low = {
+                        let ($acc, $other) = (low, a);
+                        $e
+                    };
+                    high = {
+                        let ($acc, $other) = (high, b);
+                        $e
+                    };
                 }};
             }
             match step.code {
@@ -258,18 +264,27 @@ impl<T: Vectors> Work<T> {
             next = unsafe { next.add(count) };
             start
         };
-        let mut work = Work { registers: Vec::with_capacity(k.registers()), roles: Vec::with_capacity(blocks), sums: Vec::new() };
+        let mut work =
+            Work { registers: Vec::with_capacity(k.registers()), roles: Vec::with_capacity(blocks), sums: Vec::new() };
         for source in &k.sources {
             let block = room(STRIDE);
             let role = match source.read {
                 Read::Number(n) => fill(block, T::of(n.into())),
                 Read::Walk(walk) if memory.dtype(source.value) != DType::Bool => {
                     let data = memory.elements::<T>(source.value);
-                    if walk.is_constant() { fill(block, data[0]) } else { Role::Spread(data.as_ptr(), data.len(), walk) }
+                    if walk.is_constant() {
+                        fill(block, data[0])
+                    } else {
+                        Role::Spread(data.as_ptr(), data.len(), walk)
+                    }
                 }
                 Read::Walk(walk) => {
                     let data = memory.elements::<bool>(source.value);
-                    if walk.is_constant() { fill(block, T::from_mask(data[0])) } else { Role::SpreadTruths(data.as_ptr(), data.len(), walk) }
+                    if walk.is_constant() {
+                        fill(block, T::from_mask(data[0]))
+                    } else {
+                        Role::SpreadTruths(data.as_ptr(), data.len(), walk)
+                    }
                 }
                 Read::Whole if memory.dtype(source.value) == DType::Bool => Role::Truths(memory.pointer(source.value)),
                 Read::Whole => {
@@ -287,7 +302,11 @@ impl<T: Vectors> Work<T> {
         (0..k.kept).for_each(|_| work.block(Role::Block, room(STRIDE)));
         for output in &k.outputs {
             let truths = memory.dtype(output.value) == DType::Bool;
-            let role = if truths { Role::ToTruths(memory.pointer(output.value)) } else { Role::Into(memory.pointer(output.value)) };
+            let role = if truths {
+                Role::ToTruths(memory.pointer(output.value))
+            } else {
+                Role::Into(memory.pointer(output.value))
+            };
             work.block(role, room(STRIDE));
         }
         work.sums = k.sums.iter().map(|s| SumState::new(room(SumState::<T>::room(s.n, s.inner)))).collect();

@@ -54,7 +54,9 @@ impl<V: Vector> Vector for Wide<V> {
     #[inline(always)]
     unsafe fn load(from: *const V::Elem) -> Self {
         // SAFETY: the caller's promise, for each quarter.
-        unsafe { Wide([V::load(from), V::load(from.add(V::N)), V::load(from.add(2 * V::N)), V::load(from.add(3 * V::N))]) }
+        unsafe {
+            Wide([V::load(from), V::load(from.add(V::N)), V::load(from.add(2 * V::N)), V::load(from.add(3 * V::N))])
+        }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut V::Elem) {

@@ -232,17 +232,17 @@ macro_rules! avx512 {
     };
 }
 avx512! { F32x16 f32 * 16, Mask16;
-    _mm512_fmadd_ps _mm512_andnot_ps _mm512_and_ps _mm512_or_ps _mm512_sqrt_ps _mm512_set1_ps _mm512_min_ps _mm512_max_ps;
-    _mm512_cmp_ps_mask _mm512_mask_blend_ps _mm512_movm_epi32 _mm512_movepi32_mask _mm512_test_epi32_mask
-    _mm512_castps_si512 _mm512_castsi512_ps _mm512_set1_epi32 i32;
-    _mm512_scalef_ps _mm512_sub_epi32 _mm512_srai_epi32 _mm512_slli_epi32 _mm512_cvtepi32_ps,
-    0.707_106_77f32, 23 }
+_mm512_fmadd_ps _mm512_andnot_ps _mm512_and_ps _mm512_or_ps _mm512_sqrt_ps _mm512_set1_ps _mm512_min_ps _mm512_max_ps;
+_mm512_cmp_ps_mask _mm512_mask_blend_ps _mm512_movm_epi32 _mm512_movepi32_mask _mm512_test_epi32_mask
+_mm512_castps_si512 _mm512_castsi512_ps _mm512_set1_epi32 i32;
+_mm512_scalef_ps _mm512_sub_epi32 _mm512_srai_epi32 _mm512_slli_epi32 _mm512_cvtepi32_ps,
+0.707_106_77f32, 23 }
 avx512! { F64x8 f64 * 8, Mask8;
-    _mm512_fmadd_pd _mm512_andnot_pd _mm512_and_pd _mm512_or_pd _mm512_sqrt_pd _mm512_set1_pd _mm512_min_pd _mm512_max_pd;
-    _mm512_cmp_pd_mask _mm512_mask_blend_pd _mm512_movm_epi64 _mm512_movepi64_mask _mm512_test_epi64_mask
-    _mm512_castpd_si512 _mm512_castsi512_pd _mm512_set1_epi64 i64;
-    _mm512_scalef_pd _mm512_sub_epi64 _mm512_srai_epi64 _mm512_slli_epi64 _mm512_cvtepi64_pd,
-    0.707_106_781_186_547_5f64, 52 }
+_mm512_fmadd_pd _mm512_andnot_pd _mm512_and_pd _mm512_or_pd _mm512_sqrt_pd _mm512_set1_pd _mm512_min_pd _mm512_max_pd;
+_mm512_cmp_pd_mask _mm512_mask_blend_pd _mm512_movm_epi64 _mm512_movepi64_mask _mm512_test_epi64_mask
+_mm512_castpd_si512 _mm512_castsi512_pd _mm512_set1_epi64 i64;
+_mm512_scalef_pd _mm512_sub_epi64 _mm512_srai_epi64 _mm512_slli_epi64 _mm512_cvtepi64_pd,
+0.707_106_781_186_547_5f64, 52 }
 
 /// AVX2: masks are registers with all bits of a lane set or none.
 macro_rules! avx2 {
@@ -295,13 +295,13 @@ macro_rules! avx2 {
     };
 }
 avx2! { F32x8 f32 * 8, Wide32;
-    _mm256_fmadd_ps _mm256_andnot_ps _mm256_and_ps _mm256_or_ps _mm256_sqrt_ps _mm256_set1_ps _mm256_min_ps _mm256_max_ps;
-    _mm256_cmp_ps _mm256_blendv_ps _mm256_xor_ps _mm256_castps_si256 _mm256_castsi256_ps _mm256_set1_epi32
-    _mm256_and_si256 _mm256_cmpeq_epi32 }
+_mm256_fmadd_ps _mm256_andnot_ps _mm256_and_ps _mm256_or_ps _mm256_sqrt_ps _mm256_set1_ps _mm256_min_ps _mm256_max_ps;
+_mm256_cmp_ps _mm256_blendv_ps _mm256_xor_ps _mm256_castps_si256 _mm256_castsi256_ps _mm256_set1_epi32
+_mm256_and_si256 _mm256_cmpeq_epi32 }
 avx2! { F64x4 f64 * 4, Wide64;
-    _mm256_fmadd_pd _mm256_andnot_pd _mm256_and_pd _mm256_or_pd _mm256_sqrt_pd _mm256_set1_pd _mm256_min_pd _mm256_max_pd;
-    _mm256_cmp_pd _mm256_blendv_pd _mm256_xor_pd _mm256_castpd_si256 _mm256_castsi256_pd _mm256_set1_epi64x
-    _mm256_and_si256 _mm256_cmpeq_epi64 }
+_mm256_fmadd_pd _mm256_andnot_pd _mm256_and_pd _mm256_or_pd _mm256_sqrt_pd _mm256_set1_pd _mm256_min_pd _mm256_max_pd;
+_mm256_cmp_pd _mm256_blendv_pd _mm256_xor_pd _mm256_castpd_si256 _mm256_castsi256_pd _mm256_set1_epi64x
+_mm256_and_si256 _mm256_cmpeq_epi64 }
 
 impl F32x8 {
     /// `2ⁿ` is put together from its bits; of the two products only the second may round.

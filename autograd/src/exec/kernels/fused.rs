@@ -291,7 +291,7 @@ impl<T: Vectors> Work<T> {
                     let data: *mut T = memory.pointer(source.value);
                     let register = work.registers.len() as u32;
                     let reads = k.steps.iter().filter(|s| s.code != Code::Sum && s.a == register).count();
-                    if reads > 2 && data as usize % 64 != 0 { Role::Copied(data) } else { Role::From(data) }
+                    if reads > 2 && !(data as usize).is_multiple_of(64) { Role::Copied(data) } else { Role::From(data) }
                 }
             };
             work.block(role, block);

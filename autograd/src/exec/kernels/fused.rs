@@ -100,8 +100,6 @@ struct Register<T> {
 enum Role<T> {
     /// Read where it lies, as far as whole groups do.
     From(*mut T),
-    /// Copied block by block: read so often that its crossing lines of the cache costs more.
-    Copied(*const T),
     /// Written where it belongs, as far as whole groups are.
     Into(*mut T),
     /// Read from truth values.
@@ -287,12 +285,7 @@ impl<T: Vectors> Work<T> {
                     }
                 }
                 Read::Whole if memory.dtype(source.value) == DType::Bool => Role::Truths(memory.pointer(source.value)),
-                Read::Whole => {
-                    let data: *mut T = memory.pointer(source.value);
-                    let register = work.registers.len() as u32;
-                    let reads = k.steps.iter().filter(|s| s.code != Code::Sum && s.a == register).count();
-                    if reads > 2 && !(data as usize).is_multiple_of(64) { Role::Copied(data) } else { Role::From(data) }
-                }
+                Read::Whole => Role::From(memory.pointer(source.value)),
             };
             work.block(role, block);
         }
@@ -325,7 +318,6 @@ impl<T: Vectors> Work<T> {
             unsafe {
                 let block = slice::from_raw_parts_mut(block, n);
                 match role {
-                    Role::Copied(data) => block.copy_from_slice(slice::from_raw_parts(data.add(start), n)),
                     Role::Spread(data, count, walk) => walk.copy(slice::from_raw_parts(data, count), start, block),
                     Role::SpreadTruths(data, count, walk) => {
                         let (data, mut truths) = (slice::from_raw_parts(data, count), [false; BLOCK]);

@@ -9,7 +9,7 @@ use std::{cell::RefCell, collections::HashMap, ops::Deref};
 /// Buffers with fewer elements are not worth keeping.
 const SMALLEST: usize = 1024;
 /// What a thread keeps at most, in bytes.
-const MOST: usize = 32 << 20;
+const MOST: usize = 64 << 20;
 
 thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();

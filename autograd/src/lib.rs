@@ -50,6 +50,22 @@
 //! # Ok::<(), autograd::Error>(())
 //! ```
 //!
+//! What runs is a plan: simplified, fused into passes over blocks that stay in the cache, laid out in one piece of memory,
+//! and kept by structure, so that the next step finds it. [`Graph::plan`] shows it, [`Graph::profile`] measures it, and
+//! [`compile`] makes a function that is only run:
+//!
+//! ```
+//! let f = autograd::compile(|[x]| {
+//!     let y = (x.tanh() * x + (-x).exp()).sigmoid().sum();
+//!     let [d] = x.graph().grad(y, &[x]);
+//!     [y, d]
+//! });
+//! let [y, d] = f.call([vec![0.1f32, 0.2, 0.3]])?;
+//! assert_eq!((y.shape(), d.shape()), (&[][..], &[3][..]));
+//! assert_eq!(f.plan([vec![0.1f32, 0.2, 0.3]])?.kernels().len(), 1); // value and gradient: one pass
+//! # Ok::<(), autograd::Error>(())
+//! ```
+//!
 //! Your own operations implement [`Op`] or [`Elementwise`]; [`check_grads`] says whether a derivative is right.
 //!
 //! # Conventions

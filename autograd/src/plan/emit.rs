@@ -293,7 +293,7 @@ impl Lower<'_, '_> {
             let inside = self.inside(unit, id, 0);
             self.bring(e, unit, id, 0, held);
             e.step(Code::Sum, [number]);
-            (None, inside.or(None))
+            (None, inside)
         } else {
             (Some(self.operand_of(e, unit, id, 0)), held)
         };

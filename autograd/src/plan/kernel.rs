@@ -2,7 +2,11 @@
 
 use crate::{
     nodes::OpRef,
-    op::{Id, elementwise::calls},
+    op::{
+        Id,
+        elementwise::calls,
+        reduce::{CHUNK, DEPTH},
+    },
     shape::{Shape, Walk},
     tensor::DType,
 };
@@ -174,6 +178,20 @@ pub(crate) enum FlatOp {
     Sum,
 }
 
+/// The most elements of a block: a chunk of the canonical sum.
+pub(crate) const BLOCK: usize = CHUNK;
+/// Blocks are this far apart, so that they do not all begin at the same place of a page of the cache.
+pub(crate) const STRIDE: usize = BLOCK + 16;
+/// The most elements that go through a step at once: those of eight registers of AVX-512, of f32.
+pub(crate) const MOST_GROUP: usize = 128;
+
+impl Sum {
+    /// The elements that sums of rows wait in: one row for each level of the pairwise sum.
+    pub(crate) fn rows(&self) -> usize {
+        if self.inner == 1 { 0 } else { (self.n.div_ceil(DEPTH).ilog2() as usize + 3) * self.inner }
+    }
+}
+
 impl Step {
     /// Whether it calls a function for each number.
     pub(crate) fn calls(&self, by_library: bool) -> bool {
@@ -185,6 +203,13 @@ impl Step {
 }
 
 impl Fused {
+    /// The bytes that blocks, temporaries and sums need while it runs.
+    pub(crate) fn scratch(&self) -> usize {
+        let blocks = self.registers() - self.temporaries as usize;
+        let rows: usize = self.sums.iter().map(Sum::rows).sum();
+        (blocks * STRIDE + self.temporaries as usize * MOST_GROUP + rows) * self.dtype.size()
+    }
+
     /// The number of registers.
     pub(crate) fn registers(&self) -> usize {
         self.sources.len() + (self.temporaries + self.kept) as usize + self.outputs.len()

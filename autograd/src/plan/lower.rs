@@ -52,6 +52,9 @@ impl<'s, 'p> Lower<'s, 'p> {
         for (position, (unit, range)) in schedule.units.iter().enumerate() {
             let members = &schedule.members[range.clone()];
             let kernel = lower.kernel(*unit, members);
+            if let Kernel::Fused(k) = &kernel {
+                lower.plan.scratch = lower.plan.scratch.max(k.scratch());
+            }
             lower.plan.kernels.push(kernel);
             lower.plan.ends.push(range_end(&mut lower.plan.members, members));
             lower.free(position as u32 + 1, members);

@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) updates: Vec<Update>,
     /// The bytes that values need while they wait between kernels.
     pub(crate) arena: usize,
+    /// The bytes that the kernel with the largest need takes while it runs.
+    pub(crate) scratch: usize,
     pub(crate) shapes: Vec<Shape>,
     /// The nodes that kernels compute, kernel by kernel.
     members: Vec<u32>,

@@ -10,23 +10,15 @@ use crate::{
     op::{
         Real,
         elementwise::{several, unary},
-        reduce::{CHUNK, DEPTH, LANES, Pairs, sum_chunk, sum_lanes},
+        reduce::{DEPTH, LANES, Pairs, sum_chunk, sum_lanes},
     },
-    plan::kernel::{Code, Fused, Read, Step},
+    plan::kernel::{BLOCK, Code, Fused, MOST_GROUP, Read, STRIDE, Step},
     shape::Walk,
     tensor::DType,
 };
 use std::slice;
 
-/// The most elements of a block: a chunk of the canonical sum.
-const BLOCK: usize = CHUNK;
-/// Blocks are this far apart, so that they do not all begin at the same place of a page of the cache.
-const STRIDE: usize = BLOCK + 16;
-
-/// The most elements of a group: AVX-512 and f32.
-const MOST_GROUP: usize = 128;
-
-/// Runs a kernel.
+/// Runs a kernel, in scratch memory that has room for it already.
 pub(crate) fn run(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
     if k.count == 0 {
         return;
@@ -253,12 +245,10 @@ unsafe fn steps<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
 impl<T: Vectors> Work<T> {
     fn new(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes, group: usize) -> Option<Work<T>> {
         let blocks = k.registers() - k.temporaries as usize;
-        let columns: usize = k.sums.iter().map(|s| SumState::<T>::room(s.n, s.inner)).sum();
-        let elements = blocks * STRIDE + k.temporaries as usize * group + columns;
-        let mut next: *mut T = scratch.room(elements * size_of::<T>())?.cast();
+        let mut next: *mut T = scratch.room(k.scratch())?.cast();
         let mut room = |count: usize| {
             let start = next;
-            // SAFETY: the sum of all rooms is what was asked for.
+            // SAFETY: the sum of all rooms is at most what was asked for.
             next = unsafe { next.add(count) };
             start
         };
@@ -302,7 +292,7 @@ impl<T: Vectors> Work<T> {
             };
             work.block(role, room(STRIDE));
         }
-        work.sums = k.sums.iter().map(|s| SumState::new(room(SumState::<T>::room(s.n, s.inner)))).collect();
+        work.sums = k.sums.iter().map(|s| SumState::new(room(s.rows()))).collect();
         Some(work)
     }
 
@@ -427,11 +417,6 @@ impl<T: Vectors> SumState<T> {
         SumState { lanes: [T::default(); LANES], chunks: Pairs(Vec::new()), rows, levels: Vec::new() }
     }
 
-    /// The elements that `rows` takes.
-    fn room(n: usize, inner: usize) -> usize {
-        if inner == 1 { 0 } else { (n.div_ceil(DEPTH).ilog2() as usize + 3) * inner }
-    }
-
     /// Elements from position `at` of a chunk on.
     #[inline(never)]
     fn add(&mut self, elements: &[T], at: usize) {
@@ -494,7 +479,7 @@ impl<T: Vectors> SumState<T> {
 
     /// The sums at one level. The borrow is as long as the caller likes: at most two levels are held at a time.
     fn row<'r>(&self, level: usize, inner: usize) -> &'r mut [T] {
-        // SAFETY: the stack is never higher than the logarithm that `room` was computed from.
+        // SAFETY: the stack is never higher than the number of rows that there is room for.
         unsafe { slice::from_raw_parts_mut(self.rows.add(level * inner), inner) }
     }
 

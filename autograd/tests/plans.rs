@@ -93,7 +93,7 @@ fn a_late_failure_leaves_all_parameters_as_they_were() -> Result<()> {
 /// early would show.
 #[test]
 fn no_place_is_given_away_while_it_is_needed() -> Result<()> {
-    for seed in 0..40u32 {
+    for (seed, products) in (0..80u32).map(|seed| (seed, seed >= 40)) {
         let g = Graph::new();
         let mut state = seed;
         let mut next = |n: usize| {
@@ -109,7 +109,8 @@ fn no_place_is_given_away_while_it_is_needed() -> Result<()> {
                 2 => x.slice_step(1, .., -1) * 0.5f32,
                 3 => g.concat(&[x.sum_axis_keep(-1), x], 1).slice(1, 1..),
                 4 => x.tanh() - x.sum_axis_keep(0),
-                5 => x.matmul(x.t()).matmul(x) * 0.1f32,
+                5 if products => x.matmul(x.t()).matmul(x) * 0.1f32,
+                5 => x.t().softmax(0).t(),
                 6 => x.max_axis_keep(-1) - x.exp().ln_or(x),
                 7 => x.take(g.constant([3i64, 1, 0, 2]), 0),
                 _ => x.log_softmax(0).square().sqrt(),
@@ -121,6 +122,9 @@ fn no_place_is_given_away_while_it_is_needed() -> Result<()> {
         let expected = g.reference(&kept)?;
         for (got, expected) in g.run(kept)?.iter().zip(&expected) {
             let (a, b) = (got.to_f64s(), expected.to_f64s());
+            if !products {
+                assert!(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()));
+            }
             // products may differ in the last digits, which later steps make a little larger
             assert!(
                 a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-2 * b.abs().max(1.0) || a.is_nan() && b.is_nan())

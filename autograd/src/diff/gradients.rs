@@ -38,10 +38,11 @@ impl<'g> Var<'g> {
         if let Some(e) = y.error() {
             return Err(e);
         }
-        let leaves = reverse::leaves(y);
+        let mut leaves = reverse::leaves(y);
         let found = reverse::sweep(y, y.one_cotangent(), &leaves);
-        let (leaves, grads): (Vec<_>, Vec<_>) =
-            leaves.into_iter().zip(found).filter_map(|(l, d)| Some((l, d?))).unzip();
+        let mut reached = found.iter().map(Option::is_some);
+        leaves.retain(|_| reached.next().unwrap_or(false));
+        let grads: Vec<Var<'g>> = found.into_iter().flatten().collect();
         let (value, grads) = g.look((y, grads))?;
         Ok(Gradients { value, by_leaf: leaves.into_iter().zip(grads).collect() })
     }

@@ -125,10 +125,10 @@ impl Key {
             key.iter().zip(nodes).map(differ).fold(0, |all, d| all | d) == 0
         };
         self.nodes.len() == p.nodes.len()
-            && self.wanted == wanted
-            && self.updates == updates
+            && self.wanted.iter().eq(wanted)
+            && self.updates.iter().eq(updates)
             && self.ops.len() == p.ops.len()
-            && self.spill == p.spill
+            && self.spill.iter().eq(&p.spill)
             && self.shapes.len() == p.shapes.len()
             && self.shapes[1..] == p.shapes[1..] // the first one is that of a single number
             && self.nodes.chunks(64).zip(p.nodes.chunks(64)).all(equal)

@@ -4,9 +4,9 @@
 //! accumulator run on from one to the next; what is read later is stored.
 
 use super::{
-    fuse::sum_lines,
+    fuse::{NONE, sum_lines},
     kernel::{self, Code, Flat, FlatOp, Fused, Instruction, Output, Read, Source, Step, Sum},
-    lower::{Lower, NONE},
+    lower::Lower,
     simplify::Class,
 };
 use crate::{

@@ -3,15 +3,13 @@
 use super::{
     Plan, Update,
     arena::Arena,
-    fuse::{NUMBERS, Unit, Units},
+    fuse::{NONE, NUMBERS, Unit, Units},
     kernel::{Home, Kernel, Operand, Value},
     schedule::Schedule,
     simplify::{Class, Read, Simple},
 };
 use crate::op::Id;
 use std::collections::HashMap;
-
-pub(super) const NONE: u32 = u32::MAX;
 
 /// What lowering knows, by node where it says so.
 pub(super) struct Lower<'s, 'p> {

@@ -69,6 +69,9 @@ pub trait Lanes:
     /// `self · 2ⁿ` for whole `n` from -200 to 200, rounded once.
     #[doc(hidden)]
     fn scale(self, n: Self) -> Self;
+    /// `2ⁿ` of whole numbers `n` from -126 to 127.
+    #[doc(hidden)]
+    fn two_to(self) -> Self;
     /// `x = m·2ᵉ` with `m` from √½ to √2, for positive normal numbers.
     #[doc(hidden)]
     fn split(self) -> (Self, Self);
@@ -143,7 +146,7 @@ pub trait Lanes:
     /// `1 / (1 + e⁻ˣ)`; small values stay exact and nothing overflows
     #[inline(always)]
     fn sigmoid(self) -> Self {
-        let (one, e) = (Self::of(1.0), (-self.abs()).exp());
+        let (one, e) = (Self::of(1.0), <Self::Elem as Float>::exp_down(-self.abs()));
         Self::pick(self.below(Self::of(0.0)), e, one) / (one + e)
     }
 
@@ -163,7 +166,7 @@ pub trait Lanes:
     /// `ln(1 + eˣ)`; does not overflow, and small values stay exact
     #[inline(always)]
     fn softplus(self) -> Self {
-        self.relu() + (-self.abs()).exp().ln_1p()
+        self.relu() + <Self::Elem as Float>::exp_down(-self.abs()).ln_1p()
     }
 
     /// `x·Φ(x)`, where `Φ` is the distribution function of the standard normal
@@ -219,6 +222,11 @@ pub trait Float: Lanes<Elem = Self, Mask = bool> + Default + PartialOrd + Debug 
     const BY_LIBRARY: bool;
     fn nearest(v: f64) -> Self;
     fn exp<L: Lanes<Elem = Self>>(x: L) -> L;
+    /// `exp` of numbers that are not positive.
+    #[inline(always)]
+    fn exp_down<L: Lanes<Elem = Self>>(x: L) -> L {
+        <Self as Float>::exp(x)
+    }
     fn exp_m1<L: Lanes<Elem = Self>>(x: L) -> L;
     fn ln<L: Lanes<Elem = Self>>(x: L) -> L;
     fn ln_1p<L: Lanes<Elem = Self>>(x: L) -> L;
@@ -282,7 +290,7 @@ impl Float for f32 {
     fn nearest(v: f64) -> f32 {
         v as f32
     }
-    by_own! { exp exp_m1 ln ln_1p sin cos tanh erf }
+    by_own! { exp exp_down exp_m1 ln ln_1p sin cos tanh erf }
     fn erfc(x: f32) -> f32 {
         libm::erfcf(x)
     }
@@ -366,9 +374,12 @@ macro_rules! scalar {
             /// In two steps, of which only the second may round.
             #[inline(always)]
             fn scale(self, n: $T) -> $T {
-                let power = |n: $T| $T::from_bits((((n as $Int) + $bias) << $mantissa) as _);
-                let first = n.at_least(-100.0).at_most($bias as $T);
-                self * power(first) * power(n - first)
+                let half = ((n as $Int) >> 1) as $T;
+                self * half.two_to() * (n - half).two_to()
+            }
+            #[inline(always)]
+            fn two_to(self) -> $T {
+                $T::from_bits((((self as $Int) + $bias) << $mantissa) as _)
             }
             #[inline(always)]
             fn split(self) -> ($T, $T) {
@@ -473,6 +484,7 @@ impl<V: Lanes> Lanes for Wide<V> {
         same(other) -> WideMask;
         to_mask() -> WideMask;
         scale(n) -> Wide;
+        two_to() -> Wide;
     }
     #[inline(always)]
     fn splat(v: V::Elem) -> Self {

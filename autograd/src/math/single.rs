@@ -30,7 +30,13 @@ fn reduce<L: Lanes<Elem = f32>>(x: L) -> (L, L) {
 /// `eˣ = 2ⁿ·eʳ`
 #[inline(always)]
 pub(super) fn exp<L: Lanes<Elem = f32>>(x: L) -> L {
-    let (n, r) = reduce(x.at_least(-104.0).at_most(89.0));
+    exp_down(x.at_most(89.0))
+}
+
+/// `eˣ` up to 89
+#[inline(always)]
+pub(super) fn exp_down<L: Lanes<Elem = f32>>(x: L) -> L {
+    let (n, r) = reduce(x.at_least(-104.0));
     let q = polynomial(r, [0.499_999_94, 0.166_665_15, 0.041_668_23, 0.008_369_384, 0.001_382_544_5]);
     let p = q.mul_add(r * r, r) + L::splat(1.0);
     p.scale(n)
@@ -42,7 +48,7 @@ pub(super) fn exp_m1<L: Lanes<Elem = f32>>(x: L) -> L {
     let (n, r) = reduce(x.at_least(-20.0).at_most(89.0));
     let q = polynomial(r, [0.5, 0.166_666_64, 0.041_666_467, 0.008_333_901, 0.001_393_490_8, 1.956_752_4e-4]);
     let p = q.mul_add(r * r, r);
-    let half = L::splat(0.5).scale(n);
+    let half = (n - L::splat(1.0)).two_to();
     let y = half.mul_add(p, half - L::splat(0.5)) * L::splat(2.0);
     L::pick(x.abs().below(L::splat(1e-8)), x, y) // of -0, and of what would be lost when halved
 }
@@ -172,15 +178,18 @@ pub(super) fn cos<L: Lanes<Elem = f32>>(x: L) -> L {
     sine(x, true)
 }
 
-/// `tanh|x| = -m/(2 + m)` with `m = e^(-2|x|) - 1`
+/// `tanh|x| = w/(2 - w)` with `w = 1 - e^(-2|x|)`; `|x| = h - n·½ln 2`, so that `w = 2ⁿ·(1 - e^(-2h)) + (1 - 2ⁿ)`. Where
+/// `n` is not 0, a few last digits of `h` do not matter, and `½ ln 2` in one part is enough.
 #[inline(always)]
 pub(super) fn tanh<L: Lanes<Elem = f32>>(x: L) -> L {
-    let (n, r) = reduce((x.abs() * L::splat(-2.0)).at_least(-20.0));
-    let q = polynomial(r, [0.5, 0.166_666_64, 0.041_666_467, 0.008_333_901, 0.001_393_490_8, 1.956_752_4e-4]);
-    let p = q.mul_add(r * r, r);
-    let s = L::splat(1.0).scale(n);
-    let m = s.mul_add(p, s - L::splat(1.0));
-    (m / (m + L::splat(2.0))).with_sign_of(x)
+    let a = x.abs().at_most(10.0); // 1 from there on
+    let n = a.mul_add(L::splat(-2.0 * LOG2_E), L::splat(MAGIC)) - L::splat(MAGIC);
+    let h = n.mul_add(L::splat(0.5 * std::f32::consts::LN_2), a);
+    let q = polynomial(h, [-1.999_999_9, 1.333_323_1, -0.666_679_86, 0.267_748_8, -0.088_745_97]);
+    let v = q.mul_add(h * h, h + h);
+    let power = n.two_to();
+    let w = power.mul_add(v, L::splat(1.0) - power);
+    (w / (L::splat(2.0) - w)).with_sign_of(x)
 }
 
 /// `x + x·P(x²)` up to 1, then `1 - e^(-x - x·Q(x))`

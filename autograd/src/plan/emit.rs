@@ -7,6 +7,7 @@ use super::{
     fuse::{NONE, sum_lines},
     kernel::{self, Code, Flat, FlatOp, Fused, Instruction, Output, Read, Source, Step, Sum},
     lower::Lower,
+    order::Order,
     simplify::Class,
 };
 use crate::{
@@ -27,7 +28,7 @@ const OUTPUT: u32 = 3 << 30;
 const KIND: u32 = 3 << 30;
 
 /// What a node does with the accumulator.
-enum Action {
+pub(super) enum Action {
     /// Reads its one operand.
     Alone(Code),
     /// Two operands: the code if the first is in the accumulator, and if the second is.
@@ -36,7 +37,7 @@ enum Action {
     Several(Id),
 }
 
-fn action(p: &Program, id: u32) -> Action {
+pub(super) fn action(p: &Program, id: u32) -> Action {
     let op = p.nodes[id as usize].op as usize;
     if op >= BUILTIN.len() {
         return match p.op(id).as_any().downcast_ref::<Powi>() {
@@ -60,15 +61,12 @@ struct Emit {
     domain: u32,
     sources: HashMap<(u32, u32), u32>,
     free: Vec<u32>,
-    /// By node of the unit: who reads it there, as pairs sorted by the one that is read.
-    readers: Vec<(u32, u32)>,
-    waiting: HashMap<u32, u32>,
-    ready: Vec<u32>,
+    order: Order,
 }
 
 impl Lower<'_, '_> {
     /// The node that input `k` of a member reads, if the same unit computes it.
-    fn inside(&mut self, unit: u32, id: u32, k: usize) -> Option<u32> {
+    pub(super) fn inside(&mut self, unit: u32, id: u32, k: usize) -> Option<u32> {
         let root = self.s.read(id, k).root;
         (self.units.of(root) == unit).then_some(root)
     }
@@ -93,43 +91,19 @@ impl Lower<'_, '_> {
             steps: Vec::new(),
             sums: Vec::new(),
         };
-        let mut e = Emit {
-            kernel,
-            domain,
-            sources: HashMap::new(),
-            free: Vec::new(),
-            readers: Vec::new(),
-            waiting: HashMap::new(),
-            ready: Vec::new(),
-        };
-        for &id in members {
-            let mut waits = 0;
-            for k in 0..self.s.arity(id) {
-                if let Some(root) = self.inside(unit, id, k) {
-                    self.left[root as usize] += 1;
-                    e.readers.push((root, id));
-                    waits += 1;
-                }
-            }
-            if waits > 0 {
-                e.waiting.insert(id, waits);
-            } else {
-                e.ready.push(id)
-            }
-        }
-        e.readers.sort_unstable();
-        e.ready.reverse();
+        let order = self.order(unit, members);
+        let mut e = Emit { kernel, domain, sources: HashMap::new(), free: Vec::new(), order };
         let mut held = None;
-        while let Some(id) = e.ready.pop() {
-            held = self.emit(&mut e, unit, id, held);
+        for position in 0..e.order.nodes.len() {
+            held = self.emit(&mut e, unit, position, held);
         }
         members.iter().for_each(|&id| self.register[id as usize] = NONE);
         finish(e.kernel)
     }
 
-    /// Emits a node, given the one that is in the accumulator; what is in it then.
-    fn emit(&mut self, e: &mut Emit, unit: u32, id: u32, held: Option<u32>) -> Option<u32> {
-        let p = self.s.p;
+    /// Emits the next node, given the one that is in the accumulator; what is in it then.
+    fn emit(&mut self, e: &mut Emit, unit: u32, position: usize, held: Option<u32>) -> Option<u32> {
+        let (p, id) = (self.s.p, e.order.nodes[position]);
         match self.s.class[id as usize] {
             Class::Sum => return self.sum(e, unit, id, held),
             Class::Broadcast => {
@@ -141,6 +115,7 @@ impl Lower<'_, '_> {
                     self.bring(e, unit, id, 0, held);
                     e.step(code, []);
                 }
+                Action::Pair(code, _) if e.order.folded.contains_key(&id) => self.with_product(e, unit, id, code, held),
                 Action::Pair(first, second) => {
                     let (a, b) = (self.inside(unit, id, 0), self.inside(unit, id, 1));
                     if a == b && a.is_some() && a == held && first == Code::Mul {
@@ -174,8 +149,24 @@ impl Lower<'_, '_> {
                 }
             },
         }
-        self.settle(e, unit, id);
+        self.settle(e, unit, position);
         Some(id)
+    }
+
+    /// Emits a node of which one input is a product of two registers.
+    fn with_product(&mut self, e: &mut Emit, unit: u32, id: u32, code: Code, held: Option<u32>) {
+        let k = e.order.folded[&id];
+        let product = self.s.read(id, k).root;
+        self.bring(e, unit, id, 1 - k, held);
+        let (a, b) = (self.operand_of(e, unit, product, 0), self.operand_of(e, unit, product, 1));
+        let code = match code {
+            Code::Add => Code::AddProduct,
+            Code::Mul => Code::MulProduct,
+            _ if k == 1 => Code::SubProduct,
+            _ => Code::ProductSub,
+        };
+        self.used(e, Some(product));
+        e.push(Step { code, a, b, c: 0 });
     }
 
     /// Brings input `k` into the accumulator.
@@ -211,50 +202,23 @@ impl Lower<'_, '_> {
         e.source((value, seen), Source { value, read: how })
     }
 
-    /// After a node was computed: stores it if it is read again, and sees who can run now.
-    fn settle(&mut self, e: &mut Emit, unit: u32, id: u32) {
-        let start = e.readers.partition_point(|r| r.0 < id);
-        let readers: Vec<u32> = e.readers[start..].iter().take_while(|r| r.0 == id).map(|r| r.1).collect();
-        let mut now = Vec::new();
-        for reader in readers.iter().copied() {
-            let waits = e.waiting.entry(reader).or_default();
-            *waits = waits.saturating_sub(1);
-            if *waits == 0 {
-                now.push(reader);
-            }
+    /// After a node was computed: stores it if it is read otherwise than from the accumulator.
+    fn settle(&mut self, e: &mut Emit, unit: u32, position: usize) {
+        let id = e.order.nodes[position];
+        let (by_steps, from_block): (Vec<u32>, Vec<u32>) = e.order.sums(id).partition(|&sum| self.is_by_steps(sum));
+        let mut direct = by_steps.len() as u32;
+        if let Some(&next) = e.order.nodes.get(position + 1 + by_steps.len())
+            && from_block.is_empty()
+        {
+            direct += self.taken(e, unit, next, id);
         }
-        now.sort_unstable();
-        now.dedup();
-        // sums first: they leave the accumulator as it is; then one that reads it from there
-        let rank = |l: &mut Self, reader: u32| match l.s.class[reader as usize] {
-            Class::Sum => 0,
-            _ if l.takes(unit, reader, id) => 1,
-            _ => 2,
-        };
-        now.sort_by_key(|&r| rank(self, r));
-        let reads = |l: &mut Self, reader: u32| {
-            (0..l.s.arity(reader)).filter(|&k| l.inside(unit, reader, k) == Some(id)).count() as u32
-        };
-        let mut direct = 0;
-        for &r in &now {
-            match rank(self, r) {
-                0 if self.is_by_steps(r) => direct += 1,
-                0 => {}
-                1 => {
-                    direct += reads(self, r);
-                    break;
-                }
-                _ => break,
-            }
-        }
-        let keep = readers.iter().any(|&r| self.s.class[r as usize] == Class::Sum && !self.is_by_steps(r));
         let exported = self.is_exported(id);
         if exported || self.left[id as usize] > direct {
             let register = if exported {
                 let value = self.define(id);
                 e.kernel.outputs.push(Output { value });
                 OUTPUT | (e.kernel.outputs.len() as u32 - 1)
-            } else if keep {
+            } else if !from_block.is_empty() {
                 e.kernel.kept += 1;
                 KEPT | (e.kernel.kept - 1)
             } else {
@@ -266,18 +230,21 @@ impl Lower<'_, '_> {
             self.register[id as usize] = register;
             e.step(Code::Store, [register]);
         }
-        e.ready.extend(now.iter().rev());
     }
 
-    /// Whether a node can read `id` from the accumulator.
-    fn takes(&mut self, unit: u32, reader: u32, id: u32) -> bool {
+    /// How often a node reads `id` from the accumulator, if it is there.
+    fn taken(&mut self, e: &Emit, unit: u32, reader: u32, id: u32) -> u32 {
+        let reads = |l: &mut Self, k| (l.inside(unit, reader, k) == Some(id)) as u32;
+        if let Some(&product) = e.order.folded.get(&reader) {
+            return reads(self, 1 - product);
+        }
         match action(self.s.p, reader) {
-            Action::Alone(_) => true,
-            Action::Pair(first, _) => {
-                let (a, b) = (self.inside(unit, reader, 0), self.inside(unit, reader, 1));
-                a != b || first == Code::Mul && a == Some(id)
-            }
-            Action::Several(_) => false,
+            Action::Alone(_) => reads(self, 0),
+            Action::Pair(first, _) => match (reads(self, 0), reads(self, 1)) {
+                (1, 1) if first != Code::Mul => 0,
+                (a, b) => a + b,
+            },
+            Action::Several(_) => 0,
         }
     }
 
@@ -399,7 +366,21 @@ fn flat_op(p: &Program, id: u32) -> FlatOp {
 impl Emit {
     fn step<const N: usize>(&mut self, code: Code, registers: [u32; N]) {
         let a = registers.first().copied().unwrap_or(0);
-        self.kernel.steps.push(Step { code, a, b: 0, c: 0 });
+        self.push(Step { code, a, b: 0, c: 0 });
+    }
+
+    /// Appends a step; what is added to a negated number is a difference.
+    fn push(&mut self, mut step: Step) {
+        let difference = match step.code {
+            Code::Add => Some(Code::SubFrom),
+            Code::AddProduct => Some(Code::ProductSub),
+            _ => None,
+        };
+        if let (Some(code), Some(Step { code: Code::Unary(Id::Neg), .. })) = (difference, self.kernel.steps.last()) {
+            self.kernel.steps.pop();
+            step.code = code;
+        }
+        self.kernel.steps.push(step);
     }
 
     fn source(&mut self, key: (u32, u32), source: Source) -> u32 {

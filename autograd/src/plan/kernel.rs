@@ -118,6 +118,12 @@ pub(crate) enum Code {
     /// Register `a` minus, over the accumulator.
     SubFrom,
     DivInto,
+    /// Plus, minus, times the product of registers `a` and `b`, which is rounded first.
+    AddProduct,
+    SubProduct,
+    MulProduct,
+    /// That product minus the accumulator.
+    ProductSub,
     /// An op of one input.
     Unary(Id),
     /// An op of registers `a`, `b`, `c`.

@@ -27,6 +27,8 @@ pub(super) struct Lower<'s, 'p> {
     pub(super) register: Vec<u32>,
     /// By node, for the unit at hand: how often it is still read there.
     pub(super) left: Vec<u32>,
+    /// By node, for the unit at hand: how many registers it takes to compute it.
+    pub(super) need: Vec<u32>,
 }
 
 impl<'s, 'p> Lower<'s, 'p> {
@@ -44,6 +46,7 @@ impl<'s, 'p> Lower<'s, 'p> {
             arena: Arena::default(),
             register: vec![NONE; nodes],
             left: vec![0; nodes],
+            need: vec![0; nodes],
         };
         lower.find_homes(wanted, updates);
         lower.find_last(&schedule);

@@ -8,6 +8,7 @@ mod extract;
 mod fuse;
 pub(crate) mod kernel;
 mod lower;
+mod order;
 mod schedule;
 mod simplify;
 

@@ -189,6 +189,19 @@ unsafe fn steps<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
                     };
                 }};
             }
+            macro_rules! with_product {
+                (|$acc:ident, $product:ident| $e:expr) => {{
+                    let (a, b) = (load!(step.a), load!(step.b));
+                    low = {
+                        let ($acc, $product) = (low, a.0 * b.0);
+                        $e
+                    };
+                    high = {
+                        let ($acc, $product) = (high, a.1 * b.1);
+                        $e
+                    };
+                }};
+            }
             match step.code {
                 Code::Load => (low, high) = load!(step.a),
                 Code::Store => {
@@ -205,6 +218,10 @@ unsafe fn steps<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
                 Code::Div => with!(|acc, other| acc / other),
                 Code::SubFrom => with!(|acc, other| other - acc),
                 Code::DivInto => with!(|acc, other| other / acc),
+                Code::AddProduct => with_product!(|acc, product| acc + product),
+                Code::SubProduct => with_product!(|acc, product| acc - product),
+                Code::MulProduct => with_product!(|acc, product| acc * product),
+                Code::ProductSub => with_product!(|acc, product| product - acc),
                 Code::Unary(op) => {
                     low = unary::<V, CALLS>(op, low);
                     high = unary::<V, CALLS>(op, high);

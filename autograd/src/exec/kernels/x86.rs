@@ -219,6 +219,10 @@ macro_rules! avx512 {
                 Self(hw!($scale(self.0, n.0)))
             }
             #[inline(always)]
+            fn two_to(self) -> Self {
+                Self::of(1.0).scale(self)
+            }
+            #[inline(always)]
             fn split(self) -> (Self, Self) {
                 let bits = hw!($cast(self.0));
                 let e = hw!($sra::<$mantissa>($sub(bits, $set1($root.to_bits() as $Int))));
@@ -283,6 +287,10 @@ macro_rules! avx2 {
                 self.scale_in_two_steps(n)
             }
             #[inline(always)]
+            fn two_to(self) -> Self {
+                self.power_of_two()
+            }
+            #[inline(always)]
             fn split(self) -> (Self, Self) {
                 self.split_bits()
             }
@@ -304,16 +312,23 @@ _mm256_cmp_pd _mm256_blendv_pd _mm256_xor_pd _mm256_castpd_si256 _mm256_castsi25
 _mm256_and_si256 _mm256_cmpeq_epi64 }
 
 impl F32x8 {
-    /// `2ⁿ` is put together from its bits; of the two products only the second may round.
+    /// Of the two products only the second may round.
     #[inline(always)]
     fn scale_in_two_steps(self, n: Self) -> Self {
-        let first = n.at_least(-100.0).at_most(127.0);
-        self * first.power_of_two() * (n - first).power_of_two()
+        let n = hw!(_mm256_cvtps_epi32(n.0));
+        let half = hw!(_mm256_srai_epi32::<1>(n));
+        self * Self::from_exponent(half) * Self::from_exponent(hw!(_mm256_sub_epi32(n, half)))
     }
 
     #[inline(always)]
     fn power_of_two(self) -> Self {
-        let biased = hw!(_mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127)));
+        Self::from_exponent(hw!(_mm256_cvtps_epi32(self.0)))
+    }
+
+    /// `2ⁿ` put together from its bits
+    #[inline(always)]
+    fn from_exponent(n: __m256i) -> Self {
+        let biased = hw!(_mm256_add_epi32(n, _mm256_set1_epi32(127)));
         Self(hw!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))))
     }
 
@@ -332,6 +347,10 @@ impl F64x4 {
     #[inline(always)]
     fn scale_in_two_steps(self, n: Self) -> Self {
         self.change(n, |x, n| x.iter_mut().zip(n).for_each(|(x, &n)| *x = x.scale(n)))
+    }
+    #[inline(always)]
+    fn power_of_two(self) -> Self {
+        self.map(|n| n.two_to())
     }
     #[inline(always)]
     fn split_bits(self) -> (Self, Self) {

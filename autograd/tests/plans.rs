@@ -47,10 +47,11 @@ fn the_kernels_of_a_training_step_are_counted() -> Result<()> {
     step(&g, &weights, loss);
     let plan = g.plan(loss)?;
     let count = |kind: &str| plan.kernels().iter().filter(|k| k.kind == kind).count();
-    // two products forward, three backward (no gradient of the data); cross-entropy, log-softmax and the one-hot labels
-    assert_eq!((count("product"), count("op")), (5, 3), "{plan}");
-    // bias and relu (with its mask), bias, the loss' sum, its gradient and that of a bias, the mask's application; updates
-    assert_eq!((count("fused"), count("numbers")), (5 + 4, 2), "{plan}");
+    // two products forward, three backward (no gradient of the data); the one-hot labels
+    assert_eq!((count("product"), count("op")), (5, 1), "{plan}");
+    // bias and relu (with its mask); bias, losses, their gradient and that of the bias; the losses' sum; the mask's
+    // application and the other bias; updates
+    assert_eq!((count("fused"), count("numbers")), (4 + 4, 2), "{plan}");
     assert_eq!(plan.kernels().iter().filter(|k| k.late).count(), 4);
     // at most four values of [32, 16] wait at once, and some small ones
     assert_eq!(plan.arena_bytes(), 4 * 32 * 16 * 4 + 512, "{plan}");
@@ -85,6 +86,50 @@ fn a_late_failure_leaves_all_parameters_as_they_were() -> Result<()> {
     assert_eq!(error.op(), "cross_entropy");
     for (p, before) in weights.iter().zip(&before) {
         assert_eq!(p.value(), *before);
+    }
+    Ok(())
+}
+
+/// Functions of rows and what is done with their results, as far as rows fit in a block, are one kernel.
+#[test]
+fn functions_of_rows_are_fused() -> Result<()> {
+    for (rows, n) in [(1, 2), (70, 1), (3, 7), (64, 10), (5, 33), (9, 500), (2, 1023), (3, 1024), (2, 1025), (1, 3000)]
+    {
+        let g = Graph::new();
+        let mut data = numbers(&[rows, n], 0.4).to_f64s();
+        for (k, special) in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].into_iter().enumerate() {
+            data[(k * 7919 + rows) % (rows * n)] = special;
+        }
+        let special = g.input(Tensor::new([rows, n], data)?);
+        for x in [g.input(numbers(&[rows, n], 0.3)), special, special.cast(DType::F32)] {
+            let x = x * 1.5;
+            let labels = g.constant(Tensor::new([rows], (0..rows).map(|k| (k * 5 % n) as i64).collect::<Vec<_>>())?);
+            let softmax = (x * 2.0).softmax(-1);
+            let centred = x - x.square().sum_axis_keep(-1);
+            let all = [
+                softmax,
+                softmax * (x - (x * softmax).sum_axis_keep(-1)),
+                (x + 1.0).log_softmax(-1).exp(),
+                centred / centred.square().sum_axis_keep(-1).sqrt(),
+                x.cos() - x.logsumexp(-1).reshape([rows, 1]),
+                (x.cross_entropy(labels).reshape([rows, 1]) * x).sum_axis(0),
+            ];
+            let plan = g.plan(all)?;
+            if rows * n > 1 && n <= 1024 {
+                // a cast; all but the square root of one number a row, and what is divided by it
+                assert!(plan.kernels().len() <= 4, "{rows} rows of {n}: {plan}");
+            }
+            for (got, expected) in g.run(all)?.iter().zip(&g.reference(&all)?) {
+                let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                assert!(
+                    got.to_f64s().iter().zip(&expected.to_f64s()).all(same),
+                    "{rows} rows of {n}: {got} {expected}"
+                );
+            }
+        }
+        let bad = g.constant(Tensor::new([rows], vec![n as i64; rows])?);
+        let error = g.input(numbers(&[rows, n], 0.3)).exp().cross_entropy(bad).sum().value().unwrap_err();
+        assert!(error.to_string().contains(&format!("label {n}")), "{error}");
     }
     Ok(())
 }

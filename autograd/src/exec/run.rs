@@ -320,7 +320,7 @@ impl Run<'_> {
     fn kernel(&self, kernel: &Kernel, memory: Memory<'_>, scratch: &mut Scratch) -> Result<(), OpError> {
         let shape = |operand| self.plan.shape(operand);
         match kernel {
-            Kernel::Fused(k) => fused::run(k, &memory, &mut scratch.blocks),
+            Kernel::Fused(k) => fused::run(k, &memory, &mut scratch.blocks)?,
             Kernel::Flat(k) => flat::run(k, &memory, &mut scratch.registers),
             Kernel::Product { a, b, out } => {
                 let matrix = |(operand, transposed)| Matrix { view: memory.view(operand, shape(operand)), transposed };
@@ -347,9 +347,10 @@ impl Run<'_> {
                 let ty = |&i: &Operand| Type::new(self.plan.values[i.value as usize].dtype, *self.plan.shape(i));
                 op.get().may_fail(&inputs.iter().map(ty).collect::<Vec<_>>())
             }
+            Kernel::Fused(k) => k.may_fail(),
             _ => false,
         };
-        let older = (kernel + 1..self.plan.late).any(might);
+        let older = (kernel..self.plan.late).any(might);
         let failure = if older { self.inner.first_failure(self.wanted, self.node(node)) } else { None };
         failure.unwrap_or_else(|| self.error(self.node(node), what))
     }

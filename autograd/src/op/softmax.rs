@@ -8,11 +8,13 @@ use super::{Op, Real, Rule, inputs, reduce::sum_line, wants_float};
 use crate::{
     error::OpError,
     math::Lanes,
+    plan::kernel::RowOp,
     shape::{Axes, Shape},
     tensor::{DType, Type, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
+use std::any::Any;
 
 /// The largest element and the sum of the others' exponentials relative to it. Leaves `exp(xᵢ - m)` in `exps`.
 fn split<T: Real>(line: &[T], exps: &mut [T]) -> (T, T) {
@@ -45,6 +47,14 @@ fn each_line<T: Real>(shape: &Shape, axis: usize, x: &[T], out: &mut [T], mut f:
         f(&line, &mut result);
         result.iter().enumerate().for_each(|(k, &r)| out[first + k * inner] = r);
     }
+}
+
+/// Which function of lines an op is, and along which axis, if it is one of this file.
+pub(crate) fn along(op: &dyn Any) -> Option<(RowOp, usize)> {
+    let softmax = op.downcast_ref().map(|&Softmax { axis }| (RowOp::Softmax, axis));
+    let log_softmax = || op.downcast_ref().map(|&LogSoftmax { axis }| (RowOp::LogSoftmax, axis));
+    let logsumexp = || op.downcast_ref().map(|&LogSumExp { axis }| (RowOp::LogSumExp, axis));
+    softmax.or_else(log_softmax).or_else(logsumexp)
 }
 
 /// The type rule of ops that keep their one float input's type.
@@ -105,7 +115,7 @@ impl Op for LogSoftmax {
         with_dtype!(out.dtype(), float T => {
             each_line(x[0].shape, self.axis, x[0].slice::<T>()?, out.slice()?, |line, out| {
                 let (max, rest) = split(line, out);
-                let log = rest.ln_1p();
+                let log = Lanes::ln_1p(rest);
                 out.iter_mut().zip(line).for_each(|(o, &x)| *o = (x - max) - log);
             });
             Ok(())
@@ -147,7 +157,7 @@ impl Op for LogSumExp {
                 let (max, rest) = split(&line, &mut exps);
                 // of nothing or of -∞ only: -∞; with an ∞ in it: ∞
                 let infinite = !max.to_f64().is_finite() && !line.iter().any(|x| x.is_nan());
-                *out = if infinite { max } else { max + rest.ln_1p() };
+                *out = if infinite { max } else { max + Lanes::ln_1p(rest) };
             }
             Ok(())
         }, else wants_float(x[0].dtype()))
@@ -205,7 +215,7 @@ impl Op for CrossEntropy {
             let lines = x[0].slice::<T>()?.chunks_exact(classes.max(1));
             for ((out, line), &label) in out.slice()?.iter_mut().zip(lines).zip(labels) {
                 let (max, rest) = split(line, &mut exps);
-                *out = (max - line[label as usize]) + rest.ln_1p();
+                *out = (max - line[label as usize]) + Lanes::ln_1p(rest);
             }
             Ok(())
         }, else wants_float(x[0].dtype()))

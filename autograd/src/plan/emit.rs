@@ -5,7 +5,7 @@
 
 use super::{
     fuse::{NONE, sum_lines},
-    kernel::{self, Code, Flat, FlatOp, Fused, Instruction, Output, Read, Source, Step, Sum},
+    kernel::{self, Code, Flat, FlatOp, Fused, Instruction, Output, Read, RowOp, RowStep, Source, Step, Sum},
     lower::Lower,
     order::Order,
     simplify::Class,
@@ -89,6 +89,7 @@ impl Lower<'_, '_> {
             kept: 0,
             outputs: Vec::new(),
             steps: Vec::new(),
+            rows: Vec::new(),
             sums: Vec::new(),
         };
         let order = self.order(unit, members);
@@ -106,6 +107,7 @@ impl Lower<'_, '_> {
         let (p, id) = (self.s.p, e.order.nodes[position]);
         match self.s.class[id as usize] {
             Class::Sum => return self.sum(e, unit, id, held),
+            Class::Row => return self.row(e, unit, id),
             Class::Broadcast => {
                 let from = self.operand_of(e, unit, id, 0);
                 e.step(Code::Load, [from]);
@@ -205,10 +207,10 @@ impl Lower<'_, '_> {
     /// After a node was computed: stores it if it is read otherwise than from the accumulator.
     fn settle(&mut self, e: &mut Emit, unit: u32, position: usize) {
         let id = e.order.nodes[position];
-        let (by_steps, from_block): (Vec<u32>, Vec<u32>) = e.order.sums(id).partition(|&sum| self.is_by_steps(sum));
-        let mut direct = by_steps.len() as u32;
-        if let Some(&next) = e.order.nodes.get(position + 1 + by_steps.len())
-            && from_block.is_empty()
+        let by_steps = e.order.sums(id).filter(|&sum| self.is_by_steps(sum)).count();
+        let mut direct = by_steps as u32;
+        if let Some(&next) = e.order.nodes.get(position + 1 + by_steps)
+            && !e.order.kept.contains(&id)
         {
             direct += self.taken(e, unit, next, id);
         }
@@ -216,11 +218,9 @@ impl Lower<'_, '_> {
         if exported || self.left[id as usize] > direct {
             let register = if exported {
                 let value = self.define(id);
-                e.kernel.outputs.push(Output { value });
-                OUTPUT | (e.kernel.outputs.len() as u32 - 1)
-            } else if !from_block.is_empty() {
-                e.kernel.kept += 1;
-                KEPT | (e.kernel.kept - 1)
+                e.output(value)
+            } else if e.order.kept.contains(&id) {
+                e.keep()
             } else {
                 e.free.pop().unwrap_or_else(|| {
                     e.kernel.temporaries += 1;
@@ -249,7 +249,7 @@ impl Lower<'_, '_> {
     }
 
     /// Long lines are summed chunk by chunk as they are computed, others from a kept block.
-    fn is_by_steps(&self, sum: u32) -> bool {
+    pub(super) fn is_by_steps(&self, sum: u32) -> bool {
         sum_lines(self.s, sum).is_some_and(|(n, inner)| inner == 1 && n > CHUNK)
     }
 
@@ -267,6 +267,26 @@ impl Lower<'_, '_> {
         let value = self.define(id);
         e.kernel.sums.push(Sum { from, value, n, inner });
         held
+    }
+
+    /// A function of rows, which finds them in a register and leaves its result in another one.
+    fn row(&mut self, e: &mut Emit, unit: u32, id: u32) -> Option<u32> {
+        let (op, _) = self.s.row(id)?;
+        let from = self.operand_of(e, unit, id, 0);
+        let labels = (op == RowOp::CrossEntropy).then(|| self.value(self.s.read(id, 1).root));
+        let (exported, after) = (self.is_exported(id), e.kernel.steps.len() as u32);
+        let to = (self.left[id as usize] > 0 || !op.reduces()).then(|| e.keep());
+        let value = (exported && op.reduces()).then(|| self.define(id));
+        e.kernel.rows.push(RowStep { op, after, from, labels, to, value });
+        let to = to?;
+        self.register[id as usize] = to;
+        if exported && !op.reduces() {
+            let value = self.define(id);
+            let output = e.output(value);
+            e.step(Code::Load, [to]);
+            e.step(Code::Store, [output]);
+        }
+        None
     }
 
     pub(super) fn flat(&mut self, unit: u32, dtype: DType, members: &[u32]) -> Flat {
@@ -339,6 +359,7 @@ fn finish(mut kernel: Fused) -> Fused {
         (step.a, step.b, step.c) = (place(step.a), place(step.b), place(step.c));
     }
     kernel.sums.iter_mut().for_each(|sum| sum.from = sum.from.map(place));
+    kernel.rows.iter_mut().for_each(|row| (row.from, row.to) = (place(row.from), row.to.map(place)));
     kernel
 }
 
@@ -381,6 +402,18 @@ impl Emit {
             step.code = code;
         }
         self.kernel.steps.push(step);
+    }
+
+    /// A register for a block that is kept.
+    fn keep(&mut self) -> u32 {
+        self.kernel.kept += 1;
+        KEPT | (self.kernel.kept - 1)
+    }
+
+    /// A register that is written to a value.
+    fn output(&mut self, value: u32) -> u32 {
+        self.kernel.outputs.push(Output { value });
+        OUTPUT | (self.kernel.outputs.len() as u32 - 1)
     }
 
     fn source(&mut self, key: (u32, u32), source: Source) -> u32 {

@@ -19,7 +19,7 @@ pub(super) struct Unit {
     /// The last to run: it writes into parameters.
     pub(super) late: bool,
     fused: bool,
-    /// The length of lines that it sums, if it does.
+    /// The length of the lines that it sums, or of its rows, if it does or has any.
     pub(super) line: Option<usize>,
 }
 
@@ -41,7 +41,7 @@ impl Units {
         for &id in &s.needed {
             let unit = match s.class[id as usize] {
                 Class::Unknown | Class::Leaf | Class::View => continue,
-                Class::Elementwise | Class::Broadcast | Class::Sum => units.join(s, id),
+                Class::Elementwise | Class::Broadcast | Class::Sum | Class::Row => units.join(s, id),
                 Class::Single => {
                     let level = 1 + units.highest(s, id);
                     units.make(Unit {
@@ -114,8 +114,13 @@ impl Units {
             if unit == NONE || self.all[unit as usize].level < highest {
                 continue;
             }
-            if s.class[root as usize] == Class::Sum {
-                return self.make(Unit { level: highest + 1, ..wanted }); // a sum is known when all blocks are done
+            let known_late = match s.class[root as usize] {
+                Class::Sum => true,
+                Class::Row => s.row(root).is_some_and(|(op, n)| op.reduces() && !spreads_rows(s, id, k, n)),
+                _ => false,
+            };
+            if known_late {
+                return self.make(Unit { level: highest + 1, ..wanted }); // when all blocks are done
             }
             if unit == target {
                 continue;
@@ -140,15 +145,38 @@ impl Units {
     }
 }
 
+/// Whether input `k`, a number for each row of length `n`, is read as the same number in all of its row.
+fn spreads_rows(s: &Simple<'_>, id: u32, k: usize, n: usize) -> bool {
+    let shape = |id: u32| &s.p.shapes[s.p.nodes[id as usize].shape as usize];
+    let (seen, domain) = (shape(s.read(id, k).seen), shape(works_on(s, id)));
+    let kept = seen.iter().zip(domain.iter()).take_while(|(a, b)| a == b).count();
+    match seen.count() {
+        1 => domain.count() == n,
+        rows => {
+            rows * n == domain.count() && seen.rank() == domain.rank() && seen[kept..].iter().all(|&size| size == 1)
+        }
+    }
+}
+
+/// The node whose elements a node works on: its own, or those that it reduces.
+fn works_on(s: &Simple<'_>, id: u32) -> u32 {
+    match s.class[id as usize] {
+        Class::Sum | Class::Row => s.p.args(id)[0],
+        _ => id,
+    }
+}
+
 /// The unit that a node would make by itself.
 fn wanted(s: &Simple<'_>, id: u32) -> Unit {
     let (node, class) = (&s.p.nodes[id as usize], s.class[id as usize]);
     let first = s.p.args(id)[0];
-    let over = if class == Class::Sum { first } else { id };
-    let shape = s.p.nodes[over as usize].shape;
+    let shape = s.p.nodes[works_on(s, id) as usize].shape;
     let domain = if s.p.shapes[shape as usize].count() == 1 { NUMBERS } else { shape };
     let dtype = if node.dtype == DType::Bool { s.p.nodes[first as usize].dtype } else { node.dtype };
-    let line = sum_lines(s, id).filter(|&(_, inner)| inner == 1).map(|(n, _)| n);
+    let line = match class {
+        Class::Row => s.row(id).map(|(_, n)| n),
+        _ => sum_lines(s, id).filter(|&(_, inner)| inner == 1).map(|(n, _)| n),
+    };
     Unit { parent: 0, level: 0, domain, dtype, late: s.is_late(id), fused: true, line }
 }
 

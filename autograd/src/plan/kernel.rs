@@ -65,6 +65,8 @@ pub(crate) struct Fused {
     pub(crate) kept: u32,
     pub(crate) outputs: Vec<Output>,
     pub(crate) steps: Vec<Step>,
+    /// Functions of rows, which are `line` long, between the steps.
+    pub(crate) rows: Vec<RowStep>,
     pub(crate) sums: Vec<Sum>,
 }
 
@@ -143,6 +145,39 @@ pub(crate) struct Step {
     pub(crate) c: u32,
 }
 
+/// A function of each row of a block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowStep {
+    pub(crate) op: RowOp,
+    /// It comes after so many steps.
+    pub(crate) after: u32,
+    /// The register with the block.
+    pub(crate) from: u32,
+    /// The value with a label for each row.
+    pub(crate) labels: Option<u32>,
+    /// The register that gets a number for each element; the same one for all of a row, if there is one a row.
+    pub(crate) to: Option<u32>,
+    /// The value that gets a number for each row.
+    pub(crate) value: Option<u32>,
+}
+
+/// The functions of rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RowOp {
+    Sum,
+    Softmax,
+    LogSoftmax,
+    LogSumExp,
+    CrossEntropy,
+}
+
+impl RowOp {
+    /// Whether a row becomes one number.
+    pub(crate) fn reduces(self) -> bool {
+        !matches!(self, RowOp::Softmax | RowOp::LogSoftmax)
+    }
+}
+
 /// Instructions on single numbers in registers.
 #[derive(Debug)]
 pub(crate) struct Flat {
@@ -213,7 +248,13 @@ impl Fused {
     pub(crate) fn scratch(&self) -> usize {
         let blocks = self.registers() - self.temporaries as usize;
         let rows: usize = self.sums.iter().map(Sum::rows).sum();
+        let blocks = blocks + if self.rows.is_empty() { 0 } else { 3 };
         (blocks * STRIDE + self.temporaries as usize * MOST_GROUP + rows) * self.dtype.size()
+    }
+
+    /// Whether it can fail: labels are looked at.
+    pub(crate) fn may_fail(&self) -> bool {
+        self.rows.iter().any(|row| row.labels.is_some())
     }
 
     /// The number of registers.

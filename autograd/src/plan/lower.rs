@@ -29,6 +29,8 @@ pub(super) struct Lower<'s, 'p> {
     pub(super) left: Vec<u32>,
     /// By node, for the unit at hand: how many registers it takes to compute it.
     pub(super) need: Vec<u32>,
+    /// By node, for the unit at hand: how many functions of rows lie before it.
+    pub(super) phase: Vec<u32>,
 }
 
 impl<'s, 'p> Lower<'s, 'p> {
@@ -47,6 +49,7 @@ impl<'s, 'p> Lower<'s, 'p> {
             register: vec![NONE; nodes],
             left: vec![0; nodes],
             need: vec![0; nodes],
+            phase: vec![0; nodes],
         };
         lower.find_homes(wanted, updates);
         lower.find_last(&schedule);

@@ -1,6 +1,7 @@
 //! The first pass: which nodes are needed, which are the same as others, which are views; and how often each is read.
 //! Nothing here changes a bit of any result, and no leaf's value is looked at.
 
+use super::kernel::{BLOCK, RowOp};
 use crate::{
     nodes::{Kind, Program},
     op::{
@@ -9,6 +10,7 @@ use crate::{
         elementwise::Powi,
         layout::{BroadcastTo, Permute},
         reduce::Sum,
+        softmax,
     },
     tensor::DType,
 };
@@ -28,6 +30,8 @@ pub(super) enum Class {
     Broadcast,
     /// A sum that can end a fused kernel.
     Sum,
+    /// A function of short rows, inside fused kernels.
+    Row,
     /// Anything else: a kernel of its own.
     Single,
 }
@@ -100,6 +104,9 @@ impl<'p> Simple<'p> {
         if node.kind != Kind::Op {
             return Class::Leaf;
         }
+        if self.row(id).is_some() {
+            return Class::Row;
+        }
         let float = |id: u32| p.nodes[id as usize].dtype.is_float();
         let first = p.args(id).first().copied().unwrap_or(0);
         if node.op < ELEMENTWISE {
@@ -137,6 +144,26 @@ impl<'p> Simple<'p> {
         } else {
             Class::Single
         }
+    }
+
+    /// The function of rows that a node is, and their length, if they are short enough for a block.
+    pub(super) fn row(&self, id: u32) -> Option<(RowOp, usize)> {
+        let (p, node) = (self.p, &self.p.nodes[id as usize]);
+        let shape = &p.ty(*p.args(id).first()?).shape;
+        let last = shape.rank().checked_sub(1)?;
+        let (op, n) = if node.op == Id::CrossEntropy as u32 {
+            (RowOp::CrossEntropy, shape[last])
+        } else if (node.op as usize) < BUILTIN.len() || !node.dtype.is_float() {
+            return None;
+        } else if let Some(sum) = p.op(id).as_any().downcast_ref::<Sum>() {
+            let first = sum.axes.0.trailing_zeros() as usize;
+            let suffix = first <= last && sum.axes.0 as usize == (1 << (last + 1)) - (1 << first);
+            (RowOp::Sum, if suffix { sum.axes.count(shape) } else { 0 })
+        } else {
+            let (op, axis) = softmax::along(p.op(id).as_any())?;
+            (op, if axis == last { shape[last] } else { 0 })
+        };
+        (n > 0 && n <= BLOCK && shape.count() > 1).then_some((op, n))
     }
 
     /// The node whose value this one has without being computed: a product with a 1 that differentiation made.
@@ -203,7 +230,7 @@ impl<'p> Simple<'p> {
     pub(super) fn read(&self, id: u32, k: usize) -> Read {
         let mut seen = self.p.args(id)[k];
         match self.class[id as usize] {
-            Class::Elementwise | Class::Sum | Class::Broadcast => {
+            Class::Elementwise | Class::Sum | Class::Row | Class::Broadcast => {
                 // through broadcasts, and through views of broadcast numbers: of those the shape says nothing
                 loop {
                     let root = self.root(seen);

@@ -3,25 +3,29 @@
 //! The accumulator is a few vector registers; what a step stores for later stays in the first-level cache. Sums are
 //! taken from the blocks in the canonical order ([`reduce`](crate::op::reduce)), whatever the width of the vectors.
 
-use super::{Isa, vector::Vector};
+use super::{
+    Isa,
+    rows::{self, Rows},
+    vector::{Vector, Vectors},
+};
 use crate::{
+    error::OpError,
     exec::memory::{Bytes, Memory},
     math::Wide,
     op::{
-        Real,
         elementwise::{several, unary},
-        reduce::{DEPTH, LANES, Pairs, sum_chunk, sum_lanes},
+        reduce::{DEPTH, LANES, Pairs, sum_lanes},
     },
-    plan::kernel::{BLOCK, Code, Fused, MOST_GROUP, Read, STRIDE, Step},
+    plan::kernel::{BLOCK, Code, Fused, MOST_GROUP, Read, RowStep, STRIDE, Step},
     shape::Walk,
     tensor::DType,
 };
 use std::slice;
 
-/// Runs a kernel, in scratch memory that has room for it already.
-pub(crate) fn run(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
+/// Runs a kernel, in scratch memory that has room for it already. An error if a label is not one of the classes.
+pub(crate) fn run(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) -> Result<(), OpError> {
     if k.count == 0 {
-        return;
+        return Ok(());
     }
     match k.dtype {
         DType::F32 => dispatch::<f32>(k, memory, scratch),
@@ -29,29 +33,7 @@ pub(crate) fn run(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
     }
 }
 
-/// The vectors of a number type.
-trait Vectors: Real + Vector<Elem = Self> {
-    #[cfg(target_arch = "x86_64")]
-    type Avx512: Vector<Elem = Self>;
-    #[cfg(target_arch = "x86_64")]
-    type Avx2: Vector<Elem = Self>;
-}
-
-impl Vectors for f32 {
-    #[cfg(target_arch = "x86_64")]
-    type Avx512 = super::x86::F32x16;
-    #[cfg(target_arch = "x86_64")]
-    type Avx2 = super::x86::F32x8;
-}
-
-impl Vectors for f64 {
-    #[cfg(target_arch = "x86_64")]
-    type Avx512 = super::x86::F64x8;
-    #[cfg(target_arch = "x86_64")]
-    type Avx2 = super::x86::F64x4;
-}
-
-fn dispatch<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
+fn dispatch<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) -> Result<(), OpError> {
     // where most of the time is spent in called functions, the width of the vectors does not matter
     let calls = k.steps.iter().any(|s| s.calls(T::BY_LIBRARY));
     match Isa::get() {
@@ -70,13 +52,17 @@ fn dispatch<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<T: Vectors, const CALLS: bool>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
+unsafe fn avx2<T: Vectors, const CALLS: bool>(
+    k: &Fused,
+    memory: &Memory<'_>,
+    scratch: &mut Bytes,
+) -> Result<(), OpError> {
     blocks::<T, Wide<T::Avx2>, CALLS>(k, memory, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn avx512<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
+unsafe fn avx512<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) -> Result<(), OpError> {
     blocks::<T, Wide<T::Avx512>, false>(k, memory, scratch)
 }
 
@@ -112,6 +98,8 @@ struct Work<T> {
     /// The registers that hold blocks, with their scratch block.
     roles: Vec<(usize, Role<T>, *mut T)>,
     sums: Vec<SumState<T>>,
+    /// Room for functions of rows, if there are any.
+    rows: [*mut T; 3],
 }
 
 /// How many elements go through a step at once: two wide vectors.
@@ -120,27 +108,40 @@ const fn group<V: Vector>() -> usize {
 }
 
 #[inline(always)]
-fn blocks<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) {
-    let Some(mut work) = Work::<T>::new(k, memory, scratch, group::<V>()) else { return };
+fn blocks<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
+    k: &Fused,
+    memory: &Memory<'_>,
+    scratch: &mut Bytes,
+) -> Result<(), OpError> {
+    let Some(mut work) = Work::<T>::new(k, memory, scratch, group::<V>()) else { return Err("no memory".into()) };
     let per_block = if k.line < BLOCK { BLOCK / k.line * k.line } else { BLOCK };
     let mut start = 0;
     while start < k.count {
         let n = if k.line < BLOCK { per_block.min(k.count - start) } else { per_block.min(k.line - start % k.line) };
         let whole = n / group::<V>() * group::<V>();
         work.fill(start, n);
-        work.place(start, true);
-        // SAFETY: `place` made every register good for the elements `0..whole` of the block.
-        unsafe { steps::<T, V, CALLS>(&k.steps, &work.registers, &mut work.sums, 0, whole, group::<V>()) };
-        if whole < n {
-            work.load_tail(start, whole, n);
-            work.place(start, false);
-            // SAFETY: now all registers are scratch blocks, which are longer than `n` rounded up to groups.
-            unsafe { steps::<T, V, CALLS>(&k.steps, &work.registers, &mut work.sums, whole, n, n - whole) };
-            work.store_tail(start, whole, n);
+        work.load_tail(start, whole, n);
+        let (mut done, mut rows) = (0, &k.rows[..]);
+        loop {
+            let next = rows.first().map_or(k.steps.len(), |row| row.after as usize);
+            let part = &k.steps[done..next];
+            work.place(start, true);
+            // SAFETY: `place` made every register good for the elements `0..whole` of the block.
+            unsafe { steps::<T, V, CALLS>(part, &work.registers, &mut work.sums, 0, whole, group::<V>()) };
+            if whole < n {
+                work.place(start, false);
+                // SAFETY: now all registers are scratch blocks, which are longer than `n` rounded up to groups.
+                unsafe { steps::<T, V, CALLS>(part, &work.registers, &mut work.sums, whole, n, n - whole) };
+                work.store_tail(start, whole, n);
+            }
+            let Some((row, rest)) = rows.split_first() else { break };
+            work.row(row, k.line, memory, start, n)?;
+            (done, rows) = (next, rest);
         }
         work.finish_block(k, memory, start, n);
         start += n;
     }
+    Ok(())
 }
 
 /// Takes the elements `from..to` through the steps, a group at a time; of the last group only `valid` elements count.
@@ -269,8 +270,12 @@ impl<T: Vectors> Work<T> {
             next = unsafe { next.add(count) };
             start
         };
-        let mut work =
-            Work { registers: Vec::with_capacity(k.registers()), roles: Vec::with_capacity(blocks), sums: Vec::new() };
+        let mut work = Work {
+            registers: Vec::with_capacity(k.registers()),
+            roles: Vec::with_capacity(blocks),
+            sums: Vec::new(),
+            rows: [std::ptr::null_mut(); 3],
+        };
         for source in &k.sources {
             let block = room(STRIDE);
             let role = match source.read {
@@ -308,6 +313,9 @@ impl<T: Vectors> Work<T> {
                 Role::Into(memory.pointer(output.value))
             };
             work.block(role, room(STRIDE));
+        }
+        if !k.rows.is_empty() {
+            work.rows = [room(STRIDE), room(STRIDE), room(STRIDE)];
         }
         work.sums = k.sums.iter().map(|s| SumState::new(room(s.rows()))).collect();
         Some(work)
@@ -393,25 +401,60 @@ impl<T: Vectors> Work<T> {
                 }
                 continue;
             };
-            let role = self.roles.iter().find(|r| r.0 == from as usize).map_or(Role::Block, |r| r.1);
-            // SAFETY: the register holds the whole block, in scratch or in the value.
-            let block = unsafe {
-                let first = match role {
-                    Role::From(p) | Role::Into(p) => p.add(start),
-                    _ => self.registers[from as usize].start,
-                };
-                slice::from_raw_parts(first, n)
-            };
-            if sum.inner == 1 {
-                for (line, x) in block.chunks_exact(sum.n).enumerate() {
-                    // SAFETY: as above; blocks hold whole lines.
-                    unsafe { out.add(start / sum.n + line).write(sum_chunk(x)) };
-                }
-            } else {
-                state.add_rows(block, start, (sum.n, sum.inner), out);
-            }
+            // SAFETY: such registers hold whole blocks.
+            let block = unsafe { whole_block(&self.roles, from, start, n) };
+            state.add_rows(block, start, (sum.n, sum.inner), out);
         }
     }
+
+    /// A function of the rows of a block, of this length.
+    fn row(&self, row: &RowStep, line: usize, memory: &Memory<'_>, start: usize, n: usize) -> Result<(), OpError> {
+        let (first, count) = (start / line, n / line);
+        let labels = row.labels.map_or(&[][..], |labels| &memory.elements(labels)[first..first + count]);
+        let [each, one, max] = self.rows;
+        let to = row.to.map(|to| self.registers[to as usize].start);
+        let each = to.filter(|_| !row.op.reduces()).unwrap_or(each);
+        // SAFETY: these are blocks of scratch memory of their own, and the register holds a whole block.
+        let (x, each, one, max) = unsafe {
+            let x = whole_block(&self.roles, row.from, start, n);
+            (x, rows::room(each), rows::room(one), rows::room(max))
+        };
+        if !rows::run(Rows { op: row.op, x, n: line, labels, each, one: &mut *one, max }) {
+            return Err("a label is not one of the classes".into());
+        }
+        if let Some(value) = row.value {
+            // SAFETY: the value has a number for each row.
+            unsafe { slice::from_raw_parts_mut(memory.pointer::<T>(value).add(first), count) }
+                .copy_from_slice(&one[..count]);
+        }
+        if let Some(to) = to.filter(|_| row.op.reduces()) {
+            // SAFETY: a block of scratch memory.
+            let to = unsafe { slice::from_raw_parts_mut(to, n) };
+            to.chunks_exact_mut(line).zip(&*one).for_each(|(to, &v)| to.fill(v));
+        }
+        Ok(())
+    }
+}
+
+/// The elements of a register's block.
+///
+/// # Safety
+/// The register holds a whole block of `n` elements, in scratch or in a value.
+unsafe fn whole_block<'w, T: Copy>(
+    roles: &[(usize, Role<T>, *mut T)],
+    register: u32,
+    start: usize,
+    n: usize,
+) -> &'w [T] {
+    let found = roles.iter().find(|r| r.0 == register as usize);
+    let first = match found {
+        // SAFETY: within the value.
+        Some((_, Role::From(p) | Role::Into(p), _)) => unsafe { p.add(start) },
+        Some((_, _, block)) => *block,
+        None => unreachable!("temporaries do not hold blocks"),
+    };
+    // SAFETY: the caller's promise.
+    unsafe { slice::from_raw_parts(first, n) }
 }
 
 fn fill<T: Vectors>(block: *mut T, v: T) -> Role<T> {

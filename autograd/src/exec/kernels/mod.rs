@@ -4,6 +4,7 @@
 
 pub(crate) mod flat;
 pub(crate) mod fused;
+mod rows;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;

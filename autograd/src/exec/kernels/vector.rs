@@ -2,7 +2,7 @@
 
 use crate::{
     math::{Lanes, Wide},
-    op::reduce::LANES,
+    op::{Real, reduce::LANES},
 };
 
 /// Lanes that are loaded from memory and stored.
@@ -80,4 +80,26 @@ impl<V: Vector> Vector for Wide<V> {
             d.add_to_ring(ring, at + 3 * V::N);
         }
     }
+}
+
+/// The vectors of a number type, by instruction set.
+pub(crate) trait Vectors: Real + Vector<Elem = Self> {
+    #[cfg(target_arch = "x86_64")]
+    type Avx512: Vector<Elem = Self>;
+    #[cfg(target_arch = "x86_64")]
+    type Avx2: Vector<Elem = Self>;
+}
+
+impl Vectors for f32 {
+    #[cfg(target_arch = "x86_64")]
+    type Avx512 = super::x86::F32x16;
+    #[cfg(target_arch = "x86_64")]
+    type Avx2 = super::x86::F32x8;
+}
+
+impl Vectors for f64 {
+    #[cfg(target_arch = "x86_64")]
+    type Avx512 = super::x86::F64x8;
+    #[cfg(target_arch = "x86_64")]
+    type Avx2 = super::x86::F64x4;
 }

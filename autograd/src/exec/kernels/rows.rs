@@ -1,0 +1,151 @@
+//! Functions of whole rows inside fused kernels: sums, softmax and its kin. What they compute is defined in
+//! [`op::softmax`](crate::op::softmax) and [`op::reduce`](crate::op::reduce); here exponentials and logarithms are taken
+//! of all rows of a block together.
+
+use super::{
+    Isa,
+    vector::{Vector, Vectors},
+};
+use crate::{
+    op::{Real, reduce::sum_chunk},
+    plan::kernel::{BLOCK, RowOp, STRIDE},
+};
+use std::slice;
+
+/// The rows of a block, and room for what comes out.
+pub(super) struct Rows<'w, T> {
+    pub(super) op: RowOp,
+    /// The elements, row after row.
+    pub(super) x: &'w [T],
+    /// The length of a row.
+    pub(super) n: usize,
+    /// The label of each row, for the cross-entropy.
+    pub(super) labels: &'w [i64],
+    /// A result for each element, or room that is needed on the way.
+    pub(super) each: &'w mut [T],
+    /// A result for each row.
+    pub(super) one: &'w mut [T],
+    pub(super) max: &'w mut [T],
+}
+
+/// How much room the results of a block need.
+pub(super) const ROOM: usize = STRIDE;
+
+/// Computes `each` or `one`; false if a label is not one of the classes.
+pub(super) fn run<T: Vectors>(rows: Rows<'_, T>) -> bool {
+    debug_assert!(rows.x.len() <= BLOCK && rows.each.len() == ROOM && rows.one.len() == ROOM && rows.max.len() == ROOM);
+    match Isa::get() {
+        // SAFETY: the processor was asked for these instructions.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 if !T::BY_LIBRARY => unsafe { avx2(rows) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 if !T::BY_LIBRARY => unsafe { avx512(rows) },
+        _ => rows.run::<T>(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2<T: Vectors>(rows: Rows<'_, T>) -> bool {
+    rows.run::<T::Avx2>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn avx512<T: Vectors>(rows: Rows<'_, T>) -> bool {
+    rows.run::<T::Avx512>()
+}
+
+/// A function of each of the first numbers, in place; the slice is long enough for whole vectors.
+macro_rules! all {
+    ($V:ident, $numbers:expr, $count:expr, |$v:ident| $e:expr) => {{
+        let (numbers, count) = (&mut $numbers[..$count.next_multiple_of($V::N)], $count);
+        for start in (0..count).step_by($V::N) {
+            // SAFETY: the slice was cut to a multiple of the vector's length just now.
+            unsafe {
+                let place = numbers.as_mut_ptr().add(start);
+                let $v = $V::load(place);
+                $e.store(place);
+            }
+        }
+    }};
+}
+
+impl<T: Real> Rows<'_, T> {
+    #[inline(always)]
+    fn run<V: Vector<Elem = T>>(mut self) -> bool {
+        let (n, count) = (self.n, self.x.len() / self.n);
+        if self.op == RowOp::Sum {
+            self.x.chunks_exact(n).zip(self.one.iter_mut()).for_each(|(line, one)| *one = sum_chunk(line));
+            return true;
+        }
+        self.split::<V>();
+        if self.op == RowOp::Softmax {
+            for (line, &rest) in self.each.chunks_exact_mut(n).zip(&self.one[..count]) {
+                let sum = T::of(1.0) + rest;
+                line.iter_mut().for_each(|e| *e = *e / sum);
+            }
+            return true;
+        }
+        all!(V, self.one, count, |v| v.ln_1p());
+        let lines = self.x.chunks_exact(n).zip(&mut self.one[..count]).zip(&self.max[..count]);
+        match self.op {
+            RowOp::LogSoftmax => {
+                for (((line, log), &max), each) in lines.zip(self.each.chunks_exact_mut(n)) {
+                    each.iter_mut().zip(line).for_each(|(e, &x)| *e = (x - max) - *log);
+                }
+            }
+            RowOp::LogSumExp => {
+                for ((line, one), &max) in lines {
+                    let infinite = !max.to_f64().is_finite() && !line.iter().any(|x| x.to_f64().is_nan());
+                    *one = if infinite { max } else { max + *one };
+                }
+            }
+            _ => {
+                for (((line, one), &max), &label) in lines.zip(self.labels) {
+                    let Some(&x) = usize::try_from(label).ok().and_then(|label| line.get(label)) else { return false };
+                    *one = (max - x) + *one;
+                }
+            }
+        }
+        true
+    }
+
+    /// The split of [`op::softmax`](crate::op::softmax) for each row: `max`, the rest in `one`, exponentials in `each`.
+    #[inline(always)]
+    fn split<V: Vector<Elem = T>>(&mut self) {
+        let (n, mut at) = (self.n, [0u16; BLOCK]);
+        for (row, (line, each)) in self.x.chunks_exact(n).zip(self.each.chunks_exact_mut(n)).enumerate() {
+            let (mut first, mut max) = (0, T::of(f64::NEG_INFINITY));
+            for (k, &x) in line.iter().enumerate() {
+                if x > max {
+                    (first, max) = (k, x);
+                }
+            }
+            (at[row], self.max[row]) = (first as u16, max);
+            each.iter_mut().zip(line).for_each(|(e, &x)| *e = x - max);
+        }
+        all!(V, self.each, self.x.len(), |v| v.exp());
+        let count = self.x.len() / n;
+        for (row, each) in self.each.chunks_exact_mut(n).take(count).enumerate() {
+            let (first, finite) = (at[row] as usize, self.max[row].to_f64().is_finite());
+            if finite {
+                each[first] = T::default();
+            }
+            self.one[row] = sum_chunk(each);
+            if finite {
+                each[first] = T::of(1.0);
+            }
+        }
+    }
+}
+
+/// A block of scratch memory as a slice.
+///
+/// # Safety
+/// There is room for as many elements, and nobody else uses it.
+pub(super) unsafe fn room<'w, T>(block: *mut T) -> &'w mut [T] {
+    // SAFETY: the caller's promise.
+    unsafe { slice::from_raw_parts_mut(block, ROOM) }
+}

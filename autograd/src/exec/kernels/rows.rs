@@ -84,7 +84,7 @@ impl<T: Real> Rows<'_, T> {
         if self.op == RowOp::Softmax {
             for (line, &rest) in self.each.chunks_exact_mut(n).zip(&self.one[..count]) {
                 let sum = T::of(1.0) + rest;
-                line.iter_mut().for_each(|e| *e = *e / sum);
+                line.iter_mut().for_each(|e| *e /= sum);
             }
             return true;
         }

@@ -1,6 +1,8 @@
 //! The functions of f32: their distance from the true value on a sample of all arguments (the example `ulps` takes all of
 //! them), special values, and the same bits from kernels and definition on every instruction set.
 
+mod common;
+
 use autograd::{Graph, Tensor, Var};
 
 /// A function, the same in f64, and how far they may be apart in units of the last place.
@@ -70,13 +72,5 @@ fn special_values() {
 /// The same tests with the kernels of every other instruction set.
 #[test]
 fn every_instruction_set_gives_the_same_bits() {
-    const FORCED: &str = "AUTOGRAD_ISA";
-    if std::env::var(FORCED).is_ok() {
-        return; // one of those
-    }
-    let this = std::env::current_exe().expect("the test's path");
-    for isa in ["baseline", "avx2", "avx512"] {
-        let run = std::process::Command::new(&this).env(FORCED, isa).output().expect("starts");
-        assert!(run.status.success(), "{isa}: {}", String::from_utf8_lossy(&run.stdout));
-    }
+    common::on_every_instruction_set();
 }

@@ -1,9 +1,12 @@
-//! Matrix products by matrixmultiply, large ones split over rows on rayon's current pool.
+//! Matrix products, large ones split over rows on rayon's current pool: f32 by tiles of our own
+//! ([`tile`](super::kernels::tile)) where the processor has fused multiply-adds, all else by matrixmultiply.
 //!
 //! How rows are split never changes a bit: each element of the output is summed by itself, in the same order.
 
-#![allow(unsafe_code)] // two calls into matrixmultiply, which takes pointers
+#![allow(unsafe_code)] // calls of kernels that take pointers
 
+#[cfg(target_arch = "x86_64")]
+use super::kernels::tile::{self, Product};
 use crate::{
     error::OpError,
     op::linalg::Batches,
@@ -102,17 +105,48 @@ trait Gemm: Copy + Default + Send + Sync {
     );
 }
 
-macro_rules! gemm {
-    ($($T:ident $f:ident)*) => { $(
-        impl Gemm for $T {
-            unsafe fn gemm((m, k, n): (usize, usize, usize), a: *const $T, sa: (isize, isize), b: *const $T, sb: (isize, isize), c: *mut $T) {
-                // SAFETY: the caller's promise is the callee's condition.
-                unsafe { matrixmultiply::$f(m, k, n, 1.0, a, sa.0, sa.1, b, sb.0, sb.1, 0.0, c, n as isize, 1) }
-            }
+impl Gemm for f32 {
+    unsafe fn gemm(
+        (m, k, n): (usize, usize, usize),
+        a: *const f32,
+        sa: (isize, isize),
+        b: *const f32,
+        sb: (isize, isize),
+        c: *mut f32,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if tile::is_there() {
+            let p = if n > 1 {
+                let (transposed, stride) = if sb.1 == 1 { (false, sb.0) } else { (true, sb.1) };
+                let (row, column, stride) = (sa.0 as usize, sa.1 as usize, stride as usize);
+                Product { m, k, n, a, row, column, b, stride, transposed, c }
+            } else {
+                // a single column is the row of the product of the transposed
+                let (transposed, stride) = if m > 1 && sa.1 == 1 { (true, sa.0) } else { (false, sa.1) };
+                let (row, column, stride) = (0, sb.0 as usize, stride as usize);
+                Product { m: 1, k, n: m, a: b, row, column, b: a, stride, transposed, c }
+            };
+            // SAFETY: the caller's promise is the callee's condition.
+            return unsafe { tile::run(&p) };
         }
-    )* };
+        // SAFETY: as above.
+        unsafe { matrixmultiply::sgemm(m, k, n, 1.0, a, sa.0, sa.1, b, sb.0, sb.1, 0.0, c, n as isize, 1) }
+    }
 }
-gemm! { f32 sgemm f64 dgemm }
+
+impl Gemm for f64 {
+    unsafe fn gemm(
+        (m, k, n): (usize, usize, usize),
+        a: *const f64,
+        sa: (isize, isize),
+        b: *const f64,
+        sb: (isize, isize),
+        c: *mut f64,
+    ) {
+        // SAFETY: the caller's promise is the callee's condition.
+        unsafe { matrixmultiply::dgemm(m, k, n, 1.0, a, sa.0, sa.1, b, sb.0, sb.1, 0.0, c, n as isize, 1) }
+    }
+}
 
 /// The rows of `c`, which are those of the product from `first_row` on.
 fn product<T: Gemm>(

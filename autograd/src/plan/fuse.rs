@@ -4,7 +4,7 @@
 //! units of the highest level among its inputs if they work on the same shape; units of equal level do not depend on each
 //! other, so several of them become one. One pass over the nodes, and no unit ever waits for itself.
 
-use super::simplify::{Class, Simple};
+use super::simplify::{Class, Simple, top_axis};
 use crate::{op::reduce, tensor::DType};
 use std::collections::HashMap;
 
@@ -187,6 +187,5 @@ pub(super) fn sum_lines(s: &Simple<'_>, id: u32) -> Option<(usize, usize)> {
     }
     let sum: &reduce::Sum = s.p.op(id).as_any().downcast_ref()?;
     let shape = &s.p.shapes[s.p.nodes[s.p.args(id)[0] as usize].shape as usize];
-    let last = 7 - sum.axes.0.leading_zeros() as usize;
-    Some((sum.axes.count(shape), shape[last + 1..].iter().product()))
+    Some((sum.axes.count(shape), shape[top_axis(sum) + 1..].iter().product()))
 }

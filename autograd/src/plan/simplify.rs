@@ -132,13 +132,10 @@ impl<'p> Simple<'p> {
         } else if any.is::<Cast>() && node.dtype.is_float() && p.nodes[first as usize].dtype == DType::Bool {
             Class::Elementwise
         } else if let Some(sum) = any.downcast_ref::<Sum>() {
-            let mask = sum.axes.0;
-            let adjacent = mask != 0
-                && (mask >> mask.trailing_zeros()).count_ones() == (mask >> mask.trailing_zeros()).trailing_ones();
             match shape(first).count() {
                 _ if !node.dtype.is_float() => Class::Single,
                 1 => Class::Elementwise,
-                count if adjacent && count > 0 => Class::Sum,
+                count if is_adjacent(sum) && count > 0 => Class::Sum,
                 _ => Class::Single,
             }
         } else {
@@ -150,18 +147,16 @@ impl<'p> Simple<'p> {
     pub(super) fn row(&self, id: u32) -> Option<(RowOp, usize)> {
         let (p, node) = (self.p, &self.p.nodes[id as usize]);
         let shape = &p.ty(*p.args(id).first()?).shape;
-        let last = shape.rank().checked_sub(1)?;
+        let inner = |axis: usize| shape[axis + 1..].iter().product::<usize>();
         let (op, n) = if node.op == Id::CrossEntropy as u32 {
-            (RowOp::CrossEntropy, shape[last])
+            (RowOp::CrossEntropy, *shape.last()?)
         } else if (node.op as usize) < BUILTIN.len() || !node.dtype.is_float() {
             return None;
         } else if let Some(sum) = p.op(id).as_any().downcast_ref::<Sum>() {
-            let first = sum.axes.0.trailing_zeros() as usize;
-            let suffix = first <= last && sum.axes.0 as usize == (1 << (last + 1)) - (1 << first);
-            (RowOp::Sum, if suffix { sum.axes.count(shape) } else { 0 })
+            (RowOp::Sum, if is_adjacent(sum) && inner(top_axis(sum)) == 1 { sum.axes.count(shape) } else { 0 })
         } else {
             let (op, axis) = softmax::along(p.op(id).as_any())?;
-            (op, if axis == last { shape[last] } else { 0 })
+            (op, if inner(axis) == 1 { shape[axis] } else { 0 })
         };
         (n > 0 && n <= BLOCK && shape.count() > 1).then_some((op, n))
     }
@@ -270,6 +265,17 @@ impl<'p> Simple<'p> {
         };
         rank >= 2 && axes.iter().enumerate().all(|(to, &from)| from == expected(to))
     }
+}
+
+/// Whether a sum goes over axes that follow each other.
+fn is_adjacent(sum: &Sum) -> bool {
+    let mask = sum.axes.0;
+    mask != 0 && (mask >> mask.trailing_zeros()).count_ones() == (mask >> mask.trailing_zeros()).trailing_ones()
+}
+
+/// The last axis that a sum goes over.
+pub(super) fn top_axis(sum: &Sum) -> usize {
+    sum.axes.0.checked_ilog2().unwrap_or(0) as usize
 }
 
 /// Comparisons, and `select` as the last one.

@@ -5,6 +5,8 @@
 pub(crate) mod flat;
 pub(crate) mod fused;
 mod rows;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod tile;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;

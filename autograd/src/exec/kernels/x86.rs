@@ -3,7 +3,7 @@
 //! A value of these types exists only inside a function that was entered after the processor was asked ([`super::Isa`]):
 //! that is the reason for every `unsafe` here. Everything is inlined into those functions.
 
-use super::vector::Vector;
+use super::{tile::Part, vector::Vector};
 use crate::math::{Lanes, Mask};
 use std::{
     arch::x86_64::*,
@@ -355,5 +355,99 @@ impl F64x4 {
     #[inline(always)]
     fn split_bits(self) -> (Self, Self) {
         (self.map(|v| v.split().0), self.map(|v| v.split().1))
+    }
+}
+
+impl Part for F32x16 {
+    const WIDTH: usize = 16;
+    type First = __mmask16;
+    #[inline(always)]
+    fn first(n: usize) -> __mmask16 {
+        u16::MAX >> (16 - n)
+    }
+    #[inline(always)]
+    unsafe fn load_whole(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Vector::load(from) }
+    }
+    #[inline(always)]
+    unsafe fn store_whole(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(to) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, first: __mmask16) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_maskz_loadu_ps(first, from) })
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, first: __mmask16) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_mask_storeu_ps(to, first, self.0) }
+    }
+}
+
+impl Part for F32x8 {
+    const WIDTH: usize = 8;
+    type First = __m256i;
+    #[inline(always)]
+    fn first(n: usize) -> __m256i {
+        let lanes = hw!(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        hw!(_mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lanes))
+    }
+    #[inline(always)]
+    unsafe fn load_whole(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Vector::load(from) }
+    }
+    #[inline(always)]
+    unsafe fn store_whole(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(to) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, first: __m256i) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_maskload_ps(from, first) })
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, first: __m256i) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_maskstore_ps(to, first, self.0) }
+    }
+}
+
+/// Eight rows of eight numbers become columns; rows are `stride` and `width` apart.
+///
+/// # Safety
+/// They can be read and written.
+#[inline(always)]
+pub(super) unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, width: usize) {
+    // SAFETY: the caller's promise, and the head of this file.
+    unsafe {
+        // macros, not closures: those are compiled without the caller's instruction set
+        macro_rules! pair {
+            ($r:expr) => {{
+                let (a, b) = (_mm256_loadu_ps(from.add($r * stride)), _mm256_loadu_ps(from.add(($r + 1) * stride)));
+                (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
+            }};
+        }
+        // pairs of rows, then fours, then halves change places
+        macro_rules! four {
+            ($r:expr) => {{
+                let ((a, b), (c, d)) = (pair!($r), pair!($r + 2));
+                [
+                    _mm256_shuffle_ps::<0x44>(a, c),
+                    _mm256_shuffle_ps::<0xEE>(a, c),
+                    _mm256_shuffle_ps::<0x44>(b, d),
+                    _mm256_shuffle_ps::<0xEE>(b, d),
+                ]
+            }};
+        }
+        let (upper, lower) = (four!(0), four!(4));
+        for c in 0..4 {
+            _mm256_storeu_ps(to.add(c * width), _mm256_permute2f128_ps::<0x20>(upper[c], lower[c]));
+            _mm256_storeu_ps(to.add((c + 4) * width), _mm256_permute2f128_ps::<0x31>(upper[c], lower[c]));
+        }
     }
 }

@@ -1,0 +1,26 @@
+//! What several test files need.
+
+/// The environment variable that forces an instruction set.
+const FORCED: &str = "AUTOGRAD_ISA";
+
+/// Runs this test file again with the kernels of every instruction set, the fastest the processor has at most.
+pub(crate) fn on_every_instruction_set() {
+    if std::env::var(FORCED).is_ok() {
+        return; // one of those
+    }
+    let this = std::env::current_exe().expect("the test's path");
+    for isa in ["baseline", "avx2", "avx512"] {
+        let run = std::process::Command::new(&this).env(FORCED, isa).output().expect("starts");
+        assert!(run.status.success(), "{isa}: {}", String::from_utf8_lossy(&run.stdout));
+    }
+}
+
+/// Whether products of f32 matrices are the definition's to the bit: with fused multiply-adds.
+#[allow(dead_code)] // not all files multiply
+pub(crate) fn exact_products() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let there = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    let there = false;
+    there && std::env::var(FORCED).as_deref() != Ok("baseline")
+}

@@ -1,0 +1,90 @@
+//! Matrix products against their definition, to the bit where there are fused multiply-adds: sizes of all kinds, and all
+//! ways in which the operands can lie. (All small sizes are tested beside the kernel, in `exec/kernels/tile.rs`.)
+
+mod common;
+
+use autograd::{Graph, Result, Tensor, Var};
+
+/// Numbers without pattern between -1 and 1.
+struct Noise(u32);
+
+impl Noise {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.0 >> 8) as usize % below
+    }
+
+    /// A matrix, stored as it is, or transposed and read back.
+    fn matrix<'g>(&mut self, g: &'g Graph, shape: &[usize], transposed: bool) -> Result<Var<'g>> {
+        let (mut shape, rank) = (shape.to_vec(), shape.len());
+        if transposed {
+            shape.swap(rank - 2, rank - 1);
+        }
+        let all = (0..shape.iter().product()).map(|_| self.next(1 << 20) as f32 / (1 << 19) as f32 - 1.0).collect();
+        let stored = g.input(Tensor::new(shape, all)?);
+        Ok(if transposed { stored.t() } else { stored })
+    }
+}
+
+/// The product of two operands of these shapes, with all four ways to store them.
+fn check(noise: &mut Noise, a: &[usize], b: &[usize]) -> Result<()> {
+    for (a_t, b_t) in [(false, false), (true, false), (false, true), (true, true)] {
+        let g = Graph::new();
+        let product = noise.matrix(&g, a, a_t)?.matmul(noise.matrix(&g, b, b_t)?);
+        let (got, expected) = (product.value()?, &g.reference(&[product])?[0]);
+        assert_eq!(got.shape(), expected.shape());
+        for (k, (got, expected)) in got.to_f64s().iter().zip(&expected.to_f64s()).enumerate() {
+            let same = got.to_bits() == expected.to_bits();
+            let near = !common::exact_products() && (got - expected).abs() <= 1e-3;
+            assert!(same || near, "{a:?} x {b:?}, transposed {a_t} {b_t}: element {k} is {got}, not {expected}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn products_are_the_definition_s_to_the_bit() -> Result<()> {
+    let noise = &mut Noise(1);
+    for _ in 0..150 {
+        // small, moderate and large sizes, in all combinations
+        let mut size = || [noise.next(4), noise.next(40), noise.next(130)][noise.next(3)] + 1;
+        let [m, k, n] = [size(), size(), size()];
+        check(noise, &[m, k], &[k, n])?;
+    }
+    // longer than one piece of k; rows that fall on the same lines of the cache; a row, a column, a number
+    for (m, k, n) in [(9, 2500, 35), (35, 40, 1030), (1, 1500, 130), (130, 1500, 1), (1, 2000, 1), (70, 1, 70)] {
+        check(noise, &[m, k], &[k, n])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn batches_of_products() -> Result<()> {
+    let noise = &mut Noise(2);
+    check(noise, &[3, 5, 7], &[3, 7, 33])?;
+    check(noise, &[2, 1, 9, 4], &[5, 4, 17])?;
+    check(noise, &[4, 6], &[3, 6, 1])?;
+    check(noise, &[3, 0, 4], &[4, 5])?;
+    check(noise, &[3, 2, 0], &[0, 5])
+}
+
+/// What a zero meets matters: NaN and infinities come through, with the right signs of zero.
+#[test]
+fn special_values_come_through() -> Result<()> {
+    let g = Graph::new();
+    let inf = f32::INFINITY;
+    let a = g.input([[0.0f32, 1.0], [-0.0, 0.0], [inf, 1.0], [f32::NAN, 0.0]]);
+    let b = g.input([[inf, 1.0f32, -1.0], [2.0, -0.0, 0.0]]);
+    let value = a.matmul(b).value()?.to_f64s();
+    let expected = [f64::NAN, 0.0, 0.0, f64::NAN, 0.0, 0.0, f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY];
+    for (k, (a, b)) in value.iter().zip(expected).enumerate() {
+        assert!(a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(), "element {k} is {a}, not {b}");
+    }
+    assert!(value[9..].iter().all(|v| v.is_nan()));
+    Ok(())
+}
+
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    common::on_every_instruction_set();
+}

@@ -187,8 +187,9 @@ impl Run<'_> {
             outputs.push(Tensor::blank(Type::new(dtype, plan.shapes[shape as usize])).map_err(no_memory)?);
         }
         // all that will be needed, also by the late kernels, which must not fail
-        let arena = scratch.blocks.room(plan.scratch).and(scratch.arena.room(plan.arena)).ok_or_else(|| {
-            let gib = (plan.arena + plan.scratch) as f64 / (1u64 << 30) as f64;
+        let blocks = plan.partials.saturating_add(plan.scratch.saturating_mul(rayon::current_num_threads()));
+        let arena = scratch.blocks.room(blocks).and(scratch.arena.room(plan.arena)).ok_or_else(|| {
+            let gib = (plan.arena + blocks) as f64 / (1u64 << 30) as f64;
             no_memory(OpError::new(format!("there is no memory for the values on the way ({gib:.1} GiB)")))
         })?;
         let mut at = std::mem::take(&mut scratch.at);

@@ -227,9 +227,19 @@ pub(crate) const STRIDE: usize = BLOCK + 16;
 pub(crate) const MOST_GROUP: usize = 128;
 
 impl Sum {
-    /// The elements that sums of rows wait in: one row for each level of the pairwise sum.
-    pub(crate) fn rows(&self) -> usize {
-        if self.inner == 1 { 0 } else { (self.n.div_ceil(DEPTH).ilog2() as usize + 3) * self.inner }
+    /// How many elements, or rows of `inner` elements, are added up one after the other.
+    pub(crate) fn chunk(&self) -> usize {
+        if self.inner == 1 { CHUNK } else { DEPTH }
+    }
+
+    /// How many chunks a sum has.
+    pub(crate) fn chunks(&self) -> usize {
+        self.n.div_ceil(self.chunk())
+    }
+
+    /// The sums of all chunks, of a kernel over `count` elements.
+    pub(crate) fn partials(&self, count: usize) -> usize {
+        count / self.n * self.chunks()
     }
 }
 
@@ -244,12 +254,32 @@ impl Step {
 }
 
 impl Fused {
-    /// The bytes that blocks, temporaries and sums need while it runs.
+    /// The bytes that blocks and temporaries need while it runs, on each thread.
     pub(crate) fn scratch(&self) -> usize {
-        let blocks = self.registers() - self.temporaries as usize;
-        let rows: usize = self.sums.iter().map(Sum::rows).sum();
-        let blocks = blocks + if self.rows.is_empty() { 0 } else { 3 };
-        (blocks * STRIDE + self.temporaries as usize * MOST_GROUP + rows) * self.dtype.size()
+        let blocks = self.registers() - self.temporaries as usize + if self.rows.is_empty() { 0 } else { 3 };
+        let numbers = blocks * STRIDE + self.temporaries as usize * MOST_GROUP;
+        (numbers * self.dtype.size()).next_multiple_of(64)
+    }
+
+    /// The bytes that the sums of chunks need.
+    pub(crate) fn partials(&self) -> usize {
+        let numbers: usize = self.sums.iter().map(|s| s.partials(self.count)).sum();
+        (numbers * self.dtype.size()).next_multiple_of(64)
+    }
+
+    /// Where it can be split: at multiples of the second number, counted from the last multiple of the first.
+    pub(crate) fn splits(&self) -> Option<(usize, usize)> {
+        let whole_lines = |grain: usize| self.line >= BLOCK || grain.is_multiple_of(self.line);
+        let block = if self.line < BLOCK { BLOCK / self.line * self.line } else { BLOCK };
+        let Some((first, rest)) = self.sums.split_first() else { return Some((self.count, block)) };
+        let same = rest.iter().all(|s| (s.n, s.inner) == (first.n, first.inner));
+        let grain = first.chunk() * first.inner;
+        (same && whole_lines(grain) && whole_lines(first.n * first.inner)).then_some((first.n * first.inner, grain))
+    }
+
+    /// About how much it has to do: steps, once for each element.
+    pub(crate) fn work(&self) -> usize {
+        self.count.saturating_mul(self.steps.len() + 8 * self.rows.len())
     }
 
     /// Whether it can fail: labels are looked at.

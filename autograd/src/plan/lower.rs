@@ -58,6 +58,7 @@ impl<'s, 'p> Lower<'s, 'p> {
             let kernel = lower.kernel(*unit, members);
             if let Kernel::Fused(k) = &kernel {
                 lower.plan.scratch = lower.plan.scratch.max(k.scratch());
+                lower.plan.partials = lower.plan.partials.max(k.partials());
             }
             lower.plan.kernels.push(kernel);
             lower.plan.ends.push(range_end(&mut lower.plan.members, members));

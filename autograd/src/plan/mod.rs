@@ -34,8 +34,10 @@ pub(crate) struct Plan {
     pub(crate) updates: Vec<Update>,
     /// The bytes that values need while they wait between kernels.
     pub(crate) arena: usize,
-    /// The bytes that the kernel with the largest need takes while it runs.
+    /// The bytes that the kernel with the largest need takes while it runs, on each thread.
     pub(crate) scratch: usize,
+    /// The bytes that the sums of chunks need, of the kernel with most of them.
+    pub(crate) partials: usize,
     pub(crate) shapes: Vec<Shape>,
     /// The nodes that kernels compute, kernel by kernel.
     members: Vec<u32>,

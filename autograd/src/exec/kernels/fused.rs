@@ -16,54 +16,130 @@ use crate::{
         elementwise::{several, unary},
         reduce::{DEPTH, LANES, Pairs, sum_lanes},
     },
-    plan::kernel::{BLOCK, Code, Fused, MOST_GROUP, Read, RowStep, STRIDE, Step},
+    plan::kernel::{BLOCK, Code, Fused, MOST_GROUP, Read, RowStep, STRIDE, Step, Sum},
     shape::Walk,
     tensor::DType,
 };
-use std::slice;
+use rayon::prelude::*;
+use std::{cell::Cell, ops::Range, slice};
 
-/// Runs a kernel, in scratch memory that has room for it already. An error if a label is not one of the classes.
+/// A kernel, where its values are, and scratch memory for it.
+#[derive(Clone, Copy)]
+struct Job<'r> {
+    k: &'r Fused,
+    memory: &'r Memory<'r>,
+    /// The sums of chunks.
+    partials: *mut u8,
+    /// Blocks and temporaries, for each thread.
+    scratch: *mut u8,
+}
+
+// SAFETY: the parts of a job read values that nobody writes meanwhile, and each writes elements, sums and scratch memory
+// of its own.
+unsafe impl Sync for Job<'_> {}
+
+/// Kernels that have less to do run on one thread: waking another one costs tens of microseconds.
+const SPLIT_FROM: usize = 1 << 22;
+
+/// Runs a kernel, in scratch memory that has room for it already: large ones on rayon's current pool. An error if a
+/// label is not one of the classes.
 pub(crate) fn run(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) -> Result<(), OpError> {
     if k.count == 0 {
         return Ok(());
     }
-    match k.dtype {
-        DType::F32 => dispatch::<f32>(k, memory, scratch),
-        _ => dispatch::<f64>(k, memory, scratch),
+    let split = if k.work() < SPLIT_FROM { None } else { k.splits() };
+    let threads = if split.is_some() { rayon::current_num_threads() } else { 1 };
+    let room = scratch.room(k.partials() + k.scratch() * threads).ok_or("no memory")?;
+    let job = Job { k, memory, partials: room, scratch: room.wrapping_add(k.partials()) };
+    match split {
+        Some((period, grain)) if threads > 1 => {
+            let at = |part: usize| match k.count / threads * part {
+                _ if part == threads => k.count,
+                place => place - place % period % grain,
+            };
+            (0..threads).into_par_iter().try_for_each(|part| job.run(part, at(part)..at(part + 1)))?;
+        }
+        _ => job.run(0, 0..k.count)?,
     }
+    match k.dtype {
+        DType::F32 => job.finish::<f32>(),
+        _ => job.finish::<f64>(),
+    }
+    Ok(())
 }
 
-fn dispatch<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) -> Result<(), OpError> {
-    // where most of the time is spent in called functions, the width of the vectors does not matter
-    let calls = k.steps.iter().any(|s| s.calls(T::BY_LIBRARY));
-    match Isa::get() {
-        Isa::Baseline => blocks::<T, Wide<Wide<T>>, true>(k, memory, scratch),
-        // SAFETY: the processor was asked for these instructions.
-        #[cfg(target_arch = "x86_64")]
-        _ if calls => unsafe { avx2::<T, true>(k, memory, scratch) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { avx2::<T, false>(k, memory, scratch) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { avx512::<T>(k, memory, scratch) },
+impl Job<'_> {
+    /// Runs a part of it: some of its elements.
+    fn run(&self, part: usize, range: Range<usize>) -> Result<(), OpError> {
+        let scratch = self.scratch.wrapping_add(part * self.k.scratch());
+        match self.k.dtype {
+            _ if range.is_empty() => Ok(()),
+            DType::F32 => self.dispatch::<f32>(scratch.cast(), range),
+            _ => self.dispatch::<f64>(scratch.cast(), range),
+        }
+    }
+
+    fn dispatch<T: Vectors>(&self, scratch: *mut T, range: Range<usize>) -> Result<(), OpError> {
+        // where most of the time is spent in called functions, the width of the vectors does not matter
+        let calls = self.k.steps.iter().any(|s| s.calls(T::BY_LIBRARY));
+        match Isa::get() {
+            Isa::Baseline => blocks::<T, Wide<Wide<T>>, true>(self, scratch, range),
+            // SAFETY: the processor was asked for these instructions.
+            #[cfg(target_arch = "x86_64")]
+            _ if calls => unsafe { avx2::<T, true>(self, scratch, range) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::<T, false>(self, scratch, range) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { avx512::<T>(self, scratch, range) },
+        }
+    }
+
+    /// Where the sums of chunks begin, for each sum.
+    fn partials<T: Vectors>(&self) -> impl Iterator<Item = (&Sum, *mut T)> {
+        let mut next: *mut T = self.partials.cast();
+        self.k.sums.iter().map(move |sum| {
+            let count = sum.partials(self.k.count);
+            let start = next;
+            next = next.wrapping_add(count);
+            (sum, start)
+        })
+    }
+
+    /// Adds up the sums of chunks.
+    fn finish<T: Vectors>(&self) {
+        for (sum, partials) in self.partials::<T>() {
+            let (chunks, inner) = (sum.chunks(), sum.inner);
+            let all = self.k.count / sum.n;
+            // SAFETY: the value has a number for each sum, and there is room for those of its chunks; no other thread is
+            // at work any more.
+            let (out, partials) = unsafe {
+                let out = slice::from_raw_parts_mut(self.memory.pointer::<T>(sum.value), all);
+                (out, slice::from_raw_parts_mut(partials, sum.partials(self.k.count)))
+            };
+            for (out, chunks) in out.chunks_exact_mut(inner).zip(partials.chunks_exact_mut(chunks * inner)) {
+                pairwise_rows(chunks, inner);
+                out.copy_from_slice(&chunks[..inner]);
+            }
+        }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2<T: Vectors, const CALLS: bool>(
-    k: &Fused,
-    memory: &Memory<'_>,
-    scratch: &mut Bytes,
+    job: &Job<'_>,
+    scratch: *mut T,
+    range: Range<usize>,
 ) -> Result<(), OpError> {
-    blocks::<T, Wide<T::Avx2>, CALLS>(k, memory, scratch)
+    blocks::<T, Wide<T::Avx2>, CALLS>(job, scratch, range)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn avx512<T: Vectors>(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) -> Result<(), OpError> {
-    blocks::<T, Wide<T::Avx512>, false>(k, memory, scratch)
+unsafe fn avx512<T: Vectors>(job: &Job<'_>, scratch: *mut T, range: Range<usize>) -> Result<(), OpError> {
+    blocks::<T, Wide<T::Avx512>, false>(job, scratch, range)
 }
 
 /// A register as steps see it: the element at `i` lies at `start + (i & mask)`.
@@ -107,17 +183,20 @@ const fn group<V: Vector>() -> usize {
     2 * V::N
 }
 
+/// Takes a range of elements, block by block, through the kernel.
 #[inline(always)]
 fn blocks<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
-    k: &Fused,
-    memory: &Memory<'_>,
-    scratch: &mut Bytes,
+    job: &Job<'_>,
+    scratch: *mut T,
+    range: Range<usize>,
 ) -> Result<(), OpError> {
-    let Some(mut work) = Work::<T>::new(k, memory, scratch, group::<V>()) else { return Err("no memory".into()) };
+    let Job { k, memory, .. } = *job;
+    let mut work = Work::<T>::new(job, scratch, group::<V>());
     let per_block = if k.line < BLOCK { BLOCK / k.line * k.line } else { BLOCK };
-    let mut start = 0;
-    while start < k.count {
-        let n = if k.line < BLOCK { per_block.min(k.count - start) } else { per_block.min(k.line - start % k.line) };
+    let mut start = range.start;
+    while start < range.end {
+        let left = range.end - start;
+        let n = per_block.min(left).min(if k.line < BLOCK { left } else { k.line - start % k.line });
         let whole = n / group::<V>() * group::<V>();
         work.fill(start, n);
         work.load_tail(start, whole, n);
@@ -138,7 +217,7 @@ fn blocks<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
             work.row(row, k.line, memory, start, n)?;
             (done, rows) = (next, rest);
         }
-        work.finish_block(k, memory, start, n);
+        work.finish_block(k, start, n);
         start += n;
     }
     Ok(())
@@ -261,9 +340,10 @@ unsafe fn steps<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
 }
 
 impl<T: Vectors> Work<T> {
-    fn new(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes, group: usize) -> Option<Work<T>> {
+    fn new(job: &Job<'_>, scratch: *mut T, group: usize) -> Work<T> {
+        let Job { k, memory, .. } = *job;
         let blocks = k.registers() - k.temporaries as usize;
-        let mut next: *mut T = scratch.room(k.scratch())?.cast();
+        let mut next = scratch;
         let mut room = |count: usize| {
             let start = next;
             // SAFETY: the sum of all rooms is at most what was asked for.
@@ -317,8 +397,8 @@ impl<T: Vectors> Work<T> {
         if !k.rows.is_empty() {
             work.rows = [room(STRIDE), room(STRIDE), room(STRIDE)];
         }
-        work.sums = k.sums.iter().map(|s| SumState::new(room(s.rows()))).collect();
-        Some(work)
+        work.sums = job.partials().map(|(_, p)| SumState { lanes: [T::default(); LANES], partials: p }).collect();
+        work
     }
 
     fn block(&mut self, role: Role<T>, block: *mut T) {
@@ -383,7 +463,7 @@ impl<T: Vectors> Work<T> {
 
     /// Writes truth values, and adds the block to the sums.
     #[inline(always)]
-    fn finish_block(&mut self, k: &Fused, memory: &Memory<'_>, start: usize, n: usize) {
+    fn finish_block(&mut self, k: &Fused, start: usize, n: usize) {
         for &(_, role, block) in &self.roles {
             if let Role::ToTruths(to) = role {
                 // SAFETY: the block has `n` elements, the value as many from `start` on.
@@ -392,18 +472,16 @@ impl<T: Vectors> Work<T> {
             }
         }
         for (sum, state) in k.sums.iter().zip(&mut self.sums) {
-            let out: *mut T = memory.pointer(sum.value);
             let Some(from) = sum.from else {
-                state.finish_chunk();
-                if (start + n).is_multiple_of(sum.n) {
-                    // SAFETY: there are as many sums as lines.
-                    unsafe { out.add(start / sum.n).write(state.finish_line()) };
-                }
+                let chunk = start / sum.n * sum.chunks() + start % sum.n / sum.chunk();
+                let lanes = std::mem::replace(&mut state.lanes, [T::default(); LANES]);
+                // SAFETY: there is room for each chunk; blocks are chunks.
+                unsafe { state.partials.add(chunk).write(sum_lanes(lanes)) };
                 continue;
             };
             // SAFETY: such registers hold whole blocks.
             let block = unsafe { whole_block(&self.roles, from, start, n) };
-            state.add_rows(block, start, (sum.n, sum.inner), out);
+            state.add_rows(block, start, sum);
         }
     }
 
@@ -463,20 +541,15 @@ fn fill<T: Vectors>(block: *mut T, v: T) -> Role<T> {
     Role::Block
 }
 
-/// A sum on its way.
+/// A sum on its way: first chunk by chunk, then the chunks pairwise.
 struct SumState<T> {
+    /// The chunk at hand.
     lanes: [T; LANES],
-    chunks: Pairs<T>,
-    /// Sums of rows, one a level; the last one is the chunk at hand.
-    rows: *mut T,
-    levels: Vec<u32>,
+    /// The sums of all chunks, of which others may be written by other threads.
+    partials: *mut T,
 }
 
 impl<T: Vectors> SumState<T> {
-    fn new(rows: *mut T) -> SumState<T> {
-        SumState { lanes: [T::default(); LANES], chunks: Pairs(Vec::new()), rows, levels: Vec::new() }
-    }
-
     /// Elements from position `at` of a chunk on.
     #[inline(never)]
     fn add(&mut self, elements: &[T], at: usize) {
@@ -486,28 +559,18 @@ impl<T: Vectors> SumState<T> {
         }
     }
 
-    fn finish_chunk(&mut self) {
-        let lanes = std::mem::replace(&mut self.lanes, [T::default(); LANES]);
-        self.chunks.push(sum_lanes(lanes), &|a, b| *a = *a + b);
-    }
-
-    fn finish_line(&mut self) -> T {
-        self.chunks.finish(&|a, b| *a = *a + b).unwrap_or_default()
-    }
-
-    /// Adds a block to the sums over rows: chunks of rows in their order, chunks pairwise.
+    /// Adds a block to the chunks of rows, row after row.
     #[inline(always)]
-    fn add_rows(&mut self, block: &[T], start: usize, (n, inner): (usize, usize), out: *mut T) {
+    fn add_rows(&mut self, block: &[T], start: usize, sum: &Sum) {
+        let (n, inner) = (sum.n, sum.inner);
         let mut done = 0;
         while done < block.len() {
             let (row, column) = ((start + done) / inner, (start + done) % inner);
             let (outer, row) = (row / n, row % n);
             let part = &block[done..(done + inner - column).min(block.len())];
-            if row % DEPTH == 0 && column == 0 {
-                self.levels.push(0);
-            }
-            let top = self.row(self.levels.len() - 1, inner);
-            let top = &mut top[column..column + part.len()];
+            let chunk = outer * sum.chunks() + row / DEPTH;
+            // SAFETY: there is room for a row for each chunk, and no other thread works on this chunk.
+            let top = unsafe { slice::from_raw_parts_mut(self.partials.add(chunk * inner + column), part.len()) };
             if row % DEPTH == 0 {
                 top.copy_from_slice(part);
             } else {
@@ -516,41 +579,19 @@ impl<T: Vectors> SumState<T> {
                 }
             }
             done += part.len();
-            if column + part.len() < inner {
-                continue;
-            }
-            if row % DEPTH == DEPTH - 1 || row == n - 1 {
-                while let [.., a, b] = self.levels[..]
-                    && a == b
-                {
-                    self.join(inner);
-                }
-            }
-            if row == n - 1 {
-                while self.levels.len() > 1 {
-                    self.join(inner);
-                }
-                self.levels.clear();
-                // SAFETY: there are `inner` sums for each `outer`.
-                unsafe { slice::from_raw_parts_mut(out.add(outer * inner), inner) }.copy_from_slice(self.row(0, inner));
-            }
         }
     }
+}
 
-    /// The sums at one level. The borrow is as long as the caller likes: at most two levels are held at a time.
-    fn row<'r>(&self, level: usize, inner: usize) -> &'r mut [T] {
-        // SAFETY: the stack is never higher than the number of rows that there is room for.
-        unsafe { slice::from_raw_parts_mut(self.rows.add(level * inner), inner) }
-    }
-
-    #[inline(always)]
-    fn join(&mut self, inner: usize) {
-        let top = self.levels.len() - 1;
-        let (below, upper) = (self.row(top - 1, inner), self.row(top, inner));
-        for k in 0..inner {
-            below[k] = below[k] + upper[k];
-        }
-        self.levels.pop();
-        self.levels[top - 1] += 1;
-    }
+/// Adds up rows pairwise; the sum is left in the first one.
+fn pairwise_rows<T: Vectors>(rows: &mut [T], inner: usize) {
+    let count = rows.len() / inner;
+    let rows = Cell::from_mut(rows).as_slice_of_cells();
+    let add = |into: &mut usize, from: usize| {
+        let (into, from) = (&rows[*into * inner..][..inner], &rows[from * inner..][..inner]);
+        into.iter().zip(from).for_each(|(a, b)| a.set(a.get() + b.get()));
+    };
+    let mut pairs = Pairs(Vec::new());
+    (0..count).for_each(|row| pairs.push(row, &add));
+    pairs.finish(&add);
 }

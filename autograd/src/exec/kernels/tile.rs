@@ -2,6 +2,8 @@
 //! operands are read where they lie. Each element is summed over ascending `k` with fused multiply-adds, the canonical
 //! order, whatever the tile; so all instruction sets give the same bits.
 
+#![allow(clippy::needless_range_loop)] // the same rows and vectors in all arrays of a tile
+
 use super::{
     Isa,
     x86::{F32x8, F32x16},

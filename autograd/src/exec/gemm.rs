@@ -1,10 +1,11 @@
-//! Matrix products, large ones split over rows on rayon's current pool: f32 by tiles of our own
+//! Matrix products, large ones split over rows: f32 by tiles of our own
 //! ([`tile`](super::kernels::tile)) where the processor has fused multiply-adds, all else by matrixmultiply.
 //!
 //! How rows are split never changes a bit: each element of the output is summed by itself, in the same order.
 
 #![allow(unsafe_code)] // calls of kernels that take pointers
 
+use super::crew;
 #[cfg(target_arch = "x86_64")]
 use super::kernels::tile::{self, Product};
 use crate::{
@@ -14,12 +15,9 @@ use crate::{
     tensor::DType,
     view::{TensorView, TensorViewMut},
 };
-use rayon::prelude::*;
 
-/// Products with fewer multiplications than this stay on one thread: waking another one costs tens of microseconds.
-const SPLIT_FROM: usize = 1 << 23;
 /// Rows go to threads in multiples of this, so that no tile of the kernel is cut.
-const ROWS: usize = 16;
+const ROWS: usize = 8;
 
 /// One operand: how it lies in memory, and whether it is read transposed.
 #[derive(Clone, Copy)]
@@ -49,30 +47,53 @@ pub(crate) fn matmul(a: Matrix<'_>, b: Matrix<'_>, mut out: TensorViewMut<'_>) -
         }
         _ => batched(&batches, (a.view.slice::<f64>()?, a.transposed), (b.view.slice()?, b.transposed), out.slice()?),
     }
-    Ok(())
 }
 
-fn batched<T: Gemm>(batches: &Batches, (a, a_t): (&[T], bool), (b, b_t): (&[T], bool), c: &mut [T]) {
+fn batched<T: Gemm>(
+    batches: &Batches,
+    (a, a_t): (&[T], bool),
+    (b, b_t): (&[T], bool),
+    c: &mut [T],
+) -> Result<(), OpError> {
     let &Batches { m, k, n, .. } = batches;
     if m * n == 0 {
-        return;
+        return Ok(());
     }
     if k == 0 {
-        return c.fill(T::default());
+        c.fill(T::default());
+        return Ok(());
     }
     for (at_a, at_b, at_c) in batches.offsets() {
         let a = Strided::new(&a[at_a..at_a + m * k], m, k, a_t);
         let b = Strided::new(&b[at_b..at_b + k * n], k, n, b_t);
         let c = &mut c[at_c..at_c + m * n];
-        let threads = rayon::current_num_threads();
-        if threads == 1 || m * k * n < SPLIT_FROM {
-            product(a, b, c, 0, (m, k, n));
-            continue;
-        }
-        let rows = m.div_ceil(threads).next_multiple_of(ROWS);
-        c.par_chunks_mut(rows * n).enumerate().for_each(|(part, c)| product(a, b, c, part * rows, (c.len() / n, k, n)));
+        // about 50 products a nanosecond; a transposed second matrix is packed anew for each part
+        let parts = crew::parts(m * k * n / 50).min(if b_t { rayon::current_num_threads() } else { usize::MAX });
+        let rows = m.div_ceil(parts).next_multiple_of(ROWS);
+        let out = Rows(c.as_mut_ptr());
+        crew::each(m.div_ceil(rows), &|part| {
+            let count = rows.min(m - part * rows);
+            // SAFETY: each part has rows of its own.
+            let c = unsafe { std::slice::from_raw_parts_mut(out.at(part * rows * n), count * n) };
+            product(a, b, c, part * rows, (count, k, n));
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Where the rows of the output are.
+#[derive(Clone, Copy)]
+struct Rows<T>(*mut T);
+
+impl<T> Rows<T> {
+    fn at(self, element: usize) -> *mut T {
+        self.0.wrapping_add(element)
     }
 }
+
+// SAFETY: no two threads take the same rows.
+unsafe impl<T> Sync for Rows<T> {}
 
 /// A matrix with the distances between neighbours in a column and in a row.
 #[derive(Clone, Copy)]

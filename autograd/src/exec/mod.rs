@@ -1,5 +1,6 @@
 //! Running: from a plan to values.
 
+mod crew;
 pub(crate) mod fetch;
 pub(crate) mod function;
 pub(crate) mod gemm;

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)] // one call: where the values of a plan are
 
 use super::{
+    crew,
     fetch::Fetch,
     gemm::{self, Matrix},
     kernels::{flat, fused},
@@ -187,7 +188,7 @@ impl Run<'_> {
             outputs.push(Tensor::blank(Type::new(dtype, plan.shapes[shape as usize])).map_err(no_memory)?);
         }
         // all that will be needed, also by the late kernels, which must not fail
-        let blocks = plan.partials.saturating_add(plan.scratch.saturating_mul(rayon::current_num_threads()));
+        let blocks = plan.partials.saturating_add(plan.scratch.saturating_mul(crew::most_parts()));
         let arena = scratch.blocks.room(blocks).and(scratch.arena.room(plan.arena)).ok_or_else(|| {
             let gib = (plan.arena + blocks) as f64 / (1u64 << 30) as f64;
             no_memory(OpError::new(format!("there is no memory for the values on the way ({gib:.1} GiB)")))

@@ -262,17 +262,30 @@ impl Lower<'_, '_> {
             e.step(Code::Sum, [number]);
             (None, inside)
         } else {
-            (Some(self.operand_of(e, unit, id, 0)), held)
+            let (register, copied) = self.block_of(e, unit, id);
+            (Some(register), held.filter(|_| !copied))
         };
         let value = self.define(id);
         e.kernel.sums.push(Sum { from, value, n, inner });
         held
     }
 
+    /// A register with a whole block of a node's first input, and whether it had to be made: constants have none.
+    fn block_of(&mut self, e: &mut Emit, unit: u32, id: u32) -> (u32, bool) {
+        let register = self.operand_of(e, unit, id, 0);
+        if !e.kernel.sources.get(register as usize).is_some_and(|s| s.read.is_constant()) {
+            return (register, false);
+        }
+        let block = e.keep();
+        e.step(Code::Load, [register]);
+        e.step(Code::Store, [block]);
+        (block, true)
+    }
+
     /// A function of rows, which finds them in a register and leaves its result in another one.
     fn row(&mut self, e: &mut Emit, unit: u32, id: u32) -> Option<u32> {
         let (op, _) = self.s.row(id)?;
-        let from = self.operand_of(e, unit, id, 0);
+        let (from, _) = self.block_of(e, unit, id);
         let labels = (op == RowOp::CrossEntropy).then(|| self.value(self.s.read(id, 1).root));
         let (exported, after) = (self.is_exported(id), e.kernel.steps.len() as u32);
         let to = (self.left[id as usize] > 0 || !op.reduces()).then(|| e.keep());

@@ -226,6 +226,17 @@ pub(crate) const STRIDE: usize = BLOCK + 16;
 /// The most elements that go through a step at once: those of eight registers of AVX-512, of f32.
 pub(crate) const MOST_GROUP: usize = 128;
 
+impl Read {
+    /// Whether it is the same number everywhere.
+    pub(crate) fn is_constant(&self) -> bool {
+        match self {
+            Read::Whole => false,
+            Read::Walk(walk) => walk.is_constant(),
+            Read::Number(_) => true,
+        }
+    }
+}
+
 impl Sum {
     /// How many elements, or rows of `inner` elements, are added up one after the other.
     pub(crate) fn chunk(&self) -> usize {
@@ -256,8 +267,9 @@ impl Step {
 impl Fused {
     /// The bytes that blocks and temporaries need while it runs, on each thread.
     pub(crate) fn scratch(&self) -> usize {
-        let blocks = self.registers() - self.temporaries as usize + if self.rows.is_empty() { 0 } else { 3 };
-        let numbers = blocks * STRIDE + self.temporaries as usize * MOST_GROUP;
+        let groups = self.temporaries as usize + self.sources.iter().filter(|s| s.read.is_constant()).count();
+        let blocks = self.registers() - groups + if self.rows.is_empty() { 0 } else { 3 };
+        let numbers = blocks * STRIDE + groups * MOST_GROUP;
         (numbers * self.dtype.size()).next_multiple_of(64)
     }
 
@@ -277,9 +289,15 @@ impl Fused {
         (same && whole_lines(grain) && whole_lines(first.n * first.inner)).then_some((first.n * first.inner, grain))
     }
 
-    /// About how much it has to do: steps, once for each element.
+    /// About how many nanoseconds it takes on one thread.
     pub(crate) fn work(&self) -> usize {
-        self.count.saturating_mul(self.steps.len() + 8 * self.rows.len())
+        let step = |s: &Step| match s.code {
+            Code::Unary(Id::Neg | Id::Abs | Id::Relu | Id::Square) => 1,
+            Code::Unary(_) | Code::Several(_) => 10,
+            _ => 1,
+        };
+        let steps = self.steps.iter().map(step).sum::<usize>() + 50 * self.rows.len();
+        self.count.saturating_mul(steps) / 50
     }
 
     /// Whether it can fail: labels are looked at.

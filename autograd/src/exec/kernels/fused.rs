@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     error::OpError,
-    exec::memory::{Bytes, Memory},
+    exec::{
+        crew,
+        memory::{Bytes, Memory},
+    },
     math::Wide,
     op::{
         elementwise::{several, unary},
@@ -20,7 +23,6 @@ use crate::{
     shape::Walk,
     tensor::DType,
 };
-use rayon::prelude::*;
 use std::{cell::Cell, ops::Range, slice};
 
 /// A kernel, where its values are, and scratch memory for it.
@@ -38,29 +40,23 @@ struct Job<'r> {
 // of its own.
 unsafe impl Sync for Job<'_> {}
 
-/// Kernels that have less to do run on one thread: waking another one costs tens of microseconds.
-const SPLIT_FROM: usize = 1 << 22;
-
-/// Runs a kernel, in scratch memory that has room for it already: large ones on rayon's current pool. An error if a
-/// label is not one of the classes.
+/// Runs a kernel, in scratch memory that has room for it already: large ones on several threads. An error if a label is
+/// not one of the classes.
 pub(crate) fn run(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) -> Result<(), OpError> {
     if k.count == 0 {
         return Ok(());
     }
-    let split = if k.work() < SPLIT_FROM { None } else { k.splits() };
-    let threads = if split.is_some() { rayon::current_num_threads() } else { 1 };
-    let room = scratch.room(k.partials() + k.scratch() * threads).ok_or("no memory")?;
+    let (parts, (period, grain)) = match k.splits() {
+        Some(split) => (crew::parts(k.work()), split),
+        None => (1, (1, 1)),
+    };
+    let room = scratch.room(k.partials() + k.scratch() * parts).ok_or("no memory")?;
     let job = Job { k, memory, partials: room, scratch: room.wrapping_add(k.partials()) };
-    match split {
-        Some((period, grain)) if threads > 1 => {
-            let at = |part: usize| match k.count / threads * part {
-                _ if part == threads => k.count,
-                place => place - place % period % grain,
-            };
-            (0..threads).into_par_iter().try_for_each(|part| job.run(part, at(part)..at(part + 1)))?;
-        }
-        _ => job.run(0, 0..k.count)?,
-    }
+    let at = |part: usize| match k.count / parts * part {
+        _ if part == parts => k.count,
+        place => place - place % period % grain,
+    };
+    crew::each(parts, &|part| job.run(part, at(part)..at(part + 1)))?;
     match k.dtype {
         DType::F32 => job.finish::<f32>(),
         _ => job.finish::<f64>(),
@@ -164,7 +160,7 @@ enum Role<T> {
     Spread(*const T, usize, Walk),
     /// Copied from a smaller array of truth values.
     SpreadTruths(*const bool, usize, Walk),
-    /// Filled once, or written by steps.
+    /// Written by steps.
     Block,
 }
 
@@ -357,32 +353,35 @@ impl<T: Vectors> Work<T> {
             rows: [std::ptr::null_mut(); 3],
         };
         for source in &k.sources {
-            let block = room(STRIDE);
+            let truths = !matches!(source.read, Read::Number(_)) && memory.dtype(source.value) == DType::Bool;
             let role = match source.read {
-                Read::Number(n) => fill(block, T::of(n.into())),
-                Read::Walk(walk) if memory.dtype(source.value) != DType::Bool => {
-                    let data = memory.elements::<T>(source.value);
-                    if walk.is_constant() {
-                        fill(block, data[0])
-                    } else {
-                        Role::Spread(data.as_ptr(), data.len(), walk)
-                    }
+                read if read.is_constant() => {
+                    let v = match read {
+                        Read::Number(n) => T::of(n.into()),
+                        _ if truths => T::from_mask(memory.elements::<bool>(source.value)[0]),
+                        _ => memory.elements::<T>(source.value)[0],
+                    };
+                    let start = room(MOST_GROUP);
+                    // SAFETY: there is room for so many.
+                    unsafe { slice::from_raw_parts_mut(start, group) }.fill(v);
+                    work.registers.push(Register { start, mask: 0 });
+                    continue;
+                }
+                Read::Walk(walk) if truths => {
+                    let data = memory.elements::<bool>(source.value);
+                    Role::SpreadTruths(data.as_ptr(), data.len(), walk)
                 }
                 Read::Walk(walk) => {
-                    let data = memory.elements::<bool>(source.value);
-                    if walk.is_constant() {
-                        fill(block, T::from_mask(data[0]))
-                    } else {
-                        Role::SpreadTruths(data.as_ptr(), data.len(), walk)
-                    }
+                    let data = memory.elements::<T>(source.value);
+                    Role::Spread(data.as_ptr(), data.len(), walk)
                 }
-                Read::Whole if memory.dtype(source.value) == DType::Bool => Role::Truths(memory.pointer(source.value)),
-                Read::Whole => Role::From(memory.pointer(source.value)),
+                _ if truths => Role::Truths(memory.pointer(source.value)),
+                _ => Role::From(memory.pointer(source.value)),
             };
-            work.block(role, block);
+            work.block(role, room(STRIDE));
         }
         for _ in 0..k.temporaries {
-            work.registers.push(Register { start: room(group), mask: 0 });
+            work.registers.push(Register { start: room(MOST_GROUP), mask: 0 });
         }
         (0..k.kept).for_each(|_| work.block(Role::Block, room(STRIDE)));
         for output in &k.outputs {
@@ -533,12 +532,6 @@ unsafe fn whole_block<'w, T: Copy>(
     };
     // SAFETY: the caller's promise.
     unsafe { slice::from_raw_parts(first, n) }
-}
-
-fn fill<T: Vectors>(block: *mut T, v: T) -> Role<T> {
-    // SAFETY: a block has room for so many.
-    unsafe { slice::from_raw_parts_mut(block, BLOCK) }.fill(v);
-    Role::Block
 }
 
 /// A sum on its way: first chunk by chunk, then the chunks pairwise.

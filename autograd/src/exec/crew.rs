@@ -1,0 +1,238 @@
+//! Threads that share one piece of work after the other: rayon's current pool, without the price of asking it each time.
+//!
+//! The first piece of work that is worth sharing asks the pool for helpers. A helper that has come stays for a moment
+//! after each piece, awake, so that it takes the next one within a fraction of a microsecond; then it goes back to the
+//! pool. The caller always works itself and never waits for a helper that has not come: a pool that is busy, or a helper
+//! that is late, only means that the caller does more. Which thread does which part never changes a result.
+
+#![allow(unsafe_code)] // work that borrows is handed to threads that might live longer
+
+use crate::error::{OpError, catch};
+use std::{
+    cell::{RefCell, UnsafeCell},
+    hint,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread::{self, ThreadId},
+    time::{Duration, Instant},
+};
+
+/// Parts are at least this long, in nanoseconds: about ten times what it takes to hand one over.
+const LEAST_PART: usize = 3_000;
+/// A helper goes when it was not needed for so long: the pause between two steps of a training.
+const STAYS: Duration = Duration::from_micros(200);
+
+/// How many parts there should be of work that takes about so many nanoseconds.
+pub(crate) fn parts(nanoseconds: usize) -> usize {
+    if nanoseconds < 2 * LEAST_PART {
+        return 1;
+    }
+    (nanoseconds / LEAST_PART).min(most_parts())
+}
+
+/// The most parts that work is split into: some more than threads, in case one of them is slow.
+pub(crate) fn most_parts() -> usize {
+    match rayon::current_num_threads() {
+        1 => 1,
+        threads => 2 * threads,
+    }
+}
+
+/// Does all parts of some work, on several threads. The first error, or panic, of those that came to an end is returned;
+/// parts that had not begun then are left out.
+pub(crate) fn each(parts: usize, part: &(dyn Fn(usize) -> Result<(), OpError> + Sync)) -> Result<(), OpError> {
+    if parts == 1 {
+        return part(0);
+    }
+    let failure = Mutex::new(None);
+    let crew = CREW.take().unwrap_or_else(|| Arc::new(Crew::new()));
+    let next = AtomicUsize::new(0);
+    crew.share(&|| {
+        loop {
+            let number = next.fetch_add(1, SeqCst);
+            if number >= parts {
+                return;
+            }
+            if let Err(e) = catch(|| part(number)).and_then(|done| done) {
+                next.store(parts, SeqCst);
+                failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
+            }
+        }
+    });
+    CREW.set(Some(crew));
+    failure.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), Err)
+}
+
+thread_local! {
+    /// The helpers of this thread, unless it is just working with them.
+    static CREW: RefCell<Option<Arc<Crew>>> = const { RefCell::new(None) };
+}
+
+/// What several threads do at once: each calls it, and it returns when nothing is left to do. It does not panic.
+type Work<'w> = dyn Fn() + Sync + 'w;
+
+struct Crew {
+    caller: ThreadId,
+    /// Odd while there is work to join.
+    turn: AtomicUsize,
+    /// How many helpers are at work, or about to see that there is none.
+    inside: AtomicUsize,
+    /// How many helpers have been asked for and have not gone.
+    helpers: AtomicUsize,
+    /// Valid while the turn is odd, and until nobody is inside any more.
+    work: UnsafeCell<Option<*const Work<'static>>>,
+}
+
+// SAFETY: `work` is written by the caller alone, while the turn is even and nobody is inside.
+unsafe impl Sync for Crew {}
+// SAFETY: as above; what `work` points to is `Sync`.
+unsafe impl Send for Crew {}
+
+impl Crew {
+    fn new() -> Crew {
+        Crew {
+            caller: thread::current().id(),
+            turn: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            helpers: AtomicUsize::new(0),
+            work: UnsafeCell::new(None),
+        }
+    }
+
+    /// Calls `work` here and on the helpers that come in time; returns when all of these calls have.
+    fn share(self: &Arc<Crew>, work: &Work<'_>) {
+        let work: *const Work<'_> = work;
+        // SAFETY: the turn is even and nobody is inside. Only the lifetime changes: nobody calls it after this function,
+        // which waits until all who entered have left.
+        unsafe { *self.work.get() = Some(std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work)) };
+        self.turn.fetch_add(1, SeqCst);
+        self.call_helpers();
+        // SAFETY: it is borrowed for the whole of this function.
+        unsafe { (*work)() };
+        self.turn.fetch_add(1, SeqCst);
+        let mut waited = Patience::new();
+        while self.inside.load(SeqCst) > 0 {
+            waited.pause();
+        }
+    }
+
+    fn call_helpers(self: &Arc<Crew>) {
+        let wanted = rayon::current_num_threads() - 1;
+        while self.helpers.load(SeqCst) < wanted {
+            self.helpers.fetch_add(1, SeqCst);
+            let crew = self.clone();
+            rayon::spawn(move || crew.help());
+        }
+    }
+
+    /// What a helper does: joins whatever work there is, and goes when there was none for a while.
+    fn help(&self) {
+        let (mut seen, mut waited) = (0, Patience::new());
+        // a pool without idle threads runs it when the caller is through, on the caller's own thread
+        let is_caller = thread::current().id() == self.caller;
+        while !is_caller && waited.is_left() {
+            let turn = self.turn.load(SeqCst);
+            if turn % 2 == 0 || turn == seen {
+                waited.pause();
+                continue;
+            }
+            self.inside.fetch_add(1, SeqCst);
+            if self.turn.load(SeqCst) == turn {
+                // SAFETY: the turn is odd, and was so after this thread was counted: the caller waits for it.
+                if let Some(work) = unsafe { *self.work.get() } {
+                    // SAFETY: as above.
+                    unsafe { (*work)() };
+                }
+            }
+            self.inside.fetch_sub(1, SeqCst);
+            (seen, waited) = (turn, Patience::new());
+        }
+        self.helpers.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Waiting: first awake, then letting others run.
+struct Patience {
+    since: Instant,
+    pauses: u32,
+}
+
+impl Patience {
+    fn new() -> Patience {
+        Patience { since: Instant::now(), pauses: 0 }
+    }
+
+    fn pause(&mut self) {
+        self.pauses = self.pauses.saturating_add(1);
+        if self.pauses < 2_000 { hint::spin_loop() } else { thread::yield_now() }
+    }
+
+    fn is_left(&self) -> bool {
+        !self.pauses.is_multiple_of(32) || self.since.elapsed() < STAYS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn squares(count: usize) -> Vec<usize> {
+        let all: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+        each(count, &|k| {
+            all[k].fetch_add(k * k + 1, SeqCst);
+            Ok(())
+        })
+        .expect("no errors");
+        all.into_iter().map(AtomicUsize::into_inner).collect()
+    }
+
+    /// Each part is done once, in every pool, in quick succession and after pauses, by several callers at once.
+    #[test]
+    fn every_part_is_done_once() {
+        for threads in [1, 2, 3, 8] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            let check = || {
+                for round in 0..2_000 {
+                    let count = round % 17 + 2;
+                    assert_eq!(squares(count), (0..count).map(|k| k * k + 1).collect::<Vec<_>>());
+                    if round % 500 == 0 {
+                        thread::sleep(2 * STAYS);
+                    }
+                }
+            };
+            pool.install(check);
+            pool.scope(|s| (0..threads + 1).for_each(|_| s.spawn(|_| check())));
+        }
+        squares(100); // from outside of all pools
+    }
+
+    #[test]
+    fn errors_and_panics_are_returned_and_the_rest_is_left_out() {
+        let done = AtomicUsize::new(0);
+        let all = 1_000_000;
+        let result = each(all, &|k| match k {
+            5 => Err("no".into()),
+            _ => {
+                done.fetch_add(1, SeqCst);
+                Ok(())
+            }
+        });
+        assert!(result.is_err() && done.load(SeqCst) < all - 1);
+        assert!(each(3, &|k| if k == 1 { panic!("oh") } else { Ok(()) }).is_err());
+        assert_eq!(squares(9).len(), 9);
+    }
+
+    /// Work within work is done, too.
+    #[test]
+    fn nested() {
+        let sum = AtomicUsize::new(0);
+        each(8, &|_| {
+            sum.fetch_add(squares(5).iter().sum::<usize>(), SeqCst);
+            Ok(())
+        })
+        .expect("no errors");
+        assert_eq!(sum.into_inner(), 8 * (5 + 30));
+    }
+}

@@ -20,7 +20,7 @@ use std::{
 };
 
 /// Parts are at least this long, in nanoseconds: about ten times what it takes to hand one over.
-const LEAST_PART: usize = 3_000;
+const LEAST_PART: usize = 3000;
 /// A helper goes when it was not needed for so long: the pause between two steps of a training.
 const STAYS: Duration = Duration::from_micros(200);
 

@@ -296,7 +296,7 @@ impl Fused {
             Code::Unary(_) | Code::Several(_) => 10,
             _ => 1,
         };
-        let steps = self.steps.iter().map(step).sum::<usize>() + 50 * self.rows.len();
+        let steps = 5 + self.steps.iter().map(step).sum::<usize>() + 50 * self.rows.len(); // 5: memory
         self.count.saturating_mul(steps) / 50
     }
 

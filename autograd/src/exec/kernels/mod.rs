@@ -28,7 +28,8 @@ pub(crate) enum Isa {
 
 impl Isa {
     /// The best that the processor has, or less if the environment variable `AUTOGRAD_ISA` says so (`avx512`, `avx2`,
-    /// `baseline`). Results are the same bits with all of them.
+    /// `baseline`). Results are the same bits with the first two; without fused
+    /// multiply-adds, matrix products differ in their last digits.
     pub(crate) fn get() -> Isa {
         static ISA: OnceLock<Isa> = OnceLock::new();
         *ISA.get_or_init(|| {

@@ -134,7 +134,7 @@ impl Crew {
         let is_caller = thread::current().id() == self.caller;
         while !is_caller && waited.is_left() {
             let turn = self.turn.load(SeqCst);
-            if turn % 2 == 0 || turn == seen {
+            if turn.is_multiple_of(2) || turn == seen {
                 waited.pause();
                 continue;
             }

@@ -7,7 +7,7 @@
 
 use super::crew;
 #[cfg(target_arch = "x86_64")]
-use super::kernels::tile::{self, Product};
+use super::kernels::tile::{self, Product, Stored};
 use crate::{
     error::OpError,
     op::linalg::Batches,
@@ -137,15 +137,15 @@ impl Gemm for f32 {
     ) {
         #[cfg(target_arch = "x86_64")]
         if tile::is_there() {
+            let stored = |start, (row, column): (isize, isize)| {
+                let transposed = column != 1;
+                Stored { start, stride: if transposed { column } else { row } as usize, transposed }
+            };
             let p = if n > 1 {
-                let (transposed, stride) = if sb.1 == 1 { (false, sb.0) } else { (true, sb.1) };
-                let (row, column, stride) = (sa.0 as usize, sa.1 as usize, stride as usize);
-                Product { m, k, n, a, row, column, b, stride, transposed, c }
+                Product { m, k, n, a: stored(a, sa), b: stored(b, sb), c }
             } else {
                 // a single column is the row of the product of the transposed
-                let (transposed, stride) = if m > 1 && sa.1 == 1 { (true, sa.0) } else { (false, sa.1) };
-                let (row, column, stride) = (0, sb.0 as usize, stride as usize);
-                Product { m: 1, k, n: m, a: b, row, column, b: a, stride, transposed, c }
+                Product { m: 1, k, n: m, a: stored(b, (sb.1, sb.0)), b: stored(a, (sa.1, sa.0)), c }
             };
             // SAFETY: the caller's promise is the callee's condition.
             return unsafe { tile::run(&p) };

@@ -11,25 +11,42 @@ use super::{
 use crate::math::Lanes;
 use std::{cell::RefCell, ops::Range};
 
-/// A matrix product `c = a·b`, as far as memory goes. Element `(i, k)` of `a` is at `i·row + k·column`.
+/// A matrix product `c = a·b`, as far as memory goes.
 #[derive(Clone, Copy)]
 pub(crate) struct Product {
     pub(crate) m: usize,
     pub(crate) k: usize,
     pub(crate) n: usize,
-    pub(crate) a: *const f32,
-    pub(crate) row: usize,
-    pub(crate) column: usize,
-    pub(crate) b: *const f32,
-    /// The distance between the rows of `b` as it is stored.
-    pub(crate) stride: usize,
-    /// Whether `b` is stored as `[n, k]`.
-    pub(crate) transposed: bool,
+    pub(crate) a: Stored,
+    pub(crate) b: Stored,
     pub(crate) c: *mut f32,
 }
 
-/// So much of `k` is done in one go; then the second matrix of a large product has left the cache again.
+/// A matrix in memory: its rows follow each other `stride` elements apart, or its columns do if it is transposed.
+#[derive(Clone, Copy)]
+pub(crate) struct Stored {
+    pub(crate) start: *const f32,
+    pub(crate) stride: usize,
+    pub(crate) transposed: bool,
+}
+
+impl Stored {
+    /// Without its first rows and columns.
+    fn from(self, row: usize, column: usize) -> Stored {
+        let (along, across) = if self.transposed { (row, column) } else { (column, row) };
+        Stored { start: self.start.wrapping_add(across * self.stride + along), ..self }
+    }
+}
+
+/// The most of `k` that is done in one go,
 const DEPTH: usize = 1024;
+/// the least,
+const LEAST_DEPTH: usize = 64;
+/// and between them, of a second matrix that is read where it lies, so many numbers for each lane of a vector: 512 KiB
+/// where vectors are long, which come with such caches, half of it elsewhere.
+const PIECE: usize = 8 << 10;
+/// So many steps of `k` share the arithmetic of addresses.
+const UNROLL: usize = 4;
 /// The columns of the widest packed panel.
 const PANEL: usize = 32;
 /// Rows of the second matrix this far apart, in elements, fall on the same few lines of the cache.
@@ -57,13 +74,13 @@ pub(crate) unsafe fn run(p: &Product) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn avx512(p: &Product) {
     // SAFETY: the caller's promise.
-    unsafe { product::<F32x16, 8, 2>(p) }
+    unsafe { product::<F32x16, 8, 2, 16>(p) }
 }
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2(p: &Product) {
     // SAFETY: the caller's promise.
-    unsafe { product::<F32x8, 6, 2>(p) }
+    unsafe { product::<F32x8, 6, 2, 12>(p) }
 }
 
 /// Vectors of f32 of which the first few numbers can be loaded and stored by themselves.
@@ -110,19 +127,22 @@ struct Piece {
     first: bool,
 }
 
-/// The product in tiles of `M` rows by `N` vectors.
+/// The product in tiles of `M` rows by `N` vectors; of `T` rows where one vector holds all columns.
 #[inline(always)]
-unsafe fn product<V: Part, const M: usize, const N: usize>(p: &Product) {
-    let pack = p.transposed || p.stride >= FAR && p.m >= 4 * M;
-    for from in (0..p.k).step_by(DEPTH) {
-        // SAFETY: `from` is less than `k`; the caller's promises.
+unsafe fn product<V: Part, const M: usize, const N: usize, const T: usize>(p: &Product) {
+    let pack = p.b.transposed || p.b.stride >= FAR && p.m >= 4 * M;
+    // what all rows go through should stay in the second-level cache
+    let depth = if pack || p.m <= M { DEPTH } else { (PIECE * V::WIDTH / p.n).clamp(LEAST_DEPTH, DEPTH) };
+    for from in (0..p.k).step_by(depth) {
+        let (a, b) = (p.a.from(0, from), p.b.from(from, 0));
+        let piece = Piece { p: Product { k: depth.min(p.k - from), a, b, ..*p }, first: from == 0 };
+        // SAFETY: the caller's promises.
         unsafe {
-            let (a, b) = (p.a.add(from * p.column), p.b.add(if p.transposed { from } else { from * p.stride }));
-            let piece = Piece { p: Product { k: DEPTH.min(p.k - from), a, b, ..*p }, first: from == 0 };
-            if pack {
-                piece.packed::<V, M, N>();
-            } else {
-                piece.columns::<V, M, N>(b, p.stride, 0..p.n);
+            match (pack, p.a.transposed) {
+                (true, true) => piece.packed::<V, M, N, T, true>(),
+                (true, false) => piece.packed::<V, M, N, T, false>(),
+                (false, true) => piece.columns::<V, M, N, T, true>(b.start, b.stride, 0..p.n),
+                (false, false) => piece.columns::<V, M, N, T, false>(b.start, b.stride, 0..p.n),
             }
         }
     }
@@ -131,8 +151,8 @@ unsafe fn product<V: Part, const M: usize, const N: usize>(p: &Product) {
 impl Piece {
     /// Panel by panel, each copied to where its rows follow each other.
     #[inline(always)]
-    unsafe fn packed<V: Part, const M: usize, const N: usize>(&self) {
-        let Product { k, n, b, stride, transposed, .. } = self.p;
+    unsafe fn packed<V: Part, const M: usize, const N: usize, const T: usize, const A_T: bool>(&self) {
+        let Product { k, n, b: Stored { start: b, stride, transposed }, .. } = self.p;
         let width = N * V::WIDTH;
         // taken out, not borrowed in a closure: closures are compiled without the caller's instruction set
         let mut panel = PACKED.take();
@@ -149,7 +169,7 @@ impl Piece {
                         panel[l * width..][..columns].copy_from_slice(row);
                     }
                 }
-                self.columns::<V, M, N>(panel.as_ptr(), width, j..j + columns);
+                self.columns::<V, M, N, T, A_T>(panel.as_ptr(), width, j..j + columns);
             }
         }
         PACKED.set(panel);
@@ -157,7 +177,7 @@ impl Piece {
 
     /// Some columns of all rows; `b` is where they begin in `k` rows that are `ldb` apart.
     #[inline(always)]
-    unsafe fn columns<V: Part, const M: usize, const N: usize>(
+    unsafe fn columns<V: Part, const M: usize, const N: usize, const T: usize, const A_T: bool>(
         &self,
         b: *const f32,
         ldb: usize,
@@ -166,27 +186,31 @@ impl Piece {
         let (m, mut i) = (self.p.m, 0);
         // SAFETY: rows `i..i + M` are among those of the product; the caller's promises.
         unsafe {
+            while columns.len() <= V::WIDTH && i + T <= m {
+                self.rows::<V, T, 1, A_T>(i, b, ldb, columns.clone());
+                i += T;
+            }
             while i + M <= m {
-                self.rows::<V, M, N>(i, b, ldb, columns.clone());
+                self.rows::<V, M, N, A_T>(i, b, ldb, columns.clone());
                 i += M;
             }
             if i + 4 <= m {
-                self.rows::<V, 4, 2>(i, b, ldb, columns.clone());
+                self.rows::<V, 4, 2, A_T>(i, b, ldb, columns.clone());
                 i += 4;
             }
             if i + 2 <= m {
-                self.rows::<V, 2, 4>(i, b, ldb, columns.clone());
+                self.rows::<V, 2, 4, A_T>(i, b, ldb, columns.clone());
                 i += 2;
             }
             if i < m {
-                self.rows::<V, 1, 8>(i, b, ldb, columns);
+                self.rows::<V, 1, 8, A_T>(i, b, ldb, columns);
             }
         }
     }
 
     /// `M` rows of some columns: tiles of `N` vectors, then smaller ones.
     #[inline(always)]
-    unsafe fn rows<V: Part, const M: usize, const N: usize>(
+    unsafe fn rows<V: Part, const M: usize, const N: usize, const A_T: bool>(
         &self,
         i: usize,
         b: *const f32,
@@ -197,23 +221,23 @@ impl Piece {
         // SAFETY: columns `j..` up to `n` are among those of the product; the caller's promises.
         unsafe {
             while j + N * V::WIDTH <= n {
-                self.tile::<V, M, N>(i, b.add(j), ldb, columns.start + j, N * V::WIDTH);
+                self.tile::<V, M, N, A_T>(i, b.add(j), ldb, columns.start + j, N * V::WIDTH);
                 j += N * V::WIDTH;
             }
             while n - j > V::WIDTH {
                 let width = (n - j).min(2 * V::WIDTH);
-                self.tile::<V, M, 2>(i, b.add(j), ldb, columns.start + j, width);
+                self.tile::<V, M, 2, A_T>(i, b.add(j), ldb, columns.start + j, width);
                 j += width;
             }
             if j < n {
-                self.tile::<V, M, 1>(i, b.add(j), ldb, columns.start + j, n - j);
+                self.tile::<V, M, 1, A_T>(i, b.add(j), ldb, columns.start + j, n - j);
             }
         }
     }
 
     /// The tile at row `i` and column `j`: `width` columns, of which all but those of the last vector are whole vectors.
     #[inline(always)]
-    unsafe fn tile<V: Part, const M: usize, const N: usize>(
+    unsafe fn tile<V: Part, const M: usize, const N: usize, const A_T: bool>(
         &self,
         i: usize,
         b: *const f32,
@@ -221,10 +245,10 @@ impl Piece {
         j: usize,
         width: usize,
     ) {
-        let Product { k, n, row, column, .. } = self.p;
+        let Product { k, n, a, .. } = self.p;
         let last = V::first(width - (N - 1) * V::WIDTH);
         // SAFETY: the tile is a part of the product.
-        let (mut a, mut b, c) = unsafe { (self.p.a.add(i * row), b, self.p.c.add(i * n + j)) };
+        let (mut at_a, mut at_b, c) = unsafe { (a.from(i, 0).start, b, self.p.c.add(i * n + j)) };
         let mut sums = [[V::splat(0.0); N]; M];
         if !self.first {
             for r in 0..M {
@@ -234,20 +258,18 @@ impl Piece {
                 }
             }
         }
-        for _ in 0..k {
-            let mut columns = [V::splat(0.0); N];
-            for (v, columns) in columns.iter_mut().enumerate() {
-                // SAFETY: as above.
-                *columns = unsafe { load::<V, N>(b, v, last) };
-            }
-            for r in 0..M {
-                // SAFETY: as above.
-                let x = V::splat(unsafe { *a.add(r * row) });
-                for v in 0..N {
-                    sums[r][v] = x.mul_add(columns[v], sums[r][v]);
-                }
-            }
-            (a, b) = (a.wrapping_add(column), b.wrapping_add(ldb));
+        let column = if A_T { a.stride } else { 1 };
+        // a single row is as fast as the memory is read, which longer loops made slower
+        let unrolled = if M > 1 { k / UNROLL } else { 0 };
+        for _ in 0..unrolled {
+            // SAFETY: as above.
+            unsafe { steps::<V, M, N, A_T, UNROLL>(&mut sums, at_a, a.stride, at_b, ldb, last) };
+            (at_a, at_b) = (at_a.wrapping_add(UNROLL * column), at_b.wrapping_add(UNROLL * ldb));
+        }
+        for _ in 0..k - unrolled * UNROLL {
+            // SAFETY: as above.
+            unsafe { steps::<V, M, N, A_T, 1>(&mut sums, at_a, a.stride, at_b, ldb, last) };
+            (at_a, at_b) = (at_a.wrapping_add(column), at_b.wrapping_add(ldb));
         }
         for r in 0..M {
             for v in 0..N {
@@ -256,6 +278,33 @@ impl Piece {
                     let to = c.add(r * n + v * V::WIDTH);
                     if v + 1 < N { sums[r][v].store_whole(to) } else { sums[r][v].store_first(to, last) }
                 }
+            }
+        }
+    }
+}
+
+/// `S` steps of `k`.
+#[inline(always)]
+unsafe fn steps<V: Part, const M: usize, const N: usize, const A_T: bool, const S: usize>(
+    sums: &mut [[V; N]; M],
+    a: *const f32,
+    stride: usize,
+    b: *const f32,
+    ldb: usize,
+    last: V::First,
+) {
+    for s in 0..S {
+        let mut columns = [V::splat(0.0); N];
+        for (v, columns) in columns.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *columns = unsafe { load::<V, N>(b.wrapping_add(s * ldb), v, last) };
+        }
+        for r in 0..M {
+            let at = if A_T { s * stride + r } else { r * stride + s };
+            // SAFETY: as above.
+            let x = V::splat(unsafe { *a.wrapping_add(at) });
+            for v in 0..N {
+                sums[r][v] = x.mul_add(columns[v], sums[r][v]);
             }
         }
     }
@@ -333,11 +382,11 @@ mod tests {
             }
             let which = size % 4;
             for which in if size % 7 == 0 { 0..4 } else { which..which + 1 } {
-                let (a, row, column) = if which & 1 == 0 { (&a, MOST, 1) } else { (&a_t, 1, MOST) };
-                let (b, transposed) = if which & 2 == 0 { (&b, false) } else { (&b_t, true) };
-                let (a, b) = (a.as_ptr(), b.as_ptr());
+                let stored = |x: &Vec<f32>, transposed| Stored { start: x.as_ptr(), stride: MOST, transposed };
+                let a = if which & 1 == 0 { stored(&a, false) } else { stored(&a_t, true) };
+                let b = if which & 2 == 0 { stored(&b, false) } else { stored(&b_t, true) };
                 // SAFETY: the parts lie within the matrices.
-                unsafe { run(&Product { m, k, n, a, row, column, b, stride: MOST, transposed, c: c.as_mut_ptr() }) };
+                unsafe { run(&Product { m, k, n, a, b, c: c.as_mut_ptr() }) };
                 for i in 0..m {
                     let expected = &sums[(k * MOST + i) * MOST..][..n];
                     assert_eq!(&c[i * n..][..n], expected, "row {i} of {m} x {k} x {n}, operands {which}");

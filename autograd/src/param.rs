@@ -55,6 +55,8 @@ impl Param {
     }
 
     fn make(value: Tensor, trained: bool) -> Param {
+        // updates are written into it again and again
+        let value = value.in_line();
         let (ty, frozen) = (value.ty(), AtomicBool::new(false));
         Param(Arc::new(Inner { ty, trained, frozen, state: RwLock::new((value, 0)) }))
     }

@@ -7,7 +7,7 @@ use crate::tensor::Element;
 use std::{cell::RefCell, collections::HashMap, ops::Deref};
 
 /// Buffers with fewer elements are not worth keeping.
-const SMALLEST: usize = 1024;
+pub(crate) const SMALLEST: usize = 1024;
 /// What a thread keeps at most, in bytes.
 const MOST: usize = 64 << 20;
 
@@ -66,7 +66,7 @@ pub struct Block<T: Element> {
 }
 
 /// The bytes of a line of the cache.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 impl<T: Element> Block<T> {
     pub(crate) fn new(elements: Vec<T>) -> Block<T> {

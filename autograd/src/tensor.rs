@@ -297,6 +297,30 @@ impl Tensor {
     }
 
     /// Elements of an unspecified value, for a kernel to write.
+    /// The same with its elements at the beginning of a line of the cache: copied, if they are many that lie elsewhere.
+    pub(crate) fn in_line(self) -> Tensor {
+        fn copy<T: Element>(from: &Buf<T>) -> Option<Buf<T>> {
+            let elements = from.as_slice();
+            if elements.len() < crate::pool::SMALLEST || (elements.as_ptr() as usize).is_multiple_of(crate::pool::LINE)
+            {
+                return None;
+            }
+            let mut to = Buf::blank(elements.len()).ok()?;
+            to.unique()?.copy_from_slice(elements);
+            Some(to)
+        }
+        let copied = match &self.data {
+            Data::F32(b) => copy(b).map(Data::F32),
+            Data::F64(b) => copy(b).map(Data::F64),
+            Data::I64(b) => copy(b).map(Data::I64),
+            Data::Bool(b) => copy(b).map(Data::Bool),
+        };
+        match copied {
+            Some(data) => Tensor { data, ..self },
+            None => self,
+        }
+    }
+
     pub(crate) fn blank(ty: Type) -> Result<Tensor, OpError> {
         let data = with_dtype!(ty.dtype, T => T::wrap(Buf::blank(ty.shape.count())?));
         Ok(Tensor { shape: ty.shape, data })

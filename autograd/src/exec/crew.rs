@@ -32,9 +32,14 @@ pub(crate) fn parts(nanoseconds: usize) -> usize {
     (nanoseconds / LEAST_PART).min(most_parts())
 }
 
+/// The threads of the current pool.
+pub(crate) fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
 /// The most parts that work is split into: some more than threads, in case one of them is slow.
 pub(crate) fn most_parts() -> usize {
-    match rayon::current_num_threads() {
+    match threads() {
         1 => 1,
         threads => 2 * threads,
     }
@@ -119,7 +124,7 @@ impl Crew {
     }
 
     fn call_helpers(self: &Arc<Crew>) {
-        let wanted = rayon::current_num_threads() - 1;
+        let wanted = threads() - 1;
         while self.helpers.load(SeqCst) < wanted {
             self.helpers.fetch_add(1, SeqCst);
             let crew = self.clone();

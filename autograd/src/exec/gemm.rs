@@ -11,13 +11,11 @@ use super::kernels::tile::{self, Product, Stored};
 use crate::{
     error::OpError,
     op::linalg::Batches,
+    plan::kernel::ROWS,
     shape::Shape,
     tensor::DType,
     view::{TensorView, TensorViewMut},
 };
-
-/// Rows go to threads in multiples of this, so that no tile of the kernel is cut.
-const ROWS: usize = 8;
 
 /// One operand: how it lies in memory, and whether it is read transposed.
 #[derive(Clone, Copy)]
@@ -38,6 +36,18 @@ impl Matrix<'_> {
     }
 }
 
+/// Some rows of a product of size `[m, k, n]`, for a kernel that goes on with them; the matrices are given with whether
+/// they are read transposed.
+pub(crate) fn rows(
+    (a, a_t): (&[f32], bool),
+    (b, b_t): (&[f32], bool),
+    [m, k, n]: [usize; 3],
+    first: usize,
+    out: &mut [f32],
+) {
+    product(Strided::new(a, m, k, a_t), Strided::new(b, k, n, b_t), out, first, (out.len() / n, k, n));
+}
+
 /// `out = a·b`, batched; the types are those that the op has checked.
 pub(crate) fn matmul(a: Matrix<'_>, b: Matrix<'_>, mut out: TensorViewMut<'_>) -> Result<(), OpError> {
     let batches = Batches::new(&a.shape(), &b.shape(), out.shape);
@@ -56,6 +66,13 @@ fn batched<T: Gemm>(
     c: &mut [T],
 ) -> Result<(), OpError> {
     let &Batches { m, k, n, .. } = batches;
+    // the rows of a batch with one second matrix follow each other
+    let joined = b.len() == k * n && a.len() * n == c.len() * k && !a_t && k > 0;
+    let (m, batches) = if joined { (c.len() / n.max(1), None) } else { (m, Some(batches)) };
+    let offsets = match batches {
+        Some(batches) => batches.offsets().collect(),
+        None => vec![(0, 0, 0)],
+    };
     if m * n == 0 {
         return Ok(());
     }
@@ -63,12 +80,12 @@ fn batched<T: Gemm>(
         c.fill(T::default());
         return Ok(());
     }
-    for (at_a, at_b, at_c) in batches.offsets() {
+    for (at_a, at_b, at_c) in offsets {
         let a = Strided::new(&a[at_a..at_a + m * k], m, k, a_t);
         let b = Strided::new(&b[at_b..at_b + k * n], k, n, b_t);
         let c = &mut c[at_c..at_c + m * n];
         // about 50 products a nanosecond; a transposed second matrix is packed anew for each part
-        let parts = crew::parts(m * k * n / 50).min(if b_t { rayon::current_num_threads() } else { usize::MAX });
+        let parts = crew::parts(m * k * n / 50).min(if b_t { crew::threads() } else { usize::MAX });
         let rows = m.div_ceil(parts).next_multiple_of(ROWS);
         let out = Rows(c.as_mut_ptr());
         crew::each(m.div_ceil(rows), &|part| {

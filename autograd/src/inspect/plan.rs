@@ -5,10 +5,10 @@ use crate::{
     exec::{fetch::Fetch, run::with_plan},
     graph::Graph,
     nodes::{Kind, Program},
-    op::reduce,
+    op::{Id, reduce},
     plan::{
         self, Update,
-        kernel::{Home, Kernel, Operand},
+        kernel::{Home, Kernel, Operand, Read, Source},
     },
     tensor::Type,
 };
@@ -87,8 +87,11 @@ fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
                 over = p.ty(p.args(first)[0]);
             }
             over.dtype = f.dtype;
-            let reads = f.sources.iter().filter(|s| s.value != u32::MAX).map(|s| bytes(s.value)).sum();
+            let is_value = |s: &&Source| !matches!(s.read, Read::Number(_) | Read::Product(_));
+            let matrices = f.products.iter().flat_map(|p| [p.a.0, p.b.0]);
+            let reads = f.sources.iter().filter(is_value).map(|s| s.value).chain(matrices).map(bytes).sum();
             let outputs = f.outputs.iter().map(|o| o.value).chain(f.sums.iter().map(|s| s.value));
+            let outputs = outputs.chain(f.products.iter().filter_map(|p| p.out));
             ("fused", reads, outputs.map(bytes).sum())
         }
         Kernel::Flat(f) => {
@@ -107,20 +110,16 @@ fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
             None => ops.push((name, 1)),
         }
     }
-    let flops = match &plan.kernels[k] {
-        Kernel::Product { a, out, .. } => {
-            let shape = plan.shape(a.0);
-            let inner = shape[shape.rank() - if a.1 { 2 } else { 1 }];
-            2 * inner * plan.shape(*out).count()
-        }
-        _ => members.iter().map(|&id| work(p, id)).sum(),
-    };
+    let flops = members.iter().map(|&id| work(p, id)).sum();
     KernelInfo { kind, ops, over, reads, writes, flops, late: k >= plan.late }
 }
 
-/// One operation for each element that an op looks at.
+/// One operation for each element that an op looks at; two for each product of a matrix product.
 fn work(p: &Program, id: u32) -> usize {
     let count = |id: u32| p.ty(id).shape.count();
+    if p.nodes[id as usize].op == Id::MatMul as u32 {
+        return 2 * count(id) * p.ty(p.args(id)[0]).shape.last().copied().unwrap_or(0);
+    }
     if p.op(id).as_any().is::<reduce::Sum>() { count(p.args(id)[0]) } else { count(id) }
 }
 

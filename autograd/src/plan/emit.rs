@@ -5,7 +5,10 @@
 
 use super::{
     fuse::{NONE, sum_lines},
-    kernel::{self, Code, Flat, FlatOp, Fused, Instruction, Output, Read, RowOp, RowStep, Source, Step, Sum},
+    kernel::{
+        self, Code, Flat, FlatOp, Fused, Instruction, NO_REGISTER, Output, Product, Read, RowOp, RowStep, Source, Step,
+        Sum,
+    },
     lower::Lower,
     order::Order,
     simplify::Class,
@@ -26,6 +29,11 @@ const TEMPORARY: u32 = 1 << 30;
 const KEPT: u32 = 2 << 30;
 const OUTPUT: u32 = 3 << 30;
 const KIND: u32 = 3 << 30;
+
+/// In place of a value, in the key of a source that is a product: then its node follows.
+const PRODUCT: u32 = NONE - 1;
+
+const EMPTY: Step = Step { code: Code::Keep, load: NO_REGISTER, store: NO_REGISTER, a: 0, b: 0, c: 0 };
 
 /// What a node does with the accumulator.
 pub(super) enum Action {
@@ -65,10 +73,14 @@ struct Emit {
 }
 
 impl Lower<'_, '_> {
-    /// The node that input `k` of a member reads, if the same unit computes it.
+    /// The node that input `k` of a member reads, if steps of the same unit compute it.
     pub(super) fn inside(&mut self, unit: u32, id: u32, k: usize) -> Option<u32> {
         let root = self.s.read(id, k).root;
-        (self.units.of(root) == unit).then_some(root)
+        (self.units.of(root) == unit && !self.is_product(root)).then_some(root)
+    }
+
+    fn is_product(&self, id: u32) -> bool {
+        self.s.class[id as usize] == Class::Single
     }
 
     pub(super) fn fused(
@@ -91,15 +103,36 @@ impl Lower<'_, '_> {
             steps: Vec::new(),
             rows: Vec::new(),
             sums: Vec::new(),
+            products: Vec::new(),
+            grain: 0,
         };
-        let order = self.order(unit, members);
+        let (products, members): (Vec<u32>, Vec<u32>) = members.iter().partition(|&&id| self.is_product(id));
+        let order = self.order(unit, &members);
         let mut e = Emit { kernel, domain, sources: HashMap::new(), free: Vec::new(), order };
+        products.iter().for_each(|&id| self.product(&mut e, id));
         let mut held = None;
         for position in 0..e.order.nodes.len() {
             held = self.emit(&mut e, unit, position, held);
         }
         members.iter().for_each(|&id| self.register[id as usize] = NONE);
+        if let Some(Product { size: [_, _, n], .. }) = e.kernel.products.first() {
+            let sums = e.kernel.sums.iter().map(|s| (s.n, s.inner));
+            e.kernel.grain = kernel::rows_of_splits(count, *n, line, sums).unwrap_or(count / n); // it could be taken
+        }
         finish(e.kernel)
+    }
+
+    /// A product that the kernel computes as it goes.
+    fn product(&mut self, e: &mut Emit, id: u32) {
+        let Some(size) = self.s.product_size(id) else { return };
+        let [a, b] = [0, 1].map(|k| {
+            let read = self.s.read(id, k);
+            (self.value(read.root), read.transposed)
+        });
+        let out = self.is_exported(id).then(|| self.define(id));
+        let number = e.kernel.products.len() as u32;
+        e.kernel.products.push(Product { a, b, size, out });
+        e.source((PRODUCT, id), Source { value: out.unwrap_or(NONE), read: Read::Product(number) });
     }
 
     /// Emits the next node, given the one that is in the accumulator; what is in it then.
@@ -110,7 +143,7 @@ impl Lower<'_, '_> {
             Class::Row => return self.row(e, unit, id),
             Class::Broadcast => {
                 let from = self.operand_of(e, unit, id, 0);
-                e.step(Code::Load, [from]);
+                e.load(from);
             }
             _ => match action(p, id) {
                 Action::Alone(code) => {
@@ -142,12 +175,8 @@ impl Lower<'_, '_> {
                     if self.s.arity(id) == 1 {
                         (registers[1], registers[2]) = (e.number(1), e.number(0));
                     }
-                    e.kernel.steps.push(Step {
-                        code: Code::Several(op),
-                        a: registers[0],
-                        b: registers[1],
-                        c: registers[2],
-                    });
+                    let [a, b, c] = registers;
+                    e.push(Step { code: Code::Several(op), a, b, c, ..EMPTY });
                 }
             },
         }
@@ -168,7 +197,7 @@ impl Lower<'_, '_> {
             _ => Code::ProductSub,
         };
         self.used(e, Some(product));
-        e.push(Step { code, a, b, c: 0 });
+        e.push(Step { code, a, b, ..EMPTY });
     }
 
     /// Brings input `k` into the accumulator.
@@ -177,7 +206,7 @@ impl Lower<'_, '_> {
             return self.used(e, held);
         }
         let from = self.operand_of(e, unit, id, k);
-        e.step(Code::Load, [from]);
+        e.load(from);
     }
 
     /// One of the reads of a node of the unit is done.
@@ -195,6 +224,9 @@ impl Lower<'_, '_> {
     fn operand_of(&mut self, e: &mut Emit, unit: u32, id: u32, k: usize) -> u32 {
         let read = self.s.read(id, k);
         if self.units.of(read.root) == unit {
+            if self.is_product(read.root) {
+                return e.sources[&(PRODUCT, read.root)];
+            }
             self.used(e, Some(read.root));
             return self.register[read.root as usize];
         }
@@ -228,7 +260,7 @@ impl Lower<'_, '_> {
                 })
             };
             self.register[id as usize] = register;
-            e.step(Code::Store, [register]);
+            e.store(register);
         }
     }
 
@@ -277,8 +309,8 @@ impl Lower<'_, '_> {
             return (register, false);
         }
         let block = e.keep();
-        e.step(Code::Load, [register]);
-        e.step(Code::Store, [block]);
+        e.load(register);
+        e.store(block);
         (block, true)
     }
 
@@ -296,8 +328,8 @@ impl Lower<'_, '_> {
         if exported && !op.reduces() {
             let value = self.define(id);
             let output = e.output(value);
-            e.step(Code::Load, [to]);
-            e.step(Code::Store, [output]);
+            e.load(to);
+            e.store(output);
         }
         None
     }
@@ -368,8 +400,13 @@ fn finish(mut kernel: Fused) -> Fused {
             _ => number,
         }
     };
-    for step in kernel.steps.iter_mut().filter(|s| s.code != Code::Sum) {
-        (step.a, step.b, step.c) = (place(step.a), place(step.b), place(step.c));
+    for step in &mut kernel.steps {
+        for register in [&mut step.load, &mut step.store].into_iter().filter(|r| **r != NO_REGISTER) {
+            *register = place(*register);
+        }
+        if step.code != Code::Sum {
+            (step.a, step.b, step.c) = (place(step.a), place(step.b), place(step.c));
+        }
     }
     kernel.sums.iter_mut().for_each(|sum| sum.from = sum.from.map(place));
     kernel.rows.iter_mut().for_each(|row| (row.from, row.to) = (place(row.from), row.to.map(place)));
@@ -400,21 +437,47 @@ fn flat_op(p: &Program, id: u32) -> FlatOp {
 impl Emit {
     fn step<const N: usize>(&mut self, code: Code, registers: [u32; N]) {
         let a = registers.first().copied().unwrap_or(0);
-        self.push(Step { code, a, b: 0, c: 0 });
+        self.push(Step { code, a, ..EMPTY });
     }
 
-    /// Appends a step; what is added to a negated number is a difference.
+    /// Appends a step. What is added to a negated number is a difference; a step that only reads goes into the next one.
     fn push(&mut self, mut step: Step) {
         let difference = match step.code {
             Code::Add => Some(Code::SubFrom),
             Code::AddProduct => Some(Code::ProductSub),
             _ => None,
         };
-        if let (Some(code), Some(Step { code: Code::Unary(Id::Neg), .. })) = (difference, self.kernel.steps.last()) {
-            self.kernel.steps.pop();
-            step.code = code;
+        if let Some(&mut Step { code, load, store: NO_REGISTER, .. }) = self.open() {
+            let merged = match (code, difference) {
+                (Code::Keep, _) => Some(step.code),
+                (Code::Unary(Id::Neg), Some(difference)) => Some(difference),
+                _ => None,
+            };
+            if let Some(code) = merged {
+                self.kernel.steps.pop();
+                (step.code, step.load) = (code, load);
+            }
         }
         self.kernel.steps.push(step);
+    }
+
+    /// The last step, if others can still become part of it.
+    fn open(&mut self) -> Option<&mut Step> {
+        let begun = self.kernel.rows.last().map_or(0, |row| row.after as usize);
+        self.kernel.steps[begun..].last_mut()
+    }
+
+    /// Reads a register into the accumulator.
+    fn load(&mut self, register: u32) {
+        self.kernel.steps.push(Step { load: register, ..EMPTY });
+    }
+
+    /// Writes the accumulator to a register.
+    fn store(&mut self, register: u32) {
+        match self.open() {
+            Some(step) if step.store == NO_REGISTER => step.store = register,
+            _ => self.kernel.steps.push(Step { store: register, ..EMPTY }),
+        }
     }
 
     /// A register for a block that is kept.

@@ -4,7 +4,10 @@
 //! units of the highest level among its inputs if they work on the same shape; units of equal level do not depend on each
 //! other, so several of them become one. One pass over the nodes, and no unit ever waits for itself.
 
-use super::simplify::{Class, Simple, top_axis};
+use super::{
+    kernel::{self, Read},
+    simplify::{Class, Simple, top_axis},
+};
 use crate::{op::reduce, tensor::DType};
 use std::collections::HashMap;
 
@@ -18,7 +21,7 @@ pub(super) struct Unit {
     pub(super) dtype: DType,
     /// The last to run: it writes into parameters.
     pub(super) late: bool,
-    fused: bool,
+    pub(super) fused: bool,
     /// The length of the lines that it sums, or of its rows, if it does or has any.
     pub(super) line: Option<usize>,
 }
@@ -26,6 +29,8 @@ pub(super) struct Unit {
 /// The domain of all single numbers.
 pub(super) const NUMBERS: u32 = u32::MAX;
 pub(super) const NONE: u32 = u32::MAX;
+/// The most elements of a product that wait for the rest of its kernel: 1 MiB.
+const MOST_TOGETHER: usize = 1 << 18;
 
 /// Units, and which one computes a node.
 pub(super) struct Units {
@@ -57,7 +62,54 @@ impl Units {
             };
             units.of[id as usize] = unit;
         }
+        units.take_products(s);
         units
+    }
+
+    /// Lets the unit that goes on with the elements of a matrix product compute it as well, some rows at a time: they are
+    /// in the cache when they are read. Of several readers it is the one that all others can come after.
+    fn take_products(&mut self, s: &Simple<'_>) {
+        // product, level of the reader, the reader, whether it goes element by element
+        let mut reads: Vec<(u32, u32, u32, bool)> = Vec::new();
+        let mut sums: HashMap<u32, Vec<(usize, usize)>> = HashMap::new();
+        for &id in &s.needed {
+            for k in 0..s.arity(id) {
+                let root = s.read(id, k).root;
+                if s.product_size(root).is_some() {
+                    let unit = self.of(id);
+                    reads.push((root, self.all[unit as usize].level, unit, self.reads_whole(s, unit, id, k)));
+                }
+            }
+            if let Some(lines) = sum_lines(s, id) {
+                sums.entry(self.of(id)).or_default().push(lines);
+            }
+        }
+        reads.sort_unstable();
+        let mut columns: HashMap<u32, usize> = HashMap::new(); // those of a unit's products are the same
+        for readers in reads.chunk_by(|a, b| a.0 == b.0) {
+            let (product, level, unit, _) = readers[0];
+            let Some([m, _, n]) = s.product_size(product) else { continue };
+            let &Unit { late, line, .. } = &self.all[unit as usize];
+            let in_order = readers.iter().all(|r| if r.2 == unit { r.3 } else { r.1 > level });
+            let sums = sums.get(&unit).map_or(&[][..], |sums| sums);
+            let rows = kernel::rows_of_splits(m * n, n, line, sums.iter().copied());
+            let few_rows = rows.is_some_and(|rows| rows.min(m) * n <= MOST_TOGETHER);
+            // what is handed out cannot be late
+            if in_order && few_rows && !(late && s.early[product as usize]) && *columns.entry(unit).or_insert(n) == n {
+                let own = self.of(product);
+                self.all[own as usize].parent = unit;
+            }
+        }
+    }
+
+    /// Whether input `k`, a product, is read one by one by a unit of the same elements.
+    fn reads_whole(&self, s: &Simple<'_>, unit: u32, id: u32, k: usize) -> bool {
+        let (read, unit) = (s.read(id, k), &self.all[unit as usize]);
+        let shape = |id: u32| &s.p.shapes[s.p.nodes[id as usize].shape as usize];
+        unit.fused
+            && unit.domain != NUMBERS
+            && unit.dtype == s.p.nodes[read.root as usize].dtype
+            && matches!(kernel::read(shape(read.seen), &s.p.shapes[unit.domain as usize]), Read::Whole)
     }
 
     /// The unit that computes a node, or [`NONE`] for what comes from outside.

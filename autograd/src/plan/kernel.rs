@@ -68,6 +68,22 @@ pub(crate) struct Fused {
     /// Functions of rows, which are `line` long, between the steps.
     pub(crate) rows: Vec<RowStep>,
     pub(crate) sums: Vec<Sum>,
+    /// Matrix products of which it computes some rows before it goes on with them; all have as many columns.
+    pub(crate) products: Vec<Product>,
+    /// It does so in multiples of this many rows.
+    pub(crate) grain: usize,
+}
+
+/// A matrix product whose elements are those of a fused kernel, in the same order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Product {
+    /// The values with the matrices, and whether they are read transposed.
+    pub(crate) a: (u32, bool),
+    pub(crate) b: (u32, bool),
+    /// `[m, k]` by `[k, n]`, after the axes of a batch were joined with the rows.
+    pub(crate) size: [usize; 3],
+    /// The value that it is written to, if anybody else reads it.
+    pub(crate) out: Option<u32>,
 }
 
 /// A register that is read from a value.
@@ -86,6 +102,8 @@ pub(crate) enum Read {
     Walk(Walk),
     /// The number 0 or 1, without a value.
     Number(u8),
+    /// One by one, from this of the kernel's products.
+    Product(u32),
 }
 
 /// A register that is written to a value.
@@ -108,10 +126,8 @@ pub(crate) struct Sum {
 /// What a step does with the accumulator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Code {
-    /// Reads register `a`.
-    Load,
-    /// Writes register `a`.
-    Store,
+    /// Nothing: a step that only reads or writes.
+    Keep,
     /// Plus, minus, times, over register `a`.
     Add,
     Sub,
@@ -140,10 +156,16 @@ pub(crate) enum Code {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
     pub(crate) code: Code,
+    /// The register that is read into the accumulator first, or [`NO_REGISTER`].
+    pub(crate) load: u32,
+    /// The register that the accumulator is written to when all is done, or [`NO_REGISTER`].
+    pub(crate) store: u32,
     pub(crate) a: u32,
     pub(crate) b: u32,
     pub(crate) c: u32,
 }
+
+pub(crate) const NO_REGISTER: u32 = u32::MAX;
 
 /// A function of each row of a block.
 #[derive(Clone, Copy, Debug)]
@@ -230,7 +252,7 @@ impl Read {
     /// Whether it is the same number everywhere.
     pub(crate) fn is_constant(&self) -> bool {
         match self {
-            Read::Whole => false,
+            Read::Whole | Read::Product(_) => false,
             Read::Walk(walk) => walk.is_constant(),
             Read::Number(_) => true,
         }
@@ -240,7 +262,7 @@ impl Read {
 impl Sum {
     /// How many elements, or rows of `inner` elements, are added up one after the other.
     pub(crate) fn chunk(&self) -> usize {
-        if self.inner == 1 { CHUNK } else { DEPTH }
+        chunk(self.inner)
     }
 
     /// How many chunks a sum has.
@@ -270,7 +292,23 @@ impl Fused {
         let groups = self.temporaries as usize + self.sources.iter().filter(|s| s.read.is_constant()).count();
         let blocks = self.registers() - groups + if self.rows.is_empty() { 0 } else { 3 };
         let numbers = blocks * STRIDE + groups * MOST_GROUP;
-        (numbers * self.dtype.size()).next_multiple_of(64)
+        (numbers * self.dtype.size()).next_multiple_of(64) + self.products.len() * self.product_bytes()
+    }
+
+    /// The bytes of the rows of a product that are worked on together.
+    pub(crate) fn product_bytes(&self) -> usize {
+        let columns = self.products.first().map_or(0, |p| p.size[2]);
+        (self.rows_together() * columns * self.dtype.size()).next_multiple_of(64)
+    }
+
+    /// How many rows of its products are computed together: few enough to be still in the cache when they are read.
+    pub(crate) fn rows_together(&self) -> usize {
+        let Some(p) = self.products.first() else { return 0 };
+        let [m, k, n] = p.size;
+        // many rows share the way of a second matrix that comes from far away, or is transposed first
+        let is_near = k * n <= 1 << 16 && self.products.iter().all(|p| !p.b.1);
+        let most = if is_near { (1 << 13) / n } else { ((1 << 16) / n).max(128) };
+        (most / self.grain * self.grain).max(self.grain).min(m)
     }
 
     /// The bytes that the sums of chunks need.
@@ -281,12 +319,11 @@ impl Fused {
 
     /// Where it can be split: at multiples of the second number, counted from the last multiple of the first.
     pub(crate) fn splits(&self) -> Option<(usize, usize)> {
-        let whole_lines = |grain: usize| self.line >= BLOCK || grain.is_multiple_of(self.line);
+        if let Some(p) = self.products.first() {
+            return Some((self.count, self.grain * p.size[2]));
+        }
         let block = if self.line < BLOCK { BLOCK / self.line * self.line } else { BLOCK };
-        let Some((first, rest)) = self.sums.split_first() else { return Some((self.count, block)) };
-        let same = rest.iter().all(|s| (s.n, s.inner) == (first.n, first.inner));
-        let grain = first.chunk() * first.inner;
-        (same && whole_lines(grain) && whole_lines(first.n * first.inner)).then_some((first.n * first.inner, grain))
+        splits(self.line, self.sums.iter().map(|s| (s.n, s.inner))).map(|at| at.unwrap_or((self.count, block)))
     }
 
     /// About how many nanoseconds it takes on one thread.
@@ -297,7 +334,8 @@ impl Fused {
             _ => 1,
         };
         let steps = 5 + self.steps.iter().map(step).sum::<usize>() + 50 * self.rows.len(); // 5: memory
-        self.count.saturating_mul(steps) / 50
+        let products = self.products.iter().map(|p| p.size.iter().product::<usize>()).sum::<usize>();
+        (self.count.saturating_mul(steps) + products) / 50
     }
 
     /// Whether it can fail: labels are looked at.
@@ -309,6 +347,47 @@ impl Fused {
     pub(crate) fn registers(&self) -> usize {
         self.sources.len() + (self.temporaries + self.kept) as usize + self.outputs.len()
     }
+}
+
+/// Where a kernel can be split that works on lines of this length and has sums over `n` elements, each `inner` apart: see
+/// [`Fused::splits`]. `None` for nowhere, `Some(None)` for anywhere between lines.
+pub(crate) fn splits(line: usize, mut sums: impl Iterator<Item = (usize, usize)>) -> Option<Option<(usize, usize)>> {
+    let whole_lines = |grain: usize| line >= BLOCK || grain.is_multiple_of(line);
+    let Some((n, inner)) = sums.next() else { return Some(None) };
+    let (period, grain) = (n * inner, chunk(inner) * inner);
+    let fits = sums.all(|other| other == (n, inner)) && whole_lines(grain) && whole_lines(period);
+    fits.then_some(Some((period, grain)))
+}
+
+/// How many elements, or rows of `inner` elements, of a sum are added up one after the other.
+fn chunk(inner: usize) -> usize {
+    if inner == 1 { CHUNK } else { DEPTH }
+}
+
+/// The least number of rows of `n` elements such that a kernel can be split at all multiples of them.
+pub(crate) fn rows_of_splits(
+    count: usize,
+    n: usize,
+    line: Option<usize>,
+    sums: impl Iterator<Item = (usize, usize)>,
+) -> Option<usize> {
+    let place = match splits(line.unwrap_or(BLOCK), sums)? {
+        Some((period, grain)) if period >= count || period.is_multiple_of(grain) => grain,
+        Some((period, _)) => period,
+        None => line.filter(|&line| line < BLOCK).unwrap_or(1),
+    };
+    Some(lcm(lcm(place, n) / n, ROWS))
+}
+
+/// Products are split at multiples of so many rows, so that no tile of the kernel is cut.
+pub(crate) const ROWS: usize = 8;
+
+fn lcm(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x.max(1) * b
 }
 
 /// Reading one shape as another: one by one, or broadcast.

@@ -144,10 +144,9 @@ impl<'s, 'p> Lower<'s, 'p> {
     }
 
     fn kernel(&mut self, unit: u32, members: &[u32]) -> Kernel {
-        let Unit { domain, dtype, line, .. } = self.units.all[unit as usize];
-        let first = members[0];
-        if self.s.class[first as usize] == Class::Single {
-            return self.single(first);
+        let Unit { domain, dtype, line, fused, .. } = self.units.all[unit as usize];
+        if !fused {
+            return self.single(members[0]);
         }
         if domain == NUMBERS {
             Kernel::Flat(self.flat(unit, dtype, members))
@@ -195,7 +194,12 @@ impl<'s, 'p> Lower<'s, 'p> {
             .iter()
             .filter(|(u, _)| *u != unit)
             .flat_map(|(_, range)| &schedule.members[range.clone()]);
-        let read_elsewhere = others.any(|&m| (0..self.s.arity(m)).any(|k| self.s.read(m, k).root == param));
+        let reads = |m: u32| (0..self.s.arity(m)).any(|k| self.s.read(m, k).root == param);
+        let read_elsewhere = others.any(|&m| reads(m));
+        // products of the unit itself read their matrices again and again
+        let members = schedule.units.iter().filter(|(u, _)| *u == unit).flat_map(|(_, r)| &schedule.members[r.clone()]);
+        let read_elsewhere =
+            read_elsewhere || members.filter(|&&m| self.s.class[m as usize] == Class::Single).any(|&m| reads(m));
         Update::Write { in_place: !read_elsewhere }
     }
 }

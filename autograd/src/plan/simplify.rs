@@ -252,6 +252,21 @@ impl<'p> Simple<'p> {
         Read { root: self.root(seen), seen, transposed: false }
     }
 
+    /// `[m, k, n]` if a node is a matrix product of f32 that can be computed row by row: not a batch of them, or one with
+    /// the same second matrix, where the rows simply follow each other.
+    pub(super) fn product_size(&self, id: u32) -> Option<[usize; 3]> {
+        let (p, node) = (self.p, &self.p.nodes[id as usize]);
+        if node.op != Id::MatMul as u32 || self.class[id as usize] != Class::Single || node.dtype != DType::F32 {
+            return None;
+        }
+        let [a, b] = [p.args(id)[0], p.args(id)[1]].map(|arg| &p.shapes[p.nodes[arg as usize].shape as usize]);
+        let (k, n, count) = (*a.last()?, *b.last()?, p.shapes[node.shape as usize].count());
+        let rows = count.checked_div(n)?;
+        let single = p.shapes[node.shape as usize].split_last_chunk::<2>()?.0.iter().product::<usize>() == 1;
+        let joined = b.count() == k * n && a.count() == rows * k && !self.read(id, 0).transposed;
+        (k > 0 && rows > 0 && (single || joined)).then_some([rows, k, n])
+    }
+
     fn swaps_last_two(&self, id: u32) -> bool {
         if self.class[id as usize] != Class::Single {
             return false;

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     error::OpError,
     exec::{
-        crew,
+        crew, gemm,
         memory::{Bytes, Memory},
     },
     math::Wide,
@@ -19,7 +19,7 @@ use crate::{
         elementwise::{several, unary},
         reduce::{DEPTH, LANES, Pairs, sum_lanes},
     },
-    plan::kernel::{BLOCK, Code, Fused, MOST_GROUP, Read, RowStep, STRIDE, Step, Sum},
+    plan::kernel::{BLOCK, Code, Fused, MOST_GROUP, NO_REGISTER, Product, Read, RowStep, STRIDE, Step, Sum},
     shape::Walk,
     tensor::DType,
 };
@@ -47,6 +47,8 @@ pub(crate) fn run(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) -> Result
         return Ok(());
     }
     let (parts, (period, grain)) = match k.splits() {
+        // a transposed second matrix is packed anew for each part
+        Some(split) if k.products.iter().any(|p| p.b.1) => (crew::parts(k.work()).min(crew::threads()), split),
         Some(split) => (crew::parts(k.work()), split),
         None => (1, (1, 1)),
     };
@@ -172,6 +174,8 @@ struct Work<T> {
     sums: Vec<SumState<T>>,
     /// Room for functions of rows, if there are any.
     rows: [*mut T; 3],
+    /// The kernel's products: their places in `roles`, and room for some of their rows.
+    products: Vec<(usize, *mut T)>,
 }
 
 /// How many elements go through a step at once: two wide vectors.
@@ -186,8 +190,24 @@ fn blocks<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
     scratch: *mut T,
     range: Range<usize>,
 ) -> Result<(), OpError> {
-    let Job { k, memory, .. } = *job;
     let mut work = Work::<T>::new(job, scratch, group::<V>());
+    let mut start = range.start;
+    while start < range.end {
+        let end = work.multiply(job, start, range.end);
+        stretch::<T, V, CALLS>(job, &mut work, start..end)?;
+        start = end;
+    }
+    Ok(())
+}
+
+/// Takes a range of elements, whose products are there, block by block through the kernel.
+#[inline(always)]
+fn stretch<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
+    job: &Job<'_>,
+    work: &mut Work<T>,
+    range: Range<usize>,
+) -> Result<(), OpError> {
+    let Job { k, memory, .. } = *job;
     let per_block = if k.line < BLOCK { BLOCK / k.line * k.line } else { BLOCK };
     let mut start = range.start;
     while start < range.end {
@@ -278,16 +298,11 @@ unsafe fn steps<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
                     };
                 }};
             }
+            if step.load != NO_REGISTER {
+                (low, high) = load!(step.load);
+            }
             match step.code {
-                Code::Load => (low, high) = load!(step.a),
-                Code::Store => {
-                    let p = at!(step.a);
-                    // SAFETY: the caller's promise.
-                    unsafe {
-                        low.store(p);
-                        high.store(p.add(V::N));
-                    }
-                }
+                Code::Keep => {}
                 Code::Add => with!(|acc, other| acc + other),
                 Code::Sub => with!(|acc, other| acc - other),
                 Code::Mul => with!(|acc, other| acc * other),
@@ -330,6 +345,14 @@ unsafe fn steps<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
                     }
                 }
             }
+            if step.store != NO_REGISTER {
+                let p = at!(step.store);
+                // SAFETY: the caller's promise.
+                unsafe {
+                    low.store(p);
+                    high.store(p.add(V::N));
+                }
+            }
         }
         i += group::<V>();
     }
@@ -351,9 +374,11 @@ impl<T: Vectors> Work<T> {
             roles: Vec::with_capacity(blocks),
             sums: Vec::new(),
             rows: [std::ptr::null_mut(); 3],
+            products: Vec::new(),
         };
         for source in &k.sources {
-            let truths = !matches!(source.read, Read::Number(_)) && memory.dtype(source.value) == DType::Bool;
+            let truths =
+                !matches!(source.read, Read::Number(_) | Read::Product(_)) && memory.dtype(source.value) == DType::Bool;
             let role = match source.read {
                 read if read.is_constant() => {
                     let v = match read {
@@ -374,6 +399,11 @@ impl<T: Vectors> Work<T> {
                 Read::Walk(walk) => {
                     let data = memory.elements::<T>(source.value);
                     Role::Spread(data.as_ptr(), data.len(), walk)
+                }
+                Read::Product(number) => {
+                    let room = scratch.wrapping_byte_add(k.scratch() - (number as usize + 1) * k.product_bytes());
+                    work.products.push((work.roles.len(), room));
+                    Role::From(room)
                 }
                 _ if truths => Role::Truths(memory.pointer(source.value)),
                 _ => Role::From(memory.pointer(source.value)),
@@ -398,6 +428,23 @@ impl<T: Vectors> Work<T> {
         }
         work.sums = job.partials().map(|(_, p)| SumState { lanes: [T::default(); LANES], partials: p }).collect();
         work
+    }
+
+    /// Computes the next rows of the kernel's products, from element `start` on; the element after their last one.
+    fn multiply(&mut self, job: &Job<'_>, start: usize, end: usize) -> usize {
+        let Job { k, memory, .. } = *job;
+        let mut until = end;
+        for (&Product { a, b, size, out }, &(role, room)) in k.products.iter().zip(&self.products) {
+            until = end.min(start + k.rows_together() * size[2]);
+            let to = out.map_or(room, |value| memory.pointer::<T>(value).wrapping_add(start));
+            let [a, b] = [a, b].map(|(value, transposed)| (memory.elements::<f32>(value), transposed));
+            // SAFETY: there is room for so many rows, in the value or in scratch, and no other thread works on them.
+            // Products are of f32, and so is then the kernel.
+            let rows = unsafe { slice::from_raw_parts_mut(to.cast(), until - start) };
+            gemm::rows(a, b, size, start / size[2], rows);
+            self.roles[role].1 = Role::From(to.wrapping_sub(start));
+        }
+        until
     }
 
     fn block(&mut self, role: Role<T>, block: *mut T) {
@@ -433,8 +480,7 @@ impl<T: Vectors> Work<T> {
     fn place(&mut self, start: usize, direct: bool) {
         for &(register, role, block) in &self.roles {
             self.registers[register].start = match role {
-                // SAFETY: within the value.
-                Role::From(p) | Role::Into(p) if direct => unsafe { p.add(start) },
+                Role::From(p) | Role::Into(p) if direct => p.wrapping_add(start),
                 _ => block,
             };
         }
@@ -445,7 +491,7 @@ impl<T: Vectors> Work<T> {
         for &(_, role, block) in &self.roles {
             if let Role::From(p) = role {
                 // SAFETY: `from..to` lies within the block and, from `start` on, within the value.
-                unsafe { std::ptr::copy(p.add(start + from), block.add(from), to - from) }
+                unsafe { std::ptr::copy(p.wrapping_add(start + from), block.add(from), to - from) }
             }
         }
     }
@@ -525,8 +571,7 @@ unsafe fn whole_block<'w, T: Copy>(
 ) -> &'w [T] {
     let found = roles.iter().find(|r| r.0 == register as usize);
     let first = match found {
-        // SAFETY: within the value.
-        Some((_, Role::From(p) | Role::Into(p), _)) => unsafe { p.add(start) },
+        Some((_, Role::From(p) | Role::Into(p), _)) => p.wrapping_add(start),
         Some((_, _, block)) => *block,
         None => unreachable!("temporaries do not hold blocks"),
     };

@@ -4,6 +4,7 @@ use crate::{
     error::Result,
     exec::{fetch::Fetch, run::Clock},
     graph::Graph,
+    nodes::Inner,
     op::{BUILTIN, Id},
 };
 use std::{fmt, time::Duration};
@@ -50,8 +51,19 @@ fn add(rows: &mut Vec<Row>, name: String, time: Duration, estimated: bool) {
     }
 }
 
-/// About how much longer an operation takes for an element than an addition does.
-fn weight(op: u32) -> f64 {
+/// About how much longer an operation takes than an addition of a single number does.
+fn weight(inner: &Inner, id: u32) -> f64 {
+    let count = |id: u32| inner.ty(id).shape.count() as f64;
+    let op = inner.nodes[id as usize].op;
+    if op == Id::MatMul as u32 {
+        // a dozen products in the time of an addition, which waits for memory
+        return count(id) * inner.ty(inner.args(id)[0]).shape.last().map_or(1.0, |&k| k as f64 / 12.0);
+    }
+    count(id).max(inner.args(id).iter().map(|&a| count(a)).fold(1.0, f64::max)) * weight_of_one(op)
+}
+
+/// The same for one element.
+fn weight_of_one(op: u32) -> f64 {
     const SLOW: [Id; 14] = [
         Id::Exp,
         Id::Expm1,
@@ -93,7 +105,7 @@ impl Graph {
             let names: Vec<&str> = nodes.iter().map(|&id| inner.op(id).name()).collect();
             let estimated = nodes.len() > 1;
             profile.kernels.push(Row { name: names.join(" "), time, estimated: false });
-            let weights: Vec<f64> = nodes.iter().map(|&id| weight(inner.nodes[id as usize].op)).collect();
+            let weights: Vec<f64> = nodes.iter().map(|&id| weight(&inner, id)).collect();
             let all: f64 = weights.iter().sum();
             for (&id, weight) in nodes.iter().zip(weights) {
                 let (share, node) = (time.mul_f64(weight / all), &inner.nodes[id as usize]);

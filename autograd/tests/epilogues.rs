@@ -122,7 +122,11 @@ fn updates_have_the_same_bits_whether_the_gradient_is_asked_for_or_not() -> Resu
         g.assign(&w, v - 0.3 * d);
         let kernels = g.plan(loss)?.kernels().iter().filter(|k| k.late).map(|k| k.ops.clone()).collect::<Vec<_>>();
         assert!(kernels.iter().any(|ops| ops[0].0 == "matmul"), "{kernels:?}");
-        if ask { drop(g.run((loss, d))?) } else { drop(g.run(loss)?) };
+        if ask {
+            drop(g.run((loss, d))?)
+        } else {
+            drop(g.run(loss)?)
+        };
         Ok(w.value())
     };
     assert_eq!(step(true)?, step(false)?);

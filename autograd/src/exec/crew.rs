@@ -3,7 +3,9 @@
 //! The first piece of work that is worth sharing asks the pool for helpers. A helper that has come stays for a moment
 //! after each piece, awake, so that it takes the next one within a fraction of a microsecond; then it goes back to the
 //! pool. The caller always works itself and never waits for a helper that has not come: a pool that is busy, or a helper
-//! that is late, only means that the caller does more. Which thread does which part never changes a result.
+//! that is late, only means that the caller does more. Each thread begins with parts of its own, the same ones each
+//! time, since what it wrote is still in its cache, and then takes what others have left. Which thread does which part
+//! never changes a result.
 
 #![allow(unsafe_code)] // work that borrows is handed to threads that might live longer
 
@@ -13,7 +15,7 @@ use std::{
     hint,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread::{self, ThreadId},
     time::{Duration, Instant},
@@ -45,6 +47,16 @@ pub(crate) fn most_parts() -> usize {
     }
 }
 
+/// The parts that one thread begins with.
+#[repr(align(128))] // no two share a line of the cache
+struct Lane {
+    next: AtomicUsize,
+    end: usize,
+}
+
+/// The most threads that have parts of their own.
+const LANES: usize = 16;
+
 /// Does all parts of some work, on several threads. The first error, or panic, of those that came to an end is returned;
 /// parts that had not begun then are left out.
 pub(crate) fn each(parts: usize, part: &(dyn Fn(usize) -> Result<(), OpError> + Sync)) -> Result<(), OpError> {
@@ -53,16 +65,21 @@ pub(crate) fn each(parts: usize, part: &(dyn Fn(usize) -> Result<(), OpError> + 
     }
     let failure = Mutex::new(None);
     let crew = CREW.take().unwrap_or_else(|| Arc::new(Crew::new()));
-    let next = AtomicUsize::new(0);
-    crew.share(&|| {
-        loop {
-            let number = next.fetch_add(1, SeqCst);
-            if number >= parts {
-                return;
-            }
-            if let Err(e) = catch(|| part(number)).and_then(|done| done) {
-                next.store(parts, SeqCst);
-                failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
+    let count = threads().min(parts).min(LANES);
+    let first = |lane: usize| parts * lane.min(count) / count;
+    let lanes: [Lane; LANES] = std::array::from_fn(|l| Lane { next: AtomicUsize::new(first(l)), end: first(l + 1) });
+    let failed = AtomicBool::new(false);
+    crew.share(&|who| {
+        for lane in (0..count).map(|l| &lanes[(who + l) % count]) {
+            while !failed.load(SeqCst) {
+                let number = lane.next.fetch_add(1, SeqCst);
+                if number >= lane.end {
+                    break;
+                }
+                if let Err(e) = catch(|| part(number)).and_then(|done| done) {
+                    failed.store(true, SeqCst);
+                    failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
+                }
             }
         }
     });
@@ -75,8 +92,9 @@ thread_local! {
     static CREW: RefCell<Option<Arc<Crew>>> = const { RefCell::new(None) };
 }
 
-/// What several threads do at once: each calls it, and it returns when nothing is left to do. It does not panic.
-type Work<'w> = dyn Fn() + Sync + 'w;
+/// What several threads do at once: each calls it with its number, and it returns when nothing is left to do. It does not
+/// panic.
+type Work<'w> = dyn Fn(usize) + Sync + 'w;
 
 struct Crew {
     caller: ThreadId,
@@ -115,7 +133,7 @@ impl Crew {
         self.turn.fetch_add(1, SeqCst);
         self.call_helpers();
         // SAFETY: it is borrowed for the whole of this function.
-        unsafe { (*work)() };
+        unsafe { (*work)(0) };
         self.turn.fetch_add(1, SeqCst);
         let mut waited = Patience::new();
         while self.inside.load(SeqCst) > 0 {
@@ -126,14 +144,15 @@ impl Crew {
     fn call_helpers(self: &Arc<Crew>) {
         let wanted = threads() - 1;
         while self.helpers.load(SeqCst) < wanted {
-            self.helpers.fetch_add(1, SeqCst);
+            // two may have the same number for a while: then both begin with the same parts
+            let number = self.helpers.fetch_add(1, SeqCst) + 1;
             let crew = self.clone();
-            rayon::spawn(move || crew.help());
+            rayon::spawn(move || crew.help(number));
         }
     }
 
     /// What a helper does: joins whatever work there is, and goes when there was none for a while.
-    fn help(&self) {
+    fn help(&self, number: usize) {
         let (mut seen, mut waited) = (0, Patience::new());
         // a pool without idle threads runs it when the caller is through, on the caller's own thread
         let is_caller = thread::current().id() == self.caller;
@@ -148,7 +167,7 @@ impl Crew {
                 // SAFETY: the turn is odd, and was so after this thread was counted: the caller waits for it.
                 if let Some(work) = unsafe { *self.work.get() } {
                     // SAFETY: as above.
-                    unsafe { (*work)() };
+                    unsafe { (*work)(number) };
                 }
             }
             self.inside.fetch_sub(1, SeqCst);

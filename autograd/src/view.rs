@@ -106,6 +106,16 @@ impl TensorViewMut<'_> {
         }
     }
 
+    /// Where the elements begin.
+    pub(crate) fn start(self) -> *mut u8 {
+        match self.data {
+            ElementsMut::F32(e) => e.as_mut_ptr().cast(),
+            ElementsMut::F64(e) => e.as_mut_ptr().cast(),
+            ElementsMut::I64(e) => e.as_mut_ptr().cast(),
+            ElementsMut::Bool(e) => e.as_mut_ptr().cast(),
+        }
+    }
+
     /// The elements in row-major order. An error if they are not of type `T`.
     pub fn slice<T: Element>(&mut self) -> Result<&mut [T], OpError> {
         let dtype = self.dtype();

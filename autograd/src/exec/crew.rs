@@ -13,6 +13,7 @@ use crate::error::{OpError, catch};
 use std::{
     cell::{RefCell, UnsafeCell},
     hint,
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -21,17 +22,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Parts are at least this long, in nanoseconds: about ten times what it takes to hand one over.
-const LEAST_PART: usize = 3000;
+/// Parts are at least this long, in nanoseconds: a few times what it takes to hand one over.
+pub(crate) const LEAST_PART: usize = 1500;
 /// A helper goes when it was not needed for so long: the pause between two steps of a training.
 const STAYS: Duration = Duration::from_micros(200);
 
-/// How many parts there should be of work that takes about so many nanoseconds.
-pub(crate) fn parts(nanoseconds: usize) -> usize {
-    if nanoseconds < 2 * LEAST_PART {
-        return 1;
-    }
-    (nanoseconds / LEAST_PART).min(most_parts())
+/// How long a part should be of work that takes about so many nanoseconds; none if it is not worth sharing.
+pub(crate) fn length_of_parts(nanoseconds: usize) -> Option<usize> {
+    let is_worth = nanoseconds >= 2 * LEAST_PART && threads() > 1;
+    is_worth.then(|| (nanoseconds / most_parts()).max(LEAST_PART))
 }
 
 /// The threads of the current pool.
@@ -55,19 +54,23 @@ struct Lane {
 }
 
 /// The most threads that have parts of their own.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
-/// Does all parts of some work, on several threads. The first error, or panic, of those that came to an end is returned;
-/// parts that had not begun then are left out.
-pub(crate) fn each(parts: usize, part: &(dyn Fn(usize) -> Result<(), OpError> + Sync)) -> Result<(), OpError> {
-    if parts == 1 {
-        return part(0);
-    }
+/// Does all parts of some work, on several threads; those that a thread begins with are the ones up to its number in
+/// `ends`. The first error, or panic, of those that came to an end is returned; parts that had not begun then are left out.
+pub(crate) fn each(ends: &[usize], part: &(dyn Fn(usize) -> Result<(), OpError> + Sync)) -> Result<(), OpError> {
     let failure = Mutex::new(None);
     let crew = CREW.take().unwrap_or_else(|| Arc::new(Crew::new()));
-    let count = threads().min(parts).min(LANES);
-    let first = |lane: usize| parts * lane.min(count) / count;
-    let lanes: [Lane; LANES] = std::array::from_fn(|l| Lane { next: AtomicUsize::new(first(l)), end: first(l + 1) });
+    let count = ends.len().min(LANES);
+    let lane = |l: usize| match l {
+        0 => 0..ends[0],
+        _ if l + 1 == count => ends[l - 1]..ends[ends.len() - 1],
+        _ => ends[l - 1]..ends[l.min(count - 1)],
+    };
+    let lanes: [Lane; LANES] = std::array::from_fn(|l| {
+        let Range { start, end } = lane(l.min(count - 1));
+        Lane { next: AtomicUsize::new(start), end }
+    });
     let failed = AtomicBool::new(false);
     crew.share(&|who| {
         for lane in (0..count).map(|l| &lanes[(who + l) % count]) {
@@ -204,7 +207,7 @@ mod tests {
 
     fn squares(count: usize) -> Vec<usize> {
         let all: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
-        each(count, &|k| {
+        each(&[count / 2, count], &|k| {
             all[k].fetch_add(k * k + 1, SeqCst);
             Ok(())
         })
@@ -236,7 +239,7 @@ mod tests {
     fn errors_and_panics_are_returned_and_the_rest_is_left_out() {
         let done = AtomicUsize::new(0);
         let all = 1_000_000;
-        let result = each(all, &|k| match k {
+        let result = each(&[all], &|k| match k {
             5 => Err("no".into()),
             _ => {
                 done.fetch_add(1, SeqCst);
@@ -244,7 +247,7 @@ mod tests {
             }
         });
         assert!(result.is_err() && done.load(SeqCst) < all - 1);
-        assert!(each(3, &|k| if k == 1 { panic!("oh") } else { Ok(()) }).is_err());
+        assert!(each(&[0, 2, 3], &|k| if k == 1 { panic!("oh") } else { Ok(()) }).is_err());
         assert_eq!(squares(9).len(), 9);
     }
 
@@ -252,7 +255,7 @@ mod tests {
     #[test]
     fn nested() {
         let sum = AtomicUsize::new(0);
-        each(8, &|_| {
+        each(&[3, 8], &|_| {
             sum.fetch_add(squares(5).iter().sum::<usize>(), SeqCst);
             Ok(())
         })

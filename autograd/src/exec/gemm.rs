@@ -5,7 +5,6 @@
 
 #![allow(unsafe_code)] // calls of kernels that take pointers
 
-use super::crew;
 #[cfg(target_arch = "x86_64")]
 use super::kernels::tile::{self, Product, Stored};
 use crate::{
@@ -13,7 +12,7 @@ use crate::{
     op::linalg::Batches,
     plan::kernel::ROWS,
     shape::Shape,
-    tensor::DType,
+    tensor::{DType, Element},
     view::{TensorView, TensorViewMut},
 };
 
@@ -48,69 +47,79 @@ pub(crate) fn rows(
     product(Strided::new(a, m, k, a_t), Strided::new(b, k, n, b_t), out, first, (out.len() / n, k, n));
 }
 
-/// `out = a·b`, batched; the types are those that the op has checked.
-pub(crate) fn matmul(a: Matrix<'_>, b: Matrix<'_>, mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-    let batches = Batches::new(&a.shape(), &b.shape(), out.shape);
-    match out.dtype() {
-        DType::F32 => {
-            batched(&batches, (a.view.slice::<f32>()?, a.transposed), (b.view.slice()?, b.transposed), out.slice()?)
+/// A product `out = a·b`, batched, that is to run in some parts; the types are those that the op has checked.
+pub(crate) struct Job<'r> {
+    a: Matrix<'r>,
+    b: Matrix<'r>,
+    out: Out,
+    dtype: DType,
+    size: (usize, usize, usize),
+    /// The first elements of `a`, `b` and the output, for each product of a batch.
+    batches: Option<Vec<(usize, usize, usize)>>,
+    parts: usize,
+}
+
+impl<'r> Job<'r> {
+    pub(crate) fn new(a: Matrix<'r>, b: Matrix<'r>, out: TensorViewMut<'r>, parts: usize) -> Job<'r> {
+        let batches = Batches::new(&a.shape(), &b.shape(), out.shape);
+        let Batches { m, k, n, .. } = batches;
+        let (count, dtype) = (out.shape.count(), out.dtype());
+        // the rows of a batch with one second matrix follow each other
+        let joined = b.view.shape.count() == k * n && a.view.shape.count() * n == count * k && !a.transposed && n > 0;
+        let m = if joined { count / n } else { m };
+        let batches = (!joined).then(|| batches.offsets().collect());
+        Job { a, b, out: Out(out.start()), dtype, size: (m, k, n), batches, parts }
+    }
+
+    /// Does one of its parts: some rows.
+    pub(crate) fn part(&self, part: usize) -> Result<(), OpError> {
+        match self.dtype {
+            DType::F32 => self.rows::<f32>(part),
+            _ => self.rows::<f64>(part),
         }
-        _ => batched(&batches, (a.view.slice::<f64>()?, a.transposed), (b.view.slice()?, b.transposed), out.slice()?),
+    }
+
+    fn rows<T: Gemm + Element>(&self, part: usize) -> Result<(), OpError> {
+        let (m, k, n) = self.size;
+        let (a, b) = (self.a.view.slice::<T>()?, self.b.view.slice::<T>()?);
+        let batches = self.batches.as_deref().unwrap_or(&[(0, 0, 0)]);
+        let blocks = m.div_ceil(ROWS); // of each product
+        let at = |part: usize| blocks * batches.len() * part / self.parts;
+        let (mut block, end) = (at(part), at(part + 1));
+        while block < end {
+            let ((at_a, at_b, at_c), first) = (batches[block / blocks], block % blocks * ROWS);
+            let count = (end - block).min(blocks - block % blocks);
+            let rows = (count * ROWS).min(m - first);
+            // SAFETY: each part has rows of its own, within the output.
+            let c = unsafe { self.out.elements::<T>(at_c + first * n, rows * n) };
+            if k == 0 {
+                c.fill(T::default());
+            } else if n > 0 {
+                let a = Strided::new(&a[at_a..at_a + m * k], m, k, self.a.transposed);
+                let b = Strided::new(&b[at_b..at_b + k * n], k, n, self.b.transposed);
+                product(a, b, c, first, (rows, k, n));
+            }
+            block += count;
+        }
+        Ok(())
     }
 }
 
-fn batched<T: Gemm>(
-    batches: &Batches,
-    (a, a_t): (&[T], bool),
-    (b, b_t): (&[T], bool),
-    c: &mut [T],
-) -> Result<(), OpError> {
-    let &Batches { m, k, n, .. } = batches;
-    // the rows of a batch with one second matrix follow each other
-    let joined = b.len() == k * n && a.len() * n == c.len() * k && !a_t && k > 0;
-    let (m, batches) = if joined { (c.len() / n.max(1), None) } else { (m, Some(batches)) };
-    let offsets = match batches {
-        Some(batches) => batches.offsets().collect(),
-        None => vec![(0, 0, 0)],
-    };
-    if m * n == 0 {
-        return Ok(());
-    }
-    if k == 0 {
-        c.fill(T::default());
-        return Ok(());
-    }
-    for (at_a, at_b, at_c) in offsets {
-        let a = Strided::new(&a[at_a..at_a + m * k], m, k, a_t);
-        let b = Strided::new(&b[at_b..at_b + k * n], k, n, b_t);
-        let c = &mut c[at_c..at_c + m * n];
-        // about 50 products a nanosecond; a transposed second matrix is packed anew for each part
-        let parts = crew::parts(m * k * n / 50).min(if b_t { crew::threads() } else { usize::MAX });
-        let rows = m.div_ceil(parts).next_multiple_of(ROWS);
-        let out = Rows(c.as_mut_ptr());
-        crew::each(m.div_ceil(rows), &|part| {
-            let count = rows.min(m - part * rows);
-            // SAFETY: each part has rows of its own.
-            let c = unsafe { std::slice::from_raw_parts_mut(out.at(part * rows * n), count * n) };
-            product(a, b, c, part * rows, (count, k, n));
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-/// Where the rows of the output are.
+/// Where the output is.
 #[derive(Clone, Copy)]
-struct Rows<T>(*mut T);
+struct Out(*mut u8);
 
-impl<T> Rows<T> {
-    fn at(self, element: usize) -> *mut T {
-        self.0.wrapping_add(element)
+impl Out {
+    /// # Safety
+    /// They are elements of the output, of this type, and nobody else's meanwhile.
+    unsafe fn elements<'r, T>(self, first: usize, count: usize) -> &'r mut [T] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.cast::<T>().wrapping_add(first), count) }
     }
 }
 
 // SAFETY: no two threads take the same rows.
-unsafe impl<T> Sync for Rows<T> {}
+unsafe impl Sync for Out {}
 
 /// A matrix with the distances between neighbours in a column and in a row.
 #[derive(Clone, Copy)]

@@ -45,7 +45,6 @@ impl Bytes {
 pub(crate) struct Scratch {
     pub(crate) arena: Bytes,
     pub(crate) blocks: Bytes,
-    pub(crate) registers: super::kernels::flat::Registers,
     pub(crate) at: Vec<*mut u8>,
     pub(crate) numbers: Vec<u64>,
 }
@@ -79,6 +78,10 @@ pub(crate) struct Memory<'r> {
     at: *const *mut u8,
     _run: PhantomData<&'r [*mut u8]>,
 }
+
+// SAFETY: what the head of this file says: a value is written by one kernel, and of kernels that run at once none reads
+// what another one writes.
+unsafe impl Sync for Memory<'_> {}
 
 impl<'r> Memory<'r> {
     /// # Safety

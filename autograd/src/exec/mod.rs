@@ -8,3 +8,4 @@ mod kernels;
 mod memory;
 pub(crate) mod reference;
 pub(crate) mod run;
+mod stage;

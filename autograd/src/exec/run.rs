@@ -4,11 +4,9 @@
 #![allow(unsafe_code)] // one call: where the values of a plan are
 
 use super::{
-    crew,
     fetch::Fetch,
-    gemm::{self, Matrix},
-    kernels::{flat, fused},
     memory::{Memory, Scratch, address, address_mut},
+    stage,
 };
 use crate::{
     error::{Error, OpError, Result, catch},
@@ -187,8 +185,8 @@ impl Run<'_> {
         for &(dtype, shape) in &plan.outputs {
             outputs.push(Tensor::blank(Type::new(dtype, plan.shapes[shape as usize])).map_err(no_memory)?);
         }
-        // all that will be needed, also by the late kernels, which must not fail
-        let blocks = plan.partials.saturating_add(plan.scratch.saturating_mul(crew::most_parts()));
+        // all that late kernels will need: they must not fail
+        let blocks = self.late_room();
         let arena = scratch.blocks.room(blocks).and(scratch.arena.room(plan.arena)).ok_or_else(|| {
             let gib = (plan.arena + blocks) as f64 / (1u64 << 30) as f64;
             no_memory(OpError::new(format!("there is no memory for the values on the way ({gib:.1} GiB)")))
@@ -210,6 +208,17 @@ impl Run<'_> {
         at.clear();
         scratch.at = at;
         result
+    }
+
+    /// The scratch memory of the stages that write into parameters.
+    fn late_room(&self) -> usize {
+        let (mut room, mut kernel) = (0, self.plan.late);
+        while kernel < self.plan.kernels.len() {
+            let stage = self.plan.stage(kernel);
+            kernel = stage.end;
+            room = stage::room(self.plan, stage).max(room);
+        }
+        room
     }
 
     /// Whether the tensors that kernels wrote are the wanted ones, in their order, and nothing else is to be done.
@@ -298,47 +307,28 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Runs some kernels. A panic is an error at the node that was being computed.
+    /// Runs the stages from one kernel to another. A panic is an error at the node that was being computed.
     fn kernels(&self, range: std::ops::Range<usize>, at: &[*mut u8], scratch: &mut Scratch) -> Result<()> {
         // SAFETY: `place` took the addresses of tensors that live as long as the run, and places in the arena that the
         // plan keeps apart.
         let memory = unsafe { Memory::new(&self.plan.values, at) };
         let now = Cell::new(range.start);
         let done = catch(|| {
-            for k in range {
-                now.set(k);
+            while now.get() < range.end {
+                // each kernel by itself if they are measured
+                let kernel = now.get()..now.get() + 1;
+                let stage = if self.clock.is_some() { kernel } else { self.plan.stage(now.get()) };
                 let start = self.clock.map(|_| Instant::now());
-                self.kernel(&self.plan.kernels[k], memory, scratch)?;
+                stage::run(self.plan, stage.clone(), memory, &mut scratch.blocks)?;
                 if let (Some(clock), Some(start)) = (self.clock, start) {
-                    let nodes = self.plan.members(k).iter().map(|&id| self.node(id)).collect();
+                    let nodes = self.plan.members(now.get()).iter().map(|&id| self.node(id)).collect();
                     clock.borrow_mut().push((nodes, start.elapsed()));
                 }
+                now.set(stage.end);
             }
             Ok(())
         });
-        done.and_then(|result| result).map_err(|e| self.failed(now.get(), e))
-    }
-
-    fn kernel(&self, kernel: &Kernel, memory: Memory<'_>, scratch: &mut Scratch) -> Result<(), OpError> {
-        let shape = |operand| self.plan.shape(operand);
-        match kernel {
-            Kernel::Fused(k) => fused::run(k, &memory, &mut scratch.blocks)?,
-            Kernel::Flat(k) => flat::run(k, &memory, &mut scratch.registers),
-            Kernel::Product { a, b, out } => {
-                let matrix = |(operand, transposed)| Matrix { view: memory.view(operand, shape(operand)), transposed };
-                gemm::matmul(matrix(*a), matrix(*b), memory.view_mut(*out, shape(*out)))?;
-            }
-            Kernel::Op { op, inputs, out } => {
-                let view = |&operand| memory.view(operand, shape(operand));
-                let out = memory.view_mut(*out, shape(*out));
-                match inputs[..] {
-                    [a] => op.get().eval(&[view(&a)], out)?,
-                    [a, b] => op.get().eval(&[view(&a), view(&b)], out)?,
-                    _ => op.get().eval(&inputs.iter().map(view).collect::<Vec<_>>(), out)?,
-                }
-            }
-        }
-        Ok(())
+        done.unwrap_or_else(|panic| Err((now.get(), panic))).map_err(|(kernel, e)| self.failed(kernel, e))
     }
 
     /// The error of a kernel that failed: of several that would fail, the oldest node's is told.
@@ -352,7 +342,7 @@ impl Run<'_> {
             Kernel::Fused(k) => k.may_fail(),
             _ => false,
         };
-        let older = (kernel..self.plan.late).any(might);
+        let older = (self.plan.stage(kernel).start..self.plan.late).any(might);
         let failure = if older { self.inner.first_failure(self.wanted, self.node(node)) } else { None };
         failure.unwrap_or_else(|| self.error(self.node(node), what))
     }

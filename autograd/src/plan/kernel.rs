@@ -212,6 +212,36 @@ pub(crate) struct Flat {
     pub(crate) stores: Vec<(u32, u32)>,
 }
 
+impl Kernel {
+    /// The bytes that it needs to run in so many parts.
+    pub(crate) fn room(&self, parts: usize) -> usize {
+        match self {
+            Kernel::Fused(k) => k.room(parts),
+            Kernel::Flat(k) => k.room(),
+            Kernel::Product { .. } | Kernel::Op { .. } => 0,
+        }
+    }
+
+    /// The most parts that it can be split into, and that are worth it on so many threads.
+    pub(crate) fn most_parts(&self, threads: usize) -> usize {
+        match self {
+            Kernel::Fused(k) if k.count == 0 || k.splits().is_none() => 1,
+            // a transposed second matrix is packed anew for each part
+            Kernel::Fused(k) if k.products.iter().any(|p| p.b.1) => threads,
+            Kernel::Product { b: (_, true), .. } => threads,
+            Kernel::Fused(_) | Kernel::Product { .. } => 2 * threads,
+            Kernel::Flat(_) | Kernel::Op { .. } => 1,
+        }
+    }
+}
+
+impl Flat {
+    /// The bytes that its registers need.
+    pub(crate) fn room(&self) -> usize {
+        (self.registers as usize * self.dtype.size()).next_multiple_of(64)
+    }
+}
+
 /// One instruction on numbers in registers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Instruction {
@@ -287,7 +317,12 @@ impl Step {
 }
 
 impl Fused {
-    /// The bytes that blocks and temporaries need while it runs, on each thread.
+    /// The bytes that it needs to run in so many parts.
+    pub(crate) fn room(&self, parts: usize) -> usize {
+        self.partials().saturating_add(self.scratch().saturating_mul(parts))
+    }
+
+    /// The bytes that blocks and temporaries need, for each part.
     pub(crate) fn scratch(&self) -> usize {
         let groups = self.temporaries as usize + self.sources.iter().filter(|s| s.read.is_constant()).count();
         let blocks = self.registers() - groups + if self.rows.is_empty() { 0 } else { 3 };
@@ -335,7 +370,7 @@ impl Fused {
         };
         let steps = 5 + self.steps.iter().map(step).sum::<usize>() + 50 * self.rows.len(); // 5: memory
         let products = self.products.iter().map(|p| p.size.iter().product::<usize>()).sum::<usize>();
-        (self.count.saturating_mul(steps) + products) / 50
+        self.count.saturating_mul(steps) / 50 + products / PRODUCTS
     }
 
     /// Whether it can fail: labels are looked at.
@@ -378,6 +413,9 @@ pub(crate) fn rows_of_splits(
     };
     Some(lcm(lcm(place, n) / n, ROWS))
 }
+
+/// About how many multiplications and additions of a matrix product are done in a nanosecond.
+pub(crate) const PRODUCTS: usize = 50;
 
 /// Products are split at multiples of so many rows, so that no tile of the kernel is cut.
 pub(crate) const ROWS: usize = 8;

@@ -4,7 +4,7 @@ use super::{
     Plan, Update,
     arena::Arena,
     fuse::{NONE, NUMBERS, Unit, Units},
-    kernel::{Home, Kernel, Operand, Value},
+    kernel::{Home, Kernel, Operand, PRODUCTS, Value},
     schedule::Schedule,
     simplify::{Class, Read, Simple},
 };
@@ -53,22 +53,46 @@ impl<'s, 'p> Lower<'s, 'p> {
         };
         lower.find_homes(wanted, updates);
         lower.find_last(&schedule);
-        for (position, (unit, range)) in schedule.units.iter().enumerate() {
-            let members = &schedule.members[range.clone()];
-            let kernel = lower.kernel(*unit, members);
-            if let Kernel::Fused(k) = &kernel {
-                lower.plan.scratch = lower.plan.scratch.max(k.scratch());
-                lower.plan.partials = lower.plan.partials.max(k.partials());
-            }
-            lower.plan.kernels.push(kernel);
-            lower.plan.ends.push(range_end(&mut lower.plan.members, members));
-            lower.free(position as u32 + 1, members);
+        let mut start = 0;
+        for &end in &schedule.stages {
+            lower.stage(&schedule, start..end);
+            start = end;
         }
         lower.plan.arena = lower.arena.size;
         lower.plan.results = wanted.iter().map(|&id| lower.operand(s.root(id), id)).collect();
         lower.plan.updates =
             updates.iter().enumerate().map(|(k, &(param, id))| lower.update(&schedule, k, param, id)).collect();
         lower.plan
+    }
+
+    /// Writes the kernels of some units that run at once: what they read is there until all have ended.
+    fn stage(&mut self, schedule: &Schedule, stage: std::ops::Range<usize>) {
+        for (unit, range) in &schedule.units[stage.clone()] {
+            let members = &schedule.members[range.clone()];
+            let kernel = self.kernel(*unit, members);
+            self.plan.work.push(self.work(&kernel));
+            self.plan.stages.push((stage.start as u32, stage.end as u32));
+            self.plan.kernels.push(kernel);
+            self.plan.ends.push(range_end(&mut self.plan.members, members));
+        }
+        for position in stage {
+            self.free(position as u32 + 1, &schedule.members[schedule.units[position].1.clone()]);
+        }
+    }
+
+    /// About how many nanoseconds a kernel takes on one thread.
+    fn work(&self, kernel: &Kernel) -> usize {
+        let count = |operand: &Operand| self.plan.values[operand.value as usize].count;
+        match kernel {
+            Kernel::Fused(k) => k.work(),
+            Kernel::Flat(k) => k.code.len(),
+            Kernel::Product { a: (a, transposed), out, .. } => {
+                let shape = &self.plan.shapes[a.shape as usize];
+                let k = shape[shape.rank() - if *transposed { 2 } else { 1 }];
+                count(out).saturating_mul(k) / PRODUCTS
+            }
+            Kernel::Op { inputs, out, .. } => inputs.iter().map(count).sum::<usize>() + count(out),
+        }
     }
 
     fn find_homes(&mut self, wanted: &[u32], updates: &[(u32, u32)]) {

@@ -34,10 +34,10 @@ pub(crate) struct Plan {
     pub(crate) updates: Vec<Update>,
     /// The bytes that values need while they wait between kernels.
     pub(crate) arena: usize,
-    /// The bytes that the kernel with the largest need takes while it runs, on each thread.
-    pub(crate) scratch: usize,
-    /// The bytes that the sums of chunks need, of the kernel with most of them.
-    pub(crate) partials: usize,
+    /// About how many nanoseconds each kernel takes on one thread.
+    pub(crate) work: Vec<usize>,
+    /// By kernel: from which to which they do not depend on each other.
+    stages: Vec<(u32, u32)>,
     pub(crate) shapes: Vec<Shape>,
     /// The nodes that kernels compute, kernel by kernel.
     members: Vec<u32>,
@@ -62,6 +62,12 @@ impl Plan {
         lower::Lower::plan(&simple, &mut units, wanted, updates)
     }
 
+    /// The kernels that can run together with this one: those of its stage.
+    pub(crate) fn stage(&self, kernel: usize) -> std::ops::Range<usize> {
+        let (start, end) = self.stages[kernel];
+        start as usize..end as usize
+    }
+
     /// The nodes that a kernel computes, oldest first.
     pub(crate) fn members(&self, kernel: usize) -> &[u32] {
         let start = kernel.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
@@ -81,6 +87,8 @@ impl Plan {
         };
         size_of_val(&self.values[..])
             + size_of_val(&self.kernels[..])
+            + size_of_val(&self.work[..])
+            + size_of_val(&self.stages[..])
             + size_of_val(&self.members[..])
             + size_of_val(&self.shapes[..])
             + self.kernels.iter().map(of_kernel).sum::<usize>()

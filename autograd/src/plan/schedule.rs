@@ -10,9 +10,16 @@ pub(super) struct Schedule {
     /// The unit, and where its nodes are in `members`.
     pub(super) units: Vec<(u32, std::ops::Range<usize>)>,
     pub(super) members: Vec<u32>,
+    /// Where the stages end: runs of units that do not depend on each other, to be run at once.
+    pub(super) stages: Vec<usize>,
     /// The first of those that write into parameters.
     pub(super) late: usize,
 }
+
+/// The most units of a stage,
+const MOST: usize = 4;
+/// and the most bytes that they may write for others: they stay in the caches.
+const MOST_BYTES: usize = 1 << 20;
 
 /// Lists of numbers by key, one after the other.
 struct Lists {
@@ -44,13 +51,16 @@ impl Schedule {
     pub(super) fn new(s: &Simple<'_>, units: &mut Units) -> Schedule {
         let count = units.all.len();
         let (mut of, mut edges) = (Vec::with_capacity(s.needed.len()), Vec::new());
+        let mut is_read = vec![false; s.class.len()];
         for &id in s.needed.iter().filter(|&&id| s.class[id as usize] != Class::Leaf) {
             let unit = units.of(id);
             of.push((unit, id));
             for k in 0..s.arity(id) {
-                let from = units.of(s.read(id, k).root);
+                let root = s.read(id, k).root;
+                let from = units.of(root);
                 if from != NONE && from != unit {
                     edges.push((from, unit));
+                    is_read[root as usize] = true;
                 }
             }
         }
@@ -69,24 +79,36 @@ impl Schedule {
         for &unit in roots.iter().rev() {
             ready[units.all[unit as usize].late as usize].push(unit);
         }
-        let (mut order, mut late) = (Vec::new(), None);
+        let bytes = |unit: u32| -> usize {
+            let read = members.items[members.range(unit)].iter().filter(|&&id| is_read[id as usize]);
+            let of = |&id: &u32| s.p.ty(id).shape.count() * s.p.nodes[id as usize].dtype.size();
+            read.map(of).sum()
+        };
+        let (mut order, mut stages, mut late) = (Vec::new(), Vec::new(), None);
         loop {
-            let unit = match ready[0].pop() {
-                Some(unit) => unit,
-                None => {
-                    late.get_or_insert(order.len());
-                    let Some(unit) = ready[1].pop() else { break };
-                    unit
+            let now = usize::from(ready[0].is_empty());
+            if now == 1 {
+                late.get_or_insert(order.len());
+            }
+            let Some(first) = ready[now].pop() else { break };
+            let (mut stage, mut written) = (vec![first], bytes(first));
+            while let Some(&next) = ready[now].last().filter(|_| stage.len() < MOST) {
+                written += bytes(next);
+                if written > MOST_BYTES {
+                    break;
                 }
-            };
-            order.push((unit, members.range(unit)));
-            for &reader in readers.items[readers.range(unit)].iter().rev() {
+                stage.extend(ready[now].pop());
+            }
+            stage.sort_unstable(); // what is written side by side is also read side by side, by the same threads
+            order.extend(stage.iter().map(|&unit| (unit, members.range(unit))));
+            stages.push(order.len());
+            for &reader in stage.iter().rev().flat_map(|&unit| readers.items[readers.range(unit)].iter().rev()) {
                 waiting[reader as usize] -= 1;
                 if waiting[reader as usize] == 0 {
                     ready[units.all[reader as usize].late as usize].push(reader);
                 }
             }
         }
-        Schedule { late: late.unwrap_or(order.len()), units: order, members: members.items }
+        Schedule { late: late.unwrap_or(order.len()), units: order, stages, members: members.items }
     }
 }

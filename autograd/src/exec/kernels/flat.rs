@@ -1,5 +1,7 @@
 //! Single numbers: instructions on registers, one after the other.
 
+#![allow(unsafe_code)] // registers are in the run's scratch memory
+
 use crate::{
     exec::memory::Memory,
     op::{
@@ -10,26 +12,25 @@ use crate::{
     tensor::DType,
 };
 
-/// Runs the instructions on registers in `scratch`.
-pub(crate) fn run(k: &Flat, memory: &Memory<'_>, scratch: &mut Registers) {
-    match k.dtype {
-        DType::F32 => numbers(k, memory, &mut scratch.f32),
-        _ => numbers(k, memory, &mut scratch.f64),
+/// Runs the instructions.
+///
+/// # Safety
+/// `room` has as many bytes as [`Flat::room`] says, for nobody else.
+pub(crate) unsafe fn run(k: &Flat, memory: Memory<'_>, room: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match k.dtype {
+            DType::F32 => numbers::<f32>(k, memory, room.cast()),
+            _ => numbers::<f64>(k, memory, room.cast()),
+        }
     }
 }
 
-/// Registers that are kept from run to run.
-#[derive(Default)]
-pub(crate) struct Registers {
-    f32: Vec<f32>,
-    f64: Vec<f64>,
-}
-
-fn numbers<T: Real>(k: &Flat, memory: &Memory<'_>, registers: &mut Vec<T>) {
-    if registers.len() < k.registers as usize {
-        registers.resize(k.registers as usize, T::default());
-    }
-    let r = &mut registers[..k.registers as usize];
+/// # Safety
+/// There is room for the registers.
+unsafe fn numbers<T: Real>(k: &Flat, memory: Memory<'_>, room: *mut T) {
+    // SAFETY: the caller's promise; what the memory holds is some number.
+    let r = unsafe { std::slice::from_raw_parts_mut(room, k.registers as usize) };
     for &(value, register) in &k.loads {
         r[register as usize] = if memory.dtype(value) == DType::Bool {
             T::from_mask(memory.elements::<bool>(value)[0])

@@ -10,10 +10,7 @@ use super::{
 };
 use crate::{
     error::OpError,
-    exec::{
-        crew, gemm,
-        memory::{Bytes, Memory},
-    },
+    exec::{gemm, memory::Memory},
     math::Wide,
     op::{
         elementwise::{several, unary},
@@ -25,14 +22,15 @@ use crate::{
 };
 use std::{cell::Cell, ops::Range, slice};
 
-/// A kernel, where its values are, and scratch memory for it.
+/// A kernel that is to run in some parts: where its values are, and scratch memory for it.
 #[derive(Clone, Copy)]
-struct Job<'r> {
+pub(crate) struct Job<'r> {
     k: &'r Fused,
-    memory: &'r Memory<'r>,
+    memory: Memory<'r>,
+    parts: usize,
     /// The sums of chunks.
     partials: *mut u8,
-    /// Blocks and temporaries, for each thread.
+    /// Blocks and temporaries, for each part.
     scratch: *mut u8,
 }
 
@@ -40,40 +38,37 @@ struct Job<'r> {
 // of its own.
 unsafe impl Sync for Job<'_> {}
 
-/// Runs a kernel, in scratch memory that has room for it already: large ones on several threads. An error if a label is
-/// not one of the classes.
-pub(crate) fn run(k: &Fused, memory: &Memory<'_>, scratch: &mut Bytes) -> Result<(), OpError> {
-    if k.count == 0 {
-        return Ok(());
+impl<'r> Job<'r> {
+    /// `room` has as many bytes as [`Fused::room`] says.
+    pub(crate) fn new(k: &'r Fused, memory: Memory<'r>, parts: usize, room: *mut u8) -> Job<'r> {
+        Job { k, memory, parts, partials: room, scratch: room.wrapping_add(k.partials()) }
     }
-    let (parts, (period, grain)) = match k.splits() {
-        // a transposed second matrix is packed anew for each part
-        Some(split) if k.products.iter().any(|p| p.b.1) => (crew::parts(k.work()).min(crew::threads()), split),
-        Some(split) => (crew::parts(k.work()), split),
-        None => (1, (1, 1)),
-    };
-    let room = scratch.room(k.partials() + k.scratch() * parts).ok_or("no memory")?;
-    let job = Job { k, memory, partials: room, scratch: room.wrapping_add(k.partials()) };
-    let at = |part: usize| match k.count / parts * part {
-        _ if part == parts => k.count,
-        place => place - place % period % grain,
-    };
-    crew::each(parts, &|part| job.run(part, at(part)..at(part + 1)))?;
-    match k.dtype {
-        DType::F32 => job.finish::<f32>(),
-        _ => job.finish::<f64>(),
-    }
-    Ok(())
-}
 
-impl Job<'_> {
-    /// Runs a part of it: some of its elements.
-    fn run(&self, part: usize, range: Range<usize>) -> Result<(), OpError> {
-        let scratch = self.scratch.wrapping_add(part * self.k.scratch());
-        match self.k.dtype {
+    /// Does one of its parts. An error if a label is not one of the classes.
+    pub(crate) fn part(&self, part: usize) -> Result<(), OpError> {
+        let Fused { count, dtype, .. } = *self.k;
+        if count == 0 {
+            return Ok(());
+        }
+        let (period, grain) = self.k.splits().unwrap_or((1, 1));
+        let at = |part: usize| match count / self.parts * part {
+            _ if part == self.parts => count,
+            place => place - place % period % grain,
+        };
+        let (range, scratch) = (at(part)..at(part + 1), self.scratch.wrapping_add(part * self.k.scratch()));
+        match dtype {
             _ if range.is_empty() => Ok(()),
             DType::F32 => self.dispatch::<f32>(scratch.cast(), range),
             _ => self.dispatch::<f64>(scratch.cast(), range),
+        }
+    }
+
+    /// Adds up what the parts have summed, when all of them are done.
+    pub(crate) fn finish(&self) {
+        match self.k.dtype {
+            _ if self.k.count == 0 => {}
+            DType::F32 => self.add_up::<f32>(),
+            _ => self.add_up::<f64>(),
         }
     }
 
@@ -106,7 +101,7 @@ impl Job<'_> {
     }
 
     /// Adds up the sums of chunks.
-    fn finish<T: Vectors>(&self) {
+    fn add_up<T: Vectors>(&self) {
         for (sum, partials) in self.partials::<T>() {
             let (chunks, inner) = (sum.chunks(), sum.inner);
             let all = self.k.count / sum.n;
@@ -531,7 +526,7 @@ impl<T: Vectors> Work<T> {
     }
 
     /// A function of the rows of a block, of this length.
-    fn row(&self, row: &RowStep, line: usize, memory: &Memory<'_>, start: usize, n: usize) -> Result<(), OpError> {
+    fn row(&self, row: &RowStep, line: usize, memory: Memory<'_>, start: usize, n: usize) -> Result<(), OpError> {
         let (first, count) = (start / line, n / line);
         let labels = row.labels.map_or(&[][..], |labels| &memory.elements(labels)[first..first + count]);
         let [each, one, max] = self.rows;

@@ -1,0 +1,176 @@
+//! Stages: kernels that do not depend on each other. Those that are worth it are split, and the parts of all of them are
+//! dealt to the threads together, which meet once at the end. Small stages stay on the caller's thread.
+
+#![allow(unsafe_code)] // scratch memory is divided among the kernels
+
+use super::{
+    crew,
+    gemm::{self, Matrix},
+    kernels::{flat, fused},
+    memory::{Bytes, Memory},
+};
+use crate::{
+    error::{OpError, catch},
+    op::DynOp,
+    plan::{
+        Plan,
+        kernel::{Flat, Kernel, Operand},
+    },
+};
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+/// A kernel that is to run in some parts.
+enum Task<'r> {
+    Fused(fused::Job<'r>),
+    Product(gemm::Job<'r>),
+    Flat(&'r Flat, *mut u8),
+    Op(&'r dyn DynOp, &'r [Operand], Operand),
+}
+
+/// The tasks of a stage.
+struct Stage<'r> {
+    plan: &'r Plan,
+    memory: Memory<'r>,
+    tasks: Vec<Task<'r>>,
+}
+
+// SAFETY: the tasks of a stage do not depend on each other, and each has scratch memory of its own.
+unsafe impl Sync for Stage<'_> {}
+
+/// How a stage is going to be run: `None` for one kernel after the other on this thread.
+fn length_of_parts(plan: &Plan, stage: Range<usize>) -> Option<usize> {
+    crew::length_of_parts(plan.work[stage].iter().sum())
+}
+
+/// How many parts a kernel has, if they are to be about so long: few, or as many for each thread.
+fn parts(plan: &Plan, k: usize, length: usize) -> usize {
+    let (work, threads) = (plan.work[k], crew::threads());
+    let parts = (work + length / 2) / length;
+    let many = 2 * parts > threads && work >= threads * crew::LEAST_PART;
+    let parts = if many { (work / crew::LEAST_PART).next_multiple_of(threads) } else { parts };
+    parts.clamp(1, plan.kernels[k].most_parts(threads))
+}
+
+/// Which thread begins with which parts: lists of kernel and part, one after the other, and where they end. Kernels of
+/// many parts give as many to each thread, the same ones each time; others go to the one that has least to do.
+fn deal(plan: &Plan, stage: Range<usize>, parts: impl Fn(usize) -> usize) -> (Vec<(usize, usize)>, Vec<usize>) {
+    let threads = crew::threads().min(crew::LANES);
+    let mut lanes: Vec<(usize, Vec<(usize, usize)>)> = vec![(0, Vec::new()); threads];
+    for k in stage {
+        let count = parts(k);
+        for part in 0..count {
+            let least = || (0..threads).min_by_key(|&lane| lanes[lane].0).unwrap_or(0);
+            let lane = if count % threads == 0 { part * threads / count } else { least() };
+            lanes[lane].0 += plan.work[k] / count;
+            lanes[lane].1.push((k, part));
+        }
+    }
+    let mut list = Vec::new();
+    let ends = lanes.into_iter().map(|(_, lane)| {
+        list.extend(lane);
+        list.len()
+    });
+    let ends = ends.collect();
+    (list, ends)
+}
+
+/// The bytes that a stage needs while it runs.
+pub(super) fn room(plan: &Plan, stage: Range<usize>) -> usize {
+    match length_of_parts(plan, stage.clone()) {
+        None => stage.map(|k| plan.kernels[k].room(1)).max().unwrap_or(0),
+        Some(length) => stage.map(|k| plan.kernels[k].room(parts(plan, k, length))).fold(0, usize::saturating_add),
+    }
+}
+
+/// Runs a stage, in scratch memory that is there already if it was reserved. The number of the kernel that failed, if one
+/// did.
+pub(super) fn run<'r>(
+    plan: &'r Plan,
+    stage: Range<usize>,
+    memory: Memory<'r>,
+    scratch: &mut Bytes,
+) -> Result<(), (usize, OpError)> {
+    let room =
+        scratch.room(room(plan, stage.clone())).ok_or_else(|| (stage.start, "there is no memory for it".into()))?;
+    let Some(length) = length_of_parts(plan, stage.clone()) else {
+        let alone = |k| catch(|| alone(plan, k, memory, room)).and_then(|done| done);
+        return stage.into_iter().try_for_each(|k| alone(k).map_err(|e| (k, e)));
+    };
+    let (mut tasks, mut next) = (Vec::new(), room);
+    let (list, ends) = deal(plan, stage.clone(), |k| parts(plan, k, length));
+    for k in stage.clone() {
+        let parts = parts(plan, k, length);
+        tasks.push(Task::new(plan, k, memory, parts, next));
+        next = next.wrapping_add(plan.kernels[k].room(parts));
+    }
+    let (this, failed) = (Stage { plan, memory, tasks }, AtomicUsize::new(stage.start));
+    let part = |number: usize| {
+        let (k, part) = list[number];
+        let result = catch(|| this.part(k - stage.start, part)).and_then(|done| done);
+        result.inspect_err(|_| failed.store(k, Relaxed))
+    };
+    if list.len() == 1 { part(0) } else { crew::each(&ends, &part) }.map_err(|e| (failed.into_inner(), e))?;
+    this.tasks.iter().for_each(Task::finish);
+    Ok(())
+}
+
+/// Runs one kernel on this thread.
+fn alone<'r>(plan: &'r Plan, k: usize, memory: Memory<'r>, room: *mut u8) -> Result<(), OpError> {
+    let task = Task::new(plan, k, memory, 1, room);
+    task.part(plan, memory, 0)?;
+    task.finish();
+    Ok(())
+}
+
+impl<'r> Stage<'r> {
+    fn part(&self, task: usize, part: usize) -> Result<(), OpError> {
+        self.tasks[task].part(self.plan, self.memory, part)
+    }
+}
+
+impl<'r> Task<'r> {
+    fn new(plan: &'r Plan, k: usize, memory: Memory<'r>, parts: usize, room: *mut u8) -> Task<'r> {
+        match &plan.kernels[k] {
+            Kernel::Fused(k) => Task::Fused(fused::Job::new(k, memory, parts, room)),
+            Kernel::Product { a, b, out } => {
+                let matrix =
+                    |(operand, transposed)| Matrix { view: memory.view(operand, plan.shape(operand)), transposed };
+                let out = memory.view_mut(*out, plan.shape(*out));
+                Task::Product(gemm::Job::new(matrix(*a), matrix(*b), out, parts))
+            }
+            Kernel::Flat(k) => Task::Flat(k, room),
+            Kernel::Op { op, inputs, out } => Task::Op(op.get(), inputs, *out),
+        }
+    }
+
+    fn part(&self, plan: &'r Plan, memory: Memory<'r>, part: usize) -> Result<(), OpError> {
+        match self {
+            Task::Fused(job) => job.part(part),
+            Task::Product(job) => job.part(part),
+            Task::Flat(k, room) => {
+                // SAFETY: the task was given room for it.
+                unsafe { flat::run(k, memory, *room) };
+                Ok(())
+            }
+            Task::Op(op, inputs, out) => {
+                let view = |&operand| memory.view(operand, plan.shape(operand));
+                let out = memory.view_mut(*out, plan.shape(*out));
+                match inputs[..] {
+                    [a] => op.eval(&[view(&a)], out),
+                    [a, b] => op.eval(&[view(&a), view(&b)], out),
+                    _ => op.eval(&inputs.iter().map(view).collect::<Vec<_>>(), out),
+                }
+            }
+        }
+    }
+
+    /// What is left to do when all parts are done.
+    fn finish(&self) {
+        if let Task::Fused(job) = self {
+            job.finish();
+        }
+    }
+}

@@ -179,7 +179,7 @@ impl Graph {
         if let Some(&node) = self.inner.borrow().bound.get(&param.id()) {
             return self.var(node);
         }
-        let epoch = *self.inner.borrow_mut().epoch.get_or_insert_with(param::epoch);
+        let epoch = *self.inner.borrow_mut().epoch.get_or_insert_with(|| param::epoch(param));
         if param::is_stale(param, epoch) {
             return self.fail("param", stale(param), &[]);
         }

@@ -1,4 +1,5 @@
-//! Parameters: tensors that outlive graphs, and the one lock under which updates of several of them become visible.
+//! Parameters: tensors that outlive graphs, and how updates of several of them become visible at one moment: whoever reads
+//! or changes several of them holds the locks of all.
 
 use crate::{
     error::{Error, OpError, Result},
@@ -7,13 +8,16 @@ use crate::{
 use std::{
     fmt,
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
-/// Counts commits. Held for writing while parameters change, so that whoever reads several of them sees one moment.
-static EPOCH: RwLock<u64> = RwLock::new(0);
+/// Counts commits. A parameter that is locked cannot have changed after it was read.
+static EPOCH: AtomicU64 = AtomicU64::new(0);
 
 /// A tensor that outlives graphs: a weight that is trained, or a buffer such as a running mean.
 ///
@@ -63,7 +67,7 @@ impl Param {
 
     /// The value now.
     pub fn value(&self) -> Tensor {
-        self.0.state.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.read().0.clone()
     }
 
     /// Sets the value by hand. An error if dtype or shape differ. Graphs that bound the parameter before are stale.
@@ -74,14 +78,14 @@ impl Param {
             let message = format!("a parameter of type {} cannot be set to {}", self.0.ty, value.ty());
             return Err(OpError::new(message).at_caller("set"));
         }
-        commit(
-            &[self],
-            || Ok(()),
-            |state| {
-                state.iter_mut().for_each(|s| **s = value.clone());
-                Ok(())
-            },
-        )
+        let change = |tensors: &mut [(usize, &mut Tensor)]| {
+            tensors.iter_mut().for_each(|(_, tensor)| **tensor = value.clone());
+            Ok::<(), Error>(())
+        };
+        match commit(&[self], |_| true, u64::MAX, change) {
+            Err(Refused::Failed(e)) => Err(e),
+            Ok(()) | Err(Refused::Stale(_)) => Ok(()), // nothing is younger than that
+        }
     }
 
     /// Dtype and shape, which never change.
@@ -114,8 +118,8 @@ impl Param {
         Arc::as_ptr(&self.0) as usize
     }
 
-    fn version(&self) -> u64 {
-        self.0.state.read().unwrap_or_else(PoisonError::into_inner).1
+    fn read(&self) -> RwLockReadGuard<'_, (Tensor, u64)> {
+        self.0.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,40 +130,70 @@ impl fmt::Debug for Param {
     }
 }
 
-/// The number of the last commit.
-pub(crate) fn epoch() -> u64 {
-    *EPOCH.read().unwrap_or_else(PoisonError::into_inner)
+/// The number of the last commit that this parameter may have been part of.
+pub(crate) fn epoch(param: &Param) -> u64 {
+    let _unchanged = param.read();
+    EPOCH.load(SeqCst)
 }
 
 /// Whether the parameter changed after this epoch.
 pub(crate) fn is_stale(param: &Param, epoch: u64) -> bool {
-    param.version() > epoch
+    param.read().1 > epoch
 }
 
-/// The values of several parameters at one moment; the position of the first that changed after `epoch` if any did.
-pub(crate) fn snapshot<'p>(params: impl Iterator<Item = &'p Param>, epoch: u64) -> Result<Vec<Tensor>, usize> {
-    let _moment = EPOCH.read().unwrap_or_else(PoisonError::into_inner);
-    let read = |(k, p): (usize, &Param)| if is_stale(p, epoch) { Err(k) } else { Ok(p.value()) };
-    params.enumerate().map(read).collect()
+/// The values of several parameters at one moment, and its epoch: the given one, or now. The position of the first that
+/// changed after it if any did.
+pub(crate) fn snapshot(params: &[&Param], epoch: Option<u64>) -> Result<(Vec<Tensor>, u64), usize> {
+    let mut held: Vec<_> = in_order(params).map(|k| (k, params[k].read())).collect();
+    let epoch = epoch.unwrap_or_else(|| EPOCH.load(SeqCst));
+    held.sort_unstable_by_key(|h| h.0);
+    match held.iter().find(|h| h.1.1 > epoch) {
+        Some(&(stale, _)) => Err(stale),
+        None => Ok((held.into_iter().map(|h| h.1.0.clone()).collect(), epoch)),
+    }
 }
 
-/// Changes several parameters at one moment, or none of them.
-///
-/// `check` says whether what the new values rest on is still so; `change` gets the tensors of `updated` while nobody can
-/// read them, and must not fail once it has changed one.
+/// Why a commit did not take place.
+pub(crate) enum Refused<E> {
+    /// The parameter at this position changed after the epoch.
+    Stale(usize),
+    /// The change could not be made.
+    Failed(E),
+}
+
+/// Changes several parameters at one moment, or none of them: those for which `is_updated` says so. All of them must be
+/// as they were in `epoch`. `change` gets the tensors of the updated ones while nobody can read them, and must not fail
+/// once it has changed one.
 pub(crate) fn commit<E>(
-    updated: &[&Param],
-    mut check: impl FnMut() -> Result<(), E>,
-    change: impl FnOnce(&mut [&mut Tensor]) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut epoch = EPOCH.write().unwrap_or_else(PoisonError::into_inner);
-    check()?;
-    // Several locks at once: no deadlock, since only whoever holds the epoch for writing takes more than one.
-    let mut states: Vec<_> =
-        updated.iter().map(|p| p.0.state.write().unwrap_or_else(PoisonError::into_inner)).collect();
-    let mut tensors: Vec<&mut Tensor> = states.iter_mut().map(|s| &mut s.0).collect();
-    change(&mut tensors)?;
-    *epoch += 1;
-    states.iter_mut().for_each(|s| s.1 = *epoch);
+    params: &[&Param],
+    is_updated: impl Fn(usize) -> bool,
+    epoch: u64,
+    change: impl FnOnce(&mut [(usize, &mut Tensor)]) -> Result<(), E>,
+) -> Result<(), Refused<E>> {
+    let (mut updated, mut others) = (Vec::new(), Vec::new());
+    for k in in_order(params) {
+        if is_updated(k) {
+            updated.push((k, params[k].0.state.write().unwrap_or_else(PoisonError::into_inner)));
+        } else {
+            others.push((k, params[k].read()));
+        }
+    }
+    let versions = updated.iter().map(|(k, state)| (*k, state.1)).chain(others.iter().map(|(k, state)| (*k, state.1)));
+    if let Some((stale, _)) = versions.filter(|v| v.1 > epoch).min() {
+        return Err(Refused::Stale(stale));
+    }
+    let mut tensors: Vec<(usize, &mut Tensor)> = updated.iter_mut().map(|(k, state)| (*k, &mut state.0)).collect();
+    tensors.sort_unstable_by_key(|t| t.0);
+    change(&mut tensors).map_err(Refused::Failed)?;
+    let now = EPOCH.fetch_add(1, SeqCst) + 1;
+    updated.iter_mut().for_each(|(_, state)| state.1 = now);
     Ok(())
+}
+
+/// The positions of parameters in the one order in which locks are taken, so that nobody waits for each other.
+fn in_order(params: &[&Param]) -> impl Iterator<Item = usize> {
+    let mut order: Vec<usize> = (0..params.len()).collect();
+    order.sort_unstable_by_key(|&k| params[k].id());
+    order.dedup_by_key(|k| params[*k].id());
+    order.into_iter()
 }

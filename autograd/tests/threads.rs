@@ -2,7 +2,8 @@
 
 mod common;
 
-use autograd::{Graph, Result, Tensor, Var};
+use autograd::{Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var};
+use std::sync::mpsc::channel;
 
 const POOLS: [usize; 5] = [1, 2, 3, 4, 8];
 
@@ -79,6 +80,179 @@ fn products() -> Result<()> {
             let y = (a.matmul(b) * 0.01f32).tanh();
             [vec![y], g.grads((y * y).sum(), &[a, b])].concat()
         })?;
+    }
+    Ok(())
+}
+
+/// Every kind of operation, with its gradient where it has one, all asked for at once: each of them is independent of the
+/// others, so that they run side by side.
+#[test]
+fn every_operation_beside_all_others() -> Result<()> {
+    check("all operations", |g| {
+        let x = g.input(numbers(&[240, 310], 0.1));
+        let (y, w) = (g.input(numbers(&[240, 310], 0.2)), g.input(numbers(&[310, 90], 0.3)));
+        let rows = g.constant((0..500i64).map(|k| k * 7 % 240).collect::<Vec<_>>());
+        let unary: [for<'g> fn(Var<'g>) -> Var<'g>; 25] = [
+            |x| -x,
+            |x| x.abs(),
+            |x| x.sign(),
+            |x| x.exp(),
+            |x| x.expm1(),
+            |x| (x.square() + 0.1).ln(),
+            |x| x.sin(),
+            |x| x.cos(),
+            |x| x.tanh(),
+            |x| x.sigmoid(),
+            |x| x.relu(),
+            |x| x.erf(),
+            |x| x.erfc(),
+            |x| x.gelu(),
+            |x| x.softplus(),
+            |x| (x.square() + 0.1).sqrt(),
+            |x| (x + 9.0).recip(),
+            |x| x.powi(3),
+            |x| x.softmax(0),
+            |x| x.softmax(1),
+            |x| x.log_softmax(0),
+            |x| x.logsumexp(1),
+            |x| x.max_axis(0),
+            |x| x.t(),
+            |x| x.leaky_relu(0.1),
+        ];
+        let binary: [for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>; 8] = [
+            |x, y| x + y,
+            |x, y| x - y,
+            |x, y| x * y,
+            |x, y| x / (y.square() + 1.0),
+            |x, y| x.maximum(y),
+            |x, y| x.minimum(y),
+            |x, y| (x.square() + 0.1).pow(y),
+            |x, y| x.gt(y).select(x, y),
+        ];
+        let mut all: Vec<Var<'_>> = unary.iter().map(|f| f(x)).chain(binary.iter().map(|f| f(x, y))).collect();
+        all.extend([x.matmul(w), w.t().matmul(x.t()), x.take(rows, 0), x.mean(), x.sum_axis(0), x.sum_axis(1)]);
+        let gradients = all.iter().flat_map(|&v| g.grads((v * v).sum(), &[x, y, w])).collect::<Vec<_>>();
+        [all, gradients].concat()
+    })
+}
+
+fn branches(g: &Graph, n: usize) -> Vec<Var<'_>> {
+    let x = g.constant(numbers(&[n, n], 0.1));
+    let weights: Vec<Var<'_>> = (0..20).map(|k| g.input(numbers(&[n, n], k as f64))).collect();
+    let total = weights.iter().map(|w| x.matmul(*w).tanh().sum()).reduce(|a, b| a + b).expect("some");
+    [vec![total], g.grads(total, &weights)].concat()
+}
+
+/// Branches that do not depend on each other, too small to be split and large enough.
+#[test]
+fn independent_branches_run_at_once() -> Result<()> {
+    for n in [24, 200] {
+        check(&format!("branches of {n} x {n}"), |g| branches(g, n))?;
+        let g = Graph::new();
+        let plan = g.plan(branches(&g, n))?;
+        let most = plan.kernels().iter().map(|k| k.stage.len()).max();
+        assert!(most >= Some(4), "{plan}");
+        assert!(plan.explain().contains("side by side"), "{plan}");
+    }
+    Ok(())
+}
+
+/// Says no, or panics, when it is computed.
+#[derive(Clone, PartialEq, Debug)]
+struct Refuses(bool);
+
+impl Op for Refuses {
+    const NAME: &'static str = "refuses";
+    fn infer(&self, x: &[Type]) -> std::result::Result<Type, OpError> {
+        Ok(x[0])
+    }
+    fn eval(&self, _x: &[TensorView<'_>], _out: TensorViewMut<'_>) -> std::result::Result<(), OpError> {
+        if self.0 { panic!("oh no") } else { Err("no".into()) }
+    }
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        Some(r.ct)
+    }
+}
+
+/// A kernel that fails or panics beside others: the oldest error is told, nothing is updated, and the threads go on.
+#[test]
+fn a_kernel_that_fails_beside_others() -> Result<()> {
+    for threads in POOLS {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        for panics in [false, true] {
+            let w = Param::new(numbers(&[400, 400], 0.3));
+            let before = w.value();
+            let failed = pool.install(|| {
+                let g = Graph::new();
+                let v = g.param(&w);
+                let fine: Vec<Var<'_>> = (0..6).map(|k| (v * k as f64).matmul(v).tanh()).collect();
+                let bad: Vec<Var<'_>> =
+                    (0..3).map(|k| g.within(&format!("bad{k}"), || (v + k as f64).apply(Refuses(panics)))).collect();
+                g.assign(&w, v * 0.5);
+                g.run((fine, bad)).map(drop)
+            });
+            let e = failed.expect_err("it fails");
+            assert_eq!((e.op(), e.scope()), ("refuses", "bad0"), "{threads} threads: {e}");
+            assert_eq!(e.to_string().contains("oh no"), panics);
+            assert_eq!(w.value(), before);
+        }
+        pool.install(|| {
+            let g = Graph::new();
+            g.input(numbers(&[500, 500], 0.1)).exp().sum().value().map(drop)
+        })?;
+    }
+    Ok(())
+}
+
+/// A pool whose other threads are busy, or that is asked from outside, is not waited for.
+#[test]
+fn a_busy_pool_is_not_waited_for() -> Result<()> {
+    let work = || {
+        let g = Graph::new();
+        let x = g.input(numbers(&[500, 400], 0.1));
+        let y = x.matmul(x.t()).tanh().sum();
+        y.backward().map(|d| (d.value().clone(), d.get(x).cloned()))
+    };
+    let expected = work()?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads");
+    let (release, hold) = channel::<()>();
+    let hold = std::sync::Mutex::new(hold);
+    pool.scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|_| drop(hold.lock().map(|hold| hold.recv())));
+        }
+        // on the third thread of the pool, while the two others wait for this one
+        s.spawn(|_| {
+            for _ in 0..20 {
+                assert!(work().is_ok_and(|got| got == expected));
+            }
+            drop(release);
+        });
+    });
+    Ok(())
+}
+
+/// Steps of separate models on all threads at once, each split over the same pool.
+#[test]
+fn trainings_side_by_side() -> Result<()> {
+    use rayon::prelude::*;
+    let train = |seed: usize| -> Result<Tensor> {
+        let w = Param::new(numbers(&[300, 120], seed as f64));
+        for step in 0..8 {
+            let g = Graph::new();
+            let v = g.param(&w);
+            let loss = g.constant(numbers(&[70, 300], step as f64)).matmul(v).tanh().square().mean();
+            let [d] = g.grad(loss, &[v]);
+            g.assign(&w, v - 0.3 * d);
+            g.run(loss)?;
+        }
+        Ok(w.value())
+    };
+    let expected = (0..8).map(train).collect::<Result<Vec<_>>>()?;
+    for threads in POOLS {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let got = pool.install(|| (0..8).into_par_iter().map(train).collect::<Result<Vec<_>>>())?;
+        assert!(got == expected, "{threads} threads");
     }
     Ok(())
 }

@@ -13,7 +13,6 @@ use crate::error::{OpError, catch};
 use std::{
     cell::{RefCell, UnsafeCell},
     hint,
-    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -56,21 +55,19 @@ struct Lane {
 /// The most threads that have parts of their own.
 pub(crate) const LANES: usize = 16;
 
-/// Does all parts of some work, on several threads; those that a thread begins with are the ones up to its number in
-/// `ends`. The first error, or panic, of those that came to an end is returned; parts that had not begun then are left out.
-pub(crate) fn each(ends: &[usize], part: &(dyn Fn(usize) -> Result<(), OpError> + Sync)) -> Result<(), OpError> {
+/// Does all parts of some work, on several threads. `first` says with which part each of them begins: a thread's own parts
+/// go on to the first one of the next. The first error, or panic, of those that came to an end is returned; parts that had
+/// not begun then are left out.
+pub(crate) fn each(
+    parts: usize,
+    first: impl Fn(usize) -> usize,
+    part: &(dyn Fn(usize) -> Result<(), OpError> + Sync),
+) -> Result<(), OpError> {
     let failure = Mutex::new(None);
     let crew = CREW.take().unwrap_or_else(|| Arc::new(Crew::new()));
-    let count = ends.len().min(LANES);
-    let lane = |l: usize| match l {
-        0 => 0..ends[0],
-        _ if l + 1 == count => ends[l - 1]..ends[ends.len() - 1],
-        _ => ends[l - 1]..ends[l.min(count - 1)],
-    };
-    let lanes: [Lane; LANES] = std::array::from_fn(|l| {
-        let Range { start, end } = lane(l.min(count - 1));
-        Lane { next: AtomicUsize::new(start), end }
-    });
+    let count = threads().min(LANES);
+    let at = |lane: usize| if lane < count { first(lane) } else { parts };
+    let lanes: [Lane; LANES] = std::array::from_fn(|l| Lane { next: AtomicUsize::new(at(l)), end: at(l + 1) });
     let failed = AtomicBool::new(false);
     crew.share(&|who| {
         for lane in (0..count).map(|l| &lanes[(who + l) % count]) {
@@ -207,7 +204,7 @@ mod tests {
 
     fn squares(count: usize) -> Vec<usize> {
         let all: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
-        each(&[count / 2, count], &|k| {
+        each(count, |lane| (lane * 3).min(count), &|k| {
             all[k].fetch_add(k * k + 1, SeqCst);
             Ok(())
         })
@@ -239,7 +236,7 @@ mod tests {
     fn errors_and_panics_are_returned_and_the_rest_is_left_out() {
         let done = AtomicUsize::new(0);
         let all = 1_000_000;
-        let result = each(&[all], &|k| match k {
+        let result = each(all, |lane| (lane * 7).min(all), &|k| match k {
             5 => Err("no".into()),
             _ => {
                 done.fetch_add(1, SeqCst);
@@ -247,7 +244,7 @@ mod tests {
             }
         });
         assert!(result.is_err() && done.load(SeqCst) < all - 1);
-        assert!(each(&[0, 2, 3], &|k| if k == 1 { panic!("oh") } else { Ok(()) }).is_err());
+        assert!(each(3, |lane| lane.min(3), &|k| if k == 1 { panic!("oh") } else { Ok(()) }).is_err());
         assert_eq!(squares(9).len(), 9);
     }
 
@@ -255,7 +252,7 @@ mod tests {
     #[test]
     fn nested() {
         let sum = AtomicUsize::new(0);
-        each(&[3, 8], &|_| {
+        each(8, |lane| (5 * lane).min(8), &|_| {
             sum.fetch_add(squares(5).iter().sum::<usize>(), SeqCst);
             Ok(())
         })

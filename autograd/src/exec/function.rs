@@ -1,12 +1,11 @@
 //! Compiled functions: a program that is written once and called again and again.
 
-use super::run::{Overrides, Run, updates};
+use super::run::{Moment, Overrides, Run, updates};
 use crate::{
     error::{Error, OpError, Result, catch},
     graph::Graph,
     inspect,
     nodes::Inner,
-    param,
     plan::{self, Extract, cache},
     tensor::{Tensor, Type},
     var::Var,
@@ -78,14 +77,13 @@ where
     pub fn call<T: TryInto<Tensor, Error: Into<Error>>>(&self, inputs: [T; N]) -> Result<[Tensor; M]> {
         let inputs = tensors(inputs)?;
         let traced = self.traced(&inputs)?;
-        let epoch = traced.inner.epoch.map(|_| param::epoch());
         let run = Run {
             inner: &traced.inner,
             plan: &traced.plan,
             nodes: Some(&traced.part.nodes),
             wanted: &traced.outputs,
             overrides: Overrides { nodes: &traced.inputs, values: &inputs },
-            epoch,
+            moment: if traced.inner.epoch.is_some() { Moment::Now } else { Moment::None },
             clock: None,
         };
         let values: Result<[Tensor; M], _> = run.run()?.try_into();

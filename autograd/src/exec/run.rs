@@ -12,7 +12,7 @@ use crate::{
     error::{Error, OpError, Result, catch},
     graph::{Graph, stale},
     nodes::{Inner, Kind, Program},
-    param::{self, Param},
+    param::{self, Param, Refused},
     plan::{
         Extract, Plan, Update, cache,
         kernel::{Home, Kernel, Operand},
@@ -88,14 +88,14 @@ impl Graph {
             if updates.is_empty() && wanted.iter().all(|id| inner.kept.contains_key(id)) {
                 return Ok(wanted.iter().filter_map(|id| inner.kept.get(id).cloned()).collect());
             }
-            let (overrides, epoch) = (Overrides::default(), inner.epoch);
+            let (overrides, moment) = (Overrides::default(), inner.epoch.map_or(Moment::None, Moment::At));
             if inner.kept.is_empty() && inner.errors.is_empty() {
                 let plan = cache::plan(&inner.program, wanted, &updates);
-                Run { inner: &inner, plan: &plan, nodes: None, wanted, overrides, epoch, clock }.run()?
+                Run { inner: &inner, plan: &plan, nodes: None, wanted, overrides, moment, clock }.run()?
             } else {
                 let part = Extract::new(&inner, wanted, &updates)?;
                 let plan = cache::plan(&part.program, &part.wanted, &part.updates);
-                Run { inner: &inner, plan: &plan, nodes: Some(&part.nodes), wanted, overrides, epoch, clock }.run()?
+                Run { inner: &inner, plan: &plan, nodes: Some(&part.nodes), wanted, overrides, moment, clock }.run()?
             }
         };
         let mut inner = self.inner.borrow_mut();
@@ -153,6 +153,17 @@ pub(crate) struct Overrides<'r> {
     pub(crate) values: &'r [Tensor],
 }
 
+/// The moment at which a run sees parameters.
+#[derive(Clone, Copy)]
+pub(crate) enum Moment {
+    /// It sees none.
+    None,
+    /// They must not be younger than this commit.
+    At(u64),
+    /// When it begins.
+    Now,
+}
+
 /// One run of a plan.
 pub(crate) struct Run<'r> {
     pub(crate) inner: &'r Inner,
@@ -161,8 +172,7 @@ pub(crate) struct Run<'r> {
     pub(crate) nodes: Option<&'r [u32]>,
     pub(crate) wanted: &'r [u32],
     pub(crate) overrides: Overrides<'r>,
-    /// The commit that parameters must not be younger than.
-    pub(crate) epoch: Option<u64>,
+    pub(crate) moment: Moment,
     pub(crate) clock: Option<&'r Clock>,
 }
 
@@ -179,7 +189,7 @@ impl Run<'_> {
 
     fn run_in(&self, scratch: &mut Scratch) -> Result<Vec<Tensor>> {
         let plan = self.plan;
-        let mut params = self.snapshot()?;
+        let (mut params, epoch) = self.snapshot()?;
         let no_memory = |e: OpError| self.error(self.wanted.first().copied().unwrap_or(0), e);
         let mut outputs = Vec::with_capacity(plan.outputs.len());
         for &(dtype, shape) in &plan.outputs {
@@ -201,7 +211,7 @@ impl Run<'_> {
             let results = plan.results.iter().map(|&operand| self.tensor(operand, &params, &outputs));
             let results = results.collect::<Result<Vec<Tensor>>>()?;
             if !plan.updates.is_empty() {
-                self.commit(&mut params, &outputs, &mut at, scratch)?;
+                self.commit(&mut params, epoch, &outputs, &mut at, scratch)?;
             }
             Ok(results)
         });
@@ -234,14 +244,19 @@ impl Run<'_> {
         self.nodes.map_or(id, |nodes| nodes[id as usize])
     }
 
-    /// The values of the parameters that the plan reads, at one moment, with their nodes.
-    fn snapshot(&self) -> Result<Vec<(u32, Tensor)>> {
-        let Some(epoch) = self.epoch else { return Ok(Vec::new()) }; // no parameter was bound
+    /// The values of the parameters that the plan reads, at one moment, with their nodes; and the epoch.
+    fn snapshot(&self) -> Result<(Vec<(u32, Tensor)>, u64)> {
+        let epoch = match self.moment {
+            Moment::None => return Ok((Vec::new(), 0)),
+            Moment::At(epoch) => Some(epoch),
+            Moment::Now => None,
+        };
         let nodes = self.plan.inputs.iter().map(|&id| self.node(id));
         let read: Vec<u32> = nodes.filter(|&n| self.inner.nodes[n as usize].kind == Kind::Param).collect();
-        match param::snapshot(read.iter().map(|&n| self.param(n)), epoch) {
-            Ok(values) => Ok(read.into_iter().zip(values).collect()),
-            Err(k) => Err(self.error(read[k], stale(self.param(read[k])))),
+        let params: Vec<&Param> = read.iter().map(|&n| self.param(n)).collect();
+        match param::snapshot(&params, epoch) {
+            Ok((values, epoch)) => Ok((read.into_iter().zip(values).collect(), epoch)),
+            Err(k) => Err(self.error(read[k], stale(params[k]))),
         }
     }
 
@@ -351,6 +366,7 @@ impl Run<'_> {
     fn commit(
         &self,
         params: &mut [(u32, Tensor)],
+        epoch: u64,
         outputs: &[Tensor],
         at: &mut [*mut u8],
         scratch: &mut Scratch,
@@ -369,13 +385,11 @@ impl Run<'_> {
                 *value = Tensor::from(0.0);
             }
         }
-        let epoch = self.epoch.unwrap_or_default();
-        let check = || match inner.params.iter().find(|b| param::is_stale(&b.param, epoch)) {
-            Some(binding) => Err(self.error(binding.node, stale(&binding.param))),
-            None => Ok(()),
-        };
-        param::commit(&updated, check, |tensors| {
-            for ((update, tensor), fresh) in plan.updates.iter().zip(tensors.iter_mut()).zip(&mut fresh) {
+        // the updated ones first, so that a position among them is that of the update
+        let others = inner.params.iter().map(|b| &b.param).filter(|p| !updated.iter().any(|u| u.same(p)));
+        let bound: Vec<&Param> = updated.iter().copied().chain(others).collect();
+        let change = |tensors: &mut [(usize, &mut Tensor)]| {
+            for ((update, (_, tensor)), fresh) in plan.updates.iter().zip(tensors.iter_mut()).zip(&mut fresh) {
                 let in_place = matches!(update, Update::Write { in_place: true }) && tensor.is_unique();
                 if fresh.is_none() && !in_place {
                     *fresh = Some(Tensor::blank(tensor.ty()).map_err(|e| self.error(0, e))?);
@@ -384,18 +398,26 @@ impl Run<'_> {
             for (value, at) in plan.values.iter().zip(at.iter_mut()) {
                 if let Home::Update(k) = value.home {
                     let k = k as usize;
-                    let tensor = fresh[k].as_mut().unwrap_or(&mut *tensors[k]);
+                    let tensor = fresh[k].as_mut().unwrap_or(&mut *tensors[k].1);
                     *at = address_mut(tensor)
                         .ok_or_else(|| self.error(0, "a parameter is held by somebody else".into()))?;
                 }
             }
             self.kernels(plan.late..plan.kernels.len(), at, scratch)?;
-            for (fresh, tensor) in fresh.into_iter().zip(tensors) {
+            for (fresh, (_, tensor)) in fresh.into_iter().zip(tensors) {
                 if let Some(fresh) = fresh {
                     **tensor = fresh;
                 }
             }
             Ok(())
+        };
+        let done = param::commit(&bound, |k| k < updated.len(), epoch, change);
+        done.map_err(|refused| match refused {
+            Refused::Failed(e) => e,
+            Refused::Stale(k) => {
+                let node = inner.bound.get(&bound[k].id()).copied().unwrap_or(0);
+                self.error(node, stale(bound[k]))
+            }
         })
     }
 

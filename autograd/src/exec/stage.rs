@@ -54,27 +54,31 @@ fn parts(plan: &Plan, k: usize, length: usize) -> usize {
     parts.clamp(1, plan.kernels[k].most_parts(threads))
 }
 
-/// Which thread begins with which parts: lists of kernel and part, one after the other, and where they end. Kernels of
-/// many parts give as many to each thread, the same ones each time; others go to the one that has least to do.
-fn deal(plan: &Plan, stage: Range<usize>, parts: impl Fn(usize) -> usize) -> (Vec<(usize, usize)>, Vec<usize>) {
+/// A part of a kernel.
+#[derive(Clone, Copy)]
+struct Part {
+    /// The thread that begins with it.
+    lane: usize,
+    kernel: usize,
+    number: usize,
+}
+
+/// Which thread begins with which parts. Kernels of many parts give as many to each thread, the same ones each time;
+/// others go to the one that has least to do.
+fn deal(plan: &Plan, stage: Range<usize>, length: usize) -> Vec<Part> {
     let threads = crew::threads().min(crew::LANES);
-    let mut lanes: Vec<(usize, Vec<(usize, usize)>)> = vec![(0, Vec::new()); threads];
-    for k in stage {
-        let count = parts(k);
-        for part in 0..count {
-            let least = || (0..threads).min_by_key(|&lane| lanes[lane].0).unwrap_or(0);
-            let lane = if count % threads == 0 { part * threads / count } else { least() };
-            lanes[lane].0 += plan.work[k] / count;
-            lanes[lane].1.push((k, part));
+    let (mut loads, mut list) = ([0; crew::LANES], Vec::with_capacity(4 * threads));
+    for kernel in stage {
+        let count = parts(plan, kernel, length);
+        for number in 0..count {
+            let least = || (0..threads).min_by_key(|&lane| loads[lane]).unwrap_or(0);
+            let lane = if count % threads == 0 { number * threads / count } else { least() };
+            loads[lane] += plan.work[kernel] / count;
+            list.push(Part { lane, kernel, number });
         }
     }
-    let mut list = Vec::new();
-    let ends = lanes.into_iter().map(|(_, lane)| {
-        list.extend(lane);
-        list.len()
-    });
-    let ends = ends.collect();
-    (list, ends)
+    list.sort_by_key(|part| part.lane);
+    list
 }
 
 /// The bytes that a stage needs while it runs.
@@ -99,8 +103,8 @@ pub(super) fn run<'r>(
         let alone = |k| catch(|| alone(plan, k, memory, room)).and_then(|done| done);
         return stage.into_iter().try_for_each(|k| alone(k).map_err(|e| (k, e)));
     };
-    let (mut tasks, mut next) = (Vec::new(), room);
-    let (list, ends) = deal(plan, stage.clone(), |k| parts(plan, k, length));
+    let (mut tasks, mut next) = (Vec::with_capacity(stage.len()), room);
+    let list = deal(plan, stage.clone(), length);
     for k in stage.clone() {
         let parts = parts(plan, k, length);
         tasks.push(Task::new(plan, k, memory, parts, next));
@@ -108,11 +112,15 @@ pub(super) fn run<'r>(
     }
     let (this, failed) = (Stage { plan, memory, tasks }, AtomicUsize::new(stage.start));
     let part = |number: usize| {
-        let (k, part) = list[number];
-        let result = catch(|| this.part(k - stage.start, part)).and_then(|done| done);
-        result.inspect_err(|_| failed.store(k, Relaxed))
+        let Part { kernel, number, .. } = list[number];
+        let result = catch(|| this.part(kernel - stage.start, number)).and_then(|done| done);
+        result.inspect_err(|_| failed.store(kernel, Relaxed))
     };
-    if list.len() == 1 { part(0) } else { crew::each(&ends, &part) }.map_err(|e| (failed.into_inner(), e))?;
+    let done = match list.len() {
+        1 => part(0),
+        _ => crew::each(list.len(), |lane| list.partition_point(|part| part.lane < lane), &part),
+    };
+    done.map_err(|e| (failed.into_inner(), e))?;
     this.tasks.iter().for_each(Task::finish);
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::{
     },
     tensor::Type,
 };
-use std::fmt;
+use std::{fmt, ops::Range};
 
 /// How values are going to be computed: what [`Graph::plan`] and [`Function::plan`](crate::Function::plan) return.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct KernelInfo {
     pub flops: usize,
     /// It runs when everything else has, because it writes into parameters.
     pub late: bool,
+    /// The kernels that can run at the same time as this one, itself included, as positions in [`Plan::kernels`].
+    pub stage: Range<usize>,
 }
 
 impl Plan {
@@ -111,7 +113,7 @@ fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
         }
     }
     let flops = members.iter().map(|&id| work(p, id)).sum();
-    KernelInfo { kind, ops, over, reads, writes, flops, late: k >= plan.late }
+    KernelInfo { kind, ops, over, reads, writes, flops, late: k >= plan.late, stage: plan.stage(k) }
 }
 
 /// One operation for each element that an op looks at; two for each product of a matrix product.
@@ -138,10 +140,16 @@ impl fmt::Display for Plan {
         )?;
         writeln!(
             f,
-            "{:>4} {:<8} {:<20} {:>9} {:>9} {:>9}  operations",
+            "{:>4}   {:<8} {:<20} {:>9} {:>9} {:>9}  operations",
             "", "kernel", "over", "reads", "writes", "flop"
         )?;
         for (k, kernel) in self.kernels.iter().enumerate() {
+            let beside = match k {
+                _ if kernel.stage.len() == 1 => ' ',
+                k if k == kernel.stage.start => '┌',
+                k if k + 1 == kernel.stage.end => '└',
+                _ => '│',
+            };
             let ops: Vec<String> = kernel
                 .ops
                 .iter()
@@ -152,10 +160,13 @@ impl fmt::Display for Plan {
             let (over, reads, writes) = (kernel.over.to_string(), bytes(kernel.reads), bytes(kernel.writes));
             writeln!(
                 f,
-                "{k:>4} {:<8} {over:<20} {reads:>9} {writes:>9} {flops:>9}  {}{late}",
+                "{k:>4} {beside} {:<8} {over:<20} {reads:>9} {writes:>9} {flops:>9}  {}{late}",
                 kernel.kind,
                 ops.join(" ")
             )?;
+        }
+        if self.kernels.iter().any(|k| k.stage.len() > 1) {
+            writeln!(f, "kernels in brackets run side by side; large ones are split as well")?;
         }
         Ok(())
     }

@@ -12,6 +12,29 @@
 
 use autograd::{Graph, Param, Result, Tensor, Var, compile};
 use nn::{Activation, Mlp, Module, Optimizer, Sgd};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::time::{Duration, Instant};
+
+/// Pools of one thread and of as many as the machine has, with their names: what each benchmark is measured with.
+pub fn pools() -> Vec<(String, ThreadPool)> {
+    let all = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let mut counts = vec![1, all];
+    counts.dedup();
+    let pool = |threads: usize| ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    let name = |threads: usize| format!("{threads} thread{}", if threads == 1 { "" } else { "s" });
+    counts.into_iter().map(|threads| (name(threads), pool(threads))).collect()
+}
+
+/// How long it takes to run something so often on a pool's threads.
+pub fn time<T>(pool: &ThreadPool, often: u64, run: &(impl Fn() -> T + Sync)) -> Duration {
+    pool.install(|| {
+        let start = Instant::now();
+        for _ in 0..often {
+            std::hint::black_box(run());
+        }
+        start.elapsed()
+    })
+}
 
 /// Numbers without pattern between -1 and 1: a small congruential generator, so that every run sees the same.
 pub fn noise(count: usize) -> Vec<f32> {

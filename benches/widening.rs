@@ -1,8 +1,18 @@
-//! How cost grows with size: `cargo bench --bench widening`. Throughput is per branch, per element or per node, so that
-//! equal numbers mean linear growth.
+//! How cost grows with size, with one thread and with all of them: `cargo bench --bench widening`. Throughput is per
+//! branch, per element or per node, so that equal numbers mean linear growth.
 
-use benches::{Branches, Elementwise, Training, chain, compiled_chain, plan_chain};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use benches::{Branches, Elementwise, Training, chain, compiled_chain, plan_chain, pools, time};
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
+
+/// Measures something of some size in each pool.
+fn measure<T>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, size: usize, run: impl Fn() -> T + Sync) {
+    for (threads, pool) in &pools() {
+        let id = BenchmarkId::new(format!("{name}, {threads}"), size);
+        group.bench_function(id, |b| b.iter_custom(|n| time(pool, n, &run)));
+    }
+}
 
 /// The sum and gradients of 1 to 64 branches.
 fn branches(c: &mut Criterion) {
@@ -10,8 +20,8 @@ fn branches(c: &mut Criterion) {
     for count in [1, 4, 16, 64] {
         let branches = Branches::new(count).expect("memory for the workload");
         group.throughput(Throughput::Elements(count as u64));
-        group.bench_function(BenchmarkId::new("forward", count), |b| b.iter(|| branches.forward()));
-        group.bench_function(BenchmarkId::new("backward", count), |b| b.iter(|| branches.backward()));
+        measure(&mut group, "forward", count, || branches.forward());
+        measure(&mut group, "backward", count, || branches.backward());
     }
     group.finish();
 }
@@ -23,9 +33,9 @@ fn widths(c: &mut Criterion) {
     for width in [64, 256, 1024, 2048] {
         let training = Training::new(&[256, width, width, 10], 64).expect("memory for the workload");
         group.throughput(Throughput::Elements((256 * width + width * width + width * 10) as u64));
-        group.bench_function(BenchmarkId::new("forward", width), |b| b.iter(|| training.forward()));
-        group.bench_function(BenchmarkId::new("backward", width), |b| b.iter(|| training.backward()));
-        group.bench_function(BenchmarkId::new("step", width), |b| b.iter(|| training.step()));
+        measure(&mut group, "forward", width, || training.forward());
+        measure(&mut group, "backward", width, || training.backward());
+        measure(&mut group, "step", width, || training.step());
     }
     group.finish();
 }
@@ -37,8 +47,8 @@ fn elements(c: &mut Criterion) {
     for count in [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000] {
         let elementwise = Elementwise::new(count);
         group.throughput(Throughput::Elements(count as u64));
-        group.bench_function(BenchmarkId::new("forward", count), |b| b.iter(|| elementwise.forward()));
-        group.bench_function(BenchmarkId::new("backward", count), |b| b.iter(|| elementwise.backward()));
+        measure(&mut group, "forward", count, || elementwise.forward());
+        measure(&mut group, "backward", count, || elementwise.backward());
     }
     group.finish();
 }

@@ -1,44 +1,56 @@
-//! The named workloads, forward, backward and whole step apart: `cargo bench`.
+//! The named workloads, forward, backward and whole step apart, with one thread and with all of them: `cargo bench`.
 
-use benches::{Branches, Elementwise, Inference, Training, article, chain, chain_forward, compiled_chain, write_chain};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use benches::{
+    Branches, Elementwise, Inference, Training, article, chain, chain_forward, compiled_chain, pools, time, write_chain,
+};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+/// Measures the parts of a workload in each pool.
+macro_rules! on_all_pools {
+    ($c:ident, $group:literal, $($name:literal: $run:expr;)*) => {
+        let mut group = $c.benchmark_group($group);
+        $(for (threads, pool) in &pools() {
+            group.bench_function(BenchmarkId::new($name, threads), |b| b.iter_custom(|n| time(pool, n, &$run)));
+        })*
+        group.finish();
+    };
+}
 
 fn training(c: &mut Criterion) {
-    for (name, training) in [("mlp_small", Training::small()), ("mlp_large", Training::large())] {
-        let training = training.expect("memory for the workload");
-        let mut group = c.benchmark_group(name);
-        group.bench_function("trace", |b| b.iter(|| training.trace()));
-        group.bench_function("trace and look up", |b| b.iter(|| training.look_up()));
-        group.bench_function("forward", |b| b.iter(|| training.forward()));
-        group.bench_function("backward", |b| b.iter(|| training.backward()));
-        group.bench_function("step", |b| b.iter(|| training.step()));
-        group.finish();
+    let small = Training::small().expect("memory for the workload");
+    on_all_pools! { c, "mlp_small",
+        "trace": || small.trace();
+        "trace and look up": || small.look_up();
+        "forward": || small.forward();
+        "backward": || small.backward();
+        "step": || small.step();
+    }
+    let large = Training::large().expect("memory for the workload");
+    on_all_pools! { c, "mlp_large",
+        "forward": || large.forward();
+        "backward": || large.backward();
+        "step": || large.step();
     }
     let inference = Inference::new().expect("memory for the workload");
-    c.bench_function("infer_one", |b| b.iter(|| inference.run()));
+    on_all_pools! { c, "infer_one", "forward": || inference.run(); }
 }
 
 fn tensors(c: &mut Criterion) {
     let elementwise = Elementwise::new(1_000_000);
-    let mut group = c.benchmark_group("elementwise");
-    group.bench_function("forward", |b| b.iter(|| elementwise.forward()));
-    group.bench_function("backward", |b| b.iter(|| elementwise.backward()));
-    group.finish();
+    on_all_pools! { c, "elementwise", "forward": || elementwise.forward(); "backward": || elementwise.backward(); }
     let branches = Branches::new(64).expect("memory for the workload");
-    let mut group = c.benchmark_group("branches");
-    group.bench_function("forward", |b| b.iter(|| branches.forward()));
-    group.bench_function("backward", |b| b.iter(|| branches.backward()));
-    group.finish();
+    on_all_pools! { c, "branches", "forward": || branches.forward(); "backward": || branches.backward(); }
 }
 
+/// Too small for threads: with all of them as fast as with one.
 fn scalars(c: &mut Criterion) {
-    let mut group = c.benchmark_group("scalar_chain");
-    group.bench_function("forward", |b| b.iter(|| chain_forward(1_000)));
-    group.bench_function("backward", |b| b.iter(|| chain(1_000)));
     let compiled = compiled_chain(1_000);
-    group.bench_function("compiled", |b| b.iter(|| compiled(0.5)));
-    group.finish();
-    c.bench_function("article", |b| b.iter(article));
+    on_all_pools! { c, "scalar_chain",
+        "forward": || chain_forward(1_000);
+        "backward": || chain(1_000);
+        "compiled": || compiled(0.5);
+    }
+    on_all_pools! { c, "article", "backward": article; }
 }
 
 /// What a node costs before anything is computed: a thousand repeats are 2,000 nodes forward.

@@ -72,7 +72,7 @@ fn deal(plan: &Plan, stage: Range<usize>, length: usize) -> Vec<Part> {
         let count = parts(plan, kernel, length);
         for number in 0..count {
             let least = || (0..threads).min_by_key(|&lane| loads[lane]).unwrap_or(0);
-            let lane = if count % threads == 0 { number * threads / count } else { least() };
+            let lane = if count.is_multiple_of(threads) { number * threads / count } else { least() };
             loads[lane] += plan.work[kernel] / count;
             list.push(Part { lane, kernel, number });
         }

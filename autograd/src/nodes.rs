@@ -61,7 +61,7 @@ pub(crate) struct Program {
     pub(crate) nodes: Vec<Node>,
     pub(crate) spill: Vec<u32>,
     pub(crate) shapes: Vec<Shape>,
-    pub(crate) shape_ids: HashMap<Shape, u32>,
+    pub(crate) shape_ids: HashMap<Shape, u32, BuildHasherDefault<Quick>>,
     pub(crate) ops: Vec<Arc<dyn DynOp>>,
 }
 
@@ -75,30 +75,43 @@ pub(crate) struct Inner {
     pub(crate) scopes: Vec<ScopeEntry>,
     pub(crate) scope: u32,
     pub(crate) params: Vec<Binding>,
-    pub(crate) bound: HashMap<usize, u32>,
+    pub(crate) bound: HashMap<usize, u32, BuildHasherDefault<Quick>>,
     /// The commit that the graph's parameters belong to: fixed by the first one that is bound.
     pub(crate) epoch: Option<u64>,
     /// Scheduled updates: a parameter and the node of its new value.
     pub(crate) updates: Vec<(Param, u32)>,
     /// Values that were asked for stay with their nodes.
-    pub(crate) kept: HashMap<u32, Tensor, BuildHasherDefault<ById>>,
+    pub(crate) kept: HashMap<u32, Tensor, BuildHasherDefault<Quick>>,
     pub(crate) committed: bool,
     pub(crate) random_nodes: i64,
 }
 
-/// Hashes numbers of nodes, which are as good as random already, without the cost of a hash that strangers cannot guess.
+/// Hashes numbers of nodes, addresses and shapes, without the cost of a hash that strangers cannot guess.
 #[derive(Default)]
-pub(crate) struct ById(u64);
+pub(crate) struct Quick(u64);
 
-impl Hasher for ById {
+impl Hasher for Quick {
     fn finish(&self) -> u64 {
         self.0
     }
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&b| self.write_u32(b.into()));
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
     }
-    fn write_u32(&mut self, id: u32) {
-        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26);
+    fn write_u8(&mut self, v: u8) {
+        self.write_u64(v.into());
+    }
+    fn write_u32(&mut self, v: u32) {
+        self.write_u64(v.into());
+    }
+    fn write_usize(&mut self, v: usize) {
+        self.write_u64(v as u64);
+    }
+    fn write_u64(&mut self, v: u64) {
+        self.0 = (self.0 ^ v).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26);
     }
 }
 

@@ -98,6 +98,7 @@ pub use diff::{
     check::{CheckGrads, check_grads},
     functional::{func, grad, grads, value_and_grad, value_and_grads},
     gradients::Gradients,
+    jacobian::{hessian, hvp, jacobian, jacobians, jvp, vjp},
 };
 pub use error::{Error, OpError, Result};
 pub use exec::{

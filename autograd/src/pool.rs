@@ -112,7 +112,8 @@ impl<T: Element> Deref for Block<T> {
 
 impl<T: Element> Drop for Block<T> {
     fn drop(&mut self) {
-        if self.buffer.len() >= SMALLEST {
+        // what came from outside has another length than those that are asked for here
+        if self.buffer.len() > self.count.max(SMALLEST) {
             give(std::mem::take(&mut self.buffer));
         }
     }

@@ -10,7 +10,8 @@ use crate::{
 };
 use std::{fmt, ops};
 
-/// A value of a graph that may not be computed yet. `Copy`, with operators (`+ - * /`, unary `-`, numbers on either side)
+/// A value of a graph that may not be computed yet. `Copy`, with operators (`+ - * /`, `%` with the sign of the dividend,
+/// unary `-`, numbers on either side; `& | !` of truth values)
 /// and methods named as in NumPy and PyTorch.
 ///
 /// Operations broadcast as in NumPy. One that cannot be done gives a `Var` that carries the error; asking for the value
@@ -275,6 +276,7 @@ operators! {
     Sub sub SubAssign sub_assign;
     Mul mul MulAssign mul_assign;
     Div div DivAssign div_assign;
+    Rem rem RemAssign rem_assign;
 }
 
 impl<'g> ops::Neg for Var<'g> {

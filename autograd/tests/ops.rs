@@ -32,6 +32,8 @@ type Unary = for<'g> fn(Var<'g>) -> Var<'g>;
 fn unary() -> Vec<(&'static str, Unary, f64, f64)> {
     let x = 0.7f64;
     let s = 1.0 / (1.0 + (-x).exp());
+    let gate = 0.5 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
+    let slope = (8.0 / std::f64::consts::PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x);
     let density = 2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp();
     vec![
         ("neg", |x| -x, -x, -1.0),
@@ -59,6 +61,25 @@ fn unary() -> Vec<(&'static str, Unary, f64, f64)> {
         ("erf", |x| x.erf(), 0.677_801_193_837_418_5, density),
         ("erfc", |x| x.erfc(), 0.322_198_806_162_581_5, -density),
         ("gelu", |x| x.gelu(), x * 0.758_036_347_776_927, 0.758_036_347_776_927 + x * 0.312_253_933_366_761_27),
+        ("rsqrt", |x| x.rsqrt(), 1.0 / x.sqrt(), -0.5 / (x * x.sqrt())),
+        ("tan", |x| (x * 0.4).tan(), (0.4 * x).tan(), 0.4 / (0.4 * x).cos().powi(2)),
+        ("asin", |x| (x * 0.25).asin(), (0.25 * x).asin(), 0.25 / (1.0 - 0.0625 * x * x).sqrt()),
+        ("acos", |x| (x * 0.25).acos(), (0.25 * x).acos(), -0.25 / (1.0 - 0.0625 * x * x).sqrt()),
+        ("atan", |x| x.atan(), x.atan(), 1.0 / (1.0 + x * x)),
+        ("sinh", |x| x.sinh(), x.sinh(), x.cosh()),
+        ("cosh", |x| x.cosh(), x.cosh(), x.sinh()),
+        ("silu", |x| x.silu(), x * s, s + x * s * (1.0 - s)),
+        ("log_sigmoid", |x| x.log_sigmoid(), s.ln(), 1.0 - s),
+        ("elu", |x| x.elu(0.5), x, 1.0),
+        ("elu, below 0", |x| (-x).elu(0.5), 0.5 * (-x).exp_m1(), -0.5 * (-x).exp()),
+        ("floor", |x| x.floor(), 0.0, 0.0),
+        ("ceil", |x| x.ceil(), 1.0, 0.0),
+        ("round", |x| x.round(), 1.0, 0.0),
+        // half of 1 + tanh(u), with u from the formula at 0.7
+        ("gelu_tanh", |x| x.gelu_tanh(), x * gate, gate + x * gate * (1.0 - gate) * slope),
+        ("rem", |x| x % 0.25, 0.7 % 0.25, 1.0),
+        ("hypot", |x| x.hypot(0.5), x.hypot(0.5), x / x.hypot(0.5)),
+        ("atan2", |x| x.atan2(0.5), x.atan2(0.5), 0.5 / (x * x + 0.25)),
         ("clamp", |x| x.clamp(0.0, 1.0), x, 1.0),
         ("clamp, above", |x| x.clamp(0.0, 0.5), 0.5, 0.0),
     ]
@@ -120,13 +141,17 @@ fn third_derivatives() -> Result<()> {
 fn binary_ops_broadcast_and_differentiate() -> Result<()> {
     type Binary = for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>;
     type Plain = fn(f64, f64) -> f64;
-    let ops: [(&str, Binary, Plain); 6] = [
+    let ops: [(&str, Binary, Plain); 10] = [
         ("add", |a, b| a + b, |a, b| a + b),
         ("sub", |a, b| a - b, |a, b| a - b),
         ("mul", |a, b| a * b, |a, b| a * b),
         ("div", |a, b| a / b, |a, b| a / b),
         ("maximum", |a, b| a.maximum(b), f64::max),
         ("minimum", |a, b| a.minimum(b), f64::min),
+        ("atan2", |a, b| a.atan2(b), libm::atan2),
+        ("hypot", |a, b| a.hypot(b), libm::hypot),
+        ("rem", |a, b| a % b, |a, b| a % b),
+        ("elu", |a, b| a.elu(b), |a, b| if a > 0.0 { a } else { b * libm::expm1(a) }),
     ];
     let a = t([[0.5, 1.5, -0.7], [2.5, -1.1, 0.9]]);
     let others = [t([[1.1, -0.4, 2.0], [0.3, 1.7, -2.2]]), t([1.1, -0.4, 2.0]), t([[1.1], [-0.4]]), t(0.6), t([0.6])];
@@ -144,10 +169,12 @@ fn binary_ops_broadcast_and_differentiate() -> Result<()> {
         }
         // with itself, and in both orders
         let x = t([0.4, 1.2]);
-        if !name.ends_with("imum") {
+        if !name.ends_with("imum") && name != "rem" {
             check_grads(|x| op(x[0], x[0]), std::slice::from_ref(&x))?;
         }
-        check_grads(|x| op(op(x[0], x[1]), x[0]) + op(x[1], x[0].sin()), &[x.clone(), t([0.9, -0.3])])?;
+        if name != "rem" {
+            check_grads(|x| op(op(x[0], x[1]), x[0]) + op(x[1], x[0].sin()), &[x.clone(), t([0.9, -0.3])])?;
+        }
     }
     Ok(())
 }
@@ -600,4 +627,127 @@ fn third_order_of_everything_else() -> Result<()> {
     third(|x| x[0].take(x[1], 0).sin(), &[&x, &labels])?;
     third(|x| x[0].t().slice_step(1, .., -1).broadcast_to([2, 2, 2]).powi(3), &[&x])?;
     third(|x| x[0].gt(0.5).select(x[0].exp(), x[0].sin()), &[&x])
+}
+
+/// Of ops that only pick, join or compare, the rest: values by hand, gradients by the checker.
+#[test]
+fn the_rest_of_the_operations() -> Result<()> {
+    let x = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
+    assert_eq!(value(|x| x.std(1), [1.0, 2.0, 3.0, 4.0])[0], (5.0f64 / 3.0).sqrt());
+    assert_eq!(value(|x| x.std_axis(0, 0), x), [1.5; 3]);
+    assert_eq!(value(|x| x.norm_axis(1), [[3.0, 4.0], [0.0, 0.0]]), [5.0, 0.0]);
+    assert_eq!(value(|x| x.prod(), x), [720.0]);
+    assert_eq!(value(|x| x.prod_axis(1), x), [6.0, 120.0]);
+    assert_eq!(value(|x| x.prod_axis(0), Tensor::zeros([0, 2], DType::F64)?), [1.0, 1.0]);
+    assert_eq!(value(|x| x.argmin(1), [[2.0, 1.0, 1.0], [f64::NAN, 0.0, 1.0]]), [1.0, 0.0]);
+    assert_eq!(value(|x| x.cumsum(1), x), [1.0, 3.0, 6.0, 4.0, 9.0, 15.0]);
+    assert_eq!(value(|x| x.flip([0, 1]), x), [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]);
+    assert_eq!(value(|x| x.repeat(2, 1), [[1.0, 2.0]]), [1.0, 1.0, 2.0, 2.0]);
+    assert_eq!(value(|x| x.tile(2, 1), [[1.0, 2.0]]), [1.0, 2.0, 1.0, 2.0]);
+    assert_eq!(value(|x| x.pad(1, 1, 0, 9.0), [[1.0], [2.0]]), [9.0, 1.0, 9.0, 2.0]);
+    assert_eq!(value(|x| x.split(&[1, 2], 1)[1], x), [2.0, 3.0, 5.0, 6.0]);
+    assert_eq!(value(|x| x.diagonal(), x), [1.0, 5.0]);
+    assert_eq!(value(|x| x.trace(), x), [6.0]);
+    assert_eq!(value(|x| x.tril(0), x), [1.0, 0.0, 0.0, 4.0, 5.0, 0.0]);
+    assert_eq!(value(|x| x.triu(1), x), [0.0, 2.0, 3.0, 0.0, 0.0, 6.0]);
+    assert_eq!(value(|x| x.argsort(0), [2.0, f64::NAN, 1.0, 2.0]), [2.0, 0.0, 3.0, 1.0]);
+    assert_eq!(value(|x| x.sort(1), [[3.0, 1.0, 2.0]]), [1.0, 2.0, 3.0]);
+    assert_eq!(value(|x| x.topk(2, 0).0, [3.0, 1.0, 4.0]), [4.0, 3.0]);
+    assert_eq!(value(|x| x.round(), [0.5, 1.5, -2.5]), [0.0, 2.0, -2.0]);
+    assert_eq!(value(|x| x % 3.0, [5.0, -5.0]), [2.0, -2.0]);
+    assert_eq!(value(|x| x.is_nan() | !x.is_finite(), [1.0, f64::NAN, f64::INFINITY]), [0.0, 1.0, 1.0]);
+    assert_eq!(value(|x| x.gt(0.0).all(), [1.0, -1.0]), [0.0]);
+    assert_eq!(value(|x| x.gt(0.0).any_axis(1), [[1.0, -1.0], [-1.0, -2.0]]), [1.0, 0.0]);
+    let smooth: [(&str, Unary); 15] = [
+        ("std", |x| x.std(1)),
+        ("norm", |x| x.norm()),
+        ("norm_axis", |x| x.norm_axis(0)),
+        ("prod", |x| x.prod()),
+        ("prod_axis", |x| x.prod_axis(1)),
+        ("cumsum", |x| x.cumsum(1)),
+        ("flip", |x| x.flip(0) * x),
+        ("repeat", |x| x.repeat(3, 0).square()),
+        ("pad", |x| x.pad(0, 1, 2, 0.5).square()),
+        ("split", |x| x.split(&[1, 2], 1)[1] * x.slice(1, 0..1)),
+        ("trace", |x| x.square().trace()),
+        ("tril", |x| x.tril(0).exp() + x.triu(1)),
+        ("sort", |x| x.sort(1).cumsum(1).square()),
+        ("topk", |x| x.topk(2, 1).0.square()),
+        ("einsum", |x| x.graph().einsum("ij,kj->ik", &[x, x.sin()])),
+    ];
+    let x = t([[0.4, -1.2, 2.1], [1.7, 0.3, -0.6]]);
+    for (name, op) in smooth {
+        check_grads(|x| op(x[0]), std::slice::from_ref(&x)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    // at the kinks: 0, not NaN
+    assert_eq!(grad(|x| x.norm(), [0.0, 0.0]), [0.0, 0.0]);
+    assert_eq!(grad(|x| x.std(0), [2.0, 2.0]), [0.0, 0.0]);
+    assert_eq!(grad(|x| x.hypot(x), [0.0]), [0.0]);
+    assert_eq!(grad(|x| x.atan2(x), [0.0]), [0.0]);
+    assert_eq!(grad(|x| x.prod(), [0.0, 2.0, 0.0]), [0.0, 0.0, 0.0]);
+    let h = autograd::hessian(|x| x.prod())([0.0, 2.0, 3.0])?.to_f64s();
+    assert_eq!(h, [0.0, 3.0, 2.0, 3.0, 0.0, 0.0, 2.0, 0.0, 0.0]);
+    Ok(())
+}
+
+#[test]
+fn einsum_of_all_kinds() -> Result<()> {
+    let g = Graph::new();
+    let numbers = |shape: &[usize], seed: f64| {
+        let count: usize = shape.iter().product();
+        g.input(
+            Tensor::new(shape, (0..count).map(|k| (seed + 1.3 * k as f64).sin()).collect::<Vec<f64>>()).expect("fits"),
+        )
+    };
+    let (a, b) = (numbers(&[2, 3, 4], 0.1), numbers(&[4, 2, 5], 0.2));
+    // by plain loops, with one letter after the other
+    let by_hand = |out: &dyn Fn(usize, usize, usize, usize) -> usize, size: usize| -> Result<Vec<f64>> {
+        let (a, b, mut sums) = (a.value()?.to_f64s(), b.value()?.to_f64s(), vec![0.0; size]);
+        for e in 0..2 * 3 * 4 * 5 {
+            let (i, j, k, l) = (e / 60, e / 20 % 3, e / 5 % 4, e % 5);
+            sums[out(i, j, k, l)] += a[i * 12 + j * 4 + k] * b[k * 10 + i * 5 + l];
+        }
+        Ok(sums)
+    };
+    close(&g.einsum("ijk,kil->ijl", &[a, b]).value()?.to_f64s(), &by_hand(&|i, j, _, l| i * 15 + j * 5 + l, 30)?);
+    close(&g.einsum("ijk,kil->lj", &[a, b]).value()?.to_f64s(), &by_hand(&|_, j, _, l| l * 3 + j, 15)?);
+    close(&g.einsum("ijk, kil -> ", &[a, b]).value()?.to_f64s(), &by_hand(&|_, _, _, _| 0, 1)?);
+    close(&g.einsum("ijk,kil->kl", &[a, b]).value()?.to_f64s(), &by_hand(&|_, _, k, l| k * 5 + l, 20)?);
+    close(&g.einsum("ijk->kj", &[a]).value()?.to_f64s(), &a.sum_axis(0).t().value()?.to_f64s());
+    for (letters, operands) in [
+        ("ij,jk", vec![a, b]),
+        ("ijk,kil->z", vec![a, b]),
+        ("ij,kil->l", vec![a, b]),
+        ("iij->i", vec![a]),
+        ("ijk,ikl->l", vec![a, b]),
+        ("ijk->i", vec![a, b]),
+    ] {
+        assert!(g.einsum(letters, &operands).value().is_err(), "{letters}");
+    }
+    Ok(())
+}
+
+/// Against their formulas, written out.
+#[test]
+fn cross_entropy_with_probabilities_weights_and_smoothing() -> Result<()> {
+    let logits = t([[0.5, -1.0, 2.0], [1.5, 0.3, -0.7]]);
+    let p = t([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]]);
+    check_grads(|x| x[0].cross_entropy(x[1]), &[logits.clone(), t([[0.2, 0.3, 0.5], [0.1, 0.6, 0.3]])])?;
+    let g = Graph::new();
+    let (x, labels, weights) = (g.input(&logits), g.constant([2, 0]), g.constant([1.0, 2.0, 0.5]));
+    let log_p = x.log_softmax(-1).value()?.to_f64s();
+    let by_hand = |q: &[f64]| [0, 1].map(|i| -(0..3).map(|c| q[3 * i + c] * log_p[3 * i + c]).sum::<f64>());
+    close(&x.cross_entropy(g.constant(&p)).value()?.to_f64s(), &by_hand(&p.to_f64s()));
+    let e = 0.3;
+    let smooth: Vec<f64> = [0.0, 0.0, 1.0, 1.0, 0.0, 0.0].iter().map(|v| v * (1.0 - e) + e / 3.0).collect();
+    close(&x.cross_entropy_with(labels, e, None).value()?.to_f64s(), &by_hand(&smooth));
+    let weighted: Vec<f64> = smooth.iter().zip([1.0, 2.0, 0.5].iter().cycle()).map(|(a, b)| a * b).collect();
+    close(&x.cross_entropy_with(labels, e, Some(weights)).value()?.to_f64s(), &by_hand(&weighted));
+    close(&x.cross_entropy_with(labels, 0.0, None).value()?.to_f64s(), &x.cross_entropy(labels).value()?.to_f64s());
+    assert!(x.cross_entropy_with(labels, 1.5, None).value().is_err());
+    assert!(x.cross_entropy(g.constant([0.5, 0.5])).value().is_err());
+    // certainty of the impossible costs nothing where it has no probability
+    let sure = g.input([[0.0, f64::NEG_INFINITY]]).cross_entropy(g.constant([[1.0, 0.0]]));
+    assert_eq!(sure.value()?.to_f64s(), [0.0]);
+    Ok(())
 }

@@ -82,6 +82,11 @@ where
     }
 }
 
+/// An argument as a tensor.
+pub(super) fn tensor(x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<Tensor> {
+    x.try_into().map_err(Into::into)
+}
+
 /// Helps the compiler with a closure that is bound to a name first: `let f = func(|x| x.sin());`.
 ///
 /// ```

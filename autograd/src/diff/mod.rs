@@ -1,6 +1,9 @@
 //! Differentiation: from a graph to a larger graph.
 
 pub(crate) mod check;
+mod custom;
+mod forward;
 pub(crate) mod functional;
 pub(crate) mod gradients;
+pub(crate) mod jacobian;
 pub(crate) mod reverse;

@@ -16,6 +16,16 @@ const NONE: u32 = u32::MAX;
 
 /// The cotangents of `wrt`, given the cotangent `ct` of `y`; `None` where `y` does not depend on it.
 pub(crate) fn sweep<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
+    sweep_and(y, ct, wrt, |_| {})
+}
+
+/// As [`sweep`]; `visit` is told of each node whose rule is called next.
+pub(crate) fn sweep_and<'g>(
+    y: Var<'g>,
+    ct: Var<'g>,
+    wrt: &[Var<'g>],
+    mut visit: impl FnMut(u32),
+) -> Vec<Option<Var<'g>>> {
     let g = y.graph;
     if let Some(error) = first_error(y, ct, wrt) {
         return vec![Some(error); wrt.len()];
@@ -50,6 +60,7 @@ pub(crate) fn sweep<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<
             x.extend(inner.args(id).iter().map(|&a| g.var(a)));
             inner.op_ref(id)
         };
+        visit(id);
         let rule = Rule { ct: g.var(cotangents[k]), x: &x, y: g.var(id) };
         for (input, &x) in x.iter().enumerate() {
             let Some(to) = at(x.id).filter(|&to| varies[to]) else { continue };

@@ -30,7 +30,7 @@ pub struct Function<F, const N: usize, const M: usize> {
 const MOST: usize = 16;
 
 /// A program for inputs of certain types.
-struct Traced {
+pub(crate) struct Traced {
     types: Vec<Type>,
     inner: Inner,
     part: Extract,
@@ -76,17 +76,7 @@ where
     /// The outputs for these inputs.
     pub fn call<T: TryInto<Tensor, Error: Into<Error>>>(&self, inputs: [T; N]) -> Result<[Tensor; M]> {
         let inputs = tensors(inputs)?;
-        let traced = self.traced(&inputs)?;
-        let run = Run {
-            inner: &traced.inner,
-            plan: &traced.plan,
-            nodes: Some(&traced.part.nodes),
-            wanted: &traced.outputs,
-            overrides: Overrides { nodes: &traced.inputs, values: &inputs },
-            moment: if traced.inner.epoch.is_some() { Moment::Now } else { Moment::None },
-            clock: None,
-        };
-        let values: Result<[Tensor; M], _> = run.run()?.try_into();
+        let values: Result<[Tensor; M], _> = self.traced(&inputs)?.call(&inputs)?.try_into();
         values.map_err(|_| OpError::new("values are missing").at("compile", self.made_at))
     }
 
@@ -111,22 +101,50 @@ where
     }
 
     fn trace(&self, inputs: &[Tensor; N]) -> Result<Traced> {
+        Traced::new(inputs, self.made_at, |_, x| match *x {
+            [..] if x.len() == N => (self.f)(std::array::from_fn(|k| x[k])).to_vec(),
+            _ => Vec::new(),
+        })
+    }
+}
+
+impl Traced {
+    /// Writes the program for inputs of these types; their values are not part of it.
+    pub(crate) fn new(
+        inputs: &[Tensor],
+        made_at: &'static Location<'static>,
+        f: impl for<'g> FnOnce(&'g Graph, &[Var<'g>]) -> Vec<Var<'g>>,
+    ) -> Result<Traced> {
         let mut g = Graph::new();
         let (inputs_at, outputs) = {
-            let x = inputs.each_ref().map(|x| g.input(x));
-            let y = catch(|| (self.f)(x)).map_err(|e| e.at("function", self.made_at))?;
+            let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
+            let y = catch(|| f(&g, &x)).map_err(|e| e.at("function", made_at))?;
             if y.iter().any(|y| !std::ptr::eq(y.graph(), &g)) {
-                return Err(OpError::new("a `Var` of another graph was returned").at("function", self.made_at));
+                return Err(OpError::new("a `Var` of another graph was returned").at("function", made_at));
             }
-            (x.map(|x| x.id).to_vec(), y.map(|y| y.id).to_vec())
+            (x.iter().map(|x| x.id).collect(), y.iter().map(|y| y.id).collect::<Vec<u32>>())
         };
         let mut inner = std::mem::replace(g.inner.get_mut(), Inner::fresh());
         inner.kept.clear();
-        inner.leaves[..N].fill(Tensor::from(0.0)); // the calls bring their own
+        inner.leaves[..inputs.len()].fill(Tensor::from(0.0)); // the calls bring their own
         let part = Extract::new(&inner, &outputs, &updates(&inner))?;
         let plan = cache::plan(&part.program, &part.wanted, &part.updates);
         let types = inputs.iter().map(Tensor::ty).collect();
         Ok(Traced { types, inner, part, plan, inputs: inputs_at, outputs })
+    }
+
+    /// The outputs for these inputs, which have the types that it was made for.
+    pub(crate) fn call(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let run = Run {
+            inner: &self.inner,
+            plan: &self.plan,
+            nodes: Some(&self.part.nodes),
+            wanted: &self.outputs,
+            overrides: Overrides { nodes: &self.inputs, values: inputs },
+            moment: if self.inner.epoch.is_some() { Moment::Now } else { Moment::None },
+            clock: None,
+        };
+        run.run()
     }
 }
 

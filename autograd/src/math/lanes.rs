@@ -130,6 +130,67 @@ pub trait Lanes:
     fn erfc(self) -> Self {
         self.map(<Self::Elem as Float>::erfc)
     }
+    /// `tan x`
+    #[inline(always)]
+    fn tan(self) -> Self {
+        self.map(<Self::Elem as Float>::tan)
+    }
+    /// The angle from `-π/2` to `π/2` with this sine
+    #[inline(always)]
+    fn asin(self) -> Self {
+        self.map(<Self::Elem as Float>::asin)
+    }
+    /// The angle from 0 to `π` with this cosine
+    #[inline(always)]
+    fn acos(self) -> Self {
+        self.map(<Self::Elem as Float>::acos)
+    }
+    /// The angle from `-π/2` to `π/2` with this tangent
+    #[inline(always)]
+    fn atan(self) -> Self {
+        self.map(<Self::Elem as Float>::atan)
+    }
+    /// `(eˣ - e⁻ˣ)/2`
+    #[inline(always)]
+    fn sinh(self) -> Self {
+        self.map(<Self::Elem as Float>::sinh)
+    }
+    /// `(eˣ + e⁻ˣ)/2`
+    #[inline(always)]
+    fn cosh(self) -> Self {
+        self.map(<Self::Elem as Float>::cosh)
+    }
+    /// The largest whole number that is not above `x`
+    #[inline(always)]
+    fn floor(self) -> Self {
+        self.map(<Self::Elem as Float>::floor)
+    }
+    /// The smallest whole number that is not below `x`
+    #[inline(always)]
+    fn ceil(self) -> Self {
+        self.map(<Self::Elem as Float>::ceil)
+    }
+    /// The nearest whole number, the even one of two
+    #[inline(always)]
+    fn round(self) -> Self {
+        self.map(<Self::Elem as Float>::round)
+    }
+    /// The angle of the point with these coordinates (this one is the ordinate), from `-π` to `π`
+    #[inline(always)]
+    fn atan2(self, x: Self) -> Self {
+        self.change(x, |y, x| y.iter_mut().zip(x).for_each(|(y, &x)| *y = <Self::Elem as Float>::atan2(*y, x)))
+    }
+    /// `√(x² + y²)` without overflow on the way
+    #[inline(always)]
+    fn hypot(self, y: Self) -> Self {
+        self.change(y, |x, y| x.iter_mut().zip(y).for_each(|(x, &y)| *x = <Self::Elem as Float>::hypot(*x, y)))
+    }
+    /// What is left of `x` after a whole number of `y`, with the sign of `x`
+    #[inline(always)]
+    fn rem(self, y: Self) -> Self {
+        self.change(y, |x, y| x.iter_mut().zip(y).for_each(|(x, &y)| *x = <Self::Elem as Float>::rem(*x, y)))
+    }
+
     /// `xᵖ`
     #[inline(always)]
     fn powf(self, p: Self) -> Self {
@@ -167,6 +228,19 @@ pub trait Lanes:
     #[inline(always)]
     fn softplus(self) -> Self {
         self.relu() + <Self::Elem as Float>::exp_down(-self.abs()).ln_1p()
+    }
+
+    /// `x` above 0, `scale·(eˣ - 1)` elsewhere
+    #[inline(always)]
+    fn elu(self, scale: Self) -> Self {
+        Self::pick(Self::of(0.0).below(self), self, scale * self.exp_m1())
+    }
+
+    /// `x·σ(√(8/π)·(x + 0.044715·x³))`, the approximation of [`gelu`](Lanes::gelu) by `tanh`
+    #[inline(always)]
+    fn gelu_tanh(self) -> Self {
+        let cube = Self::of(GELU_CUBE) * self * self * self;
+        self * (Self::of(GELU_TWICE) * (self + cube)).sigmoid()
     }
 
     /// `x·Φ(x)`, where `Φ` is the distribution function of the standard normal
@@ -236,7 +310,35 @@ pub trait Float: Lanes<Elem = Self, Mask = bool> + Default + PartialOrd + Debug 
     fn erf<L: Lanes<Elem = Self>>(x: L) -> L;
     fn erfc(x: Self) -> Self;
     fn pow(x: Self, p: Self) -> Self;
+    fn tan(x: Self) -> Self;
+    fn asin(x: Self) -> Self;
+    fn acos(x: Self) -> Self;
+    fn atan(x: Self) -> Self;
+    fn sinh(x: Self) -> Self;
+    fn cosh(x: Self) -> Self;
+    fn floor(x: Self) -> Self;
+    fn ceil(x: Self) -> Self;
+    fn round(x: Self) -> Self;
+    fn atan2(y: Self, x: Self) -> Self;
+    fn hypot(x: Self, y: Self) -> Self;
+    fn rem(x: Self, y: Self) -> Self;
 }
+
+/// Functions of the libm crate, one number at a time: the same on every machine.
+macro_rules! one_by_one {
+    ($T:ident: $($name:ident $function:ident),*; $($name2:ident $function2:ident),*) => {
+        $(fn $name(x: $T) -> $T {
+            libm::$function(x)
+        })*
+        $(fn $name2(x: $T, y: $T) -> $T {
+            libm::$function2(x, y)
+        })*
+    };
+}
+
+/// The factors of [`Lanes::gelu_tanh`] (Hendrycks and Gimpel 2016): `√(8/π)` and that of the cube.
+pub(crate) const GELU_TWICE: f64 = 1.595_769_121_605_730_7;
+pub(crate) const GELU_CUBE: f64 = 0.044715;
 
 macro_rules! by_library {
     ($($name:ident)*) => { $(
@@ -267,11 +369,9 @@ impl Float for f64 {
     fn ln_1p<L: Lanes<Elem = f64>>(x: L) -> L {
         x.map(libm::log1p)
     }
-    fn erfc(x: f64) -> f64 {
-        libm::erfc(x)
-    }
-    fn pow(x: f64, p: f64) -> f64 {
-        libm::pow(x, p)
+    one_by_one! { f64:
+        erfc erfc, tan tan, asin asin, acos acos, atan atan, sinh sinh, cosh cosh, floor floor, ceil ceil, round rint;
+        pow pow, atan2 atan2, hypot hypot, rem fmod
     }
 }
 
@@ -291,11 +391,10 @@ impl Float for f32 {
         v as f32
     }
     by_own! { exp exp_down exp_m1 ln ln_1p sin cos tanh erf }
-    fn erfc(x: f32) -> f32 {
-        libm::erfcf(x)
-    }
-    fn pow(x: f32, p: f32) -> f32 {
-        libm::powf(x, p)
+    one_by_one! { f32:
+        erfc erfcf, tan tanf, asin asinf, acos acosf, atan atanf, sinh sinhf, cosh coshf, floor floorf, ceil ceilf,
+        round rintf;
+        pow powf, atan2 atan2f, hypot hypotf, rem fmodf
     }
 }
 

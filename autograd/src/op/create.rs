@@ -32,6 +32,28 @@ impl Graph {
         }
     }
 
+    /// So many numbers from `start` to `stop`, both included, at equal distances, in f64.
+    ///
+    /// ```
+    /// let g = autograd::Graph::new();
+    /// assert_eq!(g.linspace(0.0, 1.0, 5).value()?.to_f64s(), [0.0, 0.25, 0.5, 0.75, 1.0]);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn linspace(&self, start: f64, stop: f64, count: usize) -> Var<'_> {
+        let make = || {
+            let mut v = reserve(count)?;
+            let step = (stop - start) / (count.max(2) - 1) as f64;
+            // the last one is exact
+            v.extend((0..count).map(|k| if k > 0 && k + 1 == count { stop } else { start + k as f64 * step }));
+            Ok(v)
+        };
+        match make() {
+            Ok(v) => self.constant(v),
+            Err(e) => self.fail("linspace", e, &[]),
+        }
+    }
+
     /// The identity matrix: 1 on the diagonal, 0 elsewhere.
     #[track_caller]
     pub fn eye(&self, size: usize, dtype: DType) -> Var<'_> {

@@ -3,7 +3,7 @@
 use super::{Dependency, Id, Op, Real, Rule, same_dtype};
 use crate::{
     error::OpError,
-    math::{Float, Lanes},
+    math::{Float, GELU_CUBE, GELU_TWICE, Lanes},
     shape::{Shape, Walk},
     tensor::{DType, Element, Type, with_dtype},
     var::{Operand, Var},
@@ -321,15 +321,28 @@ elementwise! {
     Sqrt:    sqrt(a -> y)       = a.sqrt();       [Over(2.0 * y)];
     Square:  square(a -> y)     = a * a;          [Times(2.0 * a)] int |x| x[0].checked_mul(x[0]);
     Recip:   recip(a -> y)      = T::of(1.0) / a; [Times(-(y * y))];
+    Rsqrt:   rsqrt(a -> y)      = T::of(1.0) / a.sqrt(); [Times(-0.5 * (y * y * y))];
     Sin:     sin(a -> y)        = a.sin();        [Times(a.cos())];
     Cos:     cos(a -> y)        = a.cos();        [Times(-a.sin())];
+    Tan:     tan(a -> y)        = a.tan();        [Times(1.0 + y * y)];
+    Asin:    asin(a -> y)       = a.asin();       [Over((1.0 - a * a).sqrt())];
+    Acos:    acos(a -> y)       = a.acos();       [Over(-(1.0 - a * a).sqrt())];
+    Atan:    atan(a -> y)       = a.atan();       [Over(1.0 + a * a)];
+    Sinh:    sinh(a -> y)       = a.sinh();       [Times(a.cosh())];
+    Cosh:    cosh(a -> y)       = a.cosh();       [Times(a.sinh())];
     Tanh:    tanh(a -> y)       = a.tanh();       [Times(1.0 - y * y)];
     Sigmoid: sigmoid(a -> y)    = a.sigmoid();    [Times(y * (1.0 - y))];
     Relu:    relu(a -> y)       = a.relu();       [Where(a.gt(a.lit(0.0)))];
     Erf:     erf(a -> y)        = a.erf();        [Times((-(a * a)).exp() * FRAC_2_SQRT_PI)];
     Erfc:    erfc(a -> y)       = a.erfc();       [Times((-(a * a)).exp() * -FRAC_2_SQRT_PI)];
     Gelu:    gelu(a -> y)       = a.gelu();       [Times(normal_cdf(a) + a * normal_density(a))];
+    GeluTanh: gelu_tanh(a -> y) = a.gelu_tanh();  [Times(gelu_gate(a) + y * gelu_gate(-a) * gelu_slope(a))];
+    Silu:    silu(a -> y)       = a * a.sigmoid(); [Times(a.sigmoid() + y * (-a).sigmoid())];
     Softplus: softplus(a -> y)  = a.softplus();   [Times(a.sigmoid())];
+    LogSigmoid: log_sigmoid(a -> y) = -(-a).softplus(); [Times((-a).sigmoid())];
+    Floor:   floor(a -> y)      = a.floor();      [Zero];
+    Ceil:    ceil(a -> y)       = a.ceil();       [Zero];
+    Round:   round(a -> y)      = a.round();      [Zero];
 
     Add:     add(a, b -> y)     = a + b;          [One, One] int |x| x[0].checked_add(x[1]);
     Sub:     sub(a, b -> y)     = a - b;          [One, Minus] int |x| x[0].checked_sub(x[1]);
@@ -341,6 +354,12 @@ elementwise! {
         [WhereTimes(b.ne(b.lit(0.0)), b * a.pow(b - 1.0)), WhereTimes(pow_varies(a, b), y * a.ln())];
     LeakyRelu: leaky_relu(a, slope -> y) = a.leaky_relu(slope);
         [Times(a.gt(a.lit(0.0)).select(a.lit(1.0), slope)), WhereTimes(a.le(a.lit(0.0)), a)];
+    Elu:     elu(a, scale -> y) = a.elu(scale);
+        [Times(a.gt(a.lit(0.0)).select(a.lit(1.0), scale * a.minimum(0.0).exp())), WhereTimes(a.le(a.lit(0.0)), a.minimum(0.0).expm1())];
+    Atan2:   atan2(a, b -> y)   = a.atan2(b);
+        [WhereTimes(is_away(a, b), b / (a * a + b * b)), WhereTimes(is_away(a, b), -a / (a * a + b * b))];
+    Hypot:   hypot(a, b -> y)   = a.hypot(b);     [WhereTimes(y.ne(y.lit(0.0)), a / y), WhereTimes(y.ne(y.lit(0.0)), b / y)];
+    Rem:     rem(a, b -> y)     = a.rem(b);       [One, Times(((y - a) / b).round())] int |x| x[0].checked_rem(x[1]);
     Clamp:   clamp(a, low, high -> y) = a.clamp(low, high);
         [Where(y.eq(a)), Where(a.lt(low).select(low.le(high), a.lt(a))), Where(a.gt(high).select(a.eq(a), low.gt(high)))]
         int |x| Some(x[0].max(x[1]).min(x[2]));
@@ -351,8 +370,10 @@ elementwise! {
 pub(crate) const fn calls(op: Id, by_library: bool) -> bool {
     use Id::*;
     match op {
-        Erfc | Gelu | Pow => true,
-        Exp | Expm1 | Ln | Ln1p | Sin | Cos | Tanh | Sigmoid | Erf | Softplus => by_library,
+        Erfc | Gelu | Pow | Tan | Asin | Acos | Atan | Sinh | Cosh | Floor | Ceil | Round | Atan2 | Hypot | Rem => true,
+        Exp | Expm1 | Ln | Ln1p | Sin | Cos | Tanh | Sigmoid | Erf | Softplus | LogSigmoid | Silu | GeluTanh | Elu => {
+            by_library
+        }
         _ => false,
     }
 }
@@ -365,6 +386,21 @@ fn normal_cdf(a: Var<'_>) -> Var<'_> {
 /// The standard normal's density.
 fn normal_density(a: Var<'_>) -> Var<'_> {
     (-0.5 * a * a).exp() * (0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2)
+}
+
+/// `σ(u)` with `u = √(8/π)·(a + 0.044715·a³)`: by what the approximate gelu multiplies.
+fn gelu_gate(a: Var<'_>) -> Var<'_> {
+    ((a + a * a * a * GELU_CUBE) * GELU_TWICE).sigmoid()
+}
+
+/// `du/da`
+fn gelu_slope(a: Var<'_>) -> Var<'_> {
+    (1.0 + a * a * (3.0 * GELU_CUBE)) * GELU_TWICE
+}
+
+/// Where a point is not the origin.
+fn is_away<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
+    a.hypot(b).ne(a.lit(0.0))
 }
 
 /// Where `aᵇ` varies with `b`: not at `a = 0`, where it is 0 for all `b > 0` and the logarithm is infinite.
@@ -438,10 +474,24 @@ methods! {
     square Square;
     /// `1/x`, with derivative `-1/x²`.
     recip Recip;
+    /// `1/√x`, with derivative `-½·x^(-3/2)`: infinite at 0.
+    rsqrt Rsqrt;
     /// The sine of an angle in radians, with derivative `cos x`.
     sin Sin;
     /// The cosine of an angle in radians, with derivative `-sin x`.
     cos Cos;
+    /// The tangent of an angle in radians, with derivative `1 + tan² x`.
+    tan Tan;
+    /// The angle from `-π/2` to `π/2` with this sine, with derivative `1/√(1 - x²)`; NaN outside of [-1, 1].
+    asin Asin;
+    /// The angle from 0 to `π` with this cosine, with derivative `-1/√(1 - x²)`; NaN outside of [-1, 1].
+    acos Acos;
+    /// The angle from `-π/2` to `π/2` with this tangent, with derivative `1/(1 + x²)`.
+    atan Atan;
+    /// The hyperbolic sine, with derivative `cosh x`.
+    sinh Sinh;
+    /// The hyperbolic cosine, with derivative `sinh x`.
+    cosh Cosh;
     /// The hyperbolic tangent, with derivative `1 - tanh² x`.
     tanh Tanh;
     /// `σ(x) = 1/(1 + e⁻ˣ)`, with derivative `σ(1 - σ)`. Does not overflow; small values stay exact.
@@ -453,6 +503,18 @@ methods! {
     /// `x·Φ(x)` with the normal distribution function `Φ` (Hendrycks and Gimpel 2016), exactly, not by its tanh
     /// approximation; with derivative `Φ(x) + x·φ(x)`.
     gelu Gelu;
+    /// The approximation of [`gelu`](Var::gelu) by `tanh` (Hendrycks and Gimpel 2016): PyTorch's `approximate="tanh"`.
+    gelu_tanh GeluTanh;
+    /// `x·σ(x)` (Elfwing et al. 2018), also called swish, with derivative `σ(x) + x·σ(x)·σ(-x)`.
+    silu Silu;
+    /// `ln σ(x)`, with derivative `σ(-x)`. Does not overflow; small values stay exact.
+    log_sigmoid LogSigmoid;
+    /// The largest whole number that is not above `x`, with derivative 0.
+    floor Floor;
+    /// The smallest whole number that is not below `x`, with derivative 0.
+    ceil Ceil;
+    /// The nearest whole number, the even one of two (as in NumPy and PyTorch), with derivative 0.
+    round Round;
     /// `ln(1 + eˣ)`, with derivative `σ(x)`. Does not overflow; small values stay exact.
     softplus Softplus;
     /// `max(x, 0)`, with derivative 1 above 0 and 0 elsewhere, at 0 too. NaN stays NaN.
@@ -514,6 +576,32 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn leaky_relu(self, slope: impl Operand<'g>) -> Var<'g> {
         self.binary(Id::LeakyRelu, slope.var(self))
+    }
+
+    /// `x` above 0 and `scale·(eˣ - 1)` elsewhere (Clevert et al. 2015), with derivative 1 and `scale·eˣ` (at 0 too).
+    #[track_caller]
+    pub fn elu(self, scale: impl Operand<'g>) -> Var<'g> {
+        self.binary(Id::Elu, scale.var(self))
+    }
+
+    /// The angle from `-π` to `π` of the points with this ordinate and the given abscissa, with derivatives `x/(x² + y²)`
+    /// and `-y/(x² + y²)`: 0 at the origin.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let angle = g.input(1.0).atan2(-1.0);
+    /// assert_eq!(angle.value()?.scalar()?, 0.75 * std::f64::consts::PI);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn atan2(self, x: impl Operand<'g>) -> Var<'g> {
+        self.binary(Id::Atan2, x.var(self))
+    }
+
+    /// `√(x² + y²)` without overflow on the way, with derivatives `x/√(x² + y²)` and `y/√(x² + y²)`: 0 at the origin.
+    #[track_caller]
+    pub fn hypot(self, y: impl Operand<'g>) -> Var<'g> {
+        self.binary(Id::Hypot, y.var(self))
     }
 
     /// The nearest number from `low` to `high`; the derivative is 1 between them (both included) and 0 outside, where the

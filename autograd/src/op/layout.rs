@@ -334,6 +334,85 @@ impl<'g> Var<'g> {
         })
     }
 
+    /// The elements of some axes in reverse order.
+    #[track_caller]
+    pub fn flip(self, axes: impl Ints) -> Var<'g> {
+        self.with_shape("flip", |shape| {
+            let axes = shape.axes(&axes.list())?;
+            let all = (0..shape.rank()).filter(|&k| axes.has(k));
+            Ok(all.fold(self, |x, k| x.slice_step(k as isize, .., -1)))
+        })
+    }
+
+    /// Consecutive pieces of these sizes along an axis, which they must fill.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let parts = g.input([1.0, 2.0, 3.0]).split(&[1, 2], 0);
+    /// assert_eq!(parts[1].value()?.to_f64s(), [2.0, 3.0]);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn split(self, sizes: &[usize], axis: isize) -> Vec<Var<'g>> {
+        let checked = self.with_shape("split", |shape| {
+            let n = shape[shape.axis(axis)?];
+            match sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size)) {
+                Some(sum) if sum == n => Ok(self),
+                _ => Err(OpError::new(format!("the sizes {sizes:?} do not add up to axis {axis} of {shape}"))),
+            }
+        });
+        let mut start = 0;
+        let piece = |&size: &usize| {
+            if checked.error().is_some() {
+                return checked;
+            }
+            start += size as isize;
+            checked.slice(axis, start - size as isize..start)
+        };
+        sizes.iter().map(piece).collect()
+    }
+
+    /// So many elements of this value before and after those of an axis.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// assert_eq!(g.input([1.0, 2.0]).pad(0, 1, 2, 0.0).value()?.to_f64s(), [0.0, 1.0, 2.0, 0.0, 0.0]);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn pad(self, axis: isize, before: usize, after: usize, value: impl crate::var::Operand<'g>) -> Var<'g> {
+        self.with_shape("pad", |shape| {
+            let (at, value) = (shape.axis(axis)?, value.var(self));
+            let side = |size: usize| value.broadcast_to(shape.with(at, size));
+            Ok(self.graph().concat(&[side(before), self, side(after)], axis))
+        })
+    }
+
+    /// Each element of an axis so many times in a row (NumPy's `repeat`, PyTorch's `repeat_interleave`).
+    #[track_caller]
+    pub fn repeat(self, times: usize, axis: isize) -> Var<'g> {
+        self.repeated("repeat", times, axis, 1)
+    }
+
+    /// An axis as a whole so many times in a row (NumPy's `tile`, PyTorch's `repeat`).
+    #[track_caller]
+    pub fn tile(self, times: usize, axis: isize) -> Var<'g> {
+        self.repeated("tile", times, axis, 0)
+    }
+
+    /// A new axis of this size, right after an axis or right before it, is joined with it.
+    #[track_caller]
+    fn repeated(self, op: &'static str, times: usize, axis: isize, after: usize) -> Var<'g> {
+        self.with_shape(op, |shape| {
+            let at = shape.axis(axis)?;
+            let n = shape[at].checked_mul(times).ok_or("the result is too large for any memory")?;
+            let mut wide = shape.to_vec();
+            wide.insert(at + after, times);
+            let wide = Shape::new(&wide)?;
+            Ok(self.unsqueeze((at + after) as isize).broadcast_to(wide).reshape(Shape::new(&shape.with(at, n))?))
+        })
+    }
+
     /// The value as it is, taken as a constant: no gradient flows through.
     #[track_caller]
     pub fn detach(self) -> Var<'g> {

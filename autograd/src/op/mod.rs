@@ -8,14 +8,19 @@ pub(crate) mod cast;
 pub(crate) mod compare;
 pub(crate) mod concat;
 pub(crate) mod create;
+pub(crate) mod diagonal;
+pub(crate) mod einsum;
 pub(crate) mod elementwise;
 pub(crate) mod index;
 pub(crate) mod layout;
 pub(crate) mod linalg;
+pub(crate) mod logic;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod scalar;
+pub(crate) mod scan;
 pub(crate) mod softmax;
+pub(crate) mod sort;
 
 use crate::{
     error::OpError,
@@ -178,8 +183,9 @@ macro_rules! builtin {
 }
 
 builtin! {
-    elementwise: Neg Abs Sign Exp Expm1 Ln Ln1p Sqrt Square Recip Sin Cos Tanh Sigmoid Relu Erf Erfc Gelu Softplus
-        Add Sub Mul Div Maximum Minimum Pow LeakyRelu Clamp;
+    elementwise: Neg Abs Sign Exp Expm1 Ln Ln1p Sqrt Square Recip Rsqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh
+        Sigmoid Relu Erf Erfc Gelu GeluTanh Silu Softplus LogSigmoid Floor Ceil Round
+        Add Sub Mul Div Maximum Minimum Pow LeakyRelu Elu Atan2 Hypot Rem Clamp;
     |
     compare: Eq Ne Lt Le Gt Ge Select;
     linalg: MatMul;

@@ -108,14 +108,17 @@ impl<const LARGEST: bool> Op for Extreme<LARGEST> {
     }
 }
 
-/// The position of the largest element along an axis.
+/// The position of the largest or the smallest element along an axis.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct ArgMax {
+pub(crate) struct ArgExtreme<const LARGEST: bool> {
     axis: usize,
 }
 
-impl Op for ArgMax {
-    const NAME: &'static str = "argmax";
+type ArgMax = ArgExtreme<true>;
+type ArgMin = ArgExtreme<false>;
+
+impl<const LARGEST: bool> Op for ArgExtreme<LARGEST> {
+    const NAME: &'static str = if LARGEST { "argmax" } else { "argmin" };
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [x] = inputs::<1>(x)?;
@@ -129,7 +132,7 @@ impl Op for ArgMax {
         with_dtype!(x[0].dtype(), T => {
             let (x, lines) = (x[0].slice::<T>()?, Lines { n, inner });
             for (k, out) in out.slice::<i64>()?.iter_mut().enumerate() {
-                let best = lines.of(k).fold(lines.first(k), |best, i| if beats::<true, T>(x[i], x[best]) { i } else { best });
+                let best = lines.of(k).fold(lines.first(k), |best, i| if beats::<LARGEST, T>(x[i], x[best]) { i } else { best });
                 *out = ((best - lines.first(k)) / inner) as i64;
             }
             Ok(())
@@ -482,6 +485,118 @@ impl<'g> Var<'g> {
             let degrees = (count - ddof as f64).max(0.0);
             Ok(deviation.square().sum_over(axes, keep) / self.lit(degrees))
         })
+    }
+
+    /// The standard deviation of all elements: the square root of [`var`](Var::var). Its derivative is 0 where all are
+    /// equal.
+    #[track_caller]
+    pub fn std(self, ddof: usize) -> Var<'g> {
+        self.var(ddof).root()
+    }
+
+    /// The standard deviation over one or several axes, which are removed.
+    #[track_caller]
+    pub fn std_axis(self, axes: impl Ints, ddof: usize) -> Var<'g> {
+        self.var_axis(axes, ddof).root()
+    }
+
+    /// The Euclidean norm of all elements, `√Σx²`. Its derivative is `x/‖x‖`, and 0 at 0.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input([3.0, 4.0]);
+    /// let norm = x.norm().backward()?;
+    /// assert_eq!(norm.value().scalar()?, 5.0);
+    /// assert_eq!(norm.get(x).map(|d| d.to_f64s()), Some(vec![0.6, 0.8]));
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn norm(self) -> Var<'g> {
+        self.square().sum().root()
+    }
+
+    /// The Euclidean norm over one or several axes, which are removed.
+    #[track_caller]
+    pub fn norm_axis(self, axes: impl Ints) -> Var<'g> {
+        self.square().sum_axis(axes).root()
+    }
+
+    /// The square root of what is not negative, with the derivative 0 at 0.
+    #[track_caller]
+    fn root(self) -> Var<'g> {
+        self.with_shape("sqrt", |_| {
+            wants_float(self.known_dtype())?;
+            let positive = self.gt(0.0);
+            Ok(positive.select(positive.select(self, 1.0).sqrt(), self))
+        })
+    }
+
+    /// The product of all elements; 1 if there are none. Its derivative is the product of the others, at zeros too.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input([0.0, 2.0, 3.0]);
+    /// assert_eq!(x.prod().backward()?.get(x).map(|d| d.to_f64s()), Some(vec![6.0, 0.0, 0.0]));
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn prod(self) -> Var<'g> {
+        self.with_shape("prod", |shape| Ok(self.reshape([shape.count()]).prod_axis(0)))
+    }
+
+    /// The product along an axis, which is removed: halves are multiplied with each other until one is left.
+    #[track_caller]
+    pub fn prod_axis(self, axis: isize) -> Var<'g> {
+        self.with_shape("prod", |shape| {
+            let axis = shape.axis(axis)?;
+            let (at, mut x, mut n) = (axis as isize, self, shape[axis]);
+            if n == 0 {
+                return Ok(self.ones_like().sum_axis(axis) + self.number_like(1)); // the sum of nothing is 0
+            }
+            while n > 1 {
+                let half = n as isize / 2;
+                let product = x.slice(at, ..half) * x.slice(at, half..2 * half);
+                x = if n % 2 == 0 { product } else { self.graph().concat(&[product, x.slice(at, 2 * half..)], at) };
+                n -= half as usize;
+            }
+            Ok(x.squeeze(at))
+        })
+    }
+
+    /// A whole number of this one's dtype.
+    #[track_caller]
+    fn number_like(self, value: i32) -> Var<'g> {
+        crate::var::Operand::var(value, self)
+    }
+
+    /// Whether all of the truth values are true; true if there are none.
+    #[track_caller]
+    pub fn all(self) -> Var<'g> {
+        self.not().any().not()
+    }
+
+    /// Whether all are true, over one or several axes, which are removed.
+    #[track_caller]
+    pub fn all_axis(self, axes: impl Ints) -> Var<'g> {
+        self.not().any_axis(axes).not()
+    }
+
+    /// Whether at least one of the truth values is true.
+    #[track_caller]
+    pub fn any(self) -> Var<'g> {
+        self.not().not().sum().gt(0) // an error for anything but truth values
+    }
+
+    /// Whether at least one is true, over one or several axes, which are removed.
+    #[track_caller]
+    pub fn any_axis(self, axes: impl Ints) -> Var<'g> {
+        self.not().not().sum_axis(axes).gt(0)
+    }
+
+    /// The position of the smallest element along an axis, as [`argmax`](Var::argmax).
+    #[track_caller]
+    pub fn argmin(self, axis: isize) -> Var<'g> {
+        self.with_shape(ArgMin::NAME, |shape| Ok(self.apply(ArgMin { axis: shape.axis(axis)? })))
     }
 
     /// The position of the largest element along an axis, as i64: the first of several, or the first NaN. No gradient.

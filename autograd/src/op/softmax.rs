@@ -252,7 +252,7 @@ impl<'g> Var<'g> {
     }
 
     /// The cross-entropy of logits `[.., classes]` with integer labels `[..]`: `-ln softmax(x)[label]`, one loss a
-    /// label, not averaged. Its gradient is `softmax(x) - one_hot(label)`. A label outside `0..classes` is an error when
+    /// label, not averaged; or with the probabilities of the classes, floats `[.., classes]`: `-Σ p·ln softmax(x)`. Its gradient is `softmax(x) - one_hot(label)`. A label outside `0..classes` is an error when
     /// the value is asked for.
     ///
     /// ```
@@ -265,6 +265,52 @@ impl<'g> Var<'g> {
     /// ```
     #[track_caller]
     pub fn cross_entropy(self, labels: Var<'g>) -> Var<'g> {
-        self.binary(super::Id::CrossEntropy, labels)
+        let is_known = self.error().is_none() && labels.error().is_none();
+        // labels that are neither: the op says what is wrong with them
+        if !is_known || !labels.known_dtype().is_float() || labels.known_shape() != self.known_shape() {
+            return self.binary(super::Id::CrossEntropy, labels);
+        }
+        self.with_shape(CrossEntropy::NAME, |shape| {
+            if shape.rank() == 0 {
+                return Err("the logits have no axis of classes".into());
+            }
+            // what has no probability costs nothing, however unlikely it is thought to be
+            let costs = labels.ne(labels.lit(0.0)).select(labels * self.log_softmax(-1), labels.lit(0.0));
+            Ok(-costs.sum_axis(-1))
+        })
+    }
+
+    /// As [`cross_entropy`](Var::cross_entropy), with two changes (both as in PyTorch). *Label smoothing* (Szegedy et al.
+    /// 2016): of each target a share `smoothing` is spread evenly over all classes. *Class weights* `[classes]`: what a
+    /// class costs is multiplied by its weight; a weighted mean is `losses.sum() / weights.take(labels, 0).sum()`.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let logits = g.input([[2.0, 1.0, 0.1]]);
+    /// let plain = logits.cross_entropy(g.constant([0]));
+    /// let smooth = logits.cross_entropy_with(g.constant([0]), 0.3, Some(g.constant([1.0, 1.0, 1.0])));
+    /// let even = -logits.log_softmax(-1).mean_axis(-1);
+    /// let difference = smooth - (0.7 * plain + 0.3 * even);
+    /// assert!(difference.abs().value()?.to_f64s()[0] < 1e-15);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn cross_entropy_with(self, target: Var<'g>, smoothing: f64, weights: Option<Var<'g>>) -> Var<'g> {
+        if let Some(wrong) = [Some(target), weights].into_iter().flatten().find(|v| v.error().is_some()) {
+            return if self.error().is_some() { self } else { wrong };
+        }
+        self.with_shape(CrossEntropy::NAME, |shape| {
+            let classes = *shape.last().ok_or("the logits have no axis of classes")?;
+            if !(0.0..=1.0).contains(&smoothing) {
+                return Err(OpError::new(format!("a share of {smoothing} cannot be spread: it is between 0 and 1")));
+            }
+            if smoothing == 0.0 && weights.is_none() {
+                return Ok(self.cross_entropy(target));
+            }
+            let given = target.known_dtype().is_float();
+            let p = if given { target } else { target.one_hot(classes, self.known_dtype()) };
+            let p = if smoothing == 0.0 { p } else { p * (1.0 - smoothing) + smoothing / classes as f64 };
+            Ok(self.cross_entropy(weights.map_or(p, |w| p * w)))
+        })
     }
 }

@@ -161,9 +161,17 @@ impl<'p> Simple<'p> {
         (n > 0 && n <= BLOCK && shape.count() > 1).then_some((op, n))
     }
 
-    /// The node whose value this one has without being computed: a product with a 1 that differentiation made.
+    /// The node whose value this one has without being computed: a product with a 1 that differentiation made, axes that
+    /// are put back in their order.
     fn unchanged(&self, id: u32) -> Option<u32> {
         let node = &self.p.nodes[id as usize];
+        if let Some(Permute(axes)) = self.permutes(id) {
+            let first = self.root(self.p.args(id)[0]);
+            let seen = self.p.nodes[self.p.args(id)[0] as usize].shape;
+            let before = self.permutes(first).filter(|_| self.p.nodes[first as usize].shape == seen)?;
+            let is_back = axes.iter().enumerate().all(|(to, &from)| before.0[from] == to);
+            return is_back.then(|| self.root(self.p.args(first)[0]));
+        }
         let &[a, b] = self.p.args(id) else { return None };
         let is_same = |x: u32| self.p.nodes[x as usize].shape == node.shape;
         if node.op == Id::Mul as u32 && self.is_ones(a) && is_same(b) {
@@ -267,11 +275,13 @@ impl<'p> Simple<'p> {
         (k > 0 && rows > 0 && (single || joined)).then_some([rows, k, n])
     }
 
+    fn permutes(&self, id: u32) -> Option<&Permute> {
+        let is_own = self.class[id as usize] == Class::Single && self.p.nodes[id as usize].op as usize >= BUILTIN.len();
+        if is_own { self.p.op(id).as_any().downcast_ref() } else { None }
+    }
+
     fn swaps_last_two(&self, id: u32) -> bool {
-        if self.class[id as usize] != Class::Single {
-            return false;
-        }
-        let Some(Permute(axes)) = self.p.op(id).as_any().downcast_ref() else { return false };
+        let Some(Permute(axes)) = self.permutes(id) else { return false };
         let rank = axes.len();
         let expected = |to: usize| match rank - to {
             1 => rank - 2,

@@ -1,0 +1,92 @@
+//! Forward mode without rules of its own: the vector-Jacobian product is linear in its cotangent, so that its own
+//! vector-Jacobian product is the Jacobian-vector product (Townsend 2017). The cotangent it is taken at is a dummy, on
+//! which nothing that is computed depends; what only served to get there is never run.
+
+use super::reverse::sweep_and;
+use crate::{error::OpError, graph::Graph, nodes::Inner, var::Var};
+
+impl Graph {
+    /// The Jacobian-vector product: how `y` changes when each of `wrt` moves along its tangent. It has the type of `y`,
+    /// and can be differentiated again. Tangents have the types of what they belong to.
+    ///
+    /// It needs about as much work as `y` itself. An operation of your own whose derivative rule is not linear in its
+    /// cotangent (clipping, for example) is an error.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let (x, y) = (g.input(2.0), g.input(3.0));
+    /// let f = x * y + x.ln();
+    /// let d = g.jvp(f, &[x, y], &[g.constant(1.0), g.constant(10.0)]);
+    /// assert_eq!(d.value()?.scalar()?, 3.5 + 20.0);      // ∂f/∂x + 10·∂f/∂y
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn jvp<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>], tangents: &[Var<'g>]) -> Var<'g> {
+        let _here = self.here();
+        if let Some(e) = misfit(wrt, tangents) {
+            return self.fail("jvp", e, &[]);
+        }
+        if let Some(wrong) = [&[y], wrt, tangents].concat().into_iter().find(|v| v.error().is_some()) {
+            return wrong;
+        }
+        if !y.known_dtype().is_float() {
+            return self.fail("jvp", OpError::new(format!("{} has no derivative", y.known_dtype())), &[y]);
+        }
+        let dummy = y.zero_cotangent();
+        let (mut first, mut second) = (Calls::default(), Calls::default());
+        let cotangents = sweep_and(y, dummy, wrt, |id| first.0.push((id, self.len() as u32)));
+        // `Σ tangent·cotangent` is a number that varies with the dummy: its gradient is what is wanted
+        let pairs = cotangents.into_iter().zip(tangents).filter_map(|(d, &v)| Some((d? * v).sum()));
+        let Some(number) = pairs.reduce(|a, b| a + b) else { return y.zero_cotangent() };
+        let between = self.len() as u32;
+        let visit = |id| second.0.push((id, self.len() as u32));
+        let product = sweep_and(number, number.one_cotangent(), &[dummy], visit)[0];
+        let Some(product) = product else { return y.zero_cotangent() };
+        let Some(node) = first_use(&self.inner.borrow(), product.id, dummy.id, between) else { return product };
+        // the node of the first sweep whose derivative reads the dummy, and the op whose rule wrote that node
+        let culprit = second.owner(node).and_then(|written| first.owner(written)).unwrap_or(y.id);
+        let name = self.inner.borrow().op(culprit).name();
+        let e = OpError::new(format!("the derivative rule of {name} is not linear in its cotangent"));
+        self.fail("jvp", e.hint("only linear rules have a forward mode"), &[self.var(culprit)])
+    }
+}
+
+/// The nodes whose rules a sweep called, each with the next node to be appended then.
+#[derive(Default)]
+struct Calls(Vec<(u32, u32)>);
+
+impl Calls {
+    /// The node whose rule appended this one.
+    fn owner(&self, appended: u32) -> Option<u32> {
+        let next = self.0.partition_point(|&(_, first)| first <= appended);
+        self.0.get(next.checked_sub(1)?).map(|&(id, _)| id)
+    }
+}
+
+/// Why tangents do not fit, if they do not.
+fn misfit(wrt: &[Var<'_>], tangents: &[Var<'_>]) -> Option<OpError> {
+    if wrt.len() != tangents.len() {
+        return Some(OpError::new(format!("there are {} tangents for {} inputs", tangents.len(), wrt.len())));
+    }
+    let differ = |(x, v): (&Var<'_>, &Var<'_>)| x.error().is_none() && v.error().is_none() && x.ty() != v.ty();
+    let (x, v) = wrt.iter().zip(tangents).find(|&(x, v)| differ((x, v)))?;
+    Some(OpError::new(format!("the tangent is {}, its input {}", v.ty(), x.ty())))
+}
+
+/// The oldest node from `between` on that `value` needs and that reads what depends on the dummy.
+fn first_use(inner: &Inner, value: u32, dummy: u32, between: u32) -> Option<u32> {
+    let at = |id: u32| id.checked_sub(dummy).map(|k| k as usize);
+    let count = at(value + 1)?;
+    let (mut needed, mut depends) = (vec![false; count], vec![false; count]);
+    (needed[at(value)?], depends[0]) = (true, true);
+    for id in (dummy..=value).rev() {
+        if needed[at(id)?] {
+            inner.args(id).iter().filter_map(|&arg| at(arg)).for_each(|k| needed[k] = true);
+        }
+    }
+    for id in dummy + 1..=value {
+        depends[at(id)?] = inner.args(id).iter().filter_map(|&arg| at(arg)).any(|k| depends[k]);
+    }
+    let reads = |&arg: &u32| arg < between && at(arg).is_some_and(|k| depends[k]);
+    (between..=value).find(|&id| at(id).is_some_and(|k| needed[k]) && inner.args(id).iter().any(reads))
+}

@@ -1,0 +1,74 @@
+//! Diagonals and triangles of matrices: the last two axes; those before them are a batch.
+
+use crate::{error::OpError, shape::Shape, var::Var};
+
+/// The sizes of a matrix, with those of the batch before them.
+fn matrix(shape: &Shape) -> Result<(&[usize], usize, usize), OpError> {
+    let found = shape.split_last_chunk::<2>().map(|(outer, &[m, n])| (outer, m, n));
+    found.ok_or_else(|| OpError::new(format!("wants a matrix, got {shape}")))
+}
+
+impl<'g> Var<'g> {
+    /// Row numbers against column numbers, as truth values `[m, n]`: where `column - row` is what `test` asks for.
+    #[track_caller]
+    fn offsets(self, m: usize, n: usize, test: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>) -> Var<'g> {
+        let numbers = |count: usize| self.graph().constant((0..count as i64).collect::<Vec<_>>());
+        test(numbers(n), numbers(m).reshape([m, 1]))
+    }
+
+    /// The diagonal of a matrix `[.., m, n]`, of length `min(m, n)`, in place of the two axes.
+    #[track_caller]
+    pub fn diagonal(self) -> Var<'g> {
+        self.with_shape("diagonal", |shape| {
+            let (outer, m, n) = matrix(shape)?;
+            let count = m.min(n) as isize;
+            let end = if count == 0 { 0 } else { (count - 1) * (n as isize + 1) + 1 };
+            let flat = self.reshape([outer, &[m * n]].concat());
+            Ok(flat.slice_step(-1, 0..end, n as isize + 1))
+        })
+    }
+
+    /// Of a matrix its diagonal; of a vector the matrix with it on the diagonal and zeros elsewhere (NumPy's `diag`).
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input([1.0, 2.0]);
+    /// assert_eq!(x.diag().value()?.to_f64s(), [1.0, 0.0, 0.0, 2.0]);
+    /// assert_eq!(x.diag().diag().value()?.to_f64s(), [1.0, 2.0]);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn diag(self) -> Var<'g> {
+        self.with_shape("diag", |shape| match **shape {
+            [n] => Ok(self.offsets(n, n, |column, row| column.eq(row)).select(self, self.zeros_like())),
+            [_, _] => Ok(self.diagonal()),
+            _ => Err(OpError::new(format!("wants a vector or a matrix, got {shape}"))),
+        })
+    }
+
+    /// The sum of the diagonal of a matrix `[.., m, n]`.
+    #[track_caller]
+    pub fn trace(self) -> Var<'g> {
+        self.with_shape("trace", |shape| matrix(shape).map(|_| self.diagonal().sum_axis(-1)))
+    }
+
+    /// The lower triangle of a matrix: zeros above diagonal number `k`, counted upwards from the main one.
+    #[track_caller]
+    pub fn tril(self, k: isize) -> Var<'g> {
+        self.with_shape("tril", |shape| {
+            let (_, m, n) = matrix(shape)?;
+            let keep = self.offsets(m, n, |column, row| column.le(row + k as i64));
+            Ok(keep.select(self, self.zeros_like()))
+        })
+    }
+
+    /// The upper triangle of a matrix: zeros below diagonal number `k`, counted upwards from the main one.
+    #[track_caller]
+    pub fn triu(self, k: isize) -> Var<'g> {
+        self.with_shape("triu", |shape| {
+            let (_, m, n) = matrix(shape)?;
+            let keep = self.offsets(m, n, |column, row| column.ge(row + k as i64));
+            Ok(keep.select(self, self.zeros_like()))
+        })
+    }
+}

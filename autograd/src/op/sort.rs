@@ -1,0 +1,110 @@
+//! Order along an axis. The order itself has no gradient; sorted values are gathered by it, and so their gradient goes to
+//! where they came from.
+
+use super::{Op, Rule, inputs};
+use crate::{
+    error::OpError,
+    tensor::{DType, Element, Type, with_dtype},
+    var::Var,
+    view::{TensorView, TensorViewMut},
+};
+use std::cmp::Ordering;
+
+/// The positions along an axis in ascending or descending order of their elements; equal ones in their old order. NaN
+/// counts as larger than everything.
+#[derive(Clone, PartialEq, Debug)]
+struct ArgSort {
+    axis: usize,
+    descending: bool,
+}
+
+/// The order of two elements: NaN is the largest.
+fn order<T: Element>(a: T, b: T) -> Ordering {
+    let is_number = |v: T| v.partial_cmp(&v).is_some();
+    a.partial_cmp(&b).unwrap_or_else(|| is_number(b).cmp(&is_number(a)))
+}
+
+impl Op for ArgSort {
+    const NAME: &'static str = "argsort";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        Ok(Type::new(DType::I64, inputs::<1>(x)?[0].shape))
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        let (outer, n, inner) = x[0].shape.around(self.axis);
+        let mut positions: Vec<usize> = Vec::with_capacity(n);
+        with_dtype!(x[0].dtype(), T => {
+            let (x, out) = (x[0].slice::<T>()?, out.slice::<i64>()?);
+            for first in (0..outer).flat_map(|o| (0..inner).map(move |i| o * n * inner + i)) {
+                positions.clear();
+                positions.extend(0..n);
+                positions.sort_by(|&a, &b| {
+                    let (a, b) = (x[first + a * inner], x[first + b * inner]);
+                    if self.descending { order(b, a) } else { order(a, b) }
+                });
+                positions.iter().enumerate().for_each(|(k, &p)| out[first + k * inner] = p as i64);
+            }
+            Ok(())
+        })
+    }
+
+    fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        None
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+}
+
+impl<'g> Var<'g> {
+    #[track_caller]
+    fn order_along(self, op: &'static str, axis: isize, descending: bool) -> Var<'g> {
+        self.with_shape(op, |shape| Ok(self.apply(ArgSort { axis: shape.axis(axis)?, descending })))
+    }
+
+    /// The positions along an axis in ascending order of their elements, as i64. Stable; NaN comes last. No gradient.
+    #[track_caller]
+    pub fn argsort(self, axis: isize) -> Var<'g> {
+        self.order_along("argsort", axis, false)
+    }
+
+    /// The elements along an axis in ascending order, NaN last. The gradient goes to where each came from.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input([3.0, 1.0, 2.0]);
+    /// let y = x.sort(0);
+    /// assert_eq!(y.value()?.to_f64s(), [1.0, 2.0, 3.0]);
+    /// let d = (y * g.constant([10.0, 20.0, 30.0])).sum().backward()?;
+    /// assert_eq!(d.get(x).map(|d| d.to_f64s()), Some(vec![30.0, 10.0, 20.0]));
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn sort(self, axis: isize) -> Var<'g> {
+        self.with_shape("sort", |_| Ok(self.gather(axis, self.argsort(axis))))
+    }
+
+    /// The `k` largest elements along an axis, the largest first, and their positions (i64); NaN counts as the largest,
+    /// and of equal ones the first comes first. The gradient goes to the chosen ones.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let (values, positions) = g.input([3.0, 1.0, 4.0, 1.0, 5.0]).topk(2, 0);
+    /// let (values, positions) = g.run((values, positions))?;
+    /// assert_eq!((values.to_f64s(), positions.to_f64s()), (vec![5.0, 4.0], vec![4.0, 2.0]));
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn topk(self, k: usize, axis: isize) -> (Var<'g>, Var<'g>) {
+        let positions = self.with_shape("topk", |shape| match shape[shape.axis(axis)?] {
+            n if k > n => {
+                Err(OpError::new(format!("there are only {n} elements along axis {axis} of {shape}, not {k}")))
+            }
+            _ => Ok(self.order_along("topk", axis, true).slice(axis, ..k as isize)),
+        });
+        let values = if positions.error().is_some() { positions } else { self.gather(axis, positions) };
+        (values, positions)
+    }
+}

@@ -107,6 +107,7 @@ pub use exec::{
 };
 pub use graph::{Graph, Scope};
 pub use inspect::{
+    kept::Kept,
     plan::{KernelInfo, Plan},
     profile::{Profile, Row},
 };

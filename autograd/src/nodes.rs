@@ -11,7 +11,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    ops::Deref,
+    ops::{Deref, Range},
     panic::Location,
     sync::Arc,
 };
@@ -84,6 +84,10 @@ pub(crate) struct Inner {
     pub(crate) kept: HashMap<u32, Tensor, BuildHasherDefault<Quick>>,
     pub(crate) committed: bool,
     pub(crate) random_nodes: i64,
+    /// Blocks of nodes that gradients recompute.
+    pub(crate) checkpoints: Vec<Range<u32>>,
+    /// The nodes that sweeps appended.
+    pub(crate) swept: Vec<Range<u32>>,
 }
 
 /// Hashes numbers of nodes, addresses and shapes, without the cost of a hash that strangers cannot guess.
@@ -152,7 +156,10 @@ impl Inner {
         shapes.truncate(1);
         shape_ids.clear();
         ops.clear();
-        let Inner { leaves, literals, errors, scopes, params, bound, updates, kept, .. } = &mut self;
+        let Inner { leaves, literals, errors, scopes, params, bound, updates, kept, checkpoints, swept, .. } =
+            &mut self;
+        checkpoints.clear();
+        swept.clear();
         leaves.clear();
         literals.clear();
         errors.clear();

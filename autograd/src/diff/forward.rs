@@ -2,8 +2,13 @@
 //! vector-Jacobian product is the Jacobian-vector product (Townsend 2017). The cotangent it is taken at is a dummy, on
 //! which nothing that is computed depends; what only served to get there is never run.
 
-use super::reverse::sweep_and;
-use crate::{error::OpError, graph::Graph, nodes::Inner, var::Var};
+use super::{checkpoint::Remat, reverse::sweep_and};
+use crate::{
+    error::OpError,
+    graph::Graph,
+    nodes::{Inner, Kind},
+    var::Var,
+};
 
 impl Graph {
     /// The Jacobian-vector product: how `y` changes when each of `wrt` moves along its tangent. It has the type of `y`,
@@ -81,12 +86,19 @@ fn first_use(inner: &Inner, value: u32, dummy: u32, between: u32) -> Option<u32>
     (needed[at(value)?], depends[0]) = (true, true);
     for id in (dummy..=value).rev() {
         if needed[at(id)?] {
-            inner.args(id).iter().filter_map(|&arg| at(arg)).for_each(|k| needed[k] = true);
+            read(inner, id).iter().filter_map(|&arg| at(arg)).for_each(|k| needed[k] = true);
         }
     }
     for id in dummy + 1..=value {
-        depends[at(id)?] = inner.args(id).iter().filter_map(|&arg| at(arg)).any(|k| depends[k]);
+        depends[at(id)?] = read(inner, id).iter().filter_map(|&arg| at(arg)).any(|k| depends[k]);
     }
     let reads = |&arg: &u32| arg < between && at(arg).is_some_and(|k| depends[k]);
-    (between..=value).find(|&id| at(id).is_some_and(|k| needed[k]) && inner.args(id).iter().any(reads))
+    (between..=value).find(|&id| at(id).is_some_and(|k| needed[k]) && read(inner, id).iter().any(reads))
+}
+
+/// The nodes whose values a node reads: not what a recomputed block only waits for.
+fn read(inner: &Inner, id: u32) -> &[u32] {
+    let args = inner.args(id);
+    let only_waits = inner.nodes[id as usize].kind == Kind::Op && inner.op(id).as_any().is::<Remat>();
+    if only_waits { &args[..1] } else { args }
 }

@@ -1,6 +1,7 @@
 //! Differentiation: from a graph to a larger graph.
 
 pub(crate) mod check;
+pub(crate) mod checkpoint;
 mod custom;
 mod forward;
 pub(crate) mod functional;

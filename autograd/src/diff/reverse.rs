@@ -3,6 +3,7 @@
 //! [`sweep`] appends the nodes that compute cotangents; each rule is one call to [`Op::vjp`](crate::Op::vjp). It visits
 //! only what lies between the wanted nodes and the output, and nothing recurses.
 
+use super::checkpoint::Blocks;
 use crate::{
     error::{OpError, catch},
     graph::Graph,
@@ -41,7 +42,9 @@ pub(crate) fn sweep_and<'g>(
     if let Some(last) = cotangents.last_mut() {
         *last = ct.id;
     }
-    let mut x = Vec::new();
+    let (mut x, mut inputs) = (Vec::new(), Vec::new());
+    let mut blocks = Blocks::new(&g.inner.borrow());
+    let first = g.len() as u32;
     let origin = g.here();
     for id in (start..end).rev() {
         let k = id - start;
@@ -56,20 +59,25 @@ pub(crate) fn sweep_and<'g>(
                 continue;
             }
             origin.move_to(node);
-            x.clear();
-            x.extend(inner.args(id).iter().map(|&a| g.var(a)));
+            inputs.clear();
+            inputs.extend_from_slice(inner.args(id));
             inner.op_ref(id)
         };
         visit(id);
-        let rule = Rule { ct: g.var(cotangents[k]), x: &x, y: g.var(id) };
-        for (input, &x) in x.iter().enumerate() {
-            let Some(to) = at(x.id).filter(|&to| varies[to]) else { continue };
+        blocks.open(g, id, cotangents[k]);
+        x.clear();
+        x.extend(inputs.iter().map(|&a| g.var(blocks.copy(a))));
+        let rule = Rule { ct: g.var(cotangents[k]), x: &x, y: g.var(blocks.copy(id)) };
+        for (input, &x) in inputs.iter().enumerate() {
+            let Some(to) = at(x).filter(|&to| varies[to]) else { continue };
             let Some(d) = call(&op, input, &rule) else { continue };
             // the first cotangent is stored, later ones are added, always in this order
             let sum = if cotangents[to] == NONE { d } else { g.var(cotangents[to]) + d };
             cotangents[to] = sum.id;
         }
     }
+    let swept = first..g.len() as u32;
+    g.inner.borrow_mut().swept.push(swept);
     wrt.iter().map(|w| at(w.id).map(|k| cotangents[k]).filter(|&c| c != NONE).map(|c| g.var(c))).collect()
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     error::{Error, OpError, Result, catch},
     graph::{Graph, stale},
-    nodes::{Inner, Kind, Program},
+    nodes::{Inner, Kind},
     param::{self, Param, Refused},
     plan::{
         Extract, Plan, Update, cache,
@@ -125,12 +125,13 @@ impl Graph {
 pub(crate) fn with_plan<'g, F: Fetch<'g>, R>(
     g: &'g Graph,
     what: F,
-    look: impl FnOnce(&Program, &Plan) -> R,
+    look: impl FnOnce(&Extract, &Plan) -> R,
 ) -> Result<R> {
     let wanted = g.list(&what)?;
     let inner = g.inner.borrow();
     let part = Extract::new(&inner, &wanted, &updates(&inner))?;
-    Ok(look(&part.program, &cache::plan(&part.program, &part.wanted, &part.updates)))
+    let plan = cache::plan(&part.program, &part.wanted, &part.updates);
+    Ok(look(&part, &plan))
 }
 
 /// The scheduled updates as pairs of nodes: the parameter's and its new value's.

@@ -200,6 +200,6 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn plan<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<Plan> {
-        with_plan(self, what, Plan::new)
+        with_plan(self, what, |part, plan| Plan::new(&part.program, plan))
     }
 }

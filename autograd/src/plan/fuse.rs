@@ -9,7 +9,7 @@ use super::{
     simplify::{Class, Simple, top_axis},
 };
 use crate::{op::reduce, tensor::DType};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What is computed by one kernel.
 #[derive(Clone, Debug)]
@@ -85,6 +85,8 @@ impl Units {
             }
         }
         reads.sort_unstable();
+        // what others wait for must not become a part of what may need those others
+        let awaited: HashSet<u32> = s.needed.iter().flat_map(|&id| s.waits_for(id)).collect();
         let mut columns: HashMap<u32, usize> = HashMap::new(); // those of a unit's products are the same
         for readers in reads.chunk_by(|a, b| a.0 == b.0) {
             let (product, level, unit, _) = readers[0];
@@ -95,7 +97,12 @@ impl Units {
             let rows = kernel::rows_of_splits(m * n, n, line, sums.iter().copied());
             let few_rows = rows.is_some_and(|rows| rows.min(m) * n <= MOST_TOGETHER);
             // what is handed out cannot be late
-            if in_order && few_rows && !(late && s.early[product as usize]) && *columns.entry(unit).or_insert(n) == n {
+            if !awaited.contains(&product)
+                && in_order
+                && few_rows
+                && !(late && s.early[product as usize])
+                && *columns.entry(unit).or_insert(n) == n
+            {
                 let own = self.of(product);
                 self.all[own as usize].parent = unit;
             }
@@ -152,6 +159,19 @@ impl Units {
                 unit => highest = highest.max(self.all[unit as usize].level),
             }
         }
+        highest.max(self.awaited(s, id, NONE))
+    }
+
+    /// The highest level of the units, other than `own`, that a node waits for without reading them.
+    fn awaited(&mut self, s: &Simple<'_>, id: u32, own: u32) -> u32 {
+        let mut highest = 0;
+        for root in s.waits_for(id) {
+            match self.of(root) {
+                NONE => {}
+                unit if unit == own || self.all[unit as usize].late => {}
+                unit => highest = highest.max(self.all[unit as usize].level),
+            }
+        }
         highest
     }
 
@@ -193,7 +213,12 @@ impl Units {
             }
             self.all[target as usize].line = joined;
         }
-        if target == NONE { self.make(Unit { level: highest + 1, ..wanted }) } else { target }
+        // when what it waits for is done, unless that is done by the same unit
+        if target == NONE || self.awaited(s, id, target) >= self.all[target as usize].level {
+            self.make(Unit { level: highest + 1, ..wanted })
+        } else {
+            target
+        }
     }
 }
 

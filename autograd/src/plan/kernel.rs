@@ -27,6 +27,8 @@ pub(crate) enum Home {
 /// Elements somewhere.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Value {
+    /// The node of the program that it is the value of.
+    pub(crate) node: u32,
     pub(crate) home: Home,
     pub(crate) dtype: DType,
     pub(crate) count: usize,
@@ -213,6 +215,21 @@ pub(crate) struct Flat {
 }
 
 impl Kernel {
+    /// Calls `f` for each value that it reads.
+    pub(crate) fn reads(&self, mut f: impl FnMut(u32)) {
+        match self {
+            Kernel::Fused(k) => {
+                let is_value = |s: &&Source| !matches!(s.read, Read::Number(_) | Read::Product(_));
+                k.sources.iter().filter(is_value).for_each(|s| f(s.value));
+                k.products.iter().flat_map(|p| [p.a.0, p.b.0]).for_each(&mut f);
+                k.rows.iter().filter_map(|row| row.labels).for_each(f);
+            }
+            Kernel::Flat(k) => k.loads.iter().for_each(|&(value, _)| f(value)),
+            Kernel::Product { a, b, .. } => [a.0.value, b.0.value].into_iter().for_each(f),
+            Kernel::Op { inputs, .. } => inputs.iter().for_each(|operand| f(operand.value)),
+        }
+    }
+
     /// The bytes that it needs to run in so many parts.
     pub(crate) fn room(&self, parts: usize) -> usize {
         match self {

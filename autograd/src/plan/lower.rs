@@ -139,7 +139,7 @@ impl<'s, 'p> Lower<'s, 'p> {
         let (dtype, count) = (node.dtype, self.s.p.shapes[node.shape as usize].count());
         let home = self.homes.get(&id).copied();
         let home = home.unwrap_or_else(|| Home::Arena(self.arena.take(count * dtype.size())));
-        self.push(id, Value { home, dtype, count })
+        self.push(id, Value { node: id, home, dtype, count })
     }
 
     fn push(&mut self, id: u32, value: Value) -> u32 {
@@ -157,7 +157,7 @@ impl<'s, 'p> Lower<'s, 'p> {
                 let (dtype, count) = (node.dtype, self.s.p.shapes[node.shape as usize].count());
                 let home = Home::Input(self.plan.inputs.len() as u32);
                 self.plan.inputs.push(root);
-                self.push(root, Value { home, dtype, count })
+                self.push(root, Value { node: root, home, dtype, count })
             }
             value => value,
         }

@@ -13,9 +13,13 @@ mod schedule;
 mod simplify;
 
 pub(crate) use extract::Extract;
-use kernel::{Kernel, Operand, Value};
+use kernel::{Home, Kernel, Operand, Value};
 
-use crate::{nodes::Program, shape::Shape, tensor::DType};
+use crate::{
+    nodes::{Kind, Program},
+    shape::Shape,
+    tensor::DType,
+};
 
 /// A program made ready to run.
 #[derive(Default)]
@@ -43,6 +47,13 @@ pub(crate) struct Plan {
     members: Vec<u32>,
     /// Where each kernel's nodes end.
     ends: Vec<u32>,
+}
+
+/// A value that waits in memory from one kernel to another.
+pub(crate) struct Waiting {
+    /// The node that it is the value of.
+    pub(crate) node: u32,
+    pub(crate) bytes: usize,
 }
 
 /// How the update of a parameter is carried out.
@@ -78,6 +89,33 @@ impl Plan {
         &self.shapes[operand.shape as usize]
     }
 
+    /// The values that nodes before differentiation compute and that nodes of differentiation read from memory.
+    pub(crate) fn kept(&self, p: &Program, is_swept: impl Fn(u32) -> bool) -> Vec<Waiting> {
+        let computed = |value: u32| match self.values[value as usize] {
+            Value { node, home: Home::Arena(_) | Home::Output(_), .. } if !is_swept(node) => Some(node),
+            _ => None,
+        };
+        let mut reads = vec![false; self.values.len()];
+        for (k, kernel) in self.kernels.iter().enumerate() {
+            let members = self.members(k);
+            if !members.iter().any(|&id| is_swept(id)) {
+                continue;
+            }
+            kernel.reads(|value| {
+                // a fused kernel may do work of both kinds: a member of the second must read it
+                let of = self.values[value as usize].node;
+                reads[value as usize] |= members.iter().any(|&id| is_swept(id) && leads_to(p, id, of));
+            });
+        }
+        let found =
+            (0..self.values.len() as u32).filter(|&v| reads[v as usize]).filter_map(|v| Some((v, computed(v)?)));
+        let waiting = found.map(|(v, node)| {
+            let value = &self.values[v as usize];
+            Waiting { node, bytes: value.count * value.dtype.size() }
+        });
+        waiting.collect()
+    }
+
     /// About how many bytes the plan itself takes.
     fn bytes(&self) -> usize {
         let of_kernel = |k: &Kernel| match k {
@@ -93,4 +131,19 @@ impl Plan {
             + size_of_val(&self.shapes[..])
             + self.kernels.iter().map(of_kernel).sum::<usize>()
     }
+}
+
+/// Whether a node reads another one, directly or through others that compute nothing.
+fn leads_to(p: &Program, id: u32, other: u32) -> bool {
+    p.args(id).iter().any(|&arg| {
+        let mut arg = arg;
+        while arg != other && arg > other && p.nodes[arg as usize].kind == Kind::Op {
+            let is_other_shape = p.op(arg).is_view() || matches!(p.op(arg).name(), "broadcast_to" | "permute");
+            match p.args(arg).first() {
+                Some(&first) if is_other_shape => arg = first,
+                _ => break,
+            }
+        }
+        arg == other
+    })
 }

@@ -63,6 +63,12 @@ impl Schedule {
                     is_read[root as usize] = true;
                 }
             }
+            for root in s.waits_for(id) {
+                let from = units.of(root);
+                if from != NONE && from != unit && !units.all[from as usize].late {
+                    edges.push((from, unit));
+                }
+            }
         }
         let members = Lists::new(count, of.iter().copied());
         let readers = Lists::new(count, edges.iter().copied());

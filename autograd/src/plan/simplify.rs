@@ -3,6 +3,7 @@
 
 use super::kernel::{BLOCK, RowOp};
 use crate::{
+    diff::checkpoint::Remat,
     nodes::{Kind, Program},
     op::{
         BUILTIN, ELEMENTWISE, Id,
@@ -59,6 +60,8 @@ pub(super) struct Simple<'p> {
     pub(super) early: Vec<bool>,
     /// The nodes that are needed, oldest first, without views and duplicates.
     pub(super) needed: Vec<u32>,
+    /// By node, if anything is recomputed: what must be there first. Nodes that differ in it are not the same.
+    era: Vec<u32>,
 }
 
 impl<'p> Simple<'p> {
@@ -66,7 +69,8 @@ impl<'p> Simple<'p> {
         let end = wanted.iter().chain(updates.iter().map(|u| &u.1)).max().map_or(0, |&top| top as usize + 1);
         let class = vec![Class::Unknown; end];
         let (root, uses, early) = ((0..end as u32).collect(), vec![0; end], vec![false; end]);
-        let mut simple = Simple { p, class, root, uses, early, needed: Vec::new() };
+        let mut simple = Simple { p, class, root, uses, early, needed: Vec::new(), era: Vec::new() };
+        simple.find_eras();
         simple.classify(wanted, updates);
         simple.count(wanted, updates);
         simple
@@ -75,6 +79,47 @@ impl<'p> Simple<'p> {
     /// The node that computes a node's elements.
     pub(super) fn root(&self, id: u32) -> u32 {
         self.root[id as usize]
+    }
+
+    /// What is recomputed belongs to another time than what was computed before.
+    fn find_eras(&mut self) {
+        if !self.p.ops.iter().any(|op| op.as_any().is::<Remat>()) {
+            return;
+        }
+        let mut era = vec![0; self.class.len()];
+        for id in 0..era.len() as u32 {
+            let args = if self.p.nodes[id as usize].kind == Kind::Op { self.p.args(id) } else { &[] };
+            let of_args = args.iter().map(|&arg| era[arg as usize]).max().unwrap_or(0);
+            era[id as usize] = of_args.max(self.remat(id).map_or(0, |waits_for| waits_for + 1));
+        }
+        self.era = era;
+    }
+
+    /// What a recomputed block waits for, if this node leads into one.
+    fn remat(&self, id: u32) -> Option<u32> {
+        let node = &self.p.nodes[id as usize];
+        let is_own = node.kind == Kind::Op && node.op as usize >= BUILTIN.len();
+        (is_own && self.p.op(id).as_any().is::<Remat>()).then(|| self.p.args(id)[1])
+    }
+
+    fn era(&self, id: u32) -> u32 {
+        self.era.get(id as usize).copied().unwrap_or(0)
+    }
+
+    /// The nodes that must have been computed before this one is, although it does not read them.
+    pub(super) fn waits_for(&self, id: u32) -> Vec<u32> {
+        let mut found = Vec::new();
+        if self.era(id) == 0 {
+            return found;
+        }
+        for &arg in self.p.args(id) {
+            let mut arg = arg;
+            while matches!(self.class[arg as usize], Class::View | Class::Broadcast) || self.permutes(arg).is_some() {
+                found.extend(self.remat(arg).map(|waits_for| self.root(waits_for)));
+                arg = self.p.args(arg)[0];
+            }
+        }
+        found
     }
 
     /// Finds what can be reached, then goes up again: classes, views and duplicates.
@@ -341,6 +386,7 @@ fn same(s: &Simple<'_>, older: u32, id: u32) -> bool {
     // a view changes the shape and not the root, and an op may look at shapes: those must agree as well
     let arg = |a: u32| (s.root(a), s.p.nodes[a as usize].shape);
     p.count == q.count
+        && s.era(older) == s.era(id)
         && p.shape == q.shape
         && p.dtype == q.dtype
         && s.p.args(older).iter().zip(s.p.args(id)).all(|(&a, &b)| arg(a) == arg(b))

@@ -1,0 +1,146 @@
+//! Recomputing instead of keeping (Griewank and Walther 2000; Chen et al. 2016).
+//!
+//! A checkpointed block is a range of nodes. When the sweep comes to it with a cotangent, it appends the block once more,
+//! reading what comes from outside through [`Remat`]: the same value, but not before that cotangent is there. Rules of
+//! the block then refer to the copies, so that nothing needs to keep the first values.
+
+use crate::{
+    error::OpError,
+    graph::Graph,
+    nodes::{Inner, Kind, Node, OpRef},
+    op::{Op, Rule, inputs},
+    tensor::{Type, with_dtype},
+    var::Var,
+    view::{TensorView, TensorViewMut},
+};
+use std::{collections::HashMap, ops::Range, sync::Arc};
+
+/// Its first input, to be read only when the second one is there. What is computed from it is not taken to be the same
+/// as what was computed before.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Remat;
+
+impl Op for Remat {
+    const NAME: &'static str = "remat";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        Ok(inputs::<2>(x)?[0])
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        with_dtype!(x[0].dtype(), T => {
+            out.slice::<T>()?.copy_from_slice(x[0].slice::<T>()?);
+            Ok(())
+        })
+    }
+
+    /// Of the value the cotangent itself; that the other one is waited for changes nothing.
+    fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        (input == 0).then_some(r.ct)
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+
+    fn is_view(&self) -> bool {
+        true
+    }
+}
+
+impl Graph {
+    /// Runs `f`, whose nodes become a block that gradients recompute instead of keeping its values: less memory for one
+    /// more forward pass of the block. Values and gradients have the same bits as without. Blocks can be nested, and
+    /// derivatives of any order work.
+    ///
+    /// Only what the block reads and what it returns is kept for the backward pass;
+    /// [`Plan::arena_bytes`](crate::Plan::arena_bytes) says what that comes to, and [`Graph::kept_for_backward`] what it is.
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input([0.1, 0.2]);
+    /// let y = g.checkpoint(|| x.sin().exp().sin().exp());
+    /// let d = y.sum().backward()?;
+    /// let by_itself = autograd::grad(|x| x.sin().exp().sin().exp().sum())([0.1, 0.2])?;
+    /// assert_eq!(d.get(x), Some(&by_itself));
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    pub fn checkpoint<R>(&self, f: impl FnOnce() -> R) -> R {
+        let start = self.len() as u32;
+        let result = f();
+        let end = self.len() as u32;
+        self.inner.borrow_mut().checkpoints.push(start..end);
+        result
+    }
+}
+
+/// The blocks that a sweep has still to open, and the copies of those that it has opened.
+pub(super) struct Blocks {
+    /// Those that end last come last; of nested ones, the inner one first.
+    waiting: Vec<Range<u32>>,
+    copies: HashMap<u32, u32>,
+}
+
+impl Blocks {
+    pub(super) fn new(inner: &Inner) -> Blocks {
+        let mut waiting = inner.checkpoints.clone();
+        waiting.sort_by_key(|block| (block.end, std::cmp::Reverse(block.start)));
+        Blocks { waiting, copies: HashMap::new() }
+    }
+
+    /// The node that stands for this one in rules.
+    pub(super) fn copy(&self, id: u32) -> u32 {
+        self.copies.get(&id).copied().unwrap_or(id)
+    }
+
+    /// Opens all blocks that this node, which has this cotangent, belongs to.
+    pub(super) fn open(&mut self, g: &Graph, id: u32, cotangent: u32) {
+        while let Some(block) = self.waiting.last().cloned()
+            && block.end > id
+        {
+            self.waiting.pop();
+            if block.contains(&id) {
+                self.append(&mut g.inner.borrow_mut(), block, cotangent);
+            }
+        }
+    }
+
+    /// Appends a block once more.
+    fn append(&mut self, inner: &mut Inner, block: Range<u32>, cotangent: u32) {
+        let remat = inner.program.op_number(OpRef::Own(Arc::new(Remat)));
+        let (mut outside, mut inside) = (HashMap::new(), HashMap::new());
+        let start = inner.nodes.len() as u32;
+        for id in block.clone().filter(|&id| id < start) {
+            let node = inner.nodes[id as usize];
+            if node.kind != Kind::Op {
+                continue; // a leaf is where it is
+            }
+            let mut args = inner.args(id).to_vec();
+            for arg in &mut args {
+                *arg = match inside.get(arg) {
+                    Some(&copy) => copy,
+                    None => *outside.entry(*arg).or_insert_with(|| {
+                        let args = [self.copy(*arg), cotangent];
+                        let of = inner.nodes[args[0] as usize];
+                        inner.program.push(Node { op: remat, args, count: 2, kind: Kind::Op, ..of })
+                    }),
+                };
+            }
+            let args = match args[..] {
+                [] => [0, 0],
+                [a] => [a, 0],
+                [a, b] => [a, b],
+                _ => {
+                    let first = inner.spill.len() as u32;
+                    inner.program.spill.extend(args);
+                    [first, 0]
+                }
+            };
+            inside.insert(id, inner.program.push(Node { args, ..node }));
+        }
+        // a derivative of the derivative recomputes the copies, too
+        let end = inner.nodes.len() as u32;
+        inner.checkpoints.push(start..end);
+        self.copies.extend(inside);
+    }
+}

@@ -1,0 +1,60 @@
+//! What a backward pass keeps alive.
+
+use crate::{
+    error::Result,
+    exec::{fetch::Fetch, run::with_plan},
+    graph::Graph,
+    tensor::Type,
+};
+
+/// A value of the forward pass that waits in memory for the backward pass: see [`Graph::kept_for_backward`].
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The scope in which it was written.
+    pub scope: String,
+    /// The operation that computes it.
+    pub op: &'static str,
+    /// Its type.
+    pub ty: Type,
+    /// The memory that it takes.
+    pub bytes: usize,
+    /// The source line that it comes from, as `file:line`.
+    pub line: String,
+}
+
+impl Graph {
+    /// The values that the forward pass computes and the backward pass reads, if these are asked for together: what takes
+    /// the memory of a training step, the largest first. Leaves and parameters are there anyway and do not count.
+    /// [`Graph::checkpoint`] makes it less.
+    ///
+    /// ```
+    /// let g = autograd::Graph::new();
+    /// let x = g.input(vec![0.5; 1000]);
+    /// let y = g.within("block", || x.softmax(0).sort(0).exp());
+    /// let kept = g.kept_for_backward((y, g.grads(y.sum(), &[x])))?;
+    /// assert!(kept.iter().all(|k| k.scope == "block"));
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn kept_for_backward<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<Vec<Kept>> {
+        let mut kept = with_plan(self, what, |part, plan| {
+            let inner = self.inner.borrow();
+            let own = |id: u32| part.nodes[id as usize];
+            let is_swept = |id: u32| inner.swept.iter().any(|range| range.contains(&own(id)));
+            let describe = |waiting: crate::plan::Waiting| {
+                let id = own(waiting.node);
+                let source = inner.nodes[id as usize].source;
+                Kept {
+                    scope: inner.scope_path(id).into(),
+                    op: inner.op(id).name(),
+                    ty: inner.ty(id),
+                    bytes: waiting.bytes,
+                    line: format!("{}:{}", source.file(), source.line()),
+                }
+            };
+            plan.kept(&part.program, is_swept).into_iter().map(describe).collect::<Vec<_>>()
+        })?;
+        kept.sort_by_key(|k| std::cmp::Reverse(k.bytes));
+        Ok(kept)
+    }
+}

@@ -252,7 +252,7 @@ macro_rules! elementwise {
         pub(crate) struct $Op;
 
         impl $Op {
-            #[inline(always)]
+            #[cfg_attr(not(unoptimised), inline(always))]
             pub(crate) fn formula<T: Lanes>($($x: T),+) -> T {
                 $value
             }

@@ -47,8 +47,9 @@ impl Isa {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl");
         match (avx2, avx512) {
-            (true, true) => Isa::Avx512,
-            (true, false) => Isa::Avx2,
+            // without optimisation, each vector that a function names has a place on the stack: shorter ones need less
+            (true, true) if !cfg!(unoptimised) => Isa::Avx512,
+            (true, _) => Isa::Avx2,
             _ => Isa::Baseline,
         }
     }

@@ -75,10 +75,12 @@
 //!   not mix: see [`Var::cast`].
 //! - Integers and truth values have no gradient. Integer arithmetic that overflows is an error.
 //! - An operation that cannot be done gives a `Var` that carries an [`Error`]; asking for a value returns it.
-//! - At kinks: `relu'(0) = 0`, `abs'(0) = 0`; ties of a maximum share the gradient evenly; NaN propagates.
+//! - At kinks: `relu'(0) = 0`, `abs'(0) = 0`; ties of a maximum share the gradient evenly; NaN propagates. All of it is
+//!   in [`docs::conventions`], all operations with their derivatives in [`docs::operations`].
 
 mod convert;
 mod diff;
+pub mod docs;
 mod error;
 mod exec;
 mod graph;

@@ -167,3 +167,10 @@ fn demystified_adds_up() {
     );
     assert_eq!(out.matches("backward: ").count(), 5);
 }
+
+#[test]
+fn implicit_agrees() {
+    let output = Command::new(program("implicit")).output().expect("the example was built");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("they agree"), "{}", text(&output.stdout));
+}

@@ -325,14 +325,9 @@ impl Graph {
         let op = inner.program.op_number(reference);
         let shape = inner.program.shape_id(ty.shape);
         let args = match *x {
-            [] => [0, 0],
             [a] => [a.id, 0],
             [a, b] => [a.id, b.id],
-            _ => {
-                let start = inner.program.spill.len() as u32;
-                inner.program.spill.extend(x.iter().map(|v| v.id));
-                [start, 0]
-            }
+            _ => inner.program.hold(&x.iter().map(|v| v.id).collect::<Vec<_>>()),
         };
         let count = x.len() as u16;
         self.var(inner.program.push(Node { op, args, shape, scope, count, dtype: ty.dtype, kind: Kind::Op, source }))

@@ -196,6 +196,20 @@ impl Program {
         id
     }
 
+    /// The inputs of an op as a node holds them: two of them itself, more in the spill list.
+    pub(crate) fn hold(&mut self, args: &[u32]) -> [u32; 2] {
+        match *args {
+            [] => [0, 0],
+            [a] => [a, 0],
+            [a, b] => [a, b],
+            _ => {
+                let start = self.spill.len() as u32;
+                self.spill.extend_from_slice(args);
+                [start, 0]
+            }
+        }
+    }
+
     pub(crate) fn shape_id(&mut self, shape: Shape) -> u32 {
         if shape.rank() == 0 {
             return 0;

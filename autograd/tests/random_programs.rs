@@ -46,7 +46,7 @@ impl Program {
     }
 
     fn smooth<'g>(op: u8, x: Var<'g>, y: Var<'g>) -> Var<'g> {
-        match op % 20 {
+        match op % 30 {
             0 => x + y,
             1 => x - y,
             2 => x * y,
@@ -66,12 +66,22 @@ impl Program {
             16 => x.graph().concat(&[x, y], 0),
             17 => x.logsumexp(0),
             18 => x.broadcast_to([2, 3, 4]),
+            19 => x.silu() - y.atan(),
+            20 => x.hypot(y + 2.0).log_sigmoid(),
+            21 => x.cumsum(-1) * 0.3,
+            22 => x.flip(0).gelu_tanh(),
+            23 => x.pad(-1, 1, 0, 0.5),
+            24 => (x * 0.4).sinh() * (y * 0.3).cosh(),
+            25 => x.graph().checkpoint(|| (x.sin() * y).tanh() + x.matmul(y.t()).sum_axis_keep(-1) * 0.1),
+            26 => x.repeat(2, 0),
+            27 => (x * 0.2).clamp(-0.9, 0.9).asin() + x.elu(0.7).sin(),
+            28 => (x.tanh() * 0.3 + 1.0).prod_axis(0),
             _ => (x.square() + 0.5).pow(y.tanh()),
         }
     }
 
     fn any<'g>(op: u8, x: Var<'g>, y: Var<'g>) -> Var<'g> {
-        match op % 36 {
+        match op % 46 {
             20 => x.relu(),
             21 => x.maximum(y),
             22 => x.abs().sqrt(),
@@ -88,6 +98,16 @@ impl Program {
             33 => x.detach() * x,
             34 => x.cast(DType::F64).cast(x.dtype().unwrap_or(DType::F64)),
             35 => x.unsqueeze(1) - y,
+            36 => x.floor() + y.round(),
+            37 => x % (y.abs() + 0.5),
+            38 => x.sort(0),
+            39 => x.topk(1, -1).0,
+            40 => x.norm() * y,
+            41 => x.elu(y).tan(),
+            42 => x.atan2(y).acos(),
+            43 => x.is_finite().select(x.rsqrt(), y.erfc()),
+            44 => x.tril(0) - x.std_axis(0, 0),
+            45 => x.diagonal().cumsum(0),
             _ => Self::smooth(op, x, y),
         }
     }

@@ -214,3 +214,40 @@ fn what_silently_goes_wrong_elsewhere() -> Result<()> {
     }
     Ok(())
 }
+
+/// A custom op whose rule rests on a value that was computed on the way: its own output, and another node.
+#[test]
+fn a_custom_op_that_keeps_an_intermediate() -> Result<()> {
+    use autograd::{Op, OpError, Rule, TensorView, TensorViewMut, Type};
+
+    /// `x·s` for a second input `s`, which is a function of `x` as well.
+    #[derive(Clone, PartialEq, Debug)]
+    struct Scale;
+    impl Op for Scale {
+        const NAME: &'static str = "scale";
+        fn infer(&self, x: &[Type]) -> std::result::Result<Type, OpError> {
+            Ok(x[0])
+        }
+        fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> std::result::Result<(), OpError> {
+            let s = x[1].slice::<f64>()?[0];
+            out.slice::<f64>()?.iter_mut().zip(x[0].slice::<f64>()?).for_each(|(o, x)| *o = x * s);
+            Ok(())
+        }
+        fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+            let (x, s) = (r.x[0], r.x[1]);
+            // the second from the output, so that it must be alive
+            Some(if input == 0 { r.ct * s } else { (r.ct * r.y).sum() / s + 0.0 * x.sum() })
+        }
+    }
+    fn normalized<'g>(x: Var<'g>) -> Var<'g> {
+        x.graph().apply(Scale, &[x, 1.0 / x.norm()])
+    }
+    autograd::check_grads(|x| normalized(x[0]).sin() * x[0], &[Tensor::from(AT)])?;
+    let (x, norm) = (AT, AT.iter().map(|x| x * x).sum::<f64>().sqrt());
+    let j = jacobian(normalized)(x)?.to_f64s();
+    for (e, &j) in j.iter().enumerate() {
+        let (i, k) = (e / 3, e % 3);
+        close(&[j], &[(f64::from(i == k) - x[i] * x[k] / (norm * norm)) / norm]);
+    }
+    Ok(())
+}

@@ -126,16 +126,7 @@ impl Blocks {
                     }),
                 };
             }
-            let args = match args[..] {
-                [] => [0, 0],
-                [a] => [a, 0],
-                [a, b] => [a, b],
-                _ => {
-                    let first = inner.spill.len() as u32;
-                    inner.program.spill.extend(args);
-                    [first, 0]
-                }
-            };
+            let args = inner.program.hold(&args);
             inside.insert(id, inner.program.push(Node { args, ..node }));
         }
         // a derivative of the derivative recomputes the copies, too

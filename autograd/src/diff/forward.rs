@@ -39,13 +39,13 @@ impl Graph {
         }
         let dummy = y.zero_cotangent();
         let (mut first, mut second) = (Calls::default(), Calls::default());
-        let cotangents = sweep_and(y, dummy, wrt, |id| first.0.push((id, self.len() as u32)));
+        let cotangents = sweep_and(&[(y, dummy)], wrt, |id| first.0.push((id, self.len() as u32)));
         // `Σ tangent·cotangent` is a number that varies with the dummy: its gradient is what is wanted
         let pairs = cotangents.into_iter().zip(tangents).filter_map(|(d, &v)| Some((d? * v).sum()));
         let Some(number) = pairs.reduce(|a, b| a + b) else { return y.zero_cotangent() };
         let between = self.len() as u32;
         let visit = |id| second.0.push((id, self.len() as u32));
-        let product = sweep_and(number, number.one_cotangent(), &[dummy], visit)[0];
+        let product = sweep_and(&[(number, number.one_cotangent())], &[dummy], visit)[0];
         let Some(product) = product else { return y.zero_cotangent() };
         let Some(node) = first_use(&self.inner.borrow(), product.id, dummy.id, between) else { return product };
         // the node of the first sweep whose derivative reads the dummy, and the op whose rule wrote that node

@@ -2,7 +2,10 @@
 //!
 //! The functions trace the program for *one* direction and run it for each, several at once.
 
-use super::{functional::tensor, reverse::sweep};
+use super::{
+    functional::tensor,
+    reverse::{sweep, sweep_and},
+};
 use crate::{
     error::{Error, OpError, Result, catch},
     exec::function::Traced,
@@ -74,6 +77,33 @@ impl Graph {
         build().unwrap_or_else(|e| self.fail("jacobian", e, &[y, x]))
     }
 
+    /// The Jacobians of one value with respect to several, all parameters of a model for example: see
+    /// [`jacobian`](Graph::jacobian). Written row by row, one sweep for all of them.
+    #[track_caller]
+    pub fn jacobians<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Var<'g>> {
+        let _here = self.here();
+        if let Some(wrong) = [&[y], wrt].concat().into_iter().find(|v| v.error().is_some()) {
+            return vec![wrong; wrt.len()];
+        }
+        let of = y.ty();
+        let mut rows: Vec<Vec<Var<'g>>> = vec![Vec::new(); wrt.len()];
+        for place in 0..of.shape.count() {
+            let e = match basis(of, place) {
+                Ok(e) => self.constant(e),
+                Err(e) => return vec![self.fail("jacobian", e, &[y]); wrt.len()],
+            };
+            for ((rows, d), x) in rows.iter_mut().zip(sweep(y, e, wrt)).zip(wrt) {
+                rows.push(d.unwrap_or_else(|| x.zero_cotangent()));
+            }
+        }
+        let whole = |(rows, x): (Vec<Var<'g>>, &Var<'g>)| match joined(&of.shape, &x.ty().shape) {
+            Err(e) => self.fail("jacobian", e, &[y, *x]),
+            Ok(shape) if rows.is_empty() => self.zeros(shape, x.known_dtype()),
+            Ok(shape) => self.stack(&rows, 0).reshape(shape),
+        };
+        rows.into_iter().zip(wrt).map(whole).collect()
+    }
+
     /// The Hessian of a single number, `∂²y/∂x²`, as a `Var` of shape `[x's axes.., x's axes..]`.
     #[track_caller]
     pub fn hessian<'g>(&'g self, y: Var<'g>, x: Var<'g>) -> Var<'g> {
@@ -94,10 +124,26 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn hvp<'g>(&'g self, y: Var<'g>, x: Var<'g>, v: Var<'g>) -> Var<'g> {
+        self.hvps(y, &[x], &[v])[0]
+    }
+
+    /// As [`hvp`](Graph::hvp) with respect to several values at once, all parameters of a model for example: the parts of
+    /// the product with one long vector, of which `v` are the parts.
+    #[track_caller]
+    pub fn hvps<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>], v: &[Var<'g>]) -> Vec<Var<'g>> {
         let _here = self.here();
-        let [d] = self.grad(y, &[x]);
+        let wrong = wrt.len() != v.len() || wrt.iter().zip(v).any(|(x, v)| v.error().is_none() && x.ty() != v.ty());
+        if let Some(e) = wrt.iter().chain(v).copied().find(|v| v.error().is_some()) {
+            return vec![e; wrt.len()];
+        }
+        if wrong {
+            let e = OpError::new("there must be a vector for each value, of its type");
+            return vec![self.fail("hvp", e, &[]); wrt.len()];
+        }
         // the Hessian is symmetric: its product with a vector is that of the vector with it
-        d.vjp(v, &[x])[0].unwrap_or_else(|| x.zero_cotangent())
+        let gradients: Vec<_> = self.grads(y, wrt).into_iter().zip(v.iter().copied()).collect();
+        let found = sweep_and(&gradients, wrt, |_| {});
+        found.into_iter().zip(wrt).map(|(d, x)| d.unwrap_or_else(|| x.zero_cotangent())).collect()
     }
 }
 

@@ -17,21 +17,22 @@ const NONE: u32 = u32::MAX;
 
 /// The cotangents of `wrt`, given the cotangent `ct` of `y`; `None` where `y` does not depend on it.
 pub(crate) fn sweep<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
-    sweep_and(y, ct, wrt, |_| {})
+    sweep_and(&[(y, ct)], wrt, |_| {})
 }
 
-/// As [`sweep`]; `visit` is told of each node whose rule is called next.
+/// As [`sweep`], from several values at once, each with its cotangent: what flows from all of them is added up. `visit` is
+/// told of each node whose rule is called next.
 pub(crate) fn sweep_and<'g>(
-    y: Var<'g>,
-    ct: Var<'g>,
+    from: &[(Var<'g>, Var<'g>)],
     wrt: &[Var<'g>],
     mut visit: impl FnMut(u32),
 ) -> Vec<Option<Var<'g>>> {
-    let g = y.graph;
-    if let Some(error) = first_error(y, ct, wrt) {
+    let Some(&(first, _)) = from.first() else { return vec![None; wrt.len()] };
+    let g = first.graph;
+    if let Some(error) = first_error(from, wrt) {
         return vec![Some(error); wrt.len()];
     }
-    let end = y.id as usize + 1;
+    let end = from.iter().map(|(y, _)| y.id as usize + 1).max().unwrap_or(0);
     let start = wrt.iter().map(|w| w.id as usize).min().unwrap_or(end).min(end);
     let at = |id: u32| (id as usize).checked_sub(start).filter(|&k| k < end - start);
     let (mut few, mut many) = ([false; FEW], Vec::new());
@@ -39,8 +40,9 @@ pub(crate) fn sweep_and<'g>(
     depends_on(&g.inner.borrow(), wrt, start, varies);
     let (mut few, mut many) = ([NONE; FEW], Vec::new());
     let cotangents = table(&mut few, &mut many, end - start, NONE);
-    if let Some(last) = cotangents.last_mut() {
-        *last = ct.id;
+    for (y, ct) in from {
+        let Some(k) = at(y.id) else { continue };
+        cotangents[k] = if cotangents[k] == NONE { ct.id } else { (g.var(cotangents[k]) + *ct).id };
     }
     let (mut x, mut inputs) = (Vec::new(), Vec::new());
     let mut blocks = Blocks::new(&g.inner.borrow());
@@ -82,10 +84,11 @@ pub(crate) fn sweep_and<'g>(
 }
 
 /// Errors stick: the gradient of an error, or with respect to one, is that error.
-fn first_error<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Option<Var<'g>> {
-    let mut all = [y, ct].into_iter().chain(wrt.iter().copied());
-    if all.clone().any(|v| !std::ptr::eq(v.graph(), y.graph())) {
-        return Some(y.graph().fail("grad", OpError::new("its inputs belong to different graphs"), &[]));
+fn first_error<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Option<Var<'g>> {
+    let mut all = from.iter().flat_map(|&(y, ct)| [y, ct]).chain(wrt.iter().copied());
+    let g = from.first()?.0.graph;
+    if all.clone().any(|v| !std::ptr::eq(v.graph(), g)) {
+        return Some(g.fail("grad", OpError::new("its inputs belong to different graphs"), &[]));
     }
     all.find(|v| v.kind() == Kind::Error)
 }

@@ -74,16 +74,7 @@ impl Part<'_> {
         let place = self.program.nodes.len() as u32;
         let node = if is_computed(self.inner, id) {
             let args: Vec<u32> = self.inner.args(id).iter().map(|arg| self.numbers[arg]).collect();
-            let args = match *args {
-                [] => [0, 0],
-                [a] => [a, 0],
-                [a, b] => [a, b],
-                _ => {
-                    let start = self.program.spill.len() as u32;
-                    self.program.spill.extend(args);
-                    [start, 0]
-                }
-            };
+            let args = self.program.hold(&args);
             Node { op: self.op(node.op), args, shape, ..node }
         } else {
             let kind = if node.kind == Kind::Op { Kind::Constant } else { node.kind };

@@ -141,16 +141,17 @@ pub(crate) fn is_stale(param: &Param, epoch: u64) -> bool {
     param.read().1 > epoch
 }
 
-/// The values of several parameters at one moment, and its epoch: the given one, or now. The position of the first that
+/// The values of several different parameters at one moment, and its epoch: the given one, or now. The position of the first that
 /// changed after it if any did.
 pub(crate) fn snapshot(params: &[&Param], epoch: Option<u64>) -> Result<(Vec<Tensor>, u64), usize> {
-    let mut held: Vec<_> = in_order(params).map(|k| (k, params[k].read())).collect();
+    let held: Vec<_> = in_order(params).map(|k| (k, params[k].read())).collect();
     let epoch = epoch.unwrap_or_else(|| EPOCH.load(SeqCst));
-    held.sort_unstable_by_key(|h| h.0);
-    match held.iter().find(|h| h.1.1 > epoch) {
-        Some(&(stale, _)) => Err(stale),
-        None => Ok((held.into_iter().map(|h| h.1.0.clone()).collect(), epoch)),
+    if let Some(stale) = held.iter().filter(|(_, state)| state.1 > epoch).map(|h| h.0).min() {
+        return Err(stale);
     }
+    let mut values = vec![Tensor::from(0.0); params.len()];
+    held.iter().for_each(|(k, state)| values[*k] = state.0.clone());
+    Ok((values, epoch))
 }
 
 /// Why a commit did not take place.

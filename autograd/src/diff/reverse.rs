@@ -44,7 +44,7 @@ pub(crate) fn sweep_and<'g>(
         let Some(k) = at(y.id) else { continue };
         cotangents[k] = if cotangents[k] == NONE { ct.id } else { (g.var(cotangents[k]) + *ct).id };
     }
-    let (mut x, mut inputs) = (Vec::new(), Vec::new());
+    let mut x = Vec::new();
     let mut blocks = Blocks::new(&g.inner.borrow());
     let first = g.len() as u32;
     let origin = g.here();
@@ -61,17 +61,16 @@ pub(crate) fn sweep_and<'g>(
                 continue;
             }
             origin.move_to(node);
-            inputs.clear();
-            inputs.extend_from_slice(inner.args(id));
             inner.op_ref(id)
         };
         visit(id);
         blocks.open(g, id, cotangents[k]);
         x.clear();
-        x.extend(inputs.iter().map(|&a| g.var(blocks.copy(a))));
+        x.extend(g.inner.borrow().args(id).iter().map(|&a| g.var(blocks.copy(a))));
         let rule = Rule { ct: g.var(cotangents[k]), x: &x, y: g.var(blocks.copy(id)) };
-        for (input, &x) in inputs.iter().enumerate() {
-            let Some(to) = at(x).filter(|&to| varies[to]) else { continue };
+        for input in 0..x.len() {
+            let arg = g.inner.borrow().args(id)[input];
+            let Some(to) = at(arg).filter(|&to| varies[to]) else { continue };
             let Some(d) = call(&op, input, &rule) else { continue };
             // the first cotangent is stored, later ones are added, always in this order
             let sum = if cotangents[to] == NONE { d } else { g.var(cotangents[to]) + d };

@@ -373,7 +373,9 @@ impl Run<'_> {
         scratch: &mut Scratch,
     ) -> Result<()> {
         let (inner, plan) = (self.inner, self.plan);
-        let updated: Vec<&Param> = inner.updates.iter().map(|u| &u.0).collect();
+        // the updated ones first, so that a position among them is that of the update
+        let mut bound: Vec<&Param> = inner.updates.iter().map(|u| &u.0).collect();
+        let updated = bound.len();
         let moved = plan.updates.iter().map(|update| match *update {
             Update::Move(operand) => self.tensor(operand, params, outputs).map(Some),
             Update::Write { .. } => Ok(None),
@@ -382,13 +384,15 @@ impl Run<'_> {
         // What was read must not stand in the way of a write in place. The parameters still hold their tensors, and if
         // one was changed meanwhile, the check below ends the run.
         for (node, value) in params.iter_mut() {
-            if updated.iter().any(|p| p.same(self.param(*node))) && value.shape.count() != 1 {
+            if bound.iter().any(|p| p.same(self.param(*node))) && value.shape.count() != 1 {
                 *value = Tensor::from(0.0);
             }
         }
-        // the updated ones first, so that a position among them is that of the update
-        let others = inner.params.iter().map(|b| &b.param).filter(|p| !updated.iter().any(|u| u.same(p)));
-        let bound: Vec<&Param> = updated.iter().copied().chain(others).collect();
+        for other in inner.params.iter().map(|b| &b.param) {
+            if !bound[..updated].iter().any(|p| p.same(other)) {
+                bound.push(other);
+            }
+        }
         let change = |tensors: &mut [(usize, &mut Tensor)]| {
             for ((update, (_, tensor)), fresh) in plan.updates.iter().zip(tensors.iter_mut()).zip(&mut fresh) {
                 let in_place = matches!(update, Update::Write { in_place: true }) && tensor.is_unique();
@@ -412,7 +416,7 @@ impl Run<'_> {
             }
             Ok(())
         };
-        let done = param::commit(&bound, |k| k < updated.len(), epoch, change);
+        let done = param::commit(&bound, |k| k < updated, epoch, change);
         done.map_err(|refused| match refused {
             Refused::Failed(e) => e,
             Refused::Stale(k) => {

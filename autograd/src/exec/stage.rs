@@ -77,7 +77,7 @@ fn deal(plan: &Plan, stage: Range<usize>, length: usize) -> Vec<Part> {
             list.push(Part { lane, kernel, number });
         }
     }
-    list.sort_by_key(|part| part.lane);
+    list.sort_unstable_by_key(|part| (part.lane, part.kernel, part.number));
     list
 }
 

@@ -88,9 +88,16 @@ impl Blocks {
         Blocks { waiting, copies: HashMap::new() }
     }
 
+    /// Whether every node stands for itself, as it does where nothing is recomputed.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.copies.is_empty()
+    }
+
     /// The node that stands for this one in rules.
+    #[inline]
     pub(super) fn copy(&self, id: u32) -> u32 {
-        self.copies.get(&id).copied().unwrap_or(id)
+        if self.is_empty() { id } else { self.copies.get(&id).copied().unwrap_or(id) }
     }
 
     /// Opens all blocks that this node, which has this cotangent, belongs to.

@@ -68,8 +68,8 @@ pub(crate) fn sweep_and<'g>(
         x.clear();
         x.extend(g.inner.borrow().args(id).iter().map(|&a| g.var(blocks.copy(a))));
         let rule = Rule { ct: g.var(cotangents[k]), x: &x, y: g.var(blocks.copy(id)) };
-        for input in 0..x.len() {
-            let arg = if blocks.is_empty() { x[input].id } else { g.inner.borrow().args(id)[input] };
+        for (input, of_rule) in x.iter().enumerate() {
+            let arg = if blocks.is_empty() { of_rule.id } else { g.inner.borrow().args(id)[input] };
             let Some(to) = at(arg).filter(|&to| varies[to]) else { continue };
             let Some(d) = call(&op, input, &rule) else { continue };
             // the first cotangent is stored, later ones are added, always in this order

@@ -78,11 +78,11 @@ impl Param {
             let message = format!("a parameter of type {} cannot be set to {}", self.0.ty, value.ty());
             return Err(OpError::new(message).at_caller("set"));
         }
-        let change = |tensors: &mut [(usize, &mut Tensor)]| {
-            tensors.iter_mut().for_each(|(_, tensor)| **tensor = value.clone());
+        let change = |tensors: &mut [&mut Tensor]| {
+            tensors.iter_mut().for_each(|tensor| **tensor = value.clone());
             Ok::<(), Error>(())
         };
-        match commit(&[self], |_| true, u64::MAX, change) {
+        match commit(&[self], 1, u64::MAX, change) {
             Err(Refused::Failed(e)) => Err(e),
             Ok(()) | Err(Refused::Stale(_)) => Ok(()), // nothing is younger than that
         }
@@ -141,8 +141,8 @@ pub(crate) fn is_stale(param: &Param, epoch: u64) -> bool {
     param.read().1 > epoch
 }
 
-/// The values of several different parameters at one moment, and its epoch: the given one, or now. The position of the first that
-/// changed after it if any did.
+/// The values of several different parameters at one moment, and its epoch: the given one, or now. The position of the
+/// first that changed after it if any did.
 pub(crate) fn snapshot(params: &[&Param], epoch: Option<u64>) -> Result<(Vec<Tensor>, u64), usize> {
     let held: Vec<_> = in_order(params).map(|k| (k, params[k].read())).collect();
     let epoch = epoch.unwrap_or_else(|| EPOCH.load(SeqCst));
@@ -162,18 +162,18 @@ pub(crate) enum Refused<E> {
     Failed(E),
 }
 
-/// Changes several parameters at one moment, or none of them: those for which `is_updated` says so. All of them must be
-/// as they were in `epoch`. `change` gets the tensors of the updated ones while nobody can read them, and must not fail
-/// once it has changed one.
+/// Changes several parameters at one moment, or none of them: the first `count` of those given. All must be as they were in
+/// `epoch`. `change` gets the tensors of the changed ones while nobody can read them, and must not fail once it has
+/// changed one.
 pub(crate) fn commit<E>(
     params: &[&Param],
-    is_updated: impl Fn(usize) -> bool,
+    count: usize,
     epoch: u64,
-    change: impl FnOnce(&mut [(usize, &mut Tensor)]) -> Result<(), E>,
+    change: impl FnOnce(&mut [&mut Tensor]) -> Result<(), E>,
 ) -> Result<(), Refused<E>> {
-    let (mut updated, mut others) = (Vec::new(), Vec::new());
+    let (mut updated, mut others) = (Vec::with_capacity(count), Vec::new());
     for k in in_order(params) {
-        if is_updated(k) {
+        if k < count {
             updated.push((k, params[k].0.state.write().unwrap_or_else(PoisonError::into_inner)));
         } else {
             others.push((k, params[k].read()));
@@ -183,8 +183,8 @@ pub(crate) fn commit<E>(
     if let Some((stale, _)) = versions.filter(|v| v.1 > epoch).min() {
         return Err(Refused::Stale(stale));
     }
-    let mut tensors: Vec<(usize, &mut Tensor)> = updated.iter_mut().map(|(k, state)| (*k, &mut state.0)).collect();
-    tensors.sort_unstable_by_key(|t| t.0);
+    updated.sort_unstable_by_key(|u| u.0);
+    let mut tensors: Vec<&mut Tensor> = updated.iter_mut().map(|(_, state)| &mut state.0).collect();
     change(&mut tensors).map_err(Refused::Failed)?;
     let now = EPOCH.fetch_add(1, SeqCst) + 1;
     updated.iter_mut().for_each(|(_, state)| state.1 = now);

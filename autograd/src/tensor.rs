@@ -296,7 +296,6 @@ impl Tensor {
         with_dtype!(dtype, T => Tensor::full(shape, T::default()))
     }
 
-    /// Elements of an unspecified value, for a kernel to write.
     /// The same with its elements at the beginning of a line of the cache: copied, if they are many that lie elsewhere.
     pub(crate) fn in_line(self) -> Tensor {
         fn copy<T: Element>(from: &Buf<T>) -> Option<Buf<T>> {
@@ -321,6 +320,7 @@ impl Tensor {
         }
     }
 
+    /// Elements of an unspecified value, for a kernel to write.
     pub(crate) fn blank(ty: Type) -> Result<Tensor, OpError> {
         let data = with_dtype!(ty.dtype, T => T::wrap(Buf::blank(ty.shape.count())?));
         Ok(Tensor { shape: ty.shape, data })

@@ -118,9 +118,6 @@ impl Out {
     }
 }
 
-// SAFETY: no two threads take the same rows.
-unsafe impl Sync for Out {}
-
 /// A matrix with the distances between neighbours in a column and in a row.
 #[derive(Clone, Copy)]
 struct Strided<'a, T> {

@@ -79,10 +79,6 @@ pub(crate) struct Memory<'r> {
     _run: PhantomData<&'r [*mut u8]>,
 }
 
-// SAFETY: what the head of this file says: a value is written by one kernel, and of kernels that run at once none reads
-// what another one writes.
-unsafe impl Sync for Memory<'_> {}
-
 impl<'r> Memory<'r> {
     /// # Safety
     /// Each pointer is valid for as many elements as its value has, until the run is over, and what the head of this

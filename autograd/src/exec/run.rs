@@ -393,8 +393,8 @@ impl Run<'_> {
                 bound.push(other);
             }
         }
-        let change = |tensors: &mut [(usize, &mut Tensor)]| {
-            for ((update, (_, tensor)), fresh) in plan.updates.iter().zip(tensors.iter_mut()).zip(&mut fresh) {
+        let change = |tensors: &mut [&mut Tensor]| {
+            for ((update, tensor), fresh) in plan.updates.iter().zip(tensors.iter_mut()).zip(&mut fresh) {
                 let in_place = matches!(update, Update::Write { in_place: true }) && tensor.is_unique();
                 if fresh.is_none() && !in_place {
                     *fresh = Some(Tensor::blank(tensor.ty()).map_err(|e| self.error(0, e))?);
@@ -403,20 +403,20 @@ impl Run<'_> {
             for (value, at) in plan.values.iter().zip(at.iter_mut()) {
                 if let Home::Update(k) = value.home {
                     let k = k as usize;
-                    let tensor = fresh[k].as_mut().unwrap_or(&mut *tensors[k].1);
+                    let tensor = fresh[k].as_mut().unwrap_or(&mut *tensors[k]);
                     *at = address_mut(tensor)
                         .ok_or_else(|| self.error(0, "a parameter is held by somebody else".into()))?;
                 }
             }
             self.kernels(plan.late..plan.kernels.len(), at, scratch)?;
-            for (fresh, (_, tensor)) in fresh.into_iter().zip(tensors) {
+            for (fresh, tensor) in fresh.into_iter().zip(tensors) {
                 if let Some(fresh) = fresh {
                     **tensor = fresh;
                 }
             }
             Ok(())
         };
-        let done = param::commit(&bound, |k| k < updated, epoch, change);
+        let done = param::commit(&bound, updated, epoch, change);
         done.map_err(|refused| match refused {
             Refused::Failed(e) => e,
             Refused::Stale(k) => {

@@ -13,7 +13,7 @@ use crate::{
     error::{OpError, catch},
     op::DynOp,
     plan::{
-        Plan,
+        MOST_AT_ONCE, Plan,
         kernel::{Flat, Kernel, Operand},
     },
 };
@@ -37,21 +37,23 @@ struct Stage<'r> {
     tasks: Vec<Task<'r>>,
 }
 
-// SAFETY: the tasks of a stage do not depend on each other, and each has scratch memory of its own.
+// SAFETY: the tasks of a stage do not depend on each other: what one writes, none of the others reads. The parts of a task
+// write elements, rows and sums of their own, in scratch memory of their own.
 unsafe impl Sync for Stage<'_> {}
 
-/// How a stage is going to be run: `None` for one kernel after the other on this thread.
-fn length_of_parts(plan: &Plan, stage: Range<usize>) -> Option<usize> {
-    crew::length_of_parts(plan.work[stage].iter().sum())
-}
-
-/// How many parts a kernel has, if they are to be about so long: few, or as many for each thread.
-fn parts(plan: &Plan, k: usize, length: usize) -> usize {
-    let (work, threads) = (plan.work[k], crew::threads());
-    let parts = (work + length / 2) / length;
-    let many = 2 * parts > threads && work >= threads * crew::LEAST_PART;
-    let parts = if many { (work / crew::LEAST_PART).next_multiple_of(threads) } else { parts };
-    parts.clamp(1, plan.kernels[k].most_parts(threads))
+/// How many parts each kernel of a stage has; `None` if one is to run after the other on this thread.
+fn split(plan: &Plan, stage: Range<usize>) -> Option<[usize; MOST_AT_ONCE]> {
+    let length = crew::length_of_parts(plan.work[stage.clone()].iter().sum())?;
+    let (mut counts, threads) = ([0; MOST_AT_ONCE], crew::threads());
+    for (count, k) in counts.iter_mut().zip(stage) {
+        let work = plan.work[k];
+        // about so long: few, or as many for each thread
+        let parts = (work + length / 2) / length;
+        let many = 2 * parts > threads && work >= threads * crew::LEAST_PART;
+        let parts = if many { (work / crew::LEAST_PART).next_multiple_of(threads) } else { parts };
+        *count = parts.clamp(1, plan.kernels[k].most_parts(threads));
+    }
+    Some(counts)
 }
 
 /// A part of a kernel.
@@ -65,11 +67,10 @@ struct Part {
 
 /// Which thread begins with which parts. Kernels of many parts give as many to each thread, the same ones each time;
 /// others go to the one that has least to do.
-fn deal(plan: &Plan, stage: Range<usize>, length: usize) -> Vec<Part> {
+fn deal(plan: &Plan, stage: Range<usize>, counts: [usize; MOST_AT_ONCE]) -> Vec<Part> {
     let threads = crew::threads().min(crew::LANES);
-    let (mut loads, mut list) = ([0; crew::LANES], Vec::with_capacity(4 * threads));
-    for kernel in stage {
-        let count = parts(plan, kernel, length);
+    let (mut loads, mut list) = ([0; crew::LANES], Vec::with_capacity(counts.iter().sum()));
+    for (kernel, count) in stage.zip(counts) {
         for number in 0..count {
             let least = || (0..threads).min_by_key(|&lane| loads[lane]).unwrap_or(0);
             let lane = if count.is_multiple_of(threads) { number * threads / count } else { least() };
@@ -83,9 +84,13 @@ fn deal(plan: &Plan, stage: Range<usize>, length: usize) -> Vec<Part> {
 
 /// The bytes that a stage needs while it runs.
 pub(super) fn room(plan: &Plan, stage: Range<usize>) -> usize {
-    match length_of_parts(plan, stage.clone()) {
+    room_of(plan, stage.clone(), split(plan, stage))
+}
+
+fn room_of(plan: &Plan, stage: Range<usize>, counts: Option<[usize; MOST_AT_ONCE]>) -> usize {
+    match counts {
         None => stage.map(|k| plan.kernels[k].room(1)).max().unwrap_or(0),
-        Some(length) => stage.map(|k| plan.kernels[k].room(parts(plan, k, length))).fold(0, usize::saturating_add),
+        Some(counts) => stage.zip(counts).map(|(k, count)| plan.kernels[k].room(count)).fold(0, usize::saturating_add),
     }
 }
 
@@ -97,18 +102,18 @@ pub(super) fn run<'r>(
     memory: Memory<'r>,
     scratch: &mut Bytes,
 ) -> Result<(), (usize, OpError)> {
-    let room =
-        scratch.room(room(plan, stage.clone())).ok_or_else(|| (stage.start, "there is no memory for it".into()))?;
-    let Some(length) = length_of_parts(plan, stage.clone()) else {
+    let counts = split(plan, stage.clone());
+    let room = scratch.room(room_of(plan, stage.clone(), counts));
+    let room = room.ok_or_else(|| (stage.start, "there is no memory for it".into()))?;
+    let Some(counts) = counts else {
         let alone = |k| catch(|| alone(plan, k, memory, room)).and_then(|done| done);
         return stage.into_iter().try_for_each(|k| alone(k).map_err(|e| (k, e)));
     };
     let (mut tasks, mut next) = (Vec::with_capacity(stage.len()), room);
-    let list = deal(plan, stage.clone(), length);
-    for k in stage.clone() {
-        let parts = parts(plan, k, length);
-        tasks.push(Task::new(plan, k, memory, parts, next));
-        next = next.wrapping_add(plan.kernels[k].room(parts));
+    let list = deal(plan, stage.clone(), counts);
+    for (k, count) in stage.clone().zip(counts) {
+        tasks.push(Task::new(plan, k, memory, count, next));
+        next = next.wrapping_add(plan.kernels[k].room(count));
     }
     let (this, failed) = (Stage { plan, memory, tasks }, AtomicUsize::new(stage.start));
     let part = |number: usize| {

@@ -14,6 +14,7 @@ mod simplify;
 
 pub(crate) use extract::Extract;
 use kernel::{Home, Kernel, Operand, Value};
+pub(crate) use schedule::MOST_AT_ONCE;
 
 use crate::{
     nodes::{Kind, Program},

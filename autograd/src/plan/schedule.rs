@@ -17,7 +17,7 @@ pub(super) struct Schedule {
 }
 
 /// The most units of a stage,
-const MOST: usize = 4;
+pub(crate) const MOST_AT_ONCE: usize = 4;
 /// and the most bytes that they may write for others: they stay in the caches.
 const MOST_BYTES: usize = 1 << 20;
 
@@ -98,7 +98,7 @@ impl Schedule {
             }
             let Some(first) = ready[now].pop() else { break };
             let (mut stage, mut written) = (vec![first], bytes(first));
-            while let Some(&next) = ready[now].last().filter(|_| stage.len() < MOST) {
+            while let Some(&next) = ready[now].last().filter(|_| stage.len() < MOST_AT_ONCE) {
                 written += bytes(next);
                 if written > MOST_BYTES {
                     break;

@@ -34,10 +34,6 @@ pub(crate) struct Job<'r> {
     scratch: *mut u8,
 }
 
-// SAFETY: the parts of a job read values that nobody writes meanwhile, and each writes elements, sums and scratch memory
-// of its own.
-unsafe impl Sync for Job<'_> {}
-
 impl<'r> Job<'r> {
     /// `room` has as many bytes as [`Fused::room`] says.
     pub(crate) fn new(k: &'r Fused, memory: Memory<'r>, parts: usize, room: *mut u8) -> Job<'r> {

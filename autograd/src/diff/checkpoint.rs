@@ -8,8 +8,8 @@ use crate::{
     error::OpError,
     graph::Graph,
     nodes::{Inner, Kind, Node, OpRef},
-    op::{Op, Rule, inputs},
-    tensor::{Type, with_dtype},
+    op::{Op, Rule, inputs, layout::copy},
+    tensor::Type,
     var::Var,
     view::{TensorView, TensorViewMut},
 };
@@ -27,11 +27,8 @@ impl Op for Remat {
         Ok(inputs::<2>(x)?[0])
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        with_dtype!(x[0].dtype(), T => {
-            out.slice::<T>()?.copy_from_slice(x[0].slice::<T>()?);
-            Ok(())
-        })
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        copy(x[0], out)
     }
 
     /// Of the value the cotangent itself; that the other one is waited for changes nothing.

@@ -69,7 +69,7 @@ impl Calls {
 }
 
 /// Why tangents do not fit, if they do not.
-fn misfit(wrt: &[Var<'_>], tangents: &[Var<'_>]) -> Option<OpError> {
+pub(super) fn misfit(wrt: &[Var<'_>], tangents: &[Var<'_>]) -> Option<OpError> {
     if wrt.len() != tangents.len() {
         return Some(OpError::new(format!("there are {} tangents for {} inputs", tangents.len(), wrt.len())));
     }

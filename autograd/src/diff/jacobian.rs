@@ -3,6 +3,7 @@
 //! The functions trace the program for *one* direction and run it for each, several at once.
 
 use super::{
+    forward::misfit,
     functional::tensor,
     reverse::{sweep, sweep_and},
 };
@@ -15,7 +16,7 @@ use crate::{
     var::Var,
 };
 use rayon::prelude::*;
-use std::panic::Location;
+use std::{ops::Range, panic::Location};
 
 /// A tensor with a 1 at one place and zeros elsewhere.
 fn basis(ty: Type, place: usize) -> Result<Tensor, OpError> {
@@ -26,8 +27,12 @@ fn basis(ty: Type, place: usize) -> Result<Tensor, OpError> {
         elements.fill(T::default());
         elements[place] = 1.0 as T;
         Ok::<(), OpError>(())
-    }, else Err(OpError::new(format!("{} has no derivative", ty.dtype))))?;
+    }, else Err(no_derivative(ty.dtype)))?;
     Ok(e)
+}
+
+fn no_derivative(dtype: DType) -> OpError {
+    OpError::new(format!("{dtype} has no derivative"))
 }
 
 /// The shapes of several tensors one after the other.
@@ -53,28 +58,23 @@ impl Graph {
             return wrong;
         }
         let (of, by) = (y.ty(), x.ty());
+        if of.shape.count() <= by.shape.count() {
+            return self.jacobians(y, &[x])[0];
+        }
         let build = || {
-            let (rows, columns) = (of.shape.count(), by.shape.count());
-            let along_y = rows <= columns;
-            let direction = if along_y { of } else { by };
-            let mut parts = Vec::new();
-            for place in 0..rows.min(columns) {
-                let e = self.constant(basis(direction, place)?);
-                parts.push(if along_y {
-                    let d = sweep(y, e, &[x])[0].unwrap_or_else(|| x.zero_cotangent());
-                    d.reshape([by.shape.count()])
-                } else {
-                    self.jvp(y, &[x], &[e]).reshape([of.shape.count()])
-                });
-            }
-            let shape = joined(&of.shape, &by.shape)?;
-            Ok(match (parts.is_empty(), along_y) {
-                (true, _) => self.zeros(shape, by.dtype),
-                (_, true) => self.stack(&parts, 0).reshape(shape),
-                (_, false) => self.stack(&parts, -1).reshape(shape),
-            })
+            let direction = |place| Ok(self.constant(basis(by, place)?));
+            let column = |e| self.jvp(y, &[x], &[e]);
+            let columns = (0..by.shape.count()).map(|place| direction(place).map(column));
+            self.joined(&columns.collect::<Result<Vec<_>, OpError>>()?, -1, of, by)
         };
         build().unwrap_or_else(|e| self.fail("jacobian", e, &[y, x]))
+    }
+
+    /// Rows or columns side by side, with the axes of the value and those of the argument.
+    #[track_caller]
+    fn joined<'g>(&'g self, parts: &[Var<'g>], axis: isize, of: Type, by: Type) -> Result<Var<'g>, OpError> {
+        let shape = joined(&of.shape, &by.shape)?;
+        Ok(if parts.is_empty() { self.zeros(shape, by.dtype) } else { self.stack(parts, axis).reshape(shape) })
     }
 
     /// The Jacobians of one value with respect to several, all parameters of a model for example: see
@@ -96,10 +96,8 @@ impl Graph {
                 rows.push(d.unwrap_or_else(|| x.zero_cotangent()));
             }
         }
-        let whole = |(rows, x): (Vec<Var<'g>>, &Var<'g>)| match joined(&of.shape, &x.ty().shape) {
-            Err(e) => self.fail("jacobian", e, &[y, *x]),
-            Ok(shape) if rows.is_empty() => self.zeros(shape, x.known_dtype()),
-            Ok(shape) => self.stack(&rows, 0).reshape(shape),
+        let whole = |(rows, x): (Vec<Var<'g>>, &Var<'g>)| {
+            self.joined(&rows, 0, of, x.ty()).unwrap_or_else(|e| self.fail("jacobian", e, &[y, *x]))
         };
         rows.into_iter().zip(wrt).map(whole).collect()
     }
@@ -132,12 +130,10 @@ impl Graph {
     #[track_caller]
     pub fn hvps<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>], v: &[Var<'g>]) -> Vec<Var<'g>> {
         let _here = self.here();
-        let wrong = wrt.len() != v.len() || wrt.iter().zip(v).any(|(x, v)| v.error().is_none() && x.ty() != v.ty());
         if let Some(e) = wrt.iter().chain(v).copied().find(|v| v.error().is_some()) {
             return vec![e; wrt.len()];
         }
-        if wrong {
-            let e = OpError::new("there must be a vector for each value, of its type");
+        if let Some(e) = misfit(wrt, v) {
             return vec![self.fail("hvp", e, &[]); wrt.len()];
         }
         // the Hessian is symmetric: its product with a vector is that of the vector with it
@@ -164,12 +160,11 @@ where
 {
     let here = Location::caller();
     move |x, ct| {
-        let inputs = [tensor(x)?, tensor(ct)?];
-        two(Traced::new(&inputs, here, |_, x| {
-            let y = f(x[0]);
-            vec![y, y.vjp(x[1], &[x[0]])[0].unwrap_or_else(|| x[0].zero_cotangent())]
-        })?
-        .call(&inputs)?)
+        let [y, d] = run([tensor(x)?, tensor(ct)?], here, |_, [x, ct]| {
+            let y = f(x);
+            [y, y.vjp(ct, &[x])[0].unwrap_or_else(|| x.zero_cotangent())]
+        })?;
+        Ok((y, d))
     }
 }
 
@@ -190,20 +185,22 @@ where
 {
     let here = Location::caller();
     move |x, v| {
-        let inputs = [tensor(x)?, tensor(v)?];
-        two(Traced::new(&inputs, here, |g, x| {
-            let y = f(x[0]);
-            vec![y, g.jvp(y, &[x[0]], &[x[1]])]
-        })?
-        .call(&inputs)?)
+        let [y, d] = run([tensor(x)?, tensor(v)?], here, |g, [x, v]| {
+            let y = f(x);
+            [y, g.jvp(y, &[x], &[v])]
+        })?;
+        Ok((y, d))
     }
 }
 
-fn two(values: Vec<Tensor>) -> Result<(Tensor, Tensor)> {
-    match <[Tensor; 2]>::try_from(values) {
-        Ok([a, b]) => Ok((a, b)),
-        Err(_) => Err(OpError::new("values are missing").at_caller("function")),
-    }
+/// Runs a function of two tensors once.
+fn run<const M: usize>(
+    inputs: [Tensor; 2],
+    here: &'static Location<'static>,
+    f: impl for<'g> FnOnce(&'g Graph, [Var<'g>; 2]) -> [Var<'g>; M],
+) -> Result<[Tensor; M]> {
+    let values = Traced::new(&inputs, here, |g, x| f(g, [x[0], x[1]]).to_vec())?.call(&inputs)?;
+    values.try_into().map_err(|_| OpError::new("values are missing").at("function", here))
 }
 
 /// The Jacobian of a function of one tensor, of shape `[value's axes.., argument's axes..]`: see [`jacobians`].
@@ -289,9 +286,8 @@ where
 {
     let here = Location::caller();
     move |x, v| {
-        let inputs = [tensor(x)?, tensor(v)?];
-        let values = Traced::new(&inputs, here, |g, x| vec![g.hvp(f(x[0]), x[0], x[1])])?.call(&inputs)?;
-        values.into_iter().next().ok_or_else(|| OpError::new("values are missing").at("hvp", here))
+        let [product] = run([tensor(x)?, tensor(v)?], here, |g, [x, v]| [g.hvp(f(x), x, v)])?;
+        Ok(product)
     }
 }
 
@@ -307,18 +303,25 @@ fn value_type(
     let ty = Type::new(y.dtype()?, y.shape()?);
     match ty.dtype {
         DType::F32 | DType::F64 => Ok(ty),
-        other => Err(OpError::new(format!("{other} has no derivative")).at("jacobian", here)),
+        other => Err(no_derivative(other).at("jacobian", here)),
     }
 }
 
-/// Runs a program for each direction of a type; the results of each, side by side.
+/// Traces a program for one direction, and runs it for each: its results, direction by direction. `f` gets the arguments,
+/// then the direction.
 fn each_direction(
-    traced: &Traced,
     x: &[Tensor],
-    direction: impl Fn(usize) -> Result<Vec<Tensor>> + Sync,
     count: usize,
+    here: &'static Location<'static>,
+    direction: impl Fn(usize) -> Result<Vec<Tensor>> + Sync,
+    f: impl for<'g> Fn(&'g Graph, &[Var<'g>], &[Var<'g>]) -> Vec<Var<'g>>,
 ) -> Result<Vec<Vec<Tensor>>> {
-    (0..count).into_par_iter().map(|place| traced.call(&[x, &direction(place)?].concat())).collect()
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let inputs = |place: usize| Ok::<_, Error>([x, &direction(place)?].concat());
+    let traced = Traced::new(&inputs(0)?, here, |g, v| f(g, &v[..x.len()], &v[x.len()..]))?;
+    (0..count).into_par_iter().map(|place| traced.call(&inputs(place)?)).collect()
 }
 
 /// For each argument the matrix of its rows, with the axes of the value and its own.
@@ -329,13 +332,8 @@ fn rows(
     row: impl for<'g> Fn(&'g Graph, &[Var<'g>], Var<'g>) -> Vec<Var<'g>>,
 ) -> Result<Vec<Tensor>> {
     let at = |e: OpError| e.at("jacobian", here);
-    let count = of.shape.count();
-    if count == 0 {
-        return x.iter().map(|x| Tensor::zeros(joined(&of.shape, &x.ty().shape).map_err(at)?, x.dtype())).collect();
-    }
-    let inputs = [x, &[basis(of, 0).map_err(at)?]].concat();
-    let traced = Traced::new(&inputs, here, |g, v| row(g, &v[..x.len()], v[x.len()]))?;
-    let all = each_direction(&traced, x, |place| Ok(vec![basis(of, place).map_err(at)?]), count)?;
+    let direction = |place| Ok(vec![basis(of, place).map_err(at)?]);
+    let all = each_direction(x, of.shape.count(), here, direction, |g, x, ct| row(g, x, ct[0]))?;
     let matrix = |(k, x): (usize, &Tensor)| {
         let shape = joined(&of.shape, &x.ty().shape).map_err(at)?;
         with_dtype!(x.dtype(), float T => {
@@ -344,7 +342,7 @@ fn rows(
                 elements.extend_from_slice(row[k].as_view().slice::<T>().map_err(at)?);
             }
             Tensor::new(shape, elements)
-        }, else Err(at(OpError::new(format!("{} has no derivative", x.dtype())))))
+        }, else Err(at(no_derivative(x.dtype()))))
     };
     x.iter().enumerate().map(matrix).collect()
 }
@@ -357,43 +355,33 @@ fn columns(
     column: impl for<'g> Fn(&'g Graph, &[Var<'g>], &[Var<'g>]) -> Var<'g>,
 ) -> Result<Vec<Tensor>> {
     let at = |e: OpError| e.at("jacobian", here);
-    let types: Vec<Type> = x.iter().map(Tensor::ty).collect();
-    let ends: Vec<usize> = types
+    let mut count = 0;
+    let ranges: Vec<(Type, Range<usize>)> = x
         .iter()
-        .scan(0, |end, ty| {
-            *end += ty.shape.count();
-            Some(*end)
+        .map(|x| {
+            let start = count;
+            count += x.ty().shape.count();
+            (x.ty(), start..count)
         })
         .collect();
-    let count = ends.last().copied().unwrap_or(0);
     let direction = |place: usize| {
-        let of_this = |(k, &ty): (usize, &Type)| {
-            let start = ends[k] - ty.shape.count();
-            if (start..ends[k]).contains(&place) {
-                basis(ty, place - start).map_err(at)
-            } else {
-                Tensor::zeros(ty.shape, ty.dtype)
-            }
+        let of_this = |(ty, range): &(Type, Range<usize>)| match range.contains(&place) {
+            true => basis(*ty, place - range.start).map_err(at),
+            false => Tensor::zeros(ty.shape, ty.dtype),
         };
-        types.iter().enumerate().map(of_this).collect::<Result<Vec<_>>>()
+        ranges.iter().map(of_this).collect::<Result<Vec<_>>>()
     };
-    if count == 0 {
-        return types.iter().map(|ty| Tensor::zeros(joined(&of.shape, &ty.shape).map_err(at)?, ty.dtype)).collect();
-    }
-    let inputs = [x, &direction(0)?].concat();
-    let traced = Traced::new(&inputs, here, |g, v| vec![column(g, &v[..x.len()], &v[x.len()..])])?;
-    let all = each_direction(&traced, x, direction, count)?;
-    let rows = of.shape.count();
-    let matrix = |(k, ty): (usize, &Type)| {
-        let (shape, n) = (joined(&of.shape, &ty.shape).map_err(at)?, ty.shape.count());
+    let all = each_direction(x, count, here, direction, |g, x, v| vec![column(g, x, v)])?;
+    let matrix = |(ty, range): &(Type, Range<usize>)| {
+        let shape = joined(&of.shape, &ty.shape).map_err(at)?;
         with_dtype!(ty.dtype, float T => {
             let mut elements = vec![T::default(); shape.count()];
-            for (j, column) in all[ends[k] - n..ends[k]].iter().enumerate() {
+            for (j, column) in all[range.clone()].iter().enumerate() {
                 let column = column[0].as_view().slice::<T>().map_err(at)?;
-                (0..rows).for_each(|i| elements[i * n + j] = column[i]);
+                column.iter().enumerate().for_each(|(i, &v)| elements[i * range.len() + j] = v);
             }
             Tensor::new(shape, elements)
-        }, else Err(at(OpError::new(format!("{} has no derivative", ty.dtype)))))
+        }, else Err(at(no_derivative(ty.dtype))))
     };
-    types.iter().enumerate().map(matrix).collect()
+    ranges.iter().map(matrix).collect()
 }

@@ -41,14 +41,14 @@ impl Graph {
             let inner = self.inner.borrow();
             let own = |id: u32| part.nodes[id as usize];
             let is_swept = |id: u32| inner.swept.iter().any(|range| range.contains(&own(id)));
-            let describe = |waiting: crate::plan::Waiting| {
-                let id = own(waiting.node);
+            let describe = |node: u32| {
+                let (ty, id) = (part.program.ty(node), own(node));
                 let source = inner.nodes[id as usize].source;
                 Kept {
                     scope: inner.scope_path(id).into(),
                     op: inner.op(id).name(),
-                    ty: inner.ty(id),
-                    bytes: waiting.bytes,
+                    ty,
+                    bytes: ty.shape.count() * ty.dtype.size(),
                     line: format!("{}:{}", source.file(), source.line()),
                 }
             };

@@ -55,20 +55,21 @@ impl<'g> Var<'g> {
     /// The lower triangle of a matrix: zeros above diagonal number `k`, counted upwards from the main one.
     #[track_caller]
     pub fn tril(self, k: isize) -> Var<'g> {
-        self.with_shape("tril", |shape| {
-            let (_, m, n) = matrix(shape)?;
-            let keep = self.offsets(m, n, |column, row| column.le(row + k as i64));
-            Ok(keep.select(self, self.zeros_like()))
-        })
+        self.triangle("tril", |column, row| column.le(row + k as i64))
     }
 
     /// The upper triangle of a matrix: zeros below diagonal number `k`, counted upwards from the main one.
     #[track_caller]
     pub fn triu(self, k: isize) -> Var<'g> {
-        self.with_shape("triu", |shape| {
+        self.triangle("triu", |column, row| column.ge(row + k as i64))
+    }
+
+    /// The elements that are kept, and zeros.
+    #[track_caller]
+    fn triangle(self, op: &'static str, keep: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>) -> Var<'g> {
+        self.with_shape(op, |shape| {
             let (_, m, n) = matrix(shape)?;
-            let keep = self.offsets(m, n, |column, row| column.ge(row + k as i64));
-            Ok(keep.select(self, self.zeros_like()))
+            Ok(self.offsets(m, n, keep).select(self, self.zeros_like()))
         })
     }
 }

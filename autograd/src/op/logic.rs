@@ -1,9 +1,10 @@
-//! Truth values: and, or, not, and questions to floats. All are written with comparisons and `select`; nothing here has a
+//! Truth values: and, or, not, all, any, and questions to floats. All are written with comparisons, sums and `select`; nothing here has a
 //! gradient.
 
 use super::wants_float;
 use crate::{
     error::OpError,
+    shape::Ints,
     tensor::{DType, Tensor},
     var::Var,
 };
@@ -50,6 +51,30 @@ impl<'g> Var<'g> {
     #[allow(clippy::should_implement_trait)] // it does, too
     pub fn not(self) -> Var<'g> {
         self.truths("not", || self.select(self.truth(false), self.truth(true)))
+    }
+
+    /// Whether all are true; so it is if there are none.
+    #[track_caller]
+    pub fn all(self) -> Var<'g> {
+        self.truths("all", || self.not().sum().eq(0))
+    }
+
+    /// Whether all are true, over one or several axes, which are removed.
+    #[track_caller]
+    pub fn all_axis(self, axes: impl Ints) -> Var<'g> {
+        self.truths("all", || self.not().sum_axis(axes).eq(0))
+    }
+
+    /// Whether at least one is true.
+    #[track_caller]
+    pub fn any(self) -> Var<'g> {
+        self.truths("any", || self.sum().gt(0))
+    }
+
+    /// Whether at least one is true, over one or several axes, which are removed.
+    #[track_caller]
+    pub fn any_axis(self, axes: impl Ints) -> Var<'g> {
+        self.truths("any", || self.sum_axis(axes).gt(0))
     }
 
     /// Where it is not a number. For floats.

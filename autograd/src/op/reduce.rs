@@ -550,7 +550,7 @@ impl<'g> Var<'g> {
             let axis = shape.axis(axis)?;
             let (at, mut x, mut n) = (axis as isize, self, shape[axis]);
             if n == 0 {
-                return Ok(self.ones_like().sum_axis(axis) + self.number_like(1)); // the sum of nothing is 0
+                return Ok(self.ones_like().sum_axis(axis) + self.lit(1.0)); // the sum of nothing is 0
             }
             while n > 1 {
                 let half = n as isize / 2;
@@ -560,36 +560,6 @@ impl<'g> Var<'g> {
             }
             Ok(x.squeeze(at))
         })
-    }
-
-    /// A whole number of this one's dtype.
-    #[track_caller]
-    fn number_like(self, value: i32) -> Var<'g> {
-        crate::var::Operand::var(value, self)
-    }
-
-    /// Whether all of the truth values are true; true if there are none.
-    #[track_caller]
-    pub fn all(self) -> Var<'g> {
-        self.not().any().not()
-    }
-
-    /// Whether all are true, over one or several axes, which are removed.
-    #[track_caller]
-    pub fn all_axis(self, axes: impl Ints) -> Var<'g> {
-        self.not().any_axis(axes).not()
-    }
-
-    /// Whether at least one of the truth values is true.
-    #[track_caller]
-    pub fn any(self) -> Var<'g> {
-        self.not().not().sum().gt(0) // an error for anything but truth values
-    }
-
-    /// Whether at least one is true, over one or several axes, which are removed.
-    #[track_caller]
-    pub fn any_axis(self, axes: impl Ints) -> Var<'g> {
-        self.not().not().sum_axis(axes).gt(0)
     }
 
     /// The position of the smallest element along an axis, as [`argmax`](Var::argmax).

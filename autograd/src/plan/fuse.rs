@@ -69,6 +69,9 @@ impl Units {
     /// Lets the unit that goes on with the elements of a matrix product compute it as well, some rows at a time: they are
     /// in the cache when they are read. Of several readers it is the one that all others can come after.
     fn take_products(&mut self, s: &Simple<'_>) {
+        if !s.needed.iter().any(|&id| s.product_size(id).is_some()) {
+            return;
+        }
         // product, level of the reader, the reader, whether it goes element by element
         let mut reads: Vec<(u32, u32, u32, bool)> = Vec::new();
         let mut sums: HashMap<u32, Vec<(usize, usize)>> = HashMap::new();

@@ -18,6 +18,7 @@ pub(crate) use schedule::MOST_AT_ONCE;
 
 use crate::{
     nodes::{Kind, Program},
+    op::layout::{BroadcastTo, Permute},
     shape::Shape,
     tensor::DType,
 };
@@ -48,13 +49,6 @@ pub(crate) struct Plan {
     members: Vec<u32>,
     /// Where each kernel's nodes end.
     ends: Vec<u32>,
-}
-
-/// A value that waits in memory from one kernel to another.
-pub(crate) struct Waiting {
-    /// The node that it is the value of.
-    pub(crate) node: u32,
-    pub(crate) bytes: usize,
 }
 
 /// How the update of a parameter is carried out.
@@ -90,12 +84,8 @@ impl Plan {
         &self.shapes[operand.shape as usize]
     }
 
-    /// The values that nodes before differentiation compute and that nodes of differentiation read from memory.
-    pub(crate) fn kept(&self, p: &Program, is_swept: impl Fn(u32) -> bool) -> Vec<Waiting> {
-        let computed = |value: u32| match self.values[value as usize] {
-            Value { node, home: Home::Arena(_) | Home::Output(_), .. } if !is_swept(node) => Some(node),
-            _ => None,
-        };
+    /// The nodes before differentiation whose computed values nodes of differentiation read from memory.
+    pub(crate) fn kept(&self, p: &Program, is_swept: impl Fn(u32) -> bool) -> Vec<u32> {
         let mut reads = vec![false; self.values.len()];
         for (k, kernel) in self.kernels.iter().enumerate() {
             let members = self.members(k);
@@ -108,13 +98,9 @@ impl Plan {
                 reads[value as usize] |= members.iter().any(|&id| is_swept(id) && leads_to(p, id, of));
             });
         }
-        let found =
-            (0..self.values.len() as u32).filter(|&v| reads[v as usize]).filter_map(|v| Some((v, computed(v)?)));
-        let waiting = found.map(|(v, node)| {
-            let value = &self.values[v as usize];
-            Waiting { node, bytes: value.count * value.dtype.size() }
-        });
-        waiting.collect()
+        let is_computed = |value: &Value| matches!(value.home, Home::Arena(_) | Home::Output(_));
+        let read = self.values.iter().zip(reads).filter(|(value, is_read)| *is_read && is_computed(value));
+        read.map(|(value, _)| value.node).filter(|&node| !is_swept(node)).collect()
     }
 
     /// About how many bytes the plan itself takes.
@@ -139,11 +125,11 @@ fn leads_to(p: &Program, id: u32, other: u32) -> bool {
     p.args(id).iter().any(|&arg| {
         let mut arg = arg;
         while arg != other && arg > other && p.nodes[arg as usize].kind == Kind::Op {
-            let is_other_shape = p.op(arg).is_view() || matches!(p.op(arg).name(), "broadcast_to" | "permute");
-            match p.args(arg).first() {
-                Some(&first) if is_other_shape => arg = first,
-                _ => break,
+            let op = p.op(arg);
+            if !(op.is_view() || op.as_any().is::<BroadcastTo>() || op.as_any().is::<Permute>()) {
+                break;
             }
+            arg = p.args(arg)[0];
         }
         arg == other
     })

@@ -141,17 +141,20 @@ pub(crate) fn is_stale(param: &Param, epoch: u64) -> bool {
     param.read().1 > epoch
 }
 
-/// The values of several different parameters at one moment, and its epoch: the given one, or now. The position of the
-/// first that changed after it if any did.
-pub(crate) fn snapshot(params: &[&Param], epoch: Option<u64>) -> Result<(Vec<Tensor>, u64), usize> {
+/// Takes the values of several different parameters at one moment, each with its position; the epoch is the given one, or
+/// now. The position of the first that changed after it if any did.
+pub(crate) fn snapshot(
+    params: &[&Param],
+    epoch: Option<u64>,
+    mut take: impl FnMut(usize, Tensor),
+) -> Result<u64, usize> {
     let held: Vec<_> = in_order(params).map(|k| (k, params[k].read())).collect();
     let epoch = epoch.unwrap_or_else(|| EPOCH.load(SeqCst));
     if let Some(stale) = held.iter().filter(|(_, state)| state.1 > epoch).map(|h| h.0).min() {
         return Err(stale);
     }
-    let mut values = vec![Tensor::from(0.0); params.len()];
-    held.iter().for_each(|(k, state)| values[*k] = state.0.clone());
-    Ok((values, epoch))
+    held.iter().for_each(|(k, state)| take(*k, state.0.clone()));
+    Ok(epoch)
 }
 
 /// Why a commit did not take place.

@@ -4,12 +4,7 @@
 mod common;
 
 use autograd::{Graph, Param, Result, Tensor, Var};
-
-/// Numbers without pattern between -1 and 1.
-fn numbers(shape: &[usize], seed: f64) -> Tensor {
-    let all = (0..shape.iter().product()).map(|k: usize| ((seed + 1.7 * k as f64).sin() * 1.3) as f32).collect();
-    Tensor::new(shape, all).expect("small")
-}
+use common::numbers;
 
 /// A product of these sizes, with what can follow it.
 struct Case<'g> {

@@ -3,15 +3,10 @@
 mod common;
 
 use autograd::{Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var};
+use common::numbers;
 use std::sync::mpsc::channel;
 
 const POOLS: [usize; 5] = [1, 2, 3, 4, 8];
-
-fn numbers(shape: &[usize], seed: f64) -> Tensor {
-    let count: usize = shape.iter().product();
-    let all = (0..count).map(|k| ((seed + 1.7 * k as f64).sin() * 1.3) as f32).collect();
-    Tensor::new(shape, all).expect("small")
-}
 
 /// Runs what `f` asks for in each pool; everything must be the same to the bit.
 fn check(name: &str, f: impl for<'g> Fn(&'g Graph) -> Vec<Var<'g>> + Sync) -> Result<()> {

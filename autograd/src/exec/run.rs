@@ -253,11 +253,12 @@ impl Run<'_> {
             Moment::Now => None,
         };
         let nodes = self.plan.inputs.iter().map(|&id| self.node(id));
-        let read: Vec<u32> = nodes.filter(|&n| self.inner.nodes[n as usize].kind == Kind::Param).collect();
-        let params: Vec<&Param> = read.iter().map(|&n| self.param(n)).collect();
-        match param::snapshot(&params, epoch) {
-            Ok((values, epoch)) => Ok((read.into_iter().zip(values).collect(), epoch)),
-            Err(k) => Err(self.error(read[k], stale(params[k]))),
+        let read = nodes.filter(|&n| self.inner.nodes[n as usize].kind == Kind::Param);
+        let mut values: Vec<(u32, Tensor)> = read.map(|n| (n, Tensor::from(0.0))).collect();
+        let params: Vec<&Param> = values.iter().map(|v| self.param(v.0)).collect();
+        match param::snapshot(&params, epoch, |k, value| values[k].1 = value) {
+            Ok(epoch) => Ok((values, epoch)),
+            Err(k) => Err(self.error(values[k].0, stale(params[k]))),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     op::{Id, reduce},
     plan::{
         self, Update,
-        kernel::{Home, Kernel, Operand, Read, Source},
+        kernel::{Home, Kernel},
     },
     tensor::Type,
 };
@@ -80,29 +80,26 @@ fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
         let value = &plan.values[value as usize];
         value.count * value.dtype.size()
     };
-    let of = |operand: &Operand| bytes(operand.value);
     let first = members.first().copied().unwrap_or(0);
     let mut over = p.ty(first);
-    let (kind, reads, writes) = match &plan.kernels[k] {
+    let mut reads = 0;
+    plan.kernels[k].reads(|value| reads += bytes(value));
+    let (kind, writes) = match &plan.kernels[k] {
         Kernel::Fused(f) => {
             if p.op(first).as_any().is::<reduce::Sum>() {
                 over = p.ty(p.args(first)[0]);
             }
             over.dtype = f.dtype;
-            let is_value = |s: &&Source| !matches!(s.read, Read::Number(_) | Read::Product(_));
-            let matrices = f.products.iter().flat_map(|p| [p.a.0, p.b.0]);
-            let reads = f.sources.iter().filter(is_value).map(|s| s.value).chain(matrices).map(bytes).sum();
             let outputs = f.outputs.iter().map(|o| o.value).chain(f.sums.iter().map(|s| s.value));
             let outputs = outputs.chain(f.products.iter().filter_map(|p| p.out));
-            ("fused", reads, outputs.map(bytes).sum())
+            ("fused", outputs.map(bytes).sum())
         }
         Kernel::Flat(f) => {
             over.dtype = f.dtype;
-            let sum = |all: &[(u32, u32)], at: fn(&(u32, u32)) -> u32| all.iter().map(|x| bytes(at(x))).sum();
-            ("numbers", sum(&f.loads, |l| l.0), sum(&f.stores, |s| s.1))
+            ("numbers", f.stores.iter().map(|s| bytes(s.1)).sum())
         }
-        Kernel::Product { a, b, out } => ("product", of(&a.0) + of(&b.0), of(out)),
-        Kernel::Op { inputs, out, .. } => ("op", inputs.iter().map(of).sum(), of(out)),
+        Kernel::Product { out, .. } => ("product", bytes(out.value)),
+        Kernel::Op { out, .. } => ("op", bytes(out.value)),
     };
     let mut ops: Vec<(&'static str, usize)> = Vec::new();
     for &id in members.iter().filter(|&&id| p.nodes[id as usize].kind == Kind::Op) {

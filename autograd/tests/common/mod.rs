@@ -3,6 +3,13 @@
 /// The environment variable that forces an instruction set.
 const FORCED: &str = "AUTOGRAD_ISA";
 
+/// Numbers without pattern.
+#[allow(dead_code)] // not all files want them
+pub(crate) fn numbers(shape: &[usize], seed: f64) -> autograd::Tensor {
+    let all = (0..shape.iter().product()).map(|k: usize| ((seed + 1.7 * k as f64).sin() * 1.3) as f32).collect();
+    autograd::Tensor::new(shape, all).expect("small")
+}
+
 /// Runs this test file again with the kernels of every instruction set, the fastest the processor has at most.
 pub(crate) fn on_every_instruction_set() {
     if std::env::var(FORCED).is_ok() {

@@ -745,6 +745,10 @@ fn cross_entropy_with_probabilities_weights_and_smoothing() -> Result<()> {
     close(&x.cross_entropy_with(labels, e, Some(weights)).value()?.to_f64s(), &by_hand(&weighted));
     close(&x.cross_entropy_with(labels, 0.0, None).value()?.to_f64s(), &x.cross_entropy(labels).value()?.to_f64s());
     assert!(x.cross_entropy_with(labels, 1.5, None).value().is_err());
+    for weights in [None, Some(weights)] {
+        let wrong = x.cross_entropy_with(g.constant([2, -1]), e, weights).value();
+        assert!(wrong.is_err_and(|e| e.message().contains("label -1")));
+    }
     assert!(x.cross_entropy(g.constant([0.5, 0.5])).value().is_err());
     // certainty of the impossible costs nothing where it has no probability
     let sure = g.input([[0.0, f64::NEG_INFINITY]]).cross_entropy(g.constant([[1.0, 0.0]]));

@@ -252,8 +252,8 @@ impl<'g> Var<'g> {
     }
 
     /// The cross-entropy of logits `[.., classes]` with integer labels `[..]`: `-ln softmax(x)[label]`, one loss a
-    /// label, not averaged; or with the probabilities of the classes, floats `[.., classes]`: `-Σ p·ln softmax(x)`. Its gradient is `softmax(x) - one_hot(label)`. A label outside `0..classes` is an error when
-    /// the value is asked for.
+    /// label, not averaged; or with the probabilities of the classes, floats `[.., classes]`: `-Σ p·ln softmax(x)`. Its
+    /// gradient is `softmax(x) - one_hot(label)`. A label outside `0..classes` is an error when the value is asked for.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -307,10 +307,15 @@ impl<'g> Var<'g> {
             if smoothing == 0.0 && weights.is_none() {
                 return Ok(self.cross_entropy(target));
             }
-            let given = target.known_dtype().is_float();
-            let p = if given { target } else { target.one_hot(classes, self.known_dtype()) };
-            let p = if smoothing == 0.0 { p } else { p * (1.0 - smoothing) + smoothing / classes as f64 };
-            Ok(self.cross_entropy(weights.map_or(p, |w| p * w)))
+            if target.known_dtype().is_float() {
+                let spread = target * (1.0 - smoothing) + smoothing / classes as f64;
+                return Ok(self.cross_entropy(weights.map_or(spread, |w| spread * w)));
+            }
+            let own = self.cross_entropy(target); // an error if a label is not one of the classes
+            let own = weights.map_or(own, |w| own * w.take(target, 0));
+            let all = self.ones_like() / classes;
+            let even = self.cross_entropy(weights.map_or(all, |w| all * w));
+            Ok(own * (1.0 - smoothing) + even * smoothing)
         })
     }
 }

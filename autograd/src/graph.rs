@@ -253,7 +253,7 @@ impl Graph {
             path => format!("{path}.{name}"),
         };
         inner.scope = inner.scopes.len() as u32;
-        inner.scopes.push(ScopeEntry { path, made_at });
+        inner.scopes.push(ScopeEntry { path, made_at, outer });
         Scope { graph: self, outer }
     }
 

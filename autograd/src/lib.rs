@@ -109,7 +109,9 @@ pub use exec::{
 };
 pub use graph::{Graph, Scope};
 pub use inspect::{
+    gradients::{GradientReport, GradientRow, InspectGradients},
     kept::Kept,
+    picture::Picture,
     plan::{KernelInfo, Plan},
     profile::{Profile, Row},
 };

@@ -86,8 +86,10 @@ pub(crate) struct Inner {
     pub(crate) random_nodes: i64,
     /// Blocks of nodes that gradients recompute.
     pub(crate) checkpoints: Vec<Range<u32>>,
-    /// The nodes that sweeps appended.
+    /// The nodes that sweeps appended, sweep by sweep.
     pub(crate) swept: Vec<Range<u32>>,
+    /// The rules that sweeps called: the node to be differentiated, and the first node that was appended then.
+    pub(crate) rules: Vec<(u32, u32)>,
 }
 
 /// Hashes numbers of nodes, addresses and shapes, without the cost of a hash that strangers cannot guess.
@@ -123,6 +125,8 @@ impl Hasher for Quick {
 pub(crate) struct ScopeEntry {
     pub(crate) path: String,
     pub(crate) made_at: Option<Source>,
+    /// The scope around it.
+    pub(crate) outer: u32,
 }
 
 /// A parameter and the node it is bound to.
@@ -156,10 +160,11 @@ impl Inner {
         shapes.truncate(1);
         shape_ids.clear();
         ops.clear();
-        let Inner { leaves, literals, errors, scopes, params, bound, updates, kept, checkpoints, swept, .. } =
+        let Inner { leaves, literals, errors, scopes, params, bound, updates, kept, checkpoints, swept, rules, .. } =
             &mut self;
         checkpoints.clear();
         swept.clear();
+        rules.clear();
         leaves.clear();
         literals.clear();
         errors.clear();
@@ -176,7 +181,7 @@ impl Inner {
     pub(crate) fn fresh() -> Inner {
         let mut inner = Inner::default();
         inner.program.shapes.push(Shape::SCALAR);
-        inner.scopes.push(ScopeEntry { path: String::new(), made_at: None });
+        inner.scopes.push(ScopeEntry { path: String::new(), made_at: None, outer: 0 });
         inner
     }
 }
@@ -290,8 +295,21 @@ impl Inner {
         &self.scopes[self.nodes[id as usize].scope as usize].path
     }
 
+    /// Whether differentiation appended a node: the number of the sweep.
+    pub(crate) fn sweep_of(&self, id: u32) -> Option<usize> {
+        let next = self.swept.partition_point(|sweep| sweep.end <= id);
+        self.swept.get(next).filter(|sweep| sweep.contains(&id)).map(|_| next)
+    }
+
+    /// The node whose derivative rule appended this one.
+    pub(crate) fn rule_of(&self, id: u32) -> Option<u32> {
+        self.sweep_of(id)?;
+        let next = self.rules.partition_point(|&(_, first)| first <= id);
+        self.rules.get(next.checked_sub(1)?).map(|&(of, _)| of)
+    }
+
     pub(crate) fn place(&self, scope: u32, source: Source) -> Place {
-        let ScopeEntry { path, made_at } = &self.scopes[scope as usize];
+        let ScopeEntry { path, made_at, .. } = &self.scopes[scope as usize];
         Place { inputs: Vec::new(), scope: path.clone(), made_at: *made_at, location: Some(source) }
     }
 

@@ -19,6 +19,14 @@ impl Shape {
     /// The shape of a single number.
     pub const SCALAR: Shape = Shape { rank: 0, dims: [0; MAX_RANK] };
 
+    /// A position in row-major order as an index, such as `[1, 2]`.
+    pub(crate) fn index_of(&self, position: usize) -> String {
+        let mut rest = position;
+        let mut index: Vec<usize> = self.iter().rev().map(|&d| (rest % d.max(1), rest /= d.max(1)).0).collect();
+        index.reverse();
+        format!("{index:?}")
+    }
+
     /// A shape with these sizes. An error if there are more than [`MAX_RANK`] axes, or more elements than memory has
     /// addresses.
     pub fn new(dims: &[usize]) -> Result<Shape, OpError> {

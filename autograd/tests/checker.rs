@@ -2,8 +2,8 @@
 //! the crate go through the same public trait.
 
 use autograd::{
-    CheckGrads, Elementwise, Graph, Op, OpError, Partial, Real, Result, Rule, Tensor, TensorView, TensorViewMut, Type,
-    Var, check_grads,
+    CheckGrads, Elementwise, Graph, Op, OpError, Param, Partial, Real, Result, Rule, Tensor, TensorView, TensorViewMut,
+    Type, Var, check_grads,
 };
 
 /// `x³` with a derivative that is wrong in a chosen way.
@@ -141,5 +141,95 @@ fn an_elementwise_op_of_three_inputs_broadcasts() -> Result<()> {
 
 #[test]
 fn integers_among_the_inputs_stay_as_they_are() -> Result<()> {
-    check_grads(|x| x[0].take(x[1], 0).sin(), &[Tensor::from([0.3, 0.8]), Tensor::from([1, 1, 0])])
+    let x = [Tensor::from([1, 1, 0]), Tensor::from([0.3, 0.8])];
+    check_grads(|x| x[1].take(x[0], 0).sin(), &x)?;
+    CheckGrads::new().fast().run(|x| x[1].take(x[0], 0).sin(), &x)
+}
+
+#[test]
+fn kinks_jumps_and_poles_are_not_called_wrong_rules() {
+    let check = |f: &dyn for<'g> Fn(Var<'g>) -> Var<'g>, x: Tensor| {
+        CheckGrads::new().run(|x| f(x[0]), &[x]).expect_err("not smooth")
+    };
+    let kink = "probably not differentiable here";
+    let e = check(&|x| x.sin().abs(), Tensor::from([0.3, 0.0]));
+    assert!(e.message().starts_with(kink) && e.message().contains("in the derivative of abs"), "{e}");
+    let e = check(&|x| x.relu() * 2.0, Tensor::from([[0.0], [-1.0]]));
+    assert!(e.op() == "relu" && e.message().contains("element [0, 0]"), "{e}");
+    assert!(e.message().contains("to the right the slope is 1.0") && e.message().contains("to the left 0.0"), "{e}");
+    let e = check(&|x| x.floor() + x, Tensor::from([2.0, 0.5]));
+    assert!(e.op() == "floor" && e.message().starts_with(kink), "{e}");
+    let e = check(&|x| x.maximum(1.0), Tensor::from([1.0 + 1e-4]));
+    assert!(e.message().starts_with("the differences are too coarse here"), "{e}");
+    let e = check(&|x| x.ln(), Tensor::from([0.5, -1.0]));
+    assert!(e.op() == "ln" && e.message().starts_with("the function is not finite here"), "{e}");
+    // a mistake is named even if a kink comes before it
+    let e = check(&|x| x.relu().apply(Cube::First), Tensor::from([0.0, 1.0]));
+    assert!(e.op() == "cube" && e.message().contains("its derivative rule is wrong"), "{e}");
+}
+
+/// A matrix whose rule is wrong in a single element.
+#[derive(Clone, PartialEq, Debug)]
+struct OneWrong;
+
+impl Op for OneWrong {
+    const NAME: &'static str = "one_wrong";
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        Ok(x[0])
+    }
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        out.slice::<f64>()?.copy_from_slice(x[0].slice::<f64>()?);
+        Ok(())
+    }
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        let mut factors = vec![1.0; 4000];
+        factors[40 * 17 + 23] = 1.5;
+        Some(r.ct * r.ct.graph().constant(factors).reshape([100, 40]))
+    }
+}
+
+#[test]
+fn the_fast_mode_names_the_worst_of_many_elements() {
+    let x = [Tensor::from((0..4000).map(|k| (k as f64).sin()).collect::<Vec<_>>())];
+    let e = CheckGrads::new()
+        .fast()
+        .run(|x| x[0].reshape([100, 40]).apply(OneWrong).tanh().sum(), &x)
+        .expect_err("one element is wrong");
+    assert_eq!(e.op(), "one_wrong");
+    assert!(e.message().contains("element [17, 23] of the output by element [17, 23] of input 0"), "{e}");
+    assert!(e.message().contains("the rule gives 1.5, differences give 1.0"), "{e}");
+    // fast: a function of a million numbers takes a moment
+    let x = [Tensor::from(vec![0.3; 1_000_000])];
+    CheckGrads::new().fast().order(3).run(|x| (x[0].sin() * x[0]).sum(), &x).expect("right");
+}
+
+#[test]
+fn parameters_are_checked_as_inputs_are() -> Result<()> {
+    let (w, frozen) = (Param::new([[0.5f32, -0.3]]), Param::buffer([0.1f32, 0.2]));
+    let x = [Tensor::from([[0.2f32], [0.7]])];
+    let f = |cut: bool| {
+        let (w, frozen) = (w.clone(), frozen.clone());
+        move |x: Tensor| {
+            let (w, frozen) = (w.clone(), frozen.clone());
+            CheckGrads::new().double().run(
+                move |x| {
+                    let g = x[0].graph();
+                    let weight = g.within("layer", || g.param(&w));
+                    let weight = if cut { weight.apply(Cube::Affine) } else { weight };
+                    (x[0].matmul(weight) + g.param(&frozen)).tanh()
+                },
+                &[x],
+            )
+        }
+    };
+    f(false)(x[0].clone())?;
+    let e = f(true)(x[0].clone()).expect_err("the rule is wrong");
+    assert_eq!(e.op(), "cube");
+    // where no op is to blame, the parameter is named
+    let e = CheckGrads::new()
+        .run(|x| x[0].graph().within("layer", || x[0] * x[0].graph().param(&w).detach()), &x)
+        .expect_err("the parameter is cut off");
+    assert!(e.op() == "detach" || e.message().contains("of parameter f32[1, 2] of layer"), "{e}");
+    assert_eq!(w.value().to_f64s(), [0.5, f64::from(-0.3f32)]);
+    Ok(())
 }

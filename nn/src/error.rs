@@ -20,6 +20,15 @@ pub enum Error {
     },
     /// A setting or data that make no sense.
     Invalid(String),
+    /// A step of a training that could not be done; no parameter was changed by it.
+    Step {
+        /// Counted from 1.
+        epoch: usize,
+        /// Counted from 1 in the epoch.
+        step: usize,
+        /// What went wrong.
+        error: autograd::Error,
+    },
 }
 
 impl Error {
@@ -38,6 +47,7 @@ impl fmt::Display for Error {
             Error::Graph(e) => e.fmt(f),
             Error::File { path, message } => write!(f, "{path}: {message}"),
             Error::Invalid(message) => f.write_str(message),
+            Error::Step { epoch, step, error } => write!(f, "epoch {epoch}, step {step}: {error}"),
         }
     }
 }

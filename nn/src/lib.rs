@@ -61,7 +61,7 @@ pub use layer::{
     sequential::Sequential,
 };
 pub use module::{Module, Params};
-pub use optim::{Optimizer, sgd::Sgd};
+pub use optim::{Gradient, Optimizer, gradients, sgd::Sgd};
 pub use train::{
     evaluate::{Metrics, evaluate, predict},
     history::{Epoch, History},

@@ -2,7 +2,7 @@
 //! vector-Jacobian product is the Jacobian-vector product (Townsend 2017). The cotangent it is taken at is a dummy, on
 //! which nothing that is computed depends; what only served to get there is never run.
 
-use super::{checkpoint::Remat, reverse::sweep_and};
+use super::{checkpoint::Remat, reverse::sweep_from};
 use crate::{
     error::OpError,
     graph::Graph,
@@ -38,33 +38,21 @@ impl Graph {
             return self.fail("jvp", OpError::new(format!("{} has no derivative", y.known_dtype())), &[y]);
         }
         let dummy = y.zero_cotangent();
-        let (mut first, mut second) = (Calls::default(), Calls::default());
-        let cotangents = sweep_and(&[(y, dummy)], wrt, |id| first.0.push((id, self.len() as u32)));
+        let cotangents = sweep_from(&[(y, dummy)], wrt);
         // `Σ tangent·cotangent` is a number that varies with the dummy: its gradient is what is wanted
         let pairs = cotangents.into_iter().zip(tangents).filter_map(|(d, &v)| Some((d? * v).sum()));
         let Some(number) = pairs.reduce(|a, b| a + b) else { return y.zero_cotangent() };
         let between = self.len() as u32;
-        let visit = |id| second.0.push((id, self.len() as u32));
-        let product = sweep_and(&[(number, number.one_cotangent())], &[dummy], visit)[0];
+        let product = sweep_from(&[(number, number.one_cotangent())], &[dummy])[0];
         let Some(product) = product else { return y.zero_cotangent() };
         let Some(node) = first_use(&self.inner.borrow(), product.id, dummy.id, between) else { return product };
         // the node of the first sweep whose derivative reads the dummy, and the op whose rule wrote that node
-        let culprit = second.owner(node).and_then(|written| first.owner(written)).unwrap_or(y.id);
+        let inner = self.inner.borrow();
+        let culprit = inner.rule_of(node).and_then(|written| inner.rule_of(written)).unwrap_or(y.id);
+        drop(inner);
         let name = self.inner.borrow().op(culprit).name();
         let e = OpError::new(format!("the derivative rule of {name} is not linear in its cotangent"));
         self.fail("jvp", e.hint("only linear rules have a forward mode"), &[self.var(culprit)])
-    }
-}
-
-/// The nodes whose rules a sweep called, each with the next node to be appended then.
-#[derive(Default)]
-struct Calls(Vec<(u32, u32)>);
-
-impl Calls {
-    /// The node whose rule appended this one.
-    fn owner(&self, appended: u32) -> Option<u32> {
-        let next = self.0.partition_point(|&(_, first)| first <= appended);
-        self.0.get(next.checked_sub(1)?).map(|&(id, _)| id)
     }
 }
 

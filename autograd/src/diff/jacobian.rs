@@ -5,7 +5,7 @@
 use super::{
     forward::misfit,
     functional::tensor,
-    reverse::{sweep, sweep_and},
+    reverse::{sweep, sweep_from},
 };
 use crate::{
     error::{Error, OpError, Result, catch},
@@ -138,7 +138,7 @@ impl Graph {
         }
         // the Hessian is symmetric: its product with a vector is that of the vector with it
         let gradients: Vec<_> = self.grads(y, wrt).into_iter().zip(v.iter().copied()).collect();
-        let found = sweep_and(&gradients, wrt, |_| {});
+        let found = sweep_from(&gradients, wrt);
         found.into_iter().zip(wrt).map(|(d, x)| d.unwrap_or_else(|| x.zero_cotangent())).collect()
     }
 }

@@ -17,16 +17,11 @@ const NONE: u32 = u32::MAX;
 
 /// The cotangents of `wrt`, given the cotangent `ct` of `y`; `None` where `y` does not depend on it.
 pub(crate) fn sweep<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
-    sweep_and(&[(y, ct)], wrt, |_| {})
+    sweep_from(&[(y, ct)], wrt)
 }
 
-/// As [`sweep`], from several values at once, each with its cotangent: what flows from all of them is added up. `visit` is
-/// told of each node whose rule is called next.
-pub(crate) fn sweep_and<'g>(
-    from: &[(Var<'g>, Var<'g>)],
-    wrt: &[Var<'g>],
-    mut visit: impl FnMut(u32),
-) -> Vec<Option<Var<'g>>> {
+/// As [`sweep`], from several values at once, each with its cotangent: what flows from all of them is added up.
+pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
     let Some(&(first, _)) = from.first() else { return vec![None; wrt.len()] };
     let g = first.graph;
     if let Some(error) = first_error(from, wrt) {
@@ -55,15 +50,15 @@ pub(crate) fn sweep_and<'g>(
         }
         let id = id as u32;
         let op = {
-            let inner = g.inner.borrow();
-            let node = &inner.nodes[id as usize];
+            let inner = &mut *g.inner.borrow_mut();
+            let node = &inner.program.nodes[id as usize];
             if node.kind != Kind::Op {
                 continue;
             }
             origin.move_to(node);
+            inner.rules.push((id, inner.program.nodes.len() as u32));
             inner.op_ref(id)
         };
-        visit(id);
         blocks.open(g, id, cotangents[k]);
         x.clear();
         x.extend(g.inner.borrow().args(id).iter().map(|&a| g.var(blocks.copy(a))));

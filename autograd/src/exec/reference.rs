@@ -52,27 +52,32 @@ impl Inner {
         }
     }
 
-    /// The error of the oldest node up to `last` that fails and that the wanted ones or updates need.
-    pub(crate) fn first_failure(&self, wanted: &[u32], last: u32) -> Option<Error> {
-        let end = wanted.iter().copied().chain(self.updates.iter().map(|u| u.1)).max()? as usize + 1;
-        let mut needed = vec![false; end];
-        wanted.iter().chain(self.updates.iter().map(|u| &u.1)).for_each(|&id| needed[id as usize] = true);
-        for id in (0..end as u32).rev() {
-            if needed[id as usize] && !self.kept.contains_key(&id) {
+    /// The values of the nodes that the wanted ones and the updates need, in the order of creation up to `last`, until
+    /// one fails; without computing again what is known already, if that is `kept`.
+    pub(crate) fn define_needed(&self, wanted: &[u32], last: u32, kept: bool) -> Result<Vec<Option<Tensor>>> {
+        let kept = |id: u32| self.kept.get(&id).filter(|_| kept);
+        let roots = || wanted.iter().copied().chain(self.updates.iter().map(|u| u.1));
+        let end = roots().max().map_or(0, |id| id + 1);
+        let mut needed = vec![false; end as usize];
+        roots().for_each(|id| needed[id as usize] = true);
+        for id in (0..end).rev() {
+            if needed[id as usize] && kept(id).is_none() {
                 self.args(id).iter().for_each(|&arg| needed[arg as usize] = true);
             }
         }
         let mut values: Vec<Option<Tensor>> = Vec::new();
-        for id in 0..=last.min(end as u32 - 1) {
-            values.push(match self.kept.get(&id) {
+        for id in 0..end.min(last.saturating_add(1)) {
+            values.push(match kept(id) {
                 Some(kept) => Some(kept.clone()),
-                None if needed[id as usize] => match self.define(id, &values) {
-                    Ok(value) => Some(value),
-                    Err(e) => return Some(e),
-                },
+                None if needed[id as usize] => Some(self.define(id, &values)?),
                 None => None,
             });
         }
-        None
+        Ok(values)
+    }
+
+    /// The error of the oldest node up to `last` that fails and that the wanted ones or updates need.
+    pub(crate) fn first_failure(&self, wanted: &[u32], last: u32) -> Option<Error> {
+        self.define_needed(wanted, last, true).err()
     }
 }

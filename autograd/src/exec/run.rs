@@ -72,7 +72,7 @@ impl Graph {
 
     /// The nodes that are asked for.
     #[track_caller]
-    fn list<'g, F: Fetch<'g>>(&'g self, what: &F) -> Result<Vec<u32>> {
+    pub(crate) fn list<'g, F: Fetch<'g>>(&'g self, what: &F) -> Result<Vec<u32>> {
         let mut vars = Vec::with_capacity(8);
         what.list(&mut vars);
         if vars.iter().any(|v| !std::ptr::eq(v.graph(), self)) {

@@ -40,7 +40,7 @@ impl Graph {
         let mut kept = with_plan(self, what, |part, plan| {
             let inner = self.inner.borrow();
             let own = |id: u32| part.nodes[id as usize];
-            let is_swept = |id: u32| inner.swept.iter().any(|range| range.contains(&own(id)));
+            let is_swept = |id: u32| inner.sweep_of(own(id)).is_some();
             let describe = |node: u32| {
                 let (ty, id) = (part.program.ty(node), own(node));
                 let source = inner.nodes[id as usize].source;

@@ -1,6 +1,11 @@
 //! Looking at programs and plans.
 
+mod anomaly;
+pub(crate) mod gradients;
 pub(crate) mod kept;
+pub(crate) mod picture;
 pub(crate) mod plan;
 pub(crate) mod profile;
+#[cfg(feature = "svg")]
+mod svg;
 mod text;

@@ -4,19 +4,25 @@ use crate::{graph::Graph, nodes::Kind, tensor::Number};
 use std::{fmt::Write, ops::Range};
 
 impl Graph {
-    /// The whole graph as text, one line a node, in the order of creation: number, type, operation and inputs.
+    /// The graph as text: a line a node, in the order of creation, with its number, type, operation and inputs. Innermost
+    /// scopes are one line each, as in [`picture`](Graph::picture), which has options;
+    /// [`to_text_range`](Graph::to_text_range) gives every node.
     ///
     /// ```
     /// let g = autograd::Graph::new();
     /// let x = g.input(2.0);
-    /// let _y = x * 3.0;
+    /// let y = x * 3.0;
     /// assert_eq!(g.to_text(), "%0: f64[] = input\n%1: f64[] = 3\n%2: f64[] = mul %0 %1\n");
+    ///
+    /// let z = g.within("layer", || y.exp().ln_1p());
+    /// assert_eq!(g.to_text().lines().last(), Some("%3..%4: f64[] = layer %2  (exp ln_1p)"));
+    /// # let _ = z;
     /// ```
     pub fn to_text(&self) -> String {
-        self.to_text_range(0..self.len())
+        self.picture().to_text()
     }
 
-    /// Part of the graph as text: the nodes with these numbers, those there are.
+    /// Every node with one of these numbers as text, as far as there are such nodes.
     pub fn to_text_range(&self, nodes: Range<usize>) -> String {
         let mut text = String::new();
         for id in nodes.start..nodes.end.min(self.len()) {
@@ -28,32 +34,52 @@ impl Graph {
 
     pub(crate) fn line(&self, id: u32) -> String {
         let inner = self.inner.borrow();
-        let node = &inner.nodes[id as usize];
-        let mut line = format!("%{id}: {} = ", inner.ty(id));
-        match node.kind {
-            Kind::Op => {
-                line.push_str(inner.op(id).name());
-                inner.args(id).iter().for_each(|a| line.push_str(&format!(" %{a}")));
-            }
-            Kind::Input => line.push_str("input"),
-            Kind::Constant => line.push_str("constant"),
-            Kind::Param => {
-                line.push_str(if inner.params[node.args[0] as usize].trained { "param" } else { "buffer" });
-            }
-            Kind::Literal | Kind::One | Kind::Zero => {
-                let _ = match inner.literal(id) {
-                    Number::Int(v) => write!(line, "{v}"),
-                    Number::Float(v) => write!(line, "{v}"),
-                }; // writing to a string cannot fail
-            }
-            Kind::Error => {
-                let message = inner.error(id).map(|e| format!("error in {}: {}", e.op(), e.message()));
-                line.push_str(&message.unwrap_or_default());
-            }
+        let mut line = format!("%{id}: {} = {}", inner.ty(id), self.what(id));
+        if inner.nodes[id as usize].kind == Kind::Op {
+            inner.args(id).iter().for_each(|a| line.push_str(&format!(" %{a}")));
         }
         if !inner.scope_path(id).is_empty() {
             line.push_str(&format!("  in {}", inner.scope_path(id)));
         }
         line
     }
+
+    /// What a node is, without its inputs.
+    pub(crate) fn what(&self, id: u32) -> String {
+        let inner = self.inner.borrow();
+        let node = &inner.nodes[id as usize];
+        match node.kind {
+            Kind::Op => inner.op(id).name().into(),
+            Kind::Input => "input".into(),
+            Kind::Constant => "constant".into(),
+            Kind::Param if inner.params[node.args[0] as usize].trained => "param".into(),
+            Kind::Param => "buffer".into(),
+            Kind::Literal | Kind::One | Kind::Zero => match inner.literal(id) {
+                Number::Int(v) => v.to_string(),
+                Number::Float(v) => v.to_string(),
+            },
+            Kind::Error => {
+                let message = inner.error(id).map(|e| format!("error in {}: {}", e.op(), e.message()));
+                message.unwrap_or_default()
+            }
+        }
+    }
+}
+
+/// Names once each, in order, with how often they occur: `mul 2×add`.
+pub(super) fn counted<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for name in names {
+        match counts.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((name, 1)),
+        }
+    }
+    let mut text = String::new();
+    for (name, count) in counts {
+        let space = if text.is_empty() { "" } else { " " };
+        // writing to a string cannot fail
+        let _ = if count == 1 { write!(text, "{space}{name}") } else { write!(text, "{space}{count}×{name}") };
+    }
+    text
 }

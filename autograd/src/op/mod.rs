@@ -11,6 +11,7 @@ pub(crate) mod create;
 pub(crate) mod diagonal;
 pub(crate) mod einsum;
 pub(crate) mod elementwise;
+pub(crate) mod guard;
 pub(crate) mod index;
 pub(crate) mod layout;
 pub(crate) mod linalg;

@@ -2,9 +2,9 @@
 
 use crate::{
     error::{Error, Result},
-    optim::{Optimizer, clip_by_norm},
+    optim::{Gradient, Optimizer, clip_by_norm},
 };
-use autograd::{Param, Tensor, Var};
+use autograd::{Param, Tensor};
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
@@ -69,16 +69,14 @@ impl Sgd {
 
 impl Optimizer for Sgd {
     #[track_caller]
-    fn scaled_step(&self, loss: Var<'_>, scale: f64) {
-        let g = loss.graph();
-        let params = g.trained_params(loss);
-        let weights: Vec<Var<'_>> = params.iter().map(|(_, w)| *w).collect();
-        let mut gradients = g.grads(loss, &weights);
+    fn update(&self, mut gradients: Vec<Gradient<'_>>, scale: f64) {
+        let Some(first) = gradients.first() else { return };
+        let g = first.weight.graph();
         let _scope = g.scope("sgd");
         if let Some(limit) = self.clip_norm {
-            gradients = clip_by_norm(g, gradients, limit);
+            clip_by_norm(g, &mut gradients, limit);
         }
-        for ((param, w), mut d) in params.into_iter().zip(gradients) {
+        for Gradient { param, weight: w, gradient: mut d } in gradients {
             if self.weight_decay != 0.0 {
                 d += self.weight_decay * w;
             }

@@ -1,6 +1,7 @@
 //! What happened in a training, epoch by epoch.
 
 use crate::train::evaluate::Metrics;
+use autograd::GradientReport;
 use std::{fmt, time::Duration};
 
 /// One pass over the training data.
@@ -14,6 +15,8 @@ pub struct Epoch {
     pub validation: Option<Metrics>,
     /// How long the training took, without the validation.
     pub time: Duration,
+    /// The gradients in numbers, over all steps, if [`inspect`](crate::Trainer::inspect) asked for them.
+    pub gradients: Option<GradientReport>,
 }
 
 /// The epochs of a training, in order.

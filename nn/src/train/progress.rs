@@ -42,7 +42,8 @@ impl Progress {
 
     pub(crate) fn end_epoch(&self, epoch: &Epoch) {
         if !self.quiet {
-            self.bar.suspend(|| println!("{epoch}"));
+            let gradients = epoch.gradients.as_ref().map(ToString::to_string).unwrap_or_default();
+            self.bar.suspend(|| print!("{epoch}\n{gradients}"));
         }
     }
 }

@@ -1,0 +1,225 @@
+//! What a disagreement comes from: which element, which op, a wrong rule or a kink.
+
+use super::{
+    CheckGrads, one_hot,
+    program::{Program, all_like, difference, dot, evaluate, gradients, moved},
+    wrong,
+};
+use crate::{
+    error::{Error, OpError, Place, Result},
+    graph::Graph,
+    nodes::{Kind, OpRef},
+    tensor::{DType, Tensor},
+    var::Var,
+};
+
+/// The worst disagreement of one check.
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    /// Element `.1` of output `.0`; none: all with a cotangent of zero.
+    pub(super) output: Option<(usize, usize)>,
+    /// Element `.1` of input `.0`.
+    pub(super) input: (usize, usize),
+    pub(super) analytic: f64,
+    pub(super) numeric: f64,
+}
+
+/// What lies behind a disagreement.
+enum Nature {
+    /// The function is smooth: the rule is wrong.
+    Wrong,
+    /// The function has a kink or a jump here: its slopes to the right and to the left.
+    Kink(f64, f64),
+    /// Differences with a smaller step agree with the rule.
+    Steep,
+    /// The function is not finite here or next to it.
+    NotFinite,
+}
+
+/// Above this many elements an op is checked along directions.
+const MANY: usize = 512;
+
+impl CheckGrads {
+    /// The error: which op it comes from, if a single one can be blamed, and the two numbers.
+    #[track_caller]
+    pub(super) fn report(&self, program: &Program<'_>, inputs: &[Tensor], order: u32, found: Found) -> Error {
+        if let Some(culprit) = self.culprit(program, inputs, order) {
+            return culprit;
+        }
+        let nature = self.nature(program, inputs, found);
+        let what = describe(program, inputs, found).unwrap_or_default();
+        nature.explain(&what, &format!("order {order}"), wrong(order, &what)).at_caller("check_grads")
+    }
+
+    /// The first op of the program whose own rule disagrees with differences of a smooth function, at the values it has
+    /// there; or else the first that is not smooth there.
+    fn culprit(&self, program: &Program<'_>, inputs: &[Tensor], order: u32) -> Option<Error> {
+        let g = Graph::new();
+        let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
+        (program.f)(&g, &x);
+        let mut first = None;
+        for id in 0..g.len() as u32 {
+            let Some(Single { args, op, of, place }) = single(&g, id) else { continue };
+            let when = format!("found at order {order}{of}");
+            let values = g.look(args).ok()?;
+            let alone = Program::of(|g, x| vec![g.append_ref(op.clone(), x)], Vec::new());
+            let many = values.iter().map(Tensor::len).sum::<usize>() > MANY;
+            let found = if many { self.along(&alone, &values, 3) } else { self.elements(&alone, &values) };
+            let Ok(Some(found)) = found else { continue };
+            let nature = self.nature(&alone, &values, found);
+            let what = describe(&alone, &values, found).unwrap_or_default();
+            let is_wrong = OpError::new(format!("its derivative rule is wrong ({when}): {what}"));
+            let e = nature.explain(&what, &when, is_wrong);
+            let e = Error::new(op.get().name(), e, place);
+            if matches!(nature, Nature::Wrong) {
+                return Some(e);
+            }
+            first.get_or_insert(e);
+        }
+        first
+    }
+
+    /// Narrows a disagreement along a direction, seen through a cotangent, down to one element of an input and of an
+    /// output: of two halves always the one that disagrees more.
+    pub(super) fn narrow(
+        &self,
+        program: &Program<'_>,
+        inputs: &[Tensor],
+        values: &[Tensor],
+        mut direction: Vec<Vec<f64>>,
+        mut u: Vec<Vec<f64>>,
+    ) -> Result<Found> {
+        let dtype = inputs.iter().map(Tensor::dtype).find(|d| d.is_float()).unwrap_or(DType::F64);
+        let by_rule = gradients(program, inputs, &all_like(values, &u)?)?;
+        let gap = |d: &[Vec<f64>]| -> Result<f64> {
+            let numeric = dot(&difference(program, inputs, d, self.step_for(dtype))?, &u);
+            Ok(worse((dot(&by_rule, d) - numeric).abs()))
+        };
+        while let Some((a, b)) = halves(&direction) {
+            direction = if gap(&a)? >= gap(&b)? { a } else { b };
+        }
+        let input = place(&direction).unwrap_or((0, 0));
+        let numeric = self.column(program, inputs, input)?;
+        let by_rule = |u: &[Vec<f64>]| -> Result<f64> {
+            Ok(gradients(program, inputs, &all_like(values, u)?)?[input.0][input.1])
+        };
+        let gap = |u: &[Vec<f64>]| -> Result<f64> { Ok(worse((by_rule(u)? - dot(&numeric, u)).abs())) };
+        while let Some((a, b)) = halves(&u) {
+            u = if gap(&a)? >= gap(&b)? { a } else { b };
+        }
+        let (o, e) = place(&u).unwrap_or((0, 0));
+        let unit: Vec<Vec<f64>> =
+            values.iter().enumerate().map(|(k, v)| one_hot(v.len(), (k == o).then_some(e))).collect();
+        Ok(Found { output: Some((o, e)), input, analytic: by_rule(&unit)?, numeric: numeric[o][e] })
+    }
+
+    /// Whether the function is smooth along the element that disagrees.
+    fn nature(&self, program: &Program<'_>, inputs: &[Tensor], found: Found) -> Nature {
+        let (Some((o, e)), (i, j)) = (found.output, found.input) else { return Nature::Wrong };
+        let h = self.step_at(&inputs[i], j);
+        let direction: Vec<Vec<f64>> =
+            inputs.iter().enumerate().map(|(k, x)| one_hot(x.len(), (k == i).then_some(j))).collect();
+        let value = |t: f64| moved(program, inputs, &direction, t).map_or(f64::NAN, |all| all[o][e]);
+        let here = value(0.0);
+        let sides = |h: f64| ((value(h) - here) / h, (here - value(-h)) / h);
+        let centre = |h: f64| (value(h) - value(-h)) / (2.0 * h);
+        // of a smooth function both terms shrink with the step, at a kink the first stays, at a jump the second grows
+        let spread = |h: f64| {
+            let (right, left) = sides(h);
+            (right - left).abs() + (centre(h) - centre(h / 2.0)).abs()
+        };
+        let small = h / 64.0;
+        let (wide, narrow) = (spread(h), spread(small));
+        if !(here.is_finite() && wide.is_finite() && narrow.is_finite()) {
+            return Nature::NotFinite;
+        }
+        let precision = if inputs[i].dtype() == DType::F32 { f32::EPSILON.into() } else { f64::EPSILON };
+        let noise = 64.0 * precision * here.abs().max(1.0) / small;
+        if narrow > noise && narrow > wide / 4.0 {
+            let (right, left) = sides(small);
+            return Nature::Kink(right, left);
+        }
+        let (gap, at_small) = ((found.analytic - found.numeric).abs(), (found.analytic - centre(small)).abs());
+        if at_small < gap / 16.0 { Nature::Steep } else { Nature::Wrong }
+    }
+}
+
+impl Nature {
+    /// The error for this nature: `wrong` if the rule is, otherwise what it is instead.
+    fn explain(&self, what: &str, when: &str, wrong: OpError) -> OpError {
+        match self {
+            Nature::Wrong => wrong,
+            Nature::Kink(right, left) => OpError::new(format!(
+                "probably not differentiable here ({when}): {what}; to the right the slope is {right:.6}, to the left {left:.6}"
+            ))
+            .hint("at a kink or a jump there is no derivative to compare with: check at other inputs"),
+            Nature::Steep => OpError::new(format!("the differences are too coarse here ({when}): {what}"))
+                .hint("with a smaller step they agree with the rule: there is a kink nearby, or much curvature; try .step(1e-5)"),
+            Nature::NotFinite => OpError::new(format!("the function is not finite here ({when}): {what}"))
+                .hint("at a pole or outside of its domain there is no derivative to compare with"),
+        }
+    }
+}
+
+/// A node as an op by itself.
+struct Single<'g> {
+    args: Vec<Var<'g>>,
+    op: OpRef,
+    /// The op whose rule wrote it, if one did, in words.
+    of: String,
+    place: Place,
+}
+
+/// A node by itself; none if it is a leaf or has no derivative.
+fn single<'g>(g: &'g Graph, id: u32) -> Option<Single<'g>> {
+    let inner = g.inner.borrow();
+    let node = &inner.nodes[id as usize];
+    let args: Vec<Var<'g>> = inner.args(id).iter().map(|&a| g.var(a)).collect();
+    let varies = |a: &Var<'g>| inner.nodes[a.id as usize].dtype.is_float();
+    if node.kind != Kind::Op || !node.dtype.is_float() || !args.iter().any(varies) {
+        return None;
+    }
+    let types = args.iter().map(|a| inner.ty(a.id)).collect();
+    let of = inner.rule_of(id).map(|of| format!(", in the derivative of {}", inner.op(of).name()));
+    let place = Place { inputs: types, ..inner.place(node.scope, node.source) };
+    Some(Single { args, op: inner.op_ref(id), of: of.unwrap_or_default(), place })
+}
+
+/// Which element by which, and the two numbers.
+fn describe(program: &Program<'_>, inputs: &[Tensor], found: Found) -> Option<String> {
+    let (i, j) = found.input;
+    let by = program.name(i);
+    let Found { analytic, numeric, .. } = found;
+    let Some((o, e)) = found.output else {
+        return Some(format!("for a zero cotangent, {by}: the rule gives {analytic}, not 0"));
+    };
+    let values = evaluate(program, inputs).ok()?;
+    let (row, column) = (values[o].shape.index_of(e), inputs[i].shape.index_of(j));
+    let output = if values.len() == 1 { "the output".to_string() } else { format!("output {o}") };
+    let what = format!("element {row} of {output} by element {column} of {by}");
+    Some(format!("{what}: the rule gives {analytic}, differences give {numeric}"))
+}
+
+/// What is not finite disagrees most.
+fn worse(gap: f64) -> f64 {
+    if gap.is_nan() { f64::INFINITY } else { gap }
+}
+
+/// The first and the second half of the numbers that are not zero, if there are at least two.
+fn halves(all: &[Vec<f64>]) -> Option<(Vec<Vec<f64>>, Vec<Vec<f64>>)> {
+    let count = all.iter().flatten().filter(|&&v| v != 0.0).count();
+    let part = |keep: &dyn Fn(usize) -> bool| {
+        let mut seen = 0;
+        let mut take = |v: f64| {
+            seen += usize::from(v != 0.0);
+            if v != 0.0 && keep(seen - 1) { v } else { 0.0 }
+        };
+        all.iter().map(|list| list.iter().map(|&v| take(v)).collect()).collect()
+    };
+    (count > 1).then(|| (part(&|k| k < count / 2), part(&|k| k >= count / 2)))
+}
+
+/// The list and the position in it of the first number that is not zero.
+fn place(all: &[Vec<f64>]) -> Option<(usize, usize)> {
+    all.iter().enumerate().find_map(|(k, list)| Some((k, list.iter().position(|&v| v != 0.0)?)))
+}

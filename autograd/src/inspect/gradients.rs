@@ -1,0 +1,217 @@
+//! Gradients in numbers: how large they are, how much of them is zero, what they do to the weights.
+
+use crate::{
+    diff::reverse::leaves,
+    exec::fetch::Fetch,
+    graph::Graph,
+    nodes::Kind,
+    param::Param,
+    tensor::{Tensor, Type},
+    var::Var,
+};
+use std::{fmt, vec::IntoIter};
+
+/// What [`Graph::inspect_gradients`] returns: to be asked for like a value.
+pub struct InspectGradients<'g> {
+    leaves: Vec<Leaf<'g>>,
+}
+
+/// One leaf, and what is computed of it.
+struct Leaf<'g> {
+    name: String,
+    param: Option<Param>,
+    ty: Type,
+    /// The sum of squares, the mean and the number of zeros of the gradient, and the sum of squares of the weights.
+    numbers: [Var<'g>; 4],
+    /// The sum of squares of what the update adds, if there is one.
+    update: Option<Var<'g>>,
+    /// Which units have a gradient.
+    alive: Option<Var<'g>>,
+}
+
+/// The gradients of a loss in numbers: a row a parameter or input. Printed, it is a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GradientReport {
+    /// Oldest first.
+    pub rows: Vec<GradientRow>,
+    steps: usize,
+}
+
+/// One row of a [`GradientReport`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct GradientRow {
+    /// What the gradient is taken for.
+    pub name: String,
+    /// Its type.
+    pub ty: Type,
+    /// The Euclidean norm of the gradient.
+    pub norm: f64,
+    /// The mean of the gradient's elements.
+    pub mean: f64,
+    /// The share of the gradient's elements that are exactly 0.
+    pub zeros: f64,
+    /// The norm of the scheduled update, as a multiple of the norm of the weights; about 0.001 is healthy. None if no
+    /// update is scheduled, or all weights are 0.
+    pub update_ratio: Option<f64>,
+    alive: Option<Vec<bool>>,
+}
+
+impl GradientRow {
+    /// Of a weight with two or more axes: how many of its units (the places along the last axis) have a gradient of 0
+    /// throughout, and how many there are. A unit behind a relu that is always negative is dead.
+    pub fn dead_units(&self) -> Option<(usize, usize)> {
+        self.alive.as_ref().map(|alive| (alive.iter().filter(|&&alive| !alive).count(), alive.len()))
+    }
+}
+
+impl GradientReport {
+    /// Adds what a later step reported of the same leaves: numbers become means over the steps, and a unit is dead if it
+    /// was dead in all of them. Rows of other leaves are left out.
+    pub fn merge(&mut self, later: &GradientReport) {
+        let (before, more) = (self.steps as f64, later.steps as f64);
+        let mean = |a: f64, b: f64| (a * before + b * more) / (before + more);
+        for (row, other) in self.rows.iter_mut().zip(&later.rows).filter(|(a, b)| a.ty == b.ty) {
+            row.norm = mean(row.norm, other.norm);
+            row.mean = mean(row.mean, other.mean);
+            row.zeros = mean(row.zeros, other.zeros);
+            row.update_ratio = match (row.update_ratio, other.update_ratio) {
+                (Some(a), Some(b)) => Some(mean(a, b)),
+                (a, b) => a.or(b),
+            };
+            if let (Some(alive), Some(others)) = (&mut row.alive, &other.alive) {
+                alive.iter_mut().zip(others).for_each(|(alive, other)| *alive |= other);
+            }
+        }
+        self.steps += later.steps;
+    }
+}
+
+impl<'g> InspectGradients<'g> {
+    /// Calls parameters by these names: pairs of a name and a parameter.
+    pub fn named(mut self, names: &[(String, Param)]) -> InspectGradients<'g> {
+        for leaf in &mut self.leaves {
+            let own = |(_, p): &&(String, Param)| leaf.param.as_ref().is_some_and(|own| own.same(p));
+            if let Some((name, _)) = names.iter().find(own) {
+                leaf.name.clone_from(name);
+            }
+        }
+        self
+    }
+}
+
+impl Graph {
+    /// The gradients of a loss in numbers: for each parameter and input it depends on the norm, the mean and the share of
+    /// zeros, how much of the weights the scheduled update is, and how many units are dead. It is asked for like a
+    /// value, in the same run as the step that it looks at:
+    ///
+    /// ```
+    /// use autograd::{Graph, Param};
+    /// let w = Param::new([[1.0, -1.0], [2.0, -2.0]]);
+    /// let g = Graph::new();
+    /// let weight = g.param(&w);
+    /// let loss = g.constant([[0.5, 0.25]]).matmul(weight).relu().sum();
+    /// let [d] = g.grad(loss, &[weight]);
+    /// g.assign(&w, weight - 0.1 * d);
+    /// let (_, report) = g.run((loss, g.inspect_gradients(loss)))?;
+    /// let row = &report.rows[0];
+    /// assert_eq!((row.dead_units(), row.zeros, row.mean), (Some((1, 2)), 0.5, 0.1875)); // the second is below 0
+    /// println!("{report}");
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn inspect_gradients<'g>(&'g self, loss: Var<'g>) -> InspectGradients<'g> {
+        let _here = self.here();
+        let loss = loss.wants_scalar("inspect_gradients");
+        let wanted = if loss.kind() == Kind::Error { vec![loss] } else { leaves(loss) };
+        let gradients = self.grads(loss, &wanted);
+        let of = |(leaf, d): (&Var<'g>, Var<'g>)| self.inspect_leaf(*leaf, d);
+        InspectGradients { leaves: wanted.iter().zip(gradients).map(of).collect() }
+    }
+
+    #[track_caller]
+    fn inspect_leaf<'g>(&'g self, leaf: Var<'g>, d: Var<'g>) -> Leaf<'g> {
+        let (name, param, new) = {
+            let inner = self.inner.borrow();
+            let scope = inner.scope_path(leaf.id);
+            let place = if scope.is_empty() { String::new() } else { format!(" of {scope}") };
+            let param = inner.params.iter().find(|b| b.node == leaf.id).map(|b| b.param.clone());
+            let new = inner.updates.iter().find(|(p, _)| param.as_ref().is_some_and(|own| own.same(p))).map(|u| u.1);
+            let name =
+                if param.is_some() { format!("parameter %{}{place}", leaf.id) } else { format!("input %{}", leaf.id) };
+            (name, param, new)
+        };
+        let squares = |v: Var<'g>| v.square().sum();
+        let update = new.map(|new| squares(self.var(new) - leaf));
+        let others: Vec<isize> = (0..leaf.ty().shape.rank().saturating_sub(1) as isize).collect();
+        let alive = (!others.is_empty()).then(|| d.ne(0.0).any_axis(&others[..]));
+        Leaf {
+            name,
+            param,
+            ty: leaf.ty(),
+            numbers: [squares(d), d.mean(), d.eq(0.0).sum(), squares(leaf)],
+            update,
+            alive,
+        }
+    }
+}
+
+impl<'g> Fetch<'g> for InspectGradients<'g> {
+    type Out = GradientReport;
+
+    fn list(&self, out: &mut Vec<Var<'g>>) {
+        for leaf in &self.leaves {
+            out.extend(leaf.numbers.iter().chain(&leaf.update).chain(&leaf.alive));
+        }
+    }
+
+    fn fill(self, values: &mut IntoIter<Tensor>) -> Option<GradientReport> {
+        let rows = self.leaves.into_iter().map(|leaf| leaf.row(values)).collect::<Option<_>>()?;
+        Some(GradientReport { rows, steps: 1 })
+    }
+}
+
+impl Leaf<'_> {
+    fn row(self, values: &mut IntoIter<Tensor>) -> Option<GradientRow> {
+        let mut number = || values.next()?.scalar().ok();
+        let (squares, mean, zeros, weights) = (number()?, number()?, number()?, number()?);
+        let update = match self.update {
+            Some(_) => Some(number()?),
+            None => None,
+        };
+        let alive = match self.alive {
+            Some(_) => Some(values.next()?.as_slice::<bool>().ok()?.to_vec()),
+            None => None,
+        };
+        Some(GradientRow {
+            name: self.name,
+            ty: self.ty,
+            norm: squares.sqrt(),
+            mean,
+            zeros: zeros / (self.ty.shape.count().max(1)) as f64,
+            update_ratio: update.filter(|_| weights > 0.0).map(|u| u.sqrt() / weights.sqrt()),
+            alive,
+        })
+    }
+}
+
+impl fmt::Display for GradientReport {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let width = self.rows.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(8);
+        writeln!(
+            f,
+            "{:<width$}  {:<16} {:>10} {:>10} {:>7} {:>13}  dead units",
+            "gradient", "type", "norm", "mean", "zeros", "update/weight"
+        )?;
+        for row in &self.rows {
+            let ratio = row.update_ratio.map_or("-".into(), |r| format!("{r:.1e}"));
+            let dead = row.dead_units().map_or(String::new(), |(dead, of)| format!("{dead} of {of}"));
+            let (ty, zeros) = (row.ty.to_string(), 100.0 * row.zeros);
+            let line = format!(
+                "{:<width$}  {ty:<16} {:>10.2e} {:>10.1e} {zeros:>6.1}% {ratio:>13}  {dead}",
+                row.name, row.norm, row.mean
+            );
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}

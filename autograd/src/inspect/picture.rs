@@ -1,0 +1,420 @@
+//! A graph as a picture that stays readable: scopes as boxes, forward and backward in two colours, types on the arrows.
+//! Here is what is drawn, as text and for Graphviz; `svg.rs` draws it itself.
+//!
+//! Nodes are put together in runs of neighbours in the order of creation. Such runs use older ones only, as nodes do: the
+//! picture has no cycles, whatever is folded.
+
+use super::text::counted;
+use crate::{
+    graph::Graph,
+    nodes::{Inner, Kind},
+    var::Var,
+};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write,
+};
+
+/// How a graph is drawn: what [`Graph::picture`] returns.
+#[derive(Clone)]
+pub struct Picture<'g> {
+    graph: &'g Graph,
+    of: Option<Vec<u32>>,
+    depth: Option<usize>,
+    open: Vec<String>,
+    all: bool,
+    at_most: usize,
+    names: HashMap<u32, String>,
+}
+
+/// A box: a node, or several that are folded into one.
+#[derive(Debug)]
+pub(super) struct Drawn {
+    pub(super) part: Part,
+    /// The name, and below it what is inside.
+    pub(super) label: Vec<String>,
+    /// The source line.
+    pub(super) place: String,
+    nodes: Vec<u32>,
+    folded: bool,
+}
+
+/// What a box belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    Leaf,
+    Forward,
+    Backward,
+    Error,
+}
+
+/// An arrow from one box to another, with the type of what goes along it.
+#[derive(Debug)]
+pub(super) struct Arrow {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) label: String,
+}
+
+/// What nodes of one box have in common: the scope that is folded, or else the source line or nothing; and the sweep.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key {
+    scope: Option<u32>,
+    line: Option<(usize, u32)>,
+    sweep: Option<usize>,
+}
+
+impl Graph {
+    /// A picture of the graph: forward in one colour, backward in another, types on the arrows; each innermost scope is one
+    /// box. A graph that is still too large is folded further: outer scopes, then neighbouring operations.
+    ///
+    /// ```
+    /// let g = autograd::Graph::new();
+    /// let x = g.input([1.0, 2.0]);
+    /// let y = g.within("norm", || (x / x.square().sum().sqrt()).exp()).sum();
+    /// let [d] = g.grad(y, &[x]);
+    /// let short = g.picture().name(x, "x").to_dot();
+    /// let long = g.picture().expand("norm").of(&[y]).to_dot();
+    /// assert!(short.contains("norm") && !short.contains("square") && long.contains("square"));
+    /// # let _ = d;
+    /// ```
+    pub fn picture(&self) -> Picture<'_> {
+        Picture { graph: self, of: None, depth: None, open: Vec::new(), all: false, at_most: 40, names: HashMap::new() }
+    }
+
+    /// The graph for Graphviz: a [`picture`](Graph::picture) without options.
+    pub fn to_dot(&self) -> String {
+        self.picture().to_dot()
+    }
+}
+
+impl<'g> Picture<'g> {
+    /// Only what these values are computed from.
+    pub fn of(mut self, values: &[Var<'g>]) -> Picture<'g> {
+        self.of = Some(values.iter().filter(|v| std::ptr::eq(v.graph(), self.graph)).map(|v| v.id).collect());
+        self
+    }
+
+    /// Shows scopes down to this depth: 1 folds all but the outermost ones.
+    pub fn depth(mut self, depth: usize) -> Picture<'g> {
+        self.depth = Some(depth);
+        self
+    }
+
+    /// Opens the scope with this path, such as `mlp.0`, and all in it.
+    pub fn expand(mut self, scope: &str) -> Picture<'g> {
+        self.open.push(scope.into());
+        self
+    }
+
+    /// Opens all scopes. [`at_most`](Picture::at_most) still holds.
+    pub fn expand_all(mut self) -> Picture<'g> {
+        self.all = true;
+        self
+    }
+
+    /// The largest number of boxes; 40 if nothing is said.
+    pub fn at_most(mut self, boxes: usize) -> Picture<'g> {
+        self.at_most = boxes.max(1);
+        self
+    }
+
+    /// Calls a node by a name; a second name is added to the first one.
+    pub fn name(mut self, value: Var<'g>, name: &str) -> Picture<'g> {
+        let known = self.names.entry(value.id).or_default();
+        *known = if known.is_empty() { name.into() } else { format!("{known} = {name}") };
+        self
+    }
+
+    /// A line a box, in the order of creation.
+    pub fn to_text(&self) -> String {
+        let boxes = self.boxes(true);
+        let inner = self.graph.inner.borrow();
+        let mut text = String::new();
+        for b in &boxes {
+            let (Some(&first), Some(&last)) = (b.nodes.first(), b.nodes.last()) else { continue };
+            let line = match b.folded {
+                false => self.graph.line(first),
+                true => {
+                    let own = |id: u32| b.nodes.binary_search(&id).is_ok();
+                    let mut outside: Vec<u32> =
+                        b.nodes.iter().flat_map(|&id| inner.args(id).to_vec()).filter(|&a| !own(a)).collect();
+                    let mut seen = HashSet::new();
+                    outside.retain(|&a| seen.insert(a));
+                    let inputs: String = outside.iter().map(|a| format!(" %{a}")).collect();
+                    let inside = b.label.get(1).map_or("", String::as_str);
+                    format!("%{first}..%{last}: {} = {}{inputs}  ({inside})", inner.ty(last), b.label[0])
+                }
+            };
+            text.push_str(&line);
+            text.push('\n');
+        }
+        text
+    }
+
+    /// For Graphviz: `dot -Tsvg`.
+    pub fn to_dot(&self) -> String {
+        let (boxes, arrows) = self.drawn();
+        let mut dot = String::from(
+            "digraph {\n  node [shape=box, style=\"rounded,filled\", color=\"#445566\", fontname=\"sans-serif\", fontsize=11]\n  \
+             edge [color=\"#889099\", fontname=\"sans-serif\", fontsize=9]\n",
+        );
+        for (k, b) in boxes.iter().enumerate() {
+            let label = b.label.iter().map(|l| escaped(l)).collect::<Vec<_>>().join("\\n");
+            let (fill, place) = (b.part.fill(), escaped(&b.place));
+            // writing to a string cannot fail
+            let _ = writeln!(dot, "  n{k} [label=\"{label}\", fillcolor=\"{fill}\", tooltip=\"{place}\"]");
+        }
+        for Arrow { from, to, label } in &arrows {
+            let _ = writeln!(dot, "  n{from} -> n{to} [label=\"{}\"]", escaped(label));
+        }
+        dot.push_str("}\n");
+        dot
+    }
+
+    /// The boxes and the arrows between them.
+    pub(super) fn drawn(&self) -> (Vec<Drawn>, Vec<Arrow>) {
+        let boxes = self.boxes(false);
+        let inner = self.graph.inner.borrow();
+        let mut home = HashMap::new();
+        for (k, b) in boxes.iter().enumerate() {
+            home.extend(b.nodes.iter().map(|&id| (id, k)));
+        }
+        let mut arrows = Vec::new();
+        for (to, b) in boxes.iter().enumerate() {
+            // what each other box gives to this one
+            let mut read: Vec<(usize, Vec<u32>)> = Vec::new();
+            for arg in b.nodes.iter().flat_map(|&id| inner.args(id)) {
+                let Some(&from) = home.get(arg).filter(|&&from| from != to) else { continue };
+                match read.iter_mut().find(|(known, _)| *known == from) {
+                    Some((_, values)) if values.contains(arg) => {}
+                    Some((_, values)) => values.push(*arg),
+                    None => read.push((from, vec![*arg])),
+                }
+            }
+            arrows.extend(read.into_iter().map(|(from, values)| Arrow { from, to, label: types(&inner, &values) }));
+        }
+        (boxes, arrows)
+    }
+
+    /// The boxes, in the order of creation, at most as many as wanted. Numbers in expressions are part of the nodes that
+    /// use them, unless each of them is asked for.
+    fn boxes(&self, with_numbers: bool) -> Vec<Drawn> {
+        let inner = self.graph.inner.borrow();
+        let nodes = self.nodes(&inner, with_numbers);
+        let scopes = Scopes::new(&inner);
+        let by_scope = |depth: Option<usize>| {
+            let key = |id: u32| Key { scope: self.fold(&scopes, depth, id), line: None, sweep: inner.sweep_of(id) };
+            runs(&nodes, key, |key| key.scope.is_some())
+        };
+        let mut folded = by_scope(self.depth);
+        for depth in (1..scopes.deepest.min(self.depth.unwrap_or(usize::MAX))).rev() {
+            if folded.len() > self.at_most {
+                folded = by_scope(Some(depth));
+            }
+        }
+        if folded.len() > self.at_most {
+            folded = joined(&inner, folded, self.at_most);
+        }
+        folded.into_iter().map(|(key, nodes)| self.draw(&inner, key, nodes)).collect()
+    }
+
+    /// The nodes to be drawn.
+    fn nodes(&self, inner: &Inner, with_numbers: bool) -> Vec<u32> {
+        let mut needed = vec![self.of.is_none(); inner.nodes.len()];
+        self.of.iter().flatten().for_each(|&id| needed[id as usize] = true);
+        for id in (0..inner.nodes.len() as u32).rev() {
+            if needed[id as usize] {
+                inner.args(id).iter().for_each(|&a| needed[a as usize] = true);
+            }
+        }
+        let mut read = vec![false; inner.nodes.len()];
+        for id in (0..inner.nodes.len() as u32).filter(|&id| needed[id as usize]) {
+            inner.args(id).iter().for_each(|&a| read[a as usize] = true);
+        }
+        let is_drawn = |&id: &u32| {
+            needed[id as usize]
+                && match inner.nodes[id as usize].kind {
+                    Kind::Literal => with_numbers,
+                    Kind::One | Kind::Zero => with_numbers || read[id as usize],
+                    _ => true,
+                }
+        };
+        (0..inner.nodes.len() as u32).filter(is_drawn).collect()
+    }
+
+    /// The scope that a node is folded into, if any.
+    fn fold(&self, scopes: &Scopes<'_>, depth: Option<usize>, id: u32) -> Option<u32> {
+        let path = |scope: u32| &scopes.inner.scopes[scope as usize].path;
+        let is_open = |scope: u32| {
+            let within =
+                |path: &str, of: &str| path == of || path.strip_prefix(of).is_some_and(|rest| rest.starts_with('.'));
+            self.all || self.open.iter().any(|open| within(path(scope), open) || within(open, path(scope)))
+        };
+        let folded = |&(place, scope): &(usize, u32)| {
+            !is_open(scope)
+                && match depth {
+                    Some(depth) => place + 1 >= depth,
+                    None => scopes.innermost[scope as usize],
+                }
+        };
+        scopes.around(id).into_iter().enumerate().find(folded).map(|(_, scope)| scope)
+    }
+
+    fn draw(&self, inner: &Inner, key: Option<Key>, nodes: Vec<u32>) -> Drawn {
+        let first = nodes[0];
+        let kind = |id: u32| inner.nodes[id as usize].kind;
+        let part = match kind(first) {
+            _ if nodes.iter().any(|&id| kind(id) == Kind::Error) => Part::Error,
+            _ if inner.sweep_of(first).is_some() || kind(first) == Kind::One => Part::Backward,
+            Kind::Op => Part::Forward,
+            _ if nodes.iter().all(|&id| kind(id) != Kind::Op) => Part::Leaf,
+            _ => Part::Forward,
+        };
+        let source = inner.nodes[first as usize].source;
+        let place = format!("%{first} {}:{}", source.file(), source.line());
+        let Some(key) = key else {
+            return Drawn { part, label: self.label(inner, first), place, nodes, folded: false };
+        };
+        let ops = nodes.iter().filter(|&&id| kind(id) == Kind::Op);
+        let inside = counted(ops.map(|&id| inner.op(id).name()));
+        let title = match key.scope {
+            Some(scope) => inner.scopes[scope as usize].path.clone(),
+            None => {
+                let mut paths = nodes.iter().map(|&id| inner.scope_path(id)).filter(|path| !path.is_empty());
+                match (paths.next(), paths.next_back()) {
+                    (Some(from), Some(to)) if from != to => format!("{from} … {to}"),
+                    (Some(only), _) => only.into(),
+                    (None, _) => format!("{} operations", nodes.iter().filter(|&&id| kind(id) == Kind::Op).count()),
+                }
+            }
+        };
+        let title = if part == Part::Backward { format!("∂ {title}") } else { title };
+        Drawn { part, label: vec![title, inside], place, nodes, folded: true }
+    }
+
+    /// The name of a single node: its operation with the numbers it uses.
+    fn label(&self, inner: &Inner, id: u32) -> Vec<String> {
+        let mut what = self.graph.what(id);
+        if inner.nodes[id as usize].kind == Kind::Op {
+            let args = inner.args(id);
+            let number = |a: &u32| inner.nodes[*a as usize].kind == Kind::Literal;
+            for (place, a) in args.iter().enumerate().filter(|(_, a)| number(a)) {
+                let n = self.graph.what(*a);
+                what = if place == 0 && args.len() > 1 { format!("{n} {what}") } else { format!("{what} {n}") };
+            }
+        }
+        match self.names.get(&id) {
+            Some(name) if inner.nodes[id as usize].kind == Kind::Op => vec![name.clone(), what],
+            Some(name) => vec![name.clone()],
+            None => vec![what],
+        }
+    }
+}
+
+/// How scopes lie in each other.
+struct Scopes<'i> {
+    inner: &'i Inner,
+    /// By scope: whether no other one has been opened in it.
+    innermost: Vec<bool>,
+    /// The largest number of scopes that lie in each other.
+    deepest: usize,
+}
+
+impl Scopes<'_> {
+    fn new(inner: &Inner) -> Scopes<'_> {
+        let count = inner.scopes.len();
+        let (mut innermost, mut depth) = (vec![true; count], vec![0; count]);
+        for k in 1..count {
+            let outer = inner.scopes[k].outer as usize;
+            innermost[outer] = false;
+            depth[k] = depth[outer] + 1;
+        }
+        Scopes { inner, innermost, deepest: depth.into_iter().max().unwrap_or(0) }
+    }
+
+    /// From the outermost scope around a node to the innermost one.
+    fn around(&self, id: u32) -> Vec<u32> {
+        let inner = self.inner;
+        let mut scope = inner.nodes[id as usize].scope;
+        let mut chain = Vec::new();
+        while scope != 0 {
+            chain.push(scope);
+            scope = inner.scopes[scope as usize].outer;
+        }
+        chain.reverse();
+        chain
+    }
+}
+
+/// A run of neighbouring nodes, with what they have in common if they are folded.
+type Run = (Option<Key>, Vec<u32>);
+
+/// The types of what goes along an arrow.
+fn types(inner: &Inner, values: &[u32]) -> String {
+    let first = inner.ty(values[0]);
+    match values.len() {
+        1 => first.to_string(),
+        n if values.iter().all(|&v| inner.ty(v) == first) => format!("{n} × {first}"),
+        n => format!("{n} values"),
+    }
+}
+
+/// Puts neighbours of one key together where the key says so.
+fn runs(nodes: &[u32], key: impl Fn(u32) -> Key, folds: impl Fn(&Key) -> bool) -> Vec<Run> {
+    let mut all: Vec<Run> = Vec::new();
+    for &id in nodes {
+        let key = Some(key(id)).filter(&folds);
+        match all.last_mut() {
+            Some((last, run)) if key.is_some() && *last == key => run.push(id),
+            _ => all.push((key, vec![id])),
+        }
+    }
+    all
+}
+
+/// At most so many runs: those of one source line together, and if that is not enough, as many as it takes. Forward and
+/// backward stay apart.
+fn joined(inner: &Inner, all: Vec<Run>, at_most: usize) -> Vec<Run> {
+    let key = |id: u32| {
+        let source = inner.nodes[id as usize].source;
+        Key { scope: None, line: Some((source.file().as_ptr() as usize, source.line())), sweep: inner.sweep_of(id) }
+    };
+    let merge = |all: Vec<Run>, same: &dyn Fn(&Run, &Run) -> bool| {
+        let mut merged: Vec<Run> = Vec::new();
+        for run in all {
+            match merged.last_mut() {
+                Some(last) if same(last, &run) => {
+                    last.0 = Some(Key { scope: None, line: None, ..key(last.1[0]) });
+                    last.1.extend(run.1);
+                }
+                _ => merged.push(run),
+            }
+        }
+        merged
+    };
+    let all = merge(all, &|a, b| a.0.is_none() && b.0.is_none() && key(a.1[0]) == key(b.1[0]));
+    if all.len() <= at_most {
+        return all;
+    }
+    let total: usize = all.iter().map(|(_, nodes)| nodes.len()).sum();
+    let most = total.div_ceil((at_most / 2).max(1)); // with room for where two sweeps meet
+    let sweep = |run: &Run| inner.sweep_of(run.1[0]);
+    merge(all, &|a, b| sweep(a) == sweep(b) && a.1.len() < most)
+}
+
+impl Part {
+    /// The colour of a box.
+    pub(super) fn fill(self) -> &'static str {
+        match self {
+            Part::Leaf => "#eceff1",
+            Part::Forward => "#d3e5fb",
+            Part::Backward => "#fde0c2",
+            Part::Error => "#f8c4c4",
+        }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}

@@ -66,7 +66,12 @@
 //! # Ok::<(), autograd::Error>(())
 //! ```
 //!
-//! Your own operations implement [`Op`] or [`Elementwise`]; [`check_grads`] says whether a derivative is right.
+//! Your own operations implement [`Op`] or [`Elementwise`]; [`check_grads`] says whether a derivative is right,
+//! [`Graph::detect_anomaly`] where a NaN comes from, [`Graph::picture`] what a program looks like.
+//!
+//! [How it works](docs::how_it_works) is a short book; there are pages on [writing an operation](docs::write_your_own_op), on
+//! [wrong gradients](docs::my_gradient_is_wrong), and for those who come
+//! [from PyTorch or JAX](docs::coming_from_pytorch_or_jax).
 //!
 //! # Conventions
 //!

@@ -331,5 +331,6 @@ fn the_checker_survives_what_it_is_given() {
     assert!(check_grads(|_| panic!("on purpose"), &[Tensor::from(1.0)]).is_err());
     assert!(check_grads(|x| x[0].sum(), &[Tensor::from(vec![0f64; 0])]).is_ok());
     assert!(check_grads(|x| x[0] * 2, &[Tensor::from([1, 2])]).is_ok(), "nothing to differentiate");
-    assert!(CheckGrads::new().order(0).run(|x| x[0], &[]).is_ok());
+    assert!(CheckGrads::new().order(0).run(|x| x[0], &[Tensor::from(1.0)]).is_ok());
+    assert!(CheckGrads::new().fast().double().run(|x| x[0], &[]).is_err(), "there is no first input");
 }

@@ -65,13 +65,15 @@ fn run(options: &Options) -> Result<()> {
     if options.quiet {
         trainer = trainer.quiet();
     }
-    let history = trainer.fit(&train)?;
-    if history.last().is_some_and(|epoch| !epoch.train.loss.is_finite()) {
-        return Err(Error::Invalid(format!(
-            "the loss is no longer a finite number: try a smaller --lr than {}",
+    let history = trainer.fit(&train).map_err(|e| match e {
+        Error::Step { epoch, step, error } if error.message().contains("not finite") => Error::Invalid(format!(
+            "the loss is no longer a finite number (epoch {epoch}, step {step}, first in {} {}): try a smaller --lr than {}",
+            error.op(),
+            error.scope(),
             options.lr
-        )));
-    }
+        )),
+        other => other,
+    })?;
 
     if let Some(file) = &options.save {
         nn::save(&model, file)?;

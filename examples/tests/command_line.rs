@@ -174,3 +174,15 @@ fn implicit_agrees() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("they agree"), "{}", text(&output.stdout));
 }
+
+#[test]
+fn debug_gradients_finds_all_three_mistakes() {
+    let output = Command::new(program("debug_gradients")).output().expect("the example was built");
+    let text = text(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    for part in
+        ["softsign: its derivative rule is wrong", "element [1, 2]", "derivative of sqrt", "epoch 1, step 2", "8 of 8"]
+    {
+        assert!(text.contains(part), "{part}");
+    }
+}

@@ -105,9 +105,9 @@ fn whole_models_are_checked_by_inputs_and_parameters() -> Result<()> {
         f
     }
     let f = function(|x| loss::cross_entropy(model.forward(x[0]), x[1]));
-    CheckGrads::new().double().run(&f, &x)?;
-    CheckGrads::new().double().fast().order(3).run(&f, &x)?;
-    CheckGrads::new().run(&f, &x)?; // in single precision
+    CheckGrads::new().double().run(f, &x)?;
+    CheckGrads::new().double().fast().order(3).run(f, &x)?;
+    CheckGrads::new().run(f, &x)?; // in single precision
     // a gradient that is lost on its way to a parameter
     let e = CheckGrads::new()
         .double()

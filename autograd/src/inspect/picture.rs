@@ -75,7 +75,7 @@ impl Graph {
     /// let [d] = g.grad(y, &[x]);
     /// let short = g.picture().name(x, "x").to_dot();
     /// let long = g.picture().expand("norm").of(&[y]).to_dot();
-    /// assert!(short.contains("norm") && !short.contains("square") && long.contains("square"));
+    /// assert!(short.contains("norm") && !short.contains("\"square\"") && long.contains("\"square\""));
     /// # let _ = d;
     /// ```
     pub fn picture(&self) -> Picture<'_> {

@@ -2,7 +2,7 @@
 
 use super::{
     CheckGrads, one_hot,
-    program::{Program, all_like, difference, dot, evaluate, gradients, moved},
+    program::{Program, Slopes, all_like, difference, dot, evaluate, gradients, moved},
     wrong,
 };
 use crate::{
@@ -206,7 +206,7 @@ fn worse(gap: f64) -> f64 {
 }
 
 /// The first and the second half of the numbers that are not zero, if there are at least two.
-fn halves(all: &[Vec<f64>]) -> Option<(Vec<Vec<f64>>, Vec<Vec<f64>>)> {
+fn halves(all: &[Vec<f64>]) -> Option<(Slopes, Slopes)> {
     let count = all.iter().flatten().filter(|&&v| v != 0.0).count();
     let part = |keep: &dyn Fn(usize) -> bool| {
         let mut seen = 0;

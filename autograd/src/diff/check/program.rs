@@ -20,7 +20,7 @@ pub(super) struct Program<'p> {
     pub(super) names: Vec<Option<String>>,
 }
 
-/// Slopes of all outputs: `[output][element]`.
+/// Numbers for all elements of several tensors, such as the slopes of all outputs.
 pub(super) type Slopes = Vec<Vec<f64>>;
 
 impl<'p> Program<'p> {

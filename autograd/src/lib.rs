@@ -101,6 +101,8 @@ mod tensor;
 mod var;
 mod view;
 
+#[cfg(feature = "sparse")]
+pub use diff::sparse::{Coloring, Pattern, Sparse, Structure, sparse_hessian, sparse_jacobian};
 pub use diff::{
     check::{CheckGrads, check_grads},
     functional::{func, grad, grads, value_and_grad, value_and_grads},

@@ -8,7 +8,7 @@ use crate::{
     error::OpError,
     graph::Graph,
     nodes::{Inner, Kind, Node, OpRef},
-    op::{Op, Rule, inputs, layout::copy},
+    op::{Dependency, Op, Rule, inputs, layout::copy},
     tensor::Type,
     var::Var,
     view::{TensorView, TensorViewMut},
@@ -42,6 +42,10 @@ impl Op for Remat {
 
     fn is_view(&self) -> bool {
         true
+    }
+
+    fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
+        if input == 0 { Dependency::Moved } else { Dependency::None }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     error::OpError,
-    op::{Op, Rule, layout::copy},
+    op::{Dependency, Op, Rule, layout::copy},
     tensor::Type,
     var::Var,
     view::{TensorView, TensorViewMut},
@@ -51,6 +51,11 @@ impl Op for CustomVjp {
 
     fn is_view(&self) -> bool {
         true
+    }
+
+    /// Nothing flows through the value, and of the rule nothing is known.
+    fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
+        if input == 0 { Dependency::None } else { Dependency::Dense }
     }
 }
 

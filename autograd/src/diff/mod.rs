@@ -8,3 +8,5 @@ pub(crate) mod functional;
 pub(crate) mod gradients;
 pub(crate) mod jacobian;
 pub(crate) mod reverse;
+#[cfg(feature = "sparse")]
+pub(crate) mod sparse;

@@ -130,6 +130,23 @@ impl Traced {
         Ok(Traced { types, inner, part, plan, inputs: inputs_at, outputs })
     }
 
+    /// The program with its values, and the nodes of it that are needed.
+    #[cfg(feature = "sparse")]
+    pub(crate) fn parts(&self) -> (&Inner, &[u32]) {
+        (&self.inner, &self.part.nodes)
+    }
+
+    /// The nodes of the first input and of the first output.
+    #[cfg(feature = "sparse")]
+    pub(crate) fn ends(&self) -> (u32, u32) {
+        (self.inputs[0], self.outputs[0])
+    }
+
+    #[cfg(feature = "sparse")]
+    pub(crate) fn plan(&self) -> Arc<plan::Plan> {
+        self.plan.clone()
+    }
+
     /// The outputs for these inputs, which have the types that it was made for.
     pub(crate) fn call(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let run = Run {

@@ -60,7 +60,7 @@ macro_rules! comparisons {
                 false
             }
 
-            fn dependency(&self, _input: usize) -> Dependency {
+            fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
                 Dependency::None
             }
         }
@@ -131,7 +131,7 @@ impl Op for Select {
         false
     }
 
-    fn dependency(&self, input: usize) -> Dependency {
+    fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
         if input == 0 { Dependency::None } else { Dependency::Elementwise }
     }
 }

@@ -1,6 +1,6 @@
 //! Several tensors in one: concat and stack.
 
-use super::{Op, Rule, same_dtype};
+use super::{Dependency, Op, Rule, same_dtype};
 use crate::{
     error::OpError,
     graph::Graph,
@@ -59,6 +59,10 @@ impl Op for Concat {
 
     fn may_fail(&self, _x: &[Type]) -> bool {
         false
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Moved
     }
 }
 

@@ -129,7 +129,7 @@ impl<E: Elementwise> Op for E {
         x.iter().any(|t| !t.dtype.is_float())
     }
 
-    fn dependency(&self, _input: usize) -> Dependency {
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
         Dependency::Elementwise
     }
 }

@@ -1,6 +1,6 @@
 //! The check that numbers are finite.
 
-use super::{Op, Rule, inputs, layout::copy, wants_float};
+use super::{Dependency, Op, Rule, inputs, layout::copy, wants_float};
 use crate::{
     error::OpError,
     tensor::Type,
@@ -30,5 +30,9 @@ impl Op for CheckFinite {
     /// The identity.
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         Some(r.ct)
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Elementwise
     }
 }

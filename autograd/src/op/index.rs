@@ -2,7 +2,7 @@
 //!
 //! A negative position counts from the end; one that does not exist is an error when the value is asked for.
 
-use super::{Op, Rule, inputs};
+use super::{Dependency, Op, Rule, inputs};
 use crate::{
     error::OpError,
     shape::Shape,
@@ -64,6 +64,10 @@ impl Op for Take {
         let &[x, index] = r.x else { return None };
         Some(r.ct.graph().apply(Untake { axis: self.axis, size: x.known_shape()[self.axis] }, &[r.ct, index]))
     }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Moved
+    }
 }
 
 /// The transpose of [`Take`]: slices added up at positions of an axis of this size.
@@ -105,6 +109,10 @@ impl Op for Untake {
 
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         Some(r.ct.graph().apply(Take { axis: self.axis }, &[r.ct, r.x[1]]))
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Scattered
     }
 }
 
@@ -154,6 +162,10 @@ impl Op for Gather {
         let &[x, index] = r.x else { return None };
         Some(r.ct.graph().apply(Scatter { axis: self.axis, size: x.known_shape()[self.axis] }, &[r.ct, index]))
     }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Moved
+    }
 }
 
 /// The transpose of [`Gather`]: elements added up at positions of an axis of this size.
@@ -193,6 +205,10 @@ impl Op for Scatter {
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         Some(r.ct.graph().apply(Gather { axis: self.axis }, &[r.ct, r.x[1]]))
     }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Scattered
+    }
 }
 
 /// 1 at the class, 0 elsewhere, in a new last axis.
@@ -226,6 +242,10 @@ impl Op for OneHot {
 
     fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         None
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::None
     }
 }
 

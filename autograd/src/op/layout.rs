@@ -48,6 +48,9 @@ macro_rules! layout_op {
             fn may_fail(&self, _x: &[Type]) -> bool {
                 false
             }
+            fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+                Dependency::Moved
+            }
             $(fn is_view(&self) -> bool { $view })?
         }
     };
@@ -188,7 +191,7 @@ impl Op for Detach {
         false
     }
 
-    fn dependency(&self, _input: usize) -> Dependency {
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
         Dependency::None
     }
 

@@ -1,6 +1,6 @@
 //! Matrix products.
 
-use super::{Id, Op, Rule, inputs, same_dtype, wants_float};
+use super::{Dependency, Id, Op, Rule, inputs, same_dtype, wants_float};
 use crate::{
     error::OpError,
     shape::{Shape, Walk},
@@ -62,6 +62,10 @@ impl Op for MatMul {
 
     fn may_fail(&self, _x: &[Type]) -> bool {
         false
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Product
     }
 }
 

@@ -42,6 +42,25 @@ pub enum Dependency {
     Elementwise,
     /// Nothing of the output varies with this input: its derivative is zero everywhere.
     None,
+    /// Each output is an element of one of the inputs of this kind, or 0: shapes change, elements are picked. Which one
+    /// it is, is found by letting the op work on positions in place of floats; its other inputs should be positions.
+    Moved,
+    /// Each element of the input goes to one element of the output, where it may be added to others: the transpose of
+    /// [`Moved`](Dependency::Moved). Which one it is, is found from the derivative rule.
+    Scattered,
+    /// Each output depends on the elements that it is reduced from: axis `k` is reduced if bit `k` is set.
+    Reduced {
+        /// The reduced axes.
+        axes: u8,
+    },
+    /// The output has the shape of the input, and each element depends on all that lie along some axes from it: axis `k`
+    /// is one of them if bit `k` is set.
+    Along {
+        /// These axes.
+        axes: u8,
+    },
+    /// Two inputs of this kind are multiplied as matrices.
+    Product,
 }
 
 /// What a derivative rule may look at, as `Var`s.
@@ -117,8 +136,8 @@ pub trait Op: Clone + PartialEq + Debug + Send + Sync + 'static {
     }
 
     /// How the output depends on input number `input`.
-    fn dependency(&self, input: usize) -> Dependency {
-        let _ = input;
+    fn dependency(&self, input: usize, x: &[Type]) -> Dependency {
+        let _ = (input, x);
         Dependency::Dense
     }
 
@@ -136,6 +155,7 @@ pub(crate) trait DynOp: Debug + Send + Sync {
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError>;
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>>;
     fn may_fail(&self, x: &[Type]) -> bool;
+    fn dependency(&self, input: usize, x: &[Type]) -> Dependency;
     fn is_view(&self) -> bool;
     fn as_any(&self) -> &dyn Any;
     /// Whether it is the same op with the same attributes.
@@ -157,6 +177,9 @@ impl<O: Op> DynOp for O {
     }
     fn may_fail(&self, x: &[Type]) -> bool {
         Op::may_fail(self, x)
+    }
+    fn dependency(&self, input: usize, x: &[Type]) -> Dependency {
+        Op::dependency(self, input, x)
     }
     fn is_view(&self) -> bool {
         Op::is_view(self)

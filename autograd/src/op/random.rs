@@ -49,7 +49,7 @@ impl Op for Bernoulli {
         None
     }
 
-    fn dependency(&self, _input: usize) -> Dependency {
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
         Dependency::None
     }
 }
@@ -99,7 +99,7 @@ impl Op for Draw {
         None
     }
 
-    fn dependency(&self, _input: usize) -> Dependency {
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
         Dependency::None
     }
 

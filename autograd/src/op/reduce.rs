@@ -3,7 +3,7 @@
 //! The order in which a sum is rounded is fixed by shape and axes alone, never by threads or instruction sets: see
 //! [`sum_lines`].
 
-use super::{Op, Rule, inputs, wants_float};
+use super::{Dependency, Op, Rule, inputs, wants_float};
 use crate::{
     error::OpError,
     shape::{Axes, Ints, Shape},
@@ -59,6 +59,10 @@ impl Op for Sum {
     fn may_fail(&self, x: &[Type]) -> bool {
         x.iter().any(|t| t.dtype == DType::I64)
     }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Reduced { axes: self.axes.0 }
+    }
 }
 
 /// The largest or the smallest element over some axes.
@@ -106,6 +110,10 @@ impl<const LARGEST: bool> Op for Extreme<LARGEST> {
     fn may_fail(&self, _x: &[Type]) -> bool {
         false
     }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Reduced { axes: self.axes.0 }
+    }
 }
 
 /// The position of the largest or the smallest element along an axis.
@@ -145,6 +153,10 @@ impl<const LARGEST: bool> Op for ArgExtreme<LARGEST> {
 
     fn may_fail(&self, _x: &[Type]) -> bool {
         false
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::None
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sums on the way along an axis.
 
-use super::{Op, Rule, inputs};
+use super::{Dependency, Op, Rule, inputs};
 use crate::{
     error::OpError,
     tensor::{DType, Type, with_dtype},
@@ -65,6 +65,10 @@ impl Op for Cumsum {
 
     fn may_fail(&self, x: &[Type]) -> bool {
         x.iter().any(|t| t.dtype == DType::I64)
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Along { axes: 1 << self.axis }
     }
 }
 

@@ -4,7 +4,7 @@
 //! `rest = Σ exp(xᵢ - m)` over the *other* elements: then `logsumexp = m + ln(1 + rest)`, and a loss as small as
 //! `rest = 1e-30` is not lost beside 1.
 
-use super::{Op, Real, Rule, inputs, reduce::sum_line, wants_float};
+use super::{Dependency, Op, Real, Rule, inputs, reduce::sum_line, wants_float};
 use crate::{
     error::OpError,
     math::Lanes,
@@ -96,6 +96,10 @@ impl Op for Softmax {
     fn may_fail(&self, _x: &[Type]) -> bool {
         false
     }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Along { axes: 1 << self.axis }
+    }
 }
 
 /// `xᵢ - ln Σ exp(xⱼ)`
@@ -129,6 +133,10 @@ impl Op for LogSoftmax {
 
     fn may_fail(&self, _x: &[Type]) -> bool {
         false
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Along { axes: 1 << self.axis }
     }
 }
 
@@ -174,6 +182,10 @@ impl Op for LogSumExp {
 
     fn may_fail(&self, _x: &[Type]) -> bool {
         false
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Reduced { axes: 1 << self.axis }
     }
 }
 
@@ -229,6 +241,11 @@ impl Op for CrossEntropy {
         let log_p = x.log_softmax(-1);
         let hit = labels.one_hot(shape[last], DType::Bool);
         Some(r.ct.reshape(shape.with(last, 1)) * hit.select(log_p.expm1(), log_p.exp()))
+    }
+
+    fn dependency(&self, input: usize, x: &[Type]) -> Dependency {
+        let last = x[0].shape.rank() - 1;
+        if input == 0 { Dependency::Reduced { axes: 1 << last } } else { Dependency::None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Order along an axis. The order itself has no gradient; sorted values are gathered by it, and so their gradient goes to
 //! where they came from.
 
-use super::{Op, Rule, inputs};
+use super::{Dependency, Op, Rule, inputs};
 use crate::{
     error::OpError,
     tensor::{DType, Element, Type, with_dtype},
@@ -55,6 +55,10 @@ impl Op for ArgSort {
 
     fn may_fail(&self, _x: &[Type]) -> bool {
         false
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::None
     }
 }
 

@@ -1,0 +1,281 @@
+//! Sparse Jacobians and Hessians: the pattern from the graph (`propagate.rs`), columns or rows that can be computed together
+//! (`color.rs`), and one program for a direction, run for each colour.
+//!
+//! Griewank and Walther, Evaluating Derivatives (2008), chapters 7 and 8; Gebremedhin, Manne and Pothen, What color is your
+//! Jacobian? (2005).
+
+mod color;
+mod pattern;
+mod propagate;
+mod show;
+
+pub use color::Coloring;
+pub use pattern::Pattern;
+
+use super::functional::tensor;
+use crate::{
+    error::{Error, OpError, Result},
+    exec::function::Traced,
+    graph::Graph,
+    plan,
+    tensor::{DType, Element, Tensor, with_dtype},
+    var::Var,
+};
+use propagate::dependences;
+use rayon::prelude::*;
+use sprs::CsMat;
+use std::{
+    panic::Location,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// A sparse Jacobian or Hessian of a function, as a function of arrays: what [`sparse_jacobian`] and [`sparse_hessian`]
+/// return.
+///
+/// At the first call the pattern is read off from the graph and coloured. Both are kept, and used again as long as the
+/// function writes the same program and the constants whose zeros or positions were used have the same values.
+pub struct Sparse<F> {
+    f: F,
+    hessian: bool,
+    made_at: &'static Location<'static>,
+    known: Mutex<Option<Arc<Known>>>,
+}
+
+/// The structure of a sparse matrix: which elements may differ from zero, and which columns or rows are computed
+/// together. Printed, it is a picture.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Structure {
+    /// Valid for all arguments.
+    pub pattern: Pattern,
+    /// How it is computed.
+    pub coloring: Coloring,
+}
+
+/// What is kept between calls.
+struct Known {
+    structure: Arc<Structure>,
+    /// The program that it is for: the same plan is found again as long as the program is the same.
+    plan: Arc<plan::Plan>,
+    /// The constants that it rests on: their places in the program, and their values.
+    used: Vec<(usize, Tensor)>,
+    /// By element of the matrix: its colour.
+    colors: Vec<u32>,
+    /// By colour: the sum of the unit vectors.
+    seeds: Vec<Tensor>,
+}
+
+/// So many directions are computed in one run: what they have in common is computed once.
+const TOGETHER: usize = 4;
+
+/// The sparse Jacobian of a function from vectors to vectors, as a function of arrays.
+///
+/// ```
+/// // each output depends on three neighbours at most: three directions give the whole matrix
+/// let f = autograd::sparse_jacobian(|x| {
+///     let middle = x.slice(0, 1..-1);
+///     x.slice(0, 2..) - 2.0 * middle + x.slice(0, ..-2) + middle.exp()
+/// });
+/// let x = vec![0.5; 1000];
+/// let j = f.call::<f64>(x.clone())?;
+/// assert_eq!((j.shape(), j.nnz()), ((998, 1000), 3 * 998));
+/// assert_eq!(j.get(7, 8), Some(&(0.5f64.exp() - 2.0)));
+/// assert_eq!(f.structure(x)?.coloring.count, 3);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[track_caller]
+pub fn sparse_jacobian<F: for<'g> Fn(Var<'g>) -> Var<'g>>(f: F) -> Sparse<F> {
+    Sparse { f, hessian: false, made_at: Location::caller(), known: Mutex::default() }
+}
+
+/// The sparse Hessian of a function from vectors to single numbers, as a function of arrays.
+///
+/// ```
+/// // Rosenbrock's function
+/// let f = autograd::sparse_hessian(|x| {
+///     let (a, b) = (x.slice(0, ..-1), x.slice(0, 1..));
+///     (100.0 * (b - a.square()).square() + (1.0 - a).square()).sum()
+/// });
+/// let h = f.call::<f64>(vec![1.0; 100])?;
+/// assert_eq!((h.nnz(), h.get(3, 3), h.get(3, 4)), (298, Some(&1002.0), Some(&-400.0)));
+/// assert_eq!(f.structure(vec![1.0; 100])?.coloring.count, 3);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[track_caller]
+pub fn sparse_hessian<F: for<'g> Fn(Var<'g>) -> Var<'g>>(f: F) -> Sparse<F> {
+    Sparse { f, hessian: true, made_at: Location::caller(), known: Mutex::default() }
+}
+
+impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
+    /// The matrix, row by row (CSR); `T` is the function's own precision. Elements of the pattern that happen to be 0 are
+    /// part of it.
+    pub fn call<T: Element>(&self, x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<CsMat<T>> {
+        let x = tensor(x)?;
+        let known = self.known(&x)?;
+        let pattern = &known.structure.pattern;
+        let starts = pattern.starts().to_vec();
+        let indices = pattern.indices().iter().map(|&c| c as usize).collect();
+        let mut values = vec![T::default(); pattern.nnz()];
+        self.fill(&x, &known, &mut values)?;
+        Ok(CsMat::new(pattern.shape(), starts, indices, values))
+    }
+
+    /// Computes the values anew, for a matrix that an earlier call has returned.
+    ///
+    /// ```
+    /// let f = autograd::sparse_jacobian(|x| x.square());
+    /// let mut j = f.call::<f64>([1.0, 2.0])?;
+    /// f.update([3.0, 4.0], &mut j)?;
+    /// assert_eq!(j.data(), [6.0, 8.0]);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    pub fn update<T: Element>(&self, x: impl TryInto<Tensor, Error: Into<Error>>, matrix: &mut CsMat<T>) -> Result<()> {
+        let x = tensor(x)?;
+        let known = self.known(&x)?;
+        let pattern = &known.structure.pattern;
+        let same = matrix.is_csr()
+            && matrix.shape() == pattern.shape()
+            && matrix.indptr().raw_storage() == pattern.starts()
+            && matrix.indices().iter().zip(pattern.indices()).all(|(&a, &b)| a == b as usize);
+        if !same {
+            let e = OpError::new("the matrix does not have the pattern of this function");
+            return Err(e
+                .hint("the pattern changes with constants: call instead of update")
+                .at(self.name(), self.made_at));
+        }
+        self.fill(&x, &known, matrix.data_mut())
+    }
+
+    /// Which elements of the matrix may differ from zero, and how they are computed, without computing them.
+    pub fn structure(&self, x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<Arc<Structure>> {
+        Ok(self.known(&tensor(x)?)?.structure.clone())
+    }
+
+    fn name(&self) -> &'static str {
+        if self.hessian { "sparse_hessian" } else { "sparse_jacobian" }
+    }
+
+    /// What is known of the function for arguments like this one.
+    fn known(&self, x: &Tensor) -> Result<Arc<Known>> {
+        if x.shape().len() != 1 || !x.dtype().is_float() {
+            let e = OpError::new(format!("wants a vector of floats, got {}", x.ty()));
+            return Err(e
+                .hint("reshape in the function: |x| f(x.reshape(..)).flatten()")
+                .at(self.name(), self.made_at));
+        }
+        let traced = Traced::new(std::slice::from_ref(x), self.made_at, |g, x| vec![self.program(g, x[0])])?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_ref().filter(|known| known.fits(&traced)) {
+            return Ok(known.clone());
+        }
+        let fresh = Arc::new(Known::new(traced, x, self.hessian)?);
+        *known = Some(fresh.clone());
+        Ok(fresh)
+    }
+
+    /// What the matrix is the Jacobian of.
+    fn program<'g>(&self, g: &'g Graph, x: Var<'g>) -> Var<'g> {
+        let y = (self.f)(x);
+        if y.error().is_some() {
+            return y;
+        }
+        if self.hessian {
+            return g.grad(y, &[x])[0];
+        }
+        match (y.dims::<1>(), y.known_dtype().is_float()) {
+            (Some(_), true) => y,
+            _ => g.fail(
+                "sparse_jacobian",
+                OpError::new(format!("the function gives {}, not a vector of floats", y.ty())),
+                &[],
+            ),
+        }
+    }
+
+    /// Computes all directions and puts each element in its place.
+    fn fill<T: Element>(&self, x: &Tensor, known: &Known, values: &mut [T]) -> Result<()> {
+        let Structure { pattern, coloring } = &*known.structure;
+        if T::DTYPE != x.dtype() {
+            let e = OpError::new(format!("the matrix is {}, not {}", x.dtype(), T::DTYPE));
+            return Err(e.at(self.name(), self.made_at));
+        }
+        let together = coloring.count.min(TOGETHER);
+        let groups: Vec<&[Tensor]> = known.seeds.chunks(together.max(1)).collect();
+        let Some(&first) = groups.first() else { return Ok(()) };
+        let inputs = |seeds: &[Tensor]| -> Vec<Tensor> {
+            let padded = (0..together).map(|k| seeds[k.min(seeds.len() - 1)].clone());
+            [x.clone()].into_iter().chain(padded).collect()
+        };
+        let traced = Traced::new(&inputs(first), self.made_at, |g, v| {
+            let y = self.program(g, v[0]);
+            v[1..].iter().map(|&seed| Self::product(g, y, v[0], seed, coloring.by_rows)).collect()
+        })?;
+        let products: Vec<Vec<Tensor>> =
+            groups.par_iter().map(|seeds| traced.call(&inputs(seeds))).collect::<Result<_>>()?;
+        let products: Vec<&[T]> = products.iter().flatten().map(|p| p.as_slice::<T>()).collect::<Result<_>>()?;
+        let rows = pattern.shape().0;
+        // rows are filled in pieces of about the same length, by all threads
+        let pieces = 8 * rayon::current_num_threads();
+        let ends: Vec<usize> = (0..=pieces).map(|k| k * rows / pieces).collect();
+        let mut rest = values;
+        let mut tasks = Vec::with_capacity(pieces);
+        for piece in ends.windows(2) {
+            let length = pattern.starts()[piece[1]] - pattern.starts()[piece[0]];
+            let (own, more) = rest.split_at_mut(length);
+            tasks.push((piece[0]..piece[1], own));
+            rest = more;
+        }
+        tasks.into_par_iter().for_each(|(rows, own)| {
+            let first = pattern.starts()[rows.start];
+            for row in rows {
+                for k in pattern.starts()[row]..pattern.starts()[row + 1] {
+                    let place = if coloring.by_rows { pattern.indices()[k] as usize } else { row };
+                    own[k - first] = products[known.colors[k] as usize][place];
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// The product of the matrix with a direction, from one side or the other.
+    fn product<'g>(g: &'g Graph, y: Var<'g>, x: Var<'g>, seed: Var<'g>, by_rows: bool) -> Var<'g> {
+        if by_rows {
+            return y.vjp(seed, &[x])[0].unwrap_or_else(|| x.zero_cotangent());
+        }
+        g.jvp(y, &[x], &[seed])
+    }
+}
+
+impl Known {
+    fn new(traced: Traced, x: &Tensor, hessian: bool) -> Result<Known> {
+        let (inner, nodes) = traced.parts();
+        let (input, output) = traced.ends();
+        let found = dependences(inner, output, input)?;
+        let place = |&id: &u32| Some((nodes.binary_search(&id).ok()?, inner.leaf(id)?));
+        let used = found.used.iter().filter_map(place).collect();
+        let pattern = Arc::unwrap_or_clone(found.pattern);
+        let coloring = if hessian { Coloring::columns(&pattern) } else { Coloring::new(&pattern) };
+        let mut colors = Vec::with_capacity(pattern.nnz());
+        for row in 0..pattern.shape().0 {
+            let of = |&column: &u32| coloring.colors[if coloring.by_rows { row } else { column as usize }];
+            colors.extend(pattern.row(row).iter().map(of));
+        }
+        let seed = |color: u32| -> Result<Tensor> {
+            with_dtype!(x.dtype(), float T => {
+                let one = |&c: &u32| T::from(u8::from(c == color));
+                Tensor::new([coloring.colors.len()], coloring.colors.iter().map(one).collect())
+            }, else Tensor::zeros([0], DType::F64))
+        };
+        let seeds = (0..coloring.count as u32).map(seed).collect::<Result<_>>()?;
+        let plan = traced.plan();
+        Ok(Known { structure: Arc::new(Structure { pattern, coloring }), plan, used, colors, seeds })
+    }
+
+    /// Whether this is the structure of a program, too.
+    fn fits(&self, traced: &Traced) -> bool {
+        let (inner, nodes) = traced.parts();
+        let same = |(place, value): &(usize, Tensor)| {
+            nodes.get(*place).and_then(|&id| inner.leaf(id)).is_some_and(|now| now == *value)
+        };
+        Arc::ptr_eq(&self.plan, &traced.plan()) && self.used.iter().all(same)
+    }
+}

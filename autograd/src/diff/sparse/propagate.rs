@@ -1,0 +1,382 @@
+//! Which elements of a value depend on which elements of an input, read off from the graph: node by node, each op says how its
+//! output depends on its inputs.
+//!
+//! What is found holds for all values of the input. Where the values of constants were used (their zeros in products,
+//! positions that elements are picked at), they are reported, so that it can be seen whether they are still the same.
+
+use super::pattern::Pattern;
+use crate::{
+    error::{Error, OpError, Result},
+    graph::Graph,
+    nodes::{Inner, Kind},
+    op::{Dependency, Id, Op, Rule, layout::BroadcastTo, linalg::Batches},
+    shape::{Axes, Shape},
+    tensor::{DType, Tensor, Type, with_dtype},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+/// What was found.
+pub(super) struct Dependences {
+    pub(super) pattern: Arc<Pattern>,
+    /// The leaves whose values were used.
+    pub(super) used: Vec<u32>,
+}
+
+/// How the elements of `y` depend on those of `x`, both nodes of the graph.
+pub(super) fn dependences(inner: &Inner, y: u32, x: u32) -> Result<Dependences> {
+    let size = inner.ty(x).shape.count();
+    let mut walk =
+        Walk { inner, patterns: HashMap::new(), known: known(inner, y), values: HashMap::new(), used: Vec::new() };
+    walk.patterns.insert(x, Arc::new(Pattern::identity(size)));
+    let needed = needed(inner, y, x);
+    for id in x + 1..=y {
+        let float = inner.nodes[id as usize].dtype.is_float();
+        if needed[(id - x) as usize] && float && inner.nodes[id as usize].kind == Kind::Op {
+            let found = walk.node(id).map_err(|e| inner.error_at(id, inner.op(id).name(), e))?;
+            if let Some(found) = found {
+                walk.patterns.insert(id, found);
+            }
+        }
+    }
+    let count = inner.ty(y).shape.count();
+    let nothing =
+        || Arc::new(Pattern::identity(size).rows((0..count).map(|_| None)).unwrap_or_else(|_| Pattern::identity(0)));
+    let pattern = walk.patterns.remove(&y).unwrap_or_else(nothing);
+    walk.used.sort_unstable();
+    walk.used.dedup();
+    Ok(Dependences { pattern, used: walk.used })
+}
+
+/// The nodes from `x` on that `y` needs.
+fn needed(inner: &Inner, y: u32, x: u32) -> Vec<bool> {
+    let mut needed = vec![false; (y.max(x) - x + 1) as usize];
+    needed[(y.max(x) - x) as usize] = true;
+    for id in (x..=y).rev() {
+        if needed[(id - x) as usize] {
+            inner.args(id).iter().filter(|&&a| a >= x).for_each(|&a| needed[(a - x) as usize] = true);
+        }
+    }
+    needed
+}
+
+/// The nodes up to `y` that are computed from constants alone.
+fn known(inner: &Inner, y: u32) -> Vec<bool> {
+    let mut known: Vec<bool> = Vec::with_capacity(y as usize + 1);
+    for id in 0..=y {
+        let own = match inner.nodes[id as usize].kind {
+            Kind::Constant | Kind::Literal | Kind::One | Kind::Zero => true,
+            Kind::Op => inner.args(id).iter().all(|&a| known[a as usize]),
+            Kind::Input | Kind::Param | Kind::Error => false,
+        };
+        known.push(own);
+    }
+    known
+}
+
+struct Walk<'i> {
+    inner: &'i Inner,
+    /// Of the nodes that depend on it.
+    patterns: HashMap<u32, Arc<Pattern>>,
+    known: Vec<bool>,
+    /// Values of constants and of what is computed from them.
+    values: HashMap<u32, Tensor>,
+    used: Vec<u32>,
+}
+
+impl Walk<'_> {
+    /// The pattern of an op's output; none if it does not depend on the input.
+    fn node(&mut self, id: u32) -> Result<Option<Arc<Pattern>>, OpError> {
+        let (inner, op) = (self.inner, self.inner.op(id));
+        let args = inner.args(id);
+        let types: Vec<Type> = args.iter().map(|&a| inner.ty(a)).collect();
+        let kind = |k: usize| match types[k].dtype.is_float() {
+            true => op.dependency(k, &types),
+            false => Dependency::None,
+        };
+        let kinds: Vec<Dependency> = (0..args.len()).map(kind).collect();
+        let matters = |k: usize| kinds[k] != Dependency::None && self.patterns.contains_key(&args[k]);
+        let inputs: Vec<usize> = (0..args.len()).filter(|&k| matters(k)).collect();
+        let Some(&first) = inputs.first() else { return Ok(None) };
+        match kinds[first] {
+            Dependency::Moved if op.is_view() => return Ok(self.patterns.get(&args[first]).cloned()),
+            Dependency::Moved => return self.moved(id, &kinds),
+            Dependency::Product => return self.product(id).map(Some),
+            _ => {}
+        }
+        let out = inner.ty(id).shape;
+        let mut all: Option<Arc<Pattern>> = None;
+        for k in inputs {
+            let own = self.patterns[&args[k]].clone();
+            let shape = types[k].shape;
+            let part = match kinds[k] {
+                Dependency::Elementwise => Some(self.elementwise(id, k, own, &shape, &out)?),
+                Dependency::Reduced { axes } => Some(Arc::new(reduced(&own, &shape, Axes(axes))?)),
+                Dependency::Along { axes } => {
+                    let sets = reduced(&own, &shape, Axes(axes))?;
+                    Some(broadcast(Arc::new(sets), &shape.reduced(Axes(axes), true), &out)?)
+                }
+                Dependency::Scattered => self.scattered(id, k, &own)?,
+                Dependency::Dense | Dependency::Moved | Dependency::Product => Some(dense(&own, out.count())?),
+                Dependency::None => None,
+            };
+            all = match (all, part) {
+                (Some(a), Some(b)) if Arc::ptr_eq(&a, &b) => Some(a),
+                (Some(a), Some(b)) => Some(Arc::new(a.union(&b)?)),
+                (a, b) => a.or(b),
+            };
+        }
+        Ok(all)
+    }
+
+    /// A node and all that it is computed from, oldest first.
+    fn below(&self, id: u32) -> Vec<u32> {
+        let (mut seen, mut all, mut k) = (HashSet::from([id]), vec![id], 0);
+        while k < all.len() {
+            all.extend(self.inner.args(all[k]).iter().filter(|&&a| seen.insert(a)));
+            k += 1;
+        }
+        all.sort_unstable();
+        all
+    }
+
+    /// The value of a node that is computed from constants.
+    fn value(&mut self, id: u32) -> Option<Tensor> {
+        if !self.known[id as usize] {
+            return None;
+        }
+        if !self.values.contains_key(&id) {
+            for id in self.below(id) {
+                if !self.values.contains_key(&id) {
+                    let value = self.inner.leaf(id).or_else(|| self.compute(id))?;
+                    self.values.insert(id, value);
+                }
+            }
+        }
+        self.values.get(&id).cloned()
+    }
+
+    fn compute(&self, id: u32) -> Option<Tensor> {
+        let x: Vec<_> =
+            self.inner.args(id).iter().map(|a| self.values.get(a).map(Tensor::as_view)).collect::<Option<_>>()?;
+        let mut out = Tensor::blank(self.inner.ty(id)).ok()?;
+        self.inner.op(id).eval(&x, out.as_view_mut()?).ok()?;
+        Some(out)
+    }
+
+    /// Remembers that what was found holds only while the values stay that this one is computed from.
+    fn rests_on(&mut self, id: u32) {
+        let leaves = self.below(id).into_iter().filter(|&id| self.inner.args(id).is_empty());
+        self.used.extend(leaves);
+    }
+
+    /// Where a constant is 0 or false, or, inverted, where it is not, if it is so anywhere. What is made of single numbers
+    /// does not count: these are rates and steps, which come and go and are hardly ever 0.
+    fn zeros(&mut self, id: u32, inverted: bool) -> Option<Vec<bool>> {
+        let data =
+            |id: u32| self.inner.nodes[id as usize].kind == Kind::Constant && self.inner.ty(id).shape.count() > 1;
+        if !self.known[id as usize] || !self.below(id).into_iter().any(data) {
+            return None;
+        }
+        let value = self.value(id)?;
+        let zeros: Vec<bool> = with_dtype!(value.dtype(), T => {
+            value.as_slice::<T>().ok()?.iter().map(|&v| (v == T::default()) != inverted).collect()
+        });
+        if zeros.contains(&true) {
+            self.rests_on(id);
+            return Some(zeros);
+        }
+        None
+    }
+
+    /// One input of an elementwise op, as the output sees it; nothing where a constant makes the derivative 0.
+    fn elementwise(
+        &mut self,
+        id: u32,
+        input: usize,
+        own: Arc<Pattern>,
+        shape: &Shape,
+        out: &Shape,
+    ) -> Result<Arc<Pattern>, OpError> {
+        let (op, args) = (self.inner.nodes[id as usize].op, self.inner.args(id));
+        let other = match input {
+            _ if op == Id::Mul as u32 => Some((args[1 - input], false)),
+            // the first side is taken where the condition holds, the second one where it does not
+            1 | 2 if op == Id::Select as u32 => Some((args[0], input == 2)),
+            _ => None,
+        };
+        let own = broadcast(own, shape, out)?;
+        let Some((other, inverted)) = other else { return Ok(own) };
+        let Some(zeros) = self.zeros(other, inverted) else { return Ok(own) };
+        let at = positions(&self.inner.ty(other).shape, out)?;
+        let rows = (0..out.count()).map(|e| (!zeros[at.as_ref().map_or(e, |at| at[e])]).then_some(e));
+        Ok(Arc::new(own.rows(rows)?))
+    }
+
+    /// An op that picks elements: it is computed on their positions.
+    fn moved(&mut self, id: u32, kinds: &[Dependency]) -> Result<Option<Arc<Pattern>>, OpError> {
+        let inner = self.inner;
+        let (args, ty) = (inner.args(id).to_vec(), inner.ty(id));
+        let (mut stacked, mut places): (Option<Pattern>, Vec<Tensor>) = (None, Vec::new());
+        for (k, &arg) in args.iter().enumerate() {
+            let shape = inner.ty(arg).shape;
+            let own = self.patterns.get(&arg).cloned();
+            places.push(match (kinds[k], own) {
+                (Dependency::Moved, Some(own)) => {
+                    let first = stacked.as_ref().map_or(0, |s| s.shape().0) as i64 + 1;
+                    let (rows, before) = (own.shape().0, stacked.take());
+                    stacked = Some(match before {
+                        None => (*own).clone(),
+                        Some(before) => before.stacked(&own)?,
+                    });
+                    Tensor::new(shape, (first..first + rows as i64).collect()).map_err(said)?
+                }
+                (Dependency::Moved, None) => Tensor::zeros(shape, DType::I64).map_err(said)?,
+                _ if self.known[arg as usize] => {
+                    self.rests_on(arg);
+                    self.value(arg).ok_or("an index cannot be computed")?
+                }
+                // positions that depend on values may be any
+                _ => return self.all_of(id, kinds).map(Some),
+            });
+        }
+        let Some(stacked) = stacked else { return Ok(None) };
+        let mut out = Tensor::blank(Type::new(DType::I64, ty.shape))?;
+        let views: Vec<_> = places.iter().map(Tensor::as_view).collect();
+        inner.op(id).eval(&views, out.as_view_mut().ok_or("its buffer is shared")?)?;
+        let from = out.as_slice::<i64>().map_err(said)?;
+        Ok(Some(Arc::new(stacked.rows(from.iter().map(|&p| usize::try_from(p - 1).ok()))?)))
+    }
+
+    /// An op that adds elements up at places that the derivative rule knows: it takes cotangents from there.
+    fn scattered(&mut self, id: u32, input: usize, own: &Pattern) -> Result<Option<Arc<Pattern>>, OpError> {
+        let inner = self.inner;
+        let (args, out) = (inner.args(id).to_vec(), inner.ty(id).shape);
+        let g = Graph::new();
+        let mut x = Vec::new();
+        for (k, &arg) in args.iter().enumerate() {
+            let value = match k == input {
+                true => Tensor::zeros(inner.ty(arg).shape, DType::F64).map_err(said)?,
+                false => match self.value(arg) {
+                    Some(value) => value,
+                    None => return dense(own, out.count()).map(Some),
+                },
+            };
+            if k != input {
+                self.rests_on(arg);
+            }
+            x.push(g.constant(value));
+        }
+        let places = Tensor::new(out, (0..out.count()).map(|p| p as f64).collect()).map_err(said)?;
+        let ct = g.constant(places);
+        let to = inner.op(id).vjp(input, &Rule { ct, x: &x, y: ct }).ok_or("its rule is not known")?;
+        let to = to.value().map_err(said)?;
+        let mut sources: Vec<Vec<usize>> = vec![Vec::new(); out.count()];
+        for (from, &to) in to.as_slice::<f64>().map_err(said)?.iter().enumerate() {
+            sources[to as usize].push(from);
+        }
+        let all = own.unions(out.count(), |k| Box::new(sources[k].iter().copied()))?;
+        Ok(Some(Arc::new(all)))
+    }
+
+    /// Each output may depend on all inputs of an op.
+    fn all_of(&self, id: u32, kinds: &[Dependency]) -> Result<Arc<Pattern>, OpError> {
+        let args = self.inner.args(id);
+        let own = (0..args.len()).filter(|&k| kinds[k] != Dependency::None).filter_map(|k| self.patterns.get(&args[k]));
+        let mut all: Option<Pattern> = None;
+        for own in own {
+            let one = own.unions(1, |_| Box::new(0..own.shape().0))?;
+            all = Some(match all {
+                Some(all) => all.union(&one)?,
+                None => one,
+            });
+        }
+        let one = all.ok_or("nothing depends on it")?;
+        Ok(Arc::new(one.rows((0..self.inner.ty(id).shape.count()).map(|_| Some(0)))?))
+    }
+
+    /// A matrix product: an output depends on a row of the left and a column of the right; where one side is a constant, only
+    /// on what its elements that are not 0 meet.
+    fn product(&mut self, id: u32) -> Result<Arc<Pattern>, OpError> {
+        let inner = self.inner;
+        let &[a, b] = inner.args(id) else { return Err("wants two inputs".into()) };
+        let (ta, tb, out) = (inner.ty(a).shape, inner.ty(b).shape, inner.ty(id).shape);
+        let batches = Batches::new(&ta, &tb, &out);
+        let (m, k, n) = (batches.m, batches.k, batches.n);
+        let offsets: Vec<_> = batches.offsets().collect();
+        let mut all: Option<Pattern> = None;
+        for side in 0..2 {
+            let (own, other) = if side == 0 { (a, b) } else { (b, a) };
+            let Some(own) = self.patterns.get(&own).cloned() else { continue };
+            let zeros = self.zeros(other, false);
+            let of_output = |e: usize| -> Box<dyn Iterator<Item = usize> + '_> {
+                let (batch, i, j) = (e / (m * n), e / n % m, e % n);
+                let (at_a, at_b, _) = offsets[batch];
+                let left = move |l: usize| at_a + i * k + l;
+                let right = move |l: usize| at_b + l * n + j;
+                let zeros = zeros.as_ref();
+                if side == 0 {
+                    Box::new((0..k).filter(move |&l| zeros.is_none_or(|z| !z[right(l)])).map(left))
+                } else {
+                    Box::new((0..k).filter(move |&l| zeros.is_none_or(|z| !z[left(l)])).map(right))
+                }
+            };
+            let part = own.unions(out.count(), of_output)?;
+            all = Some(match all {
+                Some(all) => all.union(&part)?,
+                None => part,
+            });
+        }
+        all.map(Arc::new).ok_or_else(|| "nothing depends on it".into())
+    }
+}
+
+impl Pattern {
+    /// The rows of one and then those of the other.
+    fn stacked(&self, below: &Pattern) -> Result<Pattern, OpError> {
+        let (rows, more) = (self.shape().0, below.shape().0);
+        let upper = self.rows((0..rows + more).map(|k| (k < rows).then_some(k)))?;
+        upper.union(&below.rows((0..rows + more).map(|k| k.checked_sub(rows)))?)
+    }
+}
+
+/// For each element of a broadcast output the position of the element that it comes from; none if the shapes are equal.
+fn positions(from: &Shape, to: &Shape) -> Result<Option<Vec<usize>>, OpError> {
+    if from == to {
+        return Ok(None);
+    }
+    let places = Tensor::new(*from, (0..from.count() as i64).collect()).map_err(said)?;
+    let mut out = Tensor::blank(Type::new(DType::I64, *to))?;
+    Op::eval(&BroadcastTo(*to), &[places.as_view()], out.as_view_mut().ok_or("its buffer is shared")?)?;
+    Ok(Some(out.as_slice::<i64>().map_err(said)?.iter().map(|&p| p as usize).collect()))
+}
+
+fn broadcast(own: Arc<Pattern>, from: &Shape, to: &Shape) -> Result<Arc<Pattern>, OpError> {
+    match positions(from, to)? {
+        None => Ok(own),
+        Some(at) => Ok(Arc::new(own.rows(at.into_iter().map(Some))?)),
+    }
+}
+
+/// Sets of what is reduced into each output.
+fn reduced(own: &Pattern, shape: &Shape, axes: Axes) -> Result<Pattern, OpError> {
+    let kept = shape.reduced(axes, true);
+    let to = positions(&kept, shape)?;
+    let mut sources: Vec<Vec<usize>> = vec![Vec::new(); kept.count()];
+    for from in 0..shape.count() {
+        sources[to.as_ref().map_or(from, |to| to[from])].push(from);
+    }
+    own.unions(kept.count(), |k| Box::new(sources[k].iter().copied()))
+}
+
+/// Each of `count` outputs depends on everything.
+fn dense(own: &Pattern, count: usize) -> Result<Arc<Pattern>, OpError> {
+    let one = own.unions(1, |_| Box::new(0..own.shape().0))?;
+    Ok(Arc::new(one.rows((0..count).map(|_| Some(0)))?))
+}
+
+fn said(e: Error) -> OpError {
+    OpError::new(e.message())
+}

@@ -5,8 +5,8 @@
 //! A step of Euler's implicit method asks for the root of 100,352 equations with as many unknowns, each of which meets five
 //! neighbours and its partner. Newton's method needs their Jacobian: 10¹⁰ elements, of which 600,000 are not zero.
 
-use autograd::{Error, Graph, Tensor, Var, jacobian, sparse_jacobian};
-use sprs::{CsMat, CsVec, linalg::bicgstab::BiCGSTAB};
+use autograd::{Error, Graph, Tensor, Var, compile, func, jacobian, sparse_jacobian};
+use sprs::CsMat;
 use std::{
     cell::RefCell,
     time::{Duration, Instant},
@@ -20,7 +20,8 @@ const B: f64 = 2.5;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     small()?;
     dense_against_sparse()?;
-    large(224, 4)
+    chain(1_000_000)?;
+    large(224, 2)
 }
 
 /// The sum of the differences to the four neighbours; nothing flows through the edges. `[substance, row, column]`.
@@ -81,6 +82,32 @@ fn dense_against_sparse() -> Result<(), Error> {
     Ok(())
 }
 
+/// One dimension, a million unknowns: Bratu's problem, whose Jacobian is tridiagonal.
+fn chain(n: usize) -> Result<(), Error> {
+    let f = func(|x| {
+        let g = x.graph();
+        let edge = g.constant([0.0]);
+        let (before, after) = (g.concat(&[edge, x.slice(0, ..-1)], 0), g.concat(&[x.slice(0, 1..), edge], 0));
+        before - 2.0 * x + after + 1e-6 * x.exp()
+    });
+    let x = Tensor::from((0..n).map(|k| (k as f64 * 1e-5).sin()).collect::<Vec<f64>>());
+    let sparse = sparse_jacobian(f);
+    let (structure, time) = timed(|| sparse.structure(x.clone()))?;
+    let (nnz, colors) = (structure.pattern.nnz(), structure.coloring.count);
+    println!("tridiagonal, {n} unknowns: {nnz} places and {colors} colours found in {time:.1?}");
+    let mut matrix = sparse.call::<f64>(x.clone())?;
+    let value = compile(|[x]| [f(x)]);
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..10 {
+        let (_, cost) = timed(|| value.call([x.clone()]))?;
+        let (_, evaluation) = timed(|| sparse.update(x.clone(), &mut matrix))?;
+        best = [best[0].min(cost), best[1].min(evaluation)];
+    }
+    let times = best[1].as_secs_f64() / best[0].as_secs_f64();
+    println!("the function {:.1?}, its Jacobian {:.1?}: {times:.1} times as long\n", best[0], best[1]);
+    Ok(())
+}
+
 fn large(side: usize, steps: usize) -> Result<(), Box<dyn std::error::Error>> {
     let old = RefCell::new(start(side));
     let f = sparse_jacobian(|x| residual(x, &old.borrow(), side));
@@ -123,13 +150,16 @@ fn large(side: usize, steps: usize) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The solution of a linear system, by the method of van der Vorst (1992).
+/// The solution of a linear system, by a sparse LU decomposition with pivots.
 fn solve(matrix: &CsMat<f64>, right: &[f64]) -> Result<Vec<f64>, Box<dyn std::error::Error>> {
-    let vector = |values: &[f64]| CsVec::new(values.len(), (0..values.len()).collect(), values.to_vec());
-    let (b, zero) = (vector(right), vector(&vec![0.0; right.len()]));
-    let solved = BiCGSTAB::<f64, _, _>::solve(matrix.view(), zero.view(), b.view(), 1e-12, 500)
-        .map_err(|_| "the linear system was not solved")?;
-    Ok(solved.x().to_dense().to_vec())
+    let by_columns = matrix.to_csc();
+    let starts = by_columns.indptr().raw_storage().iter().map(|&p| p as isize).collect();
+    let (m, n) = matrix.shape();
+    let (i, x) = (by_columns.indices().to_vec(), by_columns.data().to_vec());
+    let system = rsparse::data::Sprs { nzmax: x.len(), m, n, p: starts, i, x };
+    let mut solution = right.to_vec();
+    rsparse::lusol(&system, &mut solution, 1, 1e-3).map_err(|e| format!("the linear system was not solved: {e:?}"))?;
+    Ok(solution)
 }
 
 fn timed<T, E>(f: impl FnOnce() -> Result<T, E>) -> Result<(T, Duration), E> {

@@ -69,6 +69,9 @@
 //! Your own operations implement [`Op`] or [`Elementwise`]; [`check_grads`] says whether a derivative is right,
 //! [`Graph::detect_anomaly`] where a NaN comes from, [`Graph::picture`] what a program looks like.
 //!
+//! With the feature `sparse`, `sparse_jacobian` and `sparse_hessian` give the sparse matrices of the `sprs` crate: the pattern
+//! is read off from the graph, and a few directions are enough for all elements.
+//!
 //! [How it works](docs::how_it_works) is a short book; there are pages on [writing an operation](docs::write_your_own_op), on
 //! [wrong gradients](docs::my_gradient_is_wrong), and for those who come
 //! [from PyTorch or JAX](docs::coming_from_pytorch_or_jax).

@@ -95,7 +95,7 @@ fn a_nan() -> Result<()> {
     inputs[77] = f32::INFINITY;
     let data = Dataset::new(Tensor::new([64, 2], inputs)?, labels.into())?;
     let model = nn::mlp(&[2, 8, 2], Activation::Tanh, 1);
-    let trainer = Trainer::new(&model, Sgd::new(0.1)).batch_size(16).epochs(3).detect_anomaly().quiet();
+    let mut trainer = Trainer::new(&model, Sgd::new(0.1)).batch_size(16).epochs(3).detect_anomaly().quiet();
     match trainer.fit(&data) {
         Ok(_) => return Err(nn::Error::Invalid("the infinite sample went unnoticed".into())),
         Err(e) => println!("{e}"),

@@ -218,6 +218,12 @@ impl Graph {
         self.inner.borrow_mut().updates.push((param.clone(), value.id));
     }
 
+    /// The new value that is scheduled for a parameter, if there is one.
+    pub fn scheduled(&self, param: &Param) -> Option<Var<'_>> {
+        let inner = self.inner.borrow();
+        inner.updates.iter().find(|(p, _)| p.same(param)).map(|&(_, value)| self.var(value))
+    }
+
     /// The parameters that a value depends on and that are trained, with their `Var`s, in the order in which they were
     /// bound: what an optimizer updates.
     pub fn trained_params<'g>(&'g self, of: Var<'g>) -> Vec<(Param, Var<'g>)> {

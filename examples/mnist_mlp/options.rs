@@ -79,7 +79,7 @@ pub(crate) enum Schedule {
 }
 
 impl Schedule {
-    pub(crate) fn function(self) -> fn(f64) -> f64 {
+    pub(crate) fn function(self) -> fn(&nn::schedule::Moment<'_>) -> f64 {
         match self {
             Schedule::Constant => nn::schedule::constant,
             Schedule::Linear => nn::schedule::linear,

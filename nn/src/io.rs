@@ -6,7 +6,11 @@ use crate::{
 };
 use autograd::{DType, Element, Param, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use std::{collections::HashSet, io::Write, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    io::Write,
+    path::Path,
+};
 use tempfile::NamedTempFile;
 
 /// Saves all parameters of a module under their paths. The file is written beside its place and moved there when it is
@@ -24,10 +28,14 @@ use tempfile::NamedTempFile;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn save(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
-    let tensors: Vec<(String, Tensor)> = model.parameters().into_iter().map(|(name, p)| (name, p.value())).collect();
+    let tensors: Vec<_> = model.parameters().into_iter().map(|(name, p)| (name, p.value())).collect();
+    write(path.as_ref(), &tensors)
+}
+
+/// Writes tensors under names, all or nothing.
+pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     let mut stored = Vec::new();
-    for (name, tensor) in &tensors {
+    for (name, tensor) in tensors {
         stored.push((name.clone(), tensor.shape().to_vec(), to_bytes(tensor)?));
     }
     let views =
@@ -64,23 +72,45 @@ fn beside(path: &Path) -> Result<NamedTempFile> {
 /// changed, and the error says what differs.
 pub fn load(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
+    set(&model.parameters(), &mut read(path)?, path)
+}
+
+/// Sets parameters from tensors under their names, all of them or none.
+pub(crate) fn set(params: &[(String, Param)], from: &mut HashMap<String, Tensor>, path: &Path) -> Result<()> {
+    let known: HashSet<&str> = params.iter().map(|(name, _)| name.as_str()).collect();
+    let extra = from.keys().filter(|name| !known.contains(name.as_str())).min();
+    if let Some(extra) = extra {
+        return Err(Error::file(path, format!("holds {extra:?}, which the model does not have")));
+    }
+    for (name, param) in params {
+        let (ty, value) = (param.ty(), from.get(name));
+        let value = value.ok_or_else(|| Error::file(path, format!("does not hold {name:?}")))?;
+        if value.shape() != &ty.shape[..] {
+            let wrong = format!("{name}: has shape {:?}, the model wants {}", value.shape(), ty.shape);
+            return Err(Error::file(path, wrong));
+        }
+        if value.dtype() != ty.dtype {
+            return Err(Error::file(path, format!("{name}: is {}, the model wants {}", value.dtype(), ty.dtype)));
+        }
+    }
+    for (name, param) in params {
+        if let Some(value) = from.remove(name) {
+            param.set(value)?;
+        }
+    }
+    Ok(())
+}
+
+/// The tensors of a file.
+pub(crate) fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
     let bytes = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
     let file =
         SafeTensors::deserialize(&bytes).map_err(|e| Error::file(path, format!("is not a safetensors file: {e}")))?;
-    let wrong = |message: String| Error::file(path, message);
-    let params = model.parameters();
-    let known: HashSet<&str> = params.iter().map(|(name, _)| name.as_str()).collect();
-    let mut names: Vec<&str> = file.names();
-    names.sort_unstable();
-    if let Some(extra) = names.iter().find(|name| !known.contains(**name)) {
-        return Err(wrong(format!("holds {extra:?}, which the model does not have")));
-    }
-    let mut values = Vec::new();
-    for (name, param) in &params {
-        let view = file.tensor(name).map_err(|_| wrong(format!("does not hold {name:?}")))?;
-        values.push(from_view(&view, param).map_err(|message| wrong(format!("{name}: {message}")))?);
-    }
-    params.iter().zip(values).try_for_each(|((_, param), value)| Ok(param.set(value)?))
+    let tensor = |(name, view): (String, TensorView<'_>)| match from_view(&view) {
+        Ok(tensor) => Ok((name, tensor)),
+        Err(message) => Err(Error::file(path, format!("{name}: {message}"))),
+    };
+    file.tensors().into_iter().map(tensor).collect()
 }
 
 fn to_bytes(t: &Tensor) -> Result<(Dtype, Vec<u8>)> {
@@ -95,20 +125,16 @@ fn to_bytes(t: &Tensor) -> Result<(Dtype, Vec<u8>)> {
     })
 }
 
-fn from_view(view: &TensorView<'_>, param: &Param) -> Result<Tensor, String> {
-    let ty = param.ty();
-    if view.shape() != &ty.shape[..] {
-        return Err(format!("has shape {:?}, the model wants {}", view.shape(), ty.shape));
-    }
+fn from_view(view: &TensorView<'_>) -> Result<Tensor, String> {
     fn all<T, const N: usize>(view: &TensorView<'_>, from: impl Fn([u8; N]) -> T) -> Vec<T> {
         view.data().as_chunks().0.iter().map(|&b| from(b)).collect()
     }
-    let tensor = match (view.dtype(), ty.dtype) {
-        (Dtype::F32, DType::F32) => Tensor::new(ty.shape, all(view, f32::from_le_bytes)),
-        (Dtype::F64, DType::F64) => Tensor::new(ty.shape, all(view, f64::from_le_bytes)),
-        (Dtype::I64, DType::I64) => Tensor::new(ty.shape, all(view, i64::from_le_bytes)),
-        (Dtype::BOOL, DType::Bool) => Tensor::new(ty.shape, all(view, |[b]: [u8; 1]| b != 0)),
-        (got, want) => return Err(format!("is {got:?}, the model wants {want}")),
+    let tensor = match view.dtype() {
+        Dtype::F32 => Tensor::new(view.shape(), all(view, f32::from_le_bytes)),
+        Dtype::F64 => Tensor::new(view.shape(), all(view, f64::from_le_bytes)),
+        Dtype::I64 => Tensor::new(view.shape(), all(view, i64::from_le_bytes)),
+        Dtype::BOOL => Tensor::new(view.shape(), all(view, |[b]: [u8; 1]| b != 0)),
+        other => return Err(format!("is {other:?}, which is not supported")),
     };
     tensor.map_err(|e| e.to_string())
 }

@@ -61,10 +61,23 @@ pub use layer::{
     sequential::Sequential,
 };
 pub use module::{Module, Params};
-pub use optim::{Gradient, Optimizer, gradients, sgd::Sgd};
+pub use optim::{
+    Gradient, Optimizer,
+    accumulate::Accumulate,
+    adam::{Adam, AdamW},
+    average::Averaged,
+    clip::Clip,
+    gradients,
+    groups::Groups,
+    rmsprop::RmsProp,
+    sgd::Sgd,
+};
 pub use train::{
+    callback::{At, Callback, Next, PauseWhen, TimeBudget},
+    early_stopping::EarlyStopping,
     evaluate::{Metrics, evaluate, predict},
     history::{Epoch, History},
+    log::Log,
     trainer::Trainer,
 };
 

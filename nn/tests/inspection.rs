@@ -23,7 +23,7 @@ fn a_nan_loss_ends_the_training_before_it_reaches_the_parameters() -> Result<()>
         let model = nn::mlp(&[2, 4, 2], Activation::Tanh, 1);
         let before = values(&model);
         let trainer = Trainer::new(&model, Sgd::new(0.1).momentum(0.9)).batch_size(8).quiet();
-        let trainer = if guard { trainer.detect_anomaly() } else { trainer };
+        let mut trainer = if guard { trainer.detect_anomaly() } else { trainer };
         let Err(Error::Step { epoch: 1, step: 1, error }) = trainer.fit(&data) else { panic!("went unnoticed") };
         assert_eq!(error.op(), "constant", "the data are to blame: {error}");
         assert!(error.message().contains("1 of 16 elements not finite"), "{error}");
@@ -49,7 +49,7 @@ fn a_nan_gradient_is_caught_by_the_guard_that_was_asked_for() -> Result<()> {
     let data = Dataset::new(Tensor::from([[1.0f32], [2.0]]), Tensor::from([[1.0f32], [2.0]]))?;
     let train = |guard: bool| {
         let model = Rooted(Param::new([0.0f32]));
-        let trainer = Trainer::new(&model, Sgd::new(0.1)).loss(loss::mse).epochs(2).quiet();
+        let mut trainer = Trainer::new(&model, Sgd::new(0.1)).loss(loss::mse).epochs(2).quiet();
         let result = if guard { trainer.detect_anomaly().fit(&data) } else { trainer.fit(&data) };
         (result, model.0.value().to_f64s()[0])
     };
@@ -75,7 +75,7 @@ fn the_report_of_an_epoch_has_a_row_for_each_parameter() -> Result<()> {
 
     let data = samples(40, None)?;
     let fit = |model: &nn::Mlp, inspect: bool| {
-        let trainer = Trainer::new(model, Sgd::new(0.1)).batch_size(10).epochs(2).quiet();
+        let mut trainer = Trainer::new(model, Sgd::new(0.1)).batch_size(10).epochs(2).quiet();
         if inspect { trainer.inspect().fit(&data) } else { trainer.fit(&data) }
     };
     let history = fit(&model, true)?;

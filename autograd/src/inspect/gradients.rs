@@ -130,18 +130,18 @@ impl Graph {
 
     #[track_caller]
     fn inspect_leaf<'g>(&'g self, leaf: Var<'g>, d: Var<'g>) -> Leaf<'g> {
-        let (name, param, new) = {
+        let (name, param) = {
             let inner = self.inner.borrow();
             let scope = inner.scope_path(leaf.id);
             let place = if scope.is_empty() { String::new() } else { format!(" of {scope}") };
             let param = inner.params.iter().find(|b| b.node == leaf.id).map(|b| b.param.clone());
-            let new = inner.updates.iter().find(|(p, _)| param.as_ref().is_some_and(|own| own.same(p))).map(|u| u.1);
             let name =
                 if param.is_some() { format!("parameter %{}{place}", leaf.id) } else { format!("input %{}", leaf.id) };
-            (name, param, new)
+            (name, param)
         };
         let squares = |v: Var<'g>| v.square().sum();
-        let update = new.map(|new| squares(self.var(new) - leaf));
+        let new = param.as_ref().and_then(|param| self.scheduled(param));
+        let update = new.map(|new| squares(new - leaf));
         let others: Vec<isize> = (0..leaf.ty().shape.rank().saturating_sub(1) as isize).collect();
         let alive = (!others.is_empty()).then(|| d.ne(0.0).any_axis(&others[..]));
         Leaf {

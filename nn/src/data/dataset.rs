@@ -88,6 +88,14 @@ pub struct Batches<'d> {
     next: usize,
 }
 
+impl Batches<'_> {
+    /// From this batch on: those before it are left out.
+    pub(crate) fn starting_at(mut self, batch: usize) -> Self {
+        self.next = batch.saturating_mul(self.size).min(self.order.len());
+        self
+    }
+}
+
 impl Iterator for Batches<'_> {
     type Item = Result<(Tensor, Tensor)>;
 

@@ -1,11 +1,39 @@
 //! Optimizers: they append the updates of parameters to the graph of a loss, so that the whole step is one program.
+//!
+//! Each is a struct with settings and a [`Memory`] of buffers. What can be done with any of them (clipping, accumulation,
+//! averages, groups) wraps it and is an optimizer again.
 
+pub(crate) mod accumulate;
+pub(crate) mod adam;
+pub(crate) mod average;
+pub(crate) mod clip;
+pub(crate) mod groups;
+mod memory;
+pub(crate) mod rmsprop;
 pub(crate) mod sgd;
 
-use crate::error::Result;
-use autograd::{Graph, Param, Var};
+use crate::error::{Error, Result};
+use accumulate::Accumulate;
+use autograd::{Param, Var};
+use average::Averaged;
+use clip::Clip;
 
 /// Updates parameters so that a loss gets smaller.
+///
+/// ```
+/// use autograd::{Graph, Param};
+/// use nn::{Adam, Optimizer};
+/// let w = Param::new([5.0, -3.0]);
+/// let adam = Adam::new(0.1).clip_norm(1.0);
+/// for _ in 0..300 {
+///     let g = Graph::new();
+///     let loss = g.param(&w).square().sum();
+///     adam.step(loss);
+///     g.run(loss)?;
+/// }
+/// assert!(w.value().to_f64s().iter().all(|w| w.abs() < 1e-2));
+/// # Ok::<(), autograd::Error>(())
+/// ```
 pub trait Optimizer: Send + Sync {
     /// Appends gradients and updates of all trained parameters that the loss depends on to the graph of the loss. They
     /// are carried out by the next [`run`](autograd::Graph::run).
@@ -21,6 +49,71 @@ pub trait Optimizer: Send + Sync {
 
     /// Whether the settings make sense.
     fn check(&self) -> Result<()>;
+
+    /// The buffers for these parameters, with names: what has to be saved for a training to be resumed. Those that are not
+    /// there yet are made.
+    fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>>;
+
+    /// With all gradients scaled down together so that their norm is at most `limit`, before anything else is done with
+    /// them (Pascanu, Mikolov and Bengio 2013).
+    fn clip_norm(self, limit: f64) -> Clip<Self>
+    where
+        Self: Sized,
+    {
+        Clip::norm(self, limit)
+    }
+
+    /// With each element of each gradient limited to `-limit..=limit`.
+    fn clip_value(self, limit: f64) -> Clip<Self>
+    where
+        Self: Sized,
+    {
+        Clip::value(self, limit)
+    }
+
+    /// Updates at every `steps`-th step only, by the mean of the gradients since the last update: the effect of a batch that
+    /// is `steps` times as large.
+    fn accumulate(self, steps: usize) -> Accumulate<Self>
+    where
+        Self: Sized,
+    {
+        Accumulate::new(self, steps)
+    }
+
+    /// Keeps a moving average of the weights beside them: `average ← decay·average + (1 - decay)·weight` after each update
+    /// (Polyak and Juditsky 1992). [`Averaged::store`] puts it in their place.
+    fn average(self, decay: f64) -> Averaged<Self>
+    where
+        Self: Sized,
+    {
+        Averaged::new(self, decay)
+    }
+}
+
+impl<O: Optimizer + ?Sized> Optimizer for &O {
+    #[track_caller]
+    fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
+        (**self).update(gradients, scale);
+    }
+    fn check(&self) -> Result<()> {
+        (**self).check()
+    }
+    fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
+        (**self).state(params)
+    }
+}
+
+impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
+    #[track_caller]
+    fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
+        (**self).update(gradients, scale);
+    }
+    fn check(&self) -> Result<()> {
+        (**self).check()
+    }
+    fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
+        (**self).state(params)
+    }
 }
 
 /// A trained parameter in a graph, and the gradient of a loss with respect to it.
@@ -45,12 +138,13 @@ pub fn gradients(loss: Var<'_>) -> Vec<Gradient<'_>> {
     all.map(|((param, weight), gradient)| Gradient { param, weight, gradient }).collect()
 }
 
-/// Gradients scaled down together so that the norm of all of them is at most `limit` (Pascanu, Mikolov and Bengio 2013).
-pub(crate) fn clip_by_norm<'g>(g: &'g Graph, gradients: &mut [Gradient<'g>], limit: f64) {
-    let squares = gradients.iter().map(|d| d.gradient.square().sum());
-    let Some(total) = squares.reduce(|a, b| a + b) else { return };
-    let _scope = g.scope("clip");
-    // a norm of 0 gives ∞, of which the minimum with 1 is 1
-    let scale = (limit / total.sqrt()).minimum(1.0);
-    gradients.iter_mut().for_each(|d| d.gradient *= scale);
+/// An error unless all of these settings are finite numbers from 0 on, and the shares among them below 1.
+fn check(settings: &[(&str, f64)], shares: &[(&str, f64)]) -> Result<()> {
+    if let Some((name, v)) = settings.iter().find(|(_, v)| !(0.0..f64::INFINITY).contains(v)) {
+        return Err(Error::invalid(format!("a {name} of {v} is not a number from 0 on")));
+    }
+    match shares.iter().find(|(_, v)| !(0.0..1.0).contains(v)) {
+        Some((name, v)) => Err(Error::invalid(format!("a {name} of {v} is not in 0 ≤ {name} < 1"))),
+        None => Ok(()),
+    }
 }

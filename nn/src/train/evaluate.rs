@@ -42,6 +42,17 @@ impl Meter {
         Ok(())
     }
 
+    /// What has been summed up, as numbers.
+    pub(crate) fn numbers(&self) -> [f64; 3] {
+        [self.loss, self.hits.unwrap_or(f64::NAN), self.samples as f64]
+    }
+
+    /// The inverse of [`numbers`](Meter::numbers).
+    pub(crate) fn of(numbers: &[f64]) -> Option<Meter> {
+        let &[loss, hits, samples] = numbers else { return None };
+        Some(Meter { loss, hits: Some(hits).filter(|h| !h.is_nan()), samples: samples as usize })
+    }
+
     pub(crate) fn metrics(&self) -> Metrics {
         let samples = self.samples.max(1) as f64;
         Metrics { loss: self.loss / samples, accuracy: self.hits.map(|h| h / samples) }

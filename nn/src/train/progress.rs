@@ -27,9 +27,10 @@ impl Progress {
         Progress { bar, quiet }
     }
 
-    pub(crate) fn start_epoch(&self, number: usize, of: usize, batches: usize) {
+    pub(crate) fn start_epoch(&self, number: usize, of: usize, batches: usize, done: usize) {
         self.bar.reset();
         self.bar.set_length(batches as u64);
+        self.bar.set_position(done as u64);
         self.bar.set_prefix(format!("epoch {number}/{of}"));
     }
 

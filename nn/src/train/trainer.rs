@@ -1,21 +1,27 @@
 //! The training loop.
 
 use super::{
-    evaluate::{Meter, evaluate, hits},
+    callback::{At, Callback, Next},
+    evaluate::{evaluate, hits},
     history::{Epoch, History},
     progress::Progress,
+    state::{Position, Whole},
 };
 use crate::{
     data::Dataset,
     error::{Error, Result, catch},
     module::Module,
     optim::{Optimizer, gradients},
+    schedule::Moment,
     seed,
 };
 use autograd::{GradientReport, Graph, Param, Tensor, Var};
-use std::time::Instant;
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-type Schedule<'m> = Box<dyn Fn(f64) -> f64 + 'm>;
+type Schedule<'m> = Box<dyn Fn(&Moment<'_>) -> f64 + 'm>;
 type Loss<'m> = Box<dyn for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm>;
 
 /// Trains a model on a dataset, batch by batch.
@@ -35,6 +41,9 @@ pub struct Trainer<'m, M: ?Sized, O> {
     quiet: bool,
     guard: bool,
     inspect: bool,
+    callbacks: Vec<Box<dyn Callback + 'm>>,
+    checkpoint: Option<(PathBuf, usize)>,
+    progress: Option<Progress>,
 }
 
 /// What is measured in a step.
@@ -57,6 +66,9 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             quiet: false,
             guard: false,
             inspect: false,
+            callbacks: Vec::new(),
+            checkpoint: None,
+            progress: None,
         }
     }
 
@@ -66,9 +78,9 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         self
     }
 
-    /// Which multiple of the learning rate to use, by the share of the training that is done: one of
-    /// [`schedule`](crate::schedule) or a function of your own.
-    pub fn schedule(mut self, schedule: impl Fn(f64) -> f64 + 'm) -> Self {
+    /// Which multiple of the learning rate to use, step by step: one of [`schedule`](crate::schedule) or a function of your
+    /// own.
+    pub fn schedule(mut self, schedule: impl Fn(&Moment<'_>) -> f64 + 'm) -> Self {
         self.schedule = Box::new(schedule);
         self
     }
@@ -119,39 +131,111 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         self
     }
 
+    /// Calls this at the end of steps and epochs: [`EarlyStopping`](crate::EarlyStopping), a [`Log`](crate::Log), one of your
+    /// own. They are called in the order in which they were added.
+    pub fn with(mut self, callback: impl Callback + 'm) -> Self {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// Saves the whole state of the training to this file after every so many steps, after each epoch, and when it is
+    /// paused. If the file is there when [`fit`](Trainer::fit) begins, the training goes on from there: the result has
+    /// the same bits as without the interruption. Each time the file appears whole or not at all.
+    pub fn checkpoint(mut self, path: impl AsRef<Path>, steps: usize) -> Self {
+        self.checkpoint = Some((path.as_ref().into(), steps.max(1)));
+        self
+    }
+
     /// Trains. The parameters of the model are updated in place; what happened is returned epoch by epoch.
-    pub fn fit(&self, data: &Dataset) -> Result<History> {
+    pub fn fit(&mut self, data: &Dataset) -> Result<History> {
         self.check(data)?;
-        let progress = Progress::new(self.quiet);
-        let names = self.model.parameters();
-        let mut history = History::new();
-        for number in 1..=self.epochs {
-            let (start, mut meter) = (Instant::now(), Meter::default());
-            let mut gradients: Option<GradientReport> = None;
-            let epoch_seed = seed::derive(self.seed, number as u64);
-            let batches = data.shuffled_batches(self.batch_size, epoch_seed);
-            let steps = batches.len();
-            progress.start_epoch(number, self.epochs, steps);
-            for (step, batch) in batches.enumerate() {
-                let (inputs, targets) = batch?;
-                let (g, samples) = (Graph::training(seed::derive(epoch_seed, step as u64)), inputs.shape()[0]);
-                let done = ((number - 1) * steps + step) as f64 / (self.epochs * steps) as f64;
-                let failed = |error| Error::Step { epoch: number, step: step + 1, error };
-                let (loss, hits, report) = self.step(&g, (inputs, targets), done, &names)?.map_err(failed)?;
-                meter.add(samples, &loss, hits.as_ref())?;
-                match (&mut gradients, report) {
-                    (Some(all), Some(report)) => all.merge(&report),
-                    (all, report) => *all = report,
-                }
-                progress.batch(|| meter.metrics().to_string());
-            }
-            let time = start.elapsed();
-            let validation = self.validation.map(|data| evaluate(self.model, data, &self.loss)).transpose()?;
-            let epoch = Epoch { number, train: meter.metrics(), validation, time, gradients };
-            progress.end_epoch(&epoch);
-            history.push(epoch);
+        let params = self.model.parameters();
+        let buffers = self.optimizer.state(&params)?;
+        let settings = [self.seed as i64, self.batch_size as i64, data.len() as i64];
+        let state = Whole { model: &params, optimizer: &buffers, settings };
+        let mut position = match &self.checkpoint {
+            Some((path, _)) if path.exists() => state.load(path, &mut self.callbacks)?,
+            _ => Position::default(),
+        };
+        let mut result = Ok(Next::Continue);
+        while !position.finished && position.history.len() < self.epochs && matches!(result, Ok(Next::Continue)) {
+            result = self.epoch(data, &state, &mut position);
         }
-        Ok(history)
+        let at = at(&position, data.len().div_ceil(self.batch_size), &params);
+        let ended = self.callbacks.iter_mut().map(|c| catch(|| c.end(&at)).flatten()).fold(Ok(()), Result::and);
+        self.progress = None;
+        result.and(ended)?;
+        Ok(position.history)
+    }
+
+    /// One epoch, or what is left of it.
+    fn epoch(&mut self, data: &Dataset, state: &Whole<'_>, position: &mut Position) -> Result<Next> {
+        let (start, number) = (Instant::now(), position.history.len() + 1);
+        let mut gradients: Option<GradientReport> = None;
+        let epoch_seed = seed::derive(self.seed, number as u64);
+        let batches = data.shuffled_batches(self.batch_size, epoch_seed);
+        let steps = batches.len();
+        let epochs = self.epochs;
+        self.progress().start_epoch(number, epochs, steps, position.step);
+        for batch in batches.starting_at(position.step) {
+            let (inputs, targets) = batch?;
+            let (seed, samples) = (seed::derive(epoch_seed, position.step as u64), inputs.shape()[0]);
+            let (g, step) = (Graph::training(seed), position.step);
+            let history = &position.history;
+            let done =
+                Moment { step: (number - 1) * steps + step, steps_per_epoch: steps, epochs: self.epochs, history };
+            let failed = |error| Error::Step { epoch: number, step: step + 1, error };
+            let (loss, hits, report) = self.step(&g, (inputs, targets), &done, state.model)?.map_err(failed)?;
+            position.meter.add(samples, &loss, hits.as_ref())?;
+            position.step += 1;
+            match (&mut gradients, report) {
+                (Some(all), Some(report)) => all.merge(&report),
+                (all, report) => *all = report,
+            }
+            self.progress().batch(|| position.meter.metrics().to_string());
+            let next = self.call(|c, at| c.step(at), &at(position, steps, state.model))?;
+            let due = self.checkpoint.as_ref().is_some_and(|(_, every)| position.step.is_multiple_of(*every));
+            if next != Next::Continue || (due && position.step < steps) {
+                position.finished = next == Next::Stop;
+                self.save(state, position)?;
+            }
+            if next != Next::Continue {
+                return Ok(next);
+            }
+        }
+        let time = start.elapsed();
+        let validation = self.validation.map(|data| evaluate(self.model, data, &self.loss)).transpose()?;
+        let train = std::mem::take(&mut position.meter).metrics();
+        position.history.push(Epoch { number, train, validation, time, gradients });
+        position.step = 0;
+        if let Some(epoch) = position.history.last() {
+            self.progress().end_epoch(epoch);
+        }
+        let next = self.call(|c, at| c.epoch(at), &at(position, steps, state.model))?;
+        position.finished = next == Next::Stop || (next == Next::Continue && number == self.epochs);
+        self.save(state, position)?;
+        Ok(next)
+    }
+
+    /// Asks all callbacks; the first that does not want to continue decides.
+    fn call(&mut self, mut ask: impl FnMut(&mut dyn Callback, &At<'_>) -> Result<Next>, at: &At<'_>) -> Result<Next> {
+        let mut next = Next::Continue;
+        for callback in &mut self.callbacks {
+            let said = catch(|| ask(&mut **callback, at))??;
+            next = if next == Next::Continue { said } else { next };
+        }
+        Ok(next)
+    }
+
+    fn save(&self, state: &Whole<'_>, position: &Position) -> Result<()> {
+        match &self.checkpoint {
+            Some((path, _)) => state.save(path, position, &self.callbacks),
+            None => Ok(()),
+        }
+    }
+
+    fn progress(&mut self) -> &mut Progress {
+        self.progress.get_or_insert_with(|| Progress::new(self.quiet))
     }
 
     /// One step: forward, backward and update in one run. The loss, the number of right answers, and the gradients in
@@ -160,7 +244,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         &self,
         g: &Graph,
         (inputs, targets): (Tensor, Tensor),
-        done: f64,
+        done: &Moment<'_>,
         names: &[(String, Param)],
     ) -> Result<autograd::Result<Measured>> {
         let (loss, hits, report, gradients) = catch(|| {
@@ -191,4 +275,10 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         }
         self.optimizer.check()
     }
+}
+
+/// Where a training is, for callbacks.
+fn at<'t>(position: &'t Position, steps_per_epoch: usize, params: &'t [(String, Param)]) -> At<'t> {
+    let step = position.history.len() * steps_per_epoch + position.step;
+    At { step, loss: position.meter.metrics().loss, history: &position.history, params }
 }

@@ -2,25 +2,10 @@
 
 use autograd::{Graph, Tensor};
 use nn::{Dataset, Result};
-use std::fmt::Write;
 
 /// The class with the largest output, row by row.
 pub(crate) fn labels(outputs: &Tensor) -> Result<Vec<i64>> {
     Ok(Graph::new().constant(outputs).argmax(-1).value()?.as_slice::<i64>()?.to_vec())
-}
-
-/// How often each written class (a row) was read as each class (a column).
-pub(crate) fn confusion(written: &[i64], read: &[i64]) -> String {
-    let classes = written.iter().chain(read).max().map_or(0, |&m| m as usize + 1);
-    let mut counts = vec![vec![0usize; classes]; classes];
-    written.iter().zip(read).for_each(|(&w, &r)| counts[w as usize][r as usize] += 1);
-    let cells = |row: &[usize]| row.iter().map(|n| format!("{n:>5}")).collect::<String>();
-    let mut text =
-        format!("confusion matrix (rows: written, columns: read)\n    {}\n", cells(&(0..classes).collect::<Vec<_>>()));
-    for (class, row) in counts.iter().enumerate() {
-        let _ = writeln!(text, "{class:>4}{}", cells(row)); // writing to a string cannot fail
-    }
-    text
 }
 
 /// The first few images that were read wrongly, side by side.

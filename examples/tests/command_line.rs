@@ -103,7 +103,7 @@ fn everything_that_can_be_wrong_is_one_clear_line() {
         (&["--data", data, "--batch-size", "0"], "--batch-size"),
         (&["--data", data, "--dropout", "1"], "--dropout"),
         (&["--data", data, "--momentum=-1"], "--momentum"),
-        (&["--data", data, "--activation", "cube"], "relu, tanh, sigmoid"),
+        (&["--data", data, "--activation", "cube"], "softplus, tanh, sigmoid"),
         (&["--data", data, "--threads", "100000"], "threads"),
         (&["--data", data, "--save", "/no/such/folder/model"], "folder does not exist"),
         (&["--data", data, "--load", &inside("garbage")], "not a safetensors file"),

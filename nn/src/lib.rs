@@ -44,6 +44,7 @@ pub mod init;
 mod io;
 mod layer;
 pub mod loss;
+pub mod metrics;
 mod module;
 mod optim;
 pub mod schedule;
@@ -56,9 +57,13 @@ pub use io::{can_save, load, save};
 pub use layer::{
     activation::Activation,
     dropout::Dropout,
+    embedding::Embedding,
     linear::Linear,
     mlp::{Mlp, mlp},
+    norm::{BatchNorm1d, LayerNorm},
+    normalize::Normalize,
     sequential::Sequential,
+    shape::{Flatten, Lambda, Residual},
 };
 pub use module::{Module, Params};
 pub use optim::{

@@ -1,8 +1,109 @@
-//! Losses: functions of a prediction and a target that give a single number.
+//! Losses: functions of a prediction and a target that give a single number, the mean over the samples.
+//!
+//! [`each`] has the same losses without the mean, one number a sample or element: to be summed, weighted or looked at.
+//! [`reduced`] makes a loss of one of them and a [`Reduction`].
 
-use autograd::Var;
+use autograd::{Tensor, Var};
 
-/// The mean cross-entropy of logits `[.., classes]` with integer labels `[..]`: `mean(-ln softmax(x)[label])`.
+/// What becomes of the losses of the samples.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reduction {
+    /// Their mean.
+    Mean,
+    /// Their sum.
+    Sum,
+    /// They stay as they are.
+    None,
+}
+
+impl Reduction {
+    /// Applies it.
+    #[track_caller]
+    pub fn apply(self, losses: Var<'_>) -> Var<'_> {
+        match self {
+            Reduction::Mean => losses.mean(),
+            Reduction::Sum => losses.sum(),
+            Reduction::None => losses,
+        }
+    }
+}
+
+/// A loss of [`each`], or of your own, with a reduction.
+///
+/// ```
+/// use nn::loss::{self, Reduction};
+/// let total = loss::reduced(Reduction::Sum, loss::each::mse);
+/// let g = autograd::Graph::new();
+/// assert_eq!(total(g.input([1.0, 3.0]), g.constant([0.0, 0.0])).value()?.scalar()?, 10.0);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+pub fn reduced(
+    reduction: Reduction,
+    loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
+) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
+    move |prediction, target| reduction.apply(loss(prediction, target))
+}
+
+/// Losses without a reduction.
+pub mod each {
+    use autograd::Var;
+
+    /// The cross-entropy of logits `[.., classes]` with integer labels `[..]`, `-ln softmax(x)[label]`, or with
+    /// probabilities `[.., classes]`.
+    #[track_caller]
+    pub fn cross_entropy<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
+        logits.cross_entropy(target)
+    }
+
+    /// `-ln p[label]` of log-probabilities `[.., classes]` with integer labels `[..]`.
+    #[track_caller]
+    pub fn nll<'g>(log_probabilities: Var<'g>, labels: Var<'g>) -> Var<'g> {
+        -log_probabilities.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    }
+
+    /// `-t·ln σ(x) - (1 - t)·ln(1 - σ(x))` of logits with targets from 0 to 1.
+    #[track_caller]
+    pub fn bce_with_logits<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
+        // -ln σ(x) = softplus(-x), and -ln(1 - σ(x)) = softplus(x)
+        let loss = |x: Var<'g>, t: Var<'g>| (1.0 - t) * x.softplus() + t * (-x).softplus();
+        super::paired(logits, target, loss)
+    }
+
+    /// `(prediction - target)²`
+    #[track_caller]
+    pub fn mse<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
+        super::paired(prediction, target, |a, b| (a - b).square())
+    }
+
+    /// `|prediction - target|`
+    #[track_caller]
+    pub fn mae<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
+        super::paired(prediction, target, |a, b| (a - b).abs())
+    }
+
+    /// Huber's loss: see [`huber`](super::huber()).
+    pub fn huber(delta: f64) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
+        move |prediction, target| {
+            super::paired(prediction, target, |a, b| {
+                let (d, size) = (a - b, (a - b).abs());
+                size.le(delta).select(d.square() * 0.5, (size - delta / 2.0) * delta)
+            })
+        }
+    }
+
+    /// `Σ p·(ln p - ln q)` over the last axis, of log-probabilities `ln q` with probabilities `p`; nothing where `p = 0`.
+    #[track_caller]
+    pub fn kl_div<'g>(log_q: Var<'g>, p: Var<'g>) -> Var<'g> {
+        super::paired(log_q, p, |log_q, p| {
+            let there = p.gt(0.0);
+            let terms = p * (there.select(p, 1.0).ln() - log_q);
+            there.select(terms, 0.0).sum_axis(-1)
+        })
+    }
+}
+
+/// The mean cross-entropy of logits `[.., classes]` with integer labels `[..]`: `mean(-ln softmax(x)[label])`; or with
+/// probabilities `[.., classes]`.
 ///
 /// ```
 /// let g = autograd::Graph::new();
@@ -11,20 +112,47 @@ use autograd::Var;
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
-pub fn cross_entropy<'g>(logits: Var<'g>, labels: Var<'g>) -> Var<'g> {
-    logits.cross_entropy(labels).mean()
+pub fn cross_entropy<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
+    each::cross_entropy(logits, target).mean()
+}
+
+/// [`cross_entropy`] with label smoothing and weights of the classes, of which the mean is a weighted one, as PyTorch's.
+///
+/// ```
+/// use autograd::Tensor;
+/// let loss = nn::loss::cross_entropy_with(0.1, Some(Tensor::from([1.0f32, 2.0])));
+/// let g = autograd::Graph::new();
+/// println!("{}", loss(g.input([[0f32, 1.0], [0.5, 0.0]]), g.constant([1, 0])).value()?);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+pub fn cross_entropy_with(smoothing: f64, weights: Option<Tensor>) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
+    move |logits, target| {
+        let g = logits.graph();
+        let weights = weights.as_ref().map(|w| g.constant(w));
+        let losses = logits.cross_entropy_with(target, smoothing, weights);
+        match weights {
+            Some(w) if target.dtype().is_ok_and(|d| !d.is_float()) => losses.sum() / w.take(target, 0).sum(),
+            _ => losses.mean(),
+        }
+    }
+}
+
+/// The mean of `-ln p[label]`, of log-probabilities `[.., classes]` with integer labels `[..]`.
+#[track_caller]
+pub fn nll<'g>(log_probabilities: Var<'g>, labels: Var<'g>) -> Var<'g> {
+    each::nll(log_probabilities, labels).mean()
 }
 
 /// The mean squared error: `mean((prediction - target)²)`.
 #[track_caller]
 pub fn mse<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
-    difference(prediction, target, |d| d.square())
+    each::mse(prediction, target).mean()
 }
 
 /// The mean absolute error: `mean(|prediction - target|)`.
 #[track_caller]
 pub fn mae<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
-    difference(prediction, target, |d| d.abs())
+    each::mae(prediction, target).mean()
 }
 
 /// The mean of Huber's loss (Huber 1964): `d²/2` for a difference `|d|` up to `delta`, and `delta·(|d| - delta/2)` beyond,
@@ -37,12 +165,7 @@ pub fn mae<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
 /// # Ok::<(), autograd::Error>(())
 /// ```
 pub fn huber(delta: f64) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
-    move |prediction, target| {
-        difference(prediction, target, |d| {
-            let size = d.abs();
-            size.le(delta).select(d.square() * 0.5, (size - delta / 2.0) * delta)
-        })
-    }
+    reduced(Reduction::Mean, each::huber(delta))
 }
 
 /// The mean binary cross-entropy of logits with targets from 0 to 1 (floats): `mean(-t·ln σ(x) - (1 - t)·ln(1 - σ(x)))`,
@@ -56,29 +179,29 @@ pub fn huber(delta: f64) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
 /// ```
 #[track_caller]
 pub fn bce_with_logits<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
-    match same_shape(logits, target) {
-        // -ln σ(x) = softplus(-x), and -ln(1 - σ(x)) = softplus(x)
-        true => ((1.0 - target) * logits.softplus() + target * (-logits).softplus()).mean(),
-        false => unequal(logits, target),
-    }
+    each::bce_with_logits(logits, target).mean()
 }
 
-/// The mean of a function of the differences. Shapes must be equal: broadcasting here is nearly always a mistake.
+/// The Kullback–Leibler divergence of a distribution `q` from `p`, `Σ p·(ln p - ln q)`: of log-probabilities `ln q`
+/// `[.., classes]` with probabilities `p`; the mean over the samples (PyTorch's `batchmean`).
+///
+/// ```
+/// let g = autograd::Graph::new();
+/// let q = g.input([[0.0, 0.0]]).log_softmax(-1);
+/// let loss = nn::loss::kl_div(q, g.constant([[1.0, 0.0]]));
+/// assert!((loss.value()?.scalar()? - 2f64.ln()).abs() < 1e-15);
+/// # Ok::<(), autograd::Error>(())
+/// ```
 #[track_caller]
-fn difference<'g>(prediction: Var<'g>, target: Var<'g>, f: impl FnOnce(Var<'g>) -> Var<'g>) -> Var<'g> {
-    if same_shape(prediction, target) { f(prediction - target).mean() } else { unequal(prediction, target) }
+pub fn kl_div<'g>(log_q: Var<'g>, p: Var<'g>) -> Var<'g> {
+    each::kl_div(log_q, p).mean()
 }
 
-/// Whether the shapes are equal, or an error is in the way that says more.
-fn same_shape(prediction: Var<'_>, target: Var<'_>) -> bool {
-    match (prediction.shape(), target.shape()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => true,
-    }
-}
-
+/// A loss of pairs of elements. Shapes must be equal: broadcasting here is nearly always a mistake.
 #[track_caller]
-fn unequal<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
-    let shape = target.shape().map(|s| s.to_string()).unwrap_or_default();
-    prediction.fail(&format!("wants a prediction of the target's shape {shape}"))
+fn paired<'g>(a: Var<'g>, b: Var<'g>, loss: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>) -> Var<'g> {
+    match (a.shape(), b.shape()) {
+        (Ok(own), Ok(shape)) if own != shape => a.fail(&format!("wants a prediction of the target's shape {shape}")),
+        _ => loss(a, b), // equal, or an error is in the way that says more
+    }
 }

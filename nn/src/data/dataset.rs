@@ -67,6 +67,26 @@ impl Dataset {
         Ok((self.inputs.rows(rows)?, self.targets.rows(rows)?))
     }
 
+    /// Two parts, drawn by a seed: this share of the samples, and the others.
+    ///
+    /// ```
+    /// # use autograd::Tensor;
+    /// # let data = nn::Dataset::new(Tensor::from(vec![0.5f32; 10]), Tensor::from(vec![0i64; 10]))?;
+    /// let (train, validation) = data.split(0.8, 42)?;
+    /// assert_eq!((train.len(), validation.len()), (8, 2));
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    pub fn split(&self, share: f64, seed: u64) -> Result<(Dataset, Dataset)> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(Error::invalid(format!("a share of {share} is not between 0 and 1")));
+        }
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.shuffle(&mut seed::generator(seed));
+        let (first, second) = order.split_at((share * self.len() as f64).round() as usize);
+        let part = |rows: &[usize]| self.rows(rows).and_then(|(inputs, targets)| Dataset::new(inputs, targets));
+        Ok((part(first)?, part(second)?))
+    }
+
     /// All samples in their order, in batches; the last one may be smaller.
     pub fn batches(&self, size: usize) -> Batches<'_> {
         Batches { data: self, order: (0..self.len()).collect(), size: size.max(1), next: 0 }

@@ -1,11 +1,13 @@
 //! Data: datasets in memory, batches, and files.
 
+mod augment;
 mod dataset;
 #[cfg(feature = "digits")]
 mod digits;
 mod idx;
 mod mnist;
 
+pub use augment::shift_images;
 pub use dataset::{Batches, Dataset};
 #[cfg(feature = "digits")]
 pub use digits::digits;

@@ -14,24 +14,41 @@ use std::{fmt, str::FromStr};
 pub enum Activation {
     /// `max(x, 0)`
     Relu,
+    /// `x` above 0, `x/100` below
+    LeakyRelu,
+    /// `x` above 0, `eˣ - 1` below
+    Elu,
+    /// `x·Φ(x)`, with the normal distribution `Φ`
+    Gelu,
+    /// `x·σ(x)`
+    Silu,
+    /// `ln(1 + eˣ)`
+    Softplus,
     /// `tanh x`
     Tanh,
     /// `1/(1 + e⁻ˣ)`
     Sigmoid,
 }
 
+use Activation::*;
+
 impl Activation {
     /// All of them.
-    pub const ALL: [Activation; 3] = [Activation::Relu, Activation::Tanh, Activation::Sigmoid];
+    pub const ALL: [Activation; 8] = [Relu, LeakyRelu, Elu, Gelu, Silu, Softplus, Tanh, Sigmoid];
 }
 
 impl Module for Activation {
     #[track_caller]
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
         match self {
-            Activation::Relu => x.relu(),
-            Activation::Tanh => x.tanh(),
-            Activation::Sigmoid => x.sigmoid(),
+            Relu => x.relu(),
+            LeakyRelu => x.leaky_relu(0.01),
+            Elu => x.elu(1.0),
+            Gelu => x.gelu(),
+            Silu => x.silu(),
+            Softplus => x.softplus(),
+            Tanh => x.tanh(),
+            Sigmoid => x.sigmoid(),
         }
     }
 }
@@ -39,9 +56,14 @@ impl Module for Activation {
 impl fmt::Display for Activation {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
-            Activation::Relu => "relu",
-            Activation::Tanh => "tanh",
-            Activation::Sigmoid => "sigmoid",
+            Relu => "relu",
+            LeakyRelu => "leaky_relu",
+            Elu => "elu",
+            Gelu => "gelu",
+            Silu => "silu",
+            Softplus => "softplus",
+            Tanh => "tanh",
+            Sigmoid => "sigmoid",
         })
     }
 }

@@ -46,9 +46,25 @@ impl Linear {
     /// ```
     #[track_caller]
     pub fn from_tensors(weight: Tensor, bias: Tensor) -> Result<Linear> {
-        match (weight.shape(), bias.shape()) {
+        Linear::from_params(Param::new(weight), Param::new(bias))
+    }
+
+    /// A layer with parameters that others may have, too: they are tied then, and trained together.
+    ///
+    /// ```
+    /// use autograd::{Param, Tensor};
+    /// use nn::{Linear, Module, Sequential};
+    /// let first = Linear::new(4, 4, 1);
+    /// let second = Linear::from_params(first.weight().clone(), Param::new(Tensor::full([4], 0f32)?))?;
+    /// let model = Sequential::new().then(first).then(second);
+    /// assert_eq!(model.size(), 16 + 4 + 4);       // the weight counts once
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn from_params(weight: Param, bias: Param) -> Result<Linear> {
+        match (&weight.ty().shape[..], &bias.ty().shape[..]) {
             (&[inputs, outputs], &[n]) if n == outputs => {
-                Ok(Linear { weight: Param::new(weight), bias: Param::new(bias), inputs, made_at: Location::caller() })
+                Ok(Linear { weight, bias, inputs, made_at: Location::caller() })
             }
             (w, b) => Err(Error::invalid(format!(
                 "a layer has weights [inputs, outputs] and bias [outputs], not {w:?} and {b:?}"

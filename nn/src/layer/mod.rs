@@ -2,6 +2,10 @@
 
 pub(crate) mod activation;
 pub(crate) mod dropout;
+pub(crate) mod embedding;
 pub(crate) mod linear;
 pub(crate) mod mlp;
+pub(crate) mod norm;
+pub(crate) mod normalize;
 pub(crate) mod sequential;
+pub(crate) mod shape;

@@ -18,10 +18,18 @@ use crate::{
 use autograd::{GradientReport, Graph, Param, Tensor, Var};
 use std::{
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, sync_channel},
+    },
     time::Instant,
 };
 
+/// So many batches are prepared ahead.
+const AHEAD: usize = 4;
+
 type Schedule<'m> = Box<dyn Fn(&Moment<'_>) -> f64 + 'm>;
+type Augment<'m> = dyn Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm;
 type Loss<'m> = Box<dyn for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm>;
 
 /// Trains a model on a dataset, batch by batch.
@@ -44,6 +52,7 @@ pub struct Trainer<'m, M: ?Sized, O> {
     callbacks: Vec<Box<dyn Callback + 'm>>,
     checkpoint: Option<(PathBuf, usize)>,
     progress: Option<Progress>,
+    augment: Option<Arc<Augment<'m>>>,
 }
 
 /// What is measured in a step.
@@ -69,6 +78,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             callbacks: Vec::new(),
             checkpoint: None,
             progress: None,
+            augment: None,
         }
     }
 
@@ -88,6 +98,13 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// The number of samples in a step; the last batch of an epoch may be smaller.
     pub fn batch_size(mut self, size: usize) -> Self {
         self.batch_size = size;
+        self
+    }
+
+    /// Changes the inputs of each batch before it is used, by a seed of its own: [`shift_images`](crate::data::shift_images),
+    /// or a function of yours. It runs on another thread, ahead of the training.
+    pub fn augment(mut self, change: impl Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm) -> Self {
+        self.augment = Some(Arc::new(change));
         self
     }
 
@@ -177,10 +194,56 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         let steps = batches.len();
         let epochs = self.epochs;
         self.progress().start_epoch(number, epochs, steps, position.step);
-        for batch in batches.starting_at(position.step) {
+        // batches are prepared on a thread of their own, which draws by number and not by time
+        let (first, augment) = (position.step, self.augment.clone());
+        let prepare = move |(k, batch): (usize, Result<(Tensor, Tensor)>)| {
             let (inputs, targets) = batch?;
-            let (seed, samples) = (seed::derive(epoch_seed, position.step as u64), inputs.shape()[0]);
-            let (g, step) = (Graph::training(seed), position.step);
+            let seed = seed::derive(epoch_seed, (first + k) as u64);
+            let inputs = match &augment {
+                Some(change) => catch(|| change(inputs, seed::derive(seed, 1)))??,
+                None => inputs,
+            };
+            Ok((inputs, targets, seed))
+        };
+        let next = std::thread::scope(|threads| {
+            let (send, receive) = sync_channel(AHEAD);
+            threads.spawn(move || {
+                let batches = batches.starting_at(first).enumerate().map(prepare);
+                // nobody listens any more when the training has ended
+                batches.map(|batch| send.send(batch)).take_while(std::result::Result::is_ok).for_each(drop);
+            });
+            self.steps(receive, steps, state, position, &mut gradients)
+        })?;
+        if next != Next::Continue {
+            return Ok(next);
+        }
+        let time = start.elapsed();
+        let validation = self.validation.map(|data| evaluate(self.model, data, &self.loss)).transpose()?;
+        let train = std::mem::take(&mut position.meter).metrics();
+        position.history.push(Epoch { number, train, validation, time, gradients });
+        position.step = 0;
+        if let Some(epoch) = position.history.last() {
+            self.progress().end_epoch(epoch);
+        }
+        let next = self.call(|c, at| c.epoch(at), &at(position, steps, state.model))?;
+        position.finished = next == Next::Stop || (next == Next::Continue && number == self.epochs);
+        self.save(state, position)?;
+        Ok(next)
+    }
+
+    /// The steps of an epoch.
+    fn steps(
+        &mut self,
+        batches: Receiver<Result<(Tensor, Tensor, u64)>>,
+        steps: usize,
+        state: &Whole<'_>,
+        position: &mut Position,
+        gradients: &mut Option<GradientReport>,
+    ) -> Result<Next> {
+        let number = position.history.len() + 1;
+        for batch in batches {
+            let (inputs, targets, seed) = batch?;
+            let (g, step, samples) = (Graph::training(seed), position.step, inputs.shape()[0]);
             let history = &position.history;
             let done =
                 Moment { step: (number - 1) * steps + step, steps_per_epoch: steps, epochs: self.epochs, history };
@@ -188,7 +251,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             let (loss, hits, report) = self.step(&g, (inputs, targets), &done, state.model)?.map_err(failed)?;
             position.meter.add(samples, &loss, hits.as_ref())?;
             position.step += 1;
-            match (&mut gradients, report) {
+            match (&mut *gradients, report) {
                 (Some(all), Some(report)) => all.merge(&report),
                 (all, report) => *all = report,
             }
@@ -203,18 +266,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
                 return Ok(next);
             }
         }
-        let time = start.elapsed();
-        let validation = self.validation.map(|data| evaluate(self.model, data, &self.loss)).transpose()?;
-        let train = std::mem::take(&mut position.meter).metrics();
-        position.history.push(Epoch { number, train, validation, time, gradients });
-        position.step = 0;
-        if let Some(epoch) = position.history.last() {
-            self.progress().end_epoch(epoch);
-        }
-        let next = self.call(|c, at| c.epoch(at), &at(position, steps, state.model))?;
-        position.finished = next == Next::Stop || (next == Next::Continue && number == self.epochs);
-        self.save(state, position)?;
-        Ok(next)
+        Ok(Next::Continue)
     }
 
     /// Asks all callbacks; the first that does not want to continue decides.

@@ -34,7 +34,7 @@ pub(crate) struct Options {
     pub(crate) batch_size: usize,
 
     /// Learning rate: how far a step goes
-    #[arg(long, value_name = "RATE", default_value_t = 0.1, value_parser = rate)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.07, value_parser = rate)]
     pub(crate) lr: f64,
 
     /// How the learning rate changes from the first step to the last

@@ -29,11 +29,12 @@ use tempfile::NamedTempFile;
 /// ```
 pub fn save(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()> {
     let tensors: Vec<_> = model.parameters().into_iter().map(|(name, p)| (name, p.value())).collect();
-    write(path.as_ref(), &tensors)
+    write_tensors(path, &tensors)
 }
 
-/// Writes tensors under names, all or nothing.
-pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+/// Writes tensors under names into a safetensors file, which appears whole or not at all.
+pub fn write_tensors(path: impl AsRef<Path>, tensors: &[(String, Tensor)]) -> Result<()> {
+    let path = path.as_ref();
     let mut stored = Vec::new();
     for (name, tensor) in tensors {
         stored.push((name.clone(), tensor.shape().to_vec(), to_bytes(tensor)?));
@@ -72,7 +73,7 @@ fn beside(path: &Path) -> Result<NamedTempFile> {
 /// changed, and the error says what differs.
 pub fn load(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    set(&model.parameters(), &mut read(path)?, path)
+    set(&model.parameters(), &mut read_tensors(path)?, path)
 }
 
 /// Sets parameters from tensors under their names, all of them or none.
@@ -101,8 +102,9 @@ pub(crate) fn set(params: &[(String, Param)], from: &mut HashMap<String, Tensor>
     Ok(())
 }
 
-/// The tensors of a file.
-pub(crate) fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
+/// The tensors of a safetensors file, by name.
+pub fn read_tensors(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
+    let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
     let file =
         SafeTensors::deserialize(&bytes).map_err(|e| Error::file(path, format!("is not a safetensors file: {e}")))?;

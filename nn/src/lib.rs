@@ -53,7 +53,7 @@ mod train;
 
 pub use data::Dataset;
 pub use error::{Error, Result};
-pub use io::{can_save, load, save};
+pub use io::{can_save, load, read_tensors, save, write_tensors};
 pub use layer::{
     activation::Activation,
     dropout::Dropout,
@@ -79,6 +79,7 @@ pub use optim::{
 };
 pub use train::{
     callback::{At, Callback, Next, PauseWhen, TimeBudget},
+    dry_run::DryRun,
     early_stopping::EarlyStopping,
     evaluate::{Metrics, evaluate, predict},
     history::{Epoch, History},

@@ -6,6 +6,8 @@ mod dataset;
 mod digits;
 mod idx;
 mod mnist;
+#[cfg(any(feature = "csv", feature = "npy"))]
+mod table;
 
 pub use augment::shift_images;
 pub use dataset::{Batches, Dataset};
@@ -13,3 +15,7 @@ pub use dataset::{Batches, Dataset};
 pub use digits::digits;
 pub use idx::{Idx, read_idx};
 pub use mnist::mnist_folder;
+#[cfg(feature = "csv")]
+pub use table::read_csv;
+#[cfg(feature = "npy")]
+pub use table::read_npy;

@@ -34,12 +34,19 @@ impl<M: Module> Module for Residual<M> {
 /// ```
 /// use nn::{Lambda, Linear, Module, Residual, Sequential};
 /// let model = Sequential::new()
-///     .then(Lambda(|x| x * 2.0 - 1.0))
+///     .then(Lambda::new(|x| x * 2.0 - 1.0))
 ///     .then(Residual(Linear::new(4, 4, 1)));
 /// let g = autograd::Graph::new();
 /// assert_eq!(model.forward(g.constant([[0f32, 0.5, 1.0, 0.25]])).dims(), Some([1, 4]));
 /// ```
-pub struct Lambda<F>(pub F);
+pub struct Lambda<F>(F);
+
+impl<F: for<'g> Fn(Var<'g>) -> Var<'g> + Send + Sync> Lambda<F> {
+    /// This function.
+    pub fn new(f: F) -> Lambda<F> {
+        Lambda(f)
+    }
+}
 
 impl<F: for<'g> Fn(Var<'g>) -> Var<'g> + Send + Sync> Module for Lambda<F> {
     #[track_caller]

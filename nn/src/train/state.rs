@@ -46,13 +46,13 @@ impl Whole<'_> {
         add("trainer", "meter", Tensor::from(position.meter.numbers()));
         let history: Vec<f64> = position.history.iter().flat_map(numbers).collect();
         add("trainer", "history", Tensor::new([position.history.len(), 6], history)?);
-        io::write(path, &all)
+        io::write_tensors(path, &all)
     }
 
     /// Sets everything from a file; nothing is changed if it does not fit.
     pub(super) fn load(&self, path: &Path, callbacks: &mut [Box<dyn Callback + '_>]) -> Result<Position> {
         let mut parts: HashMap<String, HashMap<String, Tensor>> = HashMap::new();
-        for (name, value) in io::read(path)? {
+        for (name, value) in io::read_tensors(path)? {
             let (part, rest) = name.split_once('.').unwrap_or(("", &name));
             parts.entry(part.into()).or_default().insert(rest.into(), value);
         }

@@ -2,6 +2,7 @@
 
 use super::{
     callback::{At, Callback, Next},
+    dry_run::DryRun,
     evaluate::{evaluate, hits},
     history::{Epoch, History},
     progress::Progress,
@@ -53,6 +54,8 @@ pub struct Trainer<'m, M: ?Sized, O> {
     checkpoint: Option<(PathBuf, usize)>,
     progress: Option<Progress>,
     augment: Option<Arc<Augment<'m>>>,
+    overfit: bool,
+    most_batches: usize,
 }
 
 /// What is measured in a step.
@@ -79,6 +82,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             checkpoint: None,
             progress: None,
             augment: None,
+            overfit: false,
+            most_batches: usize::MAX,
         }
     }
 
@@ -163,9 +168,61 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         self
     }
 
+    /// Trains on the first batch only, over and over, one step an epoch: a model and a loss that are right bring its loss close
+    /// to 0. A first thing to try.
+    pub fn overfit(mut self) -> Self {
+        self.overfit = true;
+        self
+    }
+
+    /// Uses only so many batches of an epoch (others in each): to see whether everything works, validation and checkpoints
+    /// included.
+    pub fn batches_per_epoch(mut self, batches: usize) -> Self {
+        self.most_batches = batches.max(1);
+        self
+    }
+
+    /// What a step would be, without running it.
+    ///
+    /// ```
+    /// # use autograd::Tensor;
+    /// # let data = nn::Dataset::new(Tensor::full([100, 64], 0.5f32)?, vec![3i64; 100].into())?;
+    /// let model = nn::mlp(&[64, 32, 10], nn::Activation::Relu, 1);
+    /// let dry = nn::Trainer::new(&model, nn::Adam::new(1e-3)).batch_size(50).dry_run(&data)?;
+    /// assert_eq!((dry.steps, dry.parameters.len()), (2, 4));
+    /// println!("{dry}");
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    pub fn dry_run(&self, data: &Dataset) -> Result<DryRun> {
+        self.check(data)?;
+        let (g, steps) = (Graph::training(self.seed), self.steps_of(data));
+        let (inputs, targets) = data
+            .batches(self.batch_size)
+            .next()
+            .transpose()?
+            .unwrap_or((data.inputs().clone(), data.targets().clone()));
+        let (outputs, loss) = catch(|| {
+            let outputs = self.model.forward(g.constant(inputs));
+            (outputs, (self.loss)(outputs, g.constant(targets)))
+        })?;
+        let layers = g.picture().of(&[outputs]).to_text();
+        let done = Moment { step: 0, steps_per_epoch: steps, epochs: self.epochs, history: &[] };
+        self.optimizer.update(gradients(loss), (self.schedule)(&done));
+        let plan = g.plan((loss, g.check_finite(&[loss])))?;
+        Ok(DryRun { layers, parameters: self.model.parameters(), plan, steps })
+    }
+
+    /// The steps of an epoch.
+    fn steps_of(&self, data: &Dataset) -> usize {
+        data.len().div_ceil(self.batch_size).min(self.most_batches)
+    }
+
     /// Trains. The parameters of the model are updated in place; what happened is returned epoch by epoch.
     pub fn fit(&mut self, data: &Dataset) -> Result<History> {
         self.check(data)?;
+        let first = if self.overfit { data.batches(self.batch_size).next().transpose()? } else { None };
+        let first = first.map(|(inputs, targets)| Dataset::new(inputs, targets)).transpose()?;
+        let data = first.as_ref().unwrap_or(data);
         let params = self.model.parameters();
         let buffers = self.optimizer.state(&params)?;
         let settings = [self.seed as i64, self.batch_size as i64, data.len() as i64];
@@ -178,7 +235,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         while !position.finished && position.history.len() < self.epochs && matches!(result, Ok(Next::Continue)) {
             result = self.epoch(data, &state, &mut position);
         }
-        let at = at(&position, data.len().div_ceil(self.batch_size), &params);
+        let at = at(&position, self.steps_of(data), &params);
         let ended = self.callbacks.iter_mut().map(|c| catch(|| c.end(&at)).flatten()).fold(Ok(()), Result::and);
         self.progress = None;
         result.and(ended)?;
@@ -191,7 +248,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         let mut gradients: Option<GradientReport> = None;
         let epoch_seed = seed::derive(self.seed, number as u64);
         let batches = data.shuffled_batches(self.batch_size, epoch_seed);
-        let steps = batches.len();
+        let steps = self.steps_of(data);
         let epochs = self.epochs;
         self.progress().start_epoch(number, epochs, steps, position.step);
         // batches are prepared on a thread of their own, which draws by number and not by time
@@ -208,7 +265,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         let next = std::thread::scope(|threads| {
             let (send, receive) = sync_channel(AHEAD);
             threads.spawn(move || {
-                let batches = batches.starting_at(first).enumerate().map(prepare);
+                let batches = batches.starting_at(first).take(steps - first).enumerate().map(prepare);
                 // nobody listens any more when the training has ended
                 batches.map(|batch| send.send(batch)).take_while(std::result::Result::is_ok).for_each(drop);
             });

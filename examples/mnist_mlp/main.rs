@@ -92,6 +92,9 @@ fn plain(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Res
     if options.quiet {
         trainer = trainer.quiet();
     }
+    if let Some(file) = &options.checkpoint {
+        trainer = trainer.checkpoint(file, 500);
+    }
     trainer.fit(train)
 }
 
@@ -108,6 +111,9 @@ fn best(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Resu
         .validate(test);
     if options.quiet {
         trainer = trainer.quiet();
+    }
+    if let Some(file) = &options.checkpoint {
+        trainer = trainer.checkpoint(file, 500);
     }
     let history = trainer.fit(train)?;
     optimizer.store(&model.parameters())?;

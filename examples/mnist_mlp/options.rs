@@ -70,6 +70,10 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) best: bool,
 
+    /// Save the whole training to this file now and then, and go on from there if it exists
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
+
     /// Print the test accuracy only
     #[arg(long)]
     pub(crate) quiet: bool,

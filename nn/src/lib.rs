@@ -20,6 +20,46 @@
 //! # Ok::<(), nn::Error>(())
 //! ```
 //!
+//! There are [layers](Module) (a struct of your own becomes one in a few lines), [losses](loss), [optimizers](Optimizer) that can
+//! be clipped, averaged, accumulated and [grouped](Groups), [schedules](schedule), [data] from arrays and files, and
+//! [metrics]. The [trainer](Trainer) has [callbacks](Callback), [checkpoints](Trainer::checkpoint) from which it resumes bit for
+//! bit, [dry runs](Trainer::dry_run), and an answer to [wrong gradients](Trainer::detect_anomaly).
+//!
+//! A whole training by hand, to be copied and changed:
+//!
+//! ```
+//! use autograd::Graph;
+//! use nn::{Activation, Adam, EarlyStopping, Module, Next, Optimizer, loss, schedule};
+//! # let inputs: Vec<f32> = (0..200).map(|k| (k as f32 * 0.7).sin()).collect();
+//! # let labels: Vec<i64> = inputs.chunks(2).map(|p| (p[1] > p[0]) as i64).collect();
+//! # let data = nn::Dataset::new(autograd::Tensor::new([100, 2], inputs)?, autograd::Tensor::from(labels))?;
+//!
+//! let (train, validation) = data.split(0.8, 1)?;
+//! let model = nn::mlp(&[2, 8, 2], Activation::Relu, 1);
+//! let (optimizer, schedule) = (Adam::new(0.01).clip_norm(1.0), schedule::warm_up(1.0, schedule::cosine));
+//! let (epochs, batch) = (20, 10);
+//! let mut stopping = EarlyStopping::new(5);
+//! let (mut step, steps_per_epoch) = (0, train.len().div_ceil(batch));
+//! for epoch in 0..epochs {
+//!     for samples in train.shuffled_batches(batch, epoch) {
+//!         let (inputs, labels) = samples?;
+//!         let g = Graph::training(step as u64);
+//!         let loss = loss::cross_entropy(model.forward(g.constant(inputs)), g.constant(labels));
+//!         let at = schedule::Moment { step, steps_per_epoch, epochs: epochs as usize, history: &[] };
+//!         optimizer.update(nn::gradients(loss), schedule(&at));
+//!         g.run((loss, g.check_finite(&[loss])))?;
+//!         step += 1;
+//!     }
+//!     let measured = nn::evaluate(&model, &validation, loss::cross_entropy)?;
+//!     println!("epoch {epoch}: {measured}");
+//!     if stopping.observe(measured.loss, &model.parameters()) == Next::Stop {
+//!         break;
+//!     }
+//! }
+//! stopping.restore_best(&model.parameters())?;
+//! # Ok::<(), nn::Error>(())
+//! ```
+//!
 //! What the trainer does in one step can be written by hand:
 //!
 //! ```

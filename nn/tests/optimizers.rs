@@ -208,6 +208,36 @@ fn adam_finds_the_optimum_of_a_logistic_regression() -> Result<()> {
     Ok(())
 }
 
+/// Linear regression in f64 by Adam, against the normal equations.
+#[test]
+fn adam_finds_the_least_squares() -> Result<()> {
+    let n = 40;
+    let inputs: Vec<f64> = (0..3 * n).map(|k| if k % 3 == 2 { 1.0 } else { (k as f64 * 1.3).sin() }).collect();
+    let targets: Vec<f64> =
+        (0..n).map(|k| 2.0 * inputs[3 * k] - inputs[3 * k + 1] + 0.5 + 0.3 * (k as f64).cos()).collect();
+    // `XᵀX·w = Xᵀy`, as a step of Newton's method from 0
+    let (mut h, mut d) = ([0.0; 9], [0.0; 3]);
+    for (row, y) in inputs.chunks(3).zip(&targets) {
+        for (a, &left) in row.iter().enumerate() {
+            d[a] -= left * y;
+            row.iter().enumerate().for_each(|(b, right)| h[3 * a + b] += left * right);
+        }
+    }
+    let closed = solve3(&[0.0; 3], &h, &d);
+    let (x, y) = (Tensor::new([n, 3], inputs)?, Tensor::from(targets));
+    let (w, adam) = (Param::new([0.0, 0.0, 0.0]), Adam::new(0.05));
+    for k in 0..4000 {
+        let g = Graph::new();
+        let loss = nn::loss::mse(g.constant(&x).matmul(g.param(&w)), g.constant(&y));
+        adam.update(nn::gradients(loss), 0.997f64.powi(k));
+        g.run(loss)?;
+    }
+    for (a, b) in w.value().to_f64s().iter().zip(closed) {
+        assert!((a - b).abs() < 1e-6, "{a}, the normal equations give {b}");
+    }
+    Ok(())
+}
+
 /// `w - H⁻¹·d` for three unknowns, by Cramer's rule.
 fn solve3(w: &[f64], h: &[f64], d: &[f64]) -> Vec<f64> {
     let det = |m: &[f64]| {

@@ -52,16 +52,23 @@ fn killed_at_random_points_and_resumed_it_ends_with_the_same_bits() {
         command.args(["child", "--exact", "--quiet"]).env(CHILD, folder.path());
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process")
     };
-    let (mut kills, mut runs) = (0, 0);
-    while kills < 20 || runs == 0 {
+    let (mut kills, mut runs, mut starts) = (0, 0, 0);
+    // kills in the middle of a training: some of it is saved, and it has not ended
+    while kills < 20 {
         let mut child = start();
         // a different moment each time: of starting, reading, training, saving
-        let wait = 15 + (kills * 37 + runs * 11) % 90;
+        starts += 1;
+        let wait = 10 + starts * 37 % 90;
         std::thread::sleep(Duration::from_millis(wait));
         let finished = child.try_wait().expect("its state").is_some();
-        let _ = child.kill(); // it may have ended by itself
+        if starts % 2 == 0 && cfg!(unix) {
+            // as by a key on the keyboard, which the program does not catch
+            let _ = Command::new("kill").args(["-INT", &child.id().to_string()]).stderr(Stdio::null()).status();
+        } else {
+            let _ = child.kill(); // it may have ended by itself
+        }
         child.wait().expect("an end");
-        kills += u64::from(!finished);
+        kills += u64::from(!finished && folder.path().join("state").exists());
         if finished {
             runs += 1;
             let weights = std::fs::read(folder.path().join("weights")).expect("weights");

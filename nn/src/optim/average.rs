@@ -28,8 +28,8 @@ impl<O> Averaged<O> {
 
     /// Puts the averages in the place of the weights: of a model's [`parameters`](crate::Module::parameters), for example.
     pub fn store(&self, params: &[(String, Param)]) -> Result<()> {
-        let trained = params.iter().filter(|(_, p)| p.is_trained());
-        trained.map(|(_, param)| Ok(param.set(self.of(param)?.value())?)).collect()
+        let mut trained = params.iter().filter(|(_, p)| p.is_trained());
+        trained.try_for_each(|(_, param)| Ok(param.set(self.of(param)?.value())?))
     }
 }
 

@@ -7,11 +7,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+/// A parameter, kept so that its id stays its own, and a buffer of it.
+type Buffer = (Param, Param);
+
 /// Buffers, by parameter and name; zeros at first.
 #[derive(Default)]
 pub(super) struct Memory {
-    /// The parameter itself is kept, so that its id stays its own.
-    buffers: Mutex<HashMap<(usize, &'static str), (Param, Param)>>,
+    buffers: Mutex<HashMap<(usize, &'static str), Buffer>>,
     counter: Mutex<Option<Param>>,
 }
 

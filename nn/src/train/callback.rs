@@ -60,6 +60,11 @@ pub trait Callback {
         Ok(Next::Continue)
     }
 
+    /// What is to be said beside the numbers of the last epoch, if anything.
+    fn note(&self) -> Option<String> {
+        None
+    }
+
     /// When the training ends, however it ends.
     fn end(&mut self, at: &At<'_>) -> Result<()> {
         let _ = at;

@@ -69,6 +69,10 @@ impl Callback for EarlyStopping {
         Ok(self.observe(last.validation.map_or(last.train.loss, |v| v.loss), at.params))
     }
 
+    fn note(&self) -> Option<String> {
+        (self.waited > 0).then(|| format!("no better for {} of {} epochs", self.waited, self.patience))
+    }
+
     fn end(&mut self, at: &At<'_>) -> Result<()> {
         self.restore_best(at.params)
     }

@@ -41,10 +41,10 @@ impl Progress {
         }
     }
 
-    pub(crate) fn end_epoch(&self, epoch: &Epoch) {
+    pub(crate) fn end_epoch(&self, epoch: &Epoch, notes: &str) {
         if !self.quiet {
             let gradients = epoch.gradients.as_ref().map(ToString::to_string).unwrap_or_default();
-            self.bar.suspend(|| print!("{epoch}\n{gradients}"));
+            self.bar.suspend(|| print!("{epoch}{notes}\n{gradients}"));
         }
     }
 }

@@ -26,8 +26,8 @@ use std::{
     time::Instant,
 };
 
-/// So many batches are prepared ahead.
-const AHEAD: usize = 4;
+/// So many batches are prepared in one go: each time the thread that does it takes a core from the training.
+const TOGETHER: usize = 8;
 
 type Schedule<'m> = Box<dyn Fn(&Moment<'_>) -> f64 + 'm>;
 type Augment<'m> = dyn Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm;
@@ -57,6 +57,9 @@ pub struct Trainer<'m, M: ?Sized, O> {
     overfit: bool,
     most_batches: usize,
 }
+
+/// Inputs, targets and the seed of a step.
+type Prepared = (Tensor, Tensor, u64);
 
 /// What is measured in a step.
 type Measured = (Tensor, Option<Tensor>, Option<GradientReport>);
@@ -263,11 +266,15 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             Ok((inputs, targets, seed))
         };
         let next = std::thread::scope(|threads| {
-            let (send, receive) = sync_channel(AHEAD);
+            let (send, receive) = sync_channel(1);
             threads.spawn(move || {
-                let batches = batches.starting_at(first).take(steps - first).enumerate().map(prepare);
-                // nobody listens any more when the training has ended
-                batches.map(|batch| send.send(batch)).take_while(std::result::Result::is_ok).for_each(drop);
+                let mut batches = batches.starting_at(first).take(steps - first).enumerate().map(prepare).peekable();
+                while batches.peek().is_some() {
+                    let some: Vec<_> = batches.by_ref().take(TOGETHER).collect();
+                    if send.send(some).is_err() {
+                        return; // nobody listens any more: the training has ended
+                    }
+                }
             });
             self.steps(receive, steps, state, position, &mut gradients)
         })?;
@@ -279,10 +286,11 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         let train = std::mem::take(&mut position.meter).metrics();
         position.history.push(Epoch { number, train, validation, time, gradients });
         position.step = 0;
-        if let Some(epoch) = position.history.last() {
-            self.progress().end_epoch(epoch);
-        }
         let next = self.call(|c, at| c.epoch(at), &at(position, steps, state.model))?;
+        let notes: String = self.callbacks.iter().filter_map(|c| c.note()).map(|note| format!(" | {note}")).collect();
+        if let Some(epoch) = position.history.last() {
+            self.progress().end_epoch(epoch, &notes);
+        }
         position.finished = next == Next::Stop || (next == Next::Continue && number == self.epochs);
         self.save(state, position)?;
         Ok(next)
@@ -291,14 +299,14 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// The steps of an epoch.
     fn steps(
         &mut self,
-        batches: Receiver<Result<(Tensor, Tensor, u64)>>,
+        batches: Receiver<Vec<Result<Prepared>>>,
         steps: usize,
         state: &Whole<'_>,
         position: &mut Position,
         gradients: &mut Option<GradientReport>,
     ) -> Result<Next> {
         let number = position.history.len() + 1;
-        for batch in batches {
+        for batch in batches.into_iter().flatten() {
             let (inputs, targets, seed) = batch?;
             let (g, step, samples) = (Graph::training(seed), position.step, inputs.shape()[0]);
             let history = &position.history;

@@ -1,0 +1,42 @@
+//! What the trainer adds to its steps: an epoch of `mnist_mlp`'s defaults against as many steps on batches that are there
+//! already, with one thread and with all of them. `cargo bench --bench epoch`
+
+use autograd::Graph;
+use nn::{Activation, Module, Optimizer, Sgd, Trainer, data, loss};
+use std::{path::Path, time::Instant};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/mnist");
+    let (train, _) = data::mnist_folder(folder)?;
+    for threads in [1, std::thread::available_parallelism()?.get()] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let (mut epoch, mut steps) = (f64::MAX, f64::MAX);
+        for _ in 0..5 {
+            let (a, b) = pool.install(|| measure(&train))?;
+            (epoch, steps) = (epoch.min(a), steps.min(b));
+        }
+        println!(
+            "{threads} thread(s): an epoch {:.1} ms, its steps alone {:.1} ms: {:.3} times as long",
+            epoch * 1e3,
+            steps * 1e3,
+            epoch / steps
+        );
+    }
+    Ok(())
+}
+
+/// The seconds of an epoch, and of its steps alone.
+fn measure(train: &nn::Dataset) -> nn::Result<(f64, f64)> {
+    let model = nn::mlp(&[784, 128, 10], Activation::Relu, 42);
+    let history = Trainer::new(&model, Sgd::new(0.07).momentum(0.9)).quiet().fit(train)?;
+    let sgd = Sgd::new(0.07).momentum(0.9);
+    let batches: Vec<_> = train.shuffled_batches(64, 1).collect::<nn::Result<_>>()?;
+    let start = Instant::now();
+    for (step, (images, labels)) in batches.into_iter().enumerate() {
+        let g = Graph::training(step as u64);
+        let loss = loss::cross_entropy(model.forward(g.constant(images)), g.constant(labels));
+        sgd.step(loss);
+        g.run(loss)?;
+    }
+    Ok((history[0].time.as_secs_f64(), start.elapsed().as_secs_f64()))
+}

@@ -122,7 +122,7 @@ pub use inspect::{
     gradients::{GradientReport, GradientRow, InspectGradients},
     kept::Kept,
     picture::Picture,
-    plan::{KernelInfo, Plan},
+    plan::{KernelInfo, Plan, plans_made},
     profile::{Profile, Row},
 };
 pub use math::Lanes;

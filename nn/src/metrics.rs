@@ -1,9 +1,40 @@
-//! How good answers are: accuracy, top-k, confusion, precision and recall. For a measure of one's own,
-//! [`predict`](crate::predict) gives the outputs.
+//! How good answers are: accuracy, top-k, confusion, precision and recall. A measure of one's own is a
+//! function for [`measure`].
 
-use crate::error::{Error, Result};
-use autograd::{Graph, Tensor};
+use crate::{
+    data::Dataset,
+    error::{Error, Result, catch},
+    module::Module,
+    train::evaluate::BATCH,
+};
+use autograd::{Graph, Tensor, Var};
 use std::fmt;
+
+/// The mean over all samples of a measure of your own: a function of outputs and targets that gives a number a sample, or the
+/// mean of a batch.
+///
+/// ```
+/// # use autograd::Tensor;
+/// # let data = nn::Dataset::new(Tensor::from([[0.1f32, 0.2]]), Tensor::from([[0.5f32, 0.5]]))?;
+/// let model = nn::mlp(&[2, 2], nn::Activation::Relu, 1);
+/// let largest = nn::metrics::measure(&model, &data, |outputs, targets| (outputs - targets).abs().max_axis(-1))?;
+/// println!("the largest error of a sample is {largest:.3} on average");
+/// # Ok::<(), nn::Error>(())
+/// ```
+pub fn measure(
+    model: &(impl Module + ?Sized),
+    data: &Dataset,
+    f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
+) -> Result<f64> {
+    let mut sum = 0.0;
+    for batch in data.batches(BATCH) {
+        let (inputs, targets) = batch?;
+        let (g, samples) = (Graph::new(), inputs.shape()[0]);
+        let mean = catch(|| f(model.forward(g.constant(inputs)), g.constant(targets)).mean())?;
+        sum += mean.value()?.scalar()? * samples as f64;
+    }
+    Ok(sum / data.len() as f64)
+}
 
 /// The share of rows of outputs `[samples, classes]` whose label is among their `k` largest; `k = 1` is the accuracy.
 ///

@@ -115,6 +115,8 @@ fn paused_and_resumed_it_goes_on_where_it_was() -> Result<()> {
     let lines: Vec<&str> = lines.lines().collect();
     assert_eq!((lines.len(), lines[0]), (3, "epoch,loss,accuracy,validation_loss,validation_accuracy,seconds"));
     assert!(lines[1].starts_with("1,1.") && lines[2].starts_with("2,0."), "{lines:?}");
+    // with more epochs it goes on
+    assert_eq!(fit(false, 3)?.0.len(), 3);
     // another training's state is refused
     let model = nn::mlp(&[64, 10], Activation::Relu, 1);
     let other = Trainer::new(&model, Sgd::new(0.1)).seed(9).checkpoint(&state, 1).quiet().fit(&train);

@@ -74,6 +74,21 @@ impl Plan {
     }
 }
 
+/// How many plans this process has made so far. A loop whose steps have the same structure makes none after its first: to see
+/// whether that is so.
+///
+/// ```
+/// let step = |x: f64| autograd::grad(|x| x.sin())(x);
+/// step(0.1)?;
+/// let before = autograd::plans_made();
+/// step(0.2)?;
+/// assert_eq!(autograd::plans_made(), before);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+pub fn plans_made() -> usize {
+    plan::cache::made()
+}
+
 fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
     let members = plan.members(k);
     let bytes = |value: u32| {

@@ -7,12 +7,18 @@ use crate::{
     op::DynOp,
     shape::Shape,
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 /// At most this many plans are kept,
 const MOST: usize = 256;
 /// which together take at most this many bytes, one of them at most half.
 const MOST_BYTES: usize = 128 << 20;
+
+/// The number of plans that have been made.
+static MADE: AtomicUsize = AtomicUsize::new(0);
 
 static CACHE: Mutex<Cache> = Mutex::new(Cache { entries: Vec::new(), bytes: 0, clock: 0 });
 
@@ -56,6 +62,10 @@ fn words(node: &Node) -> Words {
     ]
 }
 
+pub(crate) fn made() -> usize {
+    MADE.load(Relaxed)
+}
+
 /// The plan for a program: an old one if the structure is known, else a new one.
 pub(crate) fn plan(p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> Arc<Plan> {
     let hash = hash(p, wanted, updates);
@@ -63,6 +73,7 @@ pub(crate) fn plan(p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> Arc<P
         return plan;
     }
     let plan = Arc::new(Plan::new(p, wanted, updates));
+    MADE.fetch_add(1, Relaxed);
     let own = size_of_val(&p.nodes[..]) / size_of::<Node>() * size_of::<Words>() + size_of_val(&p.shapes[..]);
     let bytes = own + plan.bytes();
     if bytes <= MOST_BYTES / 2 {

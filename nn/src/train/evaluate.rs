@@ -68,7 +68,7 @@ pub(crate) fn hits<'g>(outputs: Var<'g>, targets: Var<'g>) -> Option<Var<'g>> {
 }
 
 /// Batches for evaluation: large, since nothing has to be kept.
-const BATCH: usize = 1000;
+pub(crate) const BATCH: usize = 1000;
 
 /// Loss and accuracy of a model on data, without training.
 ///

@@ -20,7 +20,7 @@ pub(super) struct Position {
     /// The number of steps that have been done in the epoch after these.
     pub(super) step: usize,
     pub(super) meter: Meter,
-    /// It has come to its end.
+    /// A callback has ended it.
     pub(super) finished: bool,
 }
 

@@ -291,7 +291,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         if let Some(epoch) = position.history.last() {
             self.progress().end_epoch(epoch, &notes);
         }
-        position.finished = next == Next::Stop || (next == Next::Continue && number == self.epochs);
+        position.finished = next == Next::Stop;
         self.save(state, position)?;
         Ok(next)
     }

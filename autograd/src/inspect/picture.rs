@@ -216,7 +216,9 @@ impl<'g> Picture<'g> {
         if folded.len() > self.at_most {
             folded = joined(&inner, folded, self.at_most);
         }
-        folded.into_iter().map(|(key, nodes)| self.draw(&inner, key, nodes)).collect()
+        // a single node says more than the name of its scope
+        let alone = |(key, nodes): Run| (key.filter(|_| nodes.len() > 1), nodes);
+        folded.into_iter().map(alone).map(|(key, nodes)| self.draw(&inner, key, nodes)).collect()
     }
 
     /// The nodes to be drawn.

@@ -157,3 +157,34 @@ fn early_stopping_puts_the_best_weights_back_however_it_ends() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_damaged_state_is_an_error_that_names_the_file() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let (train, _) = data::digits()?;
+    let fit = || {
+        let model = nn::mlp(&[64, 10], Activation::Relu, 1);
+        Trainer::new(&model, Sgd::new(0.1).momentum(0.9)).epochs(1).checkpoint(&state, 1000).quiet().fit(&train)
+    };
+    fit()?;
+    let whole = nn::read_tensors(&state)?;
+    let with = |name: &str, value: Option<Tensor>| {
+        let mut all: Vec<(String, Tensor)> = whole.clone().into_iter().filter(|(own, _)| own != name).collect();
+        all.extend(value.map(|value| (name.to_string(), value)));
+        nn::write_tensors(&state, &all).expect("writable");
+        fit().expect_err(name).to_string()
+    };
+    for (name, value, said) in [
+        ("trainer.position", Some(Tensor::from([-1, 0])), "its position is damaged"),
+        ("trainer.meter", None, "it has no meter"),
+        ("model.layers.0.bias", Some(Tensor::from([0f32])), "layers.0.bias: has shape [1], the model wants [10]"),
+        ("optimizer.velocity.layers.0.bias", None, "does not hold \"velocity.layers.0.bias\""),
+    ] {
+        let e = with(name, value);
+        assert!(e.contains(said) && e.contains("state"), "{e}");
+    }
+    std::fs::write(&state, &std::fs::read(&state).expect("a file")[..100]).expect("writable");
+    assert!(fit().is_err_and(|e| e.to_string().contains("is not a safetensors file")));
+    Ok(())
+}

@@ -63,7 +63,10 @@ impl Whole<'_> {
             return Err(wrong("the seed, the batch size or the number of samples is another one"));
         }
         let (position, meter, history) = (take("position")?, take("meter")?, take("history")?);
-        let &[step, finished] = position.as_slice::<i64>()? else { return Err(wrong("its position is damaged")) };
+        let (step, finished) = match *position.as_slice::<i64>()? {
+            [step, finished] => (usize::try_from(step).map_err(|_| wrong("its position is damaged"))?, finished),
+            _ => return Err(wrong("its position is damaged")),
+        };
         let meter = Meter::of(meter.as_slice()?).ok_or_else(|| wrong("what it measured is damaged"))?;
         let history = history.as_slice::<f64>()?.chunks_exact(6).map(epoch).collect();
         io::set(self.model, &mut parts.remove("model").unwrap_or_default(), path)?;
@@ -71,7 +74,7 @@ impl Whole<'_> {
         for (k, callback) in callbacks.iter_mut().enumerate() {
             callback.restore(parts.remove(&format!("callback{k}")).unwrap_or_default().into_iter().collect())?;
         }
-        Ok(Position { history, step: step as usize, meter, finished: finished != 0 })
+        Ok(Position { history, step, meter, finished: finished != 0 })
     }
 }
 

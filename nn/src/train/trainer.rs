@@ -210,7 +210,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         })?;
         let layers = g.picture().of(&[outputs]).to_text();
         let done = Moment { step: 0, steps_per_epoch: steps, epochs: self.epochs, history: &[] };
-        self.optimizer.update(gradients(loss), (self.schedule)(&done));
+        catch(|| self.optimizer.update(gradients(loss), (self.schedule)(&done)))?;
         let plan = g.plan((loss, g.check_finite(&[loss])))?;
         Ok(DryRun { layers, parameters: self.model.parameters(), plan, steps })
     }
@@ -267,15 +267,18 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         };
         let next = std::thread::scope(|threads| {
             let (send, receive) = sync_channel(1);
-            threads.spawn(move || {
-                let mut batches = batches.starting_at(first).take(steps - first).enumerate().map(prepare).peekable();
+            let prepare_all = move || {
+                let mut batches =
+                    batches.starting_at(first).take(steps.saturating_sub(first)).enumerate().map(prepare).peekable();
                 while batches.peek().is_some() {
                     let some: Vec<_> = batches.by_ref().take(TOGETHER).collect();
                     if send.send(some).is_err() {
                         return; // nobody listens any more: the training has ended
                     }
                 }
-            });
+            };
+            let started = std::thread::Builder::new().spawn_scoped(threads, prepare_all);
+            started.map_err(|e| Error::invalid(format!("a thread for the data cannot be started: {e}")))?;
             self.steps(receive, steps, state, position, &mut gradients)
         })?;
         if next != Next::Continue {

@@ -82,13 +82,22 @@ fn run(options: &Options) -> Result<()> {
 
 /// By stochastic gradient descent, as the options say.
 fn plain(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Result<History> {
-    let mut trainer = Trainer::new(model, Sgd::new(options.lr).momentum(options.momentum))
+    let trainer = Trainer::new(model, Sgd::new(options.lr).momentum(options.momentum))
         .loss(nn::loss::cross_entropy)
         .schedule(options.schedule.function())
         .batch_size(options.batch_size)
-        .epochs(options.epochs)
-        .seed(options.seed)
-        .validate(test);
+        .epochs(options.epochs);
+    fit(options, trainer, train, test)
+}
+
+/// Trains with the options that both ways share.
+fn fit<'m>(
+    options: &Options,
+    trainer: Trainer<'m, Mlp, impl Optimizer>,
+    train: &Dataset,
+    test: &'m Dataset,
+) -> Result<History> {
+    let mut trainer = trainer.seed(options.seed).validate(test);
     if options.quiet {
         trainer = trainer.quiet();
     }
@@ -101,21 +110,13 @@ fn plain(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Res
 /// For accuracy: every image moved a little each time, and at the end the average of the weights on the way.
 fn best(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Result<History> {
     let optimizer = AdamW::new(1e-3).weight_decay(0.01).average(0.999);
-    let mut trainer = Trainer::new(model, &optimizer)
+    let trainer = Trainer::new(model, &optimizer)
         .loss(nn::loss::cross_entropy_with(0.05, None))
         .schedule(schedule::warm_up(1.0, schedule::cosine))
         .augment(data::shift_images(2))
         .batch_size(128)
-        .epochs(30)
-        .seed(options.seed)
-        .validate(test);
-    if options.quiet {
-        trainer = trainer.quiet();
-    }
-    if let Some(file) = &options.checkpoint {
-        trainer = trainer.checkpoint(file, 500);
-    }
-    let history = trainer.fit(train)?;
+        .epochs(30);
+    let history = fit(options, trainer, train, test)?;
     optimizer.store(&model.parameters())?;
     Ok(history)
 }

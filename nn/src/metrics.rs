@@ -3,9 +3,9 @@
 
 use crate::{
     data::Dataset,
-    error::{Error, Result, catch},
+    error::{Error, Result},
     module::Module,
-    train::evaluate::BATCH,
+    train::evaluate::each_batch,
 };
 use autograd::{Graph, Tensor, Var};
 use std::fmt;
@@ -27,12 +27,15 @@ pub fn measure(
     f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Result<f64> {
     let mut sum = 0.0;
-    for batch in data.batches(BATCH) {
-        let (inputs, targets) = batch?;
-        let (g, samples) = (Graph::new(), inputs.shape()[0]);
-        let mean = catch(|| f(model.forward(g.constant(inputs)), g.constant(targets)).mean())?;
-        sum += mean.value()?.scalar()? * samples as f64;
-    }
+    each_batch(
+        model,
+        data,
+        |outputs, targets| vec![f(outputs, targets).mean()],
+        |samples, values| {
+            sum += values[0].scalar()? * samples as f64;
+            Ok(())
+        },
+    )?;
     Ok(sum / data.len() as f64)
 }
 

@@ -17,6 +17,7 @@ use accumulate::Accumulate;
 use autograd::{Param, Var};
 use average::Averaged;
 use clip::Clip;
+use std::ops::Deref;
 
 /// Updates parameters so that a loss gets smaller.
 ///
@@ -90,20 +91,8 @@ pub trait Optimizer: Send + Sync {
     }
 }
 
-impl<O: Optimizer + ?Sized> Optimizer for &O {
-    #[track_caller]
-    fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
-        (**self).update(gradients, scale);
-    }
-    fn check(&self) -> Result<()> {
-        (**self).check()
-    }
-    fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
-        (**self).state(params)
-    }
-}
-
-impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
+/// What points to an optimizer is one: `&O`, `Box<O>`, `Arc<O>`.
+impl<P: Deref<Target: Optimizer> + Send + Sync> Optimizer for P {
     #[track_caller]
     fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
         (**self).update(gradients, scale);

@@ -68,7 +68,7 @@ pub(crate) fn hits<'g>(outputs: Var<'g>, targets: Var<'g>) -> Option<Var<'g>> {
 }
 
 /// Batches for evaluation: large, since nothing has to be kept.
-pub(crate) const BATCH: usize = 1000;
+const BATCH: usize = 1000;
 
 /// Loss and accuracy of a model on data, without training.
 ///
@@ -86,17 +86,30 @@ pub fn evaluate(
     loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Result<Metrics> {
     let mut meter = Meter::default();
+    each_batch(
+        model,
+        data,
+        |outputs, targets| [Some(loss(outputs, targets)), hits(outputs, targets)].into_iter().flatten().collect(),
+        |samples, values| meter.add(samples, &values[0], values.get(1)),
+    )?;
+    Ok(meter.metrics())
+}
+
+/// Computes some values of outputs and targets, at least one, batch by batch, without training. `take` gets the number of
+/// samples and the values.
+pub(crate) fn each_batch(
+    model: &(impl Module + ?Sized),
+    data: &Dataset,
+    f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Vec<Var<'g>>,
+    mut take: impl FnMut(usize, &[Tensor]) -> Result<()>,
+) -> Result<()> {
     for batch in data.batches(BATCH) {
         let (inputs, targets) = batch?;
         let (g, samples) = (Graph::new(), inputs.shape()[0]);
-        let (loss, hits) = catch(|| {
-            let (outputs, targets) = (model.forward(g.constant(inputs)), g.constant(targets));
-            (loss(outputs, targets), hits(outputs, targets))
-        })?;
-        let (loss, hits) = g.run((loss, hits))?;
-        meter.add(samples, &loss, hits.as_ref())?;
+        let values = catch(|| f(model.forward(g.constant(inputs)), g.constant(targets)))?;
+        take(samples, &g.run(values)?)?;
     }
-    Ok(meter.metrics())
+    Ok(())
 }
 
 /// The outputs of a model for inputs of any number, row by row.

@@ -52,7 +52,6 @@ pub struct Trainer<'m, M: ?Sized, O> {
     inspect: bool,
     callbacks: Vec<Box<dyn Callback + 'm>>,
     checkpoint: Option<(PathBuf, usize)>,
-    progress: Option<Progress>,
     augment: Option<Arc<Augment<'m>>>,
     overfit: bool,
     most_batches: usize,
@@ -83,7 +82,6 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             inspect: false,
             callbacks: Vec::new(),
             checkpoint: None,
-            progress: None,
             augment: None,
             overfit: false,
             most_batches: usize::MAX,
@@ -229,31 +227,30 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         let params = self.model.parameters();
         let buffers = self.optimizer.state(&params)?;
         let settings = [self.seed as i64, self.batch_size as i64, data.len() as i64];
-        let state = Whole { model: &params, optimizer: &buffers, settings };
+        let whole = Whole { model: &params, optimizer: &buffers, settings };
+        let running = Running { whole, steps: self.steps_of(data), progress: Progress::new(self.quiet) };
         let mut position = match &self.checkpoint {
-            Some((path, _)) if path.exists() => state.load(path, &mut self.callbacks)?,
+            Some((path, _)) if path.exists() => running.whole.load(path, &mut self.callbacks)?,
             _ => Position::default(),
         };
         let mut result = Ok(Next::Continue);
         while !position.finished && position.history.len() < self.epochs && matches!(result, Ok(Next::Continue)) {
-            result = self.epoch(data, &state, &mut position);
+            result = self.epoch(data, &running, &mut position);
         }
-        let at = at(&position, self.steps_of(data), &params);
+        let at = running.at(&position);
         let ended = self.callbacks.iter_mut().map(|c| catch(|| c.end(&at)).flatten()).fold(Ok(()), Result::and);
-        self.progress = None;
         result.and(ended)?;
         Ok(position.history)
     }
 
     /// One epoch, or what is left of it.
-    fn epoch(&mut self, data: &Dataset, state: &Whole<'_>, position: &mut Position) -> Result<Next> {
+    fn epoch(&mut self, data: &Dataset, running: &Running<'_>, position: &mut Position) -> Result<Next> {
         let (start, number) = (Instant::now(), position.history.len() + 1);
         let mut gradients: Option<GradientReport> = None;
         let epoch_seed = seed::derive(self.seed, number as u64);
         let batches = data.shuffled_batches(self.batch_size, epoch_seed);
-        let steps = self.steps_of(data);
-        let epochs = self.epochs;
-        self.progress().start_epoch(number, epochs, steps, position.step);
+        let Running { progress, steps, .. } = running;
+        progress.start_epoch(number, self.epochs, *steps, position.step);
         // batches are prepared on a thread of their own, which draws by number and not by time
         let (first, augment) = (position.step, self.augment.clone());
         let prepare = move |(k, batch): (usize, Result<(Tensor, Tensor)>)| {
@@ -279,7 +276,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             };
             let started = std::thread::Builder::new().spawn_scoped(threads, prepare_all);
             started.map_err(|e| Error::invalid(format!("a thread for the data cannot be started: {e}")))?;
-            self.steps(receive, steps, state, position, &mut gradients)
+            self.steps(receive, running, position, &mut gradients)
         })?;
         if next != Next::Continue {
             return Ok(next);
@@ -289,13 +286,13 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         let train = std::mem::take(&mut position.meter).metrics();
         position.history.push(Epoch { number, train, validation, time, gradients });
         position.step = 0;
-        let next = self.call(|c, at| c.epoch(at), &at(position, steps, state.model))?;
+        let next = self.call(|c, at| c.epoch(at), &running.at(position))?;
         let notes: String = self.callbacks.iter().filter_map(|c| c.note()).map(|note| format!(" | {note}")).collect();
         if let Some(epoch) = position.history.last() {
-            self.progress().end_epoch(epoch, &notes);
+            progress.end_epoch(epoch, &notes);
         }
         position.finished = next == Next::Stop;
-        self.save(state, position)?;
+        self.save(&running.whole, position)?;
         Ok(next)
     }
 
@@ -303,12 +300,11 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     fn steps(
         &mut self,
         batches: Receiver<Vec<Result<Prepared>>>,
-        steps: usize,
-        state: &Whole<'_>,
+        running: &Running<'_>,
         position: &mut Position,
         gradients: &mut Option<GradientReport>,
     ) -> Result<Next> {
-        let number = position.history.len() + 1;
+        let (number, steps) = (position.history.len() + 1, running.steps);
         for batch in batches.into_iter().flatten() {
             let (inputs, targets, seed) = batch?;
             let (g, step, samples) = (Graph::training(seed), position.step, inputs.shape()[0]);
@@ -316,19 +312,19 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             let done =
                 Moment { step: (number - 1) * steps + step, steps_per_epoch: steps, epochs: self.epochs, history };
             let failed = |error| Error::Step { epoch: number, step: step + 1, error };
-            let (loss, hits, report) = self.step(&g, (inputs, targets), &done, state.model)?.map_err(failed)?;
+            let (loss, hits, report) = self.step(&g, (inputs, targets), &done, running.whole.model)?.map_err(failed)?;
             position.meter.add(samples, &loss, hits.as_ref())?;
             position.step += 1;
             match (&mut *gradients, report) {
                 (Some(all), Some(report)) => all.merge(&report),
                 (all, report) => *all = report,
             }
-            self.progress().batch(|| position.meter.metrics().to_string());
-            let next = self.call(|c, at| c.step(at), &at(position, steps, state.model))?;
+            running.progress.batch(|| position.meter.metrics().to_string());
+            let next = self.call(|c, at| c.step(at), &running.at(position))?;
             let due = self.checkpoint.as_ref().is_some_and(|(_, every)| position.step.is_multiple_of(*every));
             if next != Next::Continue || (due && position.step < steps) {
                 position.finished = next == Next::Stop;
-                self.save(state, position)?;
+                self.save(&running.whole, position)?;
             }
             if next != Next::Continue {
                 return Ok(next);
@@ -347,15 +343,11 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         Ok(next)
     }
 
-    fn save(&self, state: &Whole<'_>, position: &Position) -> Result<()> {
+    fn save(&self, whole: &Whole<'_>, position: &Position) -> Result<()> {
         match &self.checkpoint {
-            Some((path, _)) => state.save(path, position, &self.callbacks),
+            Some((path, _)) => whole.save(path, position, &self.callbacks),
             None => Ok(()),
         }
-    }
-
-    fn progress(&mut self) -> &mut Progress {
-        self.progress.get_or_insert_with(|| Progress::new(self.quiet))
     }
 
     /// One step: forward, backward and update in one run. The loss, the number of right answers, and the gradients in
@@ -397,8 +389,18 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     }
 }
 
-/// Where a training is, for callbacks.
-fn at<'t>(position: &'t Position, steps_per_epoch: usize, params: &'t [(String, Param)]) -> At<'t> {
-    let step = position.history.len() * steps_per_epoch + position.step;
-    At { step, loss: position.meter.metrics().loss, history: &position.history, params }
+/// What stays the same while a training runs.
+struct Running<'r> {
+    whole: Whole<'r>,
+    /// The steps of an epoch.
+    steps: usize,
+    progress: Progress,
+}
+
+impl Running<'_> {
+    /// Where the training is, for callbacks.
+    fn at<'t>(&'t self, position: &'t Position) -> At<'t> {
+        let step = position.history.len() * self.steps + position.step;
+        At { step, loss: position.meter.metrics().loss, history: &position.history, params: self.whole.model }
+    }
 }

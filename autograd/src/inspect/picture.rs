@@ -4,7 +4,7 @@
 //! Nodes are put together in runs of neighbours in the order of creation. Such runs use older ones only, as nodes do: the
 //! picture has no cycles, whatever is folded.
 
-use super::text::counted;
+use super::text::{counted, counts};
 use crate::{
     graph::Graph,
     nodes::{Inner, Kind},
@@ -36,7 +36,6 @@ pub(super) struct Drawn {
     /// The source line.
     pub(super) place: String,
     nodes: Vec<u32>,
-    folded: bool,
 }
 
 /// What a box belongs to.
@@ -54,14 +53,6 @@ pub(super) struct Arrow {
     pub(super) from: usize,
     pub(super) to: usize,
     pub(super) label: String,
-}
-
-/// What nodes of one box have in common: the scope that is folded, or else the source line or nothing; and the sweep.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key {
-    scope: Option<u32>,
-    line: Option<(usize, u32)>,
-    sweep: Option<usize>,
 }
 
 impl Graph {
@@ -133,9 +124,9 @@ impl<'g> Picture<'g> {
         let mut text = String::new();
         for b in &boxes {
             let (Some(&first), Some(&last)) = (b.nodes.first(), b.nodes.last()) else { continue };
-            let line = match b.folded {
-                false => self.graph.line(first),
-                true => {
+            let line = match b.nodes.len() {
+                1 => self.graph.line(first),
+                _ => {
                     let own = |id: u32| b.nodes.binary_search(&id).is_ok();
                     let mut outside: Vec<u32> =
                         b.nodes.iter().flat_map(|&id| inner.args(id).to_vec()).filter(|&a| !own(a)).collect();
@@ -204,8 +195,9 @@ impl<'g> Picture<'g> {
         let nodes = self.nodes(&inner, with_numbers);
         let scopes = Scopes::new(&inner);
         let by_scope = |depth: Option<usize>| {
-            let key = |id: u32| Key { scope: self.fold(&scopes, depth, id), line: None, sweep: inner.sweep_of(id) };
-            runs(&nodes, key, |key| key.scope.is_some())
+            let alone = nodes.iter().map(|&id| Run { scope: self.fold(&scopes, depth, id), nodes: vec![id] });
+            let same = |a: &Run, b: &Run| a.scope.is_some() && a.scope == b.scope && a.sweep(&inner) == b.sweep(&inner);
+            merged(alone, same, |run| run.scope)
         };
         let mut folded = by_scope(self.depth);
         for depth in (1..scopes.deepest.min(self.depth.unwrap_or(usize::MAX))).rev() {
@@ -216,23 +208,18 @@ impl<'g> Picture<'g> {
         if folded.len() > self.at_most {
             folded = joined(&inner, folded, self.at_most);
         }
-        // a single node says more than the name of its scope
-        let alone = |(key, nodes): Run| (key.filter(|_| nodes.len() > 1), nodes);
-        folded.into_iter().map(alone).map(|(key, nodes)| self.draw(&inner, key, nodes)).collect()
+        folded.into_iter().map(|run| self.draw(&inner, run)).collect()
     }
 
     /// The nodes to be drawn.
     fn nodes(&self, inner: &Inner, with_numbers: bool) -> Vec<u32> {
         let mut needed = vec![self.of.is_none(); inner.nodes.len()];
         self.of.iter().flatten().for_each(|&id| needed[id as usize] = true);
+        let mut read = vec![false; inner.nodes.len()];
         for id in (0..inner.nodes.len() as u32).rev() {
             if needed[id as usize] {
-                inner.args(id).iter().for_each(|&a| needed[a as usize] = true);
+                inner.args(id).iter().for_each(|&a| (needed[a as usize], read[a as usize]) = (true, true));
             }
-        }
-        let mut read = vec![false; inner.nodes.len()];
-        for id in (0..inner.nodes.len() as u32).filter(|&id| needed[id as usize]) {
-            inner.args(id).iter().for_each(|&a| read[a as usize] = true);
         }
         let is_drawn = |&id: &u32| {
             needed[id as usize]
@@ -263,36 +250,36 @@ impl<'g> Picture<'g> {
         scopes.around(id).into_iter().enumerate().find(folded).map(|(_, scope)| scope)
     }
 
-    fn draw(&self, inner: &Inner, key: Option<Key>, nodes: Vec<u32>) -> Drawn {
+    fn draw(&self, inner: &Inner, Run { scope, nodes }: Run) -> Drawn {
         let first = nodes[0];
         let kind = |id: u32| inner.nodes[id as usize].kind;
-        let part = match kind(first) {
-            _ if nodes.iter().any(|&id| kind(id) == Kind::Error) => Part::Error,
-            _ if inner.sweep_of(first).is_some() || kind(first) == Kind::One => Part::Backward,
-            Kind::Op => Part::Forward,
-            _ if nodes.iter().all(|&id| kind(id) != Kind::Op) => Part::Leaf,
-            _ => Part::Forward,
+        let part = match () {
+            () if nodes.iter().any(|&id| kind(id) == Kind::Error) => Part::Error,
+            () if inner.sweep_of(first).is_some() || kind(first) == Kind::One => Part::Backward,
+            () if nodes.iter().all(|&id| kind(id) != Kind::Op) => Part::Leaf,
+            () => Part::Forward,
         };
         let source = inner.nodes[first as usize].source;
         let place = format!("%{first} {}:{}", source.file(), source.line());
-        let Some(key) = key else {
-            return Drawn { part, label: self.label(inner, first), place, nodes, folded: false };
-        };
-        let ops = nodes.iter().filter(|&&id| kind(id) == Kind::Op);
-        let inside = counted(ops.map(|&id| inner.op(id).name()));
-        let title = match key.scope {
+        if nodes.len() == 1 {
+            // a single node says more than the name of its scope
+            return Drawn { part, label: self.label(inner, first), place, nodes };
+        }
+        let ops = nodes.iter().filter(|&&id| kind(id) == Kind::Op).map(|&id| inner.op(id).name());
+        let inside = counted(&counts(ops.clone()));
+        let title = match scope {
             Some(scope) => inner.scopes[scope as usize].path.clone(),
             None => {
                 let mut paths = nodes.iter().map(|&id| inner.scope_path(id)).filter(|path| !path.is_empty());
                 match (paths.next(), paths.next_back()) {
                     (Some(from), Some(to)) if from != to => format!("{from} … {to}"),
                     (Some(only), _) => only.into(),
-                    (None, _) => format!("{} operations", nodes.iter().filter(|&&id| kind(id) == Kind::Op).count()),
+                    (None, _) => format!("{} operations", ops.count()),
                 }
             }
         };
         let title = if part == Part::Backward { format!("∂ {title}") } else { title };
-        Drawn { part, label: vec![title, inside], place, nodes, folded: true }
+        Drawn { part, label: vec![title, inside], place, nodes }
     }
 
     /// The name of a single node: its operation with the numbers it uses.
@@ -349,8 +336,17 @@ impl Scopes<'_> {
     }
 }
 
-/// A run of neighbouring nodes, with what they have in common if they are folded.
-type Run = (Option<Key>, Vec<u32>);
+/// A run of neighbouring nodes, with the scope that is folded into it, if it is one.
+struct Run {
+    scope: Option<u32>,
+    nodes: Vec<u32>,
+}
+
+impl Run {
+    fn sweep(&self, inner: &Inner) -> Option<usize> {
+        inner.sweep_of(self.nodes[0])
+    }
+}
 
 /// The types of what goes along an arrow.
 fn types(inner: &Inner, values: &[u32]) -> String {
@@ -362,47 +358,41 @@ fn types(inner: &Inner, values: &[u32]) -> String {
     }
 }
 
-/// Puts neighbours of one key together where the key says so.
-fn runs(nodes: &[u32], key: impl Fn(u32) -> Key, folds: impl Fn(&Key) -> bool) -> Vec<Run> {
-    let mut all: Vec<Run> = Vec::new();
-    for &id in nodes {
-        let key = Some(key(id)).filter(&folds);
-        match all.last_mut() {
-            Some((last, run)) if key.is_some() && *last == key => run.push(id),
-            _ => all.push((key, vec![id])),
+/// Puts neighbours together that are the same in some way; what comes out has this scope.
+fn merged(
+    all: impl IntoIterator<Item = Run>,
+    same: impl Fn(&Run, &Run) -> bool,
+    scope: impl Fn(&Run) -> Option<u32>,
+) -> Vec<Run> {
+    let mut merged: Vec<Run> = Vec::new();
+    for run in all {
+        match merged.last_mut() {
+            Some(last) if same(last, &run) => {
+                last.scope = scope(last);
+                last.nodes.extend(run.nodes);
+            }
+            _ => merged.push(run),
         }
     }
-    all
+    merged
 }
 
 /// At most so many runs: those of one source line together, and if that is not enough, as many as it takes. Forward and
 /// backward stay apart.
 fn joined(inner: &Inner, all: Vec<Run>, at_most: usize) -> Vec<Run> {
-    let key = |id: u32| {
-        let source = inner.nodes[id as usize].source;
-        Key { scope: None, line: Some((source.file().as_ptr() as usize, source.line())), sweep: inner.sweep_of(id) }
+    let line = |run: &Run| {
+        let source = inner.nodes[run.nodes[0] as usize].source;
+        (source.file(), source.line())
     };
-    let merge = |all: Vec<Run>, same: &dyn Fn(&Run, &Run) -> bool| {
-        let mut merged: Vec<Run> = Vec::new();
-        for run in all {
-            match merged.last_mut() {
-                Some(last) if same(last, &run) => {
-                    last.0 = Some(Key { scope: None, line: None, ..key(last.1[0]) });
-                    last.1.extend(run.1);
-                }
-                _ => merged.push(run),
-            }
-        }
-        merged
-    };
-    let all = merge(all, &|a, b| a.0.is_none() && b.0.is_none() && key(a.1[0]) == key(b.1[0]));
+    let sweeps = |a: &Run, b: &Run| a.sweep(inner) == b.sweep(inner);
+    let is_node = |run: &Run| run.scope.is_none();
+    let all = merged(all, |a, b| is_node(a) && is_node(b) && line(a) == line(b) && sweeps(a, b), |_| None);
     if all.len() <= at_most {
         return all;
     }
-    let total: usize = all.iter().map(|(_, nodes)| nodes.len()).sum();
+    let total: usize = all.iter().map(|run| run.nodes.len()).sum();
     let most = total.div_ceil((at_most / 2).max(1)); // with room for where two sweeps meet
-    let sweep = |run: &Run| inner.sweep_of(run.1[0]);
-    merge(all, &|a, b| sweep(a) == sweep(b) && a.1.len() < most)
+    merged(all, |a, b| sweeps(a, b) && a.nodes.len() < most, |_| None)
 }
 
 impl Part {

@@ -1,5 +1,6 @@
 //! What a plan does, for people: kernels, what was fused, memory, arithmetic.
 
+use super::text::{counted, counts};
 use crate::{
     error::Result,
     exec::{fetch::Fetch, run::with_plan},
@@ -116,14 +117,8 @@ fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
         Kernel::Product { out, .. } => ("product", bytes(out.value)),
         Kernel::Op { out, .. } => ("op", bytes(out.value)),
     };
-    let mut ops: Vec<(&'static str, usize)> = Vec::new();
-    for &id in members.iter().filter(|&&id| p.nodes[id as usize].kind == Kind::Op) {
-        let name = p.op(id).name();
-        match ops.iter_mut().find(|(n, _)| *n == name) {
-            Some((_, count)) => *count += 1,
-            None => ops.push((name, 1)),
-        }
-    }
+    let ops = members.iter().filter(|&&id| p.nodes[id as usize].kind == Kind::Op);
+    let ops = counts(ops.map(|&id| p.op(id).name()));
     let flops = members.iter().map(|&id| work(p, id)).sum();
     KernelInfo { kind, ops, over, reads, writes, flops, late: k >= plan.late, stage: plan.stage(k) }
 }
@@ -162,11 +157,6 @@ impl fmt::Display for Plan {
                 k if k + 1 == kernel.stage.end => '└',
                 _ => '│',
             };
-            let ops: Vec<String> = kernel
-                .ops
-                .iter()
-                .map(|&(n, count)| if count == 1 { n.into() } else { format!("{count}×{n}") })
-                .collect();
             let late = if kernel.late { " (last)" } else { "" };
             let flops = scaled(kernel.flops, 1000, &["", "k", "M", "G", "T"]);
             let (over, reads, writes) = (kernel.over.to_string(), bytes(kernel.reads), bytes(kernel.writes));
@@ -174,7 +164,7 @@ impl fmt::Display for Plan {
                 f,
                 "{k:>4} {beside} {:<8} {over:<20} {reads:>9} {writes:>9} {flops:>9}  {}{late}",
                 kernel.kind,
-                ops.join(" ")
+                counted(&kernel.ops)
             )?;
         }
         if self.kernels.iter().any(|k| k.stage.len() > 1) {

@@ -1,5 +1,6 @@
 //! Where the time of a run goes: by kernel, by operation, by scope and by source line.
 
+use super::text::shortened;
 use crate::{
     error::Result,
     exec::{fetch::Fetch, run::Clock},
@@ -138,11 +139,7 @@ impl fmt::Display for Profile {
                 let seconds = row.time.as_secs_f64();
                 let mark = if row.estimated { "~" } else { "" };
                 let time = format!("{mark}{:.1}", seconds * 1e6);
-                let name: String = if row.name.chars().count() > 90 {
-                    row.name.chars().take(89).chain(['…']).collect()
-                } else {
-                    row.name.clone()
-                };
+                let name = shortened(&row.name, 90);
                 writeln!(f, "{time:>12} {:>6.1}  {name}", seconds / total * 100.0)?;
             }
         }

@@ -1,7 +1,10 @@
 //! Draws a picture as SVG. Where boxes go is decided by the layered layout of `rust-sugiyama`; long arrows pass through
 //! places of their own in the layers between, so that they do not cross boxes.
 
-use super::picture::{Arrow, Drawn, Part, Picture};
+use super::{
+    picture::{Arrow, Drawn, Part, Picture},
+    text::shortened,
+};
 use crate::{
     error::{OpError, Result, catch},
     graph::Graph,
@@ -17,6 +20,8 @@ type Point = (f64, f64);
 /// The height of a line of text, and the space between boxes.
 const LINE: f64 = 15.0;
 const GAP: f64 = 16.0;
+/// The largest number of letters in a line.
+const LONGEST: usize = 34;
 
 impl Graph {
     /// The graph as a drawing, without Graphviz: a [`picture`](Graph::picture) without options. Needs the feature `svg`.
@@ -40,14 +45,8 @@ impl Picture<'_> {
 
 /// The width and height of a box. Letters are about 6.5 wide.
 fn size(b: &Drawn) -> Point {
-    let longest = b.label.iter().map(|l| shortened(l).chars().count()).max().unwrap_or(0);
+    let longest = b.label.iter().map(|l| shortened(l, LONGEST).chars().count()).max().unwrap_or(0);
     (6.5 * longest as f64 + 20.0, LINE * b.label.len() as f64 + 10.0)
-}
-
-/// What is inside of a large box, up to a length.
-fn shortened(text: &str) -> String {
-    const MOST: usize = 34;
-    if text.chars().count() <= MOST { text.into() } else { text.chars().take(MOST - 1).chain(['…']).collect() }
 }
 
 /// Where the centres of boxes are, and the points that arrows go through.
@@ -165,7 +164,7 @@ fn draw(boxes: &[Drawn], sizes: &[Point], arrows: &[Arrow], layout: &Layout) -> 
         for (k, line) in b.label.iter().enumerate() {
             let (y, look) =
                 (top + LINE * k as f64 + 16.0, if k == 0 { "" } else { " font-size=\"9.5\" fill=\"#556069\"" });
-            let _ = write!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\"{look}>{}</text>", escaped(&shortened(line)));
+            let _ = write!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\"{look}>{}</text>", escaped(&shortened(line, LONGEST)));
         }
         svg.push_str("</g>\n");
     }

@@ -1,7 +1,7 @@
 //! A graph as text, one line a node.
 
 use crate::{graph::Graph, nodes::Kind, tensor::Number};
-use std::{fmt::Write, ops::Range};
+use std::ops::Range;
 
 impl Graph {
     /// The graph as text: a line a node, in the order of creation, with its number, type, operation and inputs. Innermost
@@ -66,8 +66,8 @@ impl Graph {
     }
 }
 
-/// Names once each, in order, with how often they occur: `mul 2×add`.
-pub(super) fn counted<'n>(names: impl Iterator<Item = &'n str>) -> String {
+/// Names once each, in order, with how often they occur.
+pub(super) fn counts<'n>(names: impl Iterator<Item = &'n str>) -> Vec<(&'n str, usize)> {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for name in names {
         match counts.iter_mut().find(|(n, _)| *n == name) {
@@ -75,11 +75,16 @@ pub(super) fn counted<'n>(names: impl Iterator<Item = &'n str>) -> String {
             None => counts.push((name, 1)),
         }
     }
-    let mut text = String::new();
-    for (name, count) in counts {
-        let space = if text.is_empty() { "" } else { " " };
-        // writing to a string cannot fail
-        let _ = if count == 1 { write!(text, "{space}{name}") } else { write!(text, "{space}{count}×{name}") };
-    }
-    text
+    counts
+}
+
+/// The same in words: `mul 2×add`.
+pub(super) fn counted(counts: &[(&str, usize)]) -> String {
+    let word = |&(name, count): &(&str, usize)| if count == 1 { name.into() } else { format!("{count}×{name}") };
+    counts.iter().map(word).collect::<Vec<String>>().join(" ")
+}
+
+/// The text up to a length.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most { text.into() } else { text.chars().take(most - 1).chain(['…']).collect() }
 }

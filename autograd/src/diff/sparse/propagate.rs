@@ -273,12 +273,8 @@ impl Walk<'_> {
         let ct = g.constant(places);
         let to = inner.op(id).vjp(input, &Rule { ct, x: &x, y: ct }).ok_or("its rule is not known")?;
         let to = to.value().map_err(said)?;
-        let mut sources: Vec<Vec<usize>> = vec![Vec::new(); out.count()];
-        for (from, &to) in to.as_slice::<f64>().map_err(said)?.iter().enumerate() {
-            sources[to as usize].push(from);
-        }
-        let all = own.unions(out.count(), |k| Box::new(sources[k].iter().copied()))?;
-        Ok(Some(Arc::new(all)))
+        let to = to.as_slice::<f64>().map_err(said)?.iter().map(|&to| to as usize);
+        Ok(Some(Arc::new(gathered(own, out.count(), to)?)))
     }
 
     /// Each output may depend on all inputs of an op.
@@ -364,11 +360,14 @@ fn broadcast(own: Arc<Pattern>, from: &Shape, to: &Shape) -> Result<Arc<Pattern>
 fn reduced(own: &Pattern, shape: &Shape, axes: Axes) -> Result<Pattern, OpError> {
     let kept = shape.reduced(axes, true);
     let to = positions(&kept, shape)?;
-    let mut sources: Vec<Vec<usize>> = vec![Vec::new(); kept.count()];
-    for from in 0..shape.count() {
-        sources[to.as_ref().map_or(from, |to| to[from])].push(from);
-    }
-    own.unions(kept.count(), |k| Box::new(sources[k].iter().copied()))
+    gathered(own, kept.count(), (0..shape.count()).map(|from| to.as_ref().map_or(from, |to| to[from])))
+}
+
+/// `count` sets: each row is part of the one that `to` names for it.
+fn gathered(own: &Pattern, count: usize, to: impl Iterator<Item = usize>) -> Result<Pattern, OpError> {
+    let mut sources: Vec<Vec<usize>> = vec![Vec::new(); count];
+    to.enumerate().for_each(|(from, to)| sources[to].push(from));
+    own.unions(count, |k| Box::new(sources[k].iter().copied()))
 }
 
 /// Each of `count` outputs depends on everything.

@@ -233,3 +233,38 @@ fn parameters_are_checked_as_inputs_are() -> Result<()> {
     assert_eq!(w.value().to_f64s(), [0.5, f64::from(-0.3f32)]);
     Ok(())
 }
+
+#[test]
+fn what_bends_only_along_a_direction_is_not_called_wrong() {
+    let x = [Tensor::from([0.0]), Tensor::from([0.0])];
+    let e = CheckGrads::new()
+        .fast()
+        .run(|x| 1e8 * x[0].square() * (x[1].square() * x[1]), &x)
+        .expect_err("beyond the tolerance");
+    assert!(e.message().starts_with("the differences are too coarse here (order 1): along a random direction"), "{e}");
+    CheckGrads::new()
+        .fast()
+        .step(1e-5)
+        .order(1)
+        .run(|x| 1e8 * x[0].square() * (x[1].square() * x[1]), &x)
+        .expect("fine");
+}
+
+#[test]
+fn of_elements_that_are_not_finite_those_are_told() {
+    let x = [Tensor::from([0.5, 0.7, -1.0, 0.2])];
+    for check in [CheckGrads::new(), CheckGrads::new().fast()] {
+        let e = check.run(|x| x[0].ln() * 2.0, &x).expect_err("ln below 0");
+        assert!(e.op() == "ln" && e.message().starts_with("the function is not finite here"), "{e}");
+        assert!(e.message().contains("element [2] of the output is NaN"), "{e}");
+    }
+    // an infinite mask hides no mistake
+    let e = CheckGrads::new().order(1).run(
+        |x| {
+            let masked = x[0].graph().constant([true, false]).select(x[0], f64::NEG_INFINITY);
+            (masked * 2.0).exp().apply(Cube::First)
+        },
+        &[Tensor::from([0.5, 0.7])],
+    );
+    assert_eq!(e.expect_err("found").op(), "cube");
+}

@@ -1,8 +1,8 @@
 //! What a disagreement comes from: which element, which op, a wrong rule or a kink.
 
 use super::{
-    CheckGrads, one_hot,
-    program::{Program, Slopes, all_like, difference, dot, evaluate, gradients, moved},
+    CheckGrads, Worst, dtype_of,
+    program::{Program, Slopes, all_like, difference, dot, evaluate, gradients, moved, one_hots},
     wrong,
 };
 use crate::{
@@ -14,14 +14,22 @@ use crate::{
 };
 
 /// The worst disagreement of one check.
-#[derive(Clone, Copy)]
 pub(super) struct Found {
-    /// Element `.1` of output `.0`; none: all with a cotangent of zero.
-    pub(super) output: Option<(usize, usize)>,
-    /// Element `.1` of input `.0`.
-    pub(super) input: (usize, usize),
+    pub(super) spot: Spot,
     pub(super) analytic: f64,
     pub(super) numeric: f64,
+}
+
+/// Where a rule and differences disagree. Elements are counted: element `.1` of tensor `.0`.
+pub(super) enum Spot {
+    /// One element of an output by one of an input.
+    Element { output: (usize, usize), input: (usize, usize) },
+    /// This element of the gradient for a cotangent of zero.
+    Zero { input: (usize, usize) },
+    /// This element of an output is not finite.
+    Value { output: (usize, usize) },
+    /// A weighted sum of all outputs along a direction of all inputs.
+    Along { direction: Slopes, weights: Slopes },
 }
 
 /// What lies behind a disagreement.
@@ -46,8 +54,8 @@ impl CheckGrads {
         if let Some(culprit) = self.culprit(program, inputs, order) {
             return culprit;
         }
-        let nature = self.nature(program, inputs, found);
-        let what = describe(program, inputs, found).unwrap_or_default();
+        let nature = self.nature(program, inputs, &found);
+        let what = describe(program, inputs, &found).unwrap_or_default();
         nature.explain(&what, &format!("order {order}"), wrong(order, &what)).at_caller("check_grads")
     }
 
@@ -62,12 +70,15 @@ impl CheckGrads {
             let Some(Single { args, op, of, place }) = single(&g, id) else { continue };
             let when = format!("found at order {order}{of}");
             let values = g.look(args).ok()?;
+            if any(&values, f64::is_nan) {
+                continue; // they come from before this op, and nothing can be said of its rule
+            }
             let alone = Program::of(|g, x| vec![g.append_ref(op.clone(), x)], Vec::new());
             let many = values.iter().map(Tensor::len).sum::<usize>() > MANY;
             let found = if many { self.along(&alone, &values, 3) } else { self.elements(&alone, &values) };
             let Ok(Some(found)) = found else { continue };
-            let nature = self.nature(&alone, &values, found);
-            let what = describe(&alone, &values, found).unwrap_or_default();
+            let nature = self.nature(&alone, &values, &found);
+            let what = describe(&alone, &values, &found).unwrap_or_default();
             let is_wrong = OpError::new(format!("its derivative rule is wrong ({when}): {what}"));
             let e = nature.explain(&what, &when, is_wrong);
             let e = Error::new(op.get().name(), e, place);
@@ -79,17 +90,18 @@ impl CheckGrads {
         first
     }
 
-    /// Narrows a disagreement along a direction, seen through a cotangent, down to one element of an input and of an
-    /// output: of two halves always the one that disagrees more.
+    /// Narrows a disagreement along a direction down to one element of an input and of an output: of two halves always the
+    /// one that disagrees more. If that element agrees by itself, the direction is what is left to report.
     pub(super) fn narrow(
         &self,
         program: &Program<'_>,
         inputs: &[Tensor],
         values: &[Tensor],
-        mut direction: Vec<Vec<f64>>,
-        mut u: Vec<Vec<f64>>,
+        found: Found,
     ) -> Result<Found> {
-        let dtype = inputs.iter().map(Tensor::dtype).find(|d| d.is_float()).unwrap_or(DType::F64);
+        let Spot::Along { direction, weights } = &found.spot else { return Ok(found) };
+        let (mut direction, mut u) = (direction.clone(), weights.clone());
+        let dtype = dtype_of(inputs);
         let by_rule = gradients(program, inputs, &all_like(values, &u)?)?;
         let gap = |d: &[Vec<f64>]| -> Result<f64> {
             let numeric = dot(&difference(program, inputs, d, self.step_for(dtype))?, &u);
@@ -108,18 +120,29 @@ impl CheckGrads {
             u = if gap(&a)? >= gap(&b)? { a } else { b };
         }
         let (o, e) = place(&u).unwrap_or((0, 0));
-        let unit: Vec<Vec<f64>> =
-            values.iter().enumerate().map(|(k, v)| one_hot(v.len(), (k == o).then_some(e))).collect();
-        Ok(Found { output: Some((o, e)), input, analytic: by_rule(&unit)?, numeric: numeric[o][e] })
+        let mut worst = Worst::new(self);
+        let analytic = by_rule(&one_hots(values, Some((o, e))))?;
+        worst.see(dtype, analytic, numeric[o][e], || Spot::Element { output: (o, e), input });
+        Ok(worst.found.unwrap_or(found))
     }
 
-    /// Whether the function is smooth along the element that disagrees.
-    fn nature(&self, program: &Program<'_>, inputs: &[Tensor], found: Found) -> Nature {
-        let (Some((o, e)), (i, j)) = (found.output, found.input) else { return Nature::Wrong };
-        let h = self.step_at(&inputs[i], j);
-        let direction: Vec<Vec<f64>> =
-            inputs.iter().enumerate().map(|(k, x)| one_hot(x.len(), (k == i).then_some(j))).collect();
-        let value = |t: f64| moved(program, inputs, &direction, t).map_or(f64::NAN, |all| all[o][e]);
+    /// Whether the function is smooth where it disagrees.
+    fn nature(&self, program: &Program<'_>, inputs: &[Tensor], found: &Found) -> Nature {
+        let Ok(values) = evaluate(program, inputs) else { return Nature::NotFinite };
+        let (direction, weights, dtype, h) = match &found.spot {
+            Spot::Value { .. } => return Nature::NotFinite,
+            Spot::Zero { .. } => return Nature::Wrong,
+            &Spot::Element { output, input } => {
+                let x = &inputs[input.0];
+                let direction = one_hots(inputs, Some(input));
+                (direction, one_hots(&values, Some(output)), x.dtype(), self.step_at(x, input.1))
+            }
+            Spot::Along { direction, weights } => {
+                let dtype = dtype_of(inputs);
+                (direction.clone(), weights.clone(), dtype, self.step_for(dtype))
+            }
+        };
+        let value = |t: f64| moved(program, inputs, &direction, t).map_or(f64::NAN, |all| dot(&all, &weights));
         let here = value(0.0);
         let sides = |h: f64| ((value(h) - here) / h, (here - value(-h)) / h);
         let centre = |h: f64| (value(h) - value(-h)) / (2.0 * h);
@@ -130,10 +153,12 @@ impl CheckGrads {
         };
         let small = h / 64.0;
         let (wide, narrow) = (spread(h), spread(small));
-        if !(here.is_finite() && wide.is_finite() && narrow.is_finite()) {
+        // a rule may have multiplied an infinite input by a cotangent of 0
+        let unknown = !found.analytic.is_finite() && any(inputs, f64::is_infinite);
+        if unknown || !(here.is_finite() && wide.is_finite() && narrow.is_finite()) {
             return Nature::NotFinite;
         }
-        let precision = if inputs[i].dtype() == DType::F32 { f32::EPSILON.into() } else { f64::EPSILON };
+        let precision = if dtype == DType::F32 { f32::EPSILON.into() } else { f64::EPSILON };
         let noise = 64.0 * precision * here.abs().max(1.0) / small;
         if narrow > noise && narrow > wide / 4.0 {
             let (right, left) = sides(small);
@@ -186,18 +211,37 @@ fn single<'g>(g: &'g Graph, id: u32) -> Option<Single<'g>> {
 }
 
 /// Which element by which, and the two numbers.
-fn describe(program: &Program<'_>, inputs: &[Tensor], found: Found) -> Option<String> {
-    let (i, j) = found.input;
-    let by = program.name(i);
-    let Found { analytic, numeric, .. } = found;
-    let Some((o, e)) = found.output else {
-        return Some(format!("for a zero cotangent, {by}: the rule gives {analytic}, not 0"));
+fn describe(program: &Program<'_>, inputs: &[Tensor], Found { spot, analytic, numeric }: &Found) -> Option<String> {
+    let output = |(o, e): (usize, usize)| {
+        let values = evaluate(program, inputs).ok()?;
+        let output = if values.len() == 1 { "the output".to_string() } else { format!("output {o}") };
+        Some(format!("element {} of {output}", values[o].shape.index_of(e)))
     };
-    let values = evaluate(program, inputs).ok()?;
-    let (row, column) = (values[o].shape.index_of(e), inputs[i].shape.index_of(j));
-    let output = if values.len() == 1 { "the output".to_string() } else { format!("output {o}") };
-    let what = format!("element {row} of {output} by element {column} of {by}");
+    let what = match spot {
+        &Spot::Value { output: at } => return Some(format!("{} is {analytic}", output(at)?)),
+        Spot::Zero { input: (i, _) } => {
+            return Some(format!("for a zero cotangent, {}: the rule gives {analytic}, not 0", program.name(*i)));
+        }
+        Spot::Along { .. } => "along a random direction of all inputs, though not by any one element".to_string(),
+        &Spot::Element { output: at, input: (i, j) } => {
+            format!("{} by element {} of {}", output(at)?, inputs[i].shape.index_of(j), program.name(i))
+        }
+    };
     Some(format!("{what}: the rule gives {analytic}, differences give {numeric}"))
+}
+
+/// The first element of an output that is not finite: there is nothing to compare.
+pub(super) fn not_finite(values: &[Tensor]) -> Option<Found> {
+    values.iter().enumerate().find_map(|(o, v)| {
+        let numbers = v.to_f64s();
+        let e = numbers.iter().position(|v| !v.is_finite())?;
+        Some(Found { spot: Spot::Value { output: (o, e) }, analytic: numbers[e], numeric: numbers[e] })
+    })
+}
+
+/// Whether this holds for any element.
+fn any(tensors: &[Tensor], is: impl Fn(f64) -> bool) -> bool {
+    tensors.iter().any(|x| x.to_f64s().into_iter().any(&is))
 }
 
 /// What is not finite disagrees most.

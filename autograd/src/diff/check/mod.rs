@@ -13,8 +13,8 @@ use crate::{
     tensor::{DType, Tensor},
     var::Var,
 };
-use blame::Found;
-use program::{Program, Slopes, cotangents, difference, dot, evaluate, gradients, pulled_back, random, unit};
+use blame::{Found, Spot, not_finite};
+use program::{Program, Slopes, cotangents, difference, dot, evaluate, gradients, one_hots, pulled_back, random};
 use rand::RngExt;
 
 /// Checks first and second derivatives of a function at some inputs: the whole Jacobian, against central differences.
@@ -140,18 +140,25 @@ impl CheckGrads {
     /// The whole Jacobian. Returns the worst element if it is beyond the tolerance.
     fn elements(&self, program: &Program<'_>, inputs: &[Tensor]) -> Result<Option<Found>> {
         let values = evaluate(program, inputs)?;
+        if let Some(found) = not_finite(&values) {
+            return Ok(Some(found));
+        }
         let mut worst = Worst::new(self);
         let numeric = self.columns(program, inputs)?;
         let floats = values.iter().enumerate().filter(|(_, v)| v.dtype().is_float());
         for (o, e) in floats.flat_map(|(o, v)| (0..v.len()).map(move |e| (o, e))) {
-            let cts = units(&values, Some((o, e)))?;
+            let cts = program::all_like(&values, &one_hots(&values, Some((o, e))))?;
             let row = gradients(program, inputs, &cts)?;
             for (i, j) in row.iter().enumerate().flat_map(|(i, d)| (0..d.len()).map(move |j| (i, j))) {
-                worst.see(inputs[i].dtype(), row[i][j], numeric[i][j][o][e], || (Some((o, e)), (i, j)));
+                worst.see(inputs[i].dtype(), row[i][j], numeric[i][j][o][e], || Spot::Element {
+                    output: (o, e),
+                    input: (i, j),
+                });
             }
         }
-        for (i, d) in gradients(program, inputs, &units(&values, None)?)?.iter().enumerate() {
-            d.iter().enumerate().for_each(|(j, &d)| worst.see(DType::F64, d, 0.0, || (None, (i, j))));
+        let zeros = program::all_like(&values, &one_hots(&values, None))?;
+        for (i, d) in gradients(program, inputs, &zeros)?.iter().enumerate() {
+            d.iter().enumerate().for_each(|(j, &d)| worst.see(DType::F64, d, 0.0, || Spot::Zero { input: (i, j) }));
         }
         Ok(worst.found)
     }
@@ -167,29 +174,30 @@ impl CheckGrads {
 
     /// Differences of all outputs by one element of one input.
     fn column(&self, program: &Program<'_>, inputs: &[Tensor], (i, j): (usize, usize)) -> Result<Slopes> {
-        let direction: Vec<Vec<f64>> =
-            inputs.iter().enumerate().map(|(k, x)| one_hot(x.len(), (k == i).then_some(j))).collect();
-        difference(program, inputs, &direction, self.step_at(&inputs[i], j))
+        difference(program, inputs, &one_hots(inputs, Some((i, j))), self.step_at(&inputs[i], j))
     }
 
     /// Random directions: `u·(J v)` from differences against `(uᵀJ)·v` from the rules.
     fn along(&self, program: &Program<'_>, inputs: &[Tensor], count: usize) -> Result<Option<Found>> {
         let values = evaluate(program, inputs)?;
-        let dtype = inputs.iter().map(Tensor::dtype).find(|d| d.is_float()).unwrap_or(DType::F64);
+        if let Some(found) = not_finite(&values) {
+            return Ok(Some(found));
+        }
+        let dtype = dtype_of(inputs);
         let mut random = random(1);
         for _ in 0..count {
             let mut draw = |x: &Tensor| -> Vec<f64> {
                 let scale = if x.dtype().is_float() { 1.0 / (x.len() as f64).sqrt() } else { 0.0 };
                 (0..x.len()).map(|_| scale * random.random_range(-1.0..1.0)).collect()
             };
-            let direction: Vec<Vec<f64>> = inputs.iter().map(&mut draw).collect();
-            let u: Vec<Vec<f64>> = values.iter().map(&mut draw).collect();
-            let numeric = dot(&difference(program, inputs, &direction, self.step_for(dtype))?, &u);
-            let analytic = gradients(program, inputs, &program::all_like(&values, &u)?)?;
+            let direction: Slopes = inputs.iter().map(&mut draw).collect();
+            let weights: Slopes = values.iter().map(&mut draw).collect();
+            let numeric = dot(&difference(program, inputs, &direction, self.step_for(dtype))?, &weights);
+            let analytic = dot(&gradients(program, inputs, &program::all_like(&values, &weights)?)?, &direction);
             let mut worst = Worst::new(self);
-            worst.see(dtype, dot(&analytic, &direction), numeric, || (None, (0, 0)));
-            if worst.found.is_some() {
-                return self.narrow(program, inputs, &values, direction, u).map(Some);
+            worst.see(dtype, analytic, numeric, || Spot::Along { direction, weights });
+            if let Some(found) = worst.found {
+                return self.narrow(program, inputs, &values, found).map(Some);
             }
         }
         Ok(None)
@@ -205,22 +213,10 @@ impl CheckGrads {
     }
 }
 
-/// Zeros like all of these tensors, with a 1 at one place of one of them.
-fn units(values: &[Tensor], at: Option<(usize, usize)>) -> Result<Vec<Tensor>> {
-    let place = |k: usize| at.filter(|&(o, _)| o == k).map(|(_, e)| e);
-    values.iter().enumerate().map(|(k, v)| unit(v, place(k))).collect()
+/// What differences along a direction of several tensors are computed in.
+fn dtype_of(inputs: &[Tensor]) -> DType {
+    inputs.iter().map(Tensor::dtype).find(|d| d.is_float()).unwrap_or(DType::F64)
 }
-
-fn one_hot(length: usize, at: Option<usize>) -> Vec<f64> {
-    let mut numbers = vec![0.0; length];
-    if let Some(at) = at {
-        numbers[at] = 1.0;
-    }
-    numbers
-}
-
-/// An element of an output (none: all of them with a cotangent of zero), and one of an input.
-type Where = (Option<(usize, usize)>, (usize, usize));
 
 /// Remembers the worst disagreement.
 struct Worst<'c> {
@@ -234,16 +230,15 @@ impl<'c> Worst<'c> {
         Worst { check, excess: 1.0, found: None }
     }
 
-    fn see(&mut self, dtype: DType, analytic: f64, numeric: f64, at: impl FnOnce() -> Where) {
+    fn see(&mut self, dtype: DType, analytic: f64, numeric: f64, at: impl FnOnce() -> Spot) {
         let tolerance = self.check.tolerance.unwrap_or(if dtype == DType::F32 { 2e-2 } else { 1e-7 });
         let allowed = tolerance * analytic.abs().max(numeric.abs()).max(1.0);
         let excess = (analytic - numeric).abs() / allowed;
         // what is not finite is never equal
         let excess = if excess.is_nan() { f64::INFINITY } else { excess };
         if excess > self.excess {
-            let (output, input) = at();
             self.excess = excess;
-            self.found = Some(Found { output, input, analytic, numeric });
+            self.found = Some(Found { spot: at(), analytic, numeric });
         }
     }
 }

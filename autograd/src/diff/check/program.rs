@@ -158,9 +158,13 @@ pub(super) fn cotangents(values: &[Tensor]) -> Vec<Tensor> {
     values.iter().map(&mut draw).collect()
 }
 
-/// Zeros like a tensor, with a 1 at one place.
-pub(super) fn unit(v: &Tensor, at: Option<usize>) -> Result<Tensor> {
-    like(v, &super::one_hot(v.len(), at))
+/// Zeros for all elements of these tensors, with a 1 at one place: element `.1` of tensor `.0`.
+pub(super) fn one_hots(like: &[Tensor], at: Option<(usize, usize)>) -> Slopes {
+    let mut all: Slopes = like.iter().map(|t| vec![0.0; t.len()]).collect();
+    if let Some((tensor, element)) = at {
+        all[tensor][element] = 1.0;
+    }
+    all
 }
 
 /// These numbers with the types of some tensors.
@@ -177,9 +181,11 @@ fn like(v: &Tensor, numbers: &[f64]) -> Result<Tensor> {
     }
 }
 
-/// The sum of products, list by list: one of integers, which have no gradient, is empty on one side.
-pub(super) fn dot(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
-    a.iter().zip(b).flat_map(|(a, b)| a.iter().zip(b)).map(|(a, b)| a * b).sum()
+/// The sum of all numbers by their weights, list by list: one of integers, which have no gradient, is empty on one side. A
+/// number without weight does not count, not even NaN.
+pub(super) fn dot(numbers: &[Vec<f64>], weights: &[Vec<f64>]) -> f64 {
+    let pairs = numbers.iter().zip(weights).flat_map(|(a, w)| a.iter().zip(w));
+    pairs.filter(|&(_, &w)| w != 0.0).map(|(a, w)| a * w).sum()
 }
 
 impl Graph {

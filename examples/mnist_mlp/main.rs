@@ -124,7 +124,7 @@ fn best(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Resu
 /// The confusion matrix, a few digits that were read wrongly, and the accuracy.
 fn report(options: &Options, model: &impl Module, test: &Dataset, tested: &Metrics) -> Result<()> {
     if !options.quiet {
-        let outputs = nn::predict(model, test.inputs())?;
+        let outputs = nn::predict(model, &test.inputs()?)?;
         let (read, written) = (show::labels(&outputs)?, test.targets().as_slice::<i64>()?);
         let confusion = metrics::Confusion::new(&outputs, test.targets())?;
         println!("\nconfusion matrix (rows: written, columns: read)\n{confusion}");

@@ -110,7 +110,7 @@ impl Options {
 
     /// From the inputs over the hidden layers to one output a class.
     pub(crate) fn sizes(&self, train: &Dataset) -> Result<Vec<usize>> {
-        let inputs = train.inputs().shape()[1];
+        let inputs = train.sample_shape().iter().product();
         let classes = train.classes().ok_or_else(|| Error::Invalid("the labels are not class numbers".into()))?;
         let hidden = if self.best { &[1024, 512] } else { &self.hidden[..] };
         Ok([&[inputs], hidden, &[classes]].concat())

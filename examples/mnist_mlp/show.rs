@@ -12,7 +12,7 @@ pub(crate) fn labels(outputs: &Tensor) -> Result<Vec<i64>> {
 pub(crate) fn mistakes(test: &Dataset, written: &[i64], read: &[i64]) -> Result<String> {
     const SHOWN: usize = 4;
     let wrong: Vec<usize> = (0..read.len()).filter(|&k| written[k] != read[k]).take(SHOWN).collect();
-    let pixels = test.inputs().shape()[1];
+    let pixels: usize = test.sample_shape().iter().product();
     let side = pixels.isqrt();
     if wrong.is_empty() || side * side != pixels {
         return Ok(String::new());

@@ -35,9 +35,9 @@ fn a_folder_is_read() {
     let folder = folder();
     mnist_like(folder.path());
     let (train, test) = data::mnist_folder(folder.path()).expect("right");
-    assert_eq!((train.inputs().shape(), test.targets().shape()), (&[9, 4][..], &[4][..]));
+    assert_eq!((train.sample_shape(), train.len(), test.targets().shape()), (&[4][..], 9, &[4][..]));
     assert_eq!(train.classes(), Some(3));
-    assert_eq!(train.inputs().as_slice::<f32>().expect("f32")[1], 7.0 / 255.0);
+    assert_eq!(train.inputs().expect("fits").as_slice::<f32>().expect("f32")[1], 7.0 / 255.0);
     assert_eq!(test.targets().as_slice::<i64>().expect("i64"), [0, 1, 2, 0]);
 }
 

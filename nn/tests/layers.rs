@@ -157,12 +157,28 @@ fn losses_and_their_reductions() -> Result<()> {
 fn splits_shifts_and_tables() -> Result<()> {
     let data = Dataset::new(Tensor::new([10, 1], (0..10).map(|k| k as f32).collect())?, vec![0i64; 10].into())?;
     let (a, b) = data.split(0.7, 3)?;
-    let mut all = [a.inputs().to_f64s(), b.inputs().to_f64s()].concat();
+    let mut all = [a.inputs()?.to_f64s(), b.inputs()?.to_f64s()].concat();
     assert_eq!((a.len(), b.len()), (7, 3));
     all.sort_by(f64::total_cmp);
     assert_eq!(all, (0..10).map(f64::from).collect::<Vec<_>>());
-    assert_eq!(data.split(0.7, 3)?.0.inputs(), a.inputs());
+    assert_eq!(data.split(0.7, 3)?.0.inputs()?, a.inputs()?);
     assert!(data.split(1.5, 3).is_err());
+    // bytes are the numbers that they stand for, in parts as well
+    let bytes: Vec<u8> = (0..=255).collect();
+    let labels = Tensor::from((0..64).collect::<Vec<i64>>());
+    let numbers = bytes.iter().map(|&b| f32::from(b) / 3.0).collect();
+    let numbers = Dataset::new(Tensor::new([64, 2, 2], numbers)?, labels.clone())?;
+    let grey = Dataset::from_bytes(&[64, 2, 2], bytes.clone(), 3.0, labels.clone())?;
+    assert_eq!((grey.len(), grey.sample_shape(), grey.inputs()?), (64, &[2, 2][..], numbers.inputs()?));
+    for (a, b) in grey.shuffled_batches(10, 1).zip(numbers.shuffled_batches(10, 1)) {
+        assert_eq!(a?, b?);
+    }
+    assert_eq!(grey.split(0.3, 1)?.1.inputs()?, numbers.split(0.3, 1)?.1.inputs()?);
+    assert!(grey.rows(&[64]).is_err_and(|e| e.to_string().contains("there is no row 64 in [64, 2, 2]")));
+    for (shape, divisor) in [(&[64, 4, 2][..], 1.0), (&[64, 4], 0.0), (&[64, 4], f32::NAN), (&[32, 8], 1.0), (&[], 1.0)]
+    {
+        assert!(Dataset::from_bytes(shape, bytes.clone(), divisor, labels.clone()).is_err());
+    }
     // a single bright pixel stays one, at most so far from its place
     let mut image = vec![0f32; 81];
     image[40] = 1.0;

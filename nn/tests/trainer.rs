@@ -95,7 +95,7 @@ fn tables_are_read_and_mistakes_named() -> Result<()> {
     };
     let data = data::read_csv(write("a, price, b\n1, 0.5, 2\n3, 1.5, 4\n"), "price")?;
     assert_eq!(
-        (data.inputs(), data.targets()),
+        (&data.inputs()?, data.targets()),
         (&Tensor::from([[1f32, 2.0], [3.0, 4.0]]), &Tensor::from([0.5f32, 1.5]))
     );
     for (text, said) in [

@@ -194,7 +194,7 @@ fn a_small_training_learns() -> nn::Result<()> {
         let last = history[14].validation.expect("validated");
         assert!(last.accuracy > Some(0.97) && history[14].train.loss < history[0].train.loss, "{activation}: {last}");
         assert_eq!(nn::evaluate(&model, &test, nn::loss::cross_entropy)?, last);
-        assert_eq!(nn::predict(&model, test.inputs())?.shape(), [99, 3]);
+        assert_eq!(nn::predict(&model, &test.inputs()?)?.shape(), [99, 3]);
     }
     Ok(())
 }
@@ -251,7 +251,7 @@ fn senseless_settings_are_errors() {
         assert!(Trainer::new(&model, sgd).quiet().fit(&data).is_err());
     }
     assert!(Trainer::new(&model, Sgd::new(0.1)).batch_size(0).quiet().fit(&data).is_err());
-    let labels = Dataset::new(data.inputs().clone(), Tensor::from(vec![7i64; 9])).expect("fits");
+    let labels = Dataset::new(data.inputs().expect("fits"), Tensor::from(vec![7i64; 9])).expect("fits");
     let e = Trainer::new(&model, Sgd::new(0.1)).quiet().fit(&labels).expect_err("no such class");
     assert!(e.to_string().contains("label 7"), "{e}");
     let other = nn::mlp(&[5, 3], Activation::Relu, 1);

@@ -60,6 +60,11 @@ impl Idx {
         &self.shape
     }
 
+    /// The elements if each is one unsigned byte, as in images; otherwise what was there.
+    pub fn into_bytes(self) -> Result<Vec<u8>, Idx> {
+        if self.kind == Kind::U8 { Ok(self.bytes) } else { Err(self) }
+    }
+
     /// The elements, each divided by a number, as an f32 tensor.
     pub fn to_f32(&self, divisor: f32) -> Result<Tensor> {
         let elements: Vec<f32> = match self.kind {

@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 /// The training and the test part of a folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
 /// `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each plain or with `.gz`.
 ///
-/// Images become rows of numbers from 0 to 1 (f32), labels i64.
+/// Images become rows of numbers from 0 to 1 (f32, kept as bytes until they are read), labels i64.
 pub fn mnist_folder(folder: impl AsRef<Path>) -> Result<(Dataset, Dataset)> {
     let folder = folder.as_ref();
     if !folder.is_dir() {
         return Err(Error::file(folder, "there is no such folder"));
     }
     let (train, test) = (part(folder, "train")?, part(folder, "t10k")?);
-    let (a, b) = (train.inputs().shape()[1], test.inputs().shape()[1]);
+    let (a, b) = (train.sample_shape(), test.sample_shape());
     if a != b {
-        return Err(Error::file(folder, format!("training images have {a} pixels, test images {b}")));
+        return Err(Error::file(folder, format!("training images have {} pixels, test images {}", a[0], b[0])));
     }
     if test.classes() > train.classes() {
         return Err(Error::file(folder, "the test labels have classes that the training labels have not"));
@@ -55,9 +55,14 @@ pub(crate) fn dataset(
         return Err(Error::file(labels_path, format!("holds a negative label, {bad}")));
     }
     // the rows of one image lie one after the other: a new shape is all it takes
-    let images = images.to_f32(white)?.into_array::<f32>()?;
-    let rows = images.into_shape_with_order((count, height * width));
-    Dataset::new(rows.map_err(|e| Error::file(images_path, e))?.into(), labels)
+    let shape = [count, height * width];
+    match images.into_bytes() {
+        Ok(bytes) => Dataset::from_bytes(&shape, bytes, white, labels),
+        Err(images) => {
+            let rows = images.to_f32(white)?.into_array::<f32>()?.into_shape_with_order(shape);
+            Dataset::new(rows.map_err(|e| Error::file(images_path, e))?.into(), labels)
+        }
+    }
 }
 
 fn find(folder: &Path, name: &str) -> Result<PathBuf> {

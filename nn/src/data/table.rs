@@ -12,7 +12,7 @@ use std::path::Path;
 /// let file = folder.path().join("flowers.csv");
 /// std::fs::write(&file, "length,kind,width\n5.1,0,3.5\n6.2,1,2.9\n")?;
 /// let data = nn::data::read_csv(&file, "kind")?;
-/// assert_eq!((data.inputs().shape(), data.classes()), (&[2, 2][..], Some(2)));
+/// assert_eq!((data.inputs()?.shape(), data.classes()), (&[2, 2][..], Some(2)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[cfg(feature = "csv")]

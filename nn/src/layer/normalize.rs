@@ -27,7 +27,7 @@ impl Normalize {
     /// Measured on all samples. A feature that never changes is only centred.
     pub fn fit(data: &Dataset) -> Result<Normalize> {
         let g = Graph::new();
-        let x = g.constant(data.inputs());
+        let x = g.constant(data.inputs()?);
         let deviation = x.std_axis(0, 0);
         let deviation = deviation.gt(0.0).select(deviation, 1.0);
         let (mean, deviation) = g.run((x.mean_axis(0), deviation))?;

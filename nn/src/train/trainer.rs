@@ -197,11 +197,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     pub fn dry_run(&self, data: &Dataset) -> Result<DryRun> {
         self.check(data)?;
         let (g, steps) = (Graph::training(self.seed), self.steps_of(data));
-        let (inputs, targets) = data
-            .batches(self.batch_size)
-            .next()
-            .transpose()?
-            .unwrap_or((data.inputs().clone(), data.targets().clone()));
+        let first: Vec<usize> = (0..self.batch_size.min(data.len())).collect();
+        let (inputs, targets) = data.rows(&first)?;
         let (outputs, loss) = catch(|| {
             let outputs = self.model.forward(g.constant(inputs));
             (outputs, (self.loss)(outputs, g.constant(targets)))

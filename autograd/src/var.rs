@@ -162,7 +162,7 @@ impl<'g> Var<'g> {
 /// Prints what it is, never its value.
 impl fmt::Debug for Var<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.graph.line(self.id))
+        f.write_str(&self.graph.inner.borrow().line(self.id))
     }
 }
 

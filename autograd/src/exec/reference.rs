@@ -17,7 +17,11 @@ impl Graph {
         let end = wanted.iter().map(|v| v.id + 1).max().unwrap_or(0);
         let mut values: Vec<Option<Tensor>> = Vec::with_capacity(end as usize);
         for id in 0..end {
-            let value = if inner.error(id).is_some() { None } else { Some(inner.define(id, &values)?) };
+            let value = if inner.error(id).is_some() {
+                None
+            } else {
+                Some(inner.define(id, |arg| values[arg as usize].as_ref())?)
+            };
             values.push(value);
         }
         let value = |v: &Var<'_>| match (&values[v.id as usize], v.error()) {
@@ -31,7 +35,7 @@ impl Graph {
 
 impl Inner {
     /// A node's value by definition, from those of older nodes.
-    fn define(&self, id: u32, values: &[Option<Tensor>]) -> Result<Tensor> {
+    pub(crate) fn define<'t>(&self, id: u32, value: impl Fn(u32) -> Option<&'t Tensor>) -> Result<Tensor> {
         let node = &self.nodes[id as usize];
         let fail = |e: OpError| self.error_at(id, "value", e);
         match node.kind {
@@ -40,7 +44,7 @@ impl Inner {
             Kind::Op => {
                 let op = self.op(id);
                 let fail = |e: OpError| self.error_at(id, op.name(), e);
-                let known = |&a: &u32| values[a as usize].as_ref().map(Tensor::as_view);
+                let known = |&arg: &u32| value(arg).map(Tensor::as_view);
                 let x = self.args(id).iter().map(known).collect::<Option<Vec<_>>>();
                 let x = x.ok_or_else(|| fail("an input has no value".into()))?;
                 let mut out = Tensor::blank(self.ty(id)).map_err(fail)?;
@@ -69,7 +73,7 @@ impl Inner {
         for id in 0..end.min(last.saturating_add(1)) {
             values.push(match kept(id) {
                 Some(kept) => Some(kept.clone()),
-                None if needed[id as usize] => Some(self.define(id, &values)?),
+                None if needed[id as usize] => Some(self.define(id, |arg| values[arg as usize].as_ref())?),
                 None => None,
             });
         }

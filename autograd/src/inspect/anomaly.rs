@@ -60,18 +60,18 @@ impl Graph {
     #[track_caller]
     pub fn find_anomaly<'g, F: Fetch<'g>>(&'g self, what: &F) -> Result<()> {
         let wanted = self.list(what)?;
-        anomaly(&self.inner.borrow(), &wanted, |id| self.line(id))?.map_or(Ok(()), Err)
+        anomaly(&self.inner.borrow(), &wanted)?.map_or(Ok(()), Err)
     }
 }
 
 /// The report, if something that is wanted is not finite.
-fn anomaly(inner: &Inner, wanted: &[u32], line: impl Fn(u32) -> String) -> Result<Option<Error>> {
+fn anomaly(inner: &Inner, wanted: &[u32]) -> Result<Option<Error>> {
     let values = inner.define_needed(wanted, u32::MAX, false)?;
     let to_blame = to_blame(inner, wanted, &values);
     let backward = to_blame.iter().copied().find(|&id| inner.sweep_of(id).is_some());
     let forward = to_blame.first().copied().filter(|&id| backward.is_none_or(|first| id < first));
     let Some(id) = forward.or(backward) else { return Ok(None) };
-    let report = Report { inner, values: &values, line: &line };
+    let report = Report { inner, values: &values };
     let mut message = String::from("a value is not finite");
     match forward {
         Some(id) => report.node(&mut message, "the first one in the forward pass", id),
@@ -134,7 +134,6 @@ impl State {
 struct Report<'r> {
     inner: &'r Inner,
     values: &'r [Option<Tensor>],
-    line: &'r dyn Fn(u32) -> String,
 }
 
 impl Report<'_> {
@@ -161,11 +160,11 @@ impl Report<'_> {
         };
         let rule = inner.rule_of(id).map(|of| format!(", derivative of {} %{of}", self.name(of))).unwrap_or_default();
         // writing to a string cannot fail
-        let _ = write!(out, "\n  {title}: {}{rule} ({})\n    is {}", (self.line)(id), place(id), self.numbers(id));
+        let _ = write!(out, "\n  {title}: {}{rule} ({})\n    is {}", inner.line(id), place(id), self.numbers(id));
         let args = inner.args(id);
         let seen = |k: &usize| !args[..*k].contains(&args[*k]);
         for arg in (0..args.len()).filter(seen).map(|k| args[k]) {
-            let _ = write!(out, "\n    from {}: {}", (self.line)(arg), self.numbers(arg));
+            let _ = write!(out, "\n    from {}: {}", inner.line(arg), self.numbers(arg));
         }
     }
 }

@@ -125,7 +125,7 @@ impl<'g> Picture<'g> {
         for b in &boxes {
             let (Some(&first), Some(&last)) = (b.nodes.first(), b.nodes.last()) else { continue };
             let line = match b.nodes.len() {
-                1 => self.graph.line(first),
+                1 => inner.line(first),
                 _ => {
                     let own = |id: u32| b.nodes.binary_search(&id).is_ok();
                     let mut outside: Vec<u32> =
@@ -284,12 +284,12 @@ impl<'g> Picture<'g> {
 
     /// The name of a single node: its operation with the numbers it uses.
     fn label(&self, inner: &Inner, id: u32) -> Vec<String> {
-        let mut what = self.graph.what(id);
+        let mut what = inner.what(id);
         if inner.nodes[id as usize].kind == Kind::Op {
             let args = inner.args(id);
             let number = |a: &u32| inner.nodes[*a as usize].kind == Kind::Literal;
             for (place, a) in args.iter().enumerate().filter(|(_, a)| number(a)) {
-                let n = self.graph.what(*a);
+                let n = inner.what(*a);
                 what = if place == 0 && args.len() > 1 { format!("{n} {what}") } else { format!("{what} {n}") };
             }
         }

@@ -1,6 +1,10 @@
 //! A graph as text, one line a node.
 
-use crate::{graph::Graph, nodes::Kind, tensor::Number};
+use crate::{
+    graph::Graph,
+    nodes::{Inner, Kind},
+    tensor::Number,
+};
 use std::ops::Range;
 
 impl Graph {
@@ -24,42 +28,43 @@ impl Graph {
 
     /// Every node with one of these numbers as text, as far as there are such nodes.
     pub fn to_text_range(&self, nodes: Range<usize>) -> String {
-        let mut text = String::new();
-        for id in nodes.start..nodes.end.min(self.len()) {
-            text.push_str(&self.line(id as u32));
+        let (inner, mut text) = (self.inner.borrow(), String::new());
+        for id in nodes.start..nodes.end.min(inner.nodes.len()) {
+            text.push_str(&inner.line(id as u32));
             text.push('\n');
         }
         text
     }
+}
 
+impl Inner {
+    /// A node with its inputs and its scope.
     pub(crate) fn line(&self, id: u32) -> String {
-        let inner = self.inner.borrow();
-        let mut line = format!("%{id}: {} = {}", inner.ty(id), self.what(id));
-        if inner.nodes[id as usize].kind == Kind::Op {
-            inner.args(id).iter().for_each(|a| line.push_str(&format!(" %{a}")));
+        let mut line = format!("%{id}: {} = {}", self.ty(id), self.what(id));
+        if self.nodes[id as usize].kind == Kind::Op {
+            self.args(id).iter().for_each(|a| line.push_str(&format!(" %{a}")));
         }
-        if !inner.scope_path(id).is_empty() {
-            line.push_str(&format!("  in {}", inner.scope_path(id)));
+        if !self.scope_path(id).is_empty() {
+            line.push_str(&format!("  in {}", self.scope_path(id)));
         }
         line
     }
 
     /// What a node is, without its inputs.
-    pub(crate) fn what(&self, id: u32) -> String {
-        let inner = self.inner.borrow();
-        let node = &inner.nodes[id as usize];
+    pub(super) fn what(&self, id: u32) -> String {
+        let node = &self.nodes[id as usize];
         match node.kind {
-            Kind::Op => inner.op(id).name().into(),
+            Kind::Op => self.op(id).name().into(),
             Kind::Input => "input".into(),
             Kind::Constant => "constant".into(),
-            Kind::Param if inner.params[node.args[0] as usize].trained => "param".into(),
+            Kind::Param if self.params[node.args[0] as usize].trained => "param".into(),
             Kind::Param => "buffer".into(),
-            Kind::Literal | Kind::One | Kind::Zero => match inner.literal(id) {
+            Kind::Literal | Kind::One | Kind::Zero => match self.literal(id) {
                 Number::Int(v) => v.to_string(),
                 Number::Float(v) => v.to_string(),
             },
             Kind::Error => {
-                let message = inner.error(id).map(|e| format!("error in {}: {}", e.op(), e.message()));
+                let message = self.error(id).map(|e| format!("error in {}: {}", e.op(), e.message()));
                 message.unwrap_or_default()
             }
         }

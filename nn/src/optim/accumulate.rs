@@ -35,10 +35,7 @@ impl<O: Optimizer> Optimizer for Accumulate<O> {
         g.assign(&counter, g.param(&counter) + 1);
         let mut means = Vec::with_capacity(gradients.len());
         for mut d in gradients {
-            let Ok(buffer) = self.memory.of(&d.param, "sum") else {
-                g.assign(&d.param, d.weight.fail("there is no memory for the sum of gradients"));
-                continue;
-            };
+            let Some([buffer]) = self.memory.of(&d.param, d.weight, ["sum"]) else { continue };
             let sum = g.param(&buffer) + d.gradient;
             g.assign(&buffer, if is_last { sum.zeros_like() } else { sum });
             d.gradient = sum / self.steps;

@@ -73,11 +73,7 @@ impl Optimizer for Adam {
         let correct = |beta: f64| if beta == 0.0 { t * 0.0 + 1.0 } else { 1.0 - (t * beta.ln()).exp() };
         let (length, root) = (rate / correct(b1), correct(b2).sqrt());
         for Gradient { param, weight: mut w, gradient: mut d } in gradients {
-            let moments = self.memory.of(&param, "mean").and_then(|m| Ok((m, self.memory.of(&param, "square")?)));
-            let Ok((mean, square)) = moments else {
-                g.assign(&param, w.fail("there is no memory for the moments of a parameter"));
-                continue;
-            };
+            let Some([mean, square]) = self.memory.of(&param, w, ["mean", "square"]) else { continue };
             let dtype = param.ty().dtype;
             if self.weight_decay != 0.0 {
                 match self.decoupled {

@@ -10,7 +10,7 @@ use std::{
 /// A parameter, kept so that its id stays its own, and a buffer of it.
 type Buffer = (Param, Param);
 
-/// Buffers, by parameter and name; zeros at first.
+/// Buffers, by parameter and name; of the parameter's type, and zeros at first.
 #[derive(Default)]
 pub(super) struct Memory {
     buffers: Mutex<HashMap<(usize, &'static str), Buffer>>,
@@ -18,12 +18,28 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// The buffer of a parameter with this name, of the parameter's type.
-    pub(super) fn of(&self, param: &Param, name: &'static str) -> autograd::Result<Param> {
+    /// The buffers of a parameter with these names. If there is no memory for one, the parameter's update is that error.
+    #[track_caller]
+    pub(super) fn of<const N: usize>(
+        &self,
+        param: &Param,
+        weight: Var<'_>,
+        names: [&'static str; N],
+    ) -> Option<[Param; N]> {
+        let buffers: autograd::Result<Vec<Param>> = names.iter().map(|name| self.zeros(param, name)).collect();
+        let buffers = buffers.ok().and_then(|all| all.try_into().ok());
+        if buffers.is_none() {
+            let message = format!("there is no memory for the {} of a parameter", names.join(" and the "));
+            weight.graph().assign(param, weight.fail(&message));
+        }
+        buffers
+    }
+
+    fn zeros(&self, param: &Param, name: &'static str) -> autograd::Result<Param> {
         self.made(param, name, || Tensor::zeros(param.ty().shape, param.ty().dtype))
     }
 
-    /// The same, made by `first` if it is not there yet.
+    /// The buffer of a parameter with this name, made by `first` if it is not there yet.
     pub(super) fn made(
         &self,
         param: &Param,
@@ -64,7 +80,7 @@ impl Memory {
         let mut all = Vec::new();
         for (path, param) in params.iter().filter(|(_, p)| p.is_trained()) {
             for &name in names {
-                all.push((format!("{name}.{path}"), self.of(param, name)?));
+                all.push((format!("{name}.{path}"), self.zeros(param, name)?));
             }
         }
         if counted {

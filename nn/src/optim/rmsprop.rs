@@ -55,11 +55,7 @@ impl Optimizer for RmsProp {
         let g = first.weight.graph();
         let _scope = g.scope("rmsprop");
         for Gradient { param, weight: w, gradient: mut d } in gradients {
-            let buffers = self.memory.of(&param, "square").and_then(|v| Ok((v, self.memory.of(&param, "velocity")?)));
-            let Ok((square, velocity)) = buffers else {
-                g.assign(&param, w.fail("there is no memory for the mean square of a parameter"));
-                continue;
-            };
+            let Some([square, velocity]) = self.memory.of(&param, w, ["square", "velocity"]) else { continue };
             if self.weight_decay != 0.0 {
                 d += self.weight_decay * w;
             }

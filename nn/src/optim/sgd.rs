@@ -52,10 +52,7 @@ impl Optimizer for Sgd {
                 d += self.weight_decay * w;
             }
             if self.momentum != 0.0 {
-                let Ok(velocity) = self.memory.of(&param, "velocity") else {
-                    g.assign(&param, w.fail("there is no memory for the velocity of a parameter"));
-                    continue;
-                };
+                let Some([velocity]) = self.memory.of(&param, w, ["velocity"]) else { continue };
                 let v = self.momentum * g.param(&velocity) + d;
                 g.assign(&velocity, v);
                 d = if self.nesterov { d + self.momentum * v } else { v };

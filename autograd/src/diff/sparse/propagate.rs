@@ -102,7 +102,11 @@ impl Walk<'_> {
         let Some(&first) = inputs.first() else { return Ok(None) };
         match kinds[first] {
             Dependency::Moved if op.is_view() => return Ok(self.patterns.get(&args[first]).cloned()),
-            Dependency::Moved => return self.moved(id, &kinds),
+            Dependency::Moved => {
+                if let Some(found) = self.moved(id, &kinds)? {
+                    return Ok(Some(found));
+                }
+            }
             Dependency::Product => return self.product(id).map(Some),
             _ => {}
         }
@@ -150,20 +154,12 @@ impl Walk<'_> {
         if !self.values.contains_key(&id) {
             for id in self.below(id) {
                 if !self.values.contains_key(&id) {
-                    let value = self.inner.leaf(id).or_else(|| self.compute(id))?;
+                    let value = self.inner.define(id, |arg| self.values.get(&arg)).ok()?;
                     self.values.insert(id, value);
                 }
             }
         }
         self.values.get(&id).cloned()
-    }
-
-    fn compute(&self, id: u32) -> Option<Tensor> {
-        let x: Vec<_> =
-            self.inner.args(id).iter().map(|a| self.values.get(a).map(Tensor::as_view)).collect::<Option<_>>()?;
-        let mut out = Tensor::blank(self.inner.ty(id)).ok()?;
-        self.inner.op(id).eval(&x, out.as_view_mut()?).ok()?;
-        Some(out)
     }
 
     /// Remembers that what was found holds only while the values stay that this one is computed from.
@@ -215,7 +211,7 @@ impl Walk<'_> {
         Ok(Arc::new(own.rows(rows)?))
     }
 
-    /// An op that picks elements: it is computed on their positions.
+    /// An op that picks elements: it is computed on their positions. None if these depend on values, so that they may be any.
     fn moved(&mut self, id: u32, kinds: &[Dependency]) -> Result<Option<Arc<Pattern>>, OpError> {
         let inner = self.inner;
         let (args, ty) = (inner.args(id).to_vec(), inner.ty(id));
@@ -238,8 +234,7 @@ impl Walk<'_> {
                     self.rests_on(arg);
                     self.value(arg).ok_or("an index cannot be computed")?
                 }
-                // positions that depend on values may be any
-                _ => return self.all_of(id, kinds).map(Some),
+                _ => return Ok(None),
             });
         }
         let Some(stacked) = stacked else { return Ok(None) };
@@ -275,22 +270,6 @@ impl Walk<'_> {
         let to = to.value().map_err(said)?;
         let to = to.as_slice::<f64>().map_err(said)?.iter().map(|&to| to as usize);
         Ok(Some(Arc::new(gathered(own, out.count(), to)?)))
-    }
-
-    /// Each output may depend on all inputs of an op.
-    fn all_of(&self, id: u32, kinds: &[Dependency]) -> Result<Arc<Pattern>, OpError> {
-        let args = self.inner.args(id);
-        let own = (0..args.len()).filter(|&k| kinds[k] != Dependency::None).filter_map(|k| self.patterns.get(&args[k]));
-        let mut all: Option<Pattern> = None;
-        for own in own {
-            let one = own.unions(1, |_| Box::new(0..own.shape().0))?;
-            all = Some(match all {
-                Some(all) => all.union(&one)?,
-                None => one,
-            });
-        }
-        let one = all.ok_or("nothing depends on it")?;
-        Ok(Arc::new(one.rows((0..self.inner.ty(id).shape.count()).map(|_| Some(0)))?))
     }
 
     /// A matrix product: an output depends on a row of the left and a column of the right; where one side is a constant, only

@@ -67,6 +67,13 @@ impl From<autograd::Error> for Error {
     }
 }
 
+/// Room for so many elements; an error if there is no memory for them.
+pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(count).map_err(|_| Error::invalid(format!("there is no memory for {count} numbers")))?;
+    Ok(room)
+}
+
 /// Runs code of a user (a module, a loss) and turns a panic into an error.
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|cause| {

@@ -4,7 +4,7 @@
 //! outputs.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, reserve},
     seed,
 };
 use autograd::{DType, Graph, Shape, Tensor};
@@ -20,8 +20,7 @@ use rand::Rng;
 pub fn uniform(shape: &[usize], bound: f32, seed: u64) -> Result<Tensor> {
     let count = Shape::new(shape).map_err(|e| Error::invalid(e.to_string()))?.count();
     let mut random = seed::generator(seed);
-    let mut values = Vec::new();
-    values.try_reserve_exact(count).map_err(|_| Error::invalid(format!("there is no memory for {count} numbers")))?;
+    let mut values = reserve(count)?;
     values.extend((0..count).map(|_| ((random.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0) * bound));
     Ok(Tensor::new(shape, values)?)
 }

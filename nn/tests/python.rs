@@ -35,6 +35,13 @@ fn python_has(packages: &str) -> bool {
     has
 }
 
+/// A model and what is expected of it, in a folder that is removed when it is dropped.
+fn files() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [model, expected] = ["model.safetensors", "expected.safetensors"].map(|name| folder.path().join(name));
+    (folder, model, expected)
+}
+
 fn round_trip(what: &str, model: &Path, expected: &Path) {
     let output = Command::new("python3").arg(beside("round_trip.py")).arg(what).args([model, expected]).output();
     let output = output.expect("python3 was there a moment ago");
@@ -53,8 +60,7 @@ fn a_model_saved_here_gives_the_same_logits_in_python() -> Result<()> {
     if !python_has("numpy, safetensors.numpy") {
         return Ok(());
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    let (model, expected) = (folder.path().join("model.safetensors"), folder.path().join("expected.safetensors"));
+    let (_folder, model, expected) = files();
     let mlp = nn::mlp(&[784, 128, 10], Activation::Relu, 42);
     nn::save(&mlp, &model)?;
     let inputs = Tensor::new([50, 784], (0..50 * 784).map(|k| (k as f32 * 0.37).sin()).collect())?;
@@ -70,8 +76,7 @@ fn a_model_trained_by_pytorch_gives_the_same_logits_here() -> Result<()> {
     if !python_has("torch, safetensors.numpy") {
         return Ok(());
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    let (model, expected) = (folder.path().join("model.safetensors"), folder.path().join("expected.safetensors"));
+    let (_folder, model, expected) = files();
     round_trip("train", &model, &expected);
     agrees(&model, &expected)
 }

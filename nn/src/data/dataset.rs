@@ -1,7 +1,7 @@
 //! Samples in memory: inputs and targets, row by row, and their order in an epoch.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, reserve},
     seed,
 };
 use autograd::{DType, Tensor};
@@ -49,10 +49,10 @@ impl Inputs {
             Inputs::Numbers(tensor) => Ok(Inputs::Numbers(tensor.rows(rows)?)),
             Inputs::Bytes { shape, bytes, divisor } => {
                 let width: usize = shape[1..].iter().product();
-                let mut chosen = Vec::with_capacity(rows.len() * width);
                 if let Some(bad) = rows.iter().find(|&&row| row >= shape[0]) {
                     return Err(Error::invalid(format!("there is no row {bad} in {shape:?}")));
                 }
+                let mut chosen = reserve(rows.len().saturating_mul(width))?;
                 rows.iter().for_each(|&row| chosen.extend_from_slice(&bytes[row * width..(row + 1) * width]));
                 let shape = [&[rows.len()], &shape[1..]].concat();
                 Ok(Inputs::Bytes { shape, bytes: Arc::new(chosen), divisor: *divisor })
@@ -64,7 +64,9 @@ impl Inputs {
         match self {
             Inputs::Numbers(tensor) => Ok(tensor.clone()),
             Inputs::Bytes { shape, bytes, divisor } => {
-                Ok(Tensor::new(shape, bytes.iter().map(|&b| f32::from(b) / divisor).collect())?)
+                let mut numbers = reserve(bytes.len())?;
+                numbers.extend(bytes.iter().map(|&b| f32::from(b) / divisor));
+                Ok(Tensor::new(shape, numbers)?)
             }
         }
     }

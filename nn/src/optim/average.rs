@@ -3,6 +3,7 @@
 use super::{Gradient, Optimizer, check, memory::Memory};
 use crate::error::Result;
 use autograd::Param;
+use std::convert::Infallible;
 
 /// An optimizer beside which the average of the weights is kept: see [`Optimizer::average`].
 pub struct Averaged<O> {
@@ -22,14 +23,15 @@ impl<O> Averaged<O> {
     }
 
     /// The average of a parameter's values; its value if it has not been updated yet.
-    fn of(&self, param: &Param) -> autograd::Result<Param> {
-        self.memory.made(param, "average", || Ok(param.value()))
+    fn of(&self, param: &Param) -> Param {
+        let Ok(average) = self.memory.made(param, "average", || Ok::<_, Infallible>(param.value()));
+        average
     }
 
     /// Puts the averages in the place of the weights: of a model's [`parameters`](crate::Module::parameters), for example.
     pub fn store(&self, params: &[(String, Param)]) -> Result<()> {
         let mut trained = params.iter().filter(|(_, p)| p.is_trained());
-        trained.try_for_each(|(_, param)| Ok(param.set(self.of(param)?.value())?))
+        trained.try_for_each(|(_, param)| Ok(param.set(self.of(param).value())?))
     }
 }
 
@@ -44,10 +46,8 @@ impl<O: Optimizer> Optimizer for Averaged<O> {
         for param in params {
             // where nothing is updated in this step, the average stays
             let Some(new) = g.scheduled(&param) else { continue };
-            match self.of(&param) {
-                Ok(average) => g.assign(&average, self.decay * g.param(&average) + (1.0 - self.decay) * new),
-                Err(_) => g.assign(&param, new.fail("there is no memory for the average of a parameter")),
-            }
+            let average = self.of(&param);
+            g.assign(&average, self.decay * g.param(&average) + (1.0 - self.decay) * new);
         }
     }
 
@@ -58,7 +58,7 @@ impl<O: Optimizer> Optimizer for Averaged<O> {
 
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
         let trained = params.iter().filter(|(_, p)| p.is_trained());
-        let own = trained.map(|(path, p)| Ok((format!("average.{path}"), self.of(p)?))).collect::<Result<Vec<_>>>()?;
-        Ok(own.into_iter().chain(self.inner.state(params)?).collect())
+        let own = trained.map(|(path, p)| (format!("average.{path}"), self.of(p)));
+        Ok(own.chain(self.inner.state(params)?).collect())
     }
 }

@@ -10,7 +10,7 @@ use std::{
 /// A parameter, kept so that its id stays its own, and a buffer of it.
 type Buffer = (Param, Param);
 
-/// Buffers, by parameter and name; of the parameter's type, and zeros at first.
+/// Buffers, by parameter and name.
 #[derive(Default)]
 pub(super) struct Memory {
     buffers: Mutex<HashMap<(usize, &'static str), Buffer>>,
@@ -18,7 +18,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// The buffers of a parameter with these names. If there is no memory for one, the parameter's update is that error.
+    /// The buffers of a parameter with these names, zeros at first. If there is no memory for one, the parameter's update is that error.
     #[track_caller]
     pub(super) fn of<const N: usize>(
         &self,
@@ -40,12 +40,12 @@ impl Memory {
     }
 
     /// The buffer of a parameter with this name, made by `first` if it is not there yet.
-    pub(super) fn made(
+    pub(super) fn made<E>(
         &self,
         param: &Param,
         name: &'static str,
-        first: impl FnOnce() -> autograd::Result<Tensor>,
-    ) -> autograd::Result<Param> {
+        first: impl FnOnce() -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<Param, E> {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, buffer)) = buffers.get(&(param.id(), name)) {
             return Ok(buffer.clone());

@@ -197,8 +197,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     pub fn dry_run(&self, data: &Dataset) -> Result<DryRun> {
         self.check(data)?;
         let (g, steps) = (Graph::training(self.seed), self.steps_of(data));
-        let first: Vec<usize> = (0..self.batch_size.min(data.len())).collect();
-        let (inputs, targets) = data.rows(&first)?;
+        let (inputs, targets) = self.first_batch(data)?;
         let (outputs, loss) = catch(|| {
             let outputs = self.model.forward(g.constant(inputs));
             (outputs, (self.loss)(outputs, g.constant(targets)))
@@ -210,6 +209,11 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         Ok(DryRun { layers, parameters: self.model.parameters(), plan, steps })
     }
 
+    /// As many samples as a step takes, in the order of the data.
+    fn first_batch(&self, data: &Dataset) -> Result<(Tensor, Tensor)> {
+        data.rows(&Vec::from_iter(0..self.batch_size.min(data.len())))
+    }
+
     /// The steps of an epoch.
     fn steps_of(&self, data: &Dataset) -> usize {
         data.len().div_ceil(self.batch_size).min(self.most_batches)
@@ -218,8 +222,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// Trains. The parameters of the model are updated in place; what happened is returned epoch by epoch.
     pub fn fit(&mut self, data: &Dataset) -> Result<History> {
         self.check(data)?;
-        let first = if self.overfit { data.batches(self.batch_size).next().transpose()? } else { None };
-        let first = first.map(|(inputs, targets)| Dataset::new(inputs, targets)).transpose()?;
+        let only = |(inputs, targets)| Dataset::new(inputs, targets);
+        let first = self.overfit.then(|| self.first_batch(data).and_then(only)).transpose()?;
         let data = first.as_ref().unwrap_or(data);
         let params = self.model.parameters();
         let buffers = self.optimizer.state(&params)?;

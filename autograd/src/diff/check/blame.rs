@@ -143,7 +143,7 @@ impl CheckGrads {
             }
         };
         let value = |t: f64| moved(program, inputs, &direction, t).map_or(f64::NAN, |all| dot(&all, &weights));
-        let here = value(0.0);
+        let here = dot(&values.iter().map(Tensor::to_f64s).collect::<Slopes>(), &weights);
         let sides = |h: f64| ((value(h) - here) / h, (here - value(-h)) / h);
         let centre = |h: f64| (value(h) - value(-h)) / (2.0 * h);
         // of a smooth function both terms shrink with the step, at a kink the first stays, at a jump the second grows

@@ -2,9 +2,9 @@
 
 use crate::{
     error::{Error, OpError, Place, Result, catch},
-    nodes::{Binding, Inner, Kind, Node, OpRef, ScopeEntry, Source},
+    nodes::{Binding, Inner, Kind, Node, OpRef, ScopeEntry, Source, Update},
     op::{ELEMENTWISE, Id, Op},
-    param::{self, Param},
+    param::{Moment, Param},
     shape::Ints,
     tensor::{DType, Number, Tensor, Type},
     var::Var,
@@ -73,6 +73,14 @@ impl Graph {
 
     fn make(seed: u64, training: bool) -> Graph {
         Graph { inner: RefCell::new(Inner::spare_or_new()), origin: Cell::new(None), training, seed }
+    }
+
+    /// An empty graph that is written once and run many times: each run sees parameters as they are then, so that it does
+    /// not matter whether one is changed while the graph is being written.
+    pub(crate) fn to_be_compiled() -> Graph {
+        let g = Graph::new();
+        g.inner.borrow_mut().moment = Moment::EachRun;
+        g
     }
 
     /// Whether it was made with [`Graph::training`].
@@ -179,9 +187,8 @@ impl Graph {
         if let Some(&node) = self.inner.borrow().bound.get(&param.id()) {
             return self.var(node);
         }
-        let epoch = *self.inner.borrow_mut().epoch.get_or_insert_with(|| param::epoch(param));
-        if param::is_stale(param, epoch) {
-            return self.fail("param", stale(param), &[]);
+        if !self.inner.borrow_mut().moment.admits(param) {
+            return self.fail("param", stale_parameter(param), &[]);
         }
         let (source, scope) = self.origin(Location::caller());
         let mut inner = self.inner.borrow_mut();
@@ -189,7 +196,7 @@ impl Graph {
         let (args, shape) = ([inner.params.len() as u32, 0], inner.program.shape_id(shape));
         let node =
             inner.program.push(Node { op: u32::MAX, args, shape, scope, count: 0, dtype, kind: Kind::Param, source });
-        inner.params.push(Binding { param: param.clone(), node, trained: param.is_trained() });
+        inner.params.push(Binding { param: param.clone(), node, trained: param.is_trained(), scheduled: None });
         inner.bound.insert(param.id(), node);
         self.var(node)
     }
@@ -202,8 +209,7 @@ impl Graph {
     pub fn assign(&self, param: &Param, value: Var<'_>) {
         // binding it makes sure that nobody else has updated it in between
         let bound = self.param(param);
-        let twice = self.inner.borrow().updates.iter().any(|(p, _)| p.same(param));
-        let value = if twice {
+        let value = if self.scheduled(param).is_some() {
             let e = OpError::new("the parameter has an update in this graph already").hint("a graph is one step");
             self.fail("assign", e, &[bound])
         } else if !std::ptr::eq(value.graph(), self) {
@@ -215,13 +221,19 @@ impl Graph {
         } else {
             value
         };
-        self.inner.borrow_mut().updates.push((param.clone(), value.id));
+        let mut inner = self.inner.borrow_mut();
+        let node = inner.nodes[bound.id as usize];
+        if node.kind == Kind::Param {
+            inner.params[node.args[0] as usize].scheduled.get_or_insert(value.id);
+        }
+        inner.updates.push(Update { target: bound.id, value: value.id });
     }
 
     /// The new value that is scheduled for a parameter, if there is one.
     pub fn scheduled(&self, param: &Param) -> Option<Var<'_>> {
         let inner = self.inner.borrow();
-        inner.updates.iter().find(|(p, _)| p.same(param)).map(|&(_, value)| self.var(value))
+        let node = *inner.bound.get(&param.id())?;
+        inner.binding(node)?.scheduled.map(|value| self.var(value))
     }
 
     /// The parameters that a value depends on and that are trained, with their `Var`s, in the order in which they were
@@ -229,7 +241,7 @@ impl Graph {
     pub fn trained_params<'g>(&'g self, of: Var<'g>) -> Vec<(Param, Var<'g>)> {
         let leaves = crate::diff::reverse::leaves(of);
         let inner = self.inner.borrow();
-        let bound = |v: Var<'g>| inner.params.iter().find(|b| b.node == v.id).map(|b| (b.param.clone(), v));
+        let bound = |v: Var<'g>| inner.binding(v.id).map(|b| (b.param.clone(), v));
         leaves.into_iter().filter_map(bound).collect()
     }
 
@@ -385,7 +397,7 @@ impl Graph {
 }
 
 /// What a stale parameter's error says.
-pub(crate) fn stale(param: &Param) -> OpError {
+pub(crate) fn stale_parameter(param: &Param) -> OpError {
     OpError::new(format!("a parameter ({}) changed since it was bound", param.ty()))
         .hint("a graph sees its parameters at one moment: ask for all values of a step in one run, and make a new graph for the next")
 }

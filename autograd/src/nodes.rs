@@ -3,7 +3,7 @@
 use crate::{
     error::{Error, OpError, Place},
     op::{BUILTIN, DynOp},
-    param::Param,
+    param::{Moment, Param},
     shape::Shape,
     tensor::{DType, Number, Tensor, Type},
 };
@@ -76,13 +76,15 @@ pub(crate) struct Inner {
     pub(crate) scope: u32,
     pub(crate) params: Vec<Binding>,
     pub(crate) bound: HashMap<usize, u32, BuildHasherDefault<Quick>>,
-    /// The commit that the graph's parameters belong to: fixed by the first one that is bound.
-    pub(crate) epoch: Option<u64>,
-    /// Scheduled updates: a parameter and the node of its new value.
-    pub(crate) updates: Vec<(Param, u32)>,
+    /// The moment at which the graph sees its parameters.
+    pub(crate) moment: Moment,
+    /// Scheduled updates, in the order of the calls of `assign`.
+    pub(crate) updates: Vec<Update>,
     /// Values that were asked for stay with their nodes.
     pub(crate) kept: HashMap<u32, Tensor, BuildHasherDefault<Quick>>,
     pub(crate) committed: bool,
+    /// How many nodes there were at each of the last looks at values, the oldest look first.
+    pub(crate) looks: [u32; 4],
     pub(crate) random_nodes: i64,
     /// Blocks of nodes that gradients recompute.
     pub(crate) checkpoints: Vec<Range<u32>>,
@@ -134,6 +136,18 @@ pub(crate) struct Binding {
     pub(crate) param: Param,
     pub(crate) node: u32,
     pub(crate) trained: bool,
+    /// The node of the new value that is scheduled for it.
+    pub(crate) scheduled: Option<u32>,
+}
+
+/// A scheduled update of a parameter: the same record from `assign` to the commit. What went wrong is in it too, as the
+/// error that one of its nodes carries, so that no update can get lost on the way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Update {
+    /// The node that the parameter is bound to, or the error that binding it met.
+    pub(crate) target: u32,
+    /// The node of the new value, or of the error that makes the run fail.
+    pub(crate) value: u32,
 }
 
 thread_local! {
@@ -173,7 +187,8 @@ impl Inner {
         bound.clear();
         updates.clear();
         kept.clear();
-        (self.scope, self.epoch, self.committed, self.random_nodes) = (0, None, false, 0);
+        (self.scope, self.moment, self.committed, self.random_nodes) = (0, Moment::None, false, 0);
+        self.looks = [0; 4];
         // where the thread is ending there is no place to keep it, and it is simply dropped
         let _ = SPARE.try_with(|spare| *spare.borrow_mut() = Some(self));
     }
@@ -279,6 +294,18 @@ impl Inner {
             }
             Kind::Op | Kind::Param | Kind::Error => None,
         }
+    }
+
+    /// Values have been looked at.
+    pub(crate) fn note_look(&mut self) {
+        self.looks.rotate_left(1);
+        self.looks[3] = self.nodes.len() as u32;
+    }
+
+    /// The binding of a parameter's node.
+    pub(crate) fn binding(&self, id: u32) -> Option<&Binding> {
+        let node = &self.nodes[id as usize];
+        (node.kind == Kind::Param).then(|| &self.params[node.args[0] as usize])
     }
 
     /// A literal's value, for printing.

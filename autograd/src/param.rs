@@ -82,9 +82,10 @@ impl Param {
             tensors.iter_mut().for_each(|tensor| **tensor = value.clone());
             Ok::<(), Error>(())
         };
+        // nothing is younger than that, and the change cannot fail
         match commit(&[self], 1, u64::MAX, change) {
             Err(Refused::Failed(e)) => Err(e),
-            Ok(()) | Err(Refused::Stale(_)) => Ok(()), // nothing is younger than that
+            Ok(()) | Err(Refused::Stale(_)) => Ok(()),
         }
     }
 
@@ -130,26 +131,43 @@ impl fmt::Debug for Param {
     }
 }
 
-/// The number of the last commit that this parameter may have been part of.
-pub(crate) fn epoch(param: &Param) -> u64 {
-    let _unchanged = param.read();
-    EPOCH.load(SeqCst)
+/// The moment at which a graph sees its parameters.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Moment {
+    /// It has bound none so far.
+    #[default]
+    None,
+    /// When it bound its first one: none of them may be younger than this commit.
+    At(u64),
+    /// Each run by itself, when it begins.
+    EachRun,
 }
 
-/// Whether the parameter changed after this epoch.
-pub(crate) fn is_stale(param: &Param, epoch: u64) -> bool {
-    param.read().1 > epoch
+impl Moment {
+    /// Whether a parameter can be bound: it has not changed since the moment, which the first one fixes.
+    pub(crate) fn admits(&mut self, param: &Param) -> bool {
+        let changed = param.read(); // while it is held, no commit can change this one
+        match *self {
+            Moment::None => *self = Moment::At(EPOCH.load(SeqCst)),
+            Moment::At(epoch) => return changed.1 <= epoch,
+            Moment::EachRun => {}
+        }
+        true
+    }
 }
 
-/// Takes the values of several different parameters at one moment, each with its position; the epoch is the given one, or
-/// now. The position of the first that changed after it if any did.
+/// Takes the values of several different parameters at one moment, each with its position, and returns the number of the last
+/// commit that they may have been part of. The position of the first that changed after the moment if any did.
 pub(crate) fn snapshot(
     params: &[&Param],
-    epoch: Option<u64>,
+    moment: Moment,
     mut take: impl FnMut(usize, Tensor),
 ) -> Result<u64, usize> {
     let held: Vec<_> = in_order(params).map(|k| (k, params[k].read())).collect();
-    let epoch = epoch.unwrap_or_else(|| EPOCH.load(SeqCst));
+    let epoch = match moment {
+        Moment::At(epoch) => epoch,
+        Moment::None | Moment::EachRun => EPOCH.load(SeqCst),
+    };
     if let Some(stale) = held.iter().filter(|(_, state)| state.1 > epoch).map(|h| h.0).min() {
         return Err(stale);
     }
@@ -158,22 +176,28 @@ pub(crate) fn snapshot(
 }
 
 /// Why a commit did not take place.
-pub(crate) enum Refused<E> {
-    /// The parameter at this position changed after the epoch.
-    Stale(usize),
+pub(crate) enum Refused<Which, E> {
+    /// This parameter changed after the epoch.
+    Stale(Which),
     /// The change could not be made.
     Failed(E),
 }
 
+impl<Which, E> From<E> for Refused<Which, E> {
+    fn from(e: E) -> Self {
+        Refused::Failed(e)
+    }
+}
+
 /// Changes several parameters at one moment, or none of them: the first `count` of those given. All must be as they were in
-/// `epoch`. `change` gets the tensors of the changed ones while nobody can read them, and must not fail once it has
+/// `epoch`; the position of one that was not is returned. `change` gets the tensors of the changed ones while nobody can read them, and must not fail once it has
 /// changed one.
 pub(crate) fn commit<E>(
     params: &[&Param],
     count: usize,
     epoch: u64,
     change: impl FnOnce(&mut [&mut Tensor]) -> Result<(), E>,
-) -> Result<(), Refused<E>> {
+) -> Result<(), Refused<usize, E>> {
     let (mut updated, mut others) = (Vec::with_capacity(count), Vec::new());
     for k in in_order(params) {
         if k < count {

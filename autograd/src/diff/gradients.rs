@@ -64,7 +64,7 @@ impl<'g> Gradients<'g> {
     pub fn param(&self, param: &Param) -> Option<&Tensor> {
         let bound = |v: Var<'g>| {
             let inner = v.graph.inner.borrow();
-            inner.params.iter().any(|b| b.node == v.id && b.param.same(param))
+            inner.binding(v.id).is_some_and(|b| b.param.same(param))
         };
         self.by_leaf.iter().find(|(v, _)| v.kind() == Kind::Param && bound(*v)).map(|(_, d)| d)
     }

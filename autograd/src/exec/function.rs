@@ -1,12 +1,15 @@
 //! Compiled functions: a program that is written once and called again and again.
 
-use super::run::{Moment, Overrides, Run, updates};
+use super::run::Run;
 use crate::{
     error::{Error, OpError, Result, catch},
     graph::Graph,
     inspect,
     nodes::Inner,
-    plan::{self, Extract, cache},
+    plan::{
+        self, Extract, cache,
+        extract::needed,
+    },
     tensor::{Tensor, Type},
     var::Var,
 };
@@ -35,8 +38,7 @@ pub(crate) struct Traced {
     inner: Inner,
     part: Extract,
     plan: Arc<plan::Plan>,
-    /// The nodes of the inputs and of the outputs.
-    inputs: Vec<u32>,
+    /// The nodes of the outputs. Those of the inputs are the first ones of the graph.
     outputs: Vec<u32>,
 }
 
@@ -91,8 +93,12 @@ where
         if let Some(known) = self.traced.read().unwrap_or_else(PoisonError::into_inner).iter().find(fits) {
             return Ok(known.clone());
         }
+        // without the lock: the closure may call the function itself
         let traced = Arc::new(self.trace(inputs)?);
         let mut all = self.traced.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = all.iter().find(fits) {
+            return Ok(first.clone()); // another thread was faster
+        }
         if all.len() >= MOST {
             all.remove(0);
         }
@@ -112,22 +118,22 @@ impl Traced {
         made_at: &'static Location<'static>,
         f: impl for<'g> FnOnce(&'g Graph, &[Var<'g>]) -> Vec<Var<'g>>,
     ) -> Result<Traced> {
-        let mut g = Graph::new();
-        let (inputs_at, outputs) = {
+        let mut g = Graph::to_be_compiled();
+        let outputs = {
             let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
             let y = catch(|| f(&g, &x)).map_err(|e| e.at("function", made_at))?;
             if y.iter().any(|y| !std::ptr::eq(y.graph(), &g)) {
                 return Err(OpError::new("a `Var` of another graph was returned").at("function", made_at));
             }
-            (x.iter().map(|x| x.id).collect(), y.iter().map(|y| y.id).collect::<Vec<u32>>())
+            y.iter().map(|y| y.id).collect::<Vec<u32>>()
         };
         let mut inner = std::mem::replace(g.inner.get_mut(), Inner::fresh());
         inner.kept.clear();
         inner.leaves[..inputs.len()].fill(Tensor::from(0.0)); // the calls bring their own
-        let part = Extract::new(&inner, &outputs, &updates(&inner))?;
+        let part = Extract::new(&inner, needed(&inner, &outputs, &inner.updates), &outputs, &inner.updates)?;
         let plan = cache::plan(&part.program, &part.wanted, &part.updates);
         let types = inputs.iter().map(Tensor::ty).collect();
-        Ok(Traced { types, inner, part, plan, inputs: inputs_at, outputs })
+        Ok(Traced { types, inner, part, plan, outputs })
     }
 
     /// The program with its values, and the nodes of it that are needed.
@@ -139,7 +145,7 @@ impl Traced {
     /// The nodes of the first input and of the first output.
     #[cfg(feature = "sparse")]
     pub(crate) fn ends(&self) -> (u32, u32) {
-        (self.inputs[0], self.outputs[0])
+        (0, self.outputs[0])
     }
 
     #[cfg(feature = "sparse")]
@@ -154,8 +160,8 @@ impl Traced {
             plan: &self.plan,
             nodes: Some(&self.part.nodes),
             wanted: &self.outputs,
-            overrides: Overrides { nodes: &self.inputs, values: inputs },
-            moment: if self.inner.epoch.is_some() { Moment::Now } else { Moment::None },
+            given: inputs,
+            moment: self.inner.moment,
             clock: None,
         };
         run.run()

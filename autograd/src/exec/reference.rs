@@ -20,7 +20,8 @@ impl Graph {
             let value = if inner.error(id).is_some() {
                 None
             } else {
-                Some(inner.define(id, |arg| values[arg as usize].as_ref())?)
+                let leaf = |id| inner.leaf_now(id);
+                Some(inner.define(id, leaf, |arg| values[arg as usize].as_ref())?)
             };
             values.push(value);
         }
@@ -34,13 +35,17 @@ impl Graph {
 }
 
 impl Inner {
-    /// A node's value by definition, from those of older nodes.
-    pub(crate) fn define<'t>(&self, id: u32, value: impl Fn(u32) -> Option<&'t Tensor>) -> Result<Tensor> {
+    /// A node's value by definition, from those of leaves and of older nodes.
+    pub(crate) fn define<'t>(
+        &self,
+        id: u32,
+        leaf: impl FnOnce(u32) -> Option<Tensor>,
+        value: impl Fn(u32) -> Option<&'t Tensor>,
+    ) -> Result<Tensor> {
         let node = &self.nodes[id as usize];
         let fail = |e: OpError| self.error_at(id, "value", e);
         match node.kind {
             Kind::Error => Err(fail("it carries an error".into())),
-            Kind::Param => Ok(self.params[node.args[0] as usize].param.value()),
             Kind::Op => {
                 let op = self.op(id);
                 let fail = |e: OpError| self.error_at(id, op.name(), e);
@@ -52,15 +57,26 @@ impl Inner {
                 catch(|| op.eval(&x, view)).and_then(|done| done).map_err(fail)?;
                 Ok(out)
             }
-            _ => self.leaf(id).ok_or_else(|| fail("it has no value".into())),
+            _ => leaf(id).ok_or_else(|| fail("it has no value".into())),
         }
+    }
+
+    /// The value of a leaf: of a parameter, the one that it has now.
+    pub(crate) fn leaf_now(&self, id: u32) -> Option<Tensor> {
+        self.binding(id).map(|b| b.param.value()).or_else(|| self.leaf(id))
     }
 
     /// The values of the nodes that the wanted ones and the updates need, in the order of creation up to `last`, until
     /// one fails; without computing again what is known already, if that is `kept`.
-    pub(crate) fn define_needed(&self, wanted: &[u32], last: u32, kept: bool) -> Result<Vec<Option<Tensor>>> {
+    pub(crate) fn define_needed(
+        &self,
+        wanted: &[u32],
+        last: u32,
+        kept: bool,
+        leaf: &dyn Fn(u32) -> Option<Tensor>,
+    ) -> Result<Vec<Option<Tensor>>> {
         let kept = |id: u32| self.kept.get(&id).filter(|_| kept);
-        let roots = || wanted.iter().copied().chain(self.updates.iter().map(|u| u.1));
+        let roots = || wanted.iter().copied().chain(self.updates.iter().map(|u| u.value));
         let end = roots().max().map_or(0, |id| id + 1);
         let mut needed = vec![false; end as usize];
         roots().for_each(|id| needed[id as usize] = true);
@@ -73,7 +89,7 @@ impl Inner {
         for id in 0..end.min(last.saturating_add(1)) {
             values.push(match kept(id) {
                 Some(kept) => Some(kept.clone()),
-                None if needed[id as usize] => Some(self.define(id, |arg| values[arg as usize].as_ref())?),
+                None if needed[id as usize] => Some(self.define(id, leaf, |arg| values[arg as usize].as_ref())?),
                 None => None,
             });
         }
@@ -81,7 +97,12 @@ impl Inner {
     }
 
     /// The error of the oldest node up to `last` that fails and that the wanted ones or updates need.
-    pub(crate) fn first_failure(&self, wanted: &[u32], last: u32) -> Option<Error> {
-        self.define_needed(wanted, last, true).err()
+    pub(crate) fn first_failure(
+        &self,
+        wanted: &[u32],
+        last: u32,
+        leaf: &dyn Fn(u32) -> Option<Tensor>,
+    ) -> Option<Error> {
+        self.define_needed(wanted, last, true, leaf).err()
     }
 }

@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{
     error::{Error, OpError, Result, catch},
-    graph::{Graph, stale},
-    nodes::{Inner, Kind},
-    param::{self, Param, Refused},
+    graph::{Graph, stale_parameter},
+    nodes::{Inner, Kind, Program, Update},
+    param::{self, Moment, Param, Refused},
     plan::{
-        Extract, Plan, Update, cache,
+        self, Extract, Placed, Plan, cache,
+        extract::{needed, worth_keeping},
         kernel::{Home, Kernel, Operand},
     },
     tensor::{DType, Number, Tensor, Type},
@@ -22,6 +23,8 @@ use crate::{
 };
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -82,25 +85,25 @@ impl Graph {
     }
 
     fn execute(&self, wanted: &[u32], commit: bool, clock: Option<&Clock>) -> Result<Vec<Tensor>> {
-        let values = {
+        let (values, also) = {
             let inner = self.inner.borrow();
-            let updates = if commit { updates(&inner) } else { Vec::new() };
-            if updates.is_empty() && wanted.iter().all(|id| inner.kept.contains_key(id)) {
-                return Ok(wanted.iter().filter_map(|id| inner.kept.get(id).cloned()).collect());
+            let updates = if commit { &inner.updates[..] } else { &[] };
+            if updates.is_empty()
+                && let Some(known) = known(&inner, wanted)
+            {
+                return known;
             }
-            let (overrides, moment) = (Overrides::default(), inner.epoch.map_or(Moment::None, Moment::At));
-            if inner.kept.is_empty() && inner.errors.is_empty() {
-                let plan = cache::plan(&inner.program, wanted, &updates);
-                Run { inner: &inner, plan: &plan, nodes: None, wanted, overrides, moment, clock }.run()?
-            } else {
-                let part = Extract::new(&inner, wanted, &updates)?;
-                let plan = cache::plan(&part.program, &part.wanted, &part.updates);
-                Run { inner: &inner, plan: &plan, nodes: Some(&part.nodes), wanted, overrides, moment, clock }.run()?
-            }
+            let prepared = Prepared::new(&inner, wanted, updates)?;
+            let (plan, nodes) = (&*prepared.plan, prepared.nodes());
+            let values = Run { inner: &inner, plan, nodes, wanted, given: &[], moment: inner.moment, clock }.run();
+            (values?, prepared.also)
         };
         let mut inner = self.inner.borrow_mut();
         inner.committed |= commit && !inner.updates.is_empty();
-        for (&id, value) in wanted.iter().zip(&values) {
+        inner.note_look();
+        let mut values = values;
+        let extra = values.split_off(wanted.len());
+        for (&id, value) in wanted.iter().chain(&also).zip(values.iter().chain(&extra)) {
             if inner.nodes[id as usize].kind == Kind::Op {
                 inner.kept.insert(id, value.clone());
             }
@@ -109,34 +112,95 @@ impl Graph {
     }
 }
 
+/// The values of leaves and of nodes whose values are kept, if it is only these that are asked for: nothing is planned.
+fn known(inner: &Inner, wanted: &[u32]) -> Option<Result<Vec<Tensor>>> {
+    let is_known = |&id: &u32| match inner.nodes[id as usize].kind {
+        Kind::Op => inner.kept.contains_key(&id),
+        kind => kind != Kind::Error,
+    };
+    wanted.iter().all(is_known).then(|| {
+        let params: Vec<(u32, &Param)> = wanted.iter().filter_map(|&id| Some((id, &inner.binding(id)?.param))).collect();
+        let mut values: HashMap<u32, Tensor> = HashMap::new();
+        let bound: Vec<&Param> = params.iter().map(|p| p.1).collect();
+        let stale = param::snapshot(&bound, inner.moment, |k, value| drop(values.insert(params[k].0, value)));
+        stale.map_err(|k| inner.error_at(params[k].0, "param", stale_parameter(params[k].1)))?;
+        let value = |id: &u32| values.get(id).cloned().or_else(|| inner.kept.get(id).cloned()).or_else(|| inner.leaf(*id));
+        let missing = |id: &u32| inner.error_at(*id, "value", "a value is missing".into());
+        wanted.iter().map(|id| value(id).ok_or_else(|| missing(id))).collect()
+    })
+}
+
+/// What is to be run: a plan, and the part of the graph that it is for.
+pub(crate) struct Prepared {
+    /// The part, as a program of its own; none if it is the whole graph as it lies.
+    part: Option<Extract>,
+    pub(crate) plan: Arc<Plan>,
+    /// Nodes whose values are computed as well, to be kept: see [`worth_keeping`].
+    also: Vec<u32>,
+}
+
+impl Prepared {
+    /// The one way from a graph to its plan: what is shown of a plan is what runs.
+    pub(crate) fn new(inner: &Inner, wanted: &[u32], updates: &[Update]) -> Result<Prepared> {
+        if inner.kept.is_empty() && inner.errors.is_empty() {
+            let plan = cache::plan(&inner.program, wanted, updates);
+            return Ok(Prepared { part: None, plan, also: Vec::new() });
+        }
+        let needed = needed(inner, wanted, updates);
+        let also = if updates.is_empty() { worth_keeping(inner, &needed, wanted) } else { Vec::new() };
+        let part = Extract::new(inner, needed, &[wanted, &also].concat(), updates)?;
+        let plan = cache::plan(&part.program, &part.wanted, &part.updates);
+        Ok(Prepared { part: Some(part), plan, also })
+    }
+
+    /// The graph's node for each node of the plan's program, if they are not the same.
+    fn nodes(&self) -> Option<&[u32]> {
+        self.part.as_ref().map(|part| &part.nodes[..])
+    }
+}
+
+/// A plan as it is looked at, with the program that it is for.
+pub(crate) struct Planned<'g> {
+    pub(crate) inner: &'g Inner,
+    prepared: &'g Prepared,
+}
+
+impl Planned<'_> {
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.prepared.plan
+    }
+
+    /// The program that the plan is for.
+    pub(crate) fn program(&self) -> &Program {
+        self.prepared.part.as_ref().map_or(&self.inner.program, |part| &part.program)
+    }
+
+    /// The graph's node for a node of the program.
+    pub(crate) fn node(&self, id: u32) -> u32 {
+        self.prepared.nodes().map_or(id, |nodes| nodes[id as usize])
+    }
+}
+
 impl Graph {
     /// Finds the plan of what is asked for, and runs nothing: for measuring. The number of kernels.
     #[doc(hidden)]
     #[track_caller]
     pub fn prepare<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<usize> {
+        self.with_plan(what, |planned| planned.plan().kernels.len())
+    }
+
+    /// Looks at the plan for what is asked for and the scheduled updates.
+    #[track_caller]
+    pub(crate) fn with_plan<'g, F: Fetch<'g>, R>(
+        &'g self,
+        what: F,
+        look: impl FnOnce(&Planned<'_>) -> R,
+    ) -> Result<R> {
         let wanted = self.list(&what)?;
         let inner = self.inner.borrow();
-        Ok(cache::plan(&inner.program, &wanted, &updates(&inner)).kernels.len())
+        let prepared = Prepared::new(&inner, &wanted, &inner.updates)?;
+        Ok(look(&Planned { inner: &inner, prepared: &prepared }))
     }
-}
-
-/// Looks at the plan for what is asked for and the scheduled updates, and the program that it is for.
-#[track_caller]
-pub(crate) fn with_plan<'g, F: Fetch<'g>, R>(
-    g: &'g Graph,
-    what: F,
-    look: impl FnOnce(&Extract, &Plan) -> R,
-) -> Result<R> {
-    let wanted = g.list(&what)?;
-    let inner = g.inner.borrow();
-    let part = Extract::new(&inner, &wanted, &updates(&inner))?;
-    let plan = cache::plan(&part.program, &part.wanted, &part.updates);
-    Ok(look(&part, &plan))
-}
-
-/// The scheduled updates as pairs of nodes: the parameter's and its new value's.
-pub(crate) fn updates(inner: &Inner) -> Vec<(u32, u32)> {
-    inner.updates.iter().filter_map(|(param, value)| Some((*inner.bound.get(&param.id())?, *value))).collect()
 }
 
 impl Var<'_> {
@@ -147,24 +211,6 @@ impl Var<'_> {
     }
 }
 
-/// Leaves whose values are given by the caller of a compiled function.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Overrides<'r> {
-    pub(crate) nodes: &'r [u32],
-    pub(crate) values: &'r [Tensor],
-}
-
-/// The moment at which a run sees parameters.
-#[derive(Clone, Copy)]
-pub(crate) enum Moment {
-    /// It sees none.
-    None,
-    /// They must not be younger than this commit.
-    At(u64),
-    /// When it begins.
-    Now,
-}
-
 /// One run of a plan.
 pub(crate) struct Run<'r> {
     pub(crate) inner: &'r Inner,
@@ -172,7 +218,8 @@ pub(crate) struct Run<'r> {
     /// The graph's node for each node of the plan's program, if they are not the same.
     pub(crate) nodes: Option<&'r [u32]>,
     pub(crate) wanted: &'r [u32],
-    pub(crate) overrides: Overrides<'r>,
+    /// The values of the first nodes: the arguments of a compiled function.
+    pub(crate) given: &'r [Tensor],
     pub(crate) moment: Moment,
     pub(crate) clock: Option<&'r Clock>,
 }
@@ -180,15 +227,32 @@ pub(crate) struct Run<'r> {
 /// The nodes of each kernel that ran, and its time.
 pub(crate) type Clock = RefCell<Vec<(Vec<u32>, Duration)>>;
 
+/// The value of a parameter that a run reads.
+struct Held {
+    /// The input of the plan that it is.
+    input: u32,
+    /// The node that it is bound to.
+    node: u32,
+    value: Tensor,
+}
+
 impl Run<'_> {
+    /// The wanted values. A compiled function, of which each run sees parameters as they are then, begins again if another
+    /// one's commit came before its own: whoever calls it at the same time is served one after the other.
     pub(crate) fn run(&self) -> Result<Vec<Tensor>> {
         let mut scratch = Scratch::take();
-        let result = self.run_in(&mut scratch);
+        let result = loop {
+            match self.run_in(&mut scratch) {
+                Err(Refused::Stale(_)) if self.moment == Moment::EachRun => {}
+                Err(Refused::Stale(e) | Refused::Failed(e)) => break Err(e),
+                Ok(values) => break Ok(values),
+            }
+        };
         scratch.give();
         result
     }
 
-    fn run_in(&self, scratch: &mut Scratch) -> Result<Vec<Tensor>> {
+    fn run_in(&self, scratch: &mut Scratch) -> Result<Vec<Tensor>, Refused<Error, Error>> {
         let plan = self.plan;
         let (mut params, epoch) = self.snapshot()?;
         let no_memory = |e: OpError| self.error(self.wanted.first().copied().unwrap_or(0), e);
@@ -204,21 +268,32 @@ impl Run<'_> {
         })?;
         let mut at = std::mem::take(&mut scratch.at);
         self.place(&mut at, &mut scratch.numbers, &params, &mut outputs, arena)?;
-        let result = self.kernels(0..plan.late, &at, scratch);
-        let result = result.and_then(|()| {
-            if self.outputs_are_results() {
-                return Ok(outputs);
-            }
-            let results = plan.results.iter().map(|&operand| self.tensor(operand, &params, &outputs));
-            let results = results.collect::<Result<Vec<Tensor>>>()?;
-            if !plan.updates.is_empty() {
-                self.commit(&mut params, epoch, &outputs, &mut at, scratch)?;
-            }
-            Ok(results)
-        });
+        let result = self.compute(&mut params, epoch, outputs, &mut at, scratch);
         at.clear();
         scratch.at = at;
         result
+    }
+
+    /// Runs the kernels, and commits.
+    fn compute(
+        &self,
+        params: &mut [Held],
+        epoch: u64,
+        outputs: Vec<Tensor>,
+        at: &mut [*mut u8],
+        scratch: &mut Scratch,
+    ) -> Result<Vec<Tensor>, Refused<Error, Error>> {
+        let plan = self.plan;
+        self.kernels(0..plan.late, at, params, scratch)?;
+        if self.outputs_are_results() {
+            return Ok(outputs);
+        }
+        let results = plan.results.iter().map(|&operand| self.tensor(operand, params, &outputs));
+        let results = results.collect::<Result<Vec<Tensor>>>()?;
+        if !plan.updates.is_empty() {
+            self.commit(params, epoch, &outputs, at, scratch)?;
+        }
+        Ok(results)
     }
 
     /// The scratch memory of the stages that write into parameters.
@@ -245,42 +320,45 @@ impl Run<'_> {
         self.nodes.map_or(id, |nodes| nodes[id as usize])
     }
 
-    /// The values of the parameters that the plan reads, at one moment, with their nodes; and the epoch.
-    fn snapshot(&self) -> Result<(Vec<(u32, Tensor)>, u64)> {
-        let epoch = match self.moment {
-            Moment::None => return Ok((Vec::new(), 0)),
-            Moment::At(epoch) => Some(epoch),
-            Moment::Now => None,
-        };
-        let nodes = self.plan.inputs.iter().map(|&id| self.node(id));
-        let read = nodes.filter(|&n| self.inner.nodes[n as usize].kind == Kind::Param);
-        let mut values: Vec<(u32, Tensor)> = read.map(|n| (n, Tensor::from(0.0))).collect();
-        let params: Vec<&Param> = values.iter().map(|v| self.param(v.0)).collect();
-        match param::snapshot(&params, epoch, |k, value| values[k].1 = value) {
-            Ok(epoch) => Ok((values, epoch)),
-            Err(k) => Err(self.error(values[k].0, stale(params[k]))),
+    /// The values of the parameters that the plan reads, at one moment, in the order of the plan's inputs; and the epoch.
+    fn snapshot(&self) -> Result<(Vec<Held>, u64)> {
+        if self.moment == Moment::None {
+            return Ok((Vec::new(), 0));
+        }
+        let inputs = self.plan.inputs.iter().enumerate().map(|(input, &id)| (input as u32, self.node(id)));
+        let bound = inputs.filter_map(|(input, node)| Some((input, node, &self.inner.binding(node)?.param)));
+        let bound: Vec<(u32, u32, &Param)> = bound.collect();
+        let params: Vec<&Param> = bound.iter().map(|b| b.2).collect();
+        let empty = |&(input, node, _): &(u32, u32, &Param)| Held { input, node, value: Tensor::from(0.0) };
+        let mut held: Vec<Held> = bound.iter().map(empty).collect();
+        match param::snapshot(&params, self.moment, |k, value| held[k].value = value) {
+            Ok(epoch) => Ok((held, epoch)),
+            Err(k) => Err(self.error(held[k].node, stale_parameter(params[k]))),
         }
     }
 
-    fn param(&self, node: u32) -> &Param {
-        &self.inner.params[self.inner.nodes[node as usize].args[0] as usize].param
+    /// The value of an input of the plan.
+    fn input(&self, input: u32, params: &[Held]) -> Result<Tensor> {
+        if let Ok(k) = params.binary_search_by_key(&input, |held| held.input) {
+            return Ok(params[k].value.clone());
+        }
+        let node = self.node(self.plan.inputs[input as usize]);
+        self.leaf(node, params).ok_or_else(|| self.error(node, "a value is missing".into()))
     }
 
-    /// The value of a leaf of the plan.
-    fn input(&self, id: u32, params: &[(u32, Tensor)]) -> Result<Tensor> {
-        let node = self.node(id);
-        let value = match self.inner.nodes[node as usize].kind {
-            _ if self.given(node).is_some() => self.given(node).cloned(),
-            Kind::Param => params.iter().find(|p| p.0 == node).map(|p| p.1.clone()),
+    /// The value that a run reads for a node that it does not compute.
+    fn leaf(&self, node: u32, params: &[Held]) -> Option<Tensor> {
+        if let Some(given) = self.given.get(node as usize) {
+            return Some(given.clone());
+        }
+        match self.inner.nodes[node as usize].kind {
+            Kind::Param => {
+                let known = params.iter().find(|p| p.node == node).map(|p| p.value.clone());
+                known.or_else(|| Some(self.inner.binding(node)?.param.value()))
+            }
             Kind::Op => self.inner.kept.get(&node).cloned(),
             _ => self.inner.leaf(node),
-        };
-        value.ok_or_else(|| self.error(node, "a value is missing".into()))
-    }
-
-    fn given(&self, node: u32) -> Option<&Tensor> {
-        let place = self.overrides.nodes.iter().position(|&n| n == node)?;
-        self.overrides.values.get(place)
+        }
     }
 
     /// Where each value of the plan is.
@@ -288,7 +366,7 @@ impl Run<'_> {
         &self,
         at: &mut Vec<*mut u8>,
         numbers: &mut Vec<u64>,
-        params: &[(u32, Tensor)],
+        params: &[Held],
         outputs: &mut [Tensor],
         arena: *mut u8,
     ) -> Result<()> {
@@ -305,7 +383,7 @@ impl Run<'_> {
                     let node = self.node(self.plan.inputs[k as usize]);
                     let missing = || self.error(node, "a value is missing".into());
                     let place = self.inner.nodes[node as usize];
-                    let given = if self.overrides.nodes.is_empty() { None } else { self.given(node) };
+                    let given = self.given.get(node as usize);
                     match place.kind {
                         _ if given.is_some() => given.map(address).unwrap_or_default(),
                         Kind::Input | Kind::Constant => address(&self.inner.leaves[place.args[0] as usize]),
@@ -314,7 +392,7 @@ impl Run<'_> {
                             *number = bits(self.inner.literals[place.args[0] as usize], place.dtype);
                             std::ptr::from_mut(number).cast()
                         }
-                        Kind::Param => address(&next_param.next().ok_or_else(missing)?.1),
+                        Kind::Param => address(&next_param.next().ok_or_else(missing)?.value),
                         Kind::Op => address(self.inner.kept.get(&node).ok_or_else(missing)?),
                         Kind::Error => return Err(missing()),
                     }
@@ -325,7 +403,13 @@ impl Run<'_> {
     }
 
     /// Runs the stages from one kernel to another. A panic is an error at the node that was being computed.
-    fn kernels(&self, range: std::ops::Range<usize>, at: &[*mut u8], scratch: &mut Scratch) -> Result<()> {
+    fn kernels(
+        &self,
+        range: std::ops::Range<usize>,
+        at: &[*mut u8],
+        params: &[Held],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
         // SAFETY: `place` took the addresses of tensors that live as long as the run, and places in the arena that the
         // plan keeps apart.
         let memory = unsafe { Memory::new(&self.plan.values, at) };
@@ -345,71 +429,56 @@ impl Run<'_> {
             }
             Ok(())
         });
-        done.unwrap_or_else(|panic| Err((now.get(), panic))).map_err(|(kernel, e)| self.failed(kernel, e))
+        done.unwrap_or_else(|panic| Err((now.get(), panic))).map_err(|(kernel, e)| self.failed(kernel, e, params))
     }
 
     /// The error of a kernel that failed: of several that would fail, the oldest node's is told.
-    fn failed(&self, kernel: usize, what: OpError) -> Error {
+    fn failed(&self, kernel: usize, what: OpError, params: &[Held]) -> Error {
         let node = self.plan.members(kernel).last().copied().unwrap_or(0);
         let might = |k: usize| match &self.plan.kernels[k] {
             Kernel::Op { op, inputs, .. } if self.plan.members(k)[0] < node => {
                 let ty = |&i: &Operand| Type::new(self.plan.values[i.value as usize].dtype, *self.plan.shape(i));
-                op.get().may_fail(&inputs.iter().map(ty).collect::<Vec<_>>())
+                let inputs: Vec<Type> = inputs.iter().map(ty).collect();
+                catch(|| op.get().may_fail(&inputs)).unwrap_or(true)
             }
             Kernel::Fused(k) => k.may_fail(),
             _ => false,
         };
         let older = (self.plan.stage(kernel).start..self.plan.late).any(might);
-        let failure = if older { self.inner.first_failure(self.wanted, self.node(node)) } else { None };
+        let leaf = |id: u32| self.leaf(id, params);
+        let failure = if older { self.inner.first_failure(self.wanted, self.node(node), &leaf) } else { None };
         failure.unwrap_or_else(|| self.error(self.node(node), what))
     }
 
     /// Carries out the updates, all or none: first everything that may fail, then the changes.
     fn commit(
         &self,
-        params: &mut [(u32, Tensor)],
+        params: &mut [Held],
         epoch: u64,
         outputs: &[Tensor],
         at: &mut [*mut u8],
         scratch: &mut Scratch,
-    ) -> Result<()> {
-        let (inner, plan) = (self.inner, self.plan);
-        // the updated ones first, so that a position among them is that of the update
-        let mut bound: Vec<&Param> = inner.updates.iter().map(|u| &u.0).collect();
-        let updated = bound.len();
-        let moved = plan.updates.iter().map(|update| match *update {
-            Update::Move(operand) => self.tensor(operand, params, outputs).map(Some),
-            Update::Write { .. } => Ok(None),
+    ) -> Result<(), Refused<Error, Error>> {
+        let plan = self.plan;
+        let targets = self.targets()?;
+        let moved = plan.updates.iter().map(|update| match update.placed {
+            Placed::Move(operand) => self.tensor(operand, params, outputs).map(Some),
+            Placed::Fresh | Placed::InPlace => Ok(None),
         });
         let mut fresh = moved.collect::<Result<Vec<_>>>()?;
         // What was read must not stand in the way of a write in place. The parameters still hold their tensors, and if
         // one was changed meanwhile, the check below ends the run.
-        for (node, value) in params.iter_mut() {
-            if bound.iter().any(|p| p.same(self.param(*node))) && value.shape.count() != 1 {
-                *value = Tensor::from(0.0);
+        for held in params.iter_mut().filter(|held| held.value.shape.count() != 1) {
+            if self.inner.binding(held.node).is_some_and(|b| b.scheduled.is_some()) {
+                held.value = Tensor::from(0.0);
             }
         }
-        for other in inner.params.iter().map(|b| &b.param) {
-            if !bound[..updated].iter().any(|p| p.same(other)) {
-                bound.push(other);
-            }
-        }
+        // the updated ones first, in the order of the updates; then those that only must not have changed
+        let others = self.inner.params.iter().filter(|b| b.scheduled.is_none()).map(|b| &b.param);
+        let bound: Vec<&Param> = targets.iter().map(|t| t.1).chain(others).collect();
         let change = |tensors: &mut [&mut Tensor]| {
-            for ((update, tensor), fresh) in plan.updates.iter().zip(tensors.iter_mut()).zip(&mut fresh) {
-                let in_place = matches!(update, Update::Write { in_place: true }) && tensor.is_unique();
-                if fresh.is_none() && !in_place {
-                    *fresh = Some(Tensor::blank(tensor.ty()).map_err(|e| self.error(0, e))?);
-                }
-            }
-            for (value, at) in plan.values.iter().zip(at.iter_mut()) {
-                if let Home::Update(k) = value.home {
-                    let k = k as usize;
-                    let tensor = fresh[k].as_mut().unwrap_or(&mut *tensors[k]);
-                    *at = address_mut(tensor)
-                        .ok_or_else(|| self.error(0, "a parameter is held by somebody else".into()))?;
-                }
-            }
-            self.kernels(plan.late..plan.kernels.len(), at, scratch)?;
+            self.place_updates(tensors, &mut fresh, at)?;
+            self.kernels(plan.late..plan.kernels.len(), at, &[], scratch)?;
             for (fresh, tensor) in fresh.into_iter().zip(tensors) {
                 if let Some(fresh) = fresh {
                     **tensor = fresh;
@@ -417,20 +486,50 @@ impl Run<'_> {
             }
             Ok(())
         };
-        let done = param::commit(&bound, updated, epoch, change);
-        done.map_err(|refused| match refused {
-            Refused::Failed(e) => e,
-            Refused::Stale(k) => {
-                let node = inner.bound.get(&bound[k].id()).copied().unwrap_or(0);
-                self.error(node, stale(bound[k]))
-            }
+        let stale = |k: usize| {
+            let node = self.inner.bound.get(&bound[k].id()).copied().unwrap_or(0);
+            self.error(node, stale_parameter(bound[k]))
+        };
+        param::commit(&bound, targets.len(), epoch, change).map_err(|refused| match refused {
+            Refused::Failed(e) => Refused::Failed(e),
+            Refused::Stale(k) => Refused::Stale(stale(k)),
         })
     }
 
+    /// The parameter of each update of the plan, with the node that it is bound to.
+    fn targets(&self) -> Result<Vec<(u32, &Param)>> {
+        let target = |update: &plan::Update| {
+            let node = self.node(update.target);
+            let binding = self.inner.binding(node).ok_or_else(|| self.error(node, "no parameter is bound here".into()))?;
+            Ok((node, &binding.param))
+        };
+        self.plan.updates.iter().map(target).collect()
+    }
+
+    /// Gives each update that a kernel writes its place: the parameter's own elements, or a new buffer.
+    fn place_updates(&self, tensors: &mut [&mut Tensor], fresh: &mut [Option<Tensor>], at: &mut [*mut u8]) -> Result<()> {
+        for ((update, tensor), fresh) in self.plan.updates.iter().zip(&mut *tensors).zip(&mut *fresh) {
+            let in_place = update.placed == Placed::InPlace && tensor.is_unique();
+            if fresh.is_none() && !in_place {
+                let node = self.node(update.target);
+                *fresh = Some(Tensor::blank(tensor.ty()).map_err(|e| self.error(node, e))?);
+            }
+        }
+        for (value, at) in self.plan.values.iter().zip(at) {
+            if let Home::Update(k) = value.home {
+                let k = k as usize;
+                let tensor = fresh[k].as_mut().unwrap_or(&mut *tensors[k]);
+                let held = || self.error(self.node(self.plan.updates[k].target), "somebody else holds it".into());
+                *at = address_mut(tensor).ok_or_else(held)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A value that is handed out.
-    fn tensor(&self, operand: Operand, params: &[(u32, Tensor)], outputs: &[Tensor]) -> Result<Tensor> {
+    fn tensor(&self, operand: Operand, params: &[Held], outputs: &[Tensor]) -> Result<Tensor> {
         let value = match self.plan.values[operand.value as usize].home {
-            Home::Input(k) => self.input(self.plan.inputs[k as usize], params)?,
+            Home::Input(k) => self.input(k, params)?,
             Home::Output(k) => return Ok(outputs[k as usize].reshaped(*self.plan.shape(operand))),
             Home::Arena(_) | Home::Update(_) => return Err(self.error(0, "a value is missing".into())),
         };

@@ -66,7 +66,7 @@ impl Graph {
 
 /// The report, if something that is wanted is not finite.
 fn anomaly(inner: &Inner, wanted: &[u32]) -> Result<Option<Error>> {
-    let values = inner.define_needed(wanted, u32::MAX, false)?;
+    let values = inner.define_needed(wanted, u32::MAX, false, &|id| inner.leaf_now(id))?;
     let to_blame = to_blame(inner, wanted, &values);
     let backward = to_blame.iter().copied().find(|&id| inner.sweep_of(id).is_some());
     let forward = to_blame.first().copied().filter(|&id| backward.is_none_or(|first| id < first));
@@ -90,7 +90,7 @@ fn anomaly(inner: &Inner, wanted: &[u32]) -> Result<Option<Error>> {
 fn to_blame(inner: &Inner, wanted: &[u32], values: &[Option<Tensor>]) -> Vec<u32> {
     let state: Vec<State> = values.iter().map(|v| v.as_ref().map_or(State::Fine, State::of)).collect();
     let mut blamed = vec![false; values.len()];
-    for id in wanted.iter().copied().chain(inner.updates.iter().map(|u| u.1)) {
+    for id in wanted.iter().copied().chain(inner.updates.iter().map(|u| u.value)) {
         blamed[id as usize] |= state[id as usize] != State::Fine;
     }
     for id in (0..values.len() as u32).rev() {

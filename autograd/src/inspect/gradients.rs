@@ -134,7 +134,7 @@ impl Graph {
             let inner = self.inner.borrow();
             let scope = inner.scope_path(leaf.id);
             let place = if scope.is_empty() { String::new() } else { format!(" of {scope}") };
-            let param = inner.params.iter().find(|b| b.node == leaf.id).map(|b| b.param.clone());
+            let param = inner.binding(leaf.id).map(|b| b.param.clone());
             let name =
                 if param.is_some() { format!("parameter %{}{place}", leaf.id) } else { format!("input %{}", leaf.id) };
             (name, param)

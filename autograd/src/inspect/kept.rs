@@ -2,7 +2,7 @@
 
 use crate::{
     error::Result,
-    exec::{fetch::Fetch, run::with_plan},
+    exec::fetch::Fetch,
     graph::Graph,
     tensor::Type,
 };
@@ -37,12 +37,11 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn kept_for_backward<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<Vec<Kept>> {
-        let mut kept = with_plan(self, what, |part, plan| {
-            let inner = self.inner.borrow();
-            let own = |id: u32| part.nodes[id as usize];
-            let is_swept = |id: u32| inner.sweep_of(own(id)).is_some();
+        let mut kept = self.with_plan(what, |planned| {
+            let (inner, program) = (planned.inner, planned.program());
+            let is_swept = |id: u32| inner.sweep_of(planned.node(id)).is_some();
             let describe = |node: u32| {
-                let (ty, id) = (part.program.ty(node), own(node));
+                let (ty, id) = (program.ty(node), planned.node(node));
                 let source = inner.nodes[id as usize].source;
                 Kept {
                     scope: inner.scope_path(id).into(),
@@ -52,7 +51,7 @@ impl Graph {
                     line: format!("{}:{}", source.file(), source.line()),
                 }
             };
-            plan.kept(&part.program, is_swept).into_iter().map(describe).collect::<Vec<_>>()
+            planned.plan().kept(program, is_swept).into_iter().map(describe).collect::<Vec<_>>()
         })?;
         kept.sort_by_key(|k| std::cmp::Reverse(k.bytes));
         Ok(kept)

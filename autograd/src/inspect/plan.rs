@@ -3,12 +3,12 @@
 use super::text::{counted, counts};
 use crate::{
     error::Result,
-    exec::{fetch::Fetch, run::with_plan},
+    exec::fetch::Fetch,
     graph::Graph,
     nodes::{Kind, Program},
     op::{Id, reduce},
     plan::{
-        self, Update,
+        self, Placed,
         kernel::{Home, Kernel},
     },
     tensor::Type,
@@ -49,7 +49,7 @@ pub struct KernelInfo {
 impl Plan {
     pub(crate) fn new(p: &Program, plan: &plan::Plan) -> Plan {
         let kernels = (0..plan.kernels.len()).map(|k| describe(p, plan, k)).collect();
-        let in_place = plan.updates.iter().filter(|u| matches!(u, Update::Write { in_place: true })).count();
+        let in_place = plan.updates.iter().filter(|u| u.placed == Placed::InPlace).count();
         let values = plan.values.iter().filter(|v| matches!(v.home, Home::Arena(_))).count();
         Plan { kernels, arena: plan.arena, inputs: plan.inputs.len(), values, in_place }
     }
@@ -202,6 +202,6 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn plan<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<Plan> {
-        with_plan(self, what, |part, plan| Plan::new(&part.program, plan))
+        self.with_plan(what, |planned| Plan::new(planned.program(), planned.plan()))
     }
 }

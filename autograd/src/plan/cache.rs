@@ -3,7 +3,7 @@
 
 use super::Plan;
 use crate::{
-    nodes::{Kind, Node, Program},
+    nodes::{Kind, Node, Program, Update},
     op::DynOp,
     shape::Shape,
 };
@@ -42,7 +42,7 @@ struct Key {
     shapes: Vec<Shape>,
     ops: Vec<Arc<dyn DynOp>>,
     wanted: Vec<u32>,
-    updates: Vec<(u32, u32)>,
+    updates: Vec<Update>,
 }
 
 /// A node without source line and scope.
@@ -67,7 +67,7 @@ pub(crate) fn made() -> usize {
 }
 
 /// The plan for a program: an old one if the structure is known, else a new one.
-pub(crate) fn plan(p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> Arc<Plan> {
+pub(crate) fn plan(p: &Program, wanted: &[u32], updates: &[Update]) -> Arc<Plan> {
     let hash = hash(p, wanted, updates);
     if let Some(plan) = find(hash, p, wanted, updates) {
         return plan;
@@ -90,7 +90,7 @@ pub(crate) fn plan(p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> Arc<P
     plan
 }
 
-fn find(hash: u64, p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> Option<Arc<Plan>> {
+fn find(hash: u64, p: &Program, wanted: &[u32], updates: &[Update]) -> Option<Arc<Plan>> {
     let mut after = 0;
     loop {
         let candidate = {
@@ -126,7 +126,7 @@ fn keep(hash: u64, entry: Entry) {
 }
 
 impl Key {
-    fn is(&self, p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> bool {
+    fn is(&self, p: &Program, wanted: &[u32], updates: &[Update]) -> bool {
         // differences are gathered, not branched on: several nodes are compared at once
         let equal = |(key, nodes): (&[Words], &[Node])| {
             let differ = |(k, n): (&Words, &Node)| {
@@ -147,7 +147,7 @@ impl Key {
     }
 }
 
-fn hash(p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> u64 {
+fn hash(p: &Program, wanted: &[u32], updates: &[Update]) -> u64 {
     const PRIME: u64 = 0x9E37_79B9_7F4A_7C15;
     // four at once: each one's multiplications wait for each other
     let mut lanes = [1u64, 2, 3, 4];
@@ -164,7 +164,7 @@ fn hash(p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> u64 {
         }
     }
     let mut hash = rest.iter().fold(0, mix);
-    let tail = wanted.iter().copied().chain(updates.iter().flat_map(|&(a, b)| [a, b])).map(u64::from);
+    let tail = wanted.iter().copied().chain(updates.iter().flat_map(|u| [u.target, u.value])).map(u64::from);
     for word in lanes.into_iter().chain([p.nodes.len() as u64, p.ops.len() as u64]).chain(tail) {
         hash = (hash.rotate_left(29) ^ word).wrapping_mul(PRIME);
     }

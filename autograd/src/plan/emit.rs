@@ -6,7 +6,7 @@
 use super::{
     fuse::{NONE, sum_lines},
     kernel::{
-        self, Code, Flat, FlatOp, Fused, Instruction, NO_REGISTER, Output, Product, Read, RowOp, RowStep, Source, Step,
+        self, Code, Flat, FlatOp, Fused, Home, Instruction, NO_REGISTER, Output, Product, Read, RowOp, RowStep, Source, Step,
         Sum,
     },
     lower::Lower,
@@ -119,7 +119,45 @@ impl Lower<'_, '_> {
             let sums = e.kernel.sums.iter().map(|s| (s.n, s.inner));
             e.kernel.grain = kernel::rows_of_splits(count, *n, line, sums).unwrap_or(count / n); // it could be taken
         }
+        self.defer_stores(&mut e);
         finish(e.kernel)
+    }
+
+    /// Lets new values of parameters be written over the old ones. Where a later step still reads the old value, the new
+    /// one waits in a temporary, and the last steps of the kernel write it. For `a - r·da` and `b - r·db`, where `da` reads
+    /// `b` and `db` reads `a`, whichever comes first has to wait.
+    fn defer_stores(&self, e: &mut Emit) {
+        if !e.kernel.outputs.iter().any(|o| self.replaced(o.value).is_some()) {
+            return;
+        }
+        let last_reads = e.kernel.last_reads();
+        let mut waits: HashMap<u32, u32> = HashMap::new();
+        for at in 0..e.kernel.steps.len() {
+            let register = e.kernel.steps[at].store;
+            if register == NO_REGISTER || register & KIND != OUTPUT {
+                continue;
+            }
+            let old = self.replaced(e.kernel.outputs[(register & !KIND) as usize].value);
+            if old.and_then(|old| last_reads.get(&old)).is_some_and(|&last| last > at && last != usize::MAX) {
+                waits.insert(register, e.temporary());
+            }
+        }
+        for step in &mut e.kernel.steps {
+            for register in [&mut step.load, &mut step.store, &mut step.a, &mut step.b, &mut step.c] {
+                *register = waits.get(register).copied().unwrap_or(*register);
+            }
+        }
+        let mut last: Vec<(u32, u32)> = waits.into_iter().collect();
+        last.sort_unstable();
+        let write = |(output, waiting)| Step { load: waiting, store: output, ..EMPTY };
+        e.kernel.steps.extend(last.into_iter().map(write));
+    }
+
+    /// The value that holds the old elements of the parameter that a value is an update of, if a kernel reads them.
+    fn replaced(&self, new: u32) -> Option<u32> {
+        let Home::Update(update) = self.plan.values[new as usize].home else { return None };
+        let target = self.updates[update as usize].target;
+        self.value.get(target as usize).copied().filter(|&value| value != NONE)
     }
 
     /// A product that the kernel computes as it goes.
@@ -254,10 +292,7 @@ impl Lower<'_, '_> {
             } else if e.order.kept.contains(&id) {
                 e.keep()
             } else {
-                e.free.pop().unwrap_or_else(|| {
-                    e.kernel.temporaries += 1;
-                    TEMPORARY | (e.kernel.temporaries - 1)
-                })
+                e.free.pop().unwrap_or_else(|| e.temporary())
             };
             self.register[id as usize] = register;
             e.store(register);
@@ -478,6 +513,12 @@ impl Emit {
             Some(step) if step.store == NO_REGISTER => step.store = register,
             _ => self.kernel.steps.push(Step { store: register, ..EMPTY }),
         }
+    }
+
+    /// A register for a group.
+    fn temporary(&mut self) -> u32 {
+        self.kernel.temporaries += 1;
+        TEMPORARY | (self.kernel.temporaries - 1)
     }
 
     /// A register for a block that is kept.

@@ -3,42 +3,50 @@
 
 use crate::{
     error::Error,
-    nodes::{Inner, Kind, Node, Program},
+    nodes::{Inner, Kind, Node, Program, Quick, Update},
     op::{BUILTIN, DynOp},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::BuildHasherDefault,
+    sync::Arc,
+};
 
 /// A part of a graph as a program, with the graph's node for each of its nodes.
 pub(crate) struct Extract {
     pub(crate) program: Program,
     pub(crate) nodes: Vec<u32>,
     pub(crate) wanted: Vec<u32>,
-    pub(crate) updates: Vec<(u32, u32)>,
+    pub(crate) updates: Vec<Update>,
 }
 
 impl Extract {
-    /// Walks down from what is wanted to leaves and kept values. The oldest error among what is needed, if there is one.
-    pub(crate) fn new(inner: &Inner, wanted: &[u32], updates: &[(u32, u32)]) -> Result<Extract, Error> {
-        let needed = needed(inner, wanted, updates);
+    /// The part that consists of the [`needed`] nodes. The oldest error among them, if there is one.
+    pub(crate) fn new(
+        inner: &Inner,
+        needed: Vec<u32>,
+        wanted: &[u32],
+        updates: &[Update],
+    ) -> Result<Extract, Error> {
         if let Some(oldest) = needed.iter().find_map(|&id| inner.error(id)) {
             return Err(oldest.clone());
         }
-        let mut part = Part { inner, program: Program::default(), numbers: HashMap::new(), ops: HashMap::new() };
+        let mut part = Part { inner, program: Program::default(), numbers: HashMap::default(), ops: HashMap::default() };
         part.program.shapes.push(crate::shape::Shape::SCALAR);
         needed.iter().for_each(|&id| part.append(id));
         let number = |id: &u32| part.numbers[id];
         let wanted = wanted.iter().map(number).collect();
-        let updates = updates.iter().map(|(param, id)| (number(param), number(id))).collect();
+        let updates = updates.iter().map(|u| Update { target: number(&u.target), value: number(&u.value) }).collect();
         Ok(Extract { program: part.program, nodes: needed, wanted, updates })
     }
 }
 
-/// The needed nodes, oldest first. The walk stops when no op is left to visit, so that the cost depends on what is new,
-/// not on the size of the graph.
-fn needed(inner: &Inner, wanted: &[u32], updates: &[(u32, u32)]) -> Vec<u32> {
+/// The needed nodes, oldest first: from what is wanted down to leaves and kept values. The walk stops when no op is left to
+/// visit, so that the cost depends on what is new, not on the size of the graph.
+pub(crate) fn needed(inner: &Inner, wanted: &[u32], updates: &[Update]) -> Vec<u32> {
     // a heap visits younger nodes before older ones: each only once, since equal ones come together
     let mut heap: std::collections::BinaryHeap<u32> = wanted.iter().copied().collect();
-    heap.extend(updates.iter().flat_map(|&(param, id)| [param, id]));
+    heap.extend(updates.iter().flat_map(|u| [u.target, u.value]));
     let mut needed = Vec::new();
     while let Some(id) = heap.pop() {
         if needed.last() == Some(&id) {
@@ -53,6 +61,22 @@ fn needed(inner: &Inner, wanted: &[u32], updates: &[(u32, u32)]) -> Vec<u32> {
     needed
 }
 
+/// Nodes whose values should be kept although nobody asked for them, so that looking at values in a loop costs what is new
+/// in each round. In `s = s + x; (2 * s).value()` only the products are asked for, and each look would compute all sums
+/// again. What was there four looks ago, is still needed, and is read by what came later, is therefore kept from now on,
+/// unless it is little work. A program that looks at its values up to four times is left as it is.
+pub(crate) fn worth_keeping(inner: &Inner, needed: &[u32], wanted: &[u32]) -> Vec<u32> {
+    const LITTLE: usize = 64;
+    let old = inner.looks[0];
+    let is_old = |id: u32| id < old && is_computed(inner, id);
+    if needed.iter().filter(|&&id| is_old(id)).count() < LITTLE {
+        return Vec::new();
+    }
+    let new = needed.iter().filter(|&&id| id >= old && is_computed(inner, id));
+    let read: BTreeSet<u32> = new.flat_map(|&id| inner.args(id)).copied().filter(|&arg| is_old(arg)).collect();
+    read.into_iter().filter(|id| !wanted.contains(id)).collect()
+}
+
 fn is_computed(inner: &Inner, id: u32) -> bool {
     inner.nodes[id as usize].kind == Kind::Op && !inner.kept.contains_key(&id)
 }
@@ -62,9 +86,9 @@ struct Part<'g> {
     inner: &'g Inner,
     program: Program,
     /// The new number of a node.
-    numbers: HashMap<u32, u32>,
+    numbers: HashMap<u32, u32, BuildHasherDefault<Quick>>,
     /// The new number of one of the graph's own ops.
-    ops: HashMap<u32, u32>,
+    ops: HashMap<u32, u32, BuildHasherDefault<Quick>>,
 }
 
 impl Part<'_> {

@@ -10,6 +10,7 @@ use crate::{
     shape::{Shape, Walk},
     tensor::DType,
 };
+use std::collections::HashMap;
 
 /// Where the elements of a value are during a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,7 +36,7 @@ pub(crate) struct Value {
 }
 
 /// A value as one reader sees it: its elements, with this of the program's shapes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Operand {
     pub(crate) value: u32,
     pub(crate) shape: u32,
@@ -324,6 +325,18 @@ impl Sum {
 }
 
 impl Step {
+    /// The registers that it reads.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = u32> {
+        let operands = match self.code {
+            Code::Keep | Code::Unary(_) | Code::Power(_) | Code::Sum => 0,
+            Code::Add | Code::Sub | Code::Mul | Code::Div | Code::SubFrom | Code::DivInto => 1,
+            Code::AddProduct | Code::SubProduct | Code::MulProduct | Code::ProductSub => 2,
+            Code::Several(_) => 3, // those that the op does not have are loaded as well
+        };
+        let load = Some(self.load).filter(|&load| load != NO_REGISTER);
+        load.into_iter().chain([self.a, self.b, self.c].into_iter().take(operands))
+    }
+
     /// Whether it calls a function for each number.
     pub(crate) fn calls(&self, by_library: bool) -> bool {
         match self.code {
@@ -388,6 +401,22 @@ impl Fused {
         let steps = 5 + self.steps.iter().map(step).sum::<usize>() + 50 * self.rows.len(); // 5: memory
         let products = self.products.iter().map(|p| p.size.iter().product::<usize>()).sum::<usize>();
         self.count.saturating_mul(steps) / 50 + products / PRODUCTS
+    }
+
+    /// The last step that reads each value where it lies; `usize::MAX` for what is read again and again or when the steps of
+    /// a block are done. Numbers, which are read before the first step, are left out.
+    pub(crate) fn last_reads(&self) -> HashMap<u32, usize> {
+        let mut last = HashMap::new();
+        let source = |register: u32| self.sources.get(register as usize).filter(|s| !s.read.is_constant());
+        for (at, step) in self.steps.iter().enumerate() {
+            for source in step.reads().filter_map(source) {
+                last.insert(source.value, if matches!(source.read, Read::Whole) { at } else { usize::MAX });
+            }
+        }
+        let blocks = self.sums.iter().filter_map(|s| s.from).chain(self.rows.iter().map(|row| row.from));
+        let whole = blocks.filter_map(source).map(|s| s.value).chain(self.rows.iter().filter_map(|row| row.labels));
+        last.extend(whole.chain(self.products.iter().flat_map(|p| [p.a.0, p.b.0])).map(|value| (value, usize::MAX)));
+        last
     }
 
     /// Whether it can fail: labels are looked at.

@@ -1,14 +1,15 @@
 //! The last pass: units become kernels, values get their places.
 
 use super::{
-    Plan, Update,
+    Placed, Plan, Update,
     arena::Arena,
     fuse::{NONE, NUMBERS, Unit, Units},
+    in_place,
     kernel::{Home, Kernel, Operand, PRODUCTS, Value},
     schedule::Schedule,
     simplify::{Class, Read, Simple},
 };
-use crate::op::Id;
+use crate::{nodes, op::Id};
 use std::collections::HashMap;
 
 /// What lowering knows, by node where it says so.
@@ -16,8 +17,9 @@ pub(super) struct Lower<'s, 'p> {
     pub(super) s: &'s Simple<'p>,
     pub(super) units: &'s mut Units,
     pub(super) plan: Plan,
+    pub(super) updates: &'s [nodes::Update],
     /// By node: the value that holds its elements.
-    value: Vec<u32>,
+    pub(super) value: Vec<u32>,
     /// By node: the position after that of the last unit that reads it from another one; 0 if none does.
     last: Vec<u32>,
     /// Nodes with a home of their own: what is handed out, and what goes into parameters.
@@ -34,7 +36,12 @@ pub(super) struct Lower<'s, 'p> {
 }
 
 impl<'s, 'p> Lower<'s, 'p> {
-    pub(super) fn plan(s: &'s Simple<'p>, units: &'s mut Units, wanted: &[u32], updates: &[(u32, u32)]) -> Plan {
+    pub(super) fn plan(
+        s: &'s Simple<'p>,
+        units: &'s mut Units,
+        wanted: &[u32],
+        updates: &'s [nodes::Update],
+    ) -> Plan {
         let schedule = Schedule::new(s, units);
         let nodes = s.class.len();
         let plan = Plan { shapes: s.p.shapes.clone(), late: schedule.late, ..Plan::default() };
@@ -42,6 +49,7 @@ impl<'s, 'p> Lower<'s, 'p> {
             s,
             units,
             plan,
+            updates,
             value: vec![NONE; nodes],
             last: vec![0; nodes],
             homes: HashMap::new(),
@@ -51,7 +59,7 @@ impl<'s, 'p> Lower<'s, 'p> {
             need: vec![0; nodes],
             phase: vec![0; nodes],
         };
-        lower.find_homes(wanted, updates);
+        lower.find_homes(wanted);
         lower.find_last(&schedule);
         let mut start = 0;
         for &end in &schedule.stages {
@@ -60,8 +68,8 @@ impl<'s, 'p> Lower<'s, 'p> {
         }
         lower.plan.arena = lower.arena.size;
         lower.plan.results = wanted.iter().map(|&id| lower.operand(s.root(id), id)).collect();
-        lower.plan.updates =
-            updates.iter().enumerate().map(|(k, &(param, id))| lower.update(&schedule, k, param, id)).collect();
+        lower.plan.updates = updates.iter().enumerate().map(|(k, &update)| lower.update(k, update)).collect();
+        in_place::decide(&mut lower.plan);
         lower.plan
     }
 
@@ -95,9 +103,9 @@ impl<'s, 'p> Lower<'s, 'p> {
         }
     }
 
-    fn find_homes(&mut self, wanted: &[u32], updates: &[(u32, u32)]) {
-        for (k, &(_, id)) in updates.iter().enumerate() {
-            let root = self.s.root(id);
+    fn find_homes(&mut self, wanted: &[u32]) {
+        for (k, update) in self.updates.iter().enumerate() {
+            let root = self.s.root(update.value);
             if self.s.is_late(root) {
                 self.homes.insert(root, Home::Update(k as u32));
             } else {
@@ -207,24 +215,13 @@ impl<'s, 'p> Lower<'s, 'p> {
         }
     }
 
-    fn update(&mut self, schedule: &Schedule, number: usize, param: u32, id: u32) -> Update {
-        let root = self.s.root(id);
-        if self.homes.get(&root) != Some(&Home::Update(number as u32)) {
-            return Update::Move(self.operand(root, id));
-        }
-        // another late unit might read the old value after this one has written the new one
-        let unit = self.units.of(root);
-        let mut others = schedule.units[schedule.late..]
-            .iter()
-            .filter(|(u, _)| *u != unit)
-            .flat_map(|(_, range)| &schedule.members[range.clone()]);
-        let reads = |m: u32| (0..self.s.arity(m)).any(|k| self.s.read(m, k).root == param);
-        let read_elsewhere = others.any(|&m| reads(m));
-        // products of the unit itself read their matrices again and again
-        let members = schedule.units.iter().filter(|(u, _)| *u == unit).flat_map(|(_, r)| &schedule.members[r.clone()]);
-        let read_elsewhere =
-            read_elsewhere || members.filter(|&&m| self.s.class[m as usize] == Class::Single).any(|&m| reads(m));
-        Update::Write { in_place: !read_elsewhere }
+    fn update(&mut self, number: usize, update: nodes::Update) -> Update {
+        let root = self.s.root(update.value);
+        let placed = match self.homes.get(&root) {
+            Some(&home) if home == Home::Update(number as u32) => Placed::Fresh,
+            _ => Placed::Move(self.operand(root, update.value)),
+        };
+        Update { target: update.target, placed }
     }
 }
 

@@ -4,8 +4,9 @@
 mod arena;
 pub(crate) mod cache;
 mod emit;
-mod extract;
+pub(crate) mod extract;
 mod fuse;
+mod in_place;
 pub(crate) mod kernel;
 mod lower;
 mod order;
@@ -17,7 +18,7 @@ use kernel::{Home, Kernel, Operand, Value};
 pub(crate) use schedule::MOST_AT_ONCE;
 
 use crate::{
-    nodes::{Kind, Program},
+    nodes::{self, Kind, Program},
     op::layout::{BroadcastTo, Permute},
     shape::Shape,
     tensor::DType,
@@ -51,18 +52,28 @@ pub(crate) struct Plan {
     ends: Vec<u32>,
 }
 
-/// How the update of a parameter is carried out.
+/// An update of a parameter, as the plan carries it out.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Update {
-    /// The value becomes the parameter's.
+pub(crate) struct Update {
+    /// The node that the parameter is bound to.
+    pub(crate) target: u32,
+    pub(crate) placed: Placed,
+}
+
+/// Where the new value of a parameter comes to lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Placed {
+    /// The value is there before the commit and becomes the parameter's.
     Move(Operand),
-    /// A late kernel writes it: into the parameter itself, if nobody else holds it and nobody reads the old value later.
-    Write { in_place: bool },
+    /// A kernel of the commit writes it to a new buffer, which then takes the old one's place.
+    Fresh,
+    /// A kernel of the commit writes it over the old value, unless somebody else holds that: see [`in_place`].
+    InPlace,
 }
 
 impl Plan {
-    /// The plan for some nodes, and for updates: pairs of a parameter's node and the node of its new value.
-    pub(crate) fn new(p: &Program, wanted: &[u32], updates: &[(u32, u32)]) -> Plan {
+    /// The plan for some nodes, and for updates of parameters.
+    pub(crate) fn new(p: &Program, wanted: &[u32], updates: &[nodes::Update]) -> Plan {
         let simple = simplify::Simple::new(p, wanted, updates);
         let mut units = fuse::Units::new(&simple);
         lower::Lower::plan(&simple, &mut units, wanted, updates)

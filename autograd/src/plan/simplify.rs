@@ -4,7 +4,7 @@
 use super::kernel::{BLOCK, RowOp};
 use crate::{
     diff::checkpoint::Remat,
-    nodes::{Kind, Program},
+    nodes::{Kind, Program, Update},
     op::{
         BUILTIN, ELEMENTWISE, Id,
         cast::Cast,
@@ -65,8 +65,8 @@ pub(super) struct Simple<'p> {
 }
 
 impl<'p> Simple<'p> {
-    pub(super) fn new(p: &'p Program, wanted: &[u32], updates: &[(u32, u32)]) -> Simple<'p> {
-        let end = wanted.iter().chain(updates.iter().map(|u| &u.1)).max().map_or(0, |&top| top as usize + 1);
+    pub(super) fn new(p: &'p Program, wanted: &[u32], updates: &[Update]) -> Simple<'p> {
+        let end = wanted.iter().chain(updates.iter().map(|u| &u.value)).max().map_or(0, |&top| top as usize + 1);
         let class = vec![Class::Unknown; end];
         let (root, uses, early) = ((0..end as u32).collect(), vec![0; end], vec![false; end]);
         let mut simple = Simple { p, class, root, uses, early, needed: Vec::new(), era: Vec::new() };
@@ -123,9 +123,9 @@ impl<'p> Simple<'p> {
     }
 
     /// Finds what can be reached, then goes up again: classes, views and duplicates.
-    fn classify(&mut self, wanted: &[u32], updates: &[(u32, u32)]) {
+    fn classify(&mut self, wanted: &[u32], updates: &[Update]) {
         let mut reached = vec![false; self.class.len()];
-        wanted.iter().chain(updates.iter().map(|u| &u.1)).for_each(|&id| reached[id as usize] = true);
+        wanted.iter().chain(updates.iter().map(|u| &u.value)).for_each(|&id| reached[id as usize] = true);
         for id in (0..reached.len() as u32).rev() {
             if reached[id as usize] {
                 self.p.args(id).iter().for_each(|&arg| reached[arg as usize] = true);
@@ -235,13 +235,13 @@ impl<'p> Simple<'p> {
     }
 
     /// Goes down once more, now over what is left, and counts.
-    fn count(&mut self, wanted: &[u32], updates: &[(u32, u32)]) {
+    fn count(&mut self, wanted: &[u32], updates: &[Update]) {
         for &id in wanted {
             let root = self.root(id) as usize;
             self.uses[root] += 1;
             self.early[root] = true;
         }
-        for &(_, id) in updates {
+        for &Update { value: id, .. } in updates {
             let root = self.root(id) as usize;
             // written into the parameter as it is computed, if it is that simple and not the value of two
             self.early[root] |= self.class[root] != Class::Elementwise || self.uses[root] > 0 || self.root(id) != id;

@@ -154,7 +154,7 @@ impl Walk<'_> {
         if !self.values.contains_key(&id) {
             for id in self.below(id) {
                 if !self.values.contains_key(&id) {
-                    let value = self.inner.define(id, |arg| self.values.get(&arg)).ok()?;
+                    let value = self.inner.define(id, |id| self.inner.leaf_now(id), |arg| self.values.get(&arg)).ok()?;
                     self.values.insert(id, value);
                 }
             }

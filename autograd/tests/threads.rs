@@ -2,7 +2,7 @@
 
 mod common;
 
-use autograd::{Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var};
+use autograd::{DType, Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var};
 use common::numbers;
 use std::sync::mpsc::channel;
 
@@ -195,6 +195,55 @@ fn a_kernel_that_fails_beside_others() -> Result<()> {
             let g = Graph::new();
             g.input(numbers(&[500, 500], 0.1)).exp().sum().value().map(drop)
         })?;
+    }
+    Ok(())
+}
+
+/// Fails, and says what it was given.
+#[derive(Clone, PartialEq, Debug)]
+struct Complains(&'static str);
+
+impl Op for Complains {
+    const NAME: &'static str = "complains";
+    fn infer(&self, x: &[Type]) -> std::result::Result<Type, OpError> {
+        Ok(x[0])
+    }
+    fn eval(&self, x: &[TensorView<'_>], _out: TensorViewMut<'_>) -> std::result::Result<(), OpError> {
+        Err(OpError::new(format!("{} got {}", self.0, x[0].slice::<f64>()?[0])))
+    }
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        Some(r.ct)
+    }
+}
+
+/// Kernels that fail at the same time: message, scope and line belong together, and to the oldest one; in a graph and in a
+/// compiled function, which has the call's own arguments and the parameters as they are.
+#[test]
+fn an_error_is_that_of_the_op_it_names() -> Result<()> {
+    const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
+    let (x, w) = (numbers(&[300, 300], 0.5).cast(DType::F64)?, Param::new(numbers(&[300, 300], 0.7).cast(DType::F64)?));
+    let expected = format!("first got {}", x.to_f64s()[0] * w.value().to_f64s()[0]);
+    for threads in POOLS {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let compiled = autograd::compile(|[x]| {
+            let g = x.graph();
+            let y = x * g.param(&w);
+            let all: Vec<Var<'_>> =
+                NAMES.iter().map(|name| g.within(name, || y.apply(Complains(name))).sum()).collect();
+            [all[3], all[1], all[2], all[0]]
+        });
+        pool.install(|| {
+            for _ in 0..50 {
+                let g = Graph::new();
+                let y = g.input(&x) * g.param(&w);
+                let all: Vec<Var<'_>> =
+                    NAMES.iter().map(|name| g.within(name, || y.apply(Complains(name)))).collect();
+                let e = g.run((all[3], all[1], all[2], all[0])).expect_err("fails");
+                assert_eq!((e.message(), e.scope()), (&expected[..], "first"), "{threads} threads");
+                let e = compiled.call([&x]).expect_err("fails");
+                assert_eq!((e.message(), e.scope()), (&expected[..], "first"), "{threads} threads, compiled");
+            }
+        });
     }
     Ok(())
 }

@@ -231,6 +231,12 @@ fn an_update_of_a_stale_parameter_is_an_error() -> Result<()> {
             let e = g.run(()).expect_err("one cannot be bound");
             assert!(e.message().contains("changed since it was bound"), "{e}");
             assert!(params.iter().zip(&before).all(|(p, old)| same(&p.value(), old)), "nothing changed");
+            // alone, too: there is nothing left to be done, which is not the same as having done it
+            let g = Graph::new();
+            let _first = g.param(&params[0]);
+            params[stale].set(&before[stale])?;
+            g.assign(&params[stale], g.constant(&before[stale]) * 2.0);
+            assert!(g.run(()).is_err() && same(&params[stale].value(), &before[stale]), "{n}");
         }
     }
     Ok(())

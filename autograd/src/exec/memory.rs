@@ -1,7 +1,11 @@
 //! The memory of a run: where each value's elements are, as pointers, and the buffers behind them.
 //!
-//! A plan guarantees what the pointers rest on: a value is written by one kernel, before anyone reads it, and its place
-//! in the arena is given to another value only after its last reader. Each access checks that the type is the value's.
+//! A plan guarantees what the pointers rest on: a value is written by one kernel, in a stage before that of anyone who reads
+//! it, and its place in the arena is given to another value only after the stage of its last reader. The one exception is a
+//! parameter that is updated in place: its old value and its new one are two values at one place, and the kernel that
+//! writes the new one is the last to read the old one, element by element ([`in_place`](crate::plan)). So `elements`,
+//! `view`, `view_mut` and `write`, which make references, are unsafe: their callers say which of this they rely on. Each
+//! access checks that the type is the value's.
 
 #![allow(unsafe_code)]
 
@@ -103,35 +107,55 @@ impl<'r> Memory<'r> {
         unsafe { (*self.at.add(value as usize)).cast() }
     }
 
-    /// The elements of a value that has been written.
-    pub(crate) fn elements<T: Element>(&self, value: u32) -> &'r [T] {
-        // SAFETY: `new`'s conditions.
+    /// The elements of a value.
+    ///
+    /// # Safety
+    /// The value has been written, and nobody writes its elements while the slice is in use.
+    pub(crate) unsafe fn elements<T: Element>(&self, value: u32) -> &'r [T] {
+        // SAFETY: `new`'s conditions, and the caller's promise.
         unsafe { slice::from_raw_parts(self.pointer(value), self.count(value)) }
     }
 
     /// Writes a value's elements.
-    pub(crate) fn write<T: Element>(&self, value: u32, elements: &[T]) {
+    ///
+    /// # Safety
+    /// The caller is the kernel that computes the value, and nobody else reads or writes its elements meanwhile.
+    pub(crate) unsafe fn write<T: Element>(&self, value: u32, elements: &[T]) {
         assert_eq!(self.count(value), elements.len());
-        // SAFETY: `new`'s conditions: nobody reads the value before its kernel has written it.
+        // SAFETY: `new`'s conditions, and the caller's promise.
         unsafe { std::ptr::copy_nonoverlapping(elements.as_ptr(), self.pointer(value), elements.len()) }
     }
 
-    pub(crate) fn view(&self, operand: Operand, shape: &'r Shape) -> TensorView<'r> {
-        let data = match self.dtype(operand.value) {
-            DType::F32 => Elements::F32(self.elements(operand.value)),
-            DType::F64 => Elements::F64(self.elements(operand.value)),
-            DType::I64 => Elements::I64(self.elements(operand.value)),
-            DType::Bool => Elements::Bool(self.elements(operand.value)),
+    /// A value as an op reads it.
+    ///
+    /// # Safety
+    /// As of [`elements`](Memory::elements).
+    pub(crate) unsafe fn view(&self, operand: Operand, shape: &'r Shape) -> TensorView<'r> {
+        assert_eq!(self.count(operand.value), shape.count());
+        // SAFETY: the caller's promise.
+        let data = unsafe {
+            match self.dtype(operand.value) {
+                DType::F32 => Elements::F32(self.elements(operand.value)),
+                DType::F64 => Elements::F64(self.elements(operand.value)),
+                DType::I64 => Elements::I64(self.elements(operand.value)),
+                DType::Bool => Elements::Bool(self.elements(operand.value)),
+            }
         };
         TensorView { shape, data }
     }
 
-    /// A value for an op to write. Called once for each value, by the kernel that computes it.
-    pub(crate) fn view_mut(&self, operand: Operand, shape: &'r Shape) -> TensorViewMut<'r> {
-        fn whole<'r, T: Element>(memory: &Memory<'r>, value: u32) -> &'r mut [T] {
+    /// A value for an op to write.
+    ///
+    /// # Safety
+    /// The caller is the kernel that computes the value, calls this once, and nobody else reads or writes its elements while
+    /// the view is in use.
+    pub(crate) unsafe fn view_mut(&self, operand: Operand, shape: &'r Shape) -> TensorViewMut<'r> {
+        /// # Safety
+        /// As of `view_mut`.
+        unsafe fn whole<'r, T: Element>(memory: &Memory<'r>, value: u32) -> &'r mut [T] {
             let (pointer, count) = (memory.pointer::<T>(value), memory.count(value));
-            // SAFETY: `new`'s conditions. The bytes come from another value and need not be truth values: those are
-            // cleared; any bytes are numbers.
+            // SAFETY: `new`'s conditions and the caller's promise. The bytes come from another value and need not be
+            // booleans: those are cleared; any bytes are numbers.
             unsafe {
                 if T::DTYPE == DType::Bool {
                     pointer.write_bytes(0, count);
@@ -139,11 +163,15 @@ impl<'r> Memory<'r> {
                 slice::from_raw_parts_mut(pointer, count)
             }
         }
-        let data = match self.dtype(operand.value) {
-            DType::F32 => ElementsMut::F32(whole(self, operand.value)),
-            DType::F64 => ElementsMut::F64(whole(self, operand.value)),
-            DType::I64 => ElementsMut::I64(whole(self, operand.value)),
-            DType::Bool => ElementsMut::Bool(whole(self, operand.value)),
+        assert_eq!(self.count(operand.value), shape.count());
+        // SAFETY: the caller's promise.
+        let data = unsafe {
+            match self.dtype(operand.value) {
+                DType::F32 => ElementsMut::F32(whole(self, operand.value)),
+                DType::F64 => ElementsMut::F64(whole(self, operand.value)),
+                DType::I64 => ElementsMut::I64(whole(self, operand.value)),
+                DType::Bool => ElementsMut::Bool(whole(self, operand.value)),
+            }
         };
         TensorViewMut { shape, data }
     }

@@ -14,7 +14,7 @@ use crate::{
     nodes::{Inner, Kind, Program, Update},
     param::{self, Moment, Param, Refused},
     plan::{
-        self, Extract, Placed, Plan, cache,
+        Extract, Placed, Plan, cache,
         extract::{needed, worth_keeping},
         kernel::{Home, Kernel, Operand},
     },
@@ -325,12 +325,13 @@ impl Run<'_> {
         if self.moment == Moment::None {
             return Ok((Vec::new(), 0));
         }
-        let inputs = self.plan.inputs.iter().enumerate().map(|(input, &id)| (input as u32, self.node(id)));
-        let bound = inputs.filter_map(|(input, node)| Some((input, node, &self.inner.binding(node)?.param)));
-        let bound: Vec<(u32, u32, &Param)> = bound.collect();
-        let params: Vec<&Param> = bound.iter().map(|b| b.2).collect();
-        let empty = |&(input, node, _): &(u32, u32, &Param)| Held { input, node, value: Tensor::from(0.0) };
-        let mut held: Vec<Held> = bound.iter().map(empty).collect();
+        let (mut held, mut params) = (Vec::new(), Vec::new());
+        for (input, node) in self.plan.inputs.iter().map(|&id| self.node(id)).enumerate() {
+            if let Some(binding) = self.inner.binding(node) {
+                held.push(Held { input: input as u32, node, value: Tensor::from(0.0) });
+                params.push(&binding.param);
+            }
+        }
         match param::snapshot(&params, self.moment, |k, value| held[k].value = value) {
             Ok(epoch) => Ok((held, epoch)),
             Err(k) => Err(self.error(held[k].node, stale_parameter(params[k]))),
@@ -460,7 +461,6 @@ impl Run<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), Refused<Error, Error>> {
         let plan = self.plan;
-        let targets = self.targets()?;
         let moved = plan.updates.iter().map(|update| match update.placed {
             Placed::Move(operand) => self.tensor(operand, params, outputs).map(Some),
             Placed::Fresh | Placed::InPlace => Ok(None),
@@ -473,9 +473,7 @@ impl Run<'_> {
                 held.value = Tensor::from(0.0);
             }
         }
-        // the updated ones first, in the order of the updates; then those that only must not have changed
-        let others = self.inner.params.iter().filter(|b| b.scheduled.is_none()).map(|b| &b.param);
-        let bound: Vec<&Param> = targets.iter().map(|t| t.1).chain(others).collect();
+        let bound = self.bound()?;
         let change = |tensors: &mut [&mut Tensor]| {
             self.place_updates(tensors, &mut fresh, at)?;
             self.kernels(plan.late..plan.kernels.len(), at, &[], scratch)?;
@@ -490,20 +488,23 @@ impl Run<'_> {
             let node = self.inner.bound.get(&bound[k].id()).copied().unwrap_or(0);
             self.error(node, stale_parameter(bound[k]))
         };
-        param::commit(&bound, targets.len(), epoch, change).map_err(|refused| match refused {
+        param::commit(&bound, plan.updates.len(), epoch, change).map_err(|refused| match refused {
             Refused::Failed(e) => Refused::Failed(e),
             Refused::Stale(k) => Refused::Stale(stale(k)),
         })
     }
 
-    /// The parameter of each update of the plan, with the node that it is bound to.
-    fn targets(&self) -> Result<Vec<(u32, &Param)>> {
-        let target = |update: &plan::Update| {
+    /// The parameters of the graph: first those of the plan's updates, in their order, then those that only must not have
+    /// changed.
+    fn bound(&self) -> Result<Vec<&Param>> {
+        let mut bound = Vec::with_capacity(self.inner.params.len());
+        for update in &self.plan.updates {
             let node = self.node(update.target);
             let binding = self.inner.binding(node).ok_or_else(|| self.error(node, "no parameter is bound here".into()))?;
-            Ok((node, &binding.param))
-        };
-        self.plan.updates.iter().map(target).collect()
+            bound.push(&binding.param);
+        }
+        bound.extend(self.inner.params.iter().filter(|b| b.scheduled.is_none()).map(|b| &b.param));
+        Ok(bound)
     }
 
     /// Gives each update that a kernel writes its place: the parameter's own elements, or a new buffer.

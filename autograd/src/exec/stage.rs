@@ -19,7 +19,7 @@ use crate::{
 };
 use std::{
     ops::Range,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{Mutex, PoisonError},
 };
 
 /// A kernel that is to run in some parts.
@@ -115,19 +115,28 @@ pub(super) fn run<'r>(
         tasks.push(Task::new(plan, k, memory, count, next));
         next = next.wrapping_add(plan.kernels[k].room(count));
     }
-    let (this, failed) = (Stage { plan, memory, tasks }, AtomicUsize::new(stage.start));
+    let (this, failed) = (Stage { plan, memory, tasks }, Mutex::new(None));
     let part = |number: usize| {
         let Part { kernel, number, .. } = list[number];
-        let result = catch(|| this.part(kernel - stage.start, number)).and_then(|done| done);
-        result.inspect_err(|_| failed.store(kernel, Relaxed))
+        let done = catch(|| this.part(kernel - stage.start, number)).and_then(|done| done);
+        done.inspect_err(|e| note_failure(&mut failed.lock().unwrap_or_else(PoisonError::into_inner), kernel, e))
     };
     let done = match list.len() {
         1 => part(0),
         _ => crew::each(list.len(), |lane| list.partition_point(|part| part.lane < lane), &part),
     };
-    done.map_err(|e| (failed.into_inner(), e))?;
+    // the kernel and its own error, whichever of several was reported first
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.map_err(|e| failed.unwrap_or((stage.start, e)))?;
     this.tasks.iter().for_each(Task::finish);
     Ok(())
+}
+
+/// Of several kernels that fail, the first of the stage is told, with its own error.
+fn note_failure(failed: &mut Option<(usize, OpError)>, kernel: usize, e: &OpError) {
+    if failed.as_ref().is_none_or(|known| kernel < known.0) {
+        *failed = Some((kernel, e.clone()));
+    }
 }
 
 /// Runs one kernel on this thread.
@@ -149,9 +158,11 @@ impl<'r> Task<'r> {
         match &plan.kernels[k] {
             Kernel::Fused(k) => Task::Fused(fused::Job::new(k, memory, parts, room)),
             Kernel::Product { a, b, out } => {
-                let matrix =
-                    |(operand, transposed)| Matrix { view: memory.view(operand, plan.shape(operand)), transposed };
-                let out = memory.view_mut(*out, plan.shape(*out));
+                // SAFETY: what it reads was written in an earlier stage, and nothing of this stage writes it.
+                let view = |operand| unsafe { memory.view(operand, plan.shape(operand)) };
+                let matrix = |(operand, transposed)| Matrix { view: view(operand), transposed };
+                // SAFETY: one task is made of each kernel of a stage.
+                let out = unsafe { memory.view_mut(*out, plan.shape(*out)) };
                 Task::Product(gemm::Job::new(matrix(*a), matrix(*b), out, parts))
             }
             Kernel::Flat(k) => Task::Flat(k, room),
@@ -169,8 +180,10 @@ impl<'r> Task<'r> {
                 Ok(())
             }
             Task::Op(op, inputs, out) => {
-                let view = |&operand| memory.view(operand, plan.shape(operand));
-                let out = memory.view_mut(*out, plan.shape(*out));
+                // SAFETY: what it reads was written in an earlier stage, and nothing of this stage writes it.
+                let view = |&operand| unsafe { memory.view(operand, plan.shape(operand)) };
+                // SAFETY: such a kernel has one part.
+                let out = unsafe { memory.view_mut(*out, plan.shape(*out)) };
                 match inputs[..] {
                     [a] => op.eval(&[view(&a)], out),
                     [a, b] => op.eval(&[view(&a), view(&b)], out),

@@ -6,7 +6,7 @@
 use super::{
     fuse::{NONE, sum_lines},
     kernel::{
-        self, Code, Flat, FlatOp, Fused, Home, Instruction, NO_REGISTER, Output, Product, Read, RowOp, RowStep, Source, Step,
+        self, Code, Flat, FlatOp, Fused, Home, Instruction, Layout, NO_REGISTER, Output, Product, Read, RowOp, RowStep, Source, Step,
         Sum,
     },
     lower::Lower,
@@ -105,6 +105,7 @@ impl Lower<'_, '_> {
             sums: Vec::new(),
             products: Vec::new(),
             grain: 0,
+            layout: Layout::default(),
         };
         let (products, members): (Vec<u32>, Vec<u32>) = members.iter().partition(|&&id| self.is_product(id));
         let order = self.order(unit, &members);
@@ -445,6 +446,7 @@ fn finish(mut kernel: Fused) -> Fused {
     }
     kernel.sums.iter_mut().for_each(|sum| sum.from = sum.from.map(place));
     kernel.rows.iter_mut().for_each(|row| (row.from, row.to) = (place(row.from), row.to.map(place)));
+    kernel.lay_out();
     kernel
 }
 

@@ -24,11 +24,15 @@ pub(super) struct Unit {
     pub(super) fused: bool,
     /// The length of the lines that it sums, or of its rows, if it does or has any.
     pub(super) line: Option<usize>,
+    /// How many nodes it has, if it is fused.
+    nodes: usize,
 }
 
 /// The domain of all single numbers.
 pub(super) const NUMBERS: u32 = u32::MAX;
 pub(super) const NONE: u32 = u32::MAX;
+/// The most nodes of a unit: it bounds the scratch memory of its kernel. What is too much for one goes to the next level.
+const MOST_NODES: usize = 1 << 10;
 /// The most elements of a product that wait for the rest of its kernel: 1 MiB.
 const MOST_TOGETHER: usize = 1 << 18;
 
@@ -57,6 +61,7 @@ impl Units {
                         late: false,
                         fused: false,
                         line: None,
+                        nodes: 1,
                     })
                 }
             };
@@ -206,7 +211,9 @@ impl Units {
                 && (there.domain, there.dtype, there.late) == (wanted.domain, wanted.dtype, wanted.late)
                 && wanted.line.is_none_or(|l| line == Some(l));
             let joined = if target == NONE { line } else { self.all[target as usize].line.or(line) };
-            if !fits || target != NONE && line.is_some() && joined != line {
+            let nodes = if target == NONE { 1 } else { self.all[target as usize].nodes } + there.nodes;
+            let is_large = wanted.domain != NUMBERS && nodes > MOST_NODES;
+            if !fits || is_large || target != NONE && line.is_some() && joined != line {
                 return self.make(Unit { level: highest + 1, ..wanted });
             }
             if target != NONE {
@@ -215,6 +222,7 @@ impl Units {
                 target = unit;
             }
             self.all[target as usize].line = joined;
+            self.all[target as usize].nodes = nodes;
         }
         // when what it waits for is done, unless that is done by the same unit
         if target == NONE || self.awaited(s, id, target) >= self.all[target as usize].level {
@@ -257,7 +265,7 @@ fn wanted(s: &Simple<'_>, id: u32) -> Unit {
         Class::Row => s.row(id).map(|(_, n)| n),
         _ => sum_lines(s, id).filter(|&(_, inner)| inner == 1).map(|(n, _)| n),
     };
-    Unit { parent: 0, level: 0, domain, dtype, late: s.is_late(id), fused: true, line }
+    Unit { parent: 0, level: 0, domain, dtype, late: s.is_late(id), fused: true, line, nodes: 1 }
 }
 
 /// The lines that a sum goes over: their length and the distance between elements of one.

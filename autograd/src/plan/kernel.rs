@@ -75,7 +75,38 @@ pub(crate) struct Fused {
     pub(crate) products: Vec<Product>,
     /// It does so in multiples of this many rows.
     pub(crate) grain: usize,
+    pub(crate) layout: Layout,
 }
+
+/// Where the scratch memory of one part of a fused kernel lies: in elements, counted from its beginning. It is made once, with
+/// the kernel, for those who reserve the memory and for those who use it.
+#[derive(Default, Debug)]
+pub(crate) struct Layout {
+    /// By register: a block, or a group where it holds the same number everywhere or is a temporary.
+    pub(crate) registers: Vec<usize>,
+    /// By register: its number among those that hold blocks, or [`NO_BLOCK`].
+    pub(crate) block_of: Vec<u32>,
+    /// For functions of rows: a result for each element, one for each row, and the maxima.
+    pub(crate) rows: [usize; 3],
+    /// By product: the rows that are worked on together.
+    pub(crate) products: Vec<usize>,
+    /// All of it: a multiple of a line of the cache.
+    elements: usize,
+}
+
+impl Layout {
+    /// So many more elements, which begin at a line of the cache.
+    fn take(&mut self, elements: usize) -> usize {
+        let start = self.elements;
+        self.elements += elements.next_multiple_of(LINE);
+        start
+    }
+}
+
+/// Of a register that holds a group.
+pub(crate) const NO_BLOCK: u32 = u32::MAX;
+/// The elements that fill a line of the cache, whatever their type.
+const LINE: usize = 16;
 
 /// A matrix product whose elements are those of a fused kernel, in the same order.
 #[derive(Clone, Copy, Debug)]
@@ -291,8 +322,10 @@ pub(crate) enum FlatOp {
 
 /// The most elements of a block: a chunk of the canonical sum.
 pub(crate) const BLOCK: usize = CHUNK;
-/// Blocks are this far apart, so that they do not all begin at the same place of a page of the cache.
-pub(crate) const STRIDE: usize = BLOCK + 16;
+/// Blocks have so many elements more than they need, so that they do not all begin at the same place of a page of the cache.
+const APART: usize = 16;
+/// The elements of a block of the largest size.
+pub(crate) const STRIDE: usize = BLOCK + APART;
 /// The most elements that go through a step at once: those of eight registers of AVX-512, of f32.
 pub(crate) const MOST_GROUP: usize = 128;
 
@@ -352,18 +385,37 @@ impl Fused {
         self.partials().saturating_add(self.scratch().saturating_mul(parts))
     }
 
-    /// The bytes that blocks and temporaries need, for each part.
+    /// The bytes of scratch memory that each part needs.
     pub(crate) fn scratch(&self) -> usize {
-        let groups = self.temporaries as usize + self.sources.iter().filter(|s| s.read.is_constant()).count();
-        let blocks = self.registers() - groups + if self.rows.is_empty() { 0 } else { 3 };
-        let numbers = blocks * STRIDE + groups * MOST_GROUP;
-        (numbers * self.dtype.size()).next_multiple_of(64) + self.products.len() * self.product_bytes()
+        self.layout.elements * self.dtype.size()
     }
 
-    /// The bytes of the rows of a product that are worked on together.
-    pub(crate) fn product_bytes(&self) -> usize {
+    /// Lays out the scratch memory of a part. Whoever changes registers, rows or products does this again.
+    pub(crate) fn lay_out(&mut self) {
+        let mut layout = Layout::default();
+        // short work needs short blocks: a kernel may have thousands of them
+        let block = self.block().min(self.count).next_multiple_of(MOST_GROUP) + APART;
+        let mut blocks = 0..NO_BLOCK;
+        for register in 0..self.registers() {
+            let constant = self.sources.get(register).is_some_and(|s| s.read.is_constant());
+            let temporary = (self.sources.len()..self.sources.len() + self.temporaries as usize).contains(&register);
+            let is_group = constant || temporary;
+            let at = layout.take(if is_group { MOST_GROUP } else { block });
+            layout.registers.push(at);
+            layout.block_of.push(if is_group { NO_BLOCK } else { blocks.next().unwrap_or(NO_BLOCK) });
+        }
+        if !self.rows.is_empty() {
+            layout.rows = [(); 3].map(|()| layout.take(STRIDE));
+        }
         let columns = self.products.first().map_or(0, |p| p.size[2]);
-        (self.rows_together() * columns * self.dtype.size()).next_multiple_of(64)
+        let rows = self.rows_together();
+        layout.products = self.products.iter().map(|_| layout.take(rows * columns)).collect();
+        self.layout = layout;
+    }
+
+    /// How many elements are taken through the steps before the next ones: whole lines where they are short.
+    pub(crate) fn block(&self) -> usize {
+        if self.line < BLOCK { BLOCK / self.line.max(1) * self.line } else { BLOCK }
     }
 
     /// How many rows of its products are computed together: few enough to be still in the cache when they are read.
@@ -387,8 +439,8 @@ impl Fused {
         if let Some(p) = self.products.first() {
             return Some((self.count, self.grain * p.size[2]));
         }
-        let block = if self.line < BLOCK { BLOCK / self.line * self.line } else { BLOCK };
-        splits(self.line, self.sums.iter().map(|s| (s.n, s.inner))).map(|at| at.unwrap_or((self.count, block)))
+        let lines = splits(self.line, self.sums.iter().map(|s| (s.n, s.inner)));
+        lines.map(|at| at.unwrap_or((self.count, self.block())))
     }
 
     /// About how many nanoseconds it takes on one thread.
@@ -410,7 +462,9 @@ impl Fused {
         let source = |register: u32| self.sources.get(register as usize).filter(|s| !s.read.is_constant());
         for (at, step) in self.steps.iter().enumerate() {
             for source in step.reads().filter_map(source) {
-                last.insert(source.value, if matches!(source.read, Read::Whole) { at } else { usize::MAX });
+                let at = if matches!(source.read, Read::Whole) { at } else { usize::MAX };
+                let last = last.entry(source.value).or_insert(at);
+                *last = at.max(*last);
             }
         }
         let blocks = self.sums.iter().filter_map(|s| s.from).chain(self.rows.iter().map(|row| row.from));

@@ -32,10 +32,13 @@ unsafe fn numbers<T: Real>(k: &Flat, memory: Memory<'_>, room: *mut T) {
     // SAFETY: the caller's promise; what the memory holds is some number.
     let r = unsafe { std::slice::from_raw_parts_mut(room, k.registers as usize) };
     for &(value, register) in &k.loads {
-        r[register as usize] = if memory.dtype(value) == DType::Bool {
-            T::from_mask(memory.elements::<bool>(value)[0])
-        } else {
-            memory.elements::<T>(value)[0]
+        // SAFETY: it was written in an earlier stage. If it is a parameter that this kernel updates, it is read before the
+        // first number is written.
+        r[register as usize] = unsafe {
+            match memory.dtype(value) {
+                DType::Bool => T::from_mask(memory.elements::<bool>(value)[0]),
+                _ => memory.elements::<T>(value)[0],
+            }
         };
     }
     for i in &k.code {
@@ -56,10 +59,12 @@ unsafe fn numbers<T: Real>(k: &Flat, memory: Memory<'_>, room: *mut T) {
     }
     for &(register, value) in &k.stores {
         let v = r[register as usize];
-        if memory.dtype(value) == DType::Bool {
-            memory.write(value, &[v.to_mask()]);
-        } else {
-            memory.write(value, &[v]);
+        // SAFETY: this kernel computes the value, and it has one part.
+        unsafe {
+            match memory.dtype(value) {
+                DType::Bool => memory.write(value, &[v.to_mask()]),
+                _ => memory.write(value, &[v]),
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         elementwise::{several, unary},
         reduce::{DEPTH, LANES, Pairs, sum_lanes},
     },
-    plan::kernel::{BLOCK, Code, Fused, MOST_GROUP, NO_REGISTER, Product, Read, RowStep, STRIDE, Step, Sum},
+    plan::kernel::{BLOCK, Code, Fused, MOST_GROUP, NO_REGISTER, Product, Read, RowStep, Source, Step, Sum},
     shape::Walk,
     tensor::DType,
 };
@@ -146,26 +146,35 @@ enum Role<T> {
     /// Written where it belongs, as far as whole groups are.
     Into(*mut T),
     /// Read from truth values.
-    Truths(*const bool),
+    Truths(*mut bool),
     /// Written to truth values.
     ToTruths(*mut bool),
     /// Copied from a smaller array.
-    Spread(*const T, usize, Walk),
+    Spread(*mut T, usize, Walk),
     /// Copied from a smaller array of truth values.
-    SpreadTruths(*const bool, usize, Walk),
+    SpreadTruths(*mut bool, usize, Walk),
     /// Written by steps.
     Block,
+}
+
+/// A register that holds a block of elements.
+#[derive(Clone, Copy)]
+struct Block<T> {
+    register: usize,
+    role: Role<T>,
+    /// Its block of scratch memory.
+    scratch: *mut T,
 }
 
 /// A kernel at work.
 struct Work<T> {
     registers: Vec<Register<T>>,
-    /// The registers that hold blocks, with their scratch block.
-    roles: Vec<(usize, Role<T>, *mut T)>,
+    /// The registers that hold blocks, in their order: as the layout numbers them.
+    blocks: Vec<Block<T>>,
     sums: Vec<SumState<T>>,
     /// Room for functions of rows, if there are any.
     rows: [*mut T; 3],
-    /// The kernel's products: their places in `roles`, and room for some of their rows.
+    /// The kernel's products: their places in `blocks`, and room for some of their rows.
     products: Vec<(usize, *mut T)>,
 }
 
@@ -199,7 +208,7 @@ fn stretch<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
     range: Range<usize>,
 ) -> Result<(), OpError> {
     let Job { k, memory, .. } = *job;
-    let per_block = if k.line < BLOCK { BLOCK / k.line * k.line } else { BLOCK };
+    let per_block = k.block();
     let mut start = range.start;
     while start < range.end {
         let left = range.end - start;
@@ -221,7 +230,7 @@ fn stretch<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
                 work.store_tail(start, whole, n);
             }
             let Some((row, rest)) = rows.split_first() else { break };
-            work.row(row, k.line, memory, start, n)?;
+            work.row(k, row, memory, start, n)?;
             (done, rows) = (next, rest);
         }
         work.finish_block(k, start, n);
@@ -349,73 +358,63 @@ unsafe fn steps<T: Vectors, V: Vector<Elem = T>, const CALLS: bool>(
     }
 }
 
+/// The number that a source holds everywhere.
+fn number<T: Vectors>(source: &Source, memory: Memory<'_>) -> T {
+    // SAFETY: the value was written in an earlier stage. Single numbers are never updated in place while they are read.
+    unsafe {
+        match source.read {
+            Read::Number(n) => T::of(n.into()),
+            _ if memory.dtype(source.value) == DType::Bool => T::from_mask(memory.elements::<bool>(source.value)[0]),
+            _ => memory.elements::<T>(source.value)[0],
+        }
+    }
+}
+
+/// Where the elements of a source come from: they lie where they are, or are copied block by block.
+fn source_role<T: Vectors>(value: u32, read: Read, memory: Memory<'_>) -> Role<T> {
+    let count = memory.count(value);
+    match (read, memory.dtype(value)) {
+        (Read::Walk(walk), DType::Bool) => Role::SpreadTruths(memory.pointer(value), count, walk),
+        (Read::Walk(walk), _) => Role::Spread(memory.pointer(value), count, walk),
+        (_, DType::Bool) => Role::Truths(memory.pointer(value)),
+        _ => Role::From(memory.pointer(value)),
+    }
+}
+
 impl<T: Vectors> Work<T> {
+    /// `scratch` is the memory of one part, which [`Fused::layout`] divides.
     fn new(job: &Job<'_>, scratch: *mut T, group: usize) -> Work<T> {
         let Job { k, memory, .. } = *job;
-        let blocks = k.registers() - k.temporaries as usize;
-        let mut next = scratch;
-        let mut room = |count: usize| {
-            let start = next;
-            // SAFETY: the sum of all rooms is at most what was asked for.
-            next = unsafe { next.add(count) };
-            start
-        };
+        let layout = &k.layout;
         let mut work = Work {
-            registers: Vec::with_capacity(k.registers()),
-            roles: Vec::with_capacity(blocks),
+            registers: layout.registers.iter().map(|&at| Register { start: scratch.wrapping_add(at), mask: 0 }).collect(),
+            blocks: Vec::with_capacity(layout.registers.len()),
             sums: Vec::new(),
-            rows: [std::ptr::null_mut(); 3],
+            rows: layout.rows.map(|at| scratch.wrapping_add(at)),
             products: Vec::new(),
         };
-        for source in &k.sources {
-            let truths =
-                !matches!(source.read, Read::Number(_) | Read::Product(_)) && memory.dtype(source.value) == DType::Bool;
-            let role = match source.read {
+        for (register, source) in k.sources.iter().enumerate() {
+            match source.read {
                 read if read.is_constant() => {
-                    let v = match read {
-                        Read::Number(n) => T::of(n.into()),
-                        _ if truths => T::from_mask(memory.elements::<bool>(source.value)[0]),
-                        _ => memory.elements::<T>(source.value)[0],
-                    };
-                    let start = room(MOST_GROUP);
-                    // SAFETY: there is room for so many.
-                    unsafe { slice::from_raw_parts_mut(start, group) }.fill(v);
-                    work.registers.push(Register { start, mask: 0 });
-                    continue;
-                }
-                Read::Walk(walk) if truths => {
-                    let data = memory.elements::<bool>(source.value);
-                    Role::SpreadTruths(data.as_ptr(), data.len(), walk)
-                }
-                Read::Walk(walk) => {
-                    let data = memory.elements::<T>(source.value);
-                    Role::Spread(data.as_ptr(), data.len(), walk)
+                    let start = work.registers[register].start;
+                    // SAFETY: there is room for a group.
+                    unsafe { slice::from_raw_parts_mut(start, group) }.fill(number(source, memory));
                 }
                 Read::Product(number) => {
-                    let room = scratch.wrapping_byte_add(k.scratch() - (number as usize + 1) * k.product_bytes());
-                    work.products.push((work.roles.len(), room));
-                    Role::From(room)
+                    let room = scratch.wrapping_add(layout.products[number as usize]);
+                    work.products.push((work.blocks.len(), room));
+                    work.block(register, Role::From(room));
                 }
-                _ if truths => Role::Truths(memory.pointer(source.value)),
-                _ => Role::From(memory.pointer(source.value)),
-            };
-            work.block(role, room(STRIDE));
+                read => work.block(register, source_role(source.value, read, memory)),
+            }
         }
-        for _ in 0..k.temporaries {
-            work.registers.push(Register { start: room(MOST_GROUP), mask: 0 });
-        }
-        (0..k.kept).for_each(|_| work.block(Role::Block, room(STRIDE)));
-        for output in &k.outputs {
-            let truths = memory.dtype(output.value) == DType::Bool;
-            let role = if truths {
-                Role::ToTruths(memory.pointer(output.value))
-            } else {
-                Role::Into(memory.pointer(output.value))
-            };
-            work.block(role, room(STRIDE));
-        }
-        if !k.rows.is_empty() {
-            work.rows = [room(STRIDE), room(STRIDE), room(STRIDE)];
+        let kept = k.sources.len() + k.temporaries as usize;
+        (kept..kept + k.kept as usize).for_each(|register| work.block(register, Role::Block));
+        for (register, output) in (k.registers() - k.outputs.len()..).zip(&k.outputs) {
+            work.block(register, match memory.dtype(output.value) {
+                DType::Bool => Role::ToTruths(memory.pointer(output.value)),
+                _ => Role::Into(memory.pointer(output.value)),
+            });
         }
         work.sums = job.partials().map(|(_, p)| SumState { lanes: [T::default(); LANES], partials: p }).collect();
         work
@@ -425,27 +424,30 @@ impl<T: Vectors> Work<T> {
     fn multiply(&mut self, job: &Job<'_>, start: usize, end: usize) -> usize {
         let Job { k, memory, .. } = *job;
         let mut until = end;
-        for (&Product { a, b, size, out }, &(role, room)) in k.products.iter().zip(&self.products) {
+        for (&Product { a, b, size, out }, &(block, room)) in k.products.iter().zip(&self.products) {
             until = end.min(start + k.rows_together() * size[2]);
             let to = out.map_or(room, |value| memory.pointer::<T>(value).wrapping_add(start));
-            let [a, b] = [a, b].map(|(value, transposed)| (memory.elements::<f32>(value), transposed));
+            // SAFETY: the matrices were written in an earlier stage. A parameter that a product of this kernel reads is not
+            // updated in place by it.
+            let [a, b] = [a, b].map(|(value, transposed)| (unsafe { memory.elements::<f32>(value) }, transposed));
             // SAFETY: there is room for so many rows, in the value or in scratch, and no other thread works on them.
             // Products are of f32, and so is then the kernel.
             let rows = unsafe { slice::from_raw_parts_mut(to.cast(), until - start) };
             gemm::rows(a, b, size, start / size[2], rows);
-            self.roles[role].1 = Role::From(to.wrapping_sub(start));
+            self.blocks[block].role = Role::From(to.wrapping_sub(start));
         }
         until
     }
 
-    fn block(&mut self, role: Role<T>, block: *mut T) {
-        self.roles.push((self.registers.len(), role, block));
-        self.registers.push(Register { start: block, mask: usize::MAX });
+    /// A register that holds a block.
+    fn block(&mut self, register: usize, role: Role<T>) {
+        self.registers[register].mask = usize::MAX;
+        self.blocks.push(Block { register, role, scratch: self.registers[register].start });
     }
 
     /// Fills the blocks of sources that cannot be read where they lie.
     fn fill(&self, start: usize, n: usize) {
-        for &(_, role, block) in &self.roles {
+        for &Block { role, scratch: block, .. } in &self.blocks {
             // SAFETY: blocks have room for `n` elements; sources have as many as their roles say.
             unsafe {
                 let block = slice::from_raw_parts_mut(block, n);
@@ -469,7 +471,7 @@ impl<T: Vectors> Work<T> {
     /// Lets registers point to the block that begins at `start`: where the values lie, or to scratch.
     #[inline(always)]
     fn place(&mut self, start: usize, direct: bool) {
-        for &(register, role, block) in &self.roles {
+        for &Block { register, role, scratch: block } in &self.blocks {
             self.registers[register].start = match role {
                 Role::From(p) | Role::Into(p) if direct => p.wrapping_add(start),
                 _ => block,
@@ -479,7 +481,7 @@ impl<T: Vectors> Work<T> {
 
     /// Copies the last elements of a block, which do not fill a group, from the sources into scratch.
     fn load_tail(&self, start: usize, from: usize, to: usize) {
-        for &(_, role, block) in &self.roles {
+        for &Block { role, scratch: block, .. } in &self.blocks {
             if let Role::From(p) = role {
                 // SAFETY: `from..to` lies within the block and, from `start` on, within the value.
                 unsafe { std::ptr::copy(p.wrapping_add(start + from), block.add(from), to - from) }
@@ -489,7 +491,7 @@ impl<T: Vectors> Work<T> {
 
     /// Copies them from scratch to the outputs.
     fn store_tail(&self, start: usize, from: usize, to: usize) {
-        for &(_, role, block) in &self.roles {
+        for &Block { role, scratch: block, .. } in &self.blocks {
             if let Role::Into(p) = role {
                 // SAFETY: as above.
                 unsafe { std::ptr::copy(block.add(from), p.add(start + from), to - from) }
@@ -500,37 +502,54 @@ impl<T: Vectors> Work<T> {
     /// Writes truth values, and adds the block to the sums.
     #[inline(always)]
     fn finish_block(&mut self, k: &Fused, start: usize, n: usize) {
-        for &(_, role, block) in &self.roles {
+        for &Block { role, scratch: block, .. } in &self.blocks {
             if let Role::ToTruths(to) = role {
                 // SAFETY: the block has `n` elements, the value as many from `start` on.
                 let block = unsafe { slice::from_raw_parts(block, n) };
                 block.iter().enumerate().for_each(|(k, v)| unsafe { to.add(start + k).write(v.to_mask()) });
             }
         }
-        for (sum, state) in k.sums.iter().zip(&mut self.sums) {
+        for (number, sum) in k.sums.iter().enumerate() {
             let Some(from) = sum.from else {
                 let chunk = start / sum.n * sum.chunks() + start % sum.n / sum.chunk();
+                let state = &mut self.sums[number];
                 let lanes = std::mem::replace(&mut state.lanes, [T::default(); LANES]);
                 // SAFETY: there is room for each chunk; blocks are chunks.
                 unsafe { state.partials.add(chunk).write(sum_lanes(lanes)) };
                 continue;
             };
             // SAFETY: such registers hold whole blocks.
-            let block = unsafe { whole_block(&self.roles, from, start, n) };
-            state.add_rows(block, start, sum);
+            let block = unsafe { self.whole_block(k, from, start, n) };
+            self.sums[number].add_rows(block, start, sum);
         }
     }
 
+    /// The elements of a register's block.
+    ///
+    /// # Safety
+    /// The register holds a whole block of `n` elements, in scratch or in a value, which nobody writes while the slice is in use.
+    unsafe fn whole_block<'w>(&self, k: &Fused, register: u32, start: usize, n: usize) -> &'w [T] {
+        let Block { role, scratch, .. } = self.blocks[k.layout.block_of[register as usize] as usize];
+        let first = match role {
+            Role::From(p) | Role::Into(p) => p.wrapping_add(start),
+            _ => scratch,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { slice::from_raw_parts(first, n) }
+    }
+
     /// A function of the rows of a block, of this length.
-    fn row(&self, row: &RowStep, line: usize, memory: Memory<'_>, start: usize, n: usize) -> Result<(), OpError> {
+    fn row(&self, k: &Fused, row: &RowStep, memory: Memory<'_>, start: usize, n: usize) -> Result<(), OpError> {
+        let line = k.line;
         let (first, count) = (start / line, n / line);
-        let labels = row.labels.map_or(&[][..], |labels| &memory.elements(labels)[first..first + count]);
+        // SAFETY: labels were written in an earlier stage.
+        let labels = row.labels.map_or(&[][..], |labels| unsafe { &memory.elements(labels)[first..first + count] });
         let [each, one, max] = self.rows;
         let to = row.to.map(|to| self.registers[to as usize].start);
         let each = to.filter(|_| !row.op.reduces()).unwrap_or(each);
         // SAFETY: these are blocks of scratch memory of their own, and the register holds a whole block.
         let (x, each, one, max) = unsafe {
-            let x = whole_block(&self.roles, row.from, start, n);
+            let x = self.whole_block(k, row.from, start, n);
             (x, rows::room(each), rows::room(one), rows::room(max))
         };
         if !rows::run(Rows { op: row.op, x, n: line, labels, each, one: &mut *one, max }) {
@@ -548,26 +567,6 @@ impl<T: Vectors> Work<T> {
         }
         Ok(())
     }
-}
-
-/// The elements of a register's block.
-///
-/// # Safety
-/// The register holds a whole block of `n` elements, in scratch or in a value.
-unsafe fn whole_block<'w, T: Copy>(
-    roles: &[(usize, Role<T>, *mut T)],
-    register: u32,
-    start: usize,
-    n: usize,
-) -> &'w [T] {
-    let found = roles.iter().find(|r| r.0 == register as usize);
-    let first = match found {
-        Some((_, Role::From(p) | Role::Into(p), _)) => p.wrapping_add(start),
-        Some((_, _, block)) => *block,
-        None => unreachable!("temporaries do not hold blocks"),
-    };
-    // SAFETY: the caller's promise.
-    unsafe { slice::from_raw_parts(first, n) }
 }
 
 /// A sum on its way: first chunk by chunk, then the chunks pairwise.

@@ -146,5 +146,38 @@ fn buffers_are_freed_and_reused() -> Result<()> {
     looks(18_000);
     let last = looks(1000);
     assert!(last < 2 * first, "{first} bytes for the first thousand looks, {last} for the last");
+
+    // nor does a value beside the way, where nothing on the way is asked for
+    let g = Graph::new();
+    let (x, mut sum) = (g.input(0.5), g.input(0.0));
+    let mut looks = |count: usize| {
+        let before = TOTAL.load(Relaxed);
+        for _ in 0..count {
+            sum = (sum + x).sin();
+            (sum * 2.0).value().expect("runs");
+        }
+        TOTAL.load(Relaxed) - before
+    };
+    looks(100);
+    let first = looks(1000);
+    looks(4_000);
+    let last = looks(1000);
+    assert!(last < 2 * first, "{first} bytes for the first thousand looks, {last} for the last");
+
+    // scratch memory is as short as the work, and a kernel does not become larger and larger
+    let short = |count: usize| {
+        let pool = two_threads();
+        let before = LIVE.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        pool.install(|| {
+            let g = Graph::new();
+            let all: Vec<_> = (0..count).map(|k| g.input([k as f64, 1.0, 2.0])).collect();
+            let sum = all.iter().fold(all[0], |sum, v| sum + v);
+            sum.value().expect("runs");
+        });
+        PEAK.load(Relaxed) - before
+    };
+    let peak = short(16_000);
+    assert!(peak < 16_000 * 4 * 1024, "{peak} bytes for 16,000 vectors of three numbers");
     Ok(())
 }

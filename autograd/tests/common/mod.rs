@@ -11,6 +11,7 @@ pub(crate) fn numbers(shape: &[usize], seed: f64) -> autograd::Tensor {
 }
 
 /// Runs this test file again with the kernels of every instruction set, the fastest the processor has at most.
+#[allow(dead_code)] // not all files meet kernels
 pub(crate) fn on_every_instruction_set() {
     if std::env::var(FORCED).is_ok() {
         return; // one of those

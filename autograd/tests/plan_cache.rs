@@ -1,0 +1,57 @@
+//! When plans are made and when they are found. One test, since the plans of all tests of a process are counted together.
+
+mod common;
+
+use autograd::{Graph, Result};
+use common::numbers;
+
+#[test]
+fn plans_are_made_once() -> Result<()> {
+    looking_at_what_is_there_makes_no_plan()?;
+    the_plan_that_is_shown_is_the_one_that_runs()
+}
+
+/// What is there already is not planned: leaves, parameters, and values that were asked for before.
+fn looking_at_what_is_there_makes_no_plan() -> Result<()> {
+    let w = autograd::Param::new([1.0, 2.0]);
+    let g = Graph::new();
+    let (x, v) = (g.input([3.0, 4.0]), g.param(&w));
+    let mut y = x * v;
+    assert_eq!(y.value()?.to_f64s(), [3.0, 8.0]);
+    let before = autograd::plans_made();
+    for k in 0..50 {
+        y += k as f64;
+        let (x, v, c) = g.run((x, v, g.constant(k as f64)))?;
+        assert_eq!((x.to_f64s(), v.to_f64s(), c.scalar()?), (vec![3.0, 4.0], vec![1.0, 2.0], k as f64));
+    }
+    assert_eq!(autograd::plans_made(), before);
+    w.set([5.0, 6.0])?;
+    assert!(v.value().is_err_and(|e| e.message().contains("changed since it was bound")));
+    Ok(())
+}
+
+/// The plan that is shown is the one that runs: one entry of the cache, dead nodes or not, values kept or not.
+fn the_plan_that_is_shown_is_the_one_that_runs() -> Result<()> {
+    let write = |g: &Graph, dead: bool, look: bool| -> Result<()> {
+        let x = g.input(numbers(&[137], 0.3));
+        if dead {
+            let _ = x.exp() + 1.0;
+        }
+        let y = x.sin() * x;
+        if look {
+            y.value()?;
+        }
+        let loss = (y * y - 0.25).sum();
+        let _gradient = g.grads(loss, &[x]); // not asked for
+        let kernels = g.plan(loss)?.kernels().len();
+        let before = autograd::plans_made();
+        let (_, profile) = g.profile(loss)?;
+        assert_eq!(autograd::plans_made(), before, "dead: {dead}, look: {look}");
+        assert_eq!(profile.kernels.len(), kernels);
+        Ok(())
+    };
+    for (dead, look) in [(false, false), (true, false), (false, true), (true, true)] {
+        write(&Graph::new(), dead, look)?;
+    }
+    Ok(())
+}

@@ -65,7 +65,7 @@ fn weight(inner: &Inner, id: u32) -> f64 {
 
 /// The same for one element.
 fn weight_of_one(op: u32) -> f64 {
-    const SLOW: [Id; 14] = [
+    const SLOW: [Id; 15] = [
         Id::Exp,
         Id::Expm1,
         Id::Ln,
@@ -74,6 +74,7 @@ fn weight_of_one(op: u32) -> f64 {
         Id::Cos,
         Id::Tanh,
         Id::Sigmoid,
+        Id::Logistic,
         Id::Erf,
         Id::Erfc,
         Id::Gelu,

@@ -211,6 +211,20 @@ pub trait Lanes:
         Self::pick(self.below(Self::of(0.0)), e, one) / (one + e)
     }
 
+    /// `σ'(x) = e/(1 + e)²` with `e = e^(-|x|)`; small values stay exact and nothing overflows
+    #[inline(always)]
+    fn logistic(self) -> Self {
+        let e = <Self::Elem as Float>::exp_down(-self.abs());
+        let sum = Self::of(1.0) + e;
+        e / (sum * sum)
+    }
+
+    /// `x·σ(x)`; 0 at -∞
+    #[inline(always)]
+    fn silu(self) -> Self {
+        self.at_least(Self::Elem::nearest(LOWEST)) * self.sigmoid()
+    }
+
     /// `max(x, 0)`; NaN stays NaN
     #[inline(always)]
     fn relu(self) -> Self {
@@ -236,17 +250,17 @@ pub trait Lanes:
         Self::pick(Self::of(0.0).below(self), self, scale * self.exp_m1())
     }
 
-    /// `x·σ(√(8/π)·(x + 0.044715·x³))`, the approximation of [`gelu`](Lanes::gelu) by `tanh`
+    /// `x·σ(√(8/π)·(x + 0.044715·x³))`, the approximation of [`gelu`](Lanes::gelu) by `tanh`; 0 at -∞
     #[inline(always)]
     fn gelu_tanh(self) -> Self {
         let cube = Self::of(GELU_CUBE) * self * self * self;
-        self * (Self::of(GELU_TWICE) * (self + cube)).sigmoid()
+        self.at_least(Self::Elem::nearest(LOWEST)) * (Self::of(GELU_TWICE) * (self + cube)).sigmoid()
     }
 
-    /// `x·Φ(x)`, where `Φ` is the distribution function of the standard normal
+    /// `x·Φ(x)`, where `Φ` is the distribution function of the standard normal; 0 at -∞
     #[inline(always)]
     fn gelu(self) -> Self {
-        self * Self::of(0.5) * (-self * Self::of(FRAC_1_SQRT_2)).erfc()
+        self.at_least(Self::Elem::nearest(LOWEST)) * Self::of(0.5) * (-self * Self::of(FRAC_1_SQRT_2)).erfc()
     }
 
     /// The nearest number that is at least `low` and at most `high`; NaN stays NaN
@@ -339,6 +353,8 @@ macro_rules! one_by_one {
 /// The factors of [`Lanes::gelu_tanh`] (Hendrycks and Gimpel 2016): `√(8/π)` and that of the cube.
 pub(crate) const GELU_TWICE: f64 = 1.595_769_121_605_730_7;
 pub(crate) const GELU_CUBE: f64 = 0.044715;
+/// What stands for -∞ (and for anything lower than this) where it is multiplied by a 0.
+const LOWEST: f64 = -1e38;
 
 macro_rules! by_library {
     ($($name:ident)*) => { $(

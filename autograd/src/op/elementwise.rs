@@ -4,6 +4,7 @@ use super::{Dependency, Id, Op, Real, Rule, same_dtype};
 use crate::{
     error::OpError,
     math::{Float, GELU_CUBE, GELU_TWICE, Lanes},
+    nodes::Kind,
     shape::{Shape, Walk},
     tensor::{DType, Element, Type, with_dtype},
     var::{Operand, Var},
@@ -30,7 +31,12 @@ pub enum Partial<'g> {
     /// By 1 where the mask is true; elsewhere the result is 0, whatever the cotangent (`0·∞` does not arise).
     Where(Var<'g>),
     /// By the factor where the mask is true; elsewhere the result is 0, whatever factor and cotangent.
+    ///
+    /// The factor has derivatives of its own, for second order, and a mask of the product cannot guard those: where the
+    /// factor is not smooth, guard what it is computed *from*, as in `select(x == 0, 1, x)`.
     WhereTimes(Var<'g>, Var<'g>),
+    /// As [`WhereTimes`](Partial::WhereTimes), for a factor that is finite where the mask is false.
+    WhereFinite(Var<'g>, Var<'g>),
 }
 
 impl<'g> Partial<'g> {
@@ -45,7 +51,9 @@ impl<'g> Partial<'g> {
             Partial::Times(d) => ct * d,
             Partial::Over(d) => ct / d,
             Partial::Where(mask) => mask.select(ct, ct.lit(0.0)),
-            Partial::WhereTimes(mask, d) => mask.select(ct * d, ct.lit(0.0)),
+            // neither the value nor the derivative by `ct` multiplies 0 by the factor where the mask is false
+            Partial::WhereTimes(mask, d) => mask.select(ct, ct.lit(0.0)) * mask.select(d, d.lit(0.0)),
+            Partial::WhereFinite(mask, d) => mask.select(ct, ct.lit(0.0)) * d,
         })
     }
 }
@@ -312,7 +320,7 @@ macro_rules! elementwise {
 
 elementwise! {
     Neg:     neg(a -> y)        = -a;             [Minus] int |x| x[0].checked_neg();
-    Abs:     abs(a -> y)        = a.abs();        [WhereTimes(a.ne(a.lit(0.0)), a.sign())] int |x| x[0].checked_abs();
+    Abs:     abs(a -> y)        = a.abs();        [WhereFinite(a.ne(a.lit(0.0)), a.sign())] int |x| x[0].checked_abs();
     Sign:    sign(a -> y)       = a.sign();       [Zero] int |x| Some(x[0].signum());
     Exp:     exp(a -> y)        = a.exp();        [Times(y)];
     Expm1:   expm1(a -> y)      = a.exp_m1();     [Times(a.exp())];
@@ -325,19 +333,21 @@ elementwise! {
     Sin:     sin(a -> y)        = a.sin();        [Times(a.cos())];
     Cos:     cos(a -> y)        = a.cos();        [Times(-a.sin())];
     Tan:     tan(a -> y)        = a.tan();        [Times(1.0 + y * y)];
-    Asin:    asin(a -> y)       = a.asin();       [Over((1.0 - a * a).sqrt())];
-    Acos:    acos(a -> y)       = a.acos();       [Over(-(1.0 - a * a).sqrt())];
-    Atan:    atan(a -> y)       = a.atan();       [Over(1.0 + a * a)];
+    Asin:    asin(a -> y)       = a.asin();       [Over(other_leg(a))];
+    Acos:    acos(a -> y)       = a.acos();       [Over(-other_leg(a))];
+    Atan:    atan(a -> y)       = a.atan();       [Times(cauchy(a))];
     Sinh:    sinh(a -> y)       = a.sinh();       [Times(a.cosh())];
     Cosh:    cosh(a -> y)       = a.cosh();       [Times(a.sinh())];
-    Tanh:    tanh(a -> y)       = a.tanh();       [Times(1.0 - y * y)];
-    Sigmoid: sigmoid(a -> y)    = a.sigmoid();    [Times(y * (1.0 - y))];
+    Tanh:    tanh(a -> y)       = a.tanh();       [Times(4.0 * (2.0 * a).logistic())];
+    Sigmoid: sigmoid(a -> y)    = a.sigmoid();    [Times(a.logistic())];
+    /// `σ'(x)`, the density of the logistic distribution, exact where it is small: `σ(1 - σ)` is 0 from `x = 17` on in f32.
+    Logistic: logistic(a -> y)  = a.logistic();   [Times(-(y * (0.5 * a).tanh()))];
     Relu:    relu(a -> y)       = a.relu();       [Where(a.gt(a.lit(0.0)))];
-    Erf:     erf(a -> y)        = a.erf();        [Times((-(a * a)).exp() * FRAC_2_SQRT_PI)];
-    Erfc:    erfc(a -> y)       = a.erfc();       [Times((-(a * a)).exp() * -FRAC_2_SQRT_PI)];
-    Gelu:    gelu(a -> y)       = a.gelu();       [Times(normal_cdf(a) + a * normal_density(a))];
-    GeluTanh: gelu_tanh(a -> y) = a.gelu_tanh();  [Times(gelu_gate(a) + y * gelu_gate(-a) * gelu_slope(a))];
-    Silu:    silu(a -> y)       = a * a.sigmoid(); [Times(a.sigmoid() + y * (-a).sigmoid())];
+    Erf:     erf(a -> y)        = a.erf();        [Times(bell(a) * FRAC_2_SQRT_PI)];
+    Erfc:    erfc(a -> y)       = a.erfc();       [Times(bell(a) * -FRAC_2_SQRT_PI)];
+    Gelu:    gelu(a -> y)       = a.gelu();       [Times(normal_cdf(a) + of_bump(a, normal_density))];
+    GeluTanh: gelu_tanh(a -> y) = a.gelu_tanh();  [Times(gelu_gate(a) + of_bump(a, gelu_bump))];
+    Silu:    silu(a -> y)       = a.silu();       [Times(a.sigmoid() + of_bump(a, Var::logistic))];
     Softplus: softplus(a -> y)  = a.softplus();   [Times(a.sigmoid())];
     LogSigmoid: log_sigmoid(a -> y) = -(-a).softplus(); [Times((-a).sigmoid())];
     Floor:   floor(a -> y)      = a.floor();      [Zero];
@@ -348,20 +358,18 @@ elementwise! {
     Sub:     sub(a, b -> y)     = a - b;          [One, Minus] int |x| x[0].checked_sub(x[1]);
     Mul:     mul(a, b -> y)     = a * b;          [Times(b), Times(a)] int |x| x[0].checked_mul(x[1]);
     Div:     div(a, b -> y)     = a / b;          [Over(b), Times(-(y / b))];
-    Maximum: maximum(a, b -> y) = a.maximum(b);   [WhereTimes(a.ge(b), tie(a, b)), WhereTimes(b.ge(a), tie(a, b))] int |x| Some(x[0].max(x[1]));
-    Minimum: minimum(a, b -> y) = a.minimum(b);   [WhereTimes(a.le(b), tie(a, b)), WhereTimes(b.le(a), tie(a, b))] int |x| Some(x[0].min(x[1]));
-    Pow:     pow(a, b -> y)     = a.powf(b);
-        [WhereTimes(b.ne(b.lit(0.0)), b * a.pow(b - 1.0)), WhereTimes(pow_varies(a, b), y * a.ln())];
+    Maximum: maximum(a, b -> y) = a.maximum(b);   [WhereFinite(a.ge(b), tie(a, b)), WhereFinite(b.ge(a), tie(a, b))] int |x| Some(x[0].max(x[1]));
+    Minimum: minimum(a, b -> y) = a.minimum(b);   [WhereFinite(a.le(b), tie(a, b)), WhereFinite(b.le(a), tie(a, b))] int |x| Some(x[0].min(x[1]));
+    Pow:     pow(a, b -> y)     = a.powf(b);      [Times(pow_by_base(a, b)), Times(pow_by_exponent(a, b))];
     LeakyRelu: leaky_relu(a, slope -> y) = a.leaky_relu(slope);
-        [Times(a.gt(a.lit(0.0)).select(a.lit(1.0), slope)), WhereTimes(a.le(a.lit(0.0)), a)];
+        [Times(a.gt(0.0).select(1.0, slope)), WhereFinite(a.le(0.0), at_most_0(a))];
     Elu:     elu(a, scale -> y) = a.elu(scale);
-        [Times(a.gt(a.lit(0.0)).select(a.lit(1.0), scale * a.minimum(0.0).exp())), WhereTimes(a.le(a.lit(0.0)), a.minimum(0.0).expm1())];
-    Atan2:   atan2(a, b -> y)   = a.atan2(b);
-        [WhereTimes(is_away(a, b), b / (a * a + b * b)), WhereTimes(is_away(a, b), -a / (a * a + b * b))];
-    Hypot:   hypot(a, b -> y)   = a.hypot(b);     [WhereTimes(y.ne(y.lit(0.0)), a / y), WhereTimes(y.ne(y.lit(0.0)), b / y)];
+        [Times(a.gt(0.0).select(1.0, scale * at_most_0(a).exp())), WhereFinite(a.le(0.0), at_most_0(a).expm1())];
+    Atan2:   atan2(a, b -> y)   = a.atan2(b);     [by_angle(a, b, |u, v| v / (u * u + v * v)), by_angle(a, b, |u, v| -(u / (u * u + v * v)))];
+    Hypot:   hypot(a, b -> y)   = a.hypot(b);     [by_length(a, b, |u, _| u), by_length(a, b, |_, v| v)];
     Rem:     rem(a, b -> y)     = a.rem(b);       [One, Times(((y - a) / b).round())] int |x| x[0].checked_rem(x[1]);
     Clamp:   clamp(a, low, high -> y) = a.clamp(low, high);
-        [Where(y.eq(a)), Where(a.lt(low).select(low.le(high), a.lt(a))), Where(a.gt(high).select(a.eq(a), low.gt(high)))]
+        [Where(a.ge(low).select(a, f64::NAN).le(high)), Where(a.lt(low).select(low, f64::NAN).le(high)), Where(a.maximum(low).gt(high))]
         int |x| Some(x[0].max(x[1]).min(x[2]));
 }
 
@@ -371,11 +379,35 @@ pub(crate) const fn calls(op: Id, by_library: bool) -> bool {
     use Id::*;
     match op {
         Erfc | Gelu | Pow | Tan | Asin | Acos | Atan | Sinh | Cosh | Floor | Ceil | Round | Atan2 | Hypot | Rem => true,
-        Exp | Expm1 | Ln | Ln1p | Sin | Cos | Tanh | Sigmoid | Erf | Softplus | LogSigmoid | Silu | GeluTanh | Elu => {
+        Exp | Expm1 | Ln | Ln1p | Sin | Cos | Tanh | Sigmoid | Logistic | Erf | Softplus | LogSigmoid | Silu | GeluTanh | Elu => {
             by_library
         }
         _ => false,
     }
+}
+
+// The factors of the rules above. A comparison of floats, and `select` between floats, are steps of fused kernels; `select`
+// between truth values is not. So "p and q" is written as a comparison of a selected number.
+
+/// `√(1 - a²)`, without the cancellation near ±1. What the product has over the difference is taken as a constant: the
+/// product has the derivative `∞·0` at ±1, the difference the right one.
+fn other_leg(a: Var<'_>) -> Var<'_> {
+    let difference = 1.0 - a * a;
+    (difference + ((1.0 - a) * (1.0 + a) - difference).detach()).sqrt()
+}
+
+/// `1/(1 + a²)`; beyond ±1 by the reciprocal `r`, as `r²/(1 + r²)`, because `a²` overflows
+fn cauchy(a: Var<'_>) -> Var<'_> {
+    let far = a.abs().gt(1.0);
+    let r = far.select(a, 1.0).recip();
+    let square = far.select(r, a).square();
+    far.select(square, 1.0) / (1.0 + square)
+}
+
+/// `e^(-a²)`. At ±30 it is 0 in f64 already; at ±∞ its derivative would be `∞·0`.
+fn bell(a: Var<'_>) -> Var<'_> {
+    let a = a.clamp(a.lit(-30.0), a.lit(30.0));
+    (-(a * a)).exp()
 }
 
 /// The standard normal's distribution function, exact where it is small.
@@ -388,24 +420,91 @@ fn normal_density(a: Var<'_>) -> Var<'_> {
     (-0.5 * a * a).exp() * (0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2)
 }
 
-/// `σ(u)` with `u = √(8/π)·(a + 0.044715·a³)`: by what the approximate gelu multiplies.
+/// `a·f(a)` of a function that is 0 in f64 at ±800 and beyond: at ±∞ it would be `∞·0`.
+fn of_bump<'g>(a: Var<'g>, f: fn(Var<'g>) -> Var<'g>) -> Var<'g> {
+    let a = a.clamp(a.lit(-800.0), a.lit(800.0));
+    a * f(a)
+}
+
+/// `u = √(8/π)·(a + 0.044715·a³)`, of which [`Var::gelu_tanh`] takes the sigmoid; as at ±30 beyond, where that is 0 or 1 and
+/// the cube may overflow
+fn gelu_inner(a: Var<'_>) -> Var<'_> {
+    let a = a.clamp(a.lit(-30.0), a.lit(30.0));
+    (a + a * a * a * GELU_CUBE) * GELU_TWICE
+}
+
+/// `σ(u)`: by what the approximate gelu multiplies.
 fn gelu_gate(a: Var<'_>) -> Var<'_> {
-    ((a + a * a * a * GELU_CUBE) * GELU_TWICE).sigmoid()
+    gelu_inner(a).sigmoid()
 }
 
-/// `du/da`
-fn gelu_slope(a: Var<'_>) -> Var<'_> {
-    (1.0 + a * a * (3.0 * GELU_CUBE)) * GELU_TWICE
+/// `dσ(u)/da = σ'(u)·du/da`
+fn gelu_bump(a: Var<'_>) -> Var<'_> {
+    gelu_inner(a).logistic() * ((1.0 + a * a * (3.0 * GELU_CUBE)) * GELU_TWICE)
 }
 
-/// Where a point is not the origin.
-fn is_away<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
-    a.hypot(b).ne(a.lit(0.0))
+/// `a` where it is not above 0. Not `minimum`, which would halve the second derivative at 0.
+fn at_most_0(a: Var<'_>) -> Var<'_> {
+    a.gt(0.0).select(0.0, a)
 }
 
-/// Where `aᵇ` varies with `b`: not at `a = 0`, where it is 0 for all `b > 0` and the logarithm is infinite.
-fn pow_varies<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
-    a.ne(a.lit(0.0)).select(a.eq(a), b.lt(b.lit(0.0)))
+/// A point in the plane: its direction `(u, v)`, the larger coordinate being ±1, times its size `m`; and where that holds:
+/// not at the origin and not at infinity. `m` is taken as a constant: what is computed from a direction does not depend on it.
+/// At infinity `(u, v)` is the limit, at the origin (0, 0), both constant.
+fn polar<'g>(a: Var<'g>, b: Var<'g>) -> [Var<'g>; 4] {
+    let size = a.abs().maximum(b.abs()).detach();
+    let regular = size.eq(f64::INFINITY).select(0.0, size).ne(0.0);
+    let m = regular.select(size, 1.0);
+    let along = |x: Var<'g>| regular.select(x, x.abs().eq(f64::INFINITY).select(x.sign(), 0.0)) / m;
+    [along(a), along(b), m, regular]
+}
+
+/// A derivative of the angle of a point: `f(u, v)/m`, 0 at the origin and at infinity
+fn by_angle<'g>(a: Var<'g>, b: Var<'g>, f: impl Fn(Var<'g>, Var<'g>) -> Var<'g>) -> Partial<'g> {
+    let [u, v, m, regular] = polar(a, b);
+    Partial::WhereFinite(regular, f(regular.select(u, 1.0), v) / m)
+}
+
+/// A derivative of the distance from the origin: `f(u, v)/√(u² + v²)`, 0 at the origin
+fn by_length<'g>(a: Var<'g>, b: Var<'g>, f: impl Fn(Var<'g>, Var<'g>) -> Var<'g>) -> Partial<'g> {
+    let [u, v, ..] = polar(a, b);
+    let square = u * u + v * v;
+    let away = square.ne(0.0);
+    Partial::WhereFinite(away, f(u, v) / away.select(square, 1.0).sqrt())
+}
+
+/// `b·aᵇ⁻¹`
+///
+/// At `a = 0` and `b ≥ 0` the exponent is taken as a constant, as [`pow_by_exponent`] does: only then are the mixed second
+/// derivatives equal. Where `b = 0` the factor is written `(b/a)·aᵇ`, so that a tiny `a` does not give `0·∞`, and at `a = 0`
+/// it is 0 to all orders, as that of a polynomial's constant.
+fn pow_by_base<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
+    let no_power = b.eq(0.0);
+    if is_fixed(b) {
+        return b * no_power.select(1.0, a).pow(b - 1.0);
+    }
+    let a0 = a.eq(0.0);
+    let b = a0.select(b, -1.0).ge(0.0).select(b.detach(), b);
+    let a = no_power.select(a, 1.0).eq(0.0).select(1.0, a);
+    b / no_power.select(a, 1.0) * a.pow(b - no_power.select(b.lit(0.0), b.lit(1.0)))
+}
+
+/// `aᵇ·ln a`; 0 to all orders where `aᵇ` is 0 around `b`, or at its edge: at `a = 0` for `b ≥ 0` and `a = ∞` for `b ≤ 0`
+fn pow_by_exponent<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
+    let at_infinity = a.eq(f64::INFINITY).select(-b, -1.0);
+    let a = a.eq(0.0).select(b, at_infinity).ge(0.0).select(1.0, a);
+    a.pow(b) * a.ln()
+}
+
+/// Whether it is a number, or one less by numbers: an exponent that nobody differentiates by.
+fn is_fixed(b: Var<'_>) -> bool {
+    let inner = b.graph.inner.borrow();
+    let is_leaf = |id: u32| matches!(inner.nodes[id as usize].kind, Kind::Literal | Kind::Constant);
+    let mut id = b.id;
+    while inner.nodes[id as usize].op == Id::Sub as u32 && is_leaf(inner.args(id)[1]) {
+        id = inner.args(id)[0];
+    }
+    is_leaf(id)
 }
 
 /// The share of a gradient that each side of a maximum gets: half of it where both are equal.
@@ -522,6 +621,12 @@ methods! {
 }
 
 impl<'g> Var<'g> {
+    /// `σ'(x)`, the density of the logistic distribution.
+    #[track_caller]
+    pub(crate) fn logistic(self) -> Var<'g> {
+        self.unary(Id::Logistic)
+    }
+
     /// `xⁿ` for a whole number `n`, with derivative `n·xⁿ⁻¹`, which is right at 0 as well. For floats.
     ///
     /// ```

@@ -206,7 +206,7 @@ fn binary<'g>(x: Var<'g>, y: Var<'g>) -> Vec<Var<'g>> {
         x % y,
         x & y,
         x | y,
-        x.cross_entropy_with(y, 0.1, Some(x)),
+        x.cross_entropy_with(y, 0.1, Some(x), Some(1)),
         g.einsum("ij,jk->ik", &[x, y]),
         g.jvp(x * y, &[x, y], &[y, x]),
         x.clamp(y, x),

@@ -111,7 +111,7 @@ fn fit<'m>(
 fn best(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Result<History> {
     let optimizer = AdamW::new(1e-3).weight_decay(0.01).average(0.999);
     let trainer = Trainer::new(model, &optimizer)
-        .loss(nn::loss::cross_entropy_with(0.05, None))
+        .loss(nn::loss::cross_entropy_with(0.05, None, None))
         .schedule(schedule::warm_up(1.0, schedule::cosine))
         .augment(data::shift_images(2))
         .batch_size(128)

@@ -116,23 +116,40 @@ pub fn cross_entropy<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
     each::cross_entropy(logits, target).mean()
 }
 
-/// [`cross_entropy`] with label smoothing and weights of the classes, of which the mean is a weighted one, as PyTorch's.
+/// [`cross_entropy`] with label smoothing, weights of the classes (the mean is then a weighted one) and a label to ignore:
+/// PyTorch's `label_smoothing`, `weight` and `ignore_index`. The mean is over the labels that count: NaN if there are none.
 ///
 /// ```
 /// use autograd::Tensor;
-/// let loss = nn::loss::cross_entropy_with(0.1, Some(Tensor::from([1.0f32, 2.0])));
+/// let loss = nn::loss::cross_entropy_with(0.1, Some(Tensor::from([1.0f32, 2.0])), None);
 /// let g = autograd::Graph::new();
 /// println!("{}", loss(g.input([[0f32, 1.0], [0.5, 0.0]]), g.constant([1, 0])).value()?);
+///
+/// let of_known = nn::loss::cross_entropy_with(0.0, None, Some(-100));
+/// let loss = of_known(g.input([[0f32, 0.0], [7.0, 0.0]]), g.constant([1, -100]));
+/// assert!((loss.value()?.scalar()? - 2f64.ln()).abs() < 1e-7);
 /// # Ok::<(), autograd::Error>(())
 /// ```
-pub fn cross_entropy_with(smoothing: f64, weights: Option<Tensor>) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
+pub fn cross_entropy_with(
+    smoothing: f64,
+    weights: Option<Tensor>,
+    ignore_index: Option<i64>,
+) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
     move |logits, target| {
         let g = logits.graph();
         let weights = weights.as_ref().map(|w| g.constant(w));
-        let losses = logits.cross_entropy_with(target, smoothing, weights);
-        match weights {
-            Some(w) if target.dtype().is_ok_and(|d| !d.is_float()) => losses.sum() / w.take(target, 0).sum(),
-            _ => losses.mean(),
+        let losses = logits.cross_entropy_with(target, smoothing, weights, ignore_index);
+        if losses.error().is_some() || target.dtype().is_ok_and(|d| d.is_float()) {
+            return losses.mean();
+        }
+        match (weights, ignore_index) {
+            (None, None) => losses.mean(),
+            (Some(w), None) => losses.sum() / w.take(target, 0).sum(),
+            (None, Some(i)) => losses.sum() / losses.dtype().map_or(losses, |d| target.ne(i).sum().cast(d)),
+            (Some(w), Some(i)) => {
+                let counts = target.ne(i);
+                losses.sum() / counts.select(w.take(counts.select(target, 0), 0), 0.0).sum()
+            }
         }
     }
 }

@@ -129,13 +129,13 @@ fn losses_and_their_reductions() -> Result<()> {
     close(&total(Reduction::None)?, &each);
     close(&loss::reduced(Reduction::Mean, loss::each::cross_entropy)(x, labels).value()?, &[(each[0] + each[1]) / 2.0]);
     // weights of the classes: a weighted mean
-    let weighted = loss::cross_entropy_with(0.0, Some(Tensor::from([2.0, 1.0, 0.5])))(x, labels);
+    let weighted = loss::cross_entropy_with(0.0, Some(Tensor::from([2.0, 1.0, 0.5])), None)(x, labels);
     close(&weighted.value()?, &[(0.5 * each[0] + 2.0 * each[1]) / 2.5]);
     let smooth = |k: usize, label: usize| {
         let even = -log_p[k].iter().sum::<f64>() / 3.0;
         0.9 * -log_p[k][label] + 0.1 * even
     };
-    close(&loss::cross_entropy_with(0.1, None)(x, labels).value()?, &[(smooth(0, 2) + smooth(1, 0)) / 2.0]);
+    close(&loss::cross_entropy_with(0.1, None, None)(x, labels).value()?, &[(smooth(0, 2) + smooth(1, 0)) / 2.0]);
     // probabilities in place of labels
     let p = g.constant([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]);
     close(&loss::cross_entropy(x, p).value()?, &[(each[0] + each[1]) / 2.0]);

@@ -98,10 +98,12 @@ impl<const LARGEST: bool> Op for Extreme<LARGEST> {
         })
     }
 
-    /// Evenly to all elements that are the extreme one.
+    /// Evenly to all elements that are the extreme one: those that are NaN if it is NaN, so that there always is one.
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let x = r.x[0];
-        let extreme = x.eq(spread(r.y, x, self.axes));
+        let y = with_axes(r.y, x, self.axes);
+        let is_nan = |v: Var<'g>| v.ne(v).select(v.lit(1.0), v.lit(0.0));
+        let extreme = y.eq(y).select(x, is_nan(x)).eq(y.eq(y).select(y, 1.0));
         let ties = extreme.sum_over(self.axes, true).cast(r.ct.known_dtype());
         let share = with_axes(r.ct, x, self.axes) / ties;
         Some(extreme.select(share, r.ct.lit(0.0)))
@@ -491,55 +493,87 @@ impl<'g> Var<'g> {
         self.with_shape("var", |shape| {
             wants_float(self.known_dtype())?;
             let axes = axes(shape)?;
-            let count = axes.count(shape) as f64;
-            let deviation = self - self.sum_over(axes, true) / self.lit(count);
-            // with no more than `ddof` elements: nothing over nothing
-            let degrees = (count - ddof as f64).max(0.0);
-            Ok(deviation.square().sum_over(axes, keep) / self.lit(degrees))
+            Ok(self.deviation(axes).square().sum_over(axes, keep) / self.degrees(axes, ddof))
         })
     }
 
-    /// The standard deviation of all elements: the square root of [`var`](Var::var). Its derivative is 0 where all are
-    /// equal.
+    /// What each element differs from the mean by.
+    #[track_caller]
+    fn deviation(self, axes: Axes) -> Var<'g> {
+        self - self.sum_over(axes, true) / self.lit(axes.count(&self.known_shape()) as f64)
+    }
+
+    /// By what squared deviations are divided. With no more than `ddof` elements: nothing over nothing.
+    #[track_caller]
+    fn degrees(self, axes: Axes, ddof: usize) -> Var<'g> {
+        self.lit((axes.count(&self.known_shape()) as f64 - ddof as f64).max(0.0))
+    }
+
+    /// The standard deviation of all elements: the square root of [`var`](Var::var), also where squares overflow or
+    /// vanish. Its derivatives of all orders are 0 where all are equal.
     #[track_caller]
     pub fn std(self, ddof: usize) -> Var<'g> {
-        self.var(ddof).root()
+        self.std_over(|shape| Ok(Axes::all(shape.rank())), ddof)
     }
 
     /// The standard deviation over one or several axes, which are removed.
     #[track_caller]
     pub fn std_axis(self, axes: impl Ints, ddof: usize) -> Var<'g> {
-        self.var_axis(axes, ddof).root()
+        self.std_over(|shape| shape.axes(&axes.list()), ddof)
     }
 
-    /// The Euclidean norm of all elements, `√Σx²`. Its derivative is `x/‖x‖`, and 0 at 0.
+    #[track_caller]
+    fn std_over(self, axes: impl FnOnce(&Shape) -> Result<Axes, OpError>, ddof: usize) -> Var<'g> {
+        self.with_shape("std", |shape| {
+            wants_float(self.known_dtype())?;
+            let axes = axes(shape)?;
+            Ok(self.deviation(axes).root_of_squares(axes, Some(self.degrees(axes, ddof))))
+        })
+    }
+
+    /// The Euclidean norm of all elements, `√Σx²`, also where squares overflow or vanish. Its derivative is `x/‖x‖`; at 0
+    /// those of all orders are 0.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
     /// assert_eq!(g.input([3.0, 4.0]).norm().value()?.scalar()?, 5.0);
+    /// assert_eq!(g.input([3e200, 4e200]).norm().value()?.scalar()?, 5e200);
     /// let x = g.input([0.0, -2.0]);
     /// assert_eq!(x.norm().backward()?.get(x).map(|d| d.to_f64s()), Some(vec![0.0, -1.0]));
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
     pub fn norm(self) -> Var<'g> {
-        self.square().sum().root()
+        self.norm_over(|shape| Ok(Axes::all(shape.rank())))
     }
 
     /// The Euclidean norm over one or several axes, which are removed.
     #[track_caller]
     pub fn norm_axis(self, axes: impl Ints) -> Var<'g> {
-        self.square().sum_axis(axes).root()
+        self.norm_over(|shape| shape.axes(&axes.list()))
     }
 
-    /// The square root of what is not negative, with the derivative 0 at 0.
     #[track_caller]
-    fn root(self) -> Var<'g> {
-        self.with_shape("sqrt", |_| {
+    fn norm_over(self, axes: impl FnOnce(&Shape) -> Result<Axes, OpError>) -> Var<'g> {
+        self.with_shape("norm", |shape| {
             wants_float(self.known_dtype())?;
-            let positive = self.gt(0.0);
-            Ok(positive.select(positive.select(self, 1.0).sqrt(), self))
+            Ok(self.root_of_squares(axes(shape)?, None))
         })
+    }
+
+    /// `√(Σx²/n)`, computed as `√(Σ(s·x)²/n)/s` with a power of two `s`, which changes no bit while squares are in range.
+    /// The first sum only chooses `s`. At 0 the function is taken as a constant.
+    #[track_caller]
+    fn root_of_squares(self, axes: Axes, n: Option<Var<'g>>) -> Var<'g> {
+        // below `low` so many digits of squares are lost that it shows; above `high` a product with them may overflow
+        let [low, high, scale] = if self.known_dtype() == DType::F32 { [-80, 100, 100] } else { [-600, 900, 700] }
+            .map(|exponent: i32| 2f64.powi(exponent));
+        let size = self.square().sum_over(axes, true).detach();
+        let s = size.lt(low).select(size.lit(scale), size.gt(high).select(size.lit(1.0 / scale), size.lit(1.0)));
+        let squares = (self * s).square().sum_over(axes, false);
+        let squares = n.map_or(squares, |n| squares / n);
+        let zero = squares.eq(0.0);
+        zero.select(0.0, zero.select(1.0, squares).sqrt()) / s.reshape(squares.known_shape())
     }
 
     /// The product of all elements; 1 if there are none. Its derivative is the product of the others, at zeros too.

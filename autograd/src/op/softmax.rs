@@ -2,7 +2,8 @@
 //!
 //! All rest on one split of a line into its maximum `m` (at the first place where it stands) and
 //! `rest = Σ exp(xᵢ - m)` over the *other* elements: then `logsumexp = m + ln(1 + rest)`, and a loss as small as
-//! `rest = 1e-30` is not lost beside 1.
+//! `rest = 1e-30` is not lost beside 1. A line of -∞ only has nothing to choose from: its softmax is 0 everywhere, so that a
+//! masked row does not poison what it is multiplied by; its log_softmax and logsumexp are -∞.
 
 use super::{Dependency, Op, Real, Rule, inputs, reduce::sum_line, wants_float};
 use crate::{
@@ -24,7 +25,8 @@ fn split<T: Real>(line: &[T], exps: &mut [T]) -> (T, T) {
             (at, max) = (k, x);
         }
     }
-    exps.iter_mut().zip(line).for_each(|(e, &x)| *e = (x - max).exp());
+    let base = base(max);
+    exps.iter_mut().zip(line).for_each(|(e, &x)| *e = (x - base).exp());
     if max.to_f64().is_finite() {
         exps[at] = T::default();
     }
@@ -33,6 +35,12 @@ fn split<T: Real>(line: &[T], exps: &mut [T]) -> (T, T) {
         exps[at] = T::of(1.0);
     }
     (max, rest)
+}
+
+/// What the elements of a line are taken relative to: their maximum, or 0 if that is -∞, because -∞ less itself is NaN.
+#[inline(always)]
+pub(crate) fn base<T: Real>(max: T) -> T {
+    if max == T::of(f64::NEG_INFINITY) { T::default() } else { max }
 }
 
 /// Calls `f(line, out)` for each line of an axis; lines with a stride are gathered and scattered.
@@ -119,8 +127,8 @@ impl Op for LogSoftmax {
         with_dtype!(out.dtype(), float T => {
             each_line(x[0].shape, self.axis, x[0].slice::<T>()?, out.slice()?, |line, out| {
                 let (max, rest) = split(line, out);
-                let log = Lanes::ln_1p(rest);
-                out.iter_mut().zip(line).for_each(|(o, &x)| *o = (x - max) - log);
+                let (base, log) = (base(max), Lanes::ln_1p(rest));
+                out.iter_mut().zip(line).for_each(|(o, &x)| *o = (x - base) - log);
             });
             Ok(())
         }, else wants_float(x[0].dtype()))
@@ -176,8 +184,8 @@ impl Op for LogSumExp {
         let x = r.x[0];
         let keep = x.known_shape().with(self.axis, 1);
         let (y, ct) = (r.y.reshape(keep), r.ct.reshape(keep));
-        let something = y.gt(y.lit(f64::NEG_INFINITY));
-        Some(something.select(ct * (x - y).exp(), ct.lit(0.0)))
+        let y = y.eq(f64::NEG_INFINITY).select(0.0, y);
+        Some(ct * (x - y).exp())
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -227,7 +235,7 @@ impl Op for CrossEntropy {
             let lines = x[0].slice::<T>()?.chunks_exact(classes.max(1));
             for ((out, line), &label) in out.slice()?.iter_mut().zip(lines).zip(labels) {
                 let (max, rest) = split(line, &mut exps);
-                *out = (max - line[label as usize]) + Lanes::ln_1p(rest);
+                *out = (base(max) - line[label as usize]) + Lanes::ln_1p(rest);
             }
             Ok(())
         }, else wants_float(x[0].dtype()))
@@ -249,14 +257,22 @@ impl Op for CrossEntropy {
     }
 }
 
+/// `p·cost`, and 0 where `p` is 0, even if the cost is infinite: what is not asked for costs nothing, however unlikely it is
+/// thought to be. An infinite cost is replaced there before it is multiplied, so that no derivative is `0·∞`; of a finite
+/// one the derivative by `p` is the cost at `p = 0`, too.
+fn expected<'g>(p: Var<'g>, cost: Var<'g>) -> Var<'g> {
+    let finite = cost.abs().eq(f64::INFINITY).select(0.0, cost);
+    p * p.eq(0.0).select(finite, cost)
+}
+
 impl<'g> Var<'g> {
-    /// `exp(x) / Σ exp(x)` along an axis: positive numbers that add up to 1. For floats.
+    /// `exp(x) / Σ exp(x)` along an axis: positive numbers that add up to 1; 0 where all are -∞. For floats.
     #[track_caller]
     pub fn softmax(self, axis: isize) -> Var<'g> {
         self.with_shape(Softmax::NAME, |shape| Ok(self.apply(Softmax { axis: shape.axis(axis)? })))
     }
 
-    /// `ln softmax(x)` along an axis, without overflow and without losing small values. For floats.
+    /// `ln softmax(x)` along an axis, without overflow and without losing small values; -∞ where all are. For floats.
     #[track_caller]
     pub fn log_softmax(self, axis: isize) -> Var<'g> {
         self.with_shape(LogSoftmax::NAME, |shape| Ok(self.apply(LogSoftmax { axis: shape.axis(axis)? })))
@@ -271,6 +287,9 @@ impl<'g> Var<'g> {
     /// The cross-entropy of logits `[.., classes]` with integer labels `[..]`: `-ln softmax(x)[label]`, one loss a
     /// label, not averaged; or with the probabilities of the classes, floats `[.., classes]`: `-Σ p·ln softmax(x)`. Its
     /// gradient is `softmax(x) - one_hot(label)`. A label outside `0..classes` is an error when the value is asked for.
+    ///
+    /// Logits may be -∞. A class of that logit has an infinite loss as a label, with a finite gradient by the logits, and
+    /// costs nothing where its probability is 0.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -291,48 +310,77 @@ impl<'g> Var<'g> {
             if shape.rank() == 0 {
                 return Err("the logits have no axis of classes".into());
             }
-            // what has no probability costs nothing, however unlikely it is thought to be
-            let costs = labels.ne(labels.lit(0.0)).select(labels * self.log_softmax(-1), labels.lit(0.0));
-            Ok(-costs.sum_axis(-1))
+            Ok(-expected(labels, self.log_softmax(-1)).sum_axis(-1))
         })
     }
 
-    /// As [`cross_entropy`](Var::cross_entropy), with two changes (both as in PyTorch). *Label smoothing* (Szegedy et al.
-    /// 2016): of each target a share `smoothing` is spread evenly over all classes. *Class weights* `[classes]`: what a
-    /// class costs is multiplied by its weight; a weighted mean is `losses.sum() / weights.take(labels, 0).sum()`.
+    /// As [`cross_entropy`](Var::cross_entropy), with three changes, as in PyTorch. *Label smoothing* (Szegedy et al.
+    /// 2016): of each target a share `smoothing` is spread evenly over all classes, so that a logit of -∞ makes the loss
+    /// infinite (the gradient by the logits stays finite). *Class weights* `[classes]`: what a class costs is multiplied by
+    /// its weight; a weighted mean is `losses.sum() / weights.take(labels, 0).sum()`. *Labels to ignore*: where an integer
+    /// label is `ignore_index`, which need not be a class, loss and gradient are 0, whatever the logits are.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
     /// let logits = g.input([[2.0, 1.0, 0.1]]);
     /// let plain = logits.cross_entropy(g.constant([0]));
-    /// let smooth = logits.cross_entropy_with(g.constant([0]), 0.3, Some(g.constant([1.0, 1.0, 1.0])));
+    /// let smooth = logits.cross_entropy_with(g.constant([0]), 0.3, Some(g.constant([1.0, 1.0, 1.0])), None);
     /// let even = -logits.log_softmax(-1).mean_axis(-1);
     /// let difference = smooth - (0.7 * plain + 0.3 * even);
     /// assert!(difference.abs().value()?.to_f64s()[0] < 1e-15);
+    /// let ignored = logits.cross_entropy_with(g.constant([-100]), 0.0, None, Some(-100));
+    /// assert_eq!(ignored.value()?.to_f64s(), [0.0]);
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn cross_entropy_with(self, target: Var<'g>, smoothing: f64, weights: Option<Var<'g>>) -> Var<'g> {
+    pub fn cross_entropy_with(
+        self,
+        target: Var<'g>,
+        smoothing: f64,
+        weights: Option<Var<'g>>,
+        ignore_index: Option<i64>,
+    ) -> Var<'g> {
         if let Some(wrong) = [Some(target), weights].into_iter().flatten().find(|v| v.error().is_some()) {
             return if self.error().is_some() { self } else { wrong };
         }
         self.with_shape(CrossEntropy::NAME, |shape| {
-            let classes = *shape.last().ok_or("the logits have no axis of classes")?;
+            let (classes, rows) = shape.split_last().ok_or("the logits have no axis of classes")?;
             if !(0.0..=1.0).contains(&smoothing) {
                 return Err(OpError::new(format!("a share of {smoothing} cannot be spread: it is between 0 and 1")));
+            }
+            let is_float = target.known_dtype().is_float();
+            if let Some(ignored) = ignore_index {
+                return match is_float {
+                    true => Err(OpError::new("probabilities have no label to ignore").hint("set their rows to 0")),
+                    // labels that do not fit: the op says what is wrong with them
+                    false if target.known_dtype() != DType::I64 || target.known_shape()[..] != *rows => {
+                        Ok(self.cross_entropy(target))
+                    }
+                    false => Ok(self.ignoring(target, smoothing, weights, ignored)),
+                };
             }
             if smoothing == 0.0 && weights.is_none() {
                 return Ok(self.cross_entropy(target));
             }
-            if target.known_dtype().is_float() {
-                let spread = target * (1.0 - smoothing) + smoothing / classes as f64;
+            if is_float {
+                let spread = target * (1.0 - smoothing) + smoothing / *classes as f64;
                 return Ok(self.cross_entropy(weights.map_or(spread, |w| spread * w)));
             }
             let own = self.cross_entropy(target); // an error if a label is not one of the classes
-            let own = weights.map_or(own, |w| own * w.take(target, 0));
-            let all = self.ones_like() / classes;
+            let own = weights.map_or(own, |w| expected(w.take(target, 0), own));
+            let all = self.ones_like() / *classes;
             let even = self.cross_entropy(weights.map_or(all, |w| all * w));
-            Ok(own * (1.0 - smoothing) + even * smoothing)
+            Ok(expected(self.lit(1.0 - smoothing), own) + expected(self.lit(smoothing), even))
         })
+    }
+
+    /// The same, 0 where a label is the ignored one: there the logits are replaced as well, so that nothing of them, NaN for
+    /// example, gets into a gradient.
+    #[track_caller]
+    fn ignoring(self, labels: Var<'g>, smoothing: f64, weights: Option<Var<'g>>, ignored: i64) -> Var<'g> {
+        let counts = labels.ne(ignored);
+        let logits = counts.unsqueeze(-1).select(self, 0.0);
+        let losses = logits.cross_entropy_with(counts.select(labels, 0), smoothing, weights, None);
+        counts.select(losses, 0.0)
     }
 }

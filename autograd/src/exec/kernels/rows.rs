@@ -7,7 +7,7 @@ use super::{
     vector::{Vector, Vectors},
 };
 use crate::{
-    op::{Real, reduce::sum_chunk},
+    op::{Real, reduce::sum_chunk, softmax::base},
     plan::kernel::{BLOCK, RowOp, STRIDE},
 };
 use std::slice;
@@ -93,7 +93,8 @@ impl<T: Real> Rows<'_, T> {
         match self.op {
             RowOp::LogSoftmax => {
                 for (((line, log), &max), each) in lines.zip(self.each.chunks_exact_mut(n)) {
-                    each.iter_mut().zip(line).for_each(|(e, &x)| *e = (x - max) - *log);
+                    let base = base(max);
+                    each.iter_mut().zip(line).for_each(|(e, &x)| *e = (x - base) - *log);
                 }
             }
             RowOp::LogSumExp => {
@@ -105,7 +106,7 @@ impl<T: Real> Rows<'_, T> {
             _ => {
                 for (((line, one), &max), &label) in lines.zip(self.labels) {
                     let Some(&x) = usize::try_from(label).ok().and_then(|label| line.get(label)) else { return false };
-                    *one = (max - x) + *one;
+                    *one = (base(max) - x) + *one;
                 }
             }
         }
@@ -124,7 +125,8 @@ impl<T: Real> Rows<'_, T> {
                 }
             }
             (at[row], self.max[row]) = (first as u16, max);
-            each.iter_mut().zip(line).for_each(|(e, &x)| *e = x - max);
+            let base = base(max);
+            each.iter_mut().zip(line).for_each(|(e, &x)| *e = x - base);
         }
         all!(V, self.each, self.x.len(), |v| v.exp());
         let count = self.x.len() / n;

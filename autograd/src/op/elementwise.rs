@@ -362,9 +362,9 @@ elementwise! {
     Minimum: minimum(a, b -> y) = a.minimum(b);   [WhereFinite(a.le(b), tie(a, b)), WhereFinite(b.le(a), tie(a, b))] int |x| Some(x[0].min(x[1]));
     Pow:     pow(a, b -> y)     = a.powf(b);      [Times(pow_by_base(a, b)), Times(pow_by_exponent(a, b))];
     LeakyRelu: leaky_relu(a, slope -> y) = a.leaky_relu(slope);
-        [Times(a.gt(0.0).select(1.0, slope)), WhereFinite(a.le(0.0), at_most_0(a))];
+        [Times(a.gt(0.0).select(1.0, slope)), WhereFinite(is_not_above_0(a), at_most_0(a))];
     Elu:     elu(a, scale -> y) = a.elu(scale);
-        [Times(a.gt(0.0).select(1.0, scale * at_most_0(a).exp())), WhereFinite(a.le(0.0), at_most_0(a).expm1())];
+        [Times(a.gt(0.0).select(1.0, scale * at_most_0(a).exp())), WhereFinite(is_not_above_0(a), at_most_0(a).expm1())];
     Atan2:   atan2(a, b -> y)   = a.atan2(b);     [by_angle(a, b, |u, v| v / (u * u + v * v)), by_angle(a, b, |u, v| -(u / (u * u + v * v)))];
     Hypot:   hypot(a, b -> y)   = a.hypot(b);     [by_length(a, b, |u, _| u), by_length(a, b, |_, v| v)];
     Rem:     rem(a, b -> y)     = a.rem(b);       [One, Times(((y - a) / b).round())] int |x| x[0].checked_rem(x[1]);
@@ -404,10 +404,15 @@ fn cauchy(a: Var<'_>) -> Var<'_> {
     far.select(square, 1.0) / (1.0 + square)
 }
 
-/// `e^(-a²)`. At ±30 it is 0 in f64 already; at ±∞ its derivative would be `∞·0`.
+/// `a` where `|a|` is below `limit`, and a constant beyond: where `f(a)` is as at the limit already, so that at ±∞ no derivative
+/// is `∞·0`. Of NaN it is NaN.
+fn within<'g>(a: Var<'g>, limit: f64) -> Var<'g> {
+    a.gt(limit).select(limit, a.lt(-limit).select(-limit, a))
+}
+
+/// `e^(-a²)`, which is 0 in f64 at ±30 already
 fn bell(a: Var<'_>) -> Var<'_> {
-    let a = a.clamp(a.lit(-30.0), a.lit(30.0));
-    (-(a * a)).exp()
+    (-within(a, 30.0).square()).exp()
 }
 
 /// The standard normal's distribution function, exact where it is small.
@@ -422,14 +427,14 @@ fn normal_density(a: Var<'_>) -> Var<'_> {
 
 /// `a·f(a)` of a function that is 0 in f64 at ±800 and beyond: at ±∞ it would be `∞·0`.
 fn of_bump<'g>(a: Var<'g>, f: fn(Var<'g>) -> Var<'g>) -> Var<'g> {
-    let a = a.clamp(a.lit(-800.0), a.lit(800.0));
+    let a = within(a, 800.0);
     a * f(a)
 }
 
 /// `u = √(8/π)·(a + 0.044715·a³)`, of which [`Var::gelu_tanh`] takes the sigmoid; as at ±30 beyond, where that is 0 or 1 and
 /// the cube may overflow
 fn gelu_inner(a: Var<'_>) -> Var<'_> {
-    let a = a.clamp(a.lit(-30.0), a.lit(30.0));
+    let a = within(a, 30.0);
     (a + a * a * a * GELU_CUBE) * GELU_TWICE
 }
 
@@ -446,6 +451,11 @@ fn gelu_bump(a: Var<'_>) -> Var<'_> {
 /// `a` where it is not above 0. Not `minimum`, which would halve the second derivative at 0.
 fn at_most_0(a: Var<'_>) -> Var<'_> {
     a.gt(0.0).select(0.0, a)
+}
+
+/// The same as a mask; true of NaN.
+fn is_not_above_0(a: Var<'_>) -> Var<'_> {
+    a.gt(0.0).select(a.lit(1.0), a.lit(0.0)).eq(0.0)
 }
 
 /// A point in the plane: its direction `(u, v)`, the larger coordinate being ±1, times its size `m`; and where that holds:
@@ -476,17 +486,18 @@ fn by_length<'g>(a: Var<'g>, b: Var<'g>, f: impl Fn(Var<'g>, Var<'g>) -> Var<'g>
 /// `b·aᵇ⁻¹`
 ///
 /// At `a = 0` and `b ≥ 0` the exponent is taken as a constant, as [`pow_by_exponent`] does: only then are the mixed second
-/// derivatives equal. Where `b = 0` the factor is written `(b/a)·aᵇ`, so that a tiny `a` does not give `0·∞`, and at `a = 0`
-/// it is 0 to all orders, as that of a polynomial's constant.
+/// derivatives equal. Where `b = 0` it is written `(b/a)·aᵇ`, so that a tiny `a` does not give `0·∞`, and at `a = 0` it is 0 to
+/// all orders, as that of a polynomial's constant. Each of the two terms is a constant 0 where the other one holds.
 fn pow_by_base<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
-    let no_power = b.eq(0.0);
+    let none = b.eq(0.0);
     if is_fixed(b) {
-        return b * no_power.select(1.0, a).pow(b - 1.0);
+        return b * none.select(1.0, a).pow(b - 1.0);
     }
-    let a0 = a.eq(0.0);
-    let b = a0.select(b, -1.0).ge(0.0).select(b.detach(), b);
-    let a = no_power.select(a, 1.0).eq(0.0).select(1.0, a);
-    b / no_power.select(a, 1.0) * a.pow(b - no_power.select(b.lit(0.0), b.lit(1.0)))
+    let b = a.eq(0.0).select(b, -1.0).ge(0.0).select(b.detach(), b);
+    let (a0, b0) = (none.select(a, 1.0), none.select(b, 0.0));
+    let a0 = a0.eq(0.0).select(1.0, a0);
+    let (a, b) = (none.select(1.0, a), none.select(0.0, b));
+    b * a.pow(b - 1.0) + b0 / a0 * a0.pow(b0)
 }
 
 /// `aᵇ·ln a`; 0 to all orders where `aᵇ` is 0 around `b`, or at its edge: at `a = 0` for `b ≥ 0` and `a = ∞` for `b ≤ 0`

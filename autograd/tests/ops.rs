@@ -743,7 +743,10 @@ fn cross_entropy_with_probabilities_weights_and_smoothing() -> Result<()> {
     close(&x.cross_entropy_with(labels, e, None, None).value()?.to_f64s(), &by_hand(&smooth));
     let weighted: Vec<f64> = smooth.iter().zip([1.0, 2.0, 0.5].iter().cycle()).map(|(a, b)| a * b).collect();
     close(&x.cross_entropy_with(labels, e, Some(weights), None).value()?.to_f64s(), &by_hand(&weighted));
-    close(&x.cross_entropy_with(labels, 0.0, None, None).value()?.to_f64s(), &x.cross_entropy(labels).value()?.to_f64s());
+    close(
+        &x.cross_entropy_with(labels, 0.0, None, None).value()?.to_f64s(),
+        &x.cross_entropy(labels).value()?.to_f64s(),
+    );
     assert!(x.cross_entropy_with(labels, 1.5, None, None).value().is_err());
     for weights in [None, Some(weights)] {
         let wrong = x.cross_entropy_with(g.constant([2, -1]), e, weights, None).value();

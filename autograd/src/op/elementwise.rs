@@ -379,9 +379,8 @@ pub(crate) const fn calls(op: Id, by_library: bool) -> bool {
     use Id::*;
     match op {
         Erfc | Gelu | Pow | Tan | Asin | Acos | Atan | Sinh | Cosh | Floor | Ceil | Round | Atan2 | Hypot | Rem => true,
-        Exp | Expm1 | Ln | Ln1p | Sin | Cos | Tanh | Sigmoid | Logistic | Erf | Softplus | LogSigmoid | Silu | GeluTanh | Elu => {
-            by_library
-        }
+        Exp | Expm1 | Ln | Ln1p | Sin | Cos | Tanh | Sigmoid | Logistic | Erf | Softplus | LogSigmoid | Silu
+        | GeluTanh | Elu => by_library,
         _ => false,
     }
 }

@@ -3,7 +3,7 @@
 //! The order in which a sum is rounded is fixed by shape and axes alone, never by threads or instruction sets: see
 //! [`sum_lines`].
 
-use super::{Dependency, Op, Rule, inputs, wants_float};
+use super::{Dependency, Op, Rule, inputs, layout::copy, wants_float};
 use crate::{
     error::OpError,
     shape::{Axes, Ints, Shape},
@@ -115,6 +115,47 @@ impl<const LARGEST: bool> Op for Extreme<LARGEST> {
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
         Dependency::Reduced { axes: self.axes.0 }
+    }
+}
+
+/// Its first input, which is `√(Σx²/n)` of the second one over some axes. Differentiating how it is computed would meet `1/s`
+/// and cubes, which overflow; `x/(n·y)` is in range wherever `y` is, and so are its own derivatives.
+#[derive(Clone, PartialEq, Debug)]
+struct RootOfSquares {
+    axes: Axes,
+    n: f64,
+}
+
+impl Op for RootOfSquares {
+    const NAME: &'static str = "norm";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        Ok(inputs::<2>(x)?[0])
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        copy(x[0], out)
+    }
+
+    /// `ct·x/(n·y)`; at `y = 0` the function is taken as a constant
+    fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        let x = r.x[input.max(1)];
+        let [y, ct] = [r.y, r.ct].map(|v| with_axes(v, x, self.axes));
+        let zero = y.eq(0.0);
+        let d = zero.select(0.0, ct) * (x / zero.select(1.0, y));
+        (input == 1).then(|| if self.n == 1.0 { d } else { d / d.lit(self.n) })
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+
+    fn is_view(&self) -> bool {
+        true
+    }
+
+    fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
+        if input == 0 { Dependency::None } else { Dependency::Reduced { axes: self.axes.0 } }
     }
 }
 
@@ -493,7 +534,9 @@ impl<'g> Var<'g> {
         self.with_shape("var", |shape| {
             wants_float(self.known_dtype())?;
             let axes = axes(shape)?;
-            Ok(self.deviation(axes).square().sum_over(axes, keep) / self.degrees(axes, ddof))
+            // with no more than `ddof` elements: nothing over nothing
+            let degrees = (axes.count(shape) as f64 - ddof as f64).max(0.0);
+            Ok(self.deviation(axes).square().sum_over(axes, keep) / self.lit(degrees))
         })
     }
 
@@ -501,12 +544,6 @@ impl<'g> Var<'g> {
     #[track_caller]
     fn deviation(self, axes: Axes) -> Var<'g> {
         self - self.sum_over(axes, true) / self.lit(axes.count(&self.known_shape()) as f64)
-    }
-
-    /// By what squared deviations are divided. With no more than `ddof` elements: nothing over nothing.
-    #[track_caller]
-    fn degrees(self, axes: Axes, ddof: usize) -> Var<'g> {
-        self.lit((axes.count(&self.known_shape()) as f64 - ddof as f64).max(0.0))
     }
 
     /// The standard deviation of all elements: the square root of [`var`](Var::var), also where squares overflow or
@@ -527,7 +564,7 @@ impl<'g> Var<'g> {
         self.with_shape("std", |shape| {
             wants_float(self.known_dtype())?;
             let axes = axes(shape)?;
-            Ok(self.deviation(axes).root_of_squares(axes, Some(self.degrees(axes, ddof))))
+            Ok(self.deviation(axes).root_of_squares(axes, (axes.count(shape) as f64 - ddof as f64).max(0.0)))
         })
     }
 
@@ -557,23 +594,22 @@ impl<'g> Var<'g> {
     fn norm_over(self, axes: impl FnOnce(&Shape) -> Result<Axes, OpError>) -> Var<'g> {
         self.with_shape("norm", |shape| {
             wants_float(self.known_dtype())?;
-            Ok(self.root_of_squares(axes(shape)?, None))
+            Ok(self.root_of_squares(axes(shape)?, 1.0))
         })
     }
 
-    /// `√(Σx²/n)`, computed as `√(Σ(s·x)²/n)/s` with a power of two `s`, which changes no bit while squares are in range.
-    /// The first sum only chooses `s`. At 0 the function is taken as a constant.
+    /// `√(Σx²/n)`, computed as `√(Σ(s·x)²/n)/s` with a power of two `s`, which changes no bit while squares are in range. The
+    /// first sum only chooses `s`.
     #[track_caller]
-    fn root_of_squares(self, axes: Axes, n: Option<Var<'g>>) -> Var<'g> {
+    fn root_of_squares(self, axes: Axes, n: f64) -> Var<'g> {
         // below `low` so many digits of squares are lost that it shows; above `high` a product with them may overflow
         let [low, high, scale] = if self.known_dtype() == DType::F32 { [-80, 100, 100] } else { [-600, 900, 700] }
             .map(|exponent: i32| 2f64.powi(exponent));
-        let size = self.square().sum_over(axes, true).detach();
+        let size = self.square().sum_over(axes, true);
         let s = size.lt(low).select(size.lit(scale), size.gt(high).select(size.lit(1.0 / scale), size.lit(1.0)));
-        let squares = (self * s).square().sum_over(axes, false);
-        let squares = n.map_or(squares, |n| squares / n);
-        let zero = squares.eq(0.0);
-        zero.select(0.0, zero.select(1.0, squares).sqrt()) / s.reshape(squares.known_shape())
+        let root = ((self * s).square().sum_over(axes, true) / self.lit(n)).sqrt() / s;
+        let root = root.reshape(self.known_shape().reduced(axes, false));
+        self.graph().apply(RootOfSquares { axes, n }, &[root, self])
     }
 
     /// The product of all elements; 1 if there are none. Its derivative is the product of the others, at zeros too.

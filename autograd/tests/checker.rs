@@ -268,3 +268,51 @@ fn of_elements_that_are_not_finite_those_are_told() {
     );
     assert_eq!(e.expect_err("found").op(), "cube");
 }
+
+/// A derivative that replaces another one is compared with the differences of what it replaces, by each of its inputs.
+#[test]
+fn a_wrong_custom_derivative_is_told_with_its_own_numbers() -> Result<()> {
+    let (a, b) = (Tensor::from([0.5, 2.0]), Tensor::from([3.0, -1.0]));
+    for check in [CheckGrads::new(), CheckGrads::new().fast()] {
+        let run = |wrong: f64| {
+            check.run(
+                |x| {
+                    let (a, b) = (x[0].exp(), x[1] * 1.0);
+                    // a·b², by b: 2·a·b
+                    let y = (a * b * b).custom_vjp(&[a, b], move |input, r| {
+                        let [a, b] = [r.x[0], r.x[1]];
+                        Some(if input == 0 { r.ct * b * b } else { r.ct * a * b * wrong })
+                    });
+                    y.sin().sum()
+                },
+                &[a.clone(), b.clone()],
+            )
+        };
+        run(2.0)?;
+        let e = run(3.0).expect_err("caught");
+        assert_eq!(e.op(), "custom_vjp", "{e}");
+        // of the elements that may be told, each has its own two numbers, 3ab and 2ab
+        let told = |k: usize| {
+            let ab = [0.5f64.exp() * 3.0, -2f64.exp()][k];
+            let numbers = format!("the rule gives {}, differences give {}", 3.0 * ab, 2.0 * ab);
+            let digits = |s: &str| s.split("gives ").nth(1).map(|s| s[..8].to_string());
+            e.message().contains(&format!("element [{k}] of the output by element [{k}] of input 1"))
+                && digits(e.message()) == digits(&numbers)
+                && e.message().split("differences give ").nth(1).map(|s| &s[..6])
+                    == numbers.split("differences give ").nth(1).map(|s| &s[..6])
+        };
+        assert!(told(0) || told(1), "{e}");
+    }
+    Ok(())
+}
+
+/// What is a constant on purpose is not blamed for another op's fault, and neither is an op that replaces a derivative rightly.
+#[test]
+fn the_wrong_one_is_named_among_those_that_only_look_wrong() {
+    for check in [CheckGrads::new().order(1), CheckGrads::new().fast()] {
+        let e = check
+            .run(|x| (x[0].norm() + x[0].std(0) + x[0].detach().sum() * 0.0) * x[0].apply(Cube::First).sum(), &inputs())
+            .expect_err("caught");
+        assert_eq!(e.op(), "cube", "{e}");
+    }
+}

@@ -155,7 +155,6 @@ pub(crate) trait DynOp: Debug + Send + Sync {
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError>;
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>>;
     fn may_fail(&self, x: &[Type]) -> bool;
-    #[cfg(feature = "sparse")]
     fn dependency(&self, input: usize, x: &[Type]) -> Dependency;
     fn is_view(&self) -> bool;
     fn as_any(&self) -> &dyn Any;
@@ -179,7 +178,6 @@ impl<O: Op> DynOp for O {
     fn may_fail(&self, x: &[Type]) -> bool {
         Op::may_fail(self, x)
     }
-    #[cfg(feature = "sparse")]
     fn dependency(&self, input: usize, x: &[Type]) -> Dependency {
         Op::dependency(self, input, x)
     }

@@ -6,10 +6,11 @@ use super::{
     wrong,
 };
 use crate::{
-    error::{Error, OpError, Place, Result},
+    error::{Error, OpError, Place, Result, catch},
     graph::Graph,
     nodes::{Kind, OpRef},
-    tensor::{DType, Tensor},
+    op::Dependency,
+    tensor::{DType, Tensor, Type},
     var::Var,
 };
 
@@ -67,13 +68,17 @@ impl CheckGrads {
         (program.f)(&g, &x);
         let mut first = None;
         for id in 0..g.len() as u32 {
-            let Some(Single { args, op, of, place }) = single(&g, id) else { continue };
+            let Some(Single { args, op, of, place, replaces }) = single(&g, id) else { continue };
             let when = format!("found at order {order}{of}");
-            let values = g.look(args).ok()?;
+            let values = g.look(args.clone()).ok()?;
             if any(&values, f64::is_nan) {
                 continue; // they come from before this op, and nothing can be said of its rule
             }
-            let alone = Program::of(|g, x| vec![g.append_ref(op.clone(), x)], Vec::new());
+            let leaves = if replaces { leaf_values(&g, id)? } else { Vec::new() };
+            let alone = match replaces {
+                false => Program::of(|g, x| vec![g.append_ref(op.clone(), x)], Vec::new()),
+                true => Program::of(|h, x| vec![replay(&g, h, id, &leaves, &args, x)], Vec::new()),
+            };
             let many = values.iter().map(Tensor::len).sum::<usize>() > MANY;
             let found = if many { self.along(&alone, &values, 3) } else { self.elements(&alone, &values) };
             let Ok(Some(found)) = found else { continue };
@@ -188,11 +193,15 @@ impl Nature {
 
 /// A node as an op by itself.
 struct Single<'g> {
+    /// What it is differentiated by.
     args: Vec<Var<'g>>,
     op: OpRef,
     /// The op whose rule wrote it, if one did, in words.
     of: String,
     place: Place,
+    /// Its value is its first input, and its rule is for what that was computed from, its other inputs: differences of the
+    /// op alone would see nothing of that.
+    replaces: bool,
 }
 
 /// A node by itself; none if it is a leaf or has no derivative.
@@ -204,10 +213,46 @@ fn single<'g>(g: &'g Graph, id: u32) -> Option<Single<'g>> {
     if node.kind != Kind::Op || !node.dtype.is_float() || !args.iter().any(varies) {
         return None;
     }
-    let types = args.iter().map(|a| inner.ty(a.id)).collect();
+    let types: Vec<Type> = args.iter().map(|a| inner.ty(a.id)).collect();
+    let op = inner.op_ref(id);
+    let is_blind = |k| catch(|| op.get().dependency(k, &types)).is_ok_and(|d| d == Dependency::None);
+    let floats: Vec<usize> = (0..args.len()).filter(|&k| types[k].dtype.is_float()).collect();
+    if floats.iter().all(|&k| is_blind(k)) {
+        return None; // it is a constant on purpose
+    }
+    let replaces = op.get().is_view() && args.len() > 1 && is_blind(0);
+    let args = if replaces { args[1..].to_vec() } else { args };
     let of = inner.rule_of(id).map(|of| format!(", in the derivative of {}", inner.op(of).name()));
     let place = Place { inputs: types, ..inner.place(node.scope, node.source) };
-    Some(Single { args, op: inner.op_ref(id), of: of.unwrap_or_default(), place })
+    Some(Single { args, op, of: of.unwrap_or_default(), place, replaces })
+}
+
+/// By node, the values of the leaves up to a node.
+fn leaf_values(g: &Graph, id: u32) -> Option<Vec<Option<Tensor>>> {
+    let leaves: Vec<u32> = (0..id).filter(|&k| !matches!(g.var(k).kind(), Kind::Op | Kind::Error)).collect();
+    let values = g.look(leaves.iter().map(|&k| g.var(k)).collect::<Vec<_>>()).ok()?;
+    let mut all = vec![None; id as usize];
+    leaves.into_iter().zip(values).for_each(|(k, v)| all[k as usize] = Some(v));
+    Some(all)
+}
+
+/// Writes the nodes of `g` up to one of them into another graph, with `x` for `args` wherever they are read.
+fn replay<'h>(g: &Graph, h: &'h Graph, id: u32, leaves: &[Option<Tensor>], args: &[Var<'_>], x: &[Var<'h>]) -> Var<'h> {
+    let inner = g.inner.borrow();
+    let mut copies: Vec<Var<'h>> = Vec::new();
+    for k in 0..=id {
+        let given = args.iter().position(|a| a.id == k);
+        copies.push(match (given, leaves.get(k as usize)) {
+            (Some(given), _) => x[given],
+            (None, Some(Some(value))) => h.constant(value),
+            _ if inner.nodes[k as usize].kind == Kind::Error => h.constant(0.0), // nothing that has a value reads it
+            _ => {
+                let inputs: Vec<Var<'h>> = inner.args(k).iter().map(|&a| copies[a as usize]).collect();
+                h.append_ref(inner.op_ref(k), &inputs)
+            }
+        });
+    }
+    copies[id as usize]
 }
 
 /// Which element by which, and the two numbers.

@@ -237,7 +237,7 @@ impl Graph {
     }
 
     /// The parameters that a value depends on and that are trained, with their `Var`s, in the order in which they were
-    /// bound: what an optimizer updates.
+    /// bound; whether a gradient reaches them or not: see [`trained_grads`](Graph::trained_grads).
     pub fn trained_params<'g>(&'g self, of: Var<'g>) -> Vec<(Param, Var<'g>)> {
         let leaves = crate::diff::reverse::leaves(of);
         let inner = self.inner.borrow();

@@ -277,3 +277,68 @@ fn schedules() {
     let after = |n: usize| plateau(&Moment { history: &history[..n], ..at(0) });
     assert_eq!([0, 1, 3, 4, 5, 6, 7].map(after), [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25]);
 }
+
+/// Parameters that no gradient reaches stay as they are, whatever decay and momentum would do: a frozen teacher's behind
+/// `detach`, those that only decide a comparison or an `argmax`, and both sides of an adversarial training.
+#[test]
+fn only_what_a_gradient_reaches_is_updated() -> Result<()> {
+    let optimizers: [fn() -> Box<dyn Optimizer>; 4] = [
+        || Box::new(Sgd::new(0.1).momentum(0.9).weight_decay(0.1)),
+        || Box::new(Adam::new(0.1).weight_decay(0.1)),
+        || Box::new(AdamW::new(0.1).weight_decay(0.1).average(0.9)),
+        || Box::new(RmsProp::new(0.1).weight_decay(0.1).clip_norm(1.0)),
+    ];
+    for optimizer in optimizers {
+        let optimizer = optimizer();
+        let (student, teacher, gate) = (Param::new([1.0, 2.0]), Param::new([0.5, 2.5]), Param::new([0.1, -0.1]));
+        // it is trained once: from then on there is momentum that could move it
+        for of in [&teacher, &gate] {
+            let g = Graph::new();
+            let loss = g.param(of).square().sum();
+            optimizer.step(loss);
+            g.run(loss)?;
+        }
+        let before = [&student, &teacher, &gate].map(Param::value);
+        for _ in 0..3 {
+            let g = Graph::new();
+            let [s, t, gate] = [&student, &teacher, &gate].map(|p| g.param(p));
+            let chosen = gate.gt(0.0).select(s, 2.0 * s) + s.take(t.argmax(0), 0);
+            let loss = (chosen - t.detach()).square().sum() + t.sign().sum();
+            optimizer.step(loss);
+            g.run(loss)?;
+        }
+        assert_ne!(student.value().to_f64s(), before[0].to_f64s());
+        assert_eq!([&teacher, &gate].map(|p| p.value().to_f64s()), [before[1].to_f64s(), before[2].to_f64s()]);
+    }
+    Ok(())
+}
+
+/// The two steps of an adversarial training, by one optimizer with momentum and decay: each moves its own side.
+#[test]
+fn the_two_sides_of_an_adversarial_training() -> Result<()> {
+    let (generator, critic) = (Param::new([0.5, -0.5]), Param::new([1.0, 1.0]));
+    let optimizer = Sgd::new(0.1).momentum(0.9).weight_decay(0.1);
+    let values = || [&generator, &critic].map(|p| p.value().to_f64s());
+    for _ in 0..3 {
+        let before = values();
+        let g = Graph::new();
+        let (noise, real) = (g.constant([1.0, 2.0]), g.constant([3.0, 1.0]));
+        let fake = (g.param(&generator) * noise).detach();
+        let score = |x| (g.param(&critic) * x).sum();
+        let loss = score(fake).softplus() + (-score(real)).softplus();
+        optimizer.step(loss);
+        g.run(loss)?;
+        let between = values();
+        assert!(between[0] == before[0] && between[1] != before[1]);
+
+        critic.freeze(true);
+        let g = Graph::new();
+        let fake = g.param(&generator) * g.constant([1.0, 2.0]);
+        let loss = (-(g.param(&critic) * fake).sum()).softplus();
+        optimizer.step(loss);
+        g.run(loss)?;
+        critic.freeze(false);
+        assert!(values()[0] != between[0] && values()[1] == between[1]);
+    }
+    Ok(())
+}

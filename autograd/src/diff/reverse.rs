@@ -9,6 +9,7 @@ use crate::{
     graph::Graph,
     nodes::{Inner, Kind, OpRef},
     op::{BUILTIN, DynOp, Rule},
+    param::Param,
     var::Var,
 };
 
@@ -260,9 +261,36 @@ impl Graph {
     #[track_caller]
     pub fn grads<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Var<'g>> {
         let _here = self.here();
+        self.reached(y, wrt).into_iter().zip(wrt).map(|(d, w)| d.unwrap_or_else(|| w.zero_cotangent())).collect()
+    }
+
+    /// The gradients of a single number by those that they reach.
+    #[track_caller]
+    fn reached<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
         let y = y.wants_scalar("grad");
         let ct = if y.kind() == Kind::Error { y } else { y.one_cotangent() };
-        let found = sweep(y, ct, wrt);
-        found.into_iter().zip(wrt).map(|(d, w)| d.unwrap_or_else(|| w.zero_cotangent())).collect()
+        sweep(y, ct, wrt)
+    }
+
+    /// The trained parameters that a gradient of a single number reaches, with their `Var`s and these gradients, in the order
+    /// in which they were bound: what an optimizer updates. Parameters behind [`detach`](Var::detach), a comparison or an
+    /// `argmax` are not among them, though the number depends on them.
+    ///
+    /// ```
+    /// # use autograd::{Graph, Param};
+    /// let (student, teacher) = (Param::new([1.0, 2.0]), Param::new([0.5, 2.5]));
+    /// let g = Graph::new();
+    /// let loss = (g.param(&student) - g.param(&teacher).detach()).square().sum();
+    /// let all = g.trained_grads(loss);
+    /// assert_eq!(all.len(), 1);
+    /// assert_eq!(all[0].2.value()?.to_f64s(), [1.0, -1.0]);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn trained_grads<'g>(&'g self, y: Var<'g>) -> Vec<(Param, Var<'g>, Var<'g>)> {
+        let _here = self.here();
+        let (params, weights): (Vec<Param>, Vec<Var<'g>>) = self.trained_params(y).into_iter().unzip();
+        let all = params.into_iter().zip(weights.iter().copied()).zip(self.reached(y, &weights));
+        all.filter_map(|((param, weight), d)| Some((param, weight, d?))).collect()
     }
 }

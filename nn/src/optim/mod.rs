@@ -36,8 +36,9 @@ use std::ops::Deref;
 /// # Ok::<(), autograd::Error>(())
 /// ```
 pub trait Optimizer: Send + Sync {
-    /// Appends gradients and updates of all trained parameters that the loss depends on to the graph of the loss. They
-    /// are carried out by the next [`run`](autograd::Graph::run).
+    /// Appends gradients and updates of all trained parameters that a gradient of the loss reaches to the graph of the loss.
+    /// They are carried out by the next [`run`](autograd::Graph::run). A parameter behind `detach` is not updated: neither
+    /// weight decay nor momentum moves it.
     #[track_caller]
     fn step(&self, loss: Var<'_>) {
         self.update(gradients(loss), 1.0);
@@ -116,15 +117,11 @@ pub struct Gradient<'g> {
     pub gradient: Var<'g>,
 }
 
-/// The gradients of a loss with respect to all trained parameters that it depends on.
+/// The gradients of a loss with respect to all trained parameters that they reach.
 #[track_caller]
 pub fn gradients(loss: Var<'_>) -> Vec<Gradient<'_>> {
-    let g = loss.graph();
-    let params = g.trained_params(loss);
-    let weights: Vec<Var<'_>> = params.iter().map(|(_, w)| *w).collect();
-    let found = g.grads(loss, &weights);
-    let all = params.into_iter().zip(found);
-    all.map(|((param, weight), gradient)| Gradient { param, weight, gradient }).collect()
+    let all = loss.graph().trained_grads(loss).into_iter();
+    all.map(|(param, weight, gradient)| Gradient { param, weight, gradient }).collect()
 }
 
 /// An error unless all of these settings are finite numbers from 0 on, and the shares among them below 1.

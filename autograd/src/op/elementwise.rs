@@ -601,9 +601,9 @@ methods! {
     sinh Sinh;
     /// The hyperbolic cosine, with derivative `sinh x`.
     cosh Cosh;
-    /// The hyperbolic tangent, with derivative `1 - tanh² x`.
+    /// The hyperbolic tangent, with derivative `1 - tanh² x`, exact where that is small.
     tanh Tanh;
-    /// `σ(x) = 1/(1 + e⁻ˣ)`, with derivative `σ(1 - σ)`. Does not overflow; small values stay exact.
+    /// `σ(x) = 1/(1 + e⁻ˣ)`, with derivative `σ(1 - σ)`. Does not overflow; small values of both stay exact.
     sigmoid Sigmoid;
     /// The error function, with derivative `2/√π·e^(-x²)`.
     erf Erf;
@@ -665,7 +665,8 @@ impl<'g> Var<'g> {
     }
 
     /// `xᵖ` for numbers or tensors, element by element with broadcasting. Its derivatives are right where `x` or `p` is 0:
-    /// `p·xᵖ⁻¹` is 0 for `p = 0`, and `xᵖ·ln x` is 0 for `x = 0`. NaN for a negative `x` unless `p` is whole.
+    /// `p·xᵖ⁻¹` is 0 for `p = 0`, and `xᵖ·ln x` is 0 for `x = 0`, `p ≥ 0`: there it is taken as a constant in `p`. NaN for a
+    /// negative `x` unless `p` is whole.
     ///
     /// ```
     /// # let g = autograd::Graph::new();

@@ -71,6 +71,8 @@ fn sizes() -> Vec<[usize; 3]> {
         .collect();
     // longer than the rows that are worked on together; lines that do not fit blocks; rows longer than a block
     all.extend([[200, 40, 300], [1000, 33, 7], [2100, 5, 1], [70, 300, 513], [9, 20, 1500], [130, 600, 130]]);
+    // sums of several pieces, and of several groups of them
+    all.extend([[70, 257, 9], [9, 8200, 3]]);
     all
 }
 

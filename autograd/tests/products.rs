@@ -55,7 +55,11 @@ fn products_are_the_definition_s_to_the_bit() -> Result<()> {
     for (m, k, n) in [(9, 2500, 35), (35, 40, 1030), (1, 1500, 130), (130, 1500, 1), (1, 2000, 1), (70, 1, 70)] {
         check(noise, &[m, k], &[k, n])?;
     }
-    Ok(())
+    // longer than one group of pieces, and than 32 groups
+    for (m, k, n) in [(3, 8193, 5), (1, 10_007, 3), (40, 8500, 1), (1, 100_003, 1), (2, 300_000, 2)] {
+        check(noise, &[m, k], &[k, n])?;
+    }
+    check(noise, &[2, 3, 9000], &[2, 9000, 2])
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Matrix products, large ones split over rows: f32 by tiles of our own
 //! ([`tile`](super::kernels::tile)) where the processor has fused multiply-adds, all else by matrixmultiply.
 //!
-//! How rows are split never changes a bit: each element of the output is summed by itself, in the same order.
+//! How rows are split never changes a bit: each element of the output is summed by itself, in the same order. That of our
+//! own tiles is the canonical one ([`op::linalg`](crate::op::linalg)); matrixmultiply has another one, whose last bits differ.
 
 #![allow(unsafe_code)] // calls of kernels that take pointers
 
@@ -165,10 +166,10 @@ impl Gemm for f32 {
                 Stored { start, stride: if transposed { column } else { row } as usize, transposed }
             };
             let p = if n > 1 {
-                Product { m, k, n, a: stored(a, sa), b: stored(b, sb), c }
+                Product { m, k, n, a: stored(a, sa), b: stored(b, sb), c, ldc: n }
             } else {
                 // a single column is the row of the product of the transposed
-                Product { m: 1, k, n: m, a: stored(b, (sb.1, sb.0)), b: stored(a, (sa.1, sa.0)), c }
+                Product { m: 1, k, n: m, a: stored(b, (sb.1, sb.0)), b: stored(a, (sa.1, sa.0)), c, ldc: m }
             };
             // SAFETY: the caller's promise is the callee's condition.
             return unsafe { tile::run(&p) };

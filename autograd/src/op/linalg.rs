@@ -1,4 +1,7 @@
 //! Matrix products.
+//!
+//! The order in which an element is summed is fixed by `k` alone, never by threads, instruction sets, or how the operands
+//! lie: see [`inner_product`].
 
 use super::{Dependency, Id, Op, Rule, inputs, same_dtype, wants_float};
 use crate::{
@@ -8,6 +11,28 @@ use crate::{
     var::Var,
     view::{TensorView, TensorViewMut},
 };
+use std::ops::{Add, Range};
+
+/// So many products are summed one after the other,
+pub(crate) const PIECE: usize = 256;
+/// and so many sums.
+pub(crate) const RADIX: usize = 32;
+
+/// Sums products over `k` in the canonical order: pieces of `PIECE` products, each from 0 over ascending `k` with one rounding
+/// a step (`add`: a fused multiply-add); then groups of `RADIX` neighbouring pieces, in order; then groups of `RADIX` such
+/// groups, and so on. So the error grows with the logarithm of `k`: in f32, `Σ 0.1·0.1` is right to 1e-6 up to `k = 10⁷`, where
+/// one chain over all of `k` loses 1e-2 at 10⁶.
+pub(crate) fn inner_product<T: Default + Add<Output = T>>(k: Range<usize>, add: &impl Fn(T, usize) -> T) -> T {
+    if k.len() <= PIECE {
+        return k.fold(T::default(), add);
+    }
+    let mut length = PIECE;
+    while length * RADIX < k.len() {
+        length *= RADIX;
+    }
+    let groups = k.clone().step_by(length).map(|from| inner_product(from..(from + length).min(k.end), add));
+    groups.reduce(T::add).unwrap_or_default()
+}
 
 /// `C[.., i, j] = Σₖ A[.., i, k]·B[.., k, j]`, where the axes before the last two broadcast.
 #[derive(Clone, PartialEq, Debug)]
@@ -46,8 +71,7 @@ impl Op for MatMul {
             for (at_a, at_b, at_c) in batches.offsets() {
                 for (e, c) in c[at_c..at_c + m * n].iter_mut().enumerate() {
                     let (i, j) = (e / n, e % n);
-                    // ascending k, one rounding a step: the canonical order of a product
-                    *c = (0..k).fold(T::default(), |sum, l| a[at_a + i * k + l].mul_add(b[at_b + l * n + j], sum));
+                    *c = inner_product(0..k, &|sum, l| a[at_a + i * k + l].mul_add(b[at_b + l * n + j], sum));
                 }
             }
             Ok(())
@@ -109,7 +133,10 @@ impl<'g> Var<'g> {
     /// broadcast; a vector on the left is a row, on the right a column, and its axis is gone in the result (two vectors
     /// give a number), as in NumPy. For floats.
     ///
-    /// Each element is summed over ascending `k`.
+    /// In f32, the products of an element are added in an order that is fixed by `k` alone: pieces of 256 in sequence, 32 pieces
+    /// in sequence, 32 such sums, and so on. The error grows with the logarithm of `k`, and the bits are the same however the
+    /// operands lie, on any number of threads, with AVX2 and AVX-512. In f64, and where there are no fused multiply-adds, the
+    /// order depends on the processor.
     ///
     /// ```
     /// # let g = autograd::Graph::new();

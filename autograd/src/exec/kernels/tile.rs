@@ -1,6 +1,6 @@
 //! Matrix products of f32, tile by tile: a few rows by a few vectors of columns stay in registers while `k` runs, and both
-//! operands are read where they lie. Each element is summed over ascending `k` with fused multiply-adds, the canonical
-//! order, whatever the tile; so all instruction sets give the same bits.
+//! operands are read where they lie. Each element is summed in the canonical order ([`op::linalg`](crate::op::linalg)),
+//! whatever the tile, with fused multiply-adds; so all instruction sets give the same bits.
 
 #![allow(clippy::needless_range_loop)] // the same rows and vectors in all arrays of a tile
 
@@ -8,7 +8,10 @@ use super::{
     Isa,
     x86::{F32x8, F32x16},
 };
-use crate::math::Lanes;
+use crate::{
+    math::Lanes,
+    op::linalg::{PIECE, RADIX},
+};
 use std::{cell::RefCell, ops::Range};
 
 /// A matrix product `c = a·b`, as far as memory goes.
@@ -20,6 +23,8 @@ pub(crate) struct Product {
     pub(crate) a: Stored,
     pub(crate) b: Stored,
     pub(crate) c: *mut f32,
+    /// How far apart the rows of `c` are.
+    pub(crate) ldc: usize,
 }
 
 /// A matrix in memory: its rows follow each other `stride` elements apart, or its columns do if it is transposed.
@@ -38,19 +43,23 @@ impl Stored {
     }
 }
 
-/// The most of `k` that is done in one go,
-const DEPTH: usize = 1024;
-/// the least,
-const LEAST_DEPTH: usize = 64;
-/// and between them, of a second matrix that is read where it lies, so many numbers for each lane of a vector: 512 KiB
-/// where vectors are long, which come with such caches, half of it elsewhere.
-const PIECE: usize = 8 << 10;
+/// The most of `k` that is done in one go, whole pieces of the canonical sum.
+const DEPTH: usize = 4 * PIECE;
+/// Of a second matrix that is read where it lies, so many numbers for each lane of a vector are gone through in one go:
+/// 512 KiB where vectors are long, which come with such caches, half of it elsewhere.
+const CACHED: usize = 8 << 10;
 /// So many steps of `k` share the arithmetic of addresses.
 const UNROLL: usize = 4;
 /// The columns of the widest packed panel.
 const PANEL: usize = 32;
 /// Rows of the second matrix this far apart, in elements, fall on the same few lines of the cache.
 const FAR: usize = 1024;
+/// The longest sum of pieces in sequence: longer ones need room for the sums of groups,
+const GROUP: usize = RADIX * PIECE;
+/// so many numbers for each level of groups.
+const ROOM: usize = 1 << 16;
+/// The columns that are summed together there, at least.
+const COLUMNS: usize = 512;
 
 /// Whether the processor has fused multiply-adds for [`run`].
 pub(crate) fn is_there() -> bool {
@@ -65,22 +74,88 @@ pub(crate) unsafe fn run(p: &Product) {
     // SAFETY: the caller's promises; the processor was asked for the instructions.
     unsafe {
         match Isa::get() {
-            Isa::Avx512 => avx512(p),
-            _ => avx2(p),
+            Isa::Avx512 => product(p, avx512),
+            _ => product(p, avx2),
         }
     }
 }
 
+/// Computes a product whose sums are one group of pieces at most.
+type Group = unsafe fn(&Product);
+
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn avx512(p: &Product) {
     // SAFETY: the caller's promise.
-    unsafe { product::<F32x16, 8, 2, 16>(p) }
+    unsafe { group::<F32x16, 8, 2, 16>(p) }
 }
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2(p: &Product) {
     // SAFETY: the caller's promise.
-    unsafe { product::<F32x8, 6, 2, 12>(p) }
+    unsafe { group::<F32x8, 6, 2, 12>(p) }
+}
+
+/// A product whose sums may need several groups: then block by block of the output. Each level of groups has a block of
+/// sums, which is added to that of the next level when it is complete; the last level is the output.
+///
+/// # Safety
+/// As for [`run`].
+unsafe fn product(p: &Product, group: Group) {
+    if p.k <= GROUP {
+        // SAFETY: the caller's promises.
+        return unsafe { group(p) };
+    }
+    let columns = (ROOM / p.m).max(COLUMNS).min(p.n);
+    let rows = (ROOM / columns).min(p.m);
+    let (mut levels, mut length) = (0, GROUP);
+    while length < p.k {
+        (levels, length) = (levels + 1, length * RADIX);
+    }
+    let mut room = SUMS.take();
+    room.resize(room.len().max(levels * ROOM), 0.0);
+    for (i, j) in (0..p.m).step_by(rows).flat_map(|i| (0..p.n).step_by(columns).map(move |j| (i, j))) {
+        let (m, n) = (rows.min(p.m - i), columns.min(p.n - j));
+        for (number, from) in (0..p.k).step_by(GROUP).enumerate() {
+            let (k, a, b) = (GROUP.min(p.k - from), p.a.from(i, from), p.b.from(from, j));
+            // SAFETY: a level has room for `rows` times `columns` numbers; the block lies in the output; the caller's promises.
+            unsafe {
+                group(&Product { m, k, n, a, b, c: room.as_mut_ptr(), ldc: columns });
+                let (mut number, mut sums) = (number, room.as_mut_ptr());
+                for level in 1..=levels {
+                    let (to, ldc) = match level {
+                        _ if level == levels => (p.c.add(i * p.ldc + j), p.ldc),
+                        _ => (sums.add(ROOM), columns),
+                    };
+                    add_block((m, n), (sums, columns), (to, ldc), number.is_multiple_of(RADIX));
+                    if from + GROUP < p.k && !(number + 1).is_multiple_of(RADIX) {
+                        break; // the next level's sum is not complete
+                    }
+                    (number, sums) = (number / RADIX, to);
+                }
+            }
+        }
+    }
+    SUMS.set(room);
+}
+
+/// Adds a block of numbers to another one, which begins with them if they are the first. With each pointer is given how
+/// far apart rows are.
+///
+/// # Safety
+/// They can be read and written, and do not overlap.
+unsafe fn add_block((m, n): (usize, usize), from: (*const f32, usize), to: (*mut f32, usize), first: bool) {
+    for i in 0..m {
+        // SAFETY: the caller's promise.
+        let (from, to) = unsafe {
+            let from = std::slice::from_raw_parts(from.0.add(i * from.1), n);
+            (from, std::slice::from_raw_parts_mut(to.0.add(i * to.1), n))
+        };
+        if first {
+            to.copy_from_slice(from);
+        } else {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        }
+    }
 }
 
 /// Vectors of f32 of which the first few numbers can be loaded and stored by themselves.
@@ -117,38 +192,50 @@ pub(super) trait Part: Lanes<Elem = f32> {
 thread_local! {
     /// A packed panel.
     static PACKED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Sums of groups of pieces.
+    static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A part of a product: some of `k`.
-#[derive(Clone, Copy)]
-struct Piece {
-    p: Product,
-    /// Nothing has been summed yet.
-    first: bool,
-}
-
-/// The product in tiles of `M` rows by `N` vectors; of `T` rows where one vector holds all columns.
+/// A product in tiles of `M` rows by `N` vectors, or of `T` rows where one vector holds all columns: some of `k` at a time,
+/// and of the second matrix so much that it stays in the second-level cache while all rows go through it.
 #[inline(always)]
-unsafe fn product<V: Part, const M: usize, const N: usize, const T: usize>(p: &Product) {
-    let pack = p.b.transposed || p.b.stride >= FAR && p.m >= 4 * M;
-    // what all rows go through should stay in the second-level cache
-    let depth = if pack || p.m <= M { DEPTH } else { (PIECE * V::WIDTH / p.n).clamp(LEAST_DEPTH, DEPTH) };
-    for from in (0..p.k).step_by(depth) {
+unsafe fn group<V: Part, const M: usize, const N: usize, const T: usize>(p: &Product) {
+    let Product { m, k, n, .. } = *p;
+    let stride = p.b.stride;
+    // rows that are a multiple of `2 * FAR` apart would push each other out of the cache within one piece
+    let pack = p.b.transposed || stride >= FAR && (m >= 4 * M || m > M && stride.is_multiple_of(2 * FAR));
+    let cached = CACHED * V::WIDTH;
+    let whole = pack || m <= M; // each number of the second matrix is read where it lies only once
+    let depth = if whole { DEPTH } else { (cached / n / PIECE * PIECE).clamp(PIECE, DEPTH) };
+    let blocks = if whole { 1 } else { n.div_ceil(cached / depth) };
+    let columns = n.div_ceil(blocks).next_multiple_of(N * V::WIDTH);
+    for from in (0..k).step_by(depth) {
         let (a, b) = (p.a.from(0, from), p.b.from(from, 0));
-        let piece = Piece { p: Product { k: depth.min(p.k - from), a, b, ..*p }, first: from == 0 };
-        // SAFETY: the caller's promises.
-        unsafe {
-            match (pack, p.a.transposed) {
-                (true, true) => piece.packed::<V, M, N, T, true>(),
-                (true, false) => piece.packed::<V, M, N, T, false>(),
-                (false, true) => piece.columns::<V, M, N, T, true>(b.start, b.stride, 0..p.n),
-                (false, false) => piece.columns::<V, M, N, T, false>(b.start, b.stride, 0..p.n),
+        let span = Span { p: Product { k: depth.min(k - from), a, b, ..*p }, first: from == 0 };
+        for j in (0..n).step_by(columns) {
+            let columns = j..n.min(j + columns);
+            // SAFETY: the caller's promises.
+            unsafe {
+                match (pack, p.a.transposed) {
+                    (true, true) => span.packed::<V, M, N, T, true>(),
+                    (true, false) => span.packed::<V, M, N, T, false>(),
+                    (false, true) => span.columns::<V, M, N, T, true>(b.start.add(j), stride, columns),
+                    (false, false) => span.columns::<V, M, N, T, false>(b.start.add(j), stride, columns),
+                }
             }
         }
     }
 }
 
-impl Piece {
+/// A part of a product: some of `k`, whole pieces but for the last one.
+#[derive(Clone, Copy)]
+struct Span {
+    p: Product,
+    /// Nothing has been summed yet.
+    first: bool,
+}
+
+impl Span {
     /// Panel by panel, each copied to where its rows follow each other.
     #[inline(always)]
     unsafe fn packed<V: Part, const M: usize, const N: usize, const T: usize, const A_T: bool>(&self) {
@@ -245,38 +332,36 @@ impl Piece {
         j: usize,
         width: usize,
     ) {
-        let Product { k, n, a, .. } = self.p;
+        let Product { k, a, ldc, .. } = self.p;
         let last = V::first(width - (N - 1) * V::WIDTH);
         // SAFETY: the tile is a part of the product.
-        let (mut at_a, mut at_b, c) = unsafe { (a.from(i, 0).start, b, self.p.c.add(i * n + j)) };
-        let mut sums = [[V::splat(0.0); N]; M];
-        if !self.first {
+        let (mut at_a, mut at_b, c) = unsafe { (a.from(i, 0).start, b, self.p.c.add(i * ldc + j)) };
+        let column = if A_T { a.stride } else { 1 };
+        for from in (0..k).step_by(PIECE) {
+            let length = PIECE.min(k - from);
+            let mut sums = [[V::splat(0.0); N]; M];
+            // a single row is as fast as the memory is read, which longer loops made slower
+            let unrolled = if M > 1 { length / UNROLL } else { 0 };
+            for _ in 0..unrolled {
+                // SAFETY: as above.
+                unsafe { steps::<V, M, N, A_T, UNROLL>(&mut sums, at_a, a.stride, at_b, ldb, last) };
+                (at_a, at_b) = (at_a.wrapping_add(UNROLL * column), at_b.wrapping_add(UNROLL * ldb));
+            }
+            for _ in 0..length - unrolled * UNROLL {
+                // SAFETY: as above.
+                unsafe { steps::<V, M, N, A_T, 1>(&mut sums, at_a, a.stride, at_b, ldb, last) };
+                (at_a, at_b) = (at_a.wrapping_add(column), at_b.wrapping_add(ldb));
+            }
+            let begins = self.first && from == 0;
             for r in 0..M {
                 for v in 0..N {
                     // SAFETY: as above.
-                    sums[r][v] = unsafe { load::<V, N>(c.add(r * n), v, last) };
-                }
-            }
-        }
-        let column = if A_T { a.stride } else { 1 };
-        // a single row is as fast as the memory is read, which longer loops made slower
-        let unrolled = if M > 1 { k / UNROLL } else { 0 };
-        for _ in 0..unrolled {
-            // SAFETY: as above.
-            unsafe { steps::<V, M, N, A_T, UNROLL>(&mut sums, at_a, a.stride, at_b, ldb, last) };
-            (at_a, at_b) = (at_a.wrapping_add(UNROLL * column), at_b.wrapping_add(UNROLL * ldb));
-        }
-        for _ in 0..k - unrolled * UNROLL {
-            // SAFETY: as above.
-            unsafe { steps::<V, M, N, A_T, 1>(&mut sums, at_a, a.stride, at_b, ldb, last) };
-            (at_a, at_b) = (at_a.wrapping_add(column), at_b.wrapping_add(ldb));
-        }
-        for r in 0..M {
-            for v in 0..N {
-                // SAFETY: as above.
-                unsafe {
-                    let to = c.add(r * n + v * V::WIDTH);
-                    if v + 1 < N { sums[r][v].store_whole(to) } else { sums[r][v].store_first(to, last) }
+                    unsafe {
+                        let row = c.add(r * ldc);
+                        let sum = if begins { sums[r][v] } else { load::<V, N>(row, v, last) + sums[r][v] };
+                        let to = row.add(v * V::WIDTH);
+                        if v + 1 < N { sum.store_whole(to) } else { sum.store_first(to, last) }
+                    }
                 }
             }
         }
@@ -348,8 +433,20 @@ unsafe fn transpose<V: Part>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::linalg::inner_product;
 
     const MOST: usize = 70;
+    const GUARD: f32 = 1e30;
+
+    fn noise(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|k| ((k * 7919 + seed) % 1009) as f32 / 500.0 - 1.0).collect()
+    }
+
+    /// A matrix of `columns` columns, with its columns one after the other.
+    fn transposed(x: &[f32], columns: usize) -> Vec<f32> {
+        let rows = x.len() / columns;
+        (0..x.len()).map(|e| x[e % rows * columns + e / rows]).collect()
+    }
 
     /// `sums[(k·MOST + i)·MOST + j]`: the sum of the first `k` products for each element, by plain loops. Whatever the
     /// size of the product, its elements are among these.
@@ -366,15 +463,12 @@ mod tests {
     }
 
     /// Every size up to 69 by 69 by 69, for each way in which the operands can lie, as parts of larger matrices.
-    fn all_sizes(run: unsafe fn(&Product)) {
-        let noise = |seed: usize| (0..MOST * MOST).map(|k| ((k * 7919 + seed) % 1009) as f32 / 500.0 - 1.0).collect();
-        let transposed = |x: &Vec<f32>| (0..MOST * MOST).map(|e| x[e % MOST * MOST + e / MOST]).collect();
-        let (a, b): (Vec<f32>, Vec<f32>) = (noise(1), noise(2));
-        let (a_t, b_t): (Vec<f32>, Vec<f32>) = (transposed(&a), transposed(&b));
+    fn all_sizes(group: Group) {
+        let (a, b) = (noise(MOST * MOST, 1), noise(MOST * MOST, 2));
+        let (a_t, b_t) = (transposed(&a, MOST), transposed(&b, MOST));
         // SAFETY: whoever has AVX2 has these.
         let sums = unsafe { by_loops(&a, &b) };
-        let guard = 1e30;
-        let mut c = vec![guard; MOST * MOST + 64];
+        let mut c = vec![GUARD; MOST * MOST + 64];
         for size in 0..MOST * MOST * MOST {
             let (m, k, n) = (size / MOST / MOST, size / MOST % MOST, size % MOST);
             if m * k * n == 0 {
@@ -386,24 +480,79 @@ mod tests {
                 let a = if which & 1 == 0 { stored(&a, false) } else { stored(&a_t, true) };
                 let b = if which & 2 == 0 { stored(&b, false) } else { stored(&b_t, true) };
                 // SAFETY: the parts lie within the matrices.
-                unsafe { run(&Product { m, k, n, a, b, c: c.as_mut_ptr() }) };
+                unsafe { product(&Product { m, k, n, a, b, c: c.as_mut_ptr(), ldc: n }, group) };
                 for i in 0..m {
                     let expected = &sums[(k * MOST + i) * MOST..][..n];
                     assert_eq!(&c[i * n..][..n], expected, "row {i} of {m} x {k} x {n}, operands {which}");
                 }
-                assert!(c[m * n..][..64].iter().all(|&x| x == guard), "{m} x {k} x {n} wrote beyond its end");
-                c[..m * n].fill(guard);
+                assert!(c[m * n..][..64].iter().all(|&x| x == GUARD), "{m} x {k} x {n} wrote beyond its end");
+                c[..m * n].fill(GUARD);
             }
+        }
+    }
+
+    /// Sums of one piece and of several, of one group and of several, levels of groups: in tiles of all kinds, read where
+    /// the second matrix lies in one block of columns and in several, and packed.
+    fn long_sums(group: Group) {
+        let small = [(1, 1), (2, 3), (3, 17), (4, 130), (7, 33), (13, 9), (17, 40)];
+        let wide = [(9, 520), (40, 700), (9, 1030), (35, 1030), (9, 2048), (300, 515)];
+        for k in [255, 256, 257, 511, 512, 513, 1023, 1024, 1025, 1300, 8191, 8192, 8193, 10_007] {
+            small.iter().for_each(|&(m, n)| one_size(group, m, k, n));
+        }
+        for k in [257, 1300] {
+            wide.iter().for_each(|&(m, n)| one_size(group, m, k, n));
+        }
+        for (m, k, n) in
+            [(2, 100_003, 17), (7, 100_003, 3), (1, 32 * GROUP, 2), (2, 32 * GROUP + 1, 1), (3, 300_000, 2)]
+        {
+            one_size(group, m, k, n);
+        }
+        if !cfg!(unoptimised) {
+            one_size(group, 129, 8193, 513); // several blocks of rows and of columns
+        }
+    }
+
+    fn one_size(group: Group, m: usize, k: usize, n: usize) {
+        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+        let (a_t, b_t) = (transposed(&a, k), transposed(&b, n));
+        // the definition of some elements: of all, if they are few
+        let some = (0..m * n).step_by((m * n).div_ceil(300)).map(|e| {
+            let (a, b) = (&a[e / n * k..][..k], &b_t[e % n * k..][..k]);
+            (e, inner_product(0..k, &|sum, l| a[l].mul_add(b[l], sum)))
+        });
+        let (some, mut before) = (some.collect::<Vec<(usize, f32)>>(), None::<Vec<f32>>);
+        for which in 0..4 {
+            let stored = |x: &Vec<f32>, stride, transposed| Stored { start: x.as_ptr(), stride, transposed };
+            let a = if which & 1 == 0 { stored(&a, k, false) } else { stored(&a_t, m, true) };
+            let b = if which & 2 == 0 { stored(&b, n, false) } else { stored(&b_t, k, true) };
+            let mut c = vec![GUARD; m * n + 64];
+            // SAFETY: these are the matrices.
+            unsafe { product(&Product { m, k, n, a, b, c: c.as_mut_ptr(), ldc: n }, group) };
+            for &(at, expected) in &some {
+                assert_eq!(c[at], expected, "element {at} of {m} x {k} x {n}, operands {which}");
+            }
+            assert!(c[m * n..].iter().all(|&x| x == GUARD), "{m} x {k} x {n} wrote beyond its end");
+            assert!(before.is_none_or(|before| before == c), "{m} x {k} x {n}, operands {which}");
+            before = Some(c);
         }
     }
 
     #[test]
     fn all_small_sizes_by_every_instruction_set() {
+        by_every_instruction_set(all_sizes);
+    }
+
+    #[test]
+    fn long_sums_by_every_instruction_set() {
+        by_every_instruction_set(long_sums);
+    }
+
+    fn by_every_instruction_set(test: fn(Group)) {
         if Isa::best() >= Isa::Avx2 {
-            all_sizes(avx2);
+            test(avx2);
         }
         if Isa::best() >= Isa::Avx512 {
-            all_sizes(avx512);
+            test(avx512);
         }
     }
 }

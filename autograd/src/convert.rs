@@ -1,11 +1,11 @@
 //! What becomes a tensor: Rust arrays and vectors, and ndarray's arrays of any layout.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, OpError, Result},
     shape::Shape,
-    tensor::{Buf, Element, Tensor},
+    tensor::{Buf, Element, Tensor, reserve},
 };
-use ndarray::{ArrayBase, Data as NdData, Dimension, IxDyn};
+use ndarray::{ArrayBase, Data as NdData, Dimension};
 use std::panic::Location;
 
 impl From<&Tensor> for Tensor {
@@ -16,25 +16,26 @@ impl From<&Tensor> for Tensor {
 
 impl<T: Element, const N: usize> From<[T; N]> for Tensor {
     fn from(v: [T; N]) -> Tensor {
-        Tensor { shape: Shape::of(&[N]), data: T::wrap(Buf::new(v.to_vec())) }
+        Tensor { shape: const { Shape::known(&[N]) }, data: T::wrap(Buf::new(v.to_vec())) }
     }
 }
 
 impl<T: Element, const N: usize, const M: usize> From<[[T; M]; N]> for Tensor {
     fn from(v: [[T; M]; N]) -> Tensor {
-        Tensor { shape: Shape::of(&[N, M]), data: T::wrap(Buf::new(v.as_flattened().to_vec())) }
+        Tensor { shape: const { Shape::known(&[N, M]) }, data: T::wrap(Buf::new(v.as_flattened().to_vec())) }
     }
 }
 
 impl<T: Element, const N: usize, const M: usize, const L: usize> From<[[[T; L]; M]; N]> for Tensor {
     fn from(v: [[[T; L]; M]; N]) -> Tensor {
-        Tensor { shape: Shape::of(&[N, M, L]), data: T::wrap(Buf::new(v.as_flattened().as_flattened().to_vec())) }
+        let data = T::wrap(Buf::new(v.as_flattened().as_flattened().to_vec()));
+        Tensor { shape: const { Shape::known(&[N, M, L]) }, data }
     }
 }
 
 impl<T: Element> From<Vec<T>> for Tensor {
     fn from(v: Vec<T>) -> Tensor {
-        Tensor { shape: Shape::of(&[v.len()]), data: T::wrap(Buf::new(v)) }
+        Tensor { shape: Shape::line(&v), data: T::wrap(Buf::new(v)) }
     }
 }
 
@@ -44,44 +45,46 @@ impl<T: Element> From<&[T]> for Tensor {
     }
 }
 
-/// Any ndarray array: an owned one in standard layout is moved in, all others are copied.
-fn from_array<T: Element, S: NdData<Elem = T>, D: Dimension>(a: ArrayBase<S, D>) -> Tensor {
-    let shape = Shape::of(a.shape());
-    let a = if a.is_standard_layout() { a.into_owned() } else { a.as_standard_layout().into_owned() };
-    let (v, offset) = a.into_raw_vec_and_offset();
-    let (start, count) = (offset.unwrap_or(0), shape.count());
-    let v = if start == 0 && v.len() == count { v } else { v[start..start + count].to_vec() };
-    Tensor { shape, data: T::wrap(Buf::new(v)) }
-}
-
-macro_rules! from_arrays {
-    ($($D:ident)*) => { $(
-        impl<T: Element, S: NdData<Elem = T>> From<ArrayBase<S, ndarray::$D>> for Tensor {
-            fn from(a: ArrayBase<S, ndarray::$D>) -> Tensor { from_array(a) }
-        }
-        impl<T: Element, S: NdData<Elem = T>> From<&ArrayBase<S, ndarray::$D>> for Tensor {
-            fn from(a: &ArrayBase<S, ndarray::$D>) -> Tensor { from_array(a.view()) }
-        }
-    )* };
-}
-from_arrays! { Ix0 Ix1 Ix2 Ix3 Ix4 Ix5 Ix6 }
-
-/// An array of any number of axes: more than [`MAX_RANK`](crate::MAX_RANK) are an error.
-impl<T: Element, S: NdData<Elem = T>> TryFrom<ArrayBase<S, IxDyn>> for Tensor {
+/// Any array of ndarray. An owned one in standard layout is moved in, all others are copied. An error if it has more than
+/// [`MAX_RANK`](crate::MAX_RANK) axes or more elements than memory has addresses (a view can repeat elements, and an empty
+/// array can have other axes of any size), or if there is no memory for the copy.
+impl<T: Element, S: NdData<Elem = T>, D: Dimension> TryFrom<ArrayBase<S, D>> for Tensor {
     type Error = Error;
     #[track_caller]
-    fn try_from(a: ArrayBase<S, IxDyn>) -> Result<Tensor> {
+    fn try_from(a: ArrayBase<S, D>) -> Result<Tensor> {
         let here = Location::caller();
-        Shape::new(a.shape()).map_err(|e| e.at("tensor", here))?;
-        Ok(from_array(a))
+        from_array(a).map_err(|e| e.at("tensor", here))
     }
 }
 
 /// As for an owned array, copied.
-impl<T: Element, S: NdData<Elem = T>> TryFrom<&ArrayBase<S, IxDyn>> for Tensor {
+impl<T: Element, S: NdData<Elem = T>, D: Dimension> TryFrom<&ArrayBase<S, D>> for Tensor {
     type Error = Error;
     #[track_caller]
-    fn try_from(a: &ArrayBase<S, IxDyn>) -> Result<Tensor> {
+    fn try_from(a: &ArrayBase<S, D>) -> Result<Tensor> {
         Tensor::try_from(a.view())
     }
+}
+
+fn from_array<T: Element, S: NdData<Elem = T>, D: Dimension>(a: ArrayBase<S, D>) -> Result<Tensor, OpError> {
+    let shape = Shape::new(a.shape())?;
+    let count = shape.count();
+    let is_standard = a.is_standard_layout();
+    let elements = match a.try_into_owned_nocopy() {
+        Ok(owned) if is_standard => {
+            let (mut all, start) = owned.into_raw_vec_and_offset();
+            all.drain(..start.unwrap_or(0));
+            all.truncate(count);
+            all
+        }
+        Ok(owned) => copied(count, owned.iter())?,
+        Err(shared) => copied(count, shared.iter())?,
+    };
+    Ok(Tensor { shape, data: T::wrap(Buf::new(elements)) })
+}
+
+fn copied<'a, T: Element>(count: usize, elements: impl Iterator<Item = &'a T>) -> Result<Vec<T>, OpError> {
+    let mut copy = reserve(count)?;
+    copy.extend(elements);
+    Ok(copy)
 }

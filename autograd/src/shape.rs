@@ -9,6 +9,11 @@ use std::{fmt, ops::Deref};
 pub const MAX_RANK: usize = 8;
 
 /// The sizes of a tensor's axes: `[]` for a single number, `[rows, columns]` for a matrix. Reads like a slice.
+///
+/// Every shape keeps one invariant, which arithmetic on sizes and strides rests on everywhere: there are at most [`MAX_RANK`]
+/// axes, and the product of the sizes that are not 0, times the 8 bytes of the largest element, is at most `isize::MAX`.
+/// So no product of some of the sizes and no stride can overflow, also where another axis is empty. [`Shape::new`] checks
+/// it; the functions that do not return a `Result` only shrink, drop or exchange axes, which cannot break it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     rank: u8,
@@ -33,18 +38,27 @@ impl Shape {
         if dims.len() > MAX_RANK {
             return Err(OpError::new(format!("{} axes are too many: at most {MAX_RANK} are possible", dims.len())));
         }
-        // An empty axis must not hide an overflow: strides are products of the other sizes.
-        let count = dims.iter().filter(|&&d| d > 0).try_fold(8usize, |n, &d| n.checked_mul(d));
-        if count.is_none_or(|bytes| bytes > isize::MAX as usize) {
+        if !fits(dims) {
             return Err(OpError::new(format!("a tensor of shape {dims:?} is too large for any memory")));
         }
         Ok(Shape::of(dims))
     }
 
-    /// A shape from sizes that are known to be in order.
-    pub(crate) fn of(dims: &[usize]) -> Shape {
+    /// A shape that is known at compile time: one that breaks the invariant does not compile.
+    pub(crate) const fn known(dims: &[usize]) -> Shape {
+        assert!(fits(dims), "the array is too large for a tensor");
+        Shape::of(dims)
+    }
+
+    /// The shape of a list that is in memory, where there are fewer than 2⁶⁰ bytes on any machine.
+    pub(crate) fn line<T>(elements: &[T]) -> Shape {
+        Shape::of(&[elements.len()])
+    }
+
+    /// Private: the invariant is the caller's to keep.
+    const fn of(dims: &[usize]) -> Shape {
         let mut shape = Shape { rank: dims.len() as u8, ..Shape::SCALAR };
-        shape.dims[..dims.len()].copy_from_slice(dims);
+        shape.dims.split_at_mut(dims.len()).0.copy_from_slice(dims);
         shape
     }
 
@@ -59,9 +73,26 @@ impl Shape {
     }
 
     /// The same shape with one axis of another size.
-    pub(crate) fn with(mut self, axis: usize, size: usize) -> Shape {
+    pub(crate) fn resized(mut self, axis: usize, size: usize) -> Result<Shape, OpError> {
         self.dims[axis] = size;
+        Shape::new(&self)
+    }
+
+    /// The same shape with one axis of size 1.
+    pub(crate) fn collapsed(mut self, axis: usize) -> Shape {
+        self.dims[axis] = 1;
         self
+    }
+
+    /// The same shape with two axes exchanged.
+    pub(crate) fn swapped(mut self, a: usize, b: usize) -> Shape {
+        self.dims.swap(a, b);
+        self
+    }
+
+    /// The first axes only.
+    pub(crate) fn front(&self, rank: usize) -> Shape {
+        Shape::of(&self[..rank])
     }
 
     /// The shape that both broadcast to, as in NumPy: aligned at the last axis, sizes equal or 1.
@@ -132,9 +163,11 @@ impl Shape {
         Shape::of(&dims[..rank])
     }
 
-    /// `(outer, size, inner)` around one axis: element `(o, i, j)` lies at `(o * size + i) * inner + j`.
+    /// `(outer, size, inner)` around one axis: element `(o, i, j)` lies at `(o * size + i) * inner + j`. Where there are no
+    /// elements `outer` is 0: the axes that are not empty can be of any size, and nobody should count up to them.
     pub(crate) fn around(&self, axis: usize) -> (usize, usize, usize) {
-        (self[..axis].iter().product(), self[axis], self[axis + 1..].iter().product())
+        let outer = if self.count() == 0 { 0 } else { self[..axis].iter().product() };
+        (outer, self[axis], self[axis + 1..].iter().product())
     }
 
     /// Row-major strides, in elements.
@@ -166,6 +199,19 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
+}
+
+/// The invariant of [`Shape`].
+const fn fits(dims: &[usize]) -> bool {
+    let (mut bytes, mut axis) = (8usize, 0);
+    while axis < dims.len() {
+        // an empty axis must not hide an overflow: strides are products of the other sizes
+        if dims[axis] > 0 {
+            bytes = bytes.saturating_mul(dims[axis]);
+        }
+        axis += 1;
+    }
+    dims.len() <= MAX_RANK && bytes <= isize::MAX as usize
 }
 
 /// A set of axes.

@@ -240,9 +240,9 @@ elements! { f32, F32; f64, F64; i64, I64; bool, Bool; }
 
 /// A value: shape, dtype and shared contiguous data in row-major order.
 ///
-/// Cheap to clone (the data is shared), never changed under its holder's eyes. Numbers, Rust arrays, vectors and
-/// ndarray's arrays become tensors with `into()` (owned ndarray arrays in standard layout without a copy), and go out
-/// as ndarray arrays or views.
+/// Cheap to clone (the data is shared), never changed under its holder's eyes. Numbers, Rust arrays and vectors
+/// become tensors with `into()`, ndarray's arrays with `try_into()` (a tensor has fewer axes than an array can have, and a
+/// view can be larger than memory; an owned array in standard layout is not copied). They go out as ndarray arrays or views.
 ///
 /// ```
 /// use autograd::{DType, Tensor};
@@ -250,7 +250,7 @@ elements! { f32, F32; f64, F64; i64, I64; bool, Bool; }
 /// assert_eq!((t.dtype(), t.shape()), (DType::F64, &[2, 3][..]));
 ///
 /// let a = ndarray::array![[1.0f32, 2.0], [3.0, 4.0]];
-/// let t = Tensor::from(a.clone());
+/// let t = Tensor::try_from(a.clone())?;
 /// assert_eq!(t.view::<f32>()?, a.into_dyn());
 /// # Ok::<(), autograd::Error>(())
 /// ```
@@ -426,10 +426,10 @@ impl Tensor {
             if let Some(bad) = rows.iter().find(|&&r| r >= n) {
                 return Err(OpError::new(format!("there is no row {bad} in {}", self.ty())));
             }
-            let (width, shape) = (rest.iter().product::<usize>(), self.shape.with(0, rows.len()));
+            let (width, shape) = (rest.iter().product::<usize>(), self.shape.resized(0, rows.len())?);
             with_dtype!(self.dtype(), T => {
                 let from = T::buf(&self.data).map_or(&[][..], |b| b.as_slice());
-                let mut out = reserve(rows.len() * width)?;
+                let mut out = reserve(shape.count())?;
                 rows.iter().for_each(|r| out.extend_from_slice(&from[r * width..(r + 1) * width]));
                 Ok(Tensor { shape, data: T::wrap(Buf::new(out)) })
             })
@@ -448,8 +448,8 @@ impl Tensor {
             if let Some(other) = parts.iter().find(|p| !fits(p)) {
                 return Err(OpError::new(format!("{} and {} do not fit together", first.ty(), other.ty())));
             }
-            let count = parts.iter().map(|p| p.shape[0]).sum();
-            let shape = Shape::new(&first.shape.with(0, count))?;
+            let count = parts.iter().fold(0usize, |count, p| count.saturating_add(p.shape[0])); // too many are refused now
+            let shape = first.shape.resized(0, count)?;
             with_dtype!(first.dtype(), T => {
                 let mut out = reserve(shape.count())?;
                 parts.iter().filter_map(|p| T::buf(&p.data)).for_each(|b| out.extend_from_slice(b.as_slice()));

@@ -199,9 +199,9 @@ fn second_order_on_a_long_chain() {
 fn arrays_go_in_and_out_without_copies() -> Result<()> {
     let array = ndarray::Array2::<f32>::from_shape_fn((3, 4), |(i, j)| (i * 4 + j) as f32);
     let address = array.as_ptr();
-    let tensor = Tensor::from(array.clone());
+    let tensor = Tensor::try_from(array.clone())?;
     assert_eq!(tensor.view::<f32>()?, array.view().into_dyn());
-    let tensor = Tensor::from(array);
+    let tensor = Tensor::try_from(array)?;
     assert_eq!(tensor.as_slice::<f32>()?.as_ptr(), address, "moved in");
     let g = Graph::new();
     assert_eq!(g.constant(&tensor).value()?.as_slice::<f32>()?.as_ptr(), address, "shared");
@@ -209,10 +209,10 @@ fn arrays_go_in_and_out_without_copies() -> Result<()> {
     assert_eq!(tensor.into_array::<f32>()?.as_ptr(), address, "moved out");
     // any layout
     let a = ndarray::array![[1i64, 2, 3], [4, 5, 6]];
-    assert_eq!(Tensor::from(a.t()).as_slice::<i64>()?, [1, 4, 2, 5, 3, 6]);
-    assert_eq!(Tensor::from(a.slice(ndarray::s![.., ..;-2])).as_slice::<i64>()?, [3, 1, 6, 4]);
-    assert_eq!(Tensor::from(a.slice(ndarray::s![1.., 1..]).to_owned()).as_slice::<i64>()?, [5, 6]);
-    assert_eq!(Tensor::from(ndarray::arr0(true)).shape(), &[] as &[usize]);
+    assert_eq!(Tensor::try_from(a.t())?.as_slice::<i64>()?, [1, 4, 2, 5, 3, 6]);
+    assert_eq!(Tensor::try_from(a.slice(ndarray::s![.., ..;-2]))?.as_slice::<i64>()?, [3, 1, 6, 4]);
+    assert_eq!(Tensor::try_from(a.slice(ndarray::s![1.., 1..]).to_owned())?.as_slice::<i64>()?, [5, 6]);
+    assert_eq!(Tensor::try_from(ndarray::arr0(true))?.shape(), &[] as &[usize]);
     assert!(Tensor::try_from(ndarray::ArrayD::<f64>::zeros(vec![1; 9])).is_err());
     let g = Graph::new();
     assert!(g.input(ndarray::ArrayD::<f64>::zeros(vec![1; 9])).value().is_err());

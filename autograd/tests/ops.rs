@@ -272,7 +272,7 @@ fn comparisons() -> Result<()> {
 #[test]
 fn reductions() -> Result<()> {
     let x =
-        Tensor::from(ndarray::Array::from_shape_fn((2, 3, 4), |(i, j, k)| ((i * 12 + j * 4 + k) as f64 * 0.7).sin()));
+        Tensor::try_from(ndarray::Array::from_shape_fn((2, 3, 4), |(i, j, k)| ((i * 12 + j * 4 + k) as f64 * 0.7).sin()))?;
     let array = x.view::<f64>()?;
     let g = Graph::new();
     let v = g.input(&x);
@@ -394,7 +394,7 @@ fn matmul_of_all_ranks() -> Result<()> {
 
 #[test]
 fn layout() -> Result<()> {
-    let x = Tensor::from(ndarray::Array::from_shape_fn((2, 3, 4), |(i, j, k)| (i * 100 + j * 10 + k) as f64));
+    let x = Tensor::try_from(ndarray::Array::from_shape_fn((2, 3, 4), |(i, j, k)| (i * 100 + j * 10 + k) as f64))?;
     let g = Graph::new();
     let v = g.input(&x);
     let array = x.view::<f64>()?;

@@ -32,7 +32,7 @@ impl Matrix<'_> {
         if !self.transposed {
             return shape;
         }
-        shape.with(rank - 2, shape[rank - 1]).with(rank - 1, shape[rank - 2])
+        shape.swapped(rank - 2, rank - 1)
     }
 }
 

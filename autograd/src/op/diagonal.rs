@@ -1,6 +1,6 @@
 //! Diagonals and triangles of matrices: the last two axes; those before them are a batch.
 
-use crate::{error::OpError, shape::Shape, var::Var};
+use crate::{error::OpError, shape::Shape, tensor::reserve, var::Var};
 
 /// The sizes of a matrix, with those of the batch before them.
 fn matrix(shape: &Shape) -> Result<(&[usize], usize, usize), OpError> {
@@ -11,9 +11,18 @@ fn matrix(shape: &Shape) -> Result<(&[usize], usize, usize), OpError> {
 impl<'g> Var<'g> {
     /// Row numbers against column numbers, as truth values `[m, n]`: where `column - row` is what `test` asks for.
     #[track_caller]
-    fn offsets(self, m: usize, n: usize, test: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>) -> Var<'g> {
-        let numbers = |count: usize| self.graph().constant((0..count as i64).collect::<Vec<_>>());
-        test(numbers(n), numbers(m).reshape([m, 1]))
+    fn offsets(
+        self,
+        m: usize,
+        n: usize,
+        test: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>,
+    ) -> Result<Var<'g>, OpError> {
+        let numbers = |count: usize| {
+            let mut all = reserve(count)?;
+            all.extend(0..count as i64);
+            Ok::<_, OpError>(self.graph().constant(all))
+        };
+        Ok(test(numbers(n)?, numbers(m)?.reshape([m, 1])))
     }
 
     /// The diagonal of a matrix `[.., m, n]`, of length `min(m, n)`, in place of the two axes.
@@ -40,7 +49,7 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn diag(self) -> Var<'g> {
         self.with_shape("diag", |shape| match **shape {
-            [n] => Ok(self.offsets(n, n, |column, row| column.eq(row)).select(self, self.zeros_like())),
+            [n] => Ok(self.offsets(n, n, |column, row| column.eq(row))?.select(self, self.zeros_like())),
             [_, _] => Ok(self.diagonal()),
             _ => Err(OpError::new(format!("wants a vector or a matrix, got {shape}"))),
         })
@@ -69,7 +78,10 @@ impl<'g> Var<'g> {
     fn triangle(self, op: &'static str, keep: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>) -> Var<'g> {
         self.with_shape(op, |shape| {
             let (_, m, n) = matrix(shape)?;
-            Ok(self.offsets(m, n, keep).select(self, self.zeros_like()))
+            if shape.count() == 0 {
+                return Ok(self); // one of the sizes can be more than any list has
+            }
+            Ok(self.offsets(m, n, keep)?.select(self, self.zeros_like()))
         })
     }
 }

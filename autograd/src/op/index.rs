@@ -188,7 +188,7 @@ impl Op for Scatter {
                 src.shape, index.shape
             )));
         }
-        Ok(Type::new(src.dtype, src.shape.with(self.axis, self.size)))
+        Ok(Type::new(src.dtype, src.shape.resized(self.axis, self.size)?))
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {

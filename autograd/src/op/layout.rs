@@ -124,19 +124,20 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
-    fn walk(&self, whole: &Shape) -> Walk {
+    /// How it reads `whole`, and writes `part`.
+    fn walk(&self, whole: &Shape, part: Shape) -> Walk {
         let mut strides = whole.strides();
         let offset = if self.size == 0 { 0 } else { self.start as isize * strides[self.axis] };
         strides[self.axis] *= self.step;
-        Walk::new(whole.with(self.axis, self.size), strides, offset)
+        Walk::new(part, strides, offset)
     }
 }
 layout_op!(
     Slice,
     "slice",
-    |op, t| Ok(Type::new(t.dtype, t.shape.with(op.axis, op.size))),
+    |op, t| Ok(Type::new(t.dtype, t.shape.resized(op.axis, op.size)?)),
     |op, x, out| {
-        let walk = op.walk(x.shape);
+        let walk = op.walk(x.shape, *out.shape);
         gather(x, out, walk)
     },
     |op, r| r.ct.apply(Unslice { slice: op.clone(), whole: r.x[0].known_shape()[op.axis] })
@@ -151,9 +152,9 @@ struct Unslice {
 layout_op!(
     Unslice,
     "unslice",
-    |op, t| Ok(Type::new(t.dtype, t.shape.with(op.slice.axis, op.whole))),
+    |op, t| Ok(Type::new(t.dtype, t.shape.resized(op.slice.axis, op.whole)?)),
     |op, x, out| {
-        let walk = op.slice.walk(out.shape);
+        let walk = op.slice.walk(out.shape, *x.shape);
         with_dtype!(x.dtype(), T => {
             let (x, out) = (x.slice::<T>()?, out.slice::<T>()?);
             out.fill(T::default());
@@ -341,6 +342,7 @@ impl<'g> Var<'g> {
             let (first, end) = clamp(&range, shape[axis]);
             let size = end.saturating_sub(first).div_ceil(step.unsigned_abs());
             let start = if step > 0 || size == 0 { first } else { end - 1 };
+            let step = if size > 1 { step } else { 1 }; // of a step that is not taken any size is possible
             Ok(self.apply(Slice { axis, start, step, size }))
         })
     }
@@ -394,8 +396,8 @@ impl<'g> Var<'g> {
     pub fn pad(self, axis: isize, before: usize, after: usize, value: impl crate::var::Operand<'g>) -> Var<'g> {
         self.with_shape("pad", |shape| {
             let (at, value) = (shape.axis(axis)?, value.var(self));
-            let side = |size: usize| value.broadcast_to(shape.with(at, size));
-            Ok(self.graph().concat(&[side(before), self, side(after)], axis))
+            let side = |size: usize| Ok::<_, OpError>(value.broadcast_to(shape.resized(at, size)?));
+            Ok(self.graph().concat(&[side(before)?, self, side(after)?], axis))
         })
     }
 
@@ -420,7 +422,7 @@ impl<'g> Var<'g> {
             let mut wide = shape.to_vec();
             wide.insert(at + after, times);
             let wide = Shape::new(&wide)?;
-            Ok(self.unsqueeze((at + after) as isize).broadcast_to(wide).reshape(Shape::new(&shape.with(at, n))?))
+            Ok(self.unsqueeze((at + after) as isize).broadcast_to(wide).reshape(shape.resized(at, n)?))
         })
     }
 

@@ -108,9 +108,11 @@ impl Batches {
     pub(crate) fn new(a: &Shape, b: &Shape, out: &Shape) -> Batches {
         let rank = out.rank();
         let (m, n, k) = (out[rank - 2], out[rank - 1], a[a.rank() - 1]);
-        let outer = |s: &Shape| Shape::of(&s[..s.rank() - 2]);
+        let outer = |s: &Shape| s.front(s.rank() - 2);
         let walk = |s: &Shape| Walk::broadcast(&outer(s), &outer(out));
-        Batches { m, k, n, count: outer(out).count(), a: walk(a), b: walk(b) }
+        // there can be any number of empty products
+        let count = if out.count() == 0 { 0 } else { outer(out).count() };
+        Batches { m, k, n, count, a: walk(a), b: walk(b) }
     }
 
     /// The first elements of `a`, `b` and the output, for each product.

@@ -244,6 +244,10 @@ fn fold_axes<T: Element>(
     out: &mut [T],
     mut fold: impl FnMut(&[T], Lines, &mut [T]),
 ) {
+    if x.is_empty() {
+        // every line is empty; sums over some of the axes would not be few, and nobody has the memory for them
+        return fold(x, Lines { n: 0, inner: out.len() }, out);
+    }
     let (mut shape, mut rest, mut partial) = (*shape, axes, None::<Vec<T>>);
     loop {
         let x = partial.as_deref().unwrap_or(x);
@@ -252,7 +256,7 @@ fn fold_axes<T: Element>(
         let n: usize = shape[first..=last].iter().product();
         let lines = Lines { n, inner: shape[last + 1..].iter().product() };
         for k in first..=last {
-            shape = shape.with(k, 1);
+            shape = shape.collapsed(k);
             rest.0 &= !(1 << k);
         }
         if rest.0 == 0 {

@@ -46,6 +46,9 @@ pub(crate) fn base<T: Real>(max: T) -> T {
 /// Calls `f(line, out)` for each line of an axis; lines with a stride are gathered and scattered.
 fn each_line<T: Real>(shape: &Shape, axis: usize, x: &[T], out: &mut [T], mut f: impl FnMut(&[T], &mut [T])) {
     let (outer, n, inner) = shape.around(axis);
+    if outer == 0 {
+        return; // there are no elements, but `n` may be of any size
+    }
     if inner == 1 {
         return (0..outer).for_each(|o| f(&x[o * n..][..n], &mut out[o * n..][..n]));
     }
@@ -163,12 +166,13 @@ impl Op for LogSumExp {
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let (outer, n, inner) = x[0].shape.around(self.axis);
+        let (_, n, inner) = x[0].shape.around(self.axis);
         with_dtype!(out.dtype(), float T => {
             let (x, out) = (x[0].slice::<T>()?, out.slice::<T>()?);
-            let (mut line, mut exps) = (vec![T::default(); n], vec![T::default(); n]);
-            let firsts = (0..outer).flat_map(|o| (0..inner).map(move |i| o * n * inner + i));
-            for (out, first) in out.iter_mut().zip(firsts) {
+            let room = if out.is_empty() { 0 } else { n }; // of nothing, lines can be of any length
+            let (mut line, mut exps) = (vec![T::default(); room], vec![T::default(); room]);
+            for (k, out) in out.iter_mut().enumerate() {
+                let first = k / inner * n * inner + k % inner;
                 line.iter_mut().enumerate().for_each(|(k, l)| *l = x[first + k * inner]);
                 let (max, rest) = split(&line, &mut exps);
                 // of nothing or of -∞ only: -∞; with an ∞ in it: ∞
@@ -182,7 +186,7 @@ impl Op for LogSumExp {
     /// `ct·softmax(x)`; 0 where all is -∞
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let x = r.x[0];
-        let keep = x.known_shape().with(self.axis, 1);
+        let keep = x.known_shape().collapsed(self.axis);
         let (y, ct) = (r.y.reshape(keep), r.ct.reshape(keep));
         let y = y.eq(f64::NEG_INFINITY).select(0.0, y);
         Some(ct * (x - y).exp())
@@ -231,7 +235,7 @@ impl Op for CrossEntropy {
             )));
         }
         with_dtype!(out.dtype(), float T => {
-            let mut exps = vec![T::default(); classes];
+            let mut exps = vec![T::default(); if labels.is_empty() { 0 } else { classes }];
             let lines = x[0].slice::<T>()?.chunks_exact(classes.max(1));
             for ((out, line), &label) in out.slice()?.iter_mut().zip(lines).zip(labels) {
                 let (max, rest) = split(line, &mut exps);
@@ -248,7 +252,7 @@ impl Op for CrossEntropy {
         let last = shape.rank() - 1;
         let log_p = x.log_softmax(-1);
         let hit = labels.one_hot(shape[last], DType::Bool);
-        Some(r.ct.reshape(shape.with(last, 1)) * hit.select(log_p.expm1(), log_p.exp()))
+        Some(r.ct.reshape(shape.collapsed(last)) * hit.select(log_p.expm1(), log_p.exp()))
     }
 
     fn dependency(&self, input: usize, x: &[Type]) -> Dependency {

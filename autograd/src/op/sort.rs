@@ -33,7 +33,7 @@ impl Op for ArgSort {
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
         let (outer, n, inner) = x[0].shape.around(self.axis);
-        let mut positions: Vec<usize> = Vec::with_capacity(n);
+        let mut positions: Vec<usize> = Vec::new();
         with_dtype!(x[0].dtype(), T => {
             let (x, out) = (x[0].slice::<T>()?, out.slice::<i64>()?);
             for first in (0..outer).flat_map(|o| (0..inner).map(move |i| o * n * inner + i)) {

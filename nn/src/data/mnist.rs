@@ -60,7 +60,7 @@ pub(crate) fn dataset(
         Ok(bytes) => Dataset::from_bytes(&shape, bytes, white, labels),
         Err(images) => {
             let rows = images.to_f32(white)?.into_array::<f32>()?.into_shape_with_order(shape);
-            Dataset::new(rows.map_err(|e| Error::file(images_path, e))?.into(), labels)
+            Dataset::new(rows.map_err(|e| Error::file(images_path, e))?.try_into()?, labels)
         }
     }
 }

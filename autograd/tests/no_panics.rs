@@ -337,6 +337,48 @@ fn makers_refuse_what_cannot_be() {
     assert!(Tensor::from(vec![0f64; 0]).scalar().is_err());
 }
 
+/// Arrays that are no tensors, and values that together need more bytes than there are addresses.
+#[test]
+fn what_is_too_large_is_an_error() {
+    use ndarray::{Array, ArrayView};
+    let g = Graph::new();
+    let empty = Array::<f64, _>::zeros((1 << 31, 0, 1 << 30));
+    assert!(Tensor::try_from(&empty).is_err() && g.input(empty).sum_axis_keep(1).value().is_err());
+    let one = [1u8 == 1];
+    let repeated = ArrayView::from(&one);
+    let repeat = |n: usize| Tensor::try_from(repeated.broadcast(n).expect("a view takes no memory")).is_err();
+    assert!(repeat(1 << 58) && repeat(1 << 61));
+    assert!(Tensor::try_from(Array::<f32, _>::zeros(ndarray::IxDyn(&[1; 9]))).is_err());
+
+    let wide = Tensor::zeros([3usize, 0, 1 << 40], DType::F32).expect("empty");
+    assert!(wide.rows(&vec![1; 1 << 20]).is_err() && wide.rows(&[2, 2]).is_ok());
+    let flat = Tensor::zeros([1usize << 59, 0], DType::F32).expect("empty");
+    assert!(Tensor::from_rows(&vec![flat.clone(); 32]).is_err() && flat.rows(&[5]).is_ok());
+
+    // each of these fits the addresses, but two of them do not
+    ask("several huge values", || {
+        for dtype in [DType::F32, DType::F64] {
+            let g = Graph::new();
+            let x = g.input([0.5]).cast(dtype).broadcast_to(1usize << 59);
+            let chain = (0..8).fold(x, |x, k| if k % 2 == 0 { x.cumsum(0) } else { x.sort(0) });
+            // eight that wait for a number that all of them are needed for
+            let waiting: Vec<Var<'_>> = (0..8).map(|k| (x + k as f64).cumsum(0)).collect();
+            let number = waiting.iter().map(|v| v.slice(0, ..1)).reduce(|a, b| a + b).expect("eight");
+            let all = waiting.iter().map(|v| (*v * number).sort(0).slice(0, ..1)).reduce(|a, b| a + b);
+            let matrix = x.reshape([1usize << 30, 1 << 29]);
+            let product = matrix.matmul(matrix.slice(0, ..1 << 20).t()).softmax(-1);
+            let row = x.reshape([1, -1]) * 2.0;
+            let sums = row.sin().sum_axis(0) + row.t().matmul(row.slice(1, ..1)).sum_axis(1);
+            for y in [Some(chain), all, Some(product), Some(sums), Some(x), Some(x.exp()), Some(x.gt(0.0).cast(DType::I64))] {
+                let e = y.map(|y| g.run(y).map(|_| ()));
+                let message = e.and_then(Result::err).map(|e| e.message().to_string());
+                assert!(message.as_ref().is_some_and(|m| m.starts_with("there is no memory")), "{message:?}");
+            }
+        }
+        0
+    });
+}
+
 #[test]
 fn the_checker_survives_what_it_is_given() {
     assert!(check_grads(|x| x[0], &[Tensor::from([f64::NAN])]).is_err());

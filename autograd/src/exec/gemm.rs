@@ -66,7 +66,8 @@ impl<'r> Job<'r> {
         let Batches { m, k, n, .. } = batches;
         let (count, dtype) = (out.shape.count(), out.dtype());
         // the rows of a batch with one second matrix follow each other
-        let joined = b.view.shape.count() == k * n && a.view.shape.count() * n == count * k && !a.transposed && n > 0;
+        let joined = count > 0 && b.view.shape.count() == k * n && a.view.shape.count() == count / n * k;
+        let joined = joined && !a.transposed;
         let m = if joined { count / n } else { m };
         let batches = (!joined).then(|| batches.offsets().collect());
         Job { a, b, out: Out(out.start()), dtype, size: (m, k, n), batches, parts }

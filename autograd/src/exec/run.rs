@@ -263,7 +263,7 @@ impl Run<'_> {
         // all that late kernels will need: they must not fail
         let blocks = self.late_room();
         let arena = scratch.blocks.room(blocks).and(scratch.arena.room(plan.arena)).ok_or_else(|| {
-            let gib = (plan.arena + blocks) as f64 / (1u64 << 30) as f64;
+            let gib = (plan.arena as f64 + blocks as f64) / (1u64 << 30) as f64;
             no_memory(OpError::new(format!("there is no memory for the values on the way ({gib:.1} GiB)")))
         })?;
         let mut at = std::mem::take(&mut scratch.at);

@@ -11,7 +11,8 @@ pub(super) struct Arena {
     by_start: BTreeMap<usize, usize>,
     by_size: BTreeSet<(usize, usize)>,
     end: usize,
-    /// The most that was needed at once.
+    /// The most that was needed at once; `usize::MAX` if that is more than any memory has. Then nothing runs, and the places
+    /// mean nothing.
     pub(super) size: usize,
 }
 
@@ -34,13 +35,19 @@ impl Arena {
             }
             _ => self.end,
         };
-        self.end = start + bytes;
+        match start.checked_add(bytes) {
+            Some(end) => self.end = end,
+            None => self.size = usize::MAX,
+        }
         self.size = self.size.max(self.end);
         start
     }
 
     /// Gives a place back; it is joined with free neighbours.
     pub(super) fn free(&mut self, start: usize, bytes: usize) {
+        if self.size == usize::MAX {
+            return;
+        }
         let (mut start, mut size) = (start, round(bytes));
         if let Some((&before, &length)) = self.by_start.range(..start).next_back()
             && before + length == start
@@ -73,6 +80,16 @@ fn round(bytes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::Arena;
+
+    #[test]
+    fn too_much_for_any_memory_stays_too_much() {
+        let (mut arena, half) = (Arena::default(), isize::MAX as usize);
+        let starts: Vec<usize> = (0..4).map(|_| arena.take(half)).collect();
+        assert_eq!(arena.size, usize::MAX);
+        starts.into_iter().for_each(|start| arena.free(start, half));
+        arena.take(8);
+        assert_eq!(arena.size, usize::MAX);
+    }
 
     #[test]
     fn places_never_overlap_and_are_used_again() {

@@ -98,7 +98,8 @@ impl Layout {
     /// So many more elements, which begin at a line of the cache.
     fn take(&mut self, elements: usize) -> usize {
         let start = self.elements;
-        self.elements += elements.next_multiple_of(LINE);
+        // what is too much for any memory is refused when it is reserved
+        self.elements = self.elements.saturating_add(elements.checked_next_multiple_of(LINE).unwrap_or(usize::MAX));
         start
     }
 }
@@ -387,7 +388,7 @@ impl Fused {
 
     /// The bytes of scratch memory that each part needs.
     pub(crate) fn scratch(&self) -> usize {
-        self.layout.elements * self.dtype.size()
+        self.layout.elements.saturating_mul(self.dtype.size())
     }
 
     /// Lays out the scratch memory of a part. Whoever changes registers, rows or products does this again.
@@ -409,7 +410,7 @@ impl Fused {
         }
         let columns = self.products.first().map_or(0, |p| p.size[2]);
         let rows = self.rows_together();
-        layout.products = self.products.iter().map(|_| layout.take(rows * columns)).collect();
+        layout.products = self.products.iter().map(|_| layout.take(rows.saturating_mul(columns))).collect();
         self.layout = layout;
     }
 
@@ -430,8 +431,8 @@ impl Fused {
 
     /// The bytes that the sums of chunks need.
     pub(crate) fn partials(&self) -> usize {
-        let numbers: usize = self.sums.iter().map(|s| s.partials(self.count)).sum();
-        (numbers * self.dtype.size()).next_multiple_of(64)
+        let numbers = self.sums.iter().map(|s| s.partials(self.count)).fold(0, usize::saturating_add);
+        lines(numbers, self.dtype)
     }
 
     /// Where it can be split: at multiples of the second number, counted from the last multiple of the first.
@@ -451,8 +452,8 @@ impl Fused {
             _ => 1,
         };
         let steps = 5 + self.steps.iter().map(step).sum::<usize>() + 50 * self.rows.len(); // 5: memory
-        let products = self.products.iter().map(|p| p.size.iter().product::<usize>()).sum::<usize>();
-        self.count.saturating_mul(steps) / 50 + products / PRODUCTS
+        let product = |p: &Product| p.size.iter().fold(1, |n: usize, &size| n.saturating_mul(size)) / PRODUCTS;
+        self.products.iter().map(product).fold(self.count.saturating_mul(steps) / 50, usize::saturating_add)
     }
 
     /// The last step that reads each value where it lies; `usize::MAX` for what is read again and again or when the steps of
@@ -484,12 +485,17 @@ impl Fused {
     }
 }
 
+/// The bytes of so many numbers, in whole lines of the cache; far too many if the product is beyond a `usize`.
+fn lines(numbers: usize, dtype: DType) -> usize {
+    numbers.saturating_mul(dtype.size()).checked_next_multiple_of(64).unwrap_or(usize::MAX)
+}
+
 /// Where a kernel can be split that works on lines of this length and has sums over `n` elements, each `inner` apart: see
 /// [`Fused::splits`]. `None` for nowhere, `Some(None)` for anywhere between lines.
 pub(crate) fn splits(line: usize, mut sums: impl Iterator<Item = (usize, usize)>) -> Option<Option<(usize, usize)>> {
     let whole_lines = |grain: usize| line >= BLOCK || grain.is_multiple_of(line);
     let Some((n, inner)) = sums.next() else { return Some(None) };
-    let (period, grain) = (n * inner, chunk(inner) * inner);
+    let (period, grain) = (n * inner, chunk(inner).saturating_mul(inner));
     let fits = sums.all(|other| other == (n, inner)) && whole_lines(grain) && whole_lines(period);
     fits.then_some(Some((period, grain)))
 }
@@ -525,7 +531,7 @@ fn lcm(a: usize, b: usize) -> usize {
     while y != 0 {
         (x, y) = (y, x % y);
     }
-    a / x.max(1) * b
+    (a / x.max(1)).saturating_mul(b)
 }
 
 /// Reading one shape as another: one by one, or broadcast.

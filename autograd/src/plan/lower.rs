@@ -12,6 +12,9 @@ use super::{
 use crate::{nodes, op::Id};
 use std::collections::HashMap;
 
+/// More than any kernel takes, in nanoseconds: so that the work of several can be added.
+const MOST_WORK: usize = 1 << 48;
+
 /// What lowering knows, by node where it says so.
 pub(super) struct Lower<'s, 'p> {
     pub(super) s: &'s Simple<'p>,
@@ -78,7 +81,7 @@ impl<'s, 'p> Lower<'s, 'p> {
         for (unit, range) in &schedule.units[stage.clone()] {
             let members = &schedule.members[range.clone()];
             let kernel = self.kernel(*unit, members);
-            self.plan.work.push(self.work(&kernel));
+            self.plan.work.push(self.work(&kernel).min(MOST_WORK));
             self.plan.stages.push((stage.start as u32, stage.end as u32));
             self.plan.kernels.push(kernel);
             self.plan.ends.push(range_end(&mut self.plan.members, members));
@@ -99,7 +102,7 @@ impl<'s, 'p> Lower<'s, 'p> {
                 let k = shape[shape.rank() - if *transposed { 2 } else { 1 }];
                 count(out).saturating_mul(k) / PRODUCTS
             }
-            Kernel::Op { inputs, out, .. } => inputs.iter().map(count).sum::<usize>() + count(out),
+            Kernel::Op { inputs, out, .. } => inputs.iter().map(count).fold(count(out), usize::saturating_add),
         }
     }
 

@@ -246,7 +246,8 @@ impl Graph {
     }
 
     /// Opens a scope: until the guard is dropped, nodes carry this name, below the names of the scopes around it. Names
-    /// are shown in errors and pictures.
+    /// are shown in errors and pictures. Guards can be dropped in any order: the scope that was opened last of those that
+    /// are still open is the current one.
     ///
     /// ```
     /// let g = autograd::Graph::new();
@@ -265,14 +266,10 @@ impl Graph {
 
     fn open_scope(&self, name: &str, made_at: Option<Source>) -> Scope<'_> {
         let mut inner = self.inner.borrow_mut();
-        let outer = inner.scope;
-        let path = match &inner.scopes[outer as usize].path {
-            path if path.is_empty() => name.to_string(),
-            path => format!("{path}.{name}"),
-        };
-        inner.scope = inner.scopes.len() as u32;
-        inner.scopes.push(ScopeEntry { path, made_at, outer });
-        Scope { graph: self, outer }
+        let (scope, outer) = (inner.scopes.len() as u32, inner.scope);
+        inner.scopes.push(ScopeEntry { name: name.into(), made_at, outer, open: true });
+        inner.scope = scope;
+        Scope { graph: self, scope }
     }
 
     /// Runs `f` in a scope of this name.
@@ -322,10 +319,8 @@ impl Graph {
     #[cold]
     pub(crate) fn append_ref<'g>(&'g self, reference: OpRef, x: &[Var<'g>]) -> Var<'g> {
         let op = reference.get();
-        if x.iter().any(|v| !std::ptr::eq(v.graph(), self)) {
-            let e = OpError::new("the inputs belong to different graphs")
-                .hint("take a value out of one and put it into the other");
-            return self.fail(op.name(), e, &[]);
+        if let Some(error) = self.strangers(op.name(), x) {
+            return error;
         }
         if let Some(first) = x.iter().filter(|v| v.error().is_some()).min_by_key(|v| v.id) {
             return *first;
@@ -349,6 +344,17 @@ impl Graph {
         };
         let count = x.len() as u16;
         self.var(inner.program.push(Node { op, args, shape, scope, count, dtype: ty.dtype, kind: Kind::Op, source }))
+    }
+
+    /// An error if one of these is of another graph.
+    #[track_caller]
+    pub(crate) fn strangers<'g>(&'g self, op: &'static str, x: &[Var<'g>]) -> Option<Var<'g>> {
+        let strange = x.iter().any(|v| !std::ptr::eq(v.graph(), self));
+        let error = || {
+            OpError::new("the inputs belong to different graphs")
+                .hint("take a value out of one and put it into the other")
+        };
+        strange.then(|| self.fail(op, error(), &[]))
     }
 
     /// A `Var` that carries an error; of several inputs with errors, the oldest one's sticks instead.
@@ -412,12 +418,12 @@ impl fmt::Debug for Graph {
 #[must_use = "the scope ends when this is dropped: bind it to a name"]
 pub struct Scope<'g> {
     graph: &'g Graph,
-    outer: u32,
+    scope: u32,
 }
 
 impl Drop for Scope<'_> {
     fn drop(&mut self) {
-        self.graph.inner.borrow_mut().scope = self.outer;
+        self.graph.inner.borrow_mut().close(self.scope);
     }
 }
 

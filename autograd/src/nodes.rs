@@ -123,12 +123,15 @@ impl Hasher for Quick {
     }
 }
 
-/// A scope: its path, and where the layer was made that opened it.
+/// A scope: its own name, and where the layer was made that opened it. Paths are put together when they are shown: those
+/// of scopes that lie in each other would take memory that grows with the square of their number.
 pub(crate) struct ScopeEntry {
-    pub(crate) path: String,
+    pub(crate) name: String,
     pub(crate) made_at: Option<Source>,
     /// The scope around it.
     pub(crate) outer: u32,
+    /// Its guard has not been dropped.
+    pub(crate) open: bool,
 }
 
 /// A parameter and the node it is bound to.
@@ -196,7 +199,7 @@ impl Inner {
     pub(crate) fn fresh() -> Inner {
         let mut inner = Inner::default();
         inner.program.shapes.push(Shape::SCALAR);
-        inner.scopes.push(ScopeEntry { path: String::new(), made_at: None, outer: 0 });
+        inner.scopes.push(ScopeEntry { name: String::new(), made_at: None, outer: 0, open: true });
         inner
     }
 }
@@ -313,13 +316,44 @@ impl Inner {
         self.literals[self.nodes[id as usize].args[0] as usize]
     }
 
+    /// The name of a node's op, or what kind of leaf it is.
+    pub(crate) fn name(&self, id: u32) -> &'static str {
+        match self.nodes[id as usize].kind {
+            Kind::Op => self.op(id).name(),
+            Kind::Input => "input",
+            Kind::Param => "param",
+            _ => "constant",
+        }
+    }
+
     pub(crate) fn error(&self, id: u32) -> Option<&Error> {
         let node = &self.nodes[id as usize];
         (node.kind == Kind::Error).then(|| &self.errors[node.args[0] as usize])
     }
 
-    pub(crate) fn scope_path(&self, id: u32) -> &str {
-        &self.scopes[self.nodes[id as usize].scope as usize].path
+    /// Closes a scope, whatever is open in it; the current one is then the innermost that is still open.
+    pub(crate) fn close(&mut self, scope: u32) {
+        self.scopes[scope as usize].open = false;
+        while !self.scopes[self.scope as usize].open {
+            self.scope = self.scopes[self.scope as usize].outer; // the outermost one is never closed
+        }
+    }
+
+    /// The path of the scope that a node stands in, such as `mlp.1.linear`.
+    pub(crate) fn scope_path(&self, id: u32) -> String {
+        self.path(self.nodes[id as usize].scope)
+    }
+
+    /// The names of the scopes around a scope, and its own.
+    pub(crate) fn path(&self, mut scope: u32) -> String {
+        let mut names = Vec::new();
+        while scope != 0 {
+            names.push(&self.scopes[scope as usize].name[..]);
+            scope = self.scopes[scope as usize].outer;
+        }
+        names.retain(|name| !name.is_empty());
+        names.reverse();
+        names.join(".")
     }
 
     /// Whether differentiation appended a node: the number of the sweep.
@@ -336,8 +370,8 @@ impl Inner {
     }
 
     pub(crate) fn place(&self, scope: u32, source: Source) -> Place {
-        let ScopeEntry { path, made_at, .. } = &self.scopes[scope as usize];
-        Place { inputs: Vec::new(), scope: path.clone(), made_at: *made_at, location: Some(source) }
+        let made_at = self.scopes[scope as usize].made_at;
+        Place { inputs: Vec::new(), scope: self.path(scope), made_at, location: Some(source) }
     }
 
     /// An error that happened when a node was computed.

@@ -158,11 +158,7 @@ impl Moment {
 
 /// Takes the values of several different parameters at one moment, each with its position, and returns the number of the last
 /// commit that they may have been part of. The position of the first that changed after the moment if any did.
-pub(crate) fn snapshot(
-    params: &[&Param],
-    moment: Moment,
-    mut take: impl FnMut(usize, Tensor),
-) -> Result<u64, usize> {
+pub(crate) fn snapshot(params: &[&Param], moment: Moment, mut take: impl FnMut(usize, Tensor)) -> Result<u64, usize> {
     let held: Vec<_> = in_order(params).map(|k| (k, params[k].read())).collect();
     let epoch = match moment {
         Moment::At(epoch) => epoch,

@@ -153,6 +153,9 @@ impl<'g> Var<'g> {
 
     /// Whether it is a 1 of differentiation, of the same type as `other`.
     pub(crate) fn is_one_like(self, other: Var<'g>) -> bool {
+        if !std::ptr::eq(self.graph, other.graph) {
+            return false;
+        }
         let inner = self.graph.inner.borrow();
         let (node, other) = (&inner.nodes[self.id as usize], &inner.nodes[other.id as usize]);
         node.kind == Kind::One && (node.shape, node.dtype) == (other.shape, other.dtype)

@@ -258,7 +258,10 @@ fn values<'g>(all: Vec<Var<'g>>, leaf: Var<'g>) -> usize {
     for v in all.into_iter().filter(small) {
         good += usize::from(is_value(v));
         let d = v.vjp(v.ones_like(), &[leaf]);
-        let _ = (v.sum().backward().map(|_| ()).map_err(expected), d.into_iter().flatten().filter(|d| is_value(*d)).count());
+        let _ = (
+            v.sum().backward().map(|_| ()).map_err(expected),
+            d.into_iter().flatten().filter(|d| is_value(*d)).count(),
+        );
         let _ = (format!("{v:?}"), v.dims::<2>(), v.dtype().is_ok());
     }
     good
@@ -369,7 +372,9 @@ fn what_is_too_large_is_an_error() {
             let product = matrix.matmul(matrix.slice(0, ..1 << 20).t()).softmax(-1);
             let row = x.reshape([1, -1]) * 2.0;
             let sums = row.sin().sum_axis(0) + row.t().matmul(row.slice(1, ..1)).sum_axis(1);
-            for y in [Some(chain), all, Some(product), Some(sums), Some(x), Some(x.exp()), Some(x.gt(0.0).cast(DType::I64))] {
+            for y in
+                [Some(chain), all, Some(product), Some(sums), Some(x), Some(x.exp()), Some(x.gt(0.0).cast(DType::I64))]
+            {
                 let e = y.map(|y| g.run(y).map(|_| ()));
                 let message = e.and_then(Result::err).map(|e| e.message().to_string());
                 assert!(message.as_ref().is_some_and(|m| m.starts_with("there is no memory")), "{message:?}");

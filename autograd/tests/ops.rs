@@ -271,8 +271,9 @@ fn comparisons() -> Result<()> {
 
 #[test]
 fn reductions() -> Result<()> {
-    let x =
-        Tensor::try_from(ndarray::Array::from_shape_fn((2, 3, 4), |(i, j, k)| ((i * 12 + j * 4 + k) as f64 * 0.7).sin()))?;
+    let x = Tensor::try_from(ndarray::Array::from_shape_fn((2, 3, 4), |(i, j, k)| {
+        ((i * 12 + j * 4 + k) as f64 * 0.7).sin()
+    }))?;
     let array = x.view::<f64>()?;
     let g = Graph::new();
     let v = g.input(&x);

@@ -236,8 +236,7 @@ fn an_error_is_that_of_the_op_it_names() -> Result<()> {
             for _ in 0..50 {
                 let g = Graph::new();
                 let y = g.input(&x) * g.param(&w);
-                let all: Vec<Var<'_>> =
-                    NAMES.iter().map(|name| g.within(name, || y.apply(Complains(name)))).collect();
+                let all: Vec<Var<'_>> = NAMES.iter().map(|name| g.within(name, || y.apply(Complains(name)))).collect();
                 let e = g.run((all[3], all[1], all[2], all[0])).expect_err("fails");
                 assert_eq!((e.message(), e.scope()), (&expected[..], "first"), "{threads} threads");
                 let e = compiled.call([&x]).expect_err("fails");

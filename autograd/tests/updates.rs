@@ -65,8 +65,8 @@ impl Program {
         for (k, param) in self.params.iter().enumerate() {
             let w = known[k];
             let new = match draw.below(5) {
-                0 => known[draw.below(known.len())],           // something that others compute as well
-                1 => w - 0.1 * gradients[k],                   // gradient descent
+                0 => known[draw.below(known.len())], // something that others compute as well
+                1 => w - 0.1 * gradients[k],         // gradient descent
                 2 => 0.9 * w + 0.1 * known[draw.below(known.len())], // an average
                 3 => {
                     let velocity = 0.9 * w + gradients[k];
@@ -104,7 +104,8 @@ impl Program {
         self.reset()?;
         let function = autograd::compile(|[x]| [self.write(x.graph())]);
         for (step, expected) in expected.iter().enumerate() {
-            let _held: Vec<Tensor> = (0..self.params.len()).filter(|&k| held(k)).map(|k| self.params[k].value()).collect();
+            let _held: Vec<Tensor> =
+                (0..self.params.len()).filter(|&k| held(k)).map(|k| self.params[k].value()).collect();
             if compiled {
                 function.call([0.0])?;
             } else {
@@ -251,7 +252,9 @@ fn a_parameter_that_changes_while_a_step_is_compiled() -> Result<()> {
         for param in &params {
             let w = g.param(param);
             g.assign(param, w - rate * w);
-            params[2].set(params[2].value().cast(DType::F64).and_then(|t| t.cast(DType::F32)).expect("floats")).expect("fits");
+            params[2]
+                .set(params[2].value().cast(DType::F64).and_then(|t| t.cast(DType::F32)).expect("floats"))
+                .expect("fits");
         }
         []
     });

@@ -8,7 +8,7 @@ use crate::{
     error::OpError,
     graph::Graph,
     nodes::{Inner, Kind, Node, OpRef},
-    op::{Dependency, Op, Rule, inputs, layout::copy},
+    op::{Dependency, Internal, Op, Rule, inputs, layout::copy},
     tensor::Type,
     var::Var,
     view::{TensorView, TensorViewMut},
@@ -40,7 +40,7 @@ impl Op for Remat {
         false
     }
 
-    fn is_view(&self) -> bool {
+    fn is_view(&self, _: Internal) -> bool {
         true
     }
 

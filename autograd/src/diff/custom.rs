@@ -2,7 +2,7 @@
 
 use crate::{
     error::OpError,
-    op::{Dependency, Op, Rule, layout::copy},
+    op::{Dependency, Internal, Op, Rule, layout::copy},
     tensor::Type,
     var::Var,
     view::{TensorView, TensorViewMut},
@@ -49,7 +49,7 @@ impl Op for CustomVjp {
         false
     }
 
-    fn is_view(&self) -> bool {
+    fn is_view(&self, _: Internal) -> bool {
         true
     }
 

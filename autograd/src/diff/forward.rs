@@ -28,10 +28,14 @@ impl Graph {
     #[track_caller]
     pub fn jvp<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>], tangents: &[Var<'g>]) -> Var<'g> {
         let _here = self.here();
+        let all = [&[y], wrt, tangents].concat();
+        if let Some(error) = self.strangers("jvp", &all) {
+            return error;
+        }
         if let Some(e) = misfit(wrt, tangents) {
             return self.fail("jvp", e, &[]);
         }
-        if let Some(wrong) = [&[y], wrt, tangents].concat().into_iter().find(|v| v.error().is_some()) {
+        if let Some(wrong) = all.into_iter().find(|v| v.error().is_some()) {
             return wrong;
         }
         if !y.known_dtype().is_float() {
@@ -50,7 +54,7 @@ impl Graph {
         let inner = self.inner.borrow();
         let culprit = inner.rule_of(node).and_then(|written| inner.rule_of(written)).unwrap_or(y.id);
         drop(inner);
-        let name = self.inner.borrow().op(culprit).name();
+        let name = self.inner.borrow().name(culprit);
         let e = OpError::new(format!("the derivative rule of {name} is not linear in its cotangent"));
         self.fail("jvp", e.hint("only linear rules have a forward mode"), &[self.var(culprit)])
     }

@@ -3,7 +3,7 @@
 use super::reverse;
 use crate::{
     error::{OpError, Result},
-    nodes::Kind,
+    graph::Graph,
     param::Param,
     tensor::Tensor,
     var::Var,
@@ -11,6 +11,7 @@ use crate::{
 
 /// A value and its gradients: what [`Var::backward`] returns.
 pub struct Gradients<'g> {
+    graph: &'g Graph,
     value: Tensor,
     /// By leaf, oldest first.
     by_leaf: Vec<(Var<'g>, Tensor)>,
@@ -44,7 +45,7 @@ impl<'g> Var<'g> {
         leaves.retain(|_| reached.next().unwrap_or(false));
         let grads: Vec<Var<'g>> = found.into_iter().flatten().collect();
         let (value, grads) = g.look((y, grads))?;
-        Ok(Gradients { value, by_leaf: leaves.into_iter().zip(grads).collect() })
+        Ok(Gradients { graph: g, value, by_leaf: leaves.into_iter().zip(grads).collect() })
     }
 }
 
@@ -56,22 +57,27 @@ impl<'g> Gradients<'g> {
 
     /// The gradient with respect to a leaf; `None` if the value does not depend on it.
     pub fn get(&self, leaf: Var<'g>) -> Option<&Tensor> {
-        let same = |v: &Var<'g>| v.id == leaf.id && std::ptr::eq(v.graph(), leaf.graph());
-        self.by_leaf.iter().find(|(v, _)| same(v)).map(|(_, d)| d)
+        if std::ptr::eq(leaf.graph(), self.graph) { self.at(leaf.id) } else { None }
+    }
+
+    fn at(&self, node: u32) -> Option<&Tensor> {
+        let place = self.by_leaf.binary_search_by_key(&node, |(leaf, _)| leaf.id).ok()?;
+        Some(&self.by_leaf[place].1)
     }
 
     /// The gradient with respect to a parameter; `None` if the value does not depend on it or it is not trained.
     pub fn param(&self, param: &Param) -> Option<&Tensor> {
-        let bound = |v: Var<'g>| {
-            let inner = v.graph.inner.borrow();
-            inner.binding(v.id).is_some_and(|b| b.param.same(param))
-        };
-        self.by_leaf.iter().find(|(v, _)| v.kind() == Kind::Param && bound(*v)).map(|(_, d)| d)
+        let node = *self.graph.inner.borrow().bound.get(&param.id())?;
+        self.at(node)
     }
 
-    /// The gradient with respect to a leaf that is a single number; 0 if the value does not depend on it.
+    /// The gradient with respect to a leaf that is a single number; 0 if the value does not depend on it. An error for a leaf
+    /// of another graph.
     #[track_caller]
     pub fn scalar(&self, leaf: Var<'g>) -> Result<f64> {
+        if !std::ptr::eq(leaf.graph(), self.graph) {
+            return Err(OpError::new("the leaf belongs to another graph").at_caller("scalar"));
+        }
         if let Some(e) = leaf.error() {
             return Err(e);
         }

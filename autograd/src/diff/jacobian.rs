@@ -12,7 +12,7 @@ use crate::{
     exec::function::Traced,
     graph::Graph,
     shape::Shape,
-    tensor::{DType, Tensor, Type, with_dtype},
+    tensor::{DType, Tensor, Type, reserve, with_dtype},
     var::Var,
 };
 use rayon::prelude::*;
@@ -54,6 +54,9 @@ impl Graph {
     #[track_caller]
     pub fn jacobian<'g>(&'g self, y: Var<'g>, x: Var<'g>) -> Var<'g> {
         let _here = self.here();
+        if let Some(error) = self.strangers("jacobian", &[y, x]) {
+            return error;
+        }
         if let Some(wrong) = [y, x].into_iter().find(|v| v.error().is_some()) {
             return wrong;
         }
@@ -82,7 +85,9 @@ impl Graph {
     #[track_caller]
     pub fn jacobians<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Var<'g>> {
         let _here = self.here();
-        if let Some(wrong) = [&[y], wrt].concat().into_iter().find(|v| v.error().is_some()) {
+        let all = [&[y], wrt].concat();
+        let strange = self.strangers("jacobian", &all);
+        if let Some(wrong) = strange.or_else(|| all.into_iter().find(|v| v.error().is_some())) {
             return vec![wrong; wrt.len()];
         }
         let of = y.ty();
@@ -130,8 +135,10 @@ impl Graph {
     #[track_caller]
     pub fn hvps<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>], v: &[Var<'g>]) -> Vec<Var<'g>> {
         let _here = self.here();
-        if let Some(e) = wrt.iter().chain(v).copied().find(|v| v.error().is_some()) {
-            return vec![e; wrt.len()];
+        let all = [&[y], wrt, v].concat();
+        let strange = self.strangers("hvp", &all);
+        if let Some(wrong) = strange.or_else(|| all.into_iter().find(|v| v.error().is_some())) {
+            return vec![wrong; wrt.len()];
         }
         if let Some(e) = misfit(wrt, v) {
             return vec![self.fail("hvp", e, &[]); wrt.len()];
@@ -337,7 +344,7 @@ fn rows(
     let matrix = |(k, x): (usize, &Tensor)| {
         let shape = joined(&of.shape, &x.ty().shape).map_err(at)?;
         with_dtype!(x.dtype(), float T => {
-            let mut elements = Vec::with_capacity(shape.count());
+            let mut elements = reserve(shape.count()).map_err(at)?;
             for row in &all {
                 elements.extend_from_slice(row[k].as_view().slice::<T>().map_err(at)?);
             }
@@ -375,7 +382,8 @@ fn columns(
     let matrix = |(ty, range): &(Type, Range<usize>)| {
         let shape = joined(&of.shape, &ty.shape).map_err(at)?;
         with_dtype!(ty.dtype, float T => {
-            let mut elements = vec![T::default(); shape.count()];
+            let mut elements = reserve(shape.count()).map_err(at)?;
+            elements.resize(shape.count(), T::default());
             for (j, column) in all[range.clone()].iter().enumerate() {
                 let column = column[0].as_view().slice::<T>().map_err(at)?;
                 column.iter().enumerate().for_each(|(i, &v)| elements[i * range.len() + j] = v);

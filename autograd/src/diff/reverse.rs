@@ -267,6 +267,9 @@ impl Graph {
     /// The gradients of a single number by those that they reach.
     #[track_caller]
     fn reached<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
+        if let Some(error) = self.strangers("grad", &[&[y], wrt].concat()) {
+            return vec![Some(error); wrt.len()];
+        }
         let y = y.wants_scalar("grad");
         let ct = if y.kind() == Kind::Error { y } else { y.one_cotangent() };
         sweep(y, ct, wrt)

@@ -6,10 +6,7 @@ use crate::{
     graph::Graph,
     inspect,
     nodes::Inner,
-    plan::{
-        self, Extract, cache,
-        extract::needed,
-    },
+    plan::{self, Extract, cache, extract::needed},
     tensor::{Tensor, Type},
     var::Var,
 };

@@ -119,12 +119,14 @@ fn known(inner: &Inner, wanted: &[u32]) -> Option<Result<Vec<Tensor>>> {
         kind => kind != Kind::Error,
     };
     wanted.iter().all(is_known).then(|| {
-        let params: Vec<(u32, &Param)> = wanted.iter().filter_map(|&id| Some((id, &inner.binding(id)?.param))).collect();
+        let params: Vec<(u32, &Param)> =
+            wanted.iter().filter_map(|&id| Some((id, &inner.binding(id)?.param))).collect();
         let mut values: HashMap<u32, Tensor> = HashMap::new();
         let bound: Vec<&Param> = params.iter().map(|p| p.1).collect();
         let stale = param::snapshot(&bound, inner.moment, |k, value| drop(values.insert(params[k].0, value)));
         stale.map_err(|k| inner.error_at(params[k].0, "param", stale_parameter(params[k].1)))?;
-        let value = |id: &u32| values.get(id).cloned().or_else(|| inner.kept.get(id).cloned()).or_else(|| inner.leaf(*id));
+        let value =
+            |id: &u32| values.get(id).cloned().or_else(|| inner.kept.get(id).cloned()).or_else(|| inner.leaf(*id));
         let missing = |id: &u32| inner.error_at(*id, "value", "a value is missing".into());
         wanted.iter().map(|id| value(id).ok_or_else(|| missing(id))).collect()
     })
@@ -191,11 +193,7 @@ impl Graph {
 
     /// Looks at the plan for what is asked for and the scheduled updates.
     #[track_caller]
-    pub(crate) fn with_plan<'g, F: Fetch<'g>, R>(
-        &'g self,
-        what: F,
-        look: impl FnOnce(&Planned<'_>) -> R,
-    ) -> Result<R> {
+    pub(crate) fn with_plan<'g, F: Fetch<'g>, R>(&'g self, what: F, look: impl FnOnce(&Planned<'_>) -> R) -> Result<R> {
         let wanted = self.list(&what)?;
         let inner = self.inner.borrow();
         let prepared = Prepared::new(&inner, &wanted, &inner.updates)?;
@@ -500,7 +498,8 @@ impl Run<'_> {
         let mut bound = Vec::with_capacity(self.inner.params.len());
         for update in &self.plan.updates {
             let node = self.node(update.target);
-            let binding = self.inner.binding(node).ok_or_else(|| self.error(node, "no parameter is bound here".into()))?;
+            let binding =
+                self.inner.binding(node).ok_or_else(|| self.error(node, "no parameter is bound here".into()))?;
             bound.push(&binding.param);
         }
         bound.extend(self.inner.params.iter().filter(|b| b.scheduled.is_none()).map(|b| &b.param));
@@ -508,7 +507,12 @@ impl Run<'_> {
     }
 
     /// Gives each update that a kernel writes its place: the parameter's own elements, or a new buffer.
-    fn place_updates(&self, tensors: &mut [&mut Tensor], fresh: &mut [Option<Tensor>], at: &mut [*mut u8]) -> Result<()> {
+    fn place_updates(
+        &self,
+        tensors: &mut [&mut Tensor],
+        fresh: &mut [Option<Tensor>],
+        at: &mut [*mut u8],
+    ) -> Result<()> {
         for ((update, tensor), fresh) in self.plan.updates.iter().zip(&mut *tensors).zip(&mut *fresh) {
             let in_place = update.placed == Placed::InPlace && tensor.is_unique();
             if fresh.is_none() && !in_place {

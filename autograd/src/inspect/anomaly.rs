@@ -4,7 +4,7 @@ use crate::{
     error::{Error, OpError, Result},
     exec::fetch::Fetch,
     graph::Graph,
-    nodes::{Inner, Kind},
+    nodes::Inner,
     op::guard,
     tensor::{DType, Tensor},
     var::Var,
@@ -29,6 +29,9 @@ impl Graph {
     #[track_caller]
     pub fn check_finite<'g>(&'g self, values: &[Var<'g>]) -> Var<'g> {
         let _here = self.here();
+        if let Some(error) = self.strangers("check_finite", values) {
+            return error;
+        }
         let floats = values.iter().filter(|v| v.error().is_some() || v.known_dtype().is_float());
         // 0 times a number is 0, times anything else NaN: one pass that is fused with what computes the values
         let zero = floats.map(|v| (*v * 0.0).sum().cast(DType::F64)).reduce(|a, b| a + b);
@@ -82,7 +85,7 @@ fn anomaly(inner: &Inner, wanted: &[u32]) -> Result<Option<Error>> {
     }
     let of = if forward.is_some() { id } else { inner.rule_of(id).unwrap_or(id) };
     let node = &inner.nodes[id as usize];
-    Ok(Some(Error::new(report.name(of), OpError::new(message), inner.place(node.scope, node.source))))
+    Ok(Some(Error::new(inner.name(of), OpError::new(message), inner.place(node.scope, node.source))))
 }
 
 /// The nodes through which what is not finite came into the wanted values, oldest first: NaNs come from NaNs where there
@@ -137,15 +140,6 @@ struct Report<'r> {
 }
 
 impl Report<'_> {
-    fn name(&self, id: u32) -> &'static str {
-        match self.inner.nodes[id as usize].kind {
-            Kind::Op => self.inner.op(id).name(),
-            Kind::Input => "input",
-            Kind::Param => "param",
-            _ => "constant",
-        }
-    }
-
     /// How many elements are bad, the first of them, and the range of the others.
     fn numbers(&self, id: u32) -> String {
         self.values[id as usize].as_ref().map_or_else(String::new, numbers)
@@ -158,7 +152,7 @@ impl Report<'_> {
             let (node, scope) = (&inner.nodes[id as usize], inner.scope_path(id));
             format!("{}{}", if scope.is_empty() { String::new() } else { format!("{scope}, ") }, node.source)
         };
-        let rule = inner.rule_of(id).map(|of| format!(", derivative of {} %{of}", self.name(of))).unwrap_or_default();
+        let rule = inner.rule_of(id).map(|of| format!(", derivative of {} %{of}", inner.name(of))).unwrap_or_default();
         // writing to a string cannot fail
         let _ = write!(out, "\n  {title}: {}{rule} ({})\n    is {}", inner.line(id), place(id), self.numbers(id));
         let args = inner.args(id);

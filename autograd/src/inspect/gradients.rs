@@ -9,7 +9,7 @@ use crate::{
     tensor::{Tensor, Type},
     var::Var,
 };
-use std::{fmt, vec::IntoIter};
+use std::{collections::HashMap, fmt, vec::IntoIter};
 
 /// What [`Graph::inspect_gradients`] returns: to be asked for like a value.
 pub struct InspectGradients<'g> {
@@ -89,10 +89,11 @@ impl GradientReport {
 impl<'g> InspectGradients<'g> {
     /// Calls parameters by these names: pairs of a name and a parameter.
     pub fn named(mut self, names: &[(String, Param)]) -> InspectGradients<'g> {
+        // a parameter that is named twice has the first name
+        let by_id: HashMap<usize, &String> = names.iter().rev().map(|(name, param)| (param.id(), name)).collect();
         for leaf in &mut self.leaves {
-            let own = |(_, p): &&(String, Param)| leaf.param.as_ref().is_some_and(|own| own.same(p));
-            if let Some((name, _)) = names.iter().find(own) {
-                leaf.name.clone_from(name);
+            if let Some(name) = leaf.param.as_ref().and_then(|own| by_id.get(&own.id())) {
+                leaf.name = name.to_string();
             }
         }
         self
@@ -121,7 +122,7 @@ impl Graph {
     #[track_caller]
     pub fn inspect_gradients<'g>(&'g self, loss: Var<'g>) -> InspectGradients<'g> {
         let _here = self.here();
-        let loss = loss.wants_scalar("inspect_gradients");
+        let loss = self.strangers("inspect_gradients", &[loss]).unwrap_or(loss).wants_scalar("inspect_gradients");
         let wanted = if loss.kind() == Kind::Error { vec![loss] } else { leaves(loss) };
         let gradients = self.grads(loss, &wanted);
         let of = |(leaf, d): (&Var<'g>, Var<'g>)| self.inspect_leaf(*leaf, d);

@@ -1,11 +1,6 @@
 //! What a backward pass keeps alive.
 
-use crate::{
-    error::Result,
-    exec::fetch::Fetch,
-    graph::Graph,
-    tensor::Type,
-};
+use crate::{error::Result, exec::fetch::Fetch, graph::Graph, tensor::Type};
 
 /// A value of the forward pass that waits in memory for the backward pass: see [`Graph::kept_for_backward`].
 #[derive(Clone, Debug)]
@@ -44,7 +39,7 @@ impl Graph {
                 let (ty, id) = (program.ty(node), planned.node(node));
                 let source = inner.nodes[id as usize].source;
                 Kept {
-                    scope: inner.scope_path(id).into(),
+                    scope: inner.scope_path(id),
                     op: inner.op(id).name(),
                     ty,
                     bytes: ty.shape.count() * ty.dtype.size(),

@@ -110,8 +110,11 @@ impl<'g> Picture<'g> {
         self
     }
 
-    /// Calls a node by a name; a second name is added to the first one.
+    /// Calls a node by a name; a second name is added to the first one. A node of another graph is left out.
     pub fn name(mut self, value: Var<'g>, name: &str) -> Picture<'g> {
+        if !std::ptr::eq(value.graph(), self.graph) {
+            return self;
+        }
         let known = self.names.entry(value.id).or_default();
         *known = if known.is_empty() { name.into() } else { format!("{known} = {name}") };
         self
@@ -173,14 +176,17 @@ impl<'g> Picture<'g> {
         }
         let mut arrows = Vec::new();
         for (to, b) in boxes.iter().enumerate() {
-            // what each other box gives to this one
-            let mut read: Vec<(usize, Vec<u32>)> = Vec::new();
-            for arg in b.nodes.iter().flat_map(|&id| inner.args(id)) {
-                let Some(&from) = home.get(arg).filter(|&&from| from != to) else { continue };
-                match read.iter_mut().find(|(known, _)| *known == from) {
-                    Some((_, values)) if values.contains(arg) => {}
-                    Some((_, values)) => values.push(*arg),
-                    None => read.push((from, vec![*arg])),
+            // what each other box gives to this one, in the order in which it is read
+            let (mut read, mut places): (Vec<(usize, Vec<u32>)>, _) = (Vec::new(), HashMap::new());
+            let mut seen = HashSet::new();
+            for &arg in b.nodes.iter().flat_map(|&id| inner.args(id)) {
+                let Some(&from) = home.get(&arg).filter(|&&from| from != to) else { continue };
+                let place = *places.entry(from).or_insert(read.len());
+                if place == read.len() {
+                    read.push((from, Vec::new()));
+                }
+                if seen.insert(arg) {
+                    read[place].1.push(arg);
                 }
             }
             arrows.extend(read.into_iter().map(|(from, values)| Arrow { from, to, label: types(&inner, &values) }));
@@ -194,16 +200,24 @@ impl<'g> Picture<'g> {
         let inner = self.graph.inner.borrow();
         let nodes = self.nodes(&inner, with_numbers);
         let scopes = Scopes::new(&inner);
+        let open = self.open(&inner);
         let by_scope = |depth: Option<usize>| {
-            let alone = nodes.iter().map(|&id| Run { scope: self.fold(&scopes, depth, id), nodes: vec![id] });
+            let fold = scopes.fold(depth, &open);
+            let scope = |id: u32| fold[inner.nodes[id as usize].scope as usize];
+            let alone = nodes.iter().map(|&id| Run { scope: scope(id), nodes: vec![id] });
             let same = |a: &Run, b: &Run| a.scope.is_some() && a.scope == b.scope && a.sweep(&inner) == b.sweep(&inner);
             merged(alone, same, |run| run.scope)
         };
         let mut folded = by_scope(self.depth);
-        for depth in (1..scopes.deepest.min(self.depth.unwrap_or(usize::MAX))).rev() {
-            if folded.len() > self.at_most {
-                folded = by_scope(Some(depth));
+        let deepest = scopes.deepest().min(self.depth.unwrap_or(usize::MAX));
+        if folded.len() > self.at_most && deepest > 1 {
+            // the less deep, the fewer boxes: the largest depth with few enough, or 1
+            let (mut few, mut many) = (1, deepest);
+            while many - few > 1 {
+                let depth = few + (many - few) / 2;
+                *(if by_scope(Some(depth)).len() > self.at_most { &mut many } else { &mut few }) = depth;
             }
+            folded = by_scope(Some(few));
         }
         if folded.len() > self.at_most {
             folded = joined(&inner, folded, self.at_most);
@@ -232,22 +246,19 @@ impl<'g> Picture<'g> {
         (0..inner.nodes.len() as u32).filter(is_drawn).collect()
     }
 
-    /// The scope that a node is folded into, if any.
-    fn fold(&self, scopes: &Scopes<'_>, depth: Option<usize>, id: u32) -> Option<u32> {
-        let path = |scope: u32| &scopes.inner.scopes[scope as usize].path;
-        let is_open = |scope: u32| {
-            let within =
-                |path: &str, of: &str| path == of || path.strip_prefix(of).is_some_and(|rest| rest.starts_with('.'));
-            self.all || self.open.iter().any(|open| within(path(scope), open) || within(open, path(scope)))
-        };
-        let folded = |&(place, scope): &(usize, u32)| {
-            !is_open(scope)
-                && match depth {
-                    Some(depth) => place + 1 >= depth,
-                    None => scopes.innermost[scope as usize],
-                }
-        };
-        scopes.around(id).into_iter().enumerate().find(folded).map(|(_, scope)| scope)
+    /// By scope: whether it is shown opened: it was asked for, lies in one that was, or one that was lies in it.
+    fn open(&self, inner: &Inner) -> Vec<bool> {
+        let mut open = vec![self.all; inner.scopes.len()];
+        for wanted in &self.open {
+            // by scope: what is left of the wanted path below it; nothing if the paths part
+            let mut left: Vec<Option<&str>> = vec![Some(wanted)];
+            for (k, scope) in inner.scopes.iter().enumerate().skip(1) {
+                let below = left[scope.outer as usize].and_then(|left| below(left, &scope.name));
+                open[k] |= below.is_some();
+                left.push(below);
+            }
+        }
+        open
     }
 
     fn draw(&self, inner: &Inner, Run { scope, nodes }: Run) -> Drawn {
@@ -268,12 +279,12 @@ impl<'g> Picture<'g> {
         let ops = nodes.iter().filter(|&&id| kind(id) == Kind::Op).map(|&id| inner.op(id).name());
         let inside = counted(&counts(ops.clone()));
         let title = match scope {
-            Some(scope) => inner.scopes[scope as usize].path.clone(),
+            Some(scope) => inner.path(scope),
             None => {
-                let mut paths = nodes.iter().map(|&id| inner.scope_path(id)).filter(|path| !path.is_empty());
-                match (paths.next(), paths.next_back()) {
-                    (Some(from), Some(to)) if from != to => format!("{from} … {to}"),
-                    (Some(only), _) => only.into(),
+                let scope = |&id: &u32| Some(inner.nodes[id as usize].scope).filter(|&scope| scope != 0);
+                match (nodes.iter().find_map(scope), nodes.iter().rev().find_map(scope)) {
+                    (Some(from), Some(to)) if from != to => format!("{} … {}", inner.path(from), inner.path(to)),
+                    (Some(only), _) => inner.path(only),
                     (None, _) => format!("{} operations", ops.count()),
                 }
             }
@@ -301,13 +312,23 @@ impl<'g> Picture<'g> {
     }
 }
 
-/// How scopes lie in each other.
+/// What is left of a path after its first name; nothing is left inside of the scope that it is the path of. `None` if the
+/// first name is another one.
+fn below<'p>(path: &'p str, name: &str) -> Option<&'p str> {
+    let goes_on = |text: &str| text.is_empty() || text.starts_with('.');
+    if path.is_empty() || name.strip_prefix(path).is_some_and(goes_on) {
+        return Some("");
+    }
+    path.strip_prefix(name).filter(|rest| goes_on(rest)).map(|rest| rest.trim_start_matches('.'))
+}
+
+/// How scopes lie in each other. An outer one is older than those in it.
 struct Scopes<'i> {
     inner: &'i Inner,
     /// By scope: whether no other one has been opened in it.
     innermost: Vec<bool>,
-    /// The largest number of scopes that lie in each other.
-    deepest: usize,
+    /// By scope: how many there are from the outermost one to it.
+    depth: Vec<usize>,
 }
 
 impl Scopes<'_> {
@@ -319,20 +340,23 @@ impl Scopes<'_> {
             innermost[outer] = false;
             depth[k] = depth[outer] + 1;
         }
-        Scopes { inner, innermost, deepest: depth.into_iter().max().unwrap_or(0) }
+        Scopes { inner, innermost, depth }
     }
 
-    /// From the outermost scope around a node to the innermost one.
-    fn around(&self, id: u32) -> Vec<u32> {
-        let inner = self.inner;
-        let mut scope = inner.nodes[id as usize].scope;
-        let mut chain = Vec::new();
-        while scope != 0 {
-            chain.push(scope);
-            scope = inner.scopes[scope as usize].outer;
+    /// The largest number of scopes that lie in each other.
+    fn deepest(&self) -> usize {
+        self.depth.iter().copied().max().unwrap_or(0)
+    }
+
+    /// By scope: the outermost scope around it that is folded into one box, if there is one; itself, perhaps.
+    fn fold(&self, depth: Option<usize>, open: &[bool]) -> Vec<Option<u32>> {
+        let mut fold: Vec<Option<u32>> = vec![None];
+        for k in 1..self.depth.len() {
+            let own = !open[k] && depth.map_or(self.innermost[k], |depth| self.depth[k] >= depth);
+            let outer = fold[self.inner.scopes[k].outer as usize];
+            fold.push(outer.or(own.then_some(k as u32)));
         }
-        chain.reverse();
-        chain
+        fold
     }
 }
 

@@ -66,7 +66,7 @@ impl Plan {
 
     /// The arithmetic of all kernels: see [`KernelInfo::flops`].
     pub fn flops(&self) -> usize {
-        self.kernels.iter().map(|k| k.flops).sum()
+        self.kernels.iter().map(|k| k.flops).fold(0, usize::saturating_add)
     }
 
     /// Kernels, fused groups, buffers, bytes and arithmetic, as a table. The same as printing it.
@@ -99,7 +99,7 @@ fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
     let first = members.first().copied().unwrap_or(0);
     let mut over = p.ty(first);
     let mut reads = 0;
-    plan.kernels[k].reads(|value| reads += bytes(value));
+    plan.kernels[k].reads(|value| reads = bytes(value).saturating_add(reads));
     let (kind, writes) = match &plan.kernels[k] {
         Kernel::Fused(f) => {
             if p.op(first).as_any().is::<reduce::Sum>() {
@@ -108,7 +108,7 @@ fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
             over.dtype = f.dtype;
             let outputs = f.outputs.iter().map(|o| o.value).chain(f.sums.iter().map(|s| s.value));
             let outputs = outputs.chain(f.products.iter().filter_map(|p| p.out));
-            ("fused", outputs.map(bytes).sum())
+            ("fused", outputs.map(bytes).fold(0, usize::saturating_add))
         }
         Kernel::Flat(f) => {
             over.dtype = f.dtype;
@@ -119,7 +119,7 @@ fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
     };
     let ops = members.iter().filter(|&&id| p.nodes[id as usize].kind == Kind::Op);
     let ops = counts(ops.map(|&id| p.op(id).name()));
-    let flops = members.iter().map(|&id| work(p, id)).sum();
+    let flops = members.iter().map(|&id| work(p, id)).fold(0, usize::saturating_add);
     KernelInfo { kind, ops, over, reads, writes, flops, late: k >= plan.late, stage: plan.stage(k) }
 }
 
@@ -127,7 +127,7 @@ fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
 fn work(p: &Program, id: u32) -> usize {
     let count = |id: u32| p.ty(id).shape.count();
     if p.nodes[id as usize].op == Id::MatMul as u32 {
-        return 2 * count(id) * p.ty(p.args(id)[0]).shape.last().copied().unwrap_or(0);
+        return (2 * count(id)).saturating_mul(p.ty(p.args(id)[0]).shape.last().copied().unwrap_or(0));
     }
     if p.op(id).as_any().is::<reduce::Sum>() { count(p.args(id)[0]) } else { count(id) }
 }

@@ -108,17 +108,12 @@ impl Graph {
             let estimated = nodes.len() > 1;
             profile.kernels.push(Row { name: names.join(" "), time, estimated: false });
             let weights: Vec<f64> = nodes.iter().map(|&id| weight(&inner, id)).collect();
-            let all: f64 = weights.iter().sum();
+            let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE); // of nothing, as of a product of nothing: 0
             for (&id, weight) in nodes.iter().zip(weights) {
                 let (share, node) = (time.mul_f64(weight / all), &inner.nodes[id as usize]);
                 let scope = inner.scope_path(id);
                 add(&mut profile.ops, inner.op(id).name().into(), share, estimated);
-                add(
-                    &mut profile.scopes,
-                    if scope.is_empty() { "(none)".into() } else { scope.into() },
-                    share,
-                    estimated,
-                );
+                add(&mut profile.scopes, if scope.is_empty() { "(none)".into() } else { scope }, share, estimated);
                 add(&mut profile.lines, format!("{}:{}", node.source.file(), node.source.line()), share, estimated);
             }
         }

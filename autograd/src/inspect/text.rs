@@ -44,8 +44,9 @@ impl Inner {
         if self.nodes[id as usize].kind == Kind::Op {
             self.args(id).iter().for_each(|a| line.push_str(&format!(" %{a}")));
         }
-        if !self.scope_path(id).is_empty() {
-            line.push_str(&format!("  in {}", self.scope_path(id)));
+        let scope = self.scope_path(id);
+        if !scope.is_empty() {
+            line.push_str(&format!("  in {scope}"));
         }
         line
     }

@@ -75,6 +75,9 @@ impl Graph {
     #[track_caller]
     pub fn concat<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
         let Some(first) = parts.first() else { return self.fail(Concat::NAME, "there is nothing to join".into(), &[]) };
+        if let Some(error) = self.strangers(Concat::NAME, parts) {
+            return error;
+        }
         first.with_shape(Concat::NAME, |shape| Ok(self.apply(Concat { axis: shape.axis(axis)? }, parts)))
     }
 
@@ -88,6 +91,9 @@ impl Graph {
     #[track_caller]
     pub fn stack<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
         let Some(first) = parts.first() else { return self.fail("stack", "there is nothing to join".into(), &[]) };
+        if let Some(error) = self.strangers("stack", parts) {
+            return error;
+        }
         first.with_shape("stack", |_| {
             let mut widened = Vec::with_capacity(parts.len());
             for part in parts {

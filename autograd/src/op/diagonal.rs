@@ -11,12 +11,7 @@ fn matrix(shape: &Shape) -> Result<(&[usize], usize, usize), OpError> {
 impl<'g> Var<'g> {
     /// Row numbers against column numbers, as truth values `[m, n]`: where `column - row` is what `test` asks for.
     #[track_caller]
-    fn offsets(
-        self,
-        m: usize,
-        n: usize,
-        test: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>,
-    ) -> Result<Var<'g>, OpError> {
+    fn offsets(self, m: usize, n: usize, test: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>) -> Result<Var<'g>, OpError> {
         let numbers = |count: usize| {
             let mut all = reserve(count)?;
             all.extend(0..count as i64);

@@ -1,6 +1,6 @@
 //! Layout: the same numbers in another shape or order.
 
-use super::{Dependency, Id, Op, Rule, inputs};
+use super::{Dependency, Id, Internal, Op, Rule, inputs};
 use crate::{
     error::OpError,
     shape::{Axes, Ints, MAX_RANK, Shape, Walk, sizes},
@@ -51,7 +51,7 @@ macro_rules! layout_op {
             fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
                 Dependency::Moved
             }
-            $(fn is_view(&self) -> bool { $view })?
+            $(fn is_view(&self, _: Internal) -> bool { $view })?
         }
     };
 }
@@ -196,7 +196,7 @@ impl Op for Detach {
         Dependency::None
     }
 
-    fn is_view(&self) -> bool {
+    fn is_view(&self, _: Internal) -> bool {
         true
     }
 }

@@ -24,7 +24,7 @@ pub(crate) mod softmax;
 pub(crate) mod sort;
 
 use crate::{
-    error::OpError,
+    error::{OpError, catch},
     tensor::{DType, Type},
     var::Var,
     view::{TensorView, TensorViewMut},
@@ -143,12 +143,26 @@ pub trait Op: Clone + PartialEq + Debug + Send + Sync + 'static {
 
     /// Whether the output is the first input with another shape: nothing is computed.
     #[doc(hidden)]
-    fn is_view(&self) -> bool {
+    fn is_view(&self, _: Internal) -> bool {
         false
     }
 }
 
-/// The object-safe twin of [`Op`].
+mod internal {
+    /// Names a method of [`Op`](super::Op) that the planner believes, so that a wrong answer would break memory. No other
+    /// crate can name this type, and so none can implement or call such a method:
+    ///
+    /// ```compile_fail,E0603
+    /// use autograd::op::internal::Internal;
+    /// ```
+    #[derive(Clone, Copy)]
+    pub struct Internal(pub(super) ());
+}
+pub(crate) use internal::Internal;
+
+/// The object-safe twin of [`Op`]. Of what it answers only `is_view` is believed: types are those that were told when the
+/// node was made, whatever `infer` would say now, and nodes whose ops call themselves the same are only the same if their types
+/// are. A panic of a user's op while it is planned says nothing: then it may fail, depends on everything, and is no other op.
 pub(crate) trait DynOp: Debug + Send + Sync {
     fn name(&self) -> &'static str;
     fn infer(&self, x: &[Type]) -> Result<Type, OpError>;
@@ -176,19 +190,19 @@ impl<O: Op> DynOp for O {
         Op::vjp(self, input, r)
     }
     fn may_fail(&self, x: &[Type]) -> bool {
-        Op::may_fail(self, x)
+        catch(|| Op::may_fail(self, x)).unwrap_or(true)
     }
     fn dependency(&self, input: usize, x: &[Type]) -> Dependency {
-        Op::dependency(self, input, x)
+        catch(|| Op::dependency(self, input, x)).unwrap_or(Dependency::Dense)
     }
     fn is_view(&self) -> bool {
-        Op::is_view(self)
+        Op::is_view(self, Internal(()))
     }
     fn as_any(&self) -> &dyn Any {
         self
     }
     fn same(&self, other: &dyn DynOp) -> bool {
-        other.as_any().downcast_ref::<O>() == Some(self)
+        other.as_any().downcast_ref::<O>().is_some_and(|other| catch(|| other == self).unwrap_or(false))
     }
 }
 

@@ -3,7 +3,7 @@
 //! The order in which a sum is rounded is fixed by shape and axes alone, never by threads or instruction sets: see
 //! [`sum_lines`].
 
-use super::{Dependency, Op, Rule, inputs, layout::copy, wants_float};
+use super::{Dependency, Internal, Op, Rule, inputs, layout::copy, wants_float};
 use crate::{
     error::OpError,
     shape::{Axes, Ints, Shape},
@@ -150,7 +150,7 @@ impl Op for RootOfSquares {
         false
     }
 
-    fn is_view(&self) -> bool {
+    fn is_view(&self, _: Internal) -> bool {
         true
     }
 

@@ -3,6 +3,7 @@
 
 use super::Plan;
 use crate::{
+    error::catch,
     nodes::{Kind, Node, Program, Update},
     op::DynOp,
     shape::Shape,
@@ -110,7 +111,7 @@ fn find(hash: u64, p: &Program, wanted: &[u32], updates: &[Update]) -> Option<Ar
 }
 
 fn keep(hash: u64, entry: Entry) {
-    let mut old = Vec::new(); // dropped when the lock is open again
+    let mut old = Vec::new();
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     while cache.entries.len() >= MOST || cache.bytes + entry.bytes > MOST_BYTES {
         let Some(oldest) = (0..cache.entries.len()).min_by_key(|&k| cache.entries[k].1) else { break };
@@ -123,6 +124,7 @@ fn keep(hash: u64, entry: Entry) {
     let clock = cache.clock;
     cache.entries.push((hash, clock, Arc::new(entry)));
     drop(cache);
+    let _ = catch(|| drop(old)); // ops of other programs, whose destructors may panic: that is nothing to this one
 }
 
 impl Key {

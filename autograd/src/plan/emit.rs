@@ -6,8 +6,8 @@
 use super::{
     fuse::{NONE, sum_lines},
     kernel::{
-        self, Code, Flat, FlatOp, Fused, Home, Instruction, Layout, NO_REGISTER, Output, Product, Read, RowOp, RowStep, Source, Step,
-        Sum,
+        self, Code, Flat, FlatOp, Fused, Home, Instruction, Layout, NO_REGISTER, Output, Product, Read, RowOp, RowStep,
+        Source, Step, Sum,
     },
     lower::Lower,
     order::Order,

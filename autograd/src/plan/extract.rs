@@ -22,16 +22,12 @@ pub(crate) struct Extract {
 
 impl Extract {
     /// The part that consists of the [`needed`] nodes. The oldest error among them, if there is one.
-    pub(crate) fn new(
-        inner: &Inner,
-        needed: Vec<u32>,
-        wanted: &[u32],
-        updates: &[Update],
-    ) -> Result<Extract, Error> {
+    pub(crate) fn new(inner: &Inner, needed: Vec<u32>, wanted: &[u32], updates: &[Update]) -> Result<Extract, Error> {
         if let Some(oldest) = needed.iter().find_map(|&id| inner.error(id)) {
             return Err(oldest.clone());
         }
-        let mut part = Part { inner, program: Program::default(), numbers: HashMap::default(), ops: HashMap::default() };
+        let mut part =
+            Part { inner, program: Program::default(), numbers: HashMap::default(), ops: HashMap::default() };
         part.program.shapes.push(crate::shape::Shape::SCALAR);
         needed.iter().for_each(|&id| part.append(id));
         let number = |id: &u32| part.numbers[id];

@@ -39,12 +39,7 @@ pub(super) struct Lower<'s, 'p> {
 }
 
 impl<'s, 'p> Lower<'s, 'p> {
-    pub(super) fn plan(
-        s: &'s Simple<'p>,
-        units: &'s mut Units,
-        wanted: &[u32],
-        updates: &'s [nodes::Update],
-    ) -> Plan {
+    pub(super) fn plan(s: &'s Simple<'p>, units: &'s mut Units, wanted: &[u32], updates: &'s [nodes::Update]) -> Plan {
         let schedule = Schedule::new(s, units);
         let nodes = s.class.len();
         let plan = Plan { shapes: s.p.shapes.clone(), late: schedule.late, ..Plan::default() };

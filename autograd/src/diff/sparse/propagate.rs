@@ -6,7 +6,7 @@
 
 use super::pattern::Pattern;
 use crate::{
-    error::{Error, OpError, Result},
+    error::{Error, OpError, Result, catch},
     graph::Graph,
     nodes::{Inner, Kind},
     op::{Dependency, Id, Op, Rule, layout::BroadcastTo, linalg::Batches},
@@ -35,8 +35,14 @@ pub(super) fn dependences(inner: &Inner, y: u32, x: u32) -> Result<Dependences> 
     for id in x + 1..=y {
         let float = inner.nodes[id as usize].dtype.is_float();
         if needed[(id - x) as usize] && float && inner.nodes[id as usize].kind == Kind::Op {
-            let found = walk.node(id).map_err(|e| inner.error_at(id, inner.op(id).name(), e))?;
+            // an op of a user may say what does not fit its shapes, or panic
+            let found = catch(|| walk.node(id)).and_then(|found| found);
+            let found = found.map_err(|e| inner.error_at(id, inner.op(id).name(), e))?;
             if let Some(found) = found {
+                if found.shape().0 != inner.ty(id).shape.count() {
+                    let e = OpError::new(format!("its dependency is not one of {} elements", inner.ty(id).shape));
+                    return Err(inner.error_at(id, inner.op(id).name(), e));
+                }
                 walk.patterns.insert(id, found);
             }
         }
@@ -154,7 +160,8 @@ impl Walk<'_> {
         if !self.values.contains_key(&id) {
             for id in self.below(id) {
                 if !self.values.contains_key(&id) {
-                    let value = self.inner.define(id, |id| self.inner.leaf_now(id), |arg| self.values.get(&arg)).ok()?;
+                    let value =
+                        self.inner.define(id, |id| self.inner.leaf_now(id), |arg| self.values.get(&arg)).ok()?;
                     self.values.insert(id, value);
                 }
             }

@@ -387,7 +387,11 @@ impl<T: Vectors> Work<T> {
         let Job { k, memory, .. } = *job;
         let layout = &k.layout;
         let mut work = Work {
-            registers: layout.registers.iter().map(|&at| Register { start: scratch.wrapping_add(at), mask: 0 }).collect(),
+            registers: layout
+                .registers
+                .iter()
+                .map(|&at| Register { start: scratch.wrapping_add(at), mask: 0 })
+                .collect(),
             blocks: Vec::with_capacity(layout.registers.len()),
             sums: Vec::new(),
             rows: layout.rows.map(|at| scratch.wrapping_add(at)),
@@ -411,10 +415,13 @@ impl<T: Vectors> Work<T> {
         let kept = k.sources.len() + k.temporaries as usize;
         (kept..kept + k.kept as usize).for_each(|register| work.block(register, Role::Block));
         for (register, output) in (k.registers() - k.outputs.len()..).zip(&k.outputs) {
-            work.block(register, match memory.dtype(output.value) {
-                DType::Bool => Role::ToTruths(memory.pointer(output.value)),
-                _ => Role::Into(memory.pointer(output.value)),
-            });
+            work.block(
+                register,
+                match memory.dtype(output.value) {
+                    DType::Bool => Role::ToTruths(memory.pointer(output.value)),
+                    _ => Role::Into(memory.pointer(output.value)),
+                },
+            );
         }
         work.sums = job.partials().map(|(_, p)| SumState { lanes: [T::default(); LANES], partials: p }).collect();
         work

@@ -349,12 +349,12 @@ impl Graph {
     /// An error if one of these is of another graph.
     #[track_caller]
     pub(crate) fn strangers<'g>(&'g self, op: &'static str, x: &[Var<'g>]) -> Option<Var<'g>> {
-        let strange = x.iter().any(|v| !std::ptr::eq(v.graph(), self));
-        let error = || {
-            OpError::new("the inputs belong to different graphs")
-                .hint("take a value out of one and put it into the other")
-        };
-        strange.then(|| self.fail(op, error(), &[]))
+        if x.iter().all(|v| std::ptr::eq(v.graph(), self)) {
+            return None;
+        }
+        let e = OpError::new("the inputs belong to different graphs")
+            .hint("take a value out of one and put it into the other");
+        Some(self.fail(op, e, &[])) // not in a closure, whose caller would not be the user's line
     }
 
     /// A `Var` that carries an error; of several inputs with errors, the oldest one's sticks instead.

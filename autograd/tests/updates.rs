@@ -136,8 +136,8 @@ fn pool(threads: usize) -> rayon::ThreadPool {
 fn random_updates_are_those_of_the_definition() -> Result<()> {
     let (one, three) = (pool(1), pool(3));
     let sizes = [1, 7, 127, 128, 200, 1_025, 3_000];
-    for seed in 0..210 {
-        let n = if seed % 70 == 69 { 100_003 } else { sizes[seed % sizes.len()] };
+    for seed in 0..105 {
+        let n = if seed % 35 == 34 { 100_003 } else { sizes[seed % sizes.len()] };
         let program = Program::new(seed as u64, n, if seed % 3 == 0 { DType::F64 } else { DType::F32 });
         let expected = program.defined(3)?;
         for (threads, pool) in [(1, &one), (3, &three)] {

@@ -43,9 +43,10 @@ pub(crate) struct Traced {
 /// first call with inputs of certain types, and only run at later ones.
 ///
 /// The closure gets `N` inputs and returns `M` outputs, as arrays. It may bind parameters, which are then read at each
-/// call, and schedule updates, which are carried out at each call: a whole training step can be compiled. Numbers and
-/// tensors of its surroundings stay as they were when it was traced, and so do random numbers: what varies must be an
-/// input. Errors and panics of the closure are returned by the call.
+/// call, and schedule updates, which are carried out at each call: a whole training step can be compiled. Calls of several
+/// threads that update the same parameters are carried out one after the other. Numbers and tensors of its surroundings
+/// stay as they were when it was traced, and so do random numbers: what varies must be an input. Errors and panics of the
+/// closure are returned by the call.
 ///
 /// ```
 /// let newton = autograd::compile(|[x]| {

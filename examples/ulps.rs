@@ -14,7 +14,7 @@ use autograd::{Graph, Tensor, Var};
 /// A function of the engine, and what it should be.
 type Function = (&'static str, for<'g> fn(Var<'g>) -> Var<'g>, fn(f64) -> f64);
 
-const FUNCTIONS: [Function; 9] = [
+const FUNCTIONS: [Function; 11] = [
     ("exp", |x| x.exp(), f64::exp),
     ("expm1", |x| x.expm1(), f64::exp_m1),
     ("ln", |x| x.ln(), f64::ln),
@@ -24,6 +24,12 @@ const FUNCTIONS: [Function; 9] = [
     ("sin", |x| x.sin(), f64::sin),
     ("cos", |x| x.cos(), f64::cos),
     ("erf", |x| x.erf(), libm::erf),
+    (
+        "sigmoid'",
+        |x| x.graph().grad(x.sigmoid().sum(), &[x])[0],
+        |x| (-x.abs()).exp() / (1.0 + (-x.abs()).exp()).powi(2),
+    ),
+    ("tanh'", |x| x.graph().grad(x.tanh().sum(), &[x])[0], |x| 1.0 / x.cosh().powi(2)),
 ];
 
 fn main() -> autograd::Result<()> {

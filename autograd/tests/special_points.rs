@@ -685,3 +685,29 @@ fn ignored_labels() -> Result<()> {
     }
     Ok(())
 }
+
+/// `σ'` and `tanh'` in f32 over all sizes of numbers, in units of the last place.
+#[test]
+fn the_small_side_of_sigmoid_and_tanh_is_exact() -> Result<()> {
+    let x: Vec<f32> = (0..1u64 << 32).step_by(40_009).map(|bits| f32::from_bits(bits as u32)).collect();
+    let density = |x: f64| (-x.abs()).exp() / (1.0 + (-x.abs()).exp()).powi(2);
+    let cases: [(Function, fn(f64) -> f64, f64); 2] =
+        [(|x| x[0].sigmoid(), |x| x, 1.0), (|x| x[0].tanh(), |x| 2.0 * x, 4.0)];
+    for (f, inner, factor) in cases {
+        let g = Graph::new();
+        let v = g.input(x.clone());
+        let [d] = g.grad(f(&[v]).sum(), &[v]);
+        let d = d.value()?;
+        let mut worst = 0f64;
+        for (&x, &own) in x.iter().zip(d.as_slice::<f32>()?) {
+            let truth = factor * density(inner(x.into()));
+            let unit = 2f64.powi((truth.log2().floor() as i32).max(-126) - 23);
+            let distance = (f64::from(own) - truth).abs() / unit;
+            assert!(x.is_nan() == own.is_nan());
+            worst = worst.max(if x.is_nan() { 0.0 } else { distance });
+        }
+        println!("{worst:.2} ulp");
+        assert!(worst < 3.5, "{worst} ulp");
+    }
+    Ok(())
+}

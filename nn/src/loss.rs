@@ -65,7 +65,8 @@ pub mod each {
     #[track_caller]
     pub fn bce_with_logits<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
         // -ln σ(x) = softplus(-x), and -ln(1 - σ(x)) = softplus(x)
-        let loss = |x: Var<'g>, t: Var<'g>| (1.0 - t) * x.softplus() + t * (-x).softplus();
+        let loss =
+            |x: Var<'g>, t: Var<'g>| super::expected(1.0 - t, x.softplus()) + super::expected(t, (-x).softplus());
         super::paired(logits, target, loss)
     }
 
@@ -86,7 +87,9 @@ pub mod each {
         move |prediction, target| {
             super::paired(prediction, target, |a, b| {
                 let (d, size) = (a - b, (a - b).abs());
-                size.le(delta).select(d.square() * 0.5, (size - delta / 2.0) * delta)
+                let near = size.le(delta);
+                // each branch is computed from what belongs to it: the square of ∞ has the derivative 0·∞ otherwise
+                near.select(near.select(d, 0.0).square() * 0.5, (size - delta / 2.0) * delta)
             })
         }
     }
@@ -96,8 +99,9 @@ pub mod each {
     pub fn kl_div<'g>(log_q: Var<'g>, p: Var<'g>) -> Var<'g> {
         super::paired(log_q, p, |log_q, p| {
             let there = p.gt(0.0);
-            let terms = p * (there.select(p, 1.0).ln() - log_q);
-            there.select(terms, 0.0).sum_axis(-1)
+            // by the cost, not by the product, which would be 0·∞ for `q = 0`
+            let costs = there.select(there.select(p, 1.0).ln() - log_q, 0.0);
+            (p * costs).sum_axis(-1)
         })
     }
 }
@@ -212,6 +216,12 @@ pub fn bce_with_logits<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
 #[track_caller]
 pub fn kl_div<'g>(log_q: Var<'g>, p: Var<'g>) -> Var<'g> {
     each::kl_div(log_q, p).mean()
+}
+
+/// `p·cost`, and 0 where `p` is 0 and the cost infinite.
+fn expected<'g>(p: Var<'g>, cost: Var<'g>) -> Var<'g> {
+    let finite = cost.eq(f64::INFINITY).select(0.0, cost);
+    p * p.eq(0.0).select(finite, cost)
 }
 
 /// A loss of pairs of elements. Shapes must be equal: broadcasting here is nearly always a mistake.

@@ -153,6 +153,42 @@ fn losses_and_their_reductions() -> Result<()> {
     Ok(())
 }
 
+/// Values and gradients where a probability is 0 and its cost infinite, and of labels to ignore.
+#[test]
+fn losses_at_infinity_and_of_some_labels_only() -> Result<()> {
+    let inf = f64::INFINITY;
+    let g = Graph::new();
+    let both = |loss: Var<'_>, x: &[Var<'_>]| -> Result<Vec<Vec<f64>>> {
+        let mut wanted = g.grads(loss, x);
+        wanted.insert(0, loss);
+        Ok(g.run(wanted)?.iter().map(Tensor::to_f64s).collect())
+    };
+    let (x, t) = (g.input([inf, -inf, 0.0]), g.input([1.0, 0.0, 0.5]));
+    let found = both(loss::bce_with_logits(x, t), &[x])?;
+    assert_eq!(found, [vec![2f64.ln() / 3.0], vec![0.0, 0.0, 0.0]]);
+    let x = g.input([inf, -inf, 1.0]);
+    let found = both(loss::each::huber(2.0)(x, g.constant([0.0, 0.0, 0.0])).sum(), &[x])?;
+    assert_eq!(found, [vec![inf], vec![2.0, -2.0, 1.0]]);
+    let (log_q, p) = (g.input([[0.0, -inf]]), g.input([[1.0, 0.0]]));
+    assert_eq!(both(loss::kl_div(log_q, p), &[log_q, p])?, [vec![0.0], vec![-1.0, 0.0], vec![1.0, 0.0]]);
+
+    // the mean is over the labels that count, weighted if there are weights
+    let x = g.input([[0.2, -0.4, 1.0], [f64::NAN, 0.1, -1.5], [0.9, 0.1, -1.5]]);
+    let (labels, counted) = (g.constant([2, -100, 0]), x.take(g.constant([0, 2]), 0));
+    for weights in [None, Some(Tensor::from([2.0, 1.0, 0.5]))] {
+        for smoothing in [0.0, 0.1] {
+            let own = loss::cross_entropy_with(smoothing, weights.clone(), Some(-100))(x, labels);
+            let others = loss::cross_entropy_with(smoothing, weights.clone(), None)(counted, g.constant([2, 0]));
+            let (own, others) = (both(own, &[x])?, both(others, &[counted])?);
+            assert_eq!(own[0], others[0]);
+            assert_eq!([&own[1][..3], &own[1][6..]].concat(), others[1]);
+            assert_eq!(own[1][3..6], [0.0; 3]);
+        }
+    }
+    assert!(loss::cross_entropy_with(0.0, None, Some(0))(x, g.constant([0, 0, 0])).value()?.scalar()?.is_nan());
+    Ok(())
+}
+
 #[test]
 fn splits_shifts_and_tables() -> Result<()> {
     let data = Dataset::new(Tensor::new([10, 1], (0..10).map(|k| k as f32).collect())?, vec![0i64; 10].into())?;

@@ -1,4 +1,4 @@
-//! How exact long sums are: products of matrices, against sums in f64.
+//! How exact long sums of products are, against sums in f64. (Running sums, and what is added up at positions: `scans.rs`.)
 
 mod common;
 

@@ -2,11 +2,11 @@
 //!
 //! A negative position counts from the end; one that does not exist is an error when the value is asked for.
 
-use super::{Dependency, Op, Rule, inputs};
+use super::{Dependency, Op, Real, Rule, compensated, inputs};
 use crate::{
     error::OpError,
     shape::Shape,
-    tensor::{DType, Type, with_dtype},
+    tensor::{DType, Type, reserve, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
@@ -70,6 +70,18 @@ impl Op for Take {
     }
 }
 
+/// Adds up slices of length `inner` at the elements that they begin with: in order, with compensated sums.
+fn add_up<T: Real>(src: &[T], inner: usize, to: impl Iterator<Item = usize>, out: &mut [T]) -> Result<(), OpError> {
+    let mut owed = reserve(out.len())?;
+    owed.resize(out.len(), T::default());
+    out.fill(T::default());
+    for (src, to) in src.chunks_exact(inner.max(1)).zip(to) {
+        let sums = out[to..to + inner].iter_mut().zip(&mut owed[to..to + inner]);
+        sums.zip(src).for_each(|((sum, owed), &x)| compensated::add(sum, owed, x));
+    }
+    Ok(())
+}
+
 /// The transpose of [`Take`]: slices added up at positions of an axis of this size.
 #[derive(Clone, PartialEq, Debug)]
 struct Untake {
@@ -98,12 +110,8 @@ impl Op for Untake {
         let index = positions(x[1], n)?;
         with_dtype!(out.dtype(), float T => {
             let (src, out) = (x[0].slice::<T>()?, out.slice::<T>()?);
-            out.fill(T::default());
             let to = (0..outer).flat_map(|o| index.iter().map(move |i| (o * n + i) * inner));
-            for (src, to) in src.chunks_exact(inner.max(1)).zip(to) {
-                out[to..to + inner].iter_mut().zip(src).for_each(|(o, &s)| *o += s);
-            }
-            Ok(())
+            add_up(src, inner, to, out)
         }, else super::wants_float(x[0].dtype()))
     }
 
@@ -195,10 +203,7 @@ impl Op for Scatter {
         let positions = positions(x[1], self.size)?;
         with_dtype!(out.dtype(), float T => {
             let (src, out) = (x[0].slice::<T>()?, out.slice::<T>()?);
-            out.fill(T::default());
-            let to = targets(x[1].shape, self.axis, &positions, self.size);
-            src.iter().zip(to).for_each(|(&s, to)| out[to] += s);
-            Ok(())
+            add_up(src, 1, targets(x[1].shape, self.axis, &positions, self.size), out)
         }, else super::wants_float(x[0].dtype()))
     }
 
@@ -284,7 +289,8 @@ impl<'g> Var<'g> {
     }
 
     /// A copy of this with the elements of `source` added at the positions of `index` along an axis: the transpose of
-    /// [`gather`](Var::gather). `index` and `source` have equal shapes.
+    /// [`gather`](Var::gather). `index` and `source` have equal shapes. What is added at one position is summed in order, as
+    /// by [`cumsum`](Var::cumsum): errors do not pile up.
     #[track_caller]
     pub fn scatter_add(self, axis: isize, index: Var<'g>, source: Var<'g>) -> Var<'g> {
         self.with_shape(Scatter::NAME, |shape| {

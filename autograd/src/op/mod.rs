@@ -6,6 +6,7 @@
 
 pub(crate) mod cast;
 pub(crate) mod compare;
+pub(crate) mod compensated;
 pub(crate) mod concat;
 pub(crate) mod create;
 pub(crate) mod diagonal;

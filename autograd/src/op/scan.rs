@@ -1,6 +1,6 @@
 //! Sums on the way along an axis.
 
-use super::{Dependency, Op, Rule, inputs};
+use super::{Dependency, Op, Rule, compensated, inputs};
 use crate::{
     error::OpError,
     tensor::{DType, Type, with_dtype},
@@ -48,9 +48,9 @@ impl Op for Cumsum {
         with_dtype!(x[0].dtype(), float T => {
             let (x, out) = (x[0].slice::<T>()?, out.slice::<T>()?);
             for first in lines {
-                let mut sum = T::default();
+                let (mut sum, mut owed) = (T::default(), T::default());
                 for at in (0..n).map(|k| place(first, k)) {
-                    sum += x[at];
+                    compensated::add(&mut sum, &mut owed, x[at]);
                     out[at] = sum;
                 }
             }
@@ -73,7 +73,8 @@ impl Op for Cumsum {
 }
 
 impl<'g> Var<'g> {
-    /// The sums up to each element along an axis, added up one after the other. Truth values are counted (i64).
+    /// The sums up to each element along an axis. Truth values are counted (i64). Floats are added one after the other, with
+    /// what each addition rounds away added to the next number (compensated summation, Kahan 1965): errors do not pile up.
     ///
     /// ```
     /// # let g = autograd::Graph::new();

@@ -251,7 +251,9 @@ fn fold_axes<T: Element>(
     let (mut shape, mut rest, mut partial) = (*shape, axes, None::<Vec<T>>);
     loop {
         let x = partial.as_deref().unwrap_or(x);
-        let Some(last) = (0..shape.rank()).rev().find(|&k| rest.has(k)) else { return out.copy_from_slice(x) };
+        let Some(last) = (0..shape.rank()).rev().find(|&k| rest.has(k)) else {
+            return fold(x, Lines { n: 1, inner: 1 }, out); // no axes: each element by itself
+        };
         let first = (0..=last).rev().take_while(|&k| rest.has(k)).last().unwrap_or(last);
         let n: usize = shape[first..=last].iter().product();
         let lines = Lines { n, inner: shape[last + 1..].iter().product() };
@@ -272,8 +274,9 @@ fn fold_axes<T: Element>(
 ///
 /// A contiguous line is cut into chunks of `DEPTH * LANES` elements; element `i` of a chunk goes to lane `i % LANES` and
 /// the lanes are added up as a balanced tree. A line with a stride is cut into chunks of `DEPTH` elements, each added up
-/// in order. The chunks' sums are added pairwise, neighbours first ([`pairwise`]). So the error grows with the logarithm of the
-/// length, and lanes (or neighbouring lines) can be added side by side.
+/// in order. Lanes and chunks begin with +0, so that no sum is -0, not even that of one element. The chunks' sums are
+/// added pairwise, neighbours first ([`pairwise`]). So the error grows with the logarithm of the length, and lanes (or
+/// neighbouring lines) can be added side by side.
 fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out: &mut [T]) {
     if lines.inner == 1 {
         for (k, out) in out.iter_mut().enumerate() {
@@ -287,8 +290,8 @@ fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out:
     for (out, x) in out.chunks_exact_mut(lines.inner).zip(x.chunks_exact(lines.n * lines.inner)) {
         let add = |sum: &mut [T], x: &[T]| sum.iter_mut().zip(x).for_each(|(s, &x)| *s = *s + x);
         let chunks = x.chunks(DEPTH * lines.inner).map(|chunk| {
-            let mut sum = chunk[..lines.inner].to_vec();
-            chunk[lines.inner..].chunks_exact(lines.inner).for_each(|x| add(&mut sum, x));
+            let mut sum = vec![T::default(); lines.inner];
+            chunk.chunks_exact(lines.inner).for_each(|x| add(&mut sum, x));
             sum
         });
         if let Some(total) = pairwise(chunks, |a, b| add(a, &b)) {
@@ -418,7 +421,8 @@ impl<'g> Var<'g> {
 
     /// The sum of all elements, a single number. Of truth values, how many are true (i64).
     ///
-    /// The order of the additions depends on the shape alone, and errors do not pile up in long sums.
+    /// The order of the additions depends on the shape alone, and errors do not pile up in long sums. A sum of floats begins
+    /// with 0: that of -0 is 0. A sum of integers is an error if it does not fit in 64 bits.
     #[track_caller]
     pub fn sum(self) -> Var<'g> {
         self.over_all(|axes| Sum { axes, keep: false })

@@ -607,11 +607,10 @@ impl<T: Vectors> SumState<T> {
             // SAFETY: there is room for a row for each chunk, and no other thread works on this chunk.
             let top = unsafe { slice::from_raw_parts_mut(self.partials.add(chunk * inner + column), part.len()) };
             if row % DEPTH == 0 {
-                top.copy_from_slice(part);
-            } else {
-                for k in 0..part.len() {
-                    top[k] = top[k] + part[k];
-                }
+                top.fill(T::default());
+            }
+            for k in 0..part.len() {
+                top[k] = top[k] + part[k];
             }
             done += part.len();
         }

@@ -231,7 +231,7 @@ numbers! {
     f32: v => Number::Float(v.into());
     i32: v => Number::Int(v.into());
     i64: v => Number::Int(v);
-    usize: v => Number::Int(v.try_into().unwrap_or(i64::MAX));
+    usize: v => i64::try_from(v).map_or(Number::Float(v as f64), Number::Int); // too large for integers: refused there
 }
 
 // On the left only f64 and i32: with f32 as well, the type of `2.0` in `(2.0 * x).sin()` could not be inferred.

@@ -18,12 +18,13 @@ impl Graph {
     #[track_caller]
     pub fn arange(&self, start: f64, stop: f64, step: f64) -> Var<'_> {
         let make = || {
-            let count = ((stop - start) / step).ceil().max(0.0);
-            if step == 0.0 || !count.is_finite() || count > isize::MAX as f64 {
+            let count = ((stop - start) / step).ceil();
+            if step == 0.0 || count.is_nan() || count > isize::MAX as f64 {
                 return Err(OpError::new(format!("from {start} to {stop} in steps of {step} is not a list")));
             }
-            let mut v = reserve(count as usize)?;
-            v.extend((0..count as usize).map(|k| start + k as f64 * step));
+            let count = count as usize; // none below 0
+            let mut v = reserve(count)?;
+            v.extend((0..count).map(|k| start + k as f64 * step));
             Ok(v)
         };
         match make() {

@@ -25,10 +25,10 @@ impl<'g> Var<'g> {
     pub fn diagonal(self) -> Var<'g> {
         self.with_shape("diagonal", |shape| {
             let (outer, m, n) = matrix(shape)?;
-            let count = m.min(n) as isize;
-            let end = if count == 0 { 0 } else { (count - 1) * (n as isize + 1) + 1 };
+            let (count, step) = (m.min(n) as isize, (n as isize).saturating_add(1));
+            let end = if count == 0 { 0 } else { (count - 1) * step + 1 };
             let flat = self.reshape([outer, &[m * n]].concat());
-            Ok(flat.slice_step(-1, 0..end, n as isize + 1))
+            Ok(flat.slice_step(-1, 0..end, step))
         })
     }
 
@@ -59,24 +59,26 @@ impl<'g> Var<'g> {
     /// The lower triangle of a matrix: zeros above diagonal number `k`, counted upwards from the main one.
     #[track_caller]
     pub fn tril(self, k: isize) -> Var<'g> {
-        self.triangle("tril", |column, row| column.le(row + k as i64))
+        self.triangle("tril", k, |column, row| column.le(row))
     }
 
     /// The upper triangle of a matrix: zeros below diagonal number `k`, counted upwards from the main one.
     #[track_caller]
     pub fn triu(self, k: isize) -> Var<'g> {
-        self.triangle("triu", |column, row| column.ge(row + k as i64))
+        self.triangle("triu", k, |column, row| column.ge(row))
     }
 
-    /// The elements that are kept, and zeros.
+    /// The elements that are kept, and zeros: `keep` compares columns with rows that are shifted to diagonal number `k`.
     #[track_caller]
-    fn triangle(self, op: &'static str, keep: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>) -> Var<'g> {
+    fn triangle(self, op: &'static str, k: isize, keep: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>) -> Var<'g> {
         self.with_shape(op, |shape| {
             let (_, m, n) = matrix(shape)?;
             if shape.count() == 0 {
                 return Ok(self); // one of the sizes can be more than any list has
             }
-            Ok(self.offsets(m, n, keep)?.select(self, self.zeros_like()))
+            // beyond the corners all diagonals are alike
+            let k = k.clamp(-(m as isize), n as isize) as i64;
+            Ok(self.offsets(m, n, |column, row| keep(column, row + k))?.select(self, self.zeros_like()))
         })
     }
 }

@@ -58,9 +58,9 @@ impl<'g> Partial<'g> {
     }
 }
 
-/// An elementwise function of integers: `None` on overflow.
+/// An elementwise function of integers, and what is wrong where it has no value.
 #[doc(hidden)]
-pub(crate) type Integer = fn(&[i64]) -> Option<i64>;
+pub(crate) type Integer = (fn(&[i64]) -> Option<i64>, &'static str);
 
 /// An op that maps numbers to a number, element by element, after broadcasting its inputs against each other.
 ///
@@ -235,11 +235,11 @@ fn evaluate<E: Elementwise>(op: &E, x: &[TensorView<'_>], out: TensorViewMut<'_>
 
 /// As [`evaluate`], for integers.
 fn integers(f: Option<Integer>, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-    let f = f.ok_or("is not defined for integers")?;
-    let mut overflow = false;
+    let (f, why) = f.ok_or("is not defined for integers")?;
+    let mut fails = false;
     let mut f = |x: &[i64]| {
         f(x).unwrap_or_else(|| {
-            overflow = true;
+            fails = true;
             0
         })
     };
@@ -248,13 +248,14 @@ fn integers(f: Option<Integer>, x: &[TensorView<'_>], out: TensorViewMut<'_>) ->
         2 => map::<i64, 2>(x, out, |x| f(x)),
         _ => map::<i64, 3>(x, out, |x| f(x)),
     }?;
-    if overflow { Err("an integer result does not fit in 64 bits".into()) } else { Ok(()) }
+    if fails { Err(why.into()) } else { Ok(()) }
 }
 
-/// `Name: method(inputs -> output) = value; [partial derivative by each input] int value for integers`.
+/// `Name: method(inputs -> output) = value; [partial derivative by each input] int value for integers, why there is none`,
+/// which is that it does not fit unless something else is said.
 /// In the value the names are numbers, in the derivatives they are `Var`s.
 macro_rules! elementwise {
-    ($($(#[$doc:meta])* $Op:ident: $name:ident($($x:ident),+ -> $y:ident) = $value:expr; [$($d:expr),+] $(int $int:expr)?;)*) => { $(
+    ($($(#[$doc:meta])* $Op:ident: $name:ident($($x:ident),+ -> $y:ident) = $value:expr; [$($d:expr),+] $(int $int:expr $(, $why:literal)?)?;)*) => { $(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Debug)]
         pub(crate) struct $Op;
@@ -284,7 +285,7 @@ macro_rules! elementwise {
                 Zero
             }
             $(fn integer(&self) -> Option<Integer> {
-                Some($int)
+                Some(($int, [$($why,)? "an integer result does not fit in 64 bits"][0]))
             })?
         }
     )*
@@ -367,7 +368,7 @@ elementwise! {
         [Times(a.gt(0.0).select(1.0, scale * at_most_0(a).exp())), WhereFinite(is_not_above_0(a), at_most_0(a).expm1())];
     Atan2:   atan2(a, b -> y)   = a.atan2(b);     [by_angle(a, b, |u, v| v / (u * u + v * v)), by_angle(a, b, |u, v| -(u / (u * u + v * v)))];
     Hypot:   hypot(a, b -> y)   = a.hypot(b);     [by_length(a, b, |u, _| u), by_length(a, b, |_, v| v)];
-    Rem:     rem(a, b -> y)     = a.rem(b);       [One, Times(((y - a) / b).round())] int |x| x[0].checked_rem(x[1]);
+    Rem:     rem(a, b -> y)     = a.rem(b);       [One, Times(((y - a) / b).round())] int |x| (x[1] != 0).then(|| x[0].wrapping_rem(x[1])), "an integer is divided by zero";
     Clamp:   clamp(a, low, high -> y) = a.clamp(low, high);
         [Where(a.ge(low).select(a, f64::NAN).le(high)), Where(a.lt(low).select(low, f64::NAN).le(high)), Where(a.maximum(low).gt(high))]
         int |x| Some(x[0].max(x[1]).min(x[2]));

@@ -23,6 +23,18 @@ fn positions(index: TensorView<'_>, n: usize) -> Result<Vec<usize>, OpError> {
     index.slice::<i64>()?.iter().enumerate().map(resolve).collect()
 }
 
+/// Numbers of classes, all of them checked: here a negative one is an error, not counted from the end.
+pub(crate) fn labels(labels: TensorView<'_>, classes: usize) -> Result<&[i64], OpError> {
+    let labels = labels.slice::<i64>()?;
+    match labels.iter().enumerate().find(|(_, l)| !(0..classes as i64).contains(l)) {
+        None => Ok(labels),
+        Some((k, bad)) => {
+            let last = classes as i64 - 1;
+            Err(OpError::new(format!("label {bad} (number {k}) is not one of the {classes} classes 0 to {last}")))
+        }
+    }
+}
+
 fn wants_index(index: &Type) -> Result<(), OpError> {
     if index.dtype == DType::I64 {
         return Ok(());
@@ -233,13 +245,13 @@ impl Op for OneHot {
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let labels = positions(x[0], self.classes)?;
+        let labels = labels(x[0], self.classes)?;
         with_dtype!(self.dtype, T => {
             let (zero, one) = (T::default(), one::<T>()?);
             let lines = out.slice::<T>()?.chunks_exact_mut(self.classes.max(1));
-            lines.zip(&labels).for_each(|(line, &label)| {
+            lines.zip(labels).for_each(|(line, &label)| {
                 line.fill(zero);
-                line[label] = one;
+                line[label as usize] = one;
             });
             Ok(())
         })
@@ -299,7 +311,8 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// 1 at the place of each label and 0 elsewhere: `[..]` labels (i64) give `[.., classes]` of this dtype.
+    /// 1 at the place of each label and 0 elsewhere: `[..]` labels (i64) give `[.., classes]` of this dtype. A label outside
+    /// `0..classes` is an error when the value is asked for.
     #[track_caller]
     pub fn one_hot(self, classes: usize, dtype: DType) -> Var<'g> {
         self.apply(OneHot { classes, dtype })

@@ -342,7 +342,7 @@ impl<'g> Var<'g> {
             let (first, end) = clamp(&range, shape[axis]);
             let size = end.saturating_sub(first).div_ceil(step.unsigned_abs());
             let start = if step > 0 || size == 0 { first } else { end - 1 };
-            let step = if size > 1 { step } else { 1 }; // of a step that is not taken any size is possible
+            let step = if size > 1 { step } else { 1 }; // no second element: a step of any size is not taken
             Ok(self.apply(Slice { axis, start, step, size }))
         })
     }
@@ -439,7 +439,8 @@ fn clamp(range: &impl RangeBounds<isize>, n: usize) -> (usize, usize) {
     let position = |p: isize| if p < 0 { p.saturating_add(n).max(0) } else { p.min(n) };
     let first = match range.start_bound() {
         Bound::Included(&p) => position(p),
-        Bound::Excluded(&p) => position(p).saturating_add(1).min(n),
+        Bound::Excluded(&-1) => n,
+        Bound::Excluded(&p) => position(p.saturating_add(1)),
         Bound::Unbounded => 0,
     };
     let end = match range.end_bound() {

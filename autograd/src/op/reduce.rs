@@ -6,8 +6,8 @@
 use super::{Dependency, Internal, Op, Rule, inputs, layout::copy, wants_float};
 use crate::{
     error::OpError,
-    shape::{Axes, Ints, Shape},
-    tensor::{DType, Element, Type, with_dtype},
+    shape::{Axes, Ints, Shape, Walk},
+    tensor::{DType, Element, Type, reserve, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
@@ -34,19 +34,8 @@ impl Op for Sum {
         match x[0].dtype() {
             DType::F32 => fold_axes(shape, self.axes, x[0].slice::<f32>()?, out.slice()?, sum_lines),
             DType::F64 => fold_axes(shape, self.axes, x[0].slice::<f64>()?, out.slice()?, sum_lines),
-            DType::I64 => {
-                let (x, mut overflow) = (x[0].slice::<i64>()?, false);
-                fold_axes(shape, self.axes, x, out.slice()?, |x, lines, out| overflow |= !count_lines(x, lines, out));
-                if overflow {
-                    return Err("an integer sum does not fit in 64 bits".into());
-                }
-            }
-            DType::Bool => {
-                let x: Vec<i64> = x[0].slice::<bool>()?.iter().map(|&b| b.into()).collect();
-                fold_axes(shape, self.axes, &x, out.slice()?, |x, lines, out| {
-                    count_lines(x, lines, out);
-                });
-            }
+            DType::I64 => count(shape, self.axes, x[0].slice::<i64>()?, out.slice()?)?,
+            DType::Bool => count(shape, self.axes, x[0].slice::<bool>()?, out.slice()?)?,
         }
         Ok(())
     }
@@ -57,7 +46,7 @@ impl Op for Sum {
     }
 
     fn may_fail(&self, x: &[Type]) -> bool {
-        x.iter().any(|t| t.dtype == DType::I64)
+        x.iter().any(|t| !t.dtype.is_float())
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
@@ -379,15 +368,21 @@ impl<A> Pairs<A> {
     }
 }
 
-/// Sums lines of integers; `false` if one does not fit.
-fn count_lines(x: &[i64], lines: Lines, out: &mut [i64]) -> bool {
-    let mut fits = true;
-    for (k, out) in out.iter_mut().enumerate() {
-        let sum = lines.of(k).try_fold(0i64, |sum, i| sum.checked_add(x[i]));
-        fits &= sum.is_some();
-        *out = sum.unwrap_or(0);
+/// Sums integers, or counts truth values: an error only if a sum itself does not fit, whatever comes up on the way.
+fn count<T: Copy + Into<i128>>(shape: &Shape, axes: Axes, x: &[T], out: &mut [i64]) -> Result<(), OpError> {
+    let mut sums = reserve(out.len())?;
+    sums.resize(out.len(), 0i128);
+    Walk::broadcast(&shape.reduced(axes, true), shape).runs(0, x.len(), |start, first, stride, n| {
+        let x = x[start..start + n].iter().map(|&x| x.into());
+        match stride {
+            0 => sums[first] += x.sum::<i128>(),
+            _ => x.enumerate().for_each(|(k, x)| sums[first + k * stride as usize] += x),
+        }
+    });
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = i64::try_from(sum).map_err(|_| "an integer sum does not fit in 64 bits")?;
     }
-    fits
+    Ok(())
 }
 
 /// A reduced value with its axes put back, of size 1, so that it broadcasts against what it was reduced from.
@@ -633,7 +628,8 @@ impl<'g> Var<'g> {
         self.with_shape("prod", |shape| Ok(self.reshape([shape.count()]).prod_axis(0)))
     }
 
-    /// The product along an axis, which is removed: halves are multiplied with each other until one is left.
+    /// The product along an axis, which is removed: halves are multiplied with each other until one is left. Of integers,
+    /// each product on the way must fit in 64 bits.
     #[track_caller]
     pub fn prod_axis(self, axis: isize) -> Var<'g> {
         self.with_shape("prod", |shape| {

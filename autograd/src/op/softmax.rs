@@ -5,7 +5,7 @@
 //! `rest = 1e-30` is not lost beside 1. A line of -∞ only has nothing to choose from: its softmax is 0 everywhere, so that a
 //! masked row does not poison what it is multiplied by; its log_softmax and logsumexp are -∞.
 
-use super::{Dependency, Op, Real, Rule, inputs, reduce::sum_line, wants_float};
+use super::{Dependency, Op, Real, Rule, index::labels, inputs, reduce::sum_line, wants_float};
 use crate::{
     error::OpError,
     math::Lanes,
@@ -226,14 +226,8 @@ impl Op for CrossEntropy {
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let labels = x[1].slice::<i64>()?;
         let classes = x[0].shape[x[0].shape.rank() - 1];
-        if let Some((k, bad)) = labels.iter().enumerate().find(|(_, l)| !(0..classes as i64).contains(l)) {
-            return Err(OpError::new(format!(
-                "label {bad} (number {k}) is not one of the {classes} classes 0 to {}",
-                classes as i64 - 1
-            )));
-        }
+        let labels = labels(x[1], classes)?;
         with_dtype!(out.dtype(), float T => {
             let mut exps = vec![T::default(); if labels.is_empty() { 0 } else { classes }];
             let lines = x[0].slice::<T>()?.chunks_exact(classes.max(1));

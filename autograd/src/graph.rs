@@ -319,7 +319,7 @@ impl Graph {
     #[cold]
     pub(crate) fn append_ref<'g>(&'g self, reference: OpRef, x: &[Var<'g>]) -> Var<'g> {
         let op = reference.get();
-        if let Some(error) = self.strangers(op.name(), x) {
+        if let Some(error) = self.strangers(op.name(), x.iter().copied()) {
             return error;
         }
         if let Some(first) = x.iter().filter(|v| v.error().is_some()).min_by_key(|v| v.id) {
@@ -348,13 +348,17 @@ impl Graph {
 
     /// An error if one of these is of another graph.
     #[track_caller]
-    pub(crate) fn strangers<'g>(&'g self, op: &'static str, x: &[Var<'g>]) -> Option<Var<'g>> {
-        if x.iter().all(|v| std::ptr::eq(v.graph(), self)) {
+    pub(crate) fn strangers<'g>(
+        &'g self,
+        op: &'static str,
+        x: impl IntoIterator<Item = Var<'g>>,
+    ) -> Option<Var<'g>> {
+        if x.into_iter().all(|v| std::ptr::eq(v.graph(), self)) {
             return None;
         }
-        let e = OpError::new("the inputs belong to different graphs")
-            .hint("take a value out of one and put it into the other");
-        Some(self.fail(op, e, &[])) // not in a closure, whose caller would not be the user's line
+        let e = OpError::new("the inputs belong to different graphs");
+        // not in a closure, whose caller would not be the user's line
+        Some(self.fail(op, e.hint("take a value out of one and put it into the other"), &[]))
     }
 
     /// A `Var` that carries an error; of several inputs with errors, the oldest one's sticks instead.

@@ -256,3 +256,26 @@ fn backward_nodes_stand_in_the_scope_of_their_forward_nodes() {
     let last = g.to_text_range(0..g.len()).lines().last().map(str::to_string);
     assert!(last.is_some_and(|l| l.contains("mul") && l.ends_with("in layer")));
 }
+
+/// Guards can be dropped in any order: the scope that was opened last of those that are still open is the current one.
+#[test]
+fn scopes_close_in_any_order() {
+    let g = Graph::new();
+    let here = || g.input(1.0).fail("").error().map(|e| e.scope().to_string()).unwrap_or_default();
+    let (a, b) = (g.scope("a"), g.scope("b"));
+    drop(a);
+    assert_eq!(here(), "a.b");
+    let c = g.scope("c");
+    drop(b);
+    assert_eq!(here(), "a.b.c");
+    drop(c);
+    assert_eq!(here(), "");
+    let all: Vec<_> = ["d", "e", "f"].map(|name| g.scope(name)).into_iter().collect();
+    drop(all); // the outermost one first
+    assert_eq!(here(), "");
+    let outer = g.scope("g");
+    g.within("h", || assert_eq!(here(), "g.h"));
+    assert_eq!(here(), "g");
+    drop(outer);
+    assert_eq!(here(), "");
+}

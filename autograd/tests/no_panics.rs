@@ -1,7 +1,9 @@
 //! Every public operation, with every combination of unpleasant arguments: empty, huge, negative, NaN, of other dtypes and
 //! shapes, from another graph, carrying an error. Each gives a value or an error; none panics, none wraps around.
 
-use autograd::{CheckGrads, DType, Error, Graph, Param, Tensor, Var, check_grads};
+use autograd::{
+    CheckGrads, DType, Error, Graph, Op, OpError, Param, Rule, Tensor, TensorView, TensorViewMut, Type, Var, check_grads,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Tensors that nobody planned for.
@@ -293,6 +295,106 @@ fn nothing_panics() {
     assert!(good > 2000, "most of these should have been possible: {good}");
 }
 
+/// What a method of a graph that takes `Var`s gives for `v`: an error's message, if it is one. By file, in the order in
+/// which the methods stand there, so that a missing one is seen. `x` is a good one of the graph, of the same type as `v`.
+fn of_a_graph<'g>(g: &'g Graph, x: Var<'g>, v: Var<'g>, p: &Param) -> Vec<(&'static str, Option<String>)> {
+    let var = |v: Var<'g>| g.run(v).err().map(|e| e.message().to_string());
+    let vars = |all: Vec<Var<'g>>| g.run(all).err().map(|e| e.message().to_string());
+    let some = |all: Vec<Option<Var<'g>>>| vars(all.into_iter().flatten().collect());
+    fn run<T>(result: autograd::Result<T>) -> Option<String> {
+        result.err().map(|e| e.message().to_string())
+    }
+    let grads = |y: Var<'g>| y.backward().ok();
+    vec![
+        // graph.rs
+        ("assign", {
+            let one = Graph::new();
+            one.assign(p, v);
+            run(one.run(()))
+        }),
+        ("apply", var(g.apply(Same, &[x, v]))),
+        ("apply, first", var(g.apply(Same, &[v, x]))),
+        // exec/run.rs
+        ("run", run(g.run(v))),
+        ("run of several", run(g.run((x, [v, x], Some(v))))),
+        ("prepare", run(g.prepare((x, v)))),
+        // exec/reference.rs
+        ("reference", run(g.reference(&[x, v]))),
+        // op/
+        ("concat", var(g.concat(&[x, v], 0))),
+        ("concat, first", var(g.concat(&[v, x], 0))),
+        ("stack", var(g.stack(&[v, x], 0))),
+        ("einsum", var(g.einsum("i,i->", &[v, x]))),
+        ("bernoulli", var(g.bernoulli(v.sum(), [2]))),
+        ("operators", var(x + v)),
+        ("compound", {
+            let mut y = x;
+            y *= v;
+            var(y)
+        }),
+        ("select", var(x.gt(0.0).select(v, x))),
+        ("take", var(x.take(v.cast(DType::I64) * 0, 0))),
+        ("gather", var(x.gather(0, v.cast(DType::I64) * 0))),
+        ("scatter_add", var(x.scatter_add(0, x.cast(DType::I64) * 0, v))),
+        ("cross_entropy", var(x.cross_entropy(v))),
+        ("cross_entropy_with", var(x.cross_entropy_with(x, 0.1, Some(v), Some(1)))),
+        ("cross_entropy_with, target", var(x.cross_entropy_with(v, 0.1, None, None))),
+        // diff/reverse.rs
+        ("vjp", some(x.sin().vjp(v, &[x]))),
+        ("vjp, by", some(x.sin().vjp(x, &[x, v]))),
+        ("grad", var(g.grad(x.sum(), &[v])[0])),
+        ("grad, of", var(g.grad(v.sum(), &[x])[0])),
+        ("grads", vars(g.grads(v.sum(), &[v]))),
+        // diff/forward.rs
+        ("jvp", var(g.jvp(v, &[x], &[x]))),
+        ("jvp, by", var(g.jvp(x, &[v], &[x]))),
+        ("jvp, along", var(g.jvp(x, &[x], &[v]))),
+        ("jvp, all", var(g.jvp(v, &[v], &[v]))),
+        // diff/jacobian.rs
+        ("jacobian", var(g.jacobian(v, x))),
+        ("jacobian, by", var(g.jacobian(x, v))),
+        ("jacobian, all", var(g.jacobian(v, v))),
+        ("jacobians", vars(g.jacobians(x, &[x, v]))),
+        ("hessian", var(g.hessian(v.sum(), x))),
+        ("hessian, by", var(g.hessian(x.sum(), v))),
+        ("hvp", var(g.hvp(x.sum(), x, v))),
+        ("hvps", vars(g.hvps(v.sum(), &[x], &[x]))),
+        ("hvps, by", vars(g.hvps(x.sum(), &[x, v], &[x, x]))),
+        // diff/custom.rs
+        ("custom_vjp", var(x.custom_vjp(&[v], |_, r| Some(r.ct)))),
+        // diff/gradients.rs: of another graph than the gradients
+        ("Gradients::scalar", grads(x.sum()).and_then(|d| run(d.scalar(v)))),
+        ("Gradients::get", grads(x.sum()).and_then(|d| d.get(v).is_none().then(|| "none".into()))),
+        // inspect/
+        ("check_finite", var(g.check_finite(&[x, v]))),
+        ("check_finite, alone", var(g.check_finite(&[v]))),
+        ("detect_anomaly", run(g.detect_anomaly((x, v)))),
+        ("find_anomaly", run(g.find_anomaly(&(x, v)))),
+        ("inspect_gradients", run(g.run(g.inspect_gradients(v.sum())))),
+        ("kept_for_backward", run(g.kept_for_backward((x, v)))),
+        ("plan", run(g.plan((x, v)))),
+        ("profile", run(g.profile((x, v)))),
+    ]
+}
+
+/// Its first input.
+#[derive(Clone, PartialEq, Debug)]
+struct Same;
+
+impl Op for Same {
+    const NAME: &'static str = "same";
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        Ok(x[0])
+    }
+    fn eval(&self, x: &[TensorView], mut out: TensorViewMut) -> Result<(), OpError> {
+        out.slice::<f64>()?.copy_from_slice(x[0].slice()?);
+        Ok(())
+    }
+    fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        (input == 0).then_some(r.ct)
+    }
+}
+
 #[test]
 fn strangers_are_refused() {
     let (g, other) = (Graph::new(), Graph::new());
@@ -300,12 +402,62 @@ fn strangers_are_refused() {
     for v in binary(x, stranger) {
         assert!(v.value().is_err(), "{v:?}");
     }
-    assert!(g.run(stranger).is_err() && g.run((x, stranger)).is_err());
-    assert!(x.vjp(stranger, &[x])[0].is_none_or(|d| d.value().is_err()));
-    assert!(g.grads(x.sum(), &[stranger])[0].value().is_err());
-    let p = Param::new([1.0]);
-    g.assign(&p, stranger);
-    assert!(g.run(()).is_err());
+    // nodes of graphs that are longer, and that are shorter
+    for length in [0, 1000] {
+        let (g, other) = (Graph::new(), Graph::new());
+        let (x, p) = (g.input([1.0, 2.0]), Param::new([1.0, 2.0]));
+        for k in 0..length {
+            other.input(k as f64);
+        }
+        let v = other.input([1.0, 2.0]);
+        for (what, message) in of_a_graph(&g, x, v, &p) {
+            let names_it = |m: &String| m.contains("different graphs") || m.contains("another graph") || m == "none";
+            let names_it = |m: &String| names_it(m) || m.contains("of this graph");
+            assert!(message.as_ref().is_some_and(names_it), "{what}: {message:?}");
+        }
+        let picture = g.picture().of(&[x, v]).name(v, "v").name(x, "x");
+        assert!(picture.to_text().lines().count() < 1000 && picture.to_dot().contains('x'));
+        let _ = (g.trained_params(v).len(), g.scheduled(&p).is_none());
+        assert_eq!(p.value().to_f64s(), [1.0, 2.0]);
+    }
+}
+
+#[test]
+fn errors_stick() {
+    let g = Graph::new();
+    let (x, p) = (g.input([1.0, 2.0]), Param::new([1.0, 2.0]));
+    let wrong = [x + g.input([1.0, 2.0, 3.0]), x.fail("on purpose"), g.input([1.0, 2.0]).matmul(g.input([[1.0]]))];
+    for v in wrong {
+        let own = v.error().map(|e| e.message().to_string());
+        for (what, message) in of_a_graph(&g, x, v, &p) {
+            let of_another = what == "assign"; // the value of another graph
+            let nothing = what == "Gradients::get";
+            assert!(message == own || of_another && message.is_some() || nothing, "{what}: {message:?}, not {own:?}");
+        }
+        let _ = (g.picture().of(&[v]).name(v, "v").to_text(), g.trained_params(v).len(), format!("{v:?}"));
+        let _ = (v.shape().is_err(), v.dtype().is_err(), v.dims::<1>().is_none(), v.backward().is_err());
+    }
+}
+
+/// What was bound before its parameter changed.
+#[test]
+fn what_is_stale_is_refused() {
+    let p = Param::new([1.0, 2.0]);
+    let g = Graph::new();
+    let (v, x) = (g.param(&p), g.input([1.0, 2.0]));
+    p.set([3.0, 4.0]).expect("fits");
+    let needs_no_value = ["prepare", "reference", "assign", "Gradients::get", "Gradients::scalar", "plan", "kept_for_backward", "find_anomaly"];
+    let linear = ["grad", "grads", "hvp", "hvps", "jvp", "jac", "hess", "vjp", "inspect", "bernoulli", "apply", "custom_vjp", "einsum", "cross_entropy_with", "take"];
+    let mut refused = 0;
+    for (what, message) in of_a_graph(&g, x, v, &p) {
+        let may_be_fine = needs_no_value.contains(&what) || linear.iter().any(|l| what.starts_with(l));
+        let stale = message.as_ref().is_some_and(|m| m.contains("changed since it was bound"));
+        refused += usize::from(stale);
+        assert!(stale || may_be_fine, "{what}: {message:?}");
+    }
+    assert!(refused > 15, "{refused}");
+    let bound = g.param(&Param::new([0.0]));
+    let _ = (bound.value().is_ok(), g.trained_params(v.sum()).len(), g.scheduled(&p).is_none());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Sparse derivatives against dense ones and against products; what is kept, and when it is made anew.
 
-use autograd::{DType, Graph, Op, OpError, Result, Rule, Sparse, Tensor, TensorView, TensorViewMut, Type, Var};
+use autograd::{DType, Dependency, Graph, Op, OpError, Result, Rule, Sparse, Tensor, TensorView, TensorViewMut, Type, Var};
 use autograd::{hessian, jacobian, jvp, sparse_hessian, sparse_jacobian};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use std::cell::Cell;
@@ -287,4 +287,43 @@ fn mistakes_have_clear_messages() {
     let dense: Sparse<_> = sparse_jacobian(|x| x * x.sum());
     let e = dense.structure(vec![1.0; 100_000]).unwrap_err();
     assert!(e.message().contains("it is not sparse") && e.location().is_some(), "{e}");
+}
+
+/// The first `n` of its elements, one after the other as often as it takes; says of itself whatever it is told to say.
+#[derive(Clone, PartialEq, Debug)]
+struct Says(Dependency, usize);
+
+impl Op for Says {
+    const NAME: &'static str = "says";
+    fn infer(&self, _: &[Type]) -> Result<Type, OpError> {
+        Ok(Type::new(DType::F64, autograd::Shape::new(&[self.1])?))
+    }
+    fn eval(&self, x: &[TensorView], mut out: TensorViewMut) -> Result<(), OpError> {
+        let x = x[0].slice::<f64>()?;
+        out.slice::<f64>()?.iter_mut().enumerate().for_each(|(k, out)| *out = x[k % x.len()]);
+        Ok(())
+    }
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        Some(r.ct.sum() * r.x[0].ones_like() * 1e9)
+    }
+    fn dependency(&self, input: usize, _: &[Type]) -> Dependency {
+        assert!(self.1 != 8, "on purpose");
+        if input == 0 { self.0 } else { Dependency::None }
+    }
+}
+
+#[test]
+fn what_an_op_says_wrongly_is_an_error() {
+    use Dependency::*;
+    let lies = [Dense, Elementwise, None, Moved, Scattered, Product]
+        .into_iter()
+        .chain((0..=u8::MAX).flat_map(|axes| [Reduced { axes }, Along { axes }]));
+    let mut refused = 0;
+    for lie in lies {
+        for size in [1, 3, 5, 8] {
+            let told = std::panic::catch_unwind(|| sparse_jacobian(move |x| x.apply(Says(lie, size)) * 2.0).call::<f64>(vec![1.0; 3]));
+            refused += usize::from(told.unwrap_or_else(|_| panic!("{lie:?} of {size} panicked")).is_err());
+        }
+    }
+    assert!(refused > 300, "{refused}");
 }

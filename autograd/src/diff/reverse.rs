@@ -82,10 +82,8 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
 fn first_error<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Option<Var<'g>> {
     let mut all = from.iter().flat_map(|&(y, ct)| [y, ct]).chain(wrt.iter().copied());
     let g = from.first()?.0.graph;
-    if all.clone().any(|v| !std::ptr::eq(v.graph(), g)) {
-        return Some(g.fail("grad", OpError::new("its inputs belong to different graphs"), &[]));
-    }
-    all.find(|v| v.kind() == Kind::Error)
+    let strange = g.strangers("grad", all.clone());
+    strange.or_else(|| all.find(|v| v.kind() == Kind::Error))
 }
 
 /// Which of the nodes `start..end` vary with a wanted one. Integers and truth values do not vary.
@@ -267,7 +265,7 @@ impl Graph {
     /// The gradients of a single number by those that they reach.
     #[track_caller]
     fn reached<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
-        if let Some(error) = self.strangers("grad", &[&[y], wrt].concat()) {
+        if let Some(error) = self.strangers("grad", wrt.iter().copied().chain([y])) {
             return vec![Some(error); wrt.len()];
         }
         let y = y.wants_scalar("grad");

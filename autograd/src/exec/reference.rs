@@ -13,6 +13,9 @@ impl Graph {
     /// The values of some nodes as the definition has them. Looks only: updates are not carried out.
     #[doc(hidden)]
     pub fn reference(&self, wanted: &[Var<'_>]) -> Result<Vec<Tensor>> {
+        if let Some(e) = self.strangers("reference", wanted.iter().copied()).and_then(Var::error) {
+            return Err(e);
+        }
         let inner = self.inner.borrow();
         let end = wanted.iter().map(|v| v.id + 1).max().unwrap_or(0);
         let mut values: Vec<Option<Tensor>> = Vec::with_capacity(end as usize);
@@ -45,7 +48,7 @@ impl Inner {
         let node = &self.nodes[id as usize];
         let fail = |e: OpError| self.error_at(id, "value", e);
         match node.kind {
-            Kind::Error => Err(fail("it carries an error".into())),
+            Kind::Error => Err(self.error(id).cloned().unwrap_or_else(|| fail("it carries an error".into()))),
             Kind::Op => {
                 let op = self.op(id);
                 let fail = |e: OpError| self.error_at(id, op.name(), e);

@@ -75,7 +75,7 @@ impl Graph {
     #[track_caller]
     pub fn concat<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
         let Some(first) = parts.first() else { return self.fail(Concat::NAME, "there is nothing to join".into(), &[]) };
-        if let Some(error) = self.strangers(Concat::NAME, parts) {
+        if let Some(error) = self.strangers(Concat::NAME, parts.iter().copied()) {
             return error;
         }
         first.with_shape(Concat::NAME, |shape| Ok(self.apply(Concat { axis: shape.axis(axis)? }, parts)))
@@ -91,7 +91,7 @@ impl Graph {
     #[track_caller]
     pub fn stack<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
         let Some(first) = parts.first() else { return self.fail("stack", "there is nothing to join".into(), &[]) };
-        if let Some(error) = self.strangers("stack", parts) {
+        if let Some(error) = self.strangers("stack", parts.iter().copied()) {
             return error;
         }
         first.with_shape("stack", |_| {

@@ -237,8 +237,11 @@ impl Graph {
     }
 
     /// The parameters that a value depends on and that are trained, with their `Var`s, in the order in which they were
-    /// bound; whether a gradient reaches them or not: see [`trained_grads`](Graph::trained_grads).
+    /// bound; whether a gradient reaches them or not: see [`Var::trained_grads`]. None if the value belongs to another graph.
     pub fn trained_params<'g>(&'g self, of: Var<'g>) -> Vec<(Param, Var<'g>)> {
+        if !std::ptr::eq(of.graph(), self) {
+            return Vec::new();
+        }
         let leaves = crate::diff::reverse::leaves(of);
         let inner = self.inner.borrow();
         let bound = |v: Var<'g>| inner.binding(v.id).map(|b| (b.param.clone(), v));
@@ -348,11 +351,7 @@ impl Graph {
 
     /// An error if one of these is of another graph.
     #[track_caller]
-    pub(crate) fn strangers<'g>(
-        &'g self,
-        op: &'static str,
-        x: impl IntoIterator<Item = Var<'g>>,
-    ) -> Option<Var<'g>> {
+    pub(crate) fn strangers<'g>(&'g self, op: &'static str, x: impl IntoIterator<Item = Var<'g>>) -> Option<Var<'g>> {
         if x.into_iter().all(|v| std::ptr::eq(v.graph(), self)) {
             return None;
         }

@@ -2,7 +2,9 @@
 //! panic anywhere. The answer is an error or another user's fault, never a panic of the library, foreign memory, or a
 //! parameter that is half updated.
 
-use autograd::{DType, Fetch, Graph, Ints, Op, OpError, Operand, Param, Rule, Shape, Tensor, TensorView, TensorViewMut, Type, Var};
+use autograd::{
+    DType, Fetch, Graph, Ints, Op, OpError, Operand, Param, Rule, Shape, Tensor, TensorView, TensorViewMut, Type, Var,
+};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -113,7 +115,8 @@ fn faults_are_errors_and_change_nothing() {
                     g.assign(&q, w + y + y.apply(liar(size, 6.0, fault)));
                     let looked = [y.value().is_ok(), d[0].value().is_ok()];
                     let _ = (format!("{y:?} {:?}", d[0]), g.to_text(), y.backward().is_ok(), g.plan(y).is_ok());
-                    let _ = (g.find_anomaly(&y).is_ok(), g.kept_for_backward((y, d)).is_ok(), g.jvp(y, &[v], &[w]).error());
+                    let _ =
+                        (g.find_anomaly(&y).is_ok(), g.kept_for_backward((y, d)).is_ok(), g.jvp(y, &[v], &[w]).error());
                     assert_eq!(g.run(y).is_ok(), looked[0], "{what}");
                     looked
                 });
@@ -232,7 +235,8 @@ fn operands_can_be_strangers() {
     let s = other.input([1.0f32, 2.0]);
     calm("an expression", || {
         for o in [Other(s, None), Other(s, Some(s)), Other(x, Some(s)), Other(s, Some(x))] {
-            let all = [x + o, x * o, x.pow(o), x.maximum(o), x.leaky_relu(o), x.clamp(o, 1.0), x.eq(o), x.atan2(o), x.elu(o)];
+            let all =
+                [x + o, x * o, x.pow(o), x.maximum(o), x.leaky_relu(o), x.clamp(o, 1.0), x.eq(o), x.atan2(o), x.elu(o)];
             let more = [x.gt(0.0).select(o, 1.0), x.gt(0.0).select(1.0, o), x.pad(0, 1, 1, o), x.full_like(o)];
             let drawn = [g.bernoulli(o, [3])];
             for v in all.into_iter().chain(more).chain(drawn) {
@@ -259,8 +263,20 @@ fn lists_can_change() {
             let list = || Changing(AtomicUsize::new(start));
             let g = Graph::new();
             let x = g.input([[1.0, 2.0], [3.0, 4.0]]);
-            let one = [x.permute(list()), x.reshape(list()), x.broadcast_to(list()), x.flip(list()), g.zeros(list(), DType::F64)];
-            let many = [x.sum_axis(list()), x.mean_axis_keep(list()), x.std_axis(list(), 1), x.max_axis(list()), x.norm_axis(list())];
+            let one = [
+                x.permute(list()),
+                x.reshape(list()),
+                x.broadcast_to(list()),
+                x.flip(list()),
+                g.zeros(list(), DType::F64),
+            ];
+            let many = [
+                x.sum_axis(list()),
+                x.mean_axis_keep(list()),
+                x.std_axis(list(), 1),
+                x.max_axis(list()),
+                x.norm_axis(list()),
+            ];
             for v in one.into_iter().chain(many) {
                 let _ = (v.value().is_ok(), v.sum().backward().is_ok());
             }

@@ -231,6 +231,6 @@ fn triangles_and_diagonals_of_nothing() -> Result<()> {
     assert_eq!(x.diagonal().value()?.shape(), [0]);
     let wide = g.constant(Tensor::new([0, 1usize << 58], Vec::<f64>::new())?);
     assert_eq!(wide.diagonal().value()?.shape(), [0]);
-    assert!(message(wide.triu(1)).contains("no memory"), "{}", message(wide.triu(1)));
+    assert_eq!(wide.triu(1).value()?.shape(), [0, 1 << 58]);
     Ok(())
 }

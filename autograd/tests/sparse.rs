@@ -1,6 +1,8 @@
 //! Sparse derivatives against dense ones and against products; what is kept, and when it is made anew.
 
-use autograd::{DType, Dependency, Graph, Op, OpError, Result, Rule, Sparse, Tensor, TensorView, TensorViewMut, Type, Var};
+use autograd::{
+    DType, Dependency, Graph, Op, OpError, Result, Rule, Sparse, Tensor, TensorView, TensorViewMut, Type, Var,
+};
 use autograd::{hessian, jacobian, jvp, sparse_hessian, sparse_jacobian};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use std::cell::Cell;
@@ -321,7 +323,9 @@ fn what_an_op_says_wrongly_is_an_error() {
     let mut refused = 0;
     for lie in lies {
         for size in [1, 3, 5, 8] {
-            let told = std::panic::catch_unwind(|| sparse_jacobian(move |x| x.apply(Says(lie, size)) * 2.0).call::<f64>(vec![1.0; 3]));
+            let told = std::panic::catch_unwind(|| {
+                sparse_jacobian(move |x| x.apply(Says(lie, size)) * 2.0).call::<f64>(vec![1.0; 3])
+            });
             refused += usize::from(told.unwrap_or_else(|_| panic!("{lie:?} of {size} panicked")).is_err());
         }
     }

@@ -272,8 +272,10 @@ impl Graph {
         let ct = if y.kind() == Kind::Error { y } else { y.one_cotangent() };
         sweep(y, ct, wrt)
     }
+}
 
-    /// The trained parameters that a gradient of a single number reaches, with their `Var`s and these gradients, in the order
+impl<'g> Var<'g> {
+    /// The trained parameters that the gradient of this single number reaches, with their `Var`s and these gradients, in the order
     /// in which they were bound: what an optimizer updates. Parameters behind [`detach`](Var::detach), a comparison or an
     /// `argmax` are not among them, though the number depends on them.
     ///
@@ -282,16 +284,16 @@ impl Graph {
     /// let (student, teacher) = (Param::new([1.0, 2.0]), Param::new([0.5, 2.5]));
     /// let g = Graph::new();
     /// let loss = (g.param(&student) - g.param(&teacher).detach()).square().sum();
-    /// let all = g.trained_grads(loss);
+    /// let all = loss.trained_grads();
     /// assert_eq!(all.len(), 1);
     /// assert_eq!(all[0].2.value()?.to_f64s(), [1.0, -1.0]);
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn trained_grads<'g>(&'g self, y: Var<'g>) -> Vec<(Param, Var<'g>, Var<'g>)> {
-        let _here = self.here();
-        let (params, weights): (Vec<Param>, Vec<Var<'g>>) = self.trained_params(y).into_iter().unzip();
-        let all = params.into_iter().zip(weights.iter().copied()).zip(self.reached(y, &weights));
+    pub fn trained_grads(self) -> Vec<(Param, Var<'g>, Var<'g>)> {
+        let _here = self.graph.here();
+        let (params, weights): (Vec<Param>, Vec<Var<'g>>) = self.graph.trained_params(self).into_iter().unzip();
+        let all = params.into_iter().zip(weights.iter().copied()).zip(self.graph.reached(self, &weights));
         all.filter_map(|((param, weight), d)| Some((param, weight, d?))).collect()
     }
 }

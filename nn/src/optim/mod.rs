@@ -120,7 +120,7 @@ pub struct Gradient<'g> {
 /// The gradients of a loss with respect to all trained parameters that they reach.
 #[track_caller]
 pub fn gradients(loss: Var<'_>) -> Vec<Gradient<'_>> {
-    let all = loss.graph().trained_grads(loss).into_iter();
+    let all = loss.trained_grads().into_iter();
     all.map(|(param, weight, gradient)| Gradient { param, weight, gradient }).collect()
 }
 

@@ -6,7 +6,7 @@
 
 mod common;
 
-use autograd::{DType, Graph, Result, Tensor, Var};
+use autograd::{DType, Elementwise, Graph, Partial, Real, Result, Tensor, Var};
 use std::f64::consts::FRAC_1_SQRT_2;
 
 type Function = for<'g> fn(&[Var<'g>]) -> Var<'g>;
@@ -329,13 +329,18 @@ fn powers_at_zero_to_all_orders() -> Result<()> {
         let g = Graph::new();
         let (x, exponents) = (g.input(tensor(&[0.0], dtype)), g.input(tensor(&[0.0, 1.0, 2.0], dtype)));
         let coefficients = g.constant(tensor(&[5.0, 7.0, 11.0], dtype));
+        let fixed = g.constant(tensor(&[0.0, 1.0, 2.0], dtype));
+        assert_eq!(g.jvp(x.pow(fixed), &[x], &[x.ones_like()]).value()?.to_f64s(), [0.0, 1.0, 0.0]);
         let mut d = (coefficients * x.pow(exponents)).sum();
+        let mut of_fixed = (coefficients * x.pow(fixed)).sum();
         let mut of_number = (x.powf(2.0) + x.powf(1.0) + x.powf(0.0)).sum();
         for (order, expected) in [7.0, 22.0, 0.0, 0.0].into_iter().enumerate() {
             let h = g.jvp(d, &[x], &[x.ones_like()]);
             d = g.grads(d, &[x])[0].sum();
             of_number = g.grads(of_number, &[x])[0].sum();
-            let own = g.run((d, h, of_number))?;
+            of_fixed = g.grads(of_fixed, &[x])[0].sum();
+            let own = g.run((d, h, of_number, of_fixed))?;
+            assert_eq!(own.3.scalar()?, expected, "order {}", order + 1);
             assert_eq!((own.0.scalar()?, own.1.scalar()?), (expected, expected), "order {}", order + 1);
             assert_eq!(own.2.scalar()?, [1.0, 2.0, 0.0, 0.0][order], "order {}", order + 1);
         }
@@ -742,5 +747,32 @@ fn the_small_side_of_sigmoid_and_tanh_is_exact() -> Result<()> {
         }
         assert!(worst < 3.5, "{worst} ulp");
     }
+    Ok(())
+}
+
+/// `√max(x, 0)`, by a rule that guards nothing but the product: its factor is infinite at 0.
+#[derive(Clone, PartialEq, Debug)]
+struct RootAbove;
+
+impl Elementwise for RootAbove {
+    const NAME: &'static str = "root_above";
+    const INPUTS: usize = 1;
+    fn value<T: Real>(&self, x: &[T]) -> T {
+        if x[0] > T::of(0.0) { x[0].sqrt() } else { T::of(0.0) }
+    }
+    fn partial<'g>(&self, _input: usize, x: &[Var<'g>], _y: Var<'g>) -> Partial<'g> {
+        Partial::WhereTimes(x[0].gt(0.0), 0.5 / x[0].sqrt())
+    }
+}
+
+/// A mask of an op of one's own holds in both modes, whatever the factor, the cotangent and the tangent are.
+#[test]
+fn masks_hold_in_forward_mode() -> Result<()> {
+    let g = Graph::new();
+    let (x, v) = (g.input([0.0, 4.0, -1.0]), g.constant([INF, 1.0, INF]));
+    let y = x.apply(RootAbove);
+    let backward = y.vjp(v, &[x])[0].map(|d| d.value()).transpose()?;
+    assert_eq!(backward.map(|d| d.to_f64s()), Some(vec![0.0, 0.25, 0.0]));
+    assert_eq!(g.jvp(y, &[x], &[v]).value()?.to_f64s(), [0.0, 0.25, 0.0]);
     Ok(())
 }

@@ -577,7 +577,7 @@ impl<'g> Var<'g> {
     /// ```
     /// # let g = autograd::Graph::new();
     /// assert_eq!(g.input([3.0, 4.0]).norm().value()?.scalar()?, 5.0);
-    /// assert_eq!(g.input([3e200, 4e200]).norm().value()?.scalar()?, 5e200);
+    /// assert!((g.input([3e200, 4e200]).norm().value()?.scalar()? / 5e200 - 1.0).abs() < 1e-15);
     /// let x = g.input([0.0, -2.0]);
     /// assert_eq!(x.norm().backward()?.get(x).map(|d| d.to_f64s()), Some(vec![0.0, -1.0]));
     /// # Ok::<(), autograd::Error>(())

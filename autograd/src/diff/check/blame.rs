@@ -61,14 +61,15 @@ impl CheckGrads {
     }
 
     /// The first op of the program whose own rule disagrees with differences of a smooth function, at the values it has
-    /// there; or else the first that is not smooth there.
+    /// there; or else the first that is not smooth there. What is taken as a constant on purpose is named only if nothing
+    /// else is wrong.
     fn culprit(&self, program: &Program<'_>, inputs: &[Tensor], order: u32) -> Option<Error> {
         let g = Graph::new();
         let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
         (program.f)(&g, &x);
-        let mut first = None;
+        let (mut cut, mut first) = (None, None);
         for id in 0..g.len() as u32 {
-            let Some(Single { args, op, of, place, replaces }) = single(&g, id) else { continue };
+            let Some(Single { args, op, of, place, replaces, cuts }) = single(&g, id) else { continue };
             let when = format!("found at order {order}{of}");
             let values = g.look(args.clone()).ok()?;
             if any(&values, f64::is_nan) {
@@ -87,12 +88,13 @@ impl CheckGrads {
             let is_wrong = OpError::new(format!("its derivative rule is wrong ({when}): {what}"));
             let e = nature.explain(&what, &when, is_wrong);
             let e = Error::new(op.get().name(), e, place);
-            if matches!(nature, Nature::Wrong) {
-                return Some(e);
-            }
-            first.get_or_insert(e);
+            match nature {
+                Nature::Wrong if cuts => cut.get_or_insert(e),
+                Nature::Wrong => return Some(e),
+                _ => first.get_or_insert(e),
+            };
         }
-        first
+        cut.or(first)
     }
 
     /// Narrows a disagreement along a direction down to one element of an input and of an output: of two halves always the
@@ -202,6 +204,8 @@ struct Single<'g> {
     /// Its value is its first input, and its rule is for what that was computed from, its other inputs: differences of the
     /// op alone would see nothing of that.
     replaces: bool,
+    /// It is a constant to all that it is computed from.
+    cuts: bool,
 }
 
 /// A node by itself; none if it is a leaf or has no derivative.
@@ -216,15 +220,16 @@ fn single<'g>(g: &'g Graph, id: u32) -> Option<Single<'g>> {
     let types: Vec<Type> = args.iter().map(|a| inner.ty(a.id)).collect();
     let op = inner.op_ref(id);
     let is_blind = |k| catch(|| op.get().dependency(k, &types)).is_ok_and(|d| d == Dependency::None);
-    let floats: Vec<usize> = (0..args.len()).filter(|&k| types[k].dtype.is_float()).collect();
-    if floats.iter().all(|&k| is_blind(k)) {
-        return None; // it is a constant on purpose
+    let cuts = (0..args.len()).all(|k| !types[k].dtype.is_float() || is_blind(k));
+    let written_by = inner.rule_of(id);
+    if cuts && written_by.is_some_and(|of| matches!(inner.op_ref(of), OpRef::Builtin(_))) {
+        return None; // built-in rules know what they take as a constant
     }
     let replaces = op.get().is_view() && args.len() > 1 && is_blind(0);
     let args = if replaces { args[1..].to_vec() } else { args };
-    let of = inner.rule_of(id).map(|of| format!(", in the derivative of {}", inner.op(of).name()));
+    let of = written_by.map(|of| format!(", in the derivative of {}", inner.op(of).name()));
     let place = Place { inputs: types, ..inner.place(node.scope, node.source) };
-    Some(Single { args, op, of: of.unwrap_or_default(), place, replaces })
+    Some(Single { args, op, of: of.unwrap_or_default(), place, replaces, cuts })
 }
 
 /// By node, the values of the leaves up to a node.

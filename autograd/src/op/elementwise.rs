@@ -35,7 +35,7 @@ pub enum Partial<'g> {
     /// The factor has derivatives of its own, for second order, and a mask of the product cannot guard those: where the
     /// factor is not smooth, guard what it is computed *from*, as in `select(x == 0, 1, x)`.
     WhereTimes(Var<'g>, Var<'g>),
-    /// As [`WhereTimes`](Partial::WhereTimes), for a factor that is finite where the mask is false.
+    /// As [`WhereTimes`](Partial::WhereTimes), for a factor that is finite, with its derivatives, where the mask is false.
     WhereFinite(Var<'g>, Var<'g>),
 }
 

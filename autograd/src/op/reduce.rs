@@ -128,11 +128,14 @@ impl Op for RootOfSquares {
 
     /// `ct·x/(n·y)`; at `y = 0` the function is taken as a constant
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
-        let x = r.x[input.max(1)];
+        let &[_, x] = r.x else { return None };
+        if input == 0 {
+            return None;
+        }
         let [y, ct] = [r.y, r.ct].map(|v| with_axes(v, x, self.axes));
         let zero = y.eq(0.0);
         let d = zero.select(0.0, ct) * (x / zero.select(1.0, y));
-        (input == 1).then(|| if self.n == 1.0 { d } else { d / d.lit(self.n) })
+        Some(if self.n == 1.0 { d } else { d / d.lit(self.n) })
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -610,7 +613,8 @@ impl<'g> Var<'g> {
             .map(|exponent: i32| 2f64.powi(exponent));
         let size = self.square().sum_over(axes, true);
         let s = size.lt(low).select(size.lit(scale), size.gt(high).select(size.lit(1.0 / scale), size.lit(1.0)));
-        let root = ((self * s).square().sum_over(axes, true) / self.lit(n)).sqrt() / s;
+        let squares = (self * s).square().sum_over(axes, true);
+        let root = if n == 1.0 { squares } else { squares / self.lit(n) }.sqrt() / s;
         let root = root.reshape(self.known_shape().reduced(axes, false));
         self.graph().apply(RootOfSquares { axes, n }, &[root, self])
     }

@@ -93,6 +93,7 @@ mod error;
 mod exec;
 mod graph;
 mod inspect;
+mod keep;
 mod math;
 mod nodes;
 mod op;
@@ -125,6 +126,7 @@ pub use inspect::{
     plan::{KernelInfo, Plan, plans_made},
     profile::{Profile, Row},
 };
+pub use keep::{kept_bytes, release_memory};
 pub use math::Lanes;
 pub use op::{
     Dependency, Op, Real, Rule,

@@ -2,13 +2,14 @@
 
 use crate::{
     error::{Error, OpError, Place},
+    keep,
     op::{BUILTIN, DynOp},
     param::{Moment, Param},
+    plan::room,
     shape::Shape,
     tensor::{DType, Number, Tensor, Type},
 };
 use std::{
-    cell::RefCell,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     ops::{Deref, Range},
@@ -153,16 +154,10 @@ pub(crate) struct Update {
     pub(crate) value: u32,
 }
 
-thread_local! {
-    /// The memory of the last graph of this thread: fresh memory for each step would cost more than small steps do.
-    static SPARE: RefCell<Option<Inner>> = const { RefCell::new(None) };
-}
-
 impl Inner {
     /// An empty list, in the memory of an earlier one if there is one.
     pub(crate) fn spare_or_new() -> Inner {
-        let spare = SPARE.try_with(|spare| spare.borrow_mut().take()).ok().flatten();
-        spare.unwrap_or_else(Inner::fresh)
+        keep::graph().unwrap_or_else(Inner::fresh)
     }
 
     /// Keeps the memory for the next graph of this thread, unless it is large. What the nodes held is dropped now.
@@ -192,8 +187,20 @@ impl Inner {
         kept.clear();
         (self.scope, self.moment, self.committed, self.random_nodes) = (0, Moment::None, false, 0);
         self.looks = [0; 4];
-        // where the thread is ending there is no place to keep it, and it is simply dropped
-        let _ = SPARE.try_with(|spare| *spare.borrow_mut() = Some(self));
+        keep::keep_graph(self);
+    }
+
+    /// The bytes that its lists and tables take, without what they point to.
+    pub(crate) fn bytes(&self) -> usize {
+        fn table<K, V, S>(table: &HashMap<K, V, S>) -> usize {
+            table.capacity() * 8 / 7 * (size_of::<(K, V)>() + 1)
+        }
+        let Program { nodes, spill, shapes, shape_ids, ops } = &self.program;
+        let program = room(nodes) + room(spill) + room(shapes) + table(shape_ids) + room(ops);
+        let values = room(&self.leaves) + room(&self.literals) + room(&self.errors) + table(&self.kept);
+        let params = room(&self.params) + table(&self.bound) + room(&self.updates);
+        let sweeps = room(&self.checkpoints) + room(&self.swept) + room(&self.rules);
+        size_of::<Inner>() + program + values + params + sweeps + room(&self.scopes)
     }
 
     pub(crate) fn fresh() -> Inner {

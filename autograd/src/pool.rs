@@ -1,58 +1,85 @@
 //! Buffers that are used again: what a dropped tensor gives back, the next one takes, so that in a steady state no fresh
 //! memory has to be mapped and cleared by the system.
 //!
-//! Each thread has a pool of its own, bounded in bytes; small buffers are left to the allocator.
+//! Each thread has a pool of its own, part of what it [keeps](crate::keep) within one bound; small buffers are left to the
+//! allocator.
 
-use crate::tensor::Element;
-use std::{cell::RefCell, collections::HashMap, ops::Deref};
+use crate::{
+    keep,
+    tensor::{DType, Element, with_dtype},
+};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    ops::Deref,
+};
 
 /// Buffers with fewer elements are not worth keeping.
 pub(crate) const SMALLEST: usize = 1024;
-/// What a thread keeps at most, in bytes.
-const MOST: usize = 64 << 20;
 
-thread_local! {
-    static POOL: RefCell<Pool> = RefCell::default();
-}
+/// Free buffers of one type by length, each with the moment at which it came; the oldest first.
+pub(crate) type Shelf<T> = Option<HashMap<usize, VecDeque<(u64, Vec<T>)>>>;
 
-/// Free buffers of one type by length.
-pub(crate) type Shelf<T> = HashMap<usize, Vec<Vec<T>>>;
-
-/// What a thread keeps.
+/// The free buffers of a thread.
 #[doc(hidden)]
-#[derive(Default)]
 pub struct Pool {
     pub(crate) f32: Shelf<f32>,
     pub(crate) f64: Shelf<f64>,
     pub(crate) i64: Shelf<i64>,
     pub(crate) bool: Shelf<bool>,
     bytes: usize,
+    clock: u64,
+    /// Where the buffers are, by the moment at which they came.
+    by_age: BTreeMap<u64, (DType, usize)>,
 }
 
-/// A kept buffer of this length, with unspecified elements.
-fn take<T: Element>(count: usize) -> Option<Vec<T>> {
-    if count < SMALLEST {
-        return None;
+impl Pool {
+    pub(crate) const fn new() -> Pool {
+        Pool { f32: None, f64: None, i64: None, bool: None, bytes: 0, clock: 0, by_age: BTreeMap::new() }
     }
-    let take = |pool: &RefCell<Pool>| {
-        let mut pool = pool.borrow_mut();
-        let buffer = T::shelf(&mut pool).get_mut(&count)?.pop()?;
-        pool.bytes -= count * size_of::<T>();
-        Some(buffer)
-    };
-    POOL.try_with(take).ok().flatten()
-}
 
-fn give<T: Element>(buffer: Vec<T>) {
-    let size = buffer.len() * size_of::<T>();
-    let keep = |pool: &RefCell<Pool>| {
-        let mut pool = pool.borrow_mut();
-        if pool.bytes + size <= MOST {
-            pool.bytes += size;
-            T::shelf(&mut pool).entry(buffer.len()).or_default().push(buffer);
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The buffer of this length that came last, with unspecified elements.
+    fn take<T: Element>(&mut self, count: usize) -> Option<Vec<T>> {
+        let (came, buffer) = T::shelf(self).as_mut()?.get_mut(&count)?.pop_back()?;
+        self.remove::<T>(came, count);
+        Some(buffer)
+    }
+
+    fn give<T: Element>(&mut self, buffer: Vec<T>) {
+        self.clock += 1;
+        let (came, count) = (self.clock, buffer.len());
+        self.bytes += count * size_of::<T>();
+        self.by_age.insert(came, (T::DTYPE, count));
+        T::shelf(self).get_or_insert_default().entry(count).or_default().push_back((came, buffer));
+    }
+
+    /// Drops the buffer that came before all others; `false` if there is none.
+    pub(crate) fn drop_oldest(&mut self) -> bool {
+        let Some((&came, &(dtype, count))) = self.by_age.first_key_value() else { return false };
+        with_dtype!(dtype, T => {
+            if let Some(shelf) = T::shelf(self)
+                && let Some(buffers) = shelf.get_mut(&count)
+            {
+                buffers.pop_front();
+            }
+            self.remove::<T>(came, count);
+        });
+        true
+    }
+
+    /// A buffer is gone; with the last one of a length goes the place for that length.
+    fn remove<T: Element>(&mut self, came: u64, count: usize) {
+        self.by_age.remove(&came);
+        self.bytes -= count * size_of::<T>();
+        if let Some(shelf) = T::shelf(self)
+            && shelf.get(&count).is_some_and(VecDeque::is_empty)
+        {
+            shelf.remove(&count);
         }
-    };
-    let _ = POOL.try_with(keep); // where the thread is ending it is dropped
+    }
 }
 
 /// Elements that go back to the pool.
@@ -78,7 +105,8 @@ impl<T: Element> Block<T> {
     pub(crate) fn blank(count: usize) -> Option<Block<T>> {
         let spare = if count < SMALLEST { 0 } else { LINE / size_of::<T>() };
         let length = count.checked_add(spare)?;
-        let buffer = match take(length) {
+        let bytes = length.saturating_mul(size_of::<T>());
+        let buffer = match keep::buffer(bytes, |pool| if spare > 0 { pool.take(length) } else { None }) {
             Some(used) => used,
             None => {
                 let mut fresh = Vec::new();
@@ -114,7 +142,8 @@ impl<T: Element> Drop for Block<T> {
     fn drop(&mut self) {
         // what came from outside has another length than those that are asked for here
         if self.buffer.len() > self.count.max(SMALLEST) {
-            give(std::mem::take(&mut self.buffer));
+            let buffer = std::mem::take(&mut self.buffer);
+            keep::keep_buffer(|pool| pool.give(buffer));
         }
     }
 }

@@ -10,12 +10,16 @@
 #![allow(unsafe_code)]
 
 use crate::{
-    plan::kernel::{Operand, Value},
+    keep::{self, Need},
+    plan::{
+        kernel::{Operand, Value},
+        room,
+    },
     shape::Shape,
     tensor::{Buf, DType, Data, Element, Tensor, with_dtype},
     view::{Elements, ElementsMut, TensorView, TensorViewMut},
 };
-use std::{cell::RefCell, marker::PhantomData, slice};
+use std::{marker::PhantomData, slice};
 
 /// One line of the cache: what arenas and scratch buffers are made of, so that they are aligned.
 #[derive(Clone, Copy)]
@@ -26,52 +30,77 @@ struct Line {
 
 /// Aligned memory that grows and is kept.
 #[derive(Default)]
-pub(crate) struct Bytes(Vec<Line>);
+pub(crate) struct Bytes {
+    lines: Vec<Line>,
+    /// The most lines that the run at hand has asked for.
+    asked: usize,
+}
 
 impl Bytes {
     /// Memory for at least this many bytes, or none if it cannot be had. What it holds is unspecified.
     pub(crate) fn room(&mut self, bytes: usize) -> Option<*mut u8> {
         let lines = bytes.div_ceil(size_of::<Line>());
-        if lines > self.0.len() {
-            self.0.try_reserve_exact(lines - self.0.len()).ok()?;
-            self.0.resize(lines, Line { _bytes: [0; 64] });
+        if lines > self.lines.len() {
+            // what it held is not needed: nothing is copied, and the two are not there at once
+            self.lines = Vec::new();
+            self.lines.try_reserve_exact(lines).ok()?;
+            self.lines.resize(lines, Line { _bytes: [0; 64] });
         }
-        Some(self.0.as_mut_ptr().cast())
+        self.asked = self.asked.max(lines);
+        Some(self.lines.as_mut_ptr().cast())
     }
 
     fn bytes(&self) -> usize {
-        size_of_val(&self.0[..])
+        size_of_val(&self.lines[..])
     }
 }
 
-/// What a thread keeps from run to run.
+/// The memory of a run, which the thread keeps for the next one.
 #[derive(Default)]
 pub(crate) struct Scratch {
     pub(crate) arena: Bytes,
     pub(crate) blocks: Bytes,
     pub(crate) at: Vec<*mut u8>,
     pub(crate) numbers: Vec<u64>,
+    /// The bytes of tensors that a run around this one had made when this one began.
+    pub(crate) made_before: usize,
 }
-
-thread_local! {
-    static SCRATCH: RefCell<Option<Box<Scratch>>> = const { RefCell::new(None) };
-}
-
-/// Larger arenas are not kept when a run is over.
-const MOST_KEPT: usize = 256 << 20;
 
 impl Scratch {
-    /// What the thread has; a fresh one where a run within a run has it already.
-    pub(crate) fn take() -> Box<Scratch> {
-        SCRATCH.try_with(|s| s.borrow_mut().take()).ok().flatten().unwrap_or_default()
+    /// A run begins.
+    pub(crate) fn begin(&mut self, made_before: usize) {
+        (self.arena.asked, self.blocks.asked, self.made_before) = (0, 0, made_before);
     }
 
+    /// What the run has needed.
+    pub(crate) fn need(&self) -> Need {
+        let bytes = |of: &Bytes| of.asked * size_of::<Line>();
+        Need { arena: bytes(&self.arena), blocks: bytes(&self.blocks), ..Need::default() }
+    }
+
+    /// Gives up memory that is larger than this.
+    pub(crate) fn shrink(&mut self, most: Need) {
+        for (memory, most) in [(&mut self.arena, most.arena), (&mut self.blocks, most.blocks)] {
+            if memory.bytes() > most {
+                memory.lines = Vec::new();
+            }
+        }
+    }
+
+    /// The bytes that are kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.arena.bytes() + self.blocks.bytes() + self.lists()
+    }
+
+    pub(crate) fn lists(&self) -> usize {
+        room(&self.at) + room(&self.numbers)
+    }
+
+    /// The run is over: the thread keeps its memory.
     pub(crate) fn give(mut self: Box<Scratch>) {
         self.at.clear();
         self.numbers.clear();
-        if self.arena.bytes() <= MOST_KEPT {
-            let _ = SCRATCH.try_with(|s| *s.borrow_mut() = Some(self));
-        }
+        keep::keep_scratch(self);
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     error::{Error, OpError, Result, catch},
     graph::{Graph, stale_parameter},
+    keep,
     nodes::{Inner, Kind, Program, Update},
     param::{self, Moment, Param, Refused},
     plan::{
@@ -238,7 +239,7 @@ impl Run<'_> {
     /// The wanted values. A compiled function, of which each run sees parameters as they are then, begins again if another
     /// one's commit came before its own: whoever calls it at the same time is served one after the other.
     pub(crate) fn run(&self) -> Result<Vec<Tensor>> {
-        let mut scratch = Scratch::take();
+        let mut scratch = keep::scratch();
         let result = loop {
             match self.run_in(&mut scratch) {
                 Err(Refused::Stale(_)) if self.moment == Moment::EachRun => {}

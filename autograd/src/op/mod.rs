@@ -31,7 +31,7 @@ use crate::{
     view::{TensorView, TensorViewMut},
 };
 pub use scalar::Real;
-use std::{any::Any, fmt::Debug};
+use std::{any::Any, fmt::Debug, sync::Arc};
 
 /// How the elements of an op's output depend on those of one input: what sparse derivatives are read off from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,6 +142,18 @@ pub trait Op: Clone + PartialEq + Debug + Send + Sync + 'static {
         Dependency::Dense
     }
 
+    /// About how many bytes the op takes, with what its fields point to: an op that holds a table should say so. Plans are
+    /// kept with their ops, and together they take a bounded number of bytes.
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+    }
+
+    /// The op as plans keep it, if that takes less memory: an equal one that computes the same.
+    #[doc(hidden)]
+    fn for_plan(&self, _: Internal) -> Option<Self> {
+        None
+    }
+
     /// Whether the output is the first input with another shape: nothing is computed.
     #[doc(hidden)]
     fn is_view(&self, _: Internal) -> bool {
@@ -171,6 +183,8 @@ pub(crate) trait DynOp: Debug + Send + Sync {
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>>;
     fn may_fail(&self, x: &[Type]) -> bool;
     fn dependency(&self, input: usize, x: &[Type]) -> Dependency;
+    fn bytes(&self) -> usize;
+    fn for_plan(&self) -> Option<Arc<dyn DynOp>>;
     fn is_view(&self) -> bool;
     fn as_any(&self) -> &dyn Any;
     /// Whether it is the same op with the same attributes.
@@ -195,6 +209,12 @@ impl<O: Op> DynOp for O {
     }
     fn dependency(&self, input: usize, x: &[Type]) -> Dependency {
         catch(|| Op::dependency(self, input, x)).unwrap_or(Dependency::Dense)
+    }
+    fn bytes(&self) -> usize {
+        catch(|| Op::bytes(self)).unwrap_or(0).max(size_of::<O>())
+    }
+    fn for_plan(&self) -> Option<Arc<dyn DynOp>> {
+        Some(Arc::new(Op::for_plan(self, Internal(()))?))
     }
     fn is_view(&self) -> bool {
         Op::is_view(self, Internal(()))

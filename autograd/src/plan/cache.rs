@@ -1,7 +1,7 @@
 //! Plans by the structure of what they compute, shared by all threads, bounded in number and bytes. A hash finds a
 //! candidate; it is used only if the whole structure is the same.
 
-use super::Plan;
+use super::{Plan, room};
 use crate::{
     error::catch,
     nodes::{Kind, Node, Program, Update},
@@ -63,6 +63,20 @@ fn words(node: &Node) -> Words {
     ]
 }
 
+/// The bytes that all kept plans take, with the structures that they are for.
+pub(crate) fn bytes() -> usize {
+    CACHE.lock().unwrap_or_else(PoisonError::into_inner).bytes
+}
+
+/// Drops all kept plans.
+pub(crate) fn clear() {
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    let entries = std::mem::take(&mut cache.entries);
+    cache.bytes = 0;
+    drop(cache);
+    let _ = catch(|| drop(entries)); // destructors of a user's ops may panic
+}
+
 pub(crate) fn made() -> usize {
     MADE.load(Relaxed)
 }
@@ -75,18 +89,20 @@ pub(crate) fn plan(p: &Program, wanted: &[u32], updates: &[Update]) -> Arc<Plan>
     }
     let plan = Arc::new(Plan::new(p, wanted, updates));
     MADE.fetch_add(1, Relaxed);
-    let own = size_of_val(&p.nodes[..]) / size_of::<Node>() * size_of::<Words>() + size_of_val(&p.shapes[..]);
-    let bytes = own + plan.bytes();
-    if bytes <= MOST_BYTES / 2 {
+    // what is too large is not copied first
+    if plan.bytes() + size_of_val(&p.nodes[..]) / size_of::<Node>() * size_of::<Words>() <= MOST_BYTES / 2 {
         let key = Key {
             nodes: p.nodes.iter().map(words).collect(),
             spill: p.spill.clone(),
             shapes: p.shapes.clone(),
-            ops: p.ops.clone(),
+            ops: p.ops.iter().map(|op| op.for_plan().unwrap_or_else(|| op.clone())).collect(),
             wanted: wanted.to_vec(),
             updates: updates.to_vec(),
         };
-        keep(hash, Entry { key, plan: plan.clone(), bytes });
+        let bytes = plan.bytes().saturating_add(key.bytes());
+        if bytes <= MOST_BYTES / 2 {
+            keep(hash, Entry { key, plan: plan.clone(), bytes });
+        }
     }
     plan
 }
@@ -128,6 +144,15 @@ fn keep(hash: u64, entry: Entry) {
 }
 
 impl Key {
+    /// The bytes that it takes, with the ops.
+    fn bytes(&self) -> usize {
+        let Key { nodes, spill, shapes, ops, wanted, updates } = self;
+        let lists = room(nodes) + room(spill) + room(shapes) + room(ops) + room(wanted) + room(updates);
+        // each op stands behind two counters
+        let ops = ops.iter().map(|op| op.bytes().saturating_add(2 * size_of::<usize>()));
+        ops.fold(size_of::<Entry>() + lists, usize::saturating_add)
+    }
+
     fn is(&self, p: &Program, wanted: &[u32], updates: &[Update]) -> bool {
         // differences are gathered, not branched on: several nodes are compared at once
         let equal = |(key, nodes): (&[Words], &[Node])| {

@@ -1,5 +1,6 @@
 //! What a plan consists of: values, where they live, and the kernels that compute them.
 
+use super::room;
 use crate::{
     nodes::OpRef,
     op::{
@@ -248,6 +249,18 @@ pub(crate) struct Flat {
 }
 
 impl Kernel {
+    /// The bytes that its lists take; its op, if it has one, is counted with those of the program.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Kernel::Fused(k) => {
+                room(&k.sources) + room(&k.outputs) + room(&k.steps) + room(&k.rows) + room(&k.sums) + room(&k.products)
+            }
+            Kernel::Flat(k) => room(&k.loads) + room(&k.code) + room(&k.stores),
+            Kernel::Op { inputs, .. } => room(inputs),
+            Kernel::Product { .. } => 0,
+        }
+    }
+
     /// Calls `f` for each value that it reads.
     pub(crate) fn reads(&self, mut f: impl FnMut(u32)) {
         match self {

@@ -114,21 +114,36 @@ impl Plan {
         read.map(|(value, _)| value.node).filter(|&node| !is_swept(node)).collect()
     }
 
-    /// About how many bytes the plan itself takes.
+    /// The bytes that the plan itself takes.
     fn bytes(&self) -> usize {
-        let of_kernel = |k: &Kernel| match k {
-            Kernel::Fused(f) => size_of_val(&f.steps[..]) + size_of_val(&f.sources[..]) + size_of_val(&f.outputs[..]),
-            Kernel::Flat(f) => size_of_val(&f.code[..]) + size_of_val(&f.loads[..]) + size_of_val(&f.stores[..]),
-            _ => 64,
-        };
-        size_of_val(&self.values[..])
-            + size_of_val(&self.kernels[..])
-            + size_of_val(&self.work[..])
-            + size_of_val(&self.stages[..])
-            + size_of_val(&self.members[..])
-            + size_of_val(&self.shapes[..])
-            + self.kernels.iter().map(of_kernel).sum::<usize>()
+        // without `..`: what is added to a plan must be counted here
+        let Plan {
+            inputs,
+            values,
+            kernels,
+            late: _,
+            outputs,
+            results,
+            updates,
+            arena: _,
+            work,
+            stages,
+            shapes,
+            members,
+            ends,
+        } = self;
+        size_of::<Plan>()
+            + [room(inputs), room(values), room(kernels), room(outputs), room(results), room(updates)]
+                .iter()
+                .sum::<usize>()
+            + [room(work), room(stages), room(shapes), room(members), room(ends)].iter().sum::<usize>()
+            + kernels.iter().map(Kernel::bytes).sum::<usize>()
     }
+}
+
+/// The bytes that a list takes.
+pub(crate) fn room<T>(list: &Vec<T>) -> usize {
+    list.capacity() * size_of::<T>()
 }
 
 /// Whether a node reads another one, directly or through others that compute nothing.

@@ -196,6 +196,17 @@ thread_local! {
     static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The bytes that this thread keeps for packed panels and sums of groups.
+pub(crate) fn kept_bytes() -> usize {
+    let bytes = |v: &RefCell<Vec<f32>>| v.borrow().capacity() * size_of::<f32>();
+    [&PACKED, &SUMS].into_iter().map(|kept| kept.try_with(bytes).unwrap_or(0)).sum()
+}
+
+/// Drops what this thread keeps.
+pub(crate) fn drop_kept() {
+    [&PACKED, &SUMS].into_iter().for_each(|kept| drop(kept.try_with(RefCell::take)));
+}
+
 /// A product in tiles of `M` rows by `N` vectors, or of `T` rows where one vector holds all columns: some of `k` at a time,
 /// and of the second matrix so much that it stays in the second-level cache while all rows go through it.
 #[inline(always)]

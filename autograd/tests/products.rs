@@ -3,7 +3,7 @@
 
 mod common;
 
-use autograd::{Graph, Result, Tensor, Var};
+use autograd::{DType, Graph, Result, Tensor, Var};
 
 /// Numbers without pattern between -1 and 1.
 struct Noise(u32);
@@ -15,28 +15,32 @@ impl Noise {
     }
 
     /// A matrix, stored as it is, or transposed and read back.
-    fn matrix<'g>(&mut self, g: &'g Graph, shape: &[usize], transposed: bool) -> Result<Var<'g>> {
+    fn matrix<'g>(&mut self, g: &'g Graph, shape: &[usize], dtype: DType, transposed: bool) -> Result<Var<'g>> {
         let (mut shape, rank) = (shape.to_vec(), shape.len());
         if transposed {
             shape.swap(rank - 2, rank - 1);
         }
-        let all = (0..shape.iter().product()).map(|_| self.next(1 << 20) as f32 / (1 << 19) as f32 - 1.0).collect();
-        let stored = g.input(Tensor::new(shape, all)?);
+        let all = (0..shape.iter().product()).map(|_| self.next(1 << 20) as f64 / 5e5 - 1.0).collect();
+        let stored = g.input(Tensor::new(shape, all)?.cast(dtype)?);
         Ok(if transposed { stored.t() } else { stored })
     }
 }
 
-/// The product of two operands of these shapes, with all four ways to store them.
+/// The product of two operands of these shapes, with all four ways to store them, in both dtypes.
 fn check(noise: &mut Noise, a: &[usize], b: &[usize]) -> Result<()> {
-    for (a_t, b_t) in [(false, false), (true, false), (false, true), (true, true)] {
+    for way in 0..8 {
+        let (a_t, b_t, dtype) = (way & 1 != 0, way & 2 != 0, [DType::F32, DType::F64][way / 4]);
         let g = Graph::new();
-        let product = noise.matrix(&g, a, a_t)?.matmul(noise.matrix(&g, b, b_t)?);
+        let product = noise.matrix(&g, a, dtype, a_t)?.matmul(noise.matrix(&g, b, dtype, b_t)?);
         let (got, expected) = (product.value()?, &g.reference(&[product])?[0]);
         assert_eq!(got.shape(), expected.shape());
         for (k, (got, expected)) in got.to_f64s().iter().zip(&expected.to_f64s()).enumerate() {
             let same = got.to_bits() == expected.to_bits();
             let near = !common::exact_products() && (got - expected).abs() <= 1e-3;
-            assert!(same || near, "{a:?} x {b:?}, transposed {a_t} {b_t}: element {k} is {got}, not {expected}");
+            assert!(
+                same || near,
+                "{a:?} x {b:?}, {dtype}, transposed {a_t} {b_t}: element {k} is {got}, not {expected}"
+            );
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Matrix products, large ones split over rows: f32 by tiles of our own
-//! ([`tile`](super::kernels::tile)) where the processor has fused multiply-adds, all else by matrixmultiply.
+//! Matrix products, large ones split over rows: by tiles of our own ([`tile`](super::kernels::tile)) where the processor has
+//! fused multiply-adds, by matrixmultiply elsewhere.
 //!
 //! How rows are split never changes a bit: each element of the output is summed by itself, in the same order. That of our
 //! own tiles is the canonical one ([`op::linalg`](crate::op::linalg)); matrixmultiply has another one, whose last bits differ.
@@ -8,12 +8,13 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::kernels::tile::{self, Product, Stored};
+use super::kernels::vector::Vectors;
 use crate::{
     error::OpError,
     op::linalg::Batches,
     plan::kernel::ROWS,
     shape::Shape,
-    tensor::{DType, Element},
+    tensor::DType,
     view::{TensorView, TensorViewMut},
 };
 
@@ -81,7 +82,7 @@ impl<'r> Job<'r> {
         }
     }
 
-    fn rows<T: Gemm + Element>(&self, part: usize) -> Result<(), OpError> {
+    fn rows<T: Gemm>(&self, part: usize) -> Result<(), OpError> {
         let (m, k, n) = self.size;
         let (a, b) = (self.a.view.slice::<T>()?, self.b.view.slice::<T>()?);
         let batches = self.batches.as_deref().unwrap_or(&[(0, 0, 0)]);
@@ -136,12 +137,13 @@ impl<'a, T> Strided<'a, T> {
     }
 }
 
-trait Gemm: Copy + Default + Send + Sync {
-    /// `c = a·b` for `(m, k, n)`.
+/// Number types of which there are products.
+trait Gemm: Vectors {
+    /// `c = a·b` for `(m, k, n)`, by matrixmultiply.
     ///
     /// # Safety
     /// The pointers are valid for matrices of these sizes and strides (row, column), and `c` is not aliased.
-    unsafe fn gemm(
+    unsafe fn library(
         size: (usize, usize, usize),
         a: *const Self,
         sa: (isize, isize),
@@ -151,48 +153,24 @@ trait Gemm: Copy + Default + Send + Sync {
     );
 }
 
-impl Gemm for f32 {
-    unsafe fn gemm(
-        (m, k, n): (usize, usize, usize),
-        a: *const f32,
-        sa: (isize, isize),
-        b: *const f32,
-        sb: (isize, isize),
-        c: *mut f32,
-    ) {
-        #[cfg(target_arch = "x86_64")]
-        if tile::is_there() {
-            let stored = |start, (row, column): (isize, isize)| {
-                let transposed = column != 1;
-                Stored { start, stride: if transposed { column } else { row } as usize, transposed }
-            };
-            let p = if n > 1 {
-                Product { m, k, n, a: stored(a, sa), b: stored(b, sb), c, ldc: n }
-            } else {
-                // a single column is the row of the product of the transposed
-                Product { m: 1, k, n: m, a: stored(b, (sb.1, sb.0)), b: stored(a, (sa.1, sa.0)), c, ldc: m }
-            };
-            // SAFETY: the caller's promise is the callee's condition.
-            return unsafe { tile::run(&p) };
+macro_rules! gemm {
+    ($($T:ident: $gemm:ident;)*) => { $(
+        impl Gemm for $T {
+            unsafe fn library(
+                (m, k, n): (usize, usize, usize),
+                a: *const $T,
+                sa: (isize, isize),
+                b: *const $T,
+                sb: (isize, isize),
+                c: *mut $T,
+            ) {
+                // SAFETY: the caller's promise is the callee's condition.
+                unsafe { matrixmultiply::$gemm(m, k, n, 1.0, a, sa.0, sa.1, b, sb.0, sb.1, 0.0, c, n as isize, 1) }
+            }
         }
-        // SAFETY: as above.
-        unsafe { matrixmultiply::sgemm(m, k, n, 1.0, a, sa.0, sa.1, b, sb.0, sb.1, 0.0, c, n as isize, 1) }
-    }
+    )* };
 }
-
-impl Gemm for f64 {
-    unsafe fn gemm(
-        (m, k, n): (usize, usize, usize),
-        a: *const f64,
-        sa: (isize, isize),
-        b: *const f64,
-        sb: (isize, isize),
-        c: *mut f64,
-    ) {
-        // SAFETY: the caller's promise is the callee's condition.
-        unsafe { matrixmultiply::dgemm(m, k, n, 1.0, a, sa.0, sa.1, b, sb.0, sb.1, 0.0, c, n as isize, 1) }
-    }
-}
+gemm! { f32: sgemm; f64: dgemm; }
 
 /// The rows of `c`, which are those of the product from `first_row` on.
 fn product<T: Gemm>(
@@ -205,10 +183,25 @@ fn product<T: Gemm>(
     let last = |s: Strided<'_, T>, rows: usize, columns: usize| (rows - 1) * s.row + (columns - 1) * s.column;
     let in_bounds = last(a, first_row + m, k) < a.data.len() && last(b, k, n) < b.data.len() && m * n == c.len();
     assert!(in_bounds, "a matrix product out of bounds"); // the shapes were checked when the node was made
-    let strides = |s: Strided<'_, T>| (s.row as isize, s.column as isize);
-    // SAFETY: the largest index of each matrix was checked just now; sizes are at least 1; `c` is borrowed mutably.
-    unsafe {
-        let a_start = a.data.as_ptr().add(first_row * a.row);
-        T::gemm((m, k, n), a_start, strides(a), b.data.as_ptr(), strides(b), c.as_mut_ptr());
+    let a_start = a.data.as_ptr().wrapping_add(first_row * a.row);
+    #[cfg(target_arch = "x86_64")]
+    if tile::is_there() {
+        let stored = |start, row: usize, column: usize| {
+            let transposed = column != 1;
+            Stored { start, stride: if transposed { column } else { row }, transposed }
+        };
+        let (b_start, c) = (b.data.as_ptr(), c.as_mut_ptr());
+        let p = if n > 1 {
+            Product { m, k, n, a: stored(a_start, a.row, a.column), b: stored(b_start, b.row, b.column), c, ldc: n }
+        } else {
+            // a single column is the row of the product of the transposed
+            let (a, b) = (stored(b_start, b.column, b.row), stored(a_start, a.column, a.row));
+            Product { m: 1, k, n: m, a, b, c, ldc: m }
+        };
+        // SAFETY: the largest index of each matrix was checked just now; sizes are at least 1; `c` is borrowed mutably.
+        return unsafe { tile::run(&p) };
     }
+    let strides = |s: Strided<'_, T>| (s.row as isize, s.column as isize);
+    // SAFETY: as above.
+    unsafe { T::library((m, k, n), a_start, strides(a), b.data.as_ptr(), strides(b), c.as_mut_ptr()) }
 }

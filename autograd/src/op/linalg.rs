@@ -135,10 +135,10 @@ impl<'g> Var<'g> {
     /// broadcast; a vector on the left is a row, on the right a column, and its axis is gone in the result (two vectors
     /// give a number), as in NumPy. For floats.
     ///
-    /// In f32, the products of an element are added in an order that is fixed by `k` alone: pieces of 256 in sequence, 32 pieces
-    /// in sequence, 32 such sums, and so on. The error grows with the logarithm of `k`, and the bits are the same however the
-    /// operands lie, on any number of threads, with AVX2 and AVX-512. In f64, and where there are no fused multiply-adds, the
-    /// order depends on the processor.
+    /// The products of an element are added in an order that is fixed by `k` alone: pieces of 256 in sequence, 32 pieces in
+    /// sequence, 32 such sums, and so on. The error grows with the logarithm of `k`, and the bits are the same however the
+    /// operands lie, on any number of threads, with AVX2 and AVX-512. Where there are no fused multiply-adds, the order depends
+    /// on the processor.
     ///
     /// ```
     /// # let g = autograd::Graph::new();

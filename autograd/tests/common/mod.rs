@@ -23,7 +23,7 @@ pub(crate) fn on_every_instruction_set() {
     }
 }
 
-/// Whether products of f32 matrices are the definition's to the bit: with fused multiply-adds.
+/// Whether products of matrices are the definition's to the bit: with fused multiply-adds.
 #[allow(dead_code)] // not all files multiply
 pub(crate) fn exact_products() -> bool {
     #[cfg(target_arch = "x86_64")]

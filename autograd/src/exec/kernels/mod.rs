@@ -7,7 +7,7 @@ pub(crate) mod fused;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod tile;
-mod vector;
+pub(crate) mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

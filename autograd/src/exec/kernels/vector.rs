@@ -1,5 +1,7 @@
 //! Vectors in memory.
 
+#[cfg(target_arch = "x86_64")]
+use super::tile::Part;
 use crate::{
     math::{Lanes, Wide},
     op::{Real, reduce::LANES},
@@ -85,9 +87,9 @@ impl<V: Vector> Vector for Wide<V> {
 /// The vectors of a number type, by instruction set.
 pub(crate) trait Vectors: Real + Vector<Elem = Self> {
     #[cfg(target_arch = "x86_64")]
-    type Avx512: Vector<Elem = Self>;
+    type Avx512: Part<Elem = Self>;
     #[cfg(target_arch = "x86_64")]
-    type Avx2: Vector<Elem = Self>;
+    type Avx2: Part<Elem = Self>;
 }
 
 impl Vectors for f32 {

@@ -358,62 +358,58 @@ impl F64x4 {
     }
 }
 
-impl Part for F32x16 {
-    const WIDTH: usize = 16;
-    type First = __mmask16;
-    #[inline(always)]
-    fn first(n: usize) -> __mmask16 {
-        u16::MAX >> (16 - n)
-    }
-    #[inline(always)]
-    unsafe fn load_whole(from: *const f32) -> Self {
-        // SAFETY: the caller's promise.
-        unsafe { Vector::load(from) }
-    }
-    #[inline(always)]
-    unsafe fn store_whole(self, to: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe { self.store(to) }
-    }
-    #[inline(always)]
-    unsafe fn load_first(from: *const f32, first: __mmask16) -> Self {
-        // SAFETY: the caller's promise.
-        Self(unsafe { _mm512_maskz_loadu_ps(first, from) })
-    }
-    #[inline(always)]
-    unsafe fn store_first(self, to: *mut f32, first: __mmask16) {
-        // SAFETY: the caller's promise.
-        unsafe { _mm512_mask_storeu_ps(to, first, self.0) }
-    }
+/// The first numbers of a vector: by a mask of bits, or of all bits of each number.
+macro_rules! part {
+    ($V:ident of $T:ident, $First:ty, |$n:ident| $first:expr, |$from:ident, $mask:ident| $load:expr,
+     |$to:ident, $mask2:ident, $v:ident| $store:expr, $transpose:ident) => {
+        impl Part for $V {
+            type First = $First;
+            #[inline(always)]
+            fn first($n: usize) -> $First {
+                $first
+            }
+            #[inline(always)]
+            unsafe fn load_first($from: *const $T, $mask: $First) -> Self {
+                // SAFETY: the caller's promise.
+                Self(unsafe { $load })
+            }
+            #[inline(always)]
+            unsafe fn store_first(self, $to: *mut $T, $mask2: $First) {
+                let $v = self.0;
+                // SAFETY: the caller's promise.
+                unsafe { $store }
+            }
+            #[inline(always)]
+            unsafe fn transpose_8x8(from: *const $T, stride: usize, to: *mut $T, width: usize) {
+                // SAFETY: the caller's promise; all instruction sets that there are tiles for have AVX2.
+                unsafe { $transpose(from, stride, to, width) }
+            }
+        }
+    };
 }
 
-impl Part for F32x8 {
-    const WIDTH: usize = 8;
-    type First = __m256i;
-    #[inline(always)]
-    fn first(n: usize) -> __m256i {
-        let lanes = hw!(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-        hw!(_mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lanes))
-    }
-    #[inline(always)]
-    unsafe fn load_whole(from: *const f32) -> Self {
-        // SAFETY: the caller's promise.
-        unsafe { Vector::load(from) }
-    }
-    #[inline(always)]
-    unsafe fn store_whole(self, to: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe { self.store(to) }
-    }
-    #[inline(always)]
-    unsafe fn load_first(from: *const f32, first: __m256i) -> Self {
-        // SAFETY: the caller's promise.
-        Self(unsafe { _mm256_maskload_ps(from, first) })
-    }
-    #[inline(always)]
-    unsafe fn store_first(self, to: *mut f32, first: __m256i) {
-        // SAFETY: the caller's promise.
-        unsafe { _mm256_maskstore_ps(to, first, self.0) }
+part! { F32x16 of f32, __mmask16, |n| u16::MAX >> (16 - n), |from, first| _mm512_maskz_loadu_ps(first, from),
+|to, first, v| _mm512_mask_storeu_ps(to, first, v), transpose_8x8 }
+part! { F64x8 of f64, __mmask8, |n| u8::MAX >> (8 - n), |from, first| _mm512_maskz_loadu_pd(first, from),
+|to, first, v| _mm512_mask_storeu_pd(to, first, v), transpose_by_numbers }
+part! { F32x8 of f32, __m256i,
+|n| hw!(_mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))),
+|from, first| _mm256_maskload_ps(from, first), |to, first, v| _mm256_maskstore_ps(to, first, v), transpose_8x8 }
+part! { F64x4 of f64, __m256i,
+|n| hw!(_mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), _mm256_setr_epi64x(0, 1, 2, 3))),
+|from, first| _mm256_maskload_pd(from, first), |to, first, v| _mm256_maskstore_pd(to, first, v), transpose_by_numbers }
+
+/// As [`transpose_8x8`], for f64, number by number.
+///
+/// # Safety
+/// They can be read and written.
+#[inline(always)]
+unsafe fn transpose_by_numbers(from: *const f64, stride: usize, to: *mut f64, width: usize) {
+    for r in 0..8 {
+        for c in 0..8 {
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(c * width + r) = *from.add(r * stride + c) }
+        }
     }
 }
 
@@ -422,7 +418,7 @@ impl Part for F32x8 {
 /// # Safety
 /// They can be read and written.
 #[inline(always)]
-pub(super) unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, width: usize) {
+unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, width: usize) {
     // SAFETY: the caller's promise, and the head of this file.
     unsafe {
         // macros, not closures: those are compiled without the caller's instruction set

@@ -388,16 +388,24 @@ macro_rules! part {
     };
 }
 
-part! { F32x16 of f32, __mmask16, |n| u16::MAX >> (16 - n), |from, first| _mm512_maskz_loadu_ps(first, from),
-|to, first, v| _mm512_mask_storeu_ps(to, first, v), transpose_8x8 }
-part! { F64x8 of f64, __mmask8, |n| u8::MAX >> (8 - n), |from, first| _mm512_maskz_loadu_pd(first, from),
-|to, first, v| _mm512_mask_storeu_pd(to, first, v), transpose_by_numbers }
-part! { F32x8 of f32, __m256i,
-|n| hw!(_mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))),
-|from, first| _mm256_maskload_ps(from, first), |to, first, v| _mm256_maskstore_ps(to, first, v), transpose_8x8 }
-part! { F64x4 of f64, __m256i,
-|n| hw!(_mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), _mm256_setr_epi64x(0, 1, 2, 3))),
-|from, first| _mm256_maskload_pd(from, first), |to, first, v| _mm256_maskstore_pd(to, first, v), transpose_by_numbers }
+part! {
+    F32x16 of f32, __mmask16, |n| u16::MAX >> (16 - n),
+    |from, first| _mm512_maskz_loadu_ps(first, from), |to, first, v| _mm512_mask_storeu_ps(to, first, v), transpose_8x8
+}
+part! {
+    F64x8 of f64, __mmask8, |n| u8::MAX >> (8 - n),
+    |from, first| _mm512_maskz_loadu_pd(first, from), |to, first, v| _mm512_mask_storeu_pd(to, first, v), transpose_by_numbers
+}
+part! {
+    F32x8 of f32, __m256i,
+    |n| hw!(_mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))),
+    |from, first| _mm256_maskload_ps(from, first), |to, first, v| _mm256_maskstore_ps(to, first, v), transpose_8x8
+}
+part! {
+    F64x4 of f64, __m256i,
+    |n| hw!(_mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), _mm256_setr_epi64x(0, 1, 2, 3))),
+    |from, first| _mm256_maskload_pd(from, first), |to, first, v| _mm256_maskstore_pd(to, first, v), transpose_by_numbers
+}
 
 /// As [`transpose_8x8`], for f64, number by number.
 ///

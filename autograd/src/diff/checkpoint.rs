@@ -70,23 +70,24 @@ impl Graph {
         let start = self.len() as u32;
         let result = f();
         let end = self.len() as u32;
-        self.inner.borrow_mut().checkpoints.push(start..end);
+        if start < end {
+            self.inner.borrow_mut().checkpoints.push(start..end);
+        }
         result
     }
 }
 
 /// The blocks that a sweep has still to open, and the copies of those that it has opened.
 pub(super) struct Blocks {
-    /// Those that end last come last; of nested ones, the inner one first.
-    waiting: Vec<Range<u32>>,
+    /// So many of the graph's, the first ones. They stand in the order in which they ended, an inner one before those around
+    /// it.
+    waiting: usize,
     copies: HashMap<u32, u32>,
 }
 
 impl Blocks {
     pub(super) fn new(inner: &Inner) -> Blocks {
-        let mut waiting = inner.checkpoints.clone();
-        waiting.sort_by_key(|block| (block.end, std::cmp::Reverse(block.start)));
-        Blocks { waiting, copies: HashMap::new() }
+        Blocks { waiting: inner.checkpoints.len(), copies: HashMap::new() }
     }
 
     /// Whether every node stands for itself, as it does where nothing is recomputed.
@@ -103,12 +104,14 @@ impl Blocks {
 
     /// Opens all blocks that this node, which has this cotangent, belongs to.
     pub(super) fn open(&mut self, g: &Graph, id: u32, cotangent: u32) {
-        while let Some(block) = self.waiting.last().cloned()
-            && block.end > id
+        let inner = &mut *g.inner.borrow_mut();
+        while let Some(last) = self.waiting.checked_sub(1)
+            && inner.checkpoints[last].end > id
         {
-            self.waiting.pop();
+            self.waiting = last;
+            let block = inner.checkpoints[last].clone();
             if block.contains(&id) {
-                self.append(&mut g.inner.borrow_mut(), block, cotangent);
+                self.append(inner, block, cotangent);
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     tensor::{DType, Tensor},
     var::Var,
 };
-use std::fmt::Write;
+use std::{collections::HashSet, fmt::Write};
 
 impl Graph {
     /// A guard: the number 0, whose computation is an error if any element of these values is NaN or infinite. Asked for in
@@ -156,8 +156,8 @@ impl Report<'_> {
         // writing to a string cannot fail
         let _ = write!(out, "\n  {title}: {}{rule} ({})\n    is {}", inner.line(id), place(id), self.numbers(id));
         let args = inner.args(id);
-        let seen = |k: &usize| !args[..*k].contains(&args[*k]);
-        for arg in (0..args.len()).filter(seen).map(|k| args[k]) {
+        let mut seen = HashSet::new();
+        for &arg in args.iter().filter(|&&arg| seen.insert(arg)) {
             let _ = write!(out, "\n    from {}: {}", inner.line(arg), self.numbers(arg));
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     nodes::Inner,
     op::{BUILTIN, Id},
 };
-use std::{fmt, time::Duration};
+use std::{collections::HashMap, fmt, hash::Hash, time::Duration};
 
 /// The times of one run: what [`Graph::profile`] returns. Printed, it is a table.
 #[derive(Clone, Debug, Default)]
@@ -41,14 +41,31 @@ impl Profile {
     }
 }
 
-/// Adds a time to the row of this name.
-fn add(rows: &mut Vec<Row>, name: String, time: Duration, estimated: bool) {
-    match rows.iter_mut().find(|r| r.name == name) {
-        Some(row) => {
-            row.time += time;
-            row.estimated |= estimated;
+/// Rows that are added to by key.
+struct Rows<K> {
+    rows: Vec<Row>,
+    places: HashMap<K, usize>,
+}
+
+impl<K: Eq + Hash> Rows<K> {
+    fn new() -> Rows<K> {
+        Rows { rows: Vec::new(), places: HashMap::new() }
+    }
+
+    /// Adds a time to the row of this key, which gets its name when it is made.
+    fn add(&mut self, key: K, name: impl FnOnce() -> String, time: Duration, estimated: bool) {
+        let place = *self.places.entry(key).or_insert(self.rows.len());
+        if place == self.rows.len() {
+            self.rows.push(Row { name: name(), time: Duration::ZERO, estimated: false });
         }
-        None => rows.push(Row { name, time, estimated }),
+        self.rows[place].time += time;
+        self.rows[place].estimated |= estimated;
+    }
+
+    /// The longest time first.
+    fn sorted(mut self) -> Vec<Row> {
+        self.rows.sort_by_key(|row| std::cmp::Reverse(row.time));
+        self.rows
     }
 }
 
@@ -102,24 +119,29 @@ impl Graph {
         let clock = Clock::default();
         let values = self.run_with(what, Some(&clock))?;
         let inner = self.inner.borrow();
-        let mut profile = Profile::default();
+        let mut kernels = Vec::new();
+        let (mut ops, mut scopes, mut lines) = (Rows::new(), Rows::new(), Rows::new());
         for (nodes, time) in clock.into_inner() {
             let names: Vec<&str> = nodes.iter().map(|&id| inner.op(id).name()).collect();
             let estimated = nodes.len() > 1;
-            profile.kernels.push(Row { name: names.join(" "), time, estimated: false });
+            kernels.push(Row { name: names.join(" "), time, estimated: false });
             let weights: Vec<f64> = nodes.iter().map(|&id| weight(&inner, id)).collect();
             let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE); // of nothing, as of a product of nothing: 0
             for (&id, weight) in nodes.iter().zip(weights) {
                 let (share, node) = (time.mul_f64(weight / all), &inner.nodes[id as usize]);
-                let scope = inner.scope_path(id);
-                add(&mut profile.ops, inner.op(id).name().into(), share, estimated);
-                add(&mut profile.scopes, if scope.is_empty() { "(none)".into() } else { scope }, share, estimated);
-                add(&mut profile.lines, format!("{}:{}", node.source.file(), node.source.line()), share, estimated);
+                let (op, line) = (inner.op(id).name(), (node.source.file(), node.source.line()));
+                ops.add(op, || op.into(), share, estimated);
+                scopes.add(node.scope, || inner.scope_path(id), share, estimated);
+                lines.add(line, || format!("{}:{}", line.0, line.1), share, estimated);
             }
         }
-        for rows in [&mut profile.ops, &mut profile.scopes, &mut profile.lines] {
-            rows.sort_by_key(|row| std::cmp::Reverse(row.time));
+        // scopes that were opened several times are one
+        let mut paths = Rows::new();
+        for Row { name, time, estimated } in scopes.rows {
+            let name = if name.is_empty() { "(none)".into() } else { name };
+            paths.add(name.clone(), || name, time, estimated);
         }
+        let profile = Profile { kernels, ops: ops.sorted(), scopes: paths.sorted(), lines: lines.sorted() };
         Ok((values, profile))
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     shape::Shape,
     tensor::DType,
 };
+use std::collections::HashSet;
 
 /// A program made ready to run.
 #[derive(Default)]
@@ -99,15 +100,10 @@ impl Plan {
     pub(crate) fn kept(&self, p: &Program, is_swept: impl Fn(u32) -> bool) -> Vec<u32> {
         let mut reads = vec![false; self.values.len()];
         for (k, kernel) in self.kernels.iter().enumerate() {
-            let members = self.members(k);
-            if !members.iter().any(|&id| is_swept(id)) {
-                continue;
-            }
-            kernel.reads(|value| {
-                // a fused kernel may do work of both kinds: a member of the second must read it
-                let of = self.values[value as usize].node;
-                reads[value as usize] |= members.iter().any(|&id| is_swept(id) && leads_to(p, id, of));
-            });
+            // a fused kernel may do work of both kinds: a member of the second must read it
+            let swept = self.members(k).iter().copied().filter(|&id| is_swept(id));
+            let read = read_by(p, swept);
+            kernel.reads(|value| reads[value as usize] |= read.contains(&self.values[value as usize].node));
         }
         let is_computed = |value: &Value| matches!(value.home, Home::Arena(_) | Home::Output(_));
         let read = self.values.iter().zip(reads).filter(|(value, is_read)| *is_read && is_computed(value));
@@ -146,17 +142,17 @@ pub(crate) fn room<T>(list: &Vec<T>) -> usize {
     list.capacity() * size_of::<T>()
 }
 
-/// Whether a node reads another one, directly or through others that compute nothing.
-fn leads_to(p: &Program, id: u32, other: u32) -> bool {
-    p.args(id).iter().any(|&arg| {
-        let mut arg = arg;
-        while arg != other && arg > other && p.nodes[arg as usize].kind == Kind::Op {
+/// The nodes that some nodes read, directly or through others that compute nothing.
+fn read_by(p: &Program, nodes: impl Iterator<Item = u32>) -> HashSet<u32> {
+    let mut read = HashSet::new();
+    for mut arg in nodes.flat_map(|id| p.args(id)).copied() {
+        while read.insert(arg) && p.nodes[arg as usize].kind == Kind::Op {
             let op = p.op(arg);
             if !(op.is_view() || op.as_any().is::<BroadcastTo>() || op.as_any().is::<Permute>()) {
                 break;
             }
             arg = p.args(arg)[0];
         }
-        arg == other
-    })
+    }
+    read
 }

@@ -3,6 +3,7 @@
 use super::{Gradient, Optimizer};
 use crate::{error::Result, module::Module};
 use autograd::Param;
+use std::collections::HashMap;
 
 /// Several optimizers, each for its own parameters.
 ///
@@ -21,16 +22,21 @@ pub struct Groups {
     /// For all parameters that are in no group.
     rest: Box<dyn Optimizer>,
     groups: Vec<(Vec<Param>, Box<dyn Optimizer>)>,
+    /// By parameter: the number of its group. The groups hold the parameters, so that no other one gets its number.
+    places: HashMap<usize, usize>,
 }
 
 impl Groups {
     /// With an optimizer for all parameters that are in none of the groups to come.
     pub fn new(rest: impl Optimizer + 'static) -> Groups {
-        Groups { rest: Box::new(rest), groups: Vec::new() }
+        Groups { rest: Box::new(rest), groups: Vec::new(), places: HashMap::new() }
     }
 
     /// A group of these parameters. One that is in several belongs to the first.
     pub fn params(mut self, params: &[(String, Param)], optimizer: impl Optimizer + 'static) -> Groups {
+        for (_, param) in params {
+            self.places.entry(param.id()).or_insert(self.groups.len());
+        }
         self.groups.push((params.iter().map(|(_, p)| p.clone()).collect(), Box::new(optimizer)));
         self
     }
@@ -42,8 +48,7 @@ impl Groups {
 
     /// The number of the group that a parameter is in; the number of groups if it is in none.
     fn place(&self, param: &Param) -> usize {
-        let own = |(params, _): &(Vec<Param>, _)| params.iter().any(|p| p.same(param));
-        self.groups.iter().position(own).unwrap_or(self.groups.len())
+        self.places.get(&param.id()).copied().unwrap_or(self.groups.len())
     }
 
     fn optimizers(&self) -> impl Iterator<Item = &dyn Optimizer> {

@@ -185,7 +185,7 @@ thread_local! {
 
 /// The bytes that this thread keeps for packed panels and sums of groups.
 pub(crate) fn kept_bytes() -> usize {
-    let bytes = |v: &RefCell<Vec<f32>>| v.borrow().capacity() * size_of::<f32>();
+    let bytes = |v: &RefCell<Vec<f64>>| v.borrow().capacity() * size_of::<f64>();
     [&PACKED, &SUMS].into_iter().map(|kept| kept.try_with(bytes).unwrap_or(0)).sum()
 }
 

@@ -82,16 +82,15 @@ fn weight(inner: &Inner, id: u32) -> f64 {
 
 /// The same for one element.
 fn weight_of_one(op: u32) -> f64 {
-    const SLOW: [Id; 15] = [
+    const SLOW: [Id; 14] = [
         Id::Exp,
         Id::Expm1,
         Id::Ln,
         Id::Ln1p,
         Id::Sin,
         Id::Cos,
-        Id::Tanh,
-        Id::Sigmoid,
-        Id::Logistic,
+        Id::SigmoidTail,
+        Id::TanhTail,
         Id::Erf,
         Id::Erfc,
         Id::Gelu,

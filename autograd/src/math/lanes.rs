@@ -115,11 +115,6 @@ pub trait Lanes:
     fn cos(self) -> Self {
         <Self::Elem as Float>::cos(self)
     }
-    /// `tanh x`
-    #[inline(always)]
-    fn tanh(self) -> Self {
-        <Self::Elem as Float>::tanh(self)
-    }
     /// The error function, `2/√π ∫₀ˣ e^(-t²) dt`
     #[inline(always)]
     fn erf(self) -> Self {
@@ -204,19 +199,55 @@ pub trait Lanes:
         Self::pick(zero.below(self), Self::of(1.0), Self::pick(self.below(zero), Self::of(-1.0), self))
     }
 
-    /// `1 / (1 + e⁻ˣ)`; small values stay exact and nothing overflows
+    /// `σ(x) = 1 / (1 + e⁻ˣ)`; small values stay exact and nothing overflows
     #[inline(always)]
     fn sigmoid(self) -> Self {
-        let (one, e) = (Self::of(1.0), <Self::Elem as Float>::exp_down(-self.abs()));
-        Self::pick(self.below(Self::of(0.0)), e, one) / (one + e)
+        self.sigmoid_of(self.sigmoid_tail())
+    }
+    /// `σ(-|x|)`: the smaller one of `σ(x)` and `1 - σ(x)`
+    #[doc(hidden)]
+    #[inline(always)]
+    fn sigmoid_tail(self) -> Self {
+        let e = <Self::Elem as Float>::exp_down(-self.abs());
+        e / (Self::of(1.0) + e)
+    }
+    /// `σ(x)` from its tail
+    #[doc(hidden)]
+    #[inline(always)]
+    fn sigmoid_of(self, tail: Self) -> Self {
+        Self::pick(self.below(Self::of(0.0)), tail, Self::of(1.0) - tail)
+    }
+    /// `y·(1 - y)` of `y = σ(x)`, from the tail
+    #[doc(hidden)]
+    #[inline(always)]
+    fn sigmoid_slope_of(self, tail: Self) -> Self {
+        tail * (Self::of(1.0) - tail)
     }
 
-    /// `σ'(x) = e/(1 + e)²` with `e = e^(-|x|)`; small values stay exact and nothing overflows
+    /// `tanh x`
     #[inline(always)]
-    fn logistic(self) -> Self {
-        let e = <Self::Elem as Float>::exp_down(-self.abs());
-        let sum = Self::of(1.0) + e;
-        e / (sum * sum)
+    fn tanh(self) -> Self {
+        self.tanh_of(self.tanh_tail())
+    }
+    /// The smaller one of `tanh |x|` and `1 - tanh |x|`: the first up to [`TANH_HALF`]
+    #[doc(hidden)]
+    #[inline(always)]
+    fn tanh_tail(self) -> Self {
+        <Self::Elem as Float>::tanh_tail(self)
+    }
+    /// `tanh x` from its tail
+    #[doc(hidden)]
+    #[inline(always)]
+    fn tanh_of(self, tail: Self) -> Self {
+        let small = self.abs().up_to(Self::of(TANH_HALF));
+        Self::pick(small, tail, Self::of(1.0) - tail).with_sign_of(self)
+    }
+    /// `1 - y²` of `y = tanh x`, from the tail `t`: it is `|y|`, or `1 - |y|`, and then `1 - y² = t·(2 - t)`
+    #[doc(hidden)]
+    #[inline(always)]
+    fn tanh_slope_of(self, tail: Self) -> Self {
+        let rest = tail * (Self::of(2.0) - tail);
+        Self::pick(tail.same(self.abs()), Self::of(1.0) - tail * tail, rest)
     }
 
     /// `x·σ(x)`; 0 at -∞
@@ -320,7 +351,7 @@ pub trait Float: Lanes<Elem = Self, Mask = bool> + Default + PartialOrd + Debug 
     fn ln_1p<L: Lanes<Elem = Self>>(x: L) -> L;
     fn sin<L: Lanes<Elem = Self>>(x: L) -> L;
     fn cos<L: Lanes<Elem = Self>>(x: L) -> L;
-    fn tanh<L: Lanes<Elem = Self>>(x: L) -> L;
+    fn tanh_tail<L: Lanes<Elem = Self>>(x: L) -> L;
     fn erf<L: Lanes<Elem = Self>>(x: L) -> L;
     fn erfc(x: Self) -> Self;
     fn pow(x: Self, p: Self) -> Self;
@@ -353,6 +384,9 @@ macro_rules! one_by_one {
 /// The factors of [`Lanes::gelu_tanh`] (Hendrycks and Gimpel 2016): `√(8/π)` and that of the cube.
 pub(crate) const GELU_TWICE: f64 = 1.595_769_121_605_730_7;
 pub(crate) const GELU_CUBE: f64 = 0.044715;
+/// A little above `artanh ½`: the largest `x` for which [`Lanes::tanh_tail`] is `tanh x`. It is an f32, so that numbers of both
+/// types are compared with the same one.
+pub(crate) const TANH_HALF: f64 = 0.549_306_154_251_098_6;
 /// What stands for -∞ (and for anything lower than this) where it is multiplied by a 0.
 const LOWEST: f64 = -1e38;
 
@@ -372,7 +406,17 @@ impl Float for f64 {
     fn nearest(v: f64) -> f64 {
         v
     }
-    by_library! { exp sin cos tanh erf }
+    by_library! { exp sin cos erf }
+    #[inline(always)]
+    fn tanh_tail<L: Lanes<Elem = f64>>(x: L) -> L {
+        x.map(|x| match x.abs() {
+            x if x <= TANH_HALF => libm::tanh(x),
+            x => {
+                let e = libm::exp(-2.0 * x);
+                2.0 * e / (1.0 + e)
+            }
+        })
+    }
     #[inline(always)]
     fn ln<L: Lanes<Elem = f64>>(x: L) -> L {
         x.map(libm::log)
@@ -406,7 +450,7 @@ impl Float for f32 {
     fn nearest(v: f64) -> f32 {
         v as f32
     }
-    by_own! { exp exp_down exp_m1 ln ln_1p sin cos tanh erf }
+    by_own! { exp exp_down exp_m1 ln ln_1p sin cos tanh_tail erf }
     one_by_one! { f32:
         erfc erfcf, tan tanf, asin asinf, acos acosf, atan atanf, sinh sinhf, cosh coshf, floor floorf, ceil ceilf,
         round rintf;

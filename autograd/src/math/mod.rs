@@ -5,4 +5,4 @@ mod lanes;
 mod single;
 
 pub use lanes::Lanes;
-pub(crate) use lanes::{Float, GELU_CUBE, GELU_TWICE, Mask, Wide};
+pub(crate) use lanes::{Float, GELU_CUBE, GELU_TWICE, Mask, TANH_HALF, Wide};

@@ -2,7 +2,10 @@
 //! set. The polynomials are fits towards the smallest largest relative error, with coefficients rounded to f32 one after
 //! the other. How far each function is from the true value, over all 2³² arguments: `cargo run --release --example ulps`.
 
-use super::{Lanes, lanes::Mask};
+use super::{
+    Lanes,
+    lanes::{Mask, TANH_HALF},
+};
 use std::f32::consts::{FRAC_2_PI, LOG2_E};
 
 /// Adding it rounds a number of moderate size to a whole one, which then stands in the lowest bits.
@@ -178,18 +181,19 @@ pub(super) fn cos<L: Lanes<Elem = f32>>(x: L) -> L {
     sine(x, true)
 }
 
-/// `tanh|x| = w/(2 - w)` with `w = 1 - e^(-2|x|)`; `|x| = h - n·½ln 2`, so that `w = 2ⁿ·(1 - e^(-2h)) + (1 - 2ⁿ)`. Where
-/// `n` is not 0, a few last digits of `h` do not matter, and `½ ln 2` in one part is enough.
+/// With `w = 1 - e` and `e = e^(-2|x|)`, `tanh|x| = w/(1 + e)` and `1 - tanh|x| = 2e/(1 + e)`. `|x| = h - n·½ln 2`, so that
+/// `e = 2ⁿ·(1 - v)` with `v = 1 - e^(-2h)`, and `w = 2ⁿ·v + (1 - 2ⁿ)`, which is needed for `n` from -2 on only.
 #[inline(always)]
-pub(super) fn tanh<L: Lanes<Elem = f32>>(x: L) -> L {
-    let a = x.abs().at_most(10.0); // 1 from there on
+pub(super) fn tanh_tail<L: Lanes<Elem = f32>>(x: L) -> L {
+    let a = x.abs().at_most(53.0); // from there on 0
     let n = a.mul_add(L::splat(-2.0 * LOG2_E), L::splat(MAGIC)) - L::splat(MAGIC);
-    let h = n.mul_add(L::splat(0.5 * std::f32::consts::LN_2), a);
+    let h = n.mul_add(L::splat(0.5 * LN_2[1]), n.mul_add(L::splat(0.5 * LN_2[0]), a));
     let q = polynomial(h, [-1.999_999_9, 1.333_323_1, -0.666_679_86, 0.267_748_8, -0.088_745_97]);
     let v = q.mul_add(h * h, h + h);
-    let power = n.two_to();
+    let e = (L::splat(1.0) - v).scale(n);
+    let power = n.at_least(-2.0).two_to();
     let w = power.mul_add(v, L::splat(1.0) - power);
-    (w / (L::splat(2.0) - w)).with_sign_of(x)
+    L::pick(a.up_to(L::of(TANH_HALF)), w, e + e) / (L::splat(1.0) + e)
 }
 
 /// `x + x·P(x²)` up to 1, then `1 - e^(-x - x·Q(x))`

@@ -3,7 +3,7 @@
 use super::{Dependency, Id, Op, Real, Rule, same_dtype};
 use crate::{
     error::OpError,
-    math::{Float, GELU_CUBE, GELU_TWICE, Lanes},
+    math::{Float, GELU_CUBE, GELU_TWICE, Lanes, TANH_HALF},
     nodes::Kind,
     shape::{Shape, Walk},
     tensor::{DType, Element, Type, with_dtype},
@@ -96,6 +96,10 @@ pub trait Elementwise: Clone + PartialEq + Debug + Send + Sync + 'static {
     const NAME: &'static str;
     /// The number of inputs: 1 to 3.
     const INPUTS: usize;
+    /// The input that is a function of the others and only helps to compute the value exactly: the derivatives by the others
+    /// take it into account.
+    #[doc(hidden)]
+    const HINT: Option<usize> = None;
     /// The value from one element of each input.
     fn value<T: Real>(&self, x: &[T]) -> T;
     /// The derivative with respect to input number `input`, from the inputs `x` and the output `y`.
@@ -137,8 +141,8 @@ impl<E: Elementwise> Op for E {
         x.iter().any(|t| !t.dtype.is_float())
     }
 
-    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
-        Dependency::Elementwise
+    fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
+        if E::HINT == Some(input) { Dependency::None } else { Dependency::Elementwise }
     }
 }
 
@@ -251,11 +255,11 @@ fn integers(f: Option<Integer>, x: &[TensorView<'_>], out: TensorViewMut<'_>) ->
     if fails { Err(why.into()) } else { Ok(()) }
 }
 
-/// `Name: method(inputs -> output) = value; [partial derivative by each input] int value for integers, why there is none`,
-/// which is that it does not fit unless something else is said.
+/// `Name: method(inputs -> output) = value; [partial derivative by each input] hint input int value for integers, why there is none`,
+/// which is that it does not fit unless something else is said. A `hint` is the number of an input that is one.
 /// In the value the names are numbers, in the derivatives they are `Var`s.
 macro_rules! elementwise {
-    ($($(#[$doc:meta])* $Op:ident: $name:ident($($x:ident),+ -> $y:ident) = $value:expr; [$($d:expr),+] $(int $int:expr $(, $why:literal)?)?;)*) => { $(
+    ($($(#[$doc:meta])* $Op:ident: $name:ident($($x:ident),+ -> $y:ident) = $value:expr; [$($d:expr),+] $(hint $hint:literal)? $(int $int:expr $(, $why:literal)?)?;)*) => { $(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Debug)]
         pub(crate) struct $Op;
@@ -270,6 +274,7 @@ macro_rules! elementwise {
         impl Elementwise for $Op {
             const NAME: &'static str = stringify!($name);
             const INPUTS: usize = [$(stringify!($x)),+].len();
+            $(const HINT: Option<usize> = Some($hint);)?
             #[inline]
             fn value<T: Real>(&self, x: &[T]) -> T {
                 let &[$($x),+] = x else { return T::of(f64::NAN) };
@@ -339,10 +344,14 @@ elementwise! {
     Atan:    atan(a -> y)       = a.atan();       [Times(cauchy(a))];
     Sinh:    sinh(a -> y)       = a.sinh();       [Times(a.cosh())];
     Cosh:    cosh(a -> y)       = a.cosh();       [Times(a.sinh())];
-    Tanh:    tanh(a -> y)       = a.tanh();       [Times(4.0 * (2.0 * a).logistic())];
-    Sigmoid: sigmoid(a -> y)    = a.sigmoid();    [Times(a.logistic())];
-    /// `σ'(x)`, the density of the logistic distribution, exact where it is small: `σ(1 - σ)` is 0 from `x = 17` on in f32.
-    Logistic: logistic(a -> y)  = a.logistic();   [Times(-(y * (0.5 * a).tanh()))];
+    // The value and the derivative of `tanh` and `sigmoid` come from one transcendental function, the tail, which holds what is
+    // lost in a value near 1: `1 - tanh²` is 0 from `x = 10` on in f32, and `σ(1 - σ)` from 17 on.
+    TanhTail: tanh_tail(a -> t) = a.tanh_tail();  [Times(tanh_tail_slope(a, t))];
+    Tanh:    tanh(a, t -> y)    = a.tanh_of(t);   [Times(y.binary(Id::TanhSlope, t)), Zero] hint 1;
+    TanhSlope: tanh_slope(y, t -> d) = y.tanh_slope_of(t); [Times(-2.0 * y), Zero] hint 1;
+    SigmoidTail: sigmoid_tail(a -> t) = a.sigmoid_tail(); [Times(-(a.sign() * (t * (1.0 - t))))];
+    Sigmoid: sigmoid(a, t -> y) = a.sigmoid_of(t); [Times(y.binary(Id::SigmoidSlope, t)), Zero] hint 1;
+    SigmoidSlope: sigmoid_slope(y, t -> d) = y.sigmoid_slope_of(t); [Times(1.0 - 2.0 * y), Zero] hint 1;
     Relu:    relu(a -> y)       = a.relu();       [Where(a.gt(a.lit(0.0)))];
     Erf:     erf(a -> y)        = a.erf();        [Times(bell(a) * FRAC_2_SQRT_PI)];
     Erfc:    erfc(a -> y)       = a.erfc();       [Times(bell(a) * -FRAC_2_SQRT_PI)];
@@ -380,7 +389,7 @@ pub(crate) const fn calls(op: Id, by_library: bool) -> bool {
     use Id::*;
     match op {
         Erfc | Gelu | Pow | Tan | Asin | Acos | Atan | Sinh | Cosh | Floor | Ceil | Round | Atan2 | Hypot | Rem => true,
-        Exp | Expm1 | Ln | Ln1p | Sin | Cos | Tanh | Sigmoid | Logistic | Erf | Softplus | LogSigmoid | Silu
+        Exp | Expm1 | Ln | Ln1p | Sin | Cos | TanhTail | SigmoidTail | Erf | Softplus | LogSigmoid | Silu
         | GeluTanh | Elu => by_library,
         _ => false,
     }
@@ -413,6 +422,12 @@ fn within<'g>(a: Var<'g>, limit: f64) -> Var<'g> {
 /// `e^(-a²)`, which is 0 in f64 at ±30 already
 fn bell(a: Var<'_>) -> Var<'_> {
     (-within(a, 30.0).square()).exp()
+}
+
+/// `d(tail)/da` of [`Lanes::tanh_tail`]
+fn tanh_tail_slope<'g>(a: Var<'g>, tail: Var<'g>) -> Var<'g> {
+    let rises = a.abs().le(TANH_HALF).select(a.lit(1.0), a.lit(-1.0));
+    rises * a.sign() * a.binary(Id::Tanh, tail).binary(Id::TanhSlope, tail)
 }
 
 /// The standard normal's distribution function, exact where it is small.
@@ -602,10 +617,6 @@ methods! {
     sinh Sinh;
     /// The hyperbolic cosine, with derivative `sinh x`.
     cosh Cosh;
-    /// The hyperbolic tangent, with derivative `1 - tanh² x`, exact where that is small.
-    tanh Tanh;
-    /// `σ(x) = 1/(1 + e⁻ˣ)`, with derivative `σ(1 - σ)`. Does not overflow; small values of both stay exact.
-    sigmoid Sigmoid;
     /// The error function, with derivative `2/√π·e^(-x²)`.
     erf Erf;
     /// `1 - erf(x)`, exact where it is small, with derivative `-2/√π·e^(-x²)`.
@@ -632,10 +643,32 @@ methods! {
 }
 
 impl<'g> Var<'g> {
+    /// The hyperbolic tangent, with derivative `1 - tanh² x`, exact where that is small.
+    #[track_caller]
+    pub fn tanh(self) -> Var<'g> {
+        self.with_tail("tanh", Id::TanhTail, Id::Tanh)
+    }
+
+    /// `σ(x) = 1/(1 + e⁻ˣ)`, with derivative `σ(1 - σ)`. Does not overflow; small values of both stay exact.
+    #[track_caller]
+    pub fn sigmoid(self) -> Var<'g> {
+        self.with_tail("sigmoid", Id::SigmoidTail, Id::Sigmoid)
+    }
+
+    /// A function of this value and of its tail.
+    #[track_caller]
+    fn with_tail(self, name: &'static str, tail: Id, function: Id) -> Var<'g> {
+        match super::wants_float(self.known_dtype()) {
+            Err(e) if self.kind() != Kind::Error => self.graph.fail(name, e, &[self]),
+            _ => self.binary(function, self.unary(tail)),
+        }
+    }
+
     /// `σ'(x)`, the density of the logistic distribution.
     #[track_caller]
-    pub(crate) fn logistic(self) -> Var<'g> {
-        self.unary(Id::Logistic)
+    fn logistic(self) -> Var<'g> {
+        let tail = self.unary(Id::SigmoidTail);
+        self.binary(Id::Sigmoid, tail).binary(Id::SigmoidSlope, tail)
     }
 
     /// `xⁿ` for a whole number `n`, with derivative `n·xⁿ⁻¹`, which is right at 0 as well. For floats.

@@ -242,9 +242,9 @@ macro_rules! builtin {
 }
 
 builtin! {
-    elementwise: Neg Abs Sign Exp Expm1 Ln Ln1p Sqrt Square Recip Rsqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh
-        Sigmoid Logistic Relu Erf Erfc Gelu GeluTanh Silu Softplus LogSigmoid Floor Ceil Round
-        Add Sub Mul Div Maximum Minimum Pow LeakyRelu Elu Atan2 Hypot Rem Clamp;
+    elementwise: Neg Abs Sign Exp Expm1 Ln Ln1p Sqrt Square Recip Rsqrt Sin Cos Tan Asin Acos Atan Sinh Cosh TanhTail
+        SigmoidTail Relu Erf Erfc Gelu GeluTanh Silu Softplus LogSigmoid Floor Ceil Round
+        Tanh TanhSlope Sigmoid SigmoidSlope Add Sub Mul Div Maximum Minimum Pow LeakyRelu Elu Atan2 Hypot Rem Clamp;
     |
     compare: Eq Ne Lt Le Gt Ge Select;
     linalg: MatMul;

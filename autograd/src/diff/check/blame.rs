@@ -201,8 +201,8 @@ struct Single<'g> {
     /// The op whose rule wrote it, if one did, in words.
     of: String,
     place: Place,
-    /// Its value is its first input, and its rule is for what that was computed from, its other inputs: differences of the
-    /// op alone would see nothing of that.
+    /// Of its inputs some are computed from the others, by which it is differentiated: its value (of a custom derivative), or a
+    /// hint. Differences of the op alone would see nothing of that, so what leads to it is computed again.
     replaces: bool,
     /// It is a constant to all that it is computed from.
     cuts: bool,
@@ -225,8 +225,9 @@ fn single<'g>(g: &'g Graph, id: u32) -> Option<Single<'g>> {
     if cuts && written_by.is_some_and(|of| matches!(inner.op_ref(of), OpRef::Builtin(_))) {
         return None; // built-in rules know what they take as a constant
     }
-    let replaces = op.get().is_view() && args.len() > 1 && is_blind(0);
-    let args = if replaces { args[1..].to_vec() } else { args };
+    let counts = |k: &usize| !types[*k].dtype.is_float() || !is_blind(*k);
+    let replaces = !cuts && !(0..args.len()).all(|k| counts(&k));
+    let args = if replaces { (0..args.len()).filter(counts).map(|k| args[k]).collect() } else { args };
     let of = written_by.map(|of| format!(", in the derivative of {}", inner.op(of).name()));
     let place = Place { inputs: types, ..inner.place(node.scope, node.source) };
     Some(Single { args, op, of: of.unwrap_or_default(), place, replaces, cuts })

@@ -7,6 +7,7 @@ mod forward;
 pub(crate) mod functional;
 pub(crate) mod gradients;
 pub(crate) mod jacobian;
+mod pieces;
 pub(crate) mod reverse;
 #[cfg(feature = "sparse")]
 pub(crate) mod sparse;

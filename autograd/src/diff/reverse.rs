@@ -3,15 +3,16 @@
 //! [`sweep`] appends the nodes that compute cotangents; each rule is one call to [`Op::vjp`](crate::Op::vjp). It visits
 //! only what lies between the wanted nodes and the output, and nothing recurses.
 
-use super::checkpoint::Blocks;
+use super::{checkpoint::Blocks, pieces::Pieces};
 use crate::{
     error::{OpError, catch},
     graph::Graph,
     nodes::{Inner, Kind, OpRef},
-    op::{BUILTIN, DynOp, Rule},
+    op::{BUILTIN, DynOp, Rule, layout::Slice},
     param::Param,
     var::Var,
 };
+use std::{collections::BinaryHeap, ops::Range};
 
 /// No cotangent has arrived: it is structurally zero.
 const NONE: u32 = u32::MAX;
@@ -28,46 +29,59 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
     if let Some(error) = first_error(from, wrt) {
         return vec![Some(error); wrt.len()];
     }
-    let end = from.iter().map(|(y, _)| y.id as usize + 1).max().unwrap_or(0);
-    let start = wrt.iter().map(|w| w.id as usize).min().unwrap_or(end).min(end);
-    let at = |id: u32| (id as usize).checked_sub(start).filter(|&k| k < end - start);
+    let nodes = {
+        let inner = g.inner.borrow();
+        let start = wrt.iter().map(|w| w.id).min().unwrap_or(u32::MAX);
+        Nodes::below(&inner, from.iter().map(|(y, _)| y.id), start)
+    };
     let (mut few, mut many) = ([false; FEW], Vec::new());
-    let varies = table(&mut few, &mut many, end - start, false);
-    depends_on(&g.inner.borrow(), wrt, start, varies);
+    let varies = table(&mut few, &mut many, nodes.len(), false);
+    depends_on(&g.inner.borrow(), wrt, &nodes, varies);
     let (mut few, mut many) = ([NONE; FEW], Vec::new());
-    let cotangents = table(&mut few, &mut many, end - start, NONE);
+    let cotangents = table(&mut few, &mut many, nodes.len(), NONE);
     for (y, ct) in from {
-        let Some(k) = at(y.id) else { continue };
+        let Some(k) = nodes.at(y.id) else { continue };
         cotangents[k] = if cotangents[k] == NONE { ct.id } else { (g.var(cotangents[k]) + *ct).id };
     }
     let mut x = Vec::new();
-    let mut blocks = Blocks::new(&g.inner.borrow());
+    let (mut blocks, mut pieces) = (Blocks::new(&g.inner.borrow()), Pieces::default());
     let first = g.len() as u32;
     let origin = g.here();
-    for id in (start..end).rev() {
-        let k = id - start;
-        if cotangents[k] == NONE || !varies[k] {
+    for k in (0..nodes.len()).rev() {
+        let has_pieces = pieces.has(k);
+        if cotangents[k] == NONE && !has_pieces || !varies[k] {
             continue;
         }
-        let id = id as u32;
+        let id = nodes.id(k);
         let op = {
             let inner = &mut *g.inner.borrow_mut();
             let node = &inner.program.nodes[id as usize];
-            if node.kind != Kind::Op {
+            let is_op = node.kind == Kind::Op;
+            if !is_op && !has_pieces {
                 continue;
             }
             origin.move_to(node);
             inner.rules.push((id, inner.program.nodes.len() as u32));
-            inner.op_ref(id)
+            is_op.then(|| inner.op_ref(id))
         };
+        if has_pieces {
+            let besides = Some(cotangents[k]).filter(|&ct| ct != NONE);
+            cotangents[k] = pieces.sum(g, k, besides).unwrap_or(NONE);
+        }
+        let Some(op) = op else { continue };
         blocks.open(g, id, cotangents[k]);
         x.clear();
         x.extend(g.inner.borrow().args(id).iter().map(|&a| g.var(blocks.copy(a))));
         let rule = Rule { ct: g.var(cotangents[k]), x: &x, y: g.var(blocks.copy(id)) };
+        let slice = slice(&op);
         for (input, of_rule) in x.iter().enumerate() {
             let arg = if blocks.is_empty() { of_rule.id } else { g.inner.borrow().args(id)[input] };
-            let Some(to) = at(arg).filter(|&to| varies[to]) else { continue };
+            let Some(to) = nodes.at(arg).filter(|&to| varies[to]) else { continue };
             let Some(d) = call(&op, input, &rule) else { continue };
+            if let Some(slice) = slice.filter(|_| d.kind() != Kind::Error) {
+                pieces.keep(to, slice, rule.ct, d);
+                continue;
+            }
             // the first cotangent is stored, later ones are added, always in this order
             let sum = if cotangents[to] == NONE { d } else { g.var(cotangents[to]) + d };
             cotangents[to] = sum.id;
@@ -75,8 +89,79 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
     }
     let swept = first..g.len() as u32;
     g.inner.borrow_mut().swept.push(swept);
-    wrt.iter().map(|w| at(w.id).map(|k| cotangents[k]).filter(|&c| c != NONE).map(|c| g.var(c))).collect()
+    wrt.iter().map(|w| nodes.at(w.id).map(|k| cotangents[k]).filter(|&c| c != NONE).map(|c| g.var(c))).collect()
 }
+
+/// The slice of neighbours that an op is, if it is one.
+fn slice(op: &OpRef) -> Option<&Slice> {
+    match op {
+        OpRef::Builtin(_) => None,
+        OpRef::Own(op) => op.as_any().downcast_ref().filter(|slice: &&Slice| slice.is_range()),
+    }
+}
+
+/// The nodes that a pass visits, oldest first: all from one to another, or, where only few of many are needed, these.
+enum Nodes {
+    All(Range<u32>),
+    Few(Vec<u32>),
+}
+
+impl Nodes {
+    /// What some values are computed from, and themselves, from node `start` on. Looked for up to a part of the nodes between
+    /// them, so that a derivative of something small does not cost more in a long graph, and that of a whole graph no more.
+    fn below(inner: &Inner, of: impl Iterator<Item = u32> + Clone, start: u32) -> Nodes {
+        let end = of.clone().map(|id| id + 1).max().unwrap_or(0);
+        let all = start.min(end)..end;
+        if all.len() <= MANY {
+            return Nodes::All(all);
+        }
+        // a heap visits younger nodes before older ones: each only once, since equal ones come together
+        let mut heap: BinaryHeap<u32> = of.filter(|&id| id >= start).collect();
+        let mut few = Vec::new();
+        while let Some(id) = heap.pop() {
+            if few.last() == Some(&id) {
+                continue;
+            }
+            if few.len() == all.len() / PART {
+                return Nodes::All(all);
+            }
+            few.push(id);
+            heap.extend(inner.args(id).iter().filter(|&&arg| arg >= start));
+        }
+        few.reverse();
+        Nodes::Few(few)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Nodes::All(range) => range.len(),
+            Nodes::Few(few) => few.len(),
+        }
+    }
+
+    /// A node by its place.
+    #[inline]
+    fn id(&self, place: usize) -> u32 {
+        match self {
+            Nodes::All(range) => range.start + place as u32,
+            Nodes::Few(few) => few[place],
+        }
+    }
+
+    /// The place of a node, if it is one of these.
+    #[inline]
+    fn at(&self, id: u32) -> Option<usize> {
+        match self {
+            Nodes::All(range) => range.contains(&id).then(|| (id - range.start) as usize),
+            Nodes::Few(few) => few.binary_search(&id).ok(),
+        }
+    }
+}
+
+/// Between so few nodes it is not worth looking which are needed;
+const MANY: usize = 1 << 10;
+/// and of more, it is looked for one in so many.
+const PART: usize = 16;
 
 /// Errors stick: the gradient of an error, or with respect to one, is that error.
 fn first_error<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Option<Var<'g>> {
@@ -86,16 +171,17 @@ fn first_error<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Option<Var<'
     strange.or_else(|| all.find(|v| v.kind() == Kind::Error))
 }
 
-/// Which of the nodes `start..end` vary with a wanted one. Integers and truth values do not vary.
-fn depends_on(inner: &Inner, wrt: &[Var<'_>], start: usize, varies: &mut [bool]) {
-    let end = start + varies.len();
-    for w in wrt.iter().filter(|w| (w.id as usize) < end) {
-        varies[w.id as usize - start] = inner.nodes[w.id as usize].dtype.is_float();
+/// Which of the nodes vary with a wanted one. Integers and truth values do not vary.
+fn depends_on(inner: &Inner, wrt: &[Var<'_>], nodes: &Nodes, varies: &mut [bool]) {
+    for w in wrt {
+        if let Some(k) = nodes.at(w.id) {
+            varies[k] = inner.nodes[w.id as usize].dtype.is_float();
+        }
     }
-    for id in start..end {
-        if !varies[id - start] && inner.nodes[id].dtype.is_float() {
-            varies[id - start] =
-                inner.args(id as u32).iter().any(|&a| a as usize >= start && varies[a as usize - start]);
+    for k in 0..nodes.len() {
+        let id = nodes.id(k);
+        if !varies[k] && inner.nodes[id as usize].dtype.is_float() {
+            varies[k] = inner.args(id).iter().any(|&arg| nodes.at(arg).is_some_and(|k| varies[k]));
         }
     }
 }
@@ -153,25 +239,27 @@ fn refuse<'g>(op: &dyn DynOp, rule: &Rule<'_, 'g>, what: OpError) -> Option<Var<
 /// The leaves with gradients that a value depends on: inputs and trained parameters, oldest first.
 pub(crate) fn leaves<'g>(y: Var<'g>) -> Vec<Var<'g>> {
     let inner = y.graph.inner.borrow();
+    let nodes = Nodes::below(&inner, std::iter::once(y.id), 0);
     let (mut few, mut many) = ([false; FEW], Vec::new());
-    let needed = table(&mut few, &mut many, y.id as usize + 1, false);
-    needed[y.id as usize] = true;
-    for id in (0..=y.id).rev() {
-        if needed[id as usize] {
-            inner.args(id).iter().for_each(|&a| needed[a as usize] = true);
+    let needed = table(&mut few, &mut many, nodes.len(), false);
+    for k in (0..nodes.len()).rev() {
+        let id = nodes.id(k);
+        needed[k] |= id == y.id;
+        if needed[k] {
+            inner.args(id).iter().filter_map(|&arg| nodes.at(arg)).for_each(|k| needed[k] = true);
         }
     }
     let is_leaf = |&id: &u32| {
         let node = &inner.nodes[id as usize];
-        needed[id as usize]
-            && node.dtype.is_float()
+        node.dtype.is_float()
             && match node.kind {
                 Kind::Input => true,
                 Kind::Param => inner.params[node.args[0] as usize].trained,
                 _ => false,
             }
     };
-    (0..=y.id).filter(is_leaf).map(|id| y.graph.var(id)).collect()
+    let needed = (0..nodes.len()).filter(|&k| needed[k]).map(|k| nodes.id(k));
+    needed.filter(is_leaf).map(|id| y.graph.var(id)).collect()
 }
 
 impl<'g> Var<'g> {

@@ -8,7 +8,7 @@ use crate::{
     var::Var,
     view::{TensorView, TensorViewMut},
 };
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 
 /// Fills the output by walking over the input.
 fn gather(x: TensorView<'_>, mut out: TensorViewMut<'_>, walk: Walk) -> Result<(), OpError> {
@@ -124,6 +124,16 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
+    /// Whether it takes neighbours, in their order.
+    pub(crate) fn is_range(&self) -> bool {
+        self.step == 1
+    }
+
+    /// The axis, and the positions along it that it takes, if they are neighbours.
+    pub(crate) fn place(&self) -> (usize, Range<usize>) {
+        (self.axis, self.start..self.start + self.size)
+    }
+
     /// How it reads `whole`, and writes `part`.
     fn walk(&self, whole: &Shape, part: Shape) -> Walk {
         let mut strides = whole.strides();

@@ -38,8 +38,10 @@ fn bytes(f: impl FnOnce()) -> usize {
 /// What a program of this size takes: nodes, elements that its plan writes, bytes.
 type Cost = [usize; 3];
 
+type Build = for<'g> fn(&'g Graph, usize) -> Vec<Var<'g>>;
+
 /// The cost of what `build` makes of a graph.
-fn cost(n: usize, build: for<'g> fn(&'g Graph, usize) -> Vec<Var<'g>>) -> Cost {
+fn cost(n: usize, build: Build) -> Cost {
     let g = Graph::new();
     let mut wanted = Vec::new();
     let bytes = bytes(|| wanted = build(&g, n));
@@ -48,7 +50,7 @@ fn cost(n: usize, build: for<'g> fn(&'g Graph, usize) -> Vec<Var<'g>>) -> Cost {
 }
 
 /// Programs that grow with a number.
-const PROGRAMS: [(&str, for<'g> fn(&'g Graph, usize) -> Vec<Var<'g>>); 9] = [
+const PROGRAMS: [(&str, Build); 9] = [
     ("the gradient of concat", |g, n| {
         let x: Vec<Var<'_>> = (0..n).map(|_| g.input([0.5])).collect();
         g.grads(g.concat(&x, 0).sin().sum(), &x)
@@ -102,7 +104,8 @@ const PROGRAMS: [(&str, for<'g> fn(&'g Graph, usize) -> Vec<Var<'g>>); 9] = [
 fn costs_grow_with_the_size() {
     for (what, build) in PROGRAMS {
         let (small, large) = (cost(500, build), cost(4000, build));
-        for (what_of_it, (small, large)) in ["nodes", "bytes written", "bytes"].iter().zip(small.into_iter().zip(large)) {
+        for (what_of_it, (small, large)) in ["nodes", "bytes written", "bytes"].iter().zip(small.into_iter().zip(large))
+        {
             // eight times as much, and some more where a list has just been made longer
             assert!(large <= 12 * small.max(1000), "{what_of_it} of {what}: {small}, then {large}");
         }

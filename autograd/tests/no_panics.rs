@@ -334,9 +334,9 @@ fn of_a_graph<'g>(g: &'g Graph, x: Var<'g>, v: Var<'g>, p: &Param) -> Vec<(&'sta
             var(y)
         }),
         ("select", var(x.gt(0.0).select(v, x))),
-        ("take", var(x.take(v.cast(DType::I64) * 0, 0))),
-        ("gather", var(x.gather(0, v.cast(DType::I64) * 0))),
-        ("scatter_add", var(x.scatter_add(0, x.cast(DType::I64) * 0, v))),
+        ("take", var(x.take(v.lt(0.0).cast(DType::I64), 0))),
+        ("gather", var(x.gather(0, v.lt(0.0).cast(DType::I64)))),
+        ("scatter_add", var(x.scatter_add(0, x.lt(0.0).cast(DType::I64), v))),
         ("cross_entropy", var(x.cross_entropy(v))),
         ("cross_entropy_with", var(x.cross_entropy_with(x, 0.1, Some(v), None))),
         ("cross_entropy_with, target", var(x.cross_entropy_with(v, 0.1, None, None))),

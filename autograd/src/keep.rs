@@ -21,7 +21,7 @@ thread_local! {
 /// What a thread keeps.
 pub(crate) struct Kept {
     scratch: Option<Box<Scratch>>,
-    graph: Option<Box<Inner>>,
+    graph: Option<Inner>,
     /// The bytes of the graph's memory, also while it is in use.
     of_graph: usize,
     pub(crate) pool: Pool,
@@ -49,7 +49,7 @@ impl Need {
 #[derive(Default)]
 struct Dropped {
     _scratch: Option<Box<Scratch>>,
-    _graph: Option<Box<Inner>>,
+    _graph: Option<Inner>,
 }
 
 /// Works on the account; none where the thread is ending, or works on it already.
@@ -134,14 +134,14 @@ pub(crate) fn keep_scratch(scratch: Box<Scratch>) {
 
 /// The memory of an earlier graph, empty.
 pub(crate) fn graph() -> Option<Inner> {
-    with(|kept| kept.graph.take()).flatten().map(|graph| *graph)
+    with(|kept| kept.graph.take()).flatten()
 }
 
 /// The memory of a graph, emptied.
 pub(crate) fn keep_graph(graph: Inner) {
     let dropped = with(|kept| {
         kept.of_graph = graph.bytes();
-        let before = kept.graph.replace(Box::new(graph));
+        let before = kept.graph.replace(graph);
         (before, kept.trim())
     });
     drop(dropped);

@@ -400,6 +400,14 @@ pub(crate) enum OpRef {
 }
 
 impl OpRef {
+    /// The op as plans keep it.
+    pub(crate) fn for_plan(self) -> OpRef {
+        match self {
+            OpRef::Own(op) => OpRef::Own(op.for_plan().unwrap_or(op)),
+            builtin => builtin,
+        }
+    }
+
     pub(crate) fn get(&self) -> &dyn DynOp {
         match self {
             OpRef::Builtin(number) => BUILTIN[*number as usize],

@@ -45,6 +45,10 @@ impl Shape {
     }
 
     /// A shape that is known at compile time: one that breaks the invariant does not compile.
+    ///
+    /// ```compile_fail
+    /// let none = autograd::Tensor::from([[false; 1 << 60]; 0]);
+    /// ```
     pub(crate) const fn known(dims: &[usize]) -> Shape {
         assert!(fits(dims), "the array is too large for a tensor");
         Shape::of(dims)

@@ -193,7 +193,7 @@ impl<'s, 'p> Lower<'s, 'p> {
             (&[a, b], [ra, rb]) if self.s.p.nodes[id as usize].op == Id::MatMul as u32 => {
                 Kernel::Product { a: (a, ra.transposed), b: (b, rb.transposed), out }
             }
-            _ => Kernel::Op { op: self.s.p.op_ref(id), inputs, out },
+            _ => Kernel::Op { op: self.s.p.op_ref(id).for_plan(), inputs, out },
         }
     }
 

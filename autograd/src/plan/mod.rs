@@ -159,7 +159,7 @@ fn read_by(p: &Program, nodes: impl Iterator<Item = u32>) -> HashSet<u32> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Graph, exec::run::with_plan};
+    use crate::Graph;
     use std::cell::Cell;
 
     /// Whether a member is one of differentiation is asked once for each, not once for each of its kernel's reads.
@@ -171,13 +171,13 @@ mod tests {
             let y = x.iter().map(|x| x.sin()).reduce(|a, b| a + b).expect("some").sum();
             let d = g.grads(y, &x);
             let asked = Cell::new(0);
-            let kept = with_plan(&g, (y, d), |part, plan| {
+            let kept = g.with_plan((y, d), |planned| {
                 let is_swept = |id: u32| {
                     asked.set(asked.get() + 1);
-                    g.inner.borrow().sweep_of(part.nodes[id as usize]).is_some()
+                    planned.inner.sweep_of(planned.node(id)).is_some()
                 };
-                let kept = plan.kept(&part.program, is_swept).len();
-                (kept, plan.members.len() + plan.values.len())
+                let kept = planned.plan().kept(planned.program(), is_swept).len();
+                (kept, planned.plan().members.len() + planned.plan().values.len())
             });
             let (kept, most) = kept.expect("there is a plan");
             assert_eq!(kept, count);

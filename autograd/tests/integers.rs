@@ -218,7 +218,8 @@ fn causes() {
 #[test]
 fn the_remainder_of_the_smallest_number() -> Result<()> {
     let g = Graph::new();
-    assert_eq!((g.constant([i64::MIN, 7]) % -1).value()?.as_slice::<i64>()?, [0, 0]);
+    let minus_one = -1;
+    assert_eq!((g.constant([i64::MIN, 7]) % minus_one).value()?.as_slice::<i64>()?, [0, 0]);
     Ok(())
 }
 

@@ -136,7 +136,9 @@ fn pool(threads: usize) -> rayon::ThreadPool {
 fn random_updates_are_those_of_the_definition() -> Result<()> {
     let (one, three) = (pool(1), pool(3));
     let sizes = [1, 7, 127, 128, 200, 1_025, 3_000];
-    for seed in 0..105 {
+    // as of the other random programs, `PROPTEST_CASES` says how many
+    let programs = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(105);
+    for seed in 0..programs {
         let n = if seed % 35 == 34 { 100_003 } else { sizes[seed % sizes.len()] };
         let program = Program::new(seed as u64, n, if seed % 3 == 0 { DType::F64 } else { DType::F32 });
         let expected = program.defined(3)?;

@@ -46,7 +46,7 @@ pub(crate) struct Operand {
 /// A kernel: what is done in one go.
 pub(crate) enum Kernel {
     /// A region of elementwise work, block by block.
-    Fused(Fused),
+    Fused(Box<Fused>),
     /// Single numbers, one instruction each.
     Flat(Flat),
     /// A matrix product; the truth values say whether a matrix is read transposed.
@@ -253,7 +253,9 @@ impl Kernel {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Kernel::Fused(k) => {
-                room(&k.sources) + room(&k.outputs) + room(&k.steps) + room(&k.rows) + room(&k.sums) + room(&k.products)
+                let lists = room(&k.sources) + room(&k.outputs) + room(&k.steps) + room(&k.rows) + room(&k.sums);
+                let Layout { registers, block_of, products, rows: _, elements: _ } = &k.layout;
+                size_of::<Fused>() + lists + room(&k.products) + room(registers) + room(block_of) + room(products)
             }
             Kernel::Flat(k) => room(&k.loads) + room(&k.code) + room(&k.stores),
             Kernel::Op { inputs, .. } => room(inputs),

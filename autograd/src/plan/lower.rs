@@ -181,7 +181,7 @@ impl<'s, 'p> Lower<'s, 'p> {
         if domain == NUMBERS {
             Kernel::Flat(self.flat(unit, dtype, members))
         } else {
-            Kernel::Fused(self.fused(unit, domain, dtype, line, members))
+            Kernel::Fused(Box::new(self.fused(unit, domain, dtype, line, members)))
         }
     }
 

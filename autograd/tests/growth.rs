@@ -85,6 +85,7 @@ const PROGRAMS: [(&str, Build); 9] = [
     }),
     ("what an optimizer asks for, in a long graph", |g, n| {
         let x = g.input(0.5);
+        let _long = (0..5_000).fold(x, |y, _| y.sin());
         (0..n).map(|_| x.sin()).inspect(|y| drop(g.trained_params(*y))).collect()
     }),
     ("scopes in scopes", |g, n| {

@@ -158,10 +158,11 @@ impl Nodes {
     }
 }
 
-/// Between so few nodes it is not worth looking which are needed;
-const MANY: usize = 1 << 10;
+/// Between so few nodes it is not worth looking which are needed: visiting one that is not takes a nanosecond or two, the heap
+/// many times as long;
+const MANY: usize = 1 << 12;
 /// and of more, it is looked for one in so many.
-const PART: usize = 16;
+const PART: usize = 64;
 
 /// Errors stick: the gradient of an error, or with respect to one, is that error.
 fn first_error<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Option<Var<'g>> {

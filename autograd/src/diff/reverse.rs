@@ -12,7 +12,7 @@ use crate::{
     param::Param,
     var::Var,
 };
-use std::{collections::BinaryHeap, ops::Range};
+use std::collections::BinaryHeap;
 
 /// No cotangent has arrived: it is structurally zero.
 const NONE: u32 = u32::MAX;
@@ -35,10 +35,10 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
         Nodes::below(&inner, from.iter().map(|(y, _)| y.id), start)
     };
     let (mut few, mut many) = ([false; FEW], Vec::new());
-    let varies = table(&mut few, &mut many, nodes.len(), false);
+    let varies = table(&mut few, &mut many, nodes.len, false);
     depends_on(&g.inner.borrow(), wrt, &nodes, varies);
     let (mut few, mut many) = ([NONE; FEW], Vec::new());
-    let cotangents = table(&mut few, &mut many, nodes.len(), NONE);
+    let cotangents = table(&mut few, &mut many, nodes.len, NONE);
     for (y, ct) in from {
         let Some(k) = nodes.at(y.id) else { continue };
         cotangents[k] = if cotangents[k] == NONE { ct.id } else { (g.var(cotangents[k]) + *ct).id };
@@ -47,7 +47,7 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
     let (mut blocks, mut pieces) = (Blocks::new(&g.inner.borrow()), Pieces::default());
     let first = g.len() as u32;
     let origin = g.here();
-    for k in (0..nodes.len()).rev() {
+    for k in (0..nodes.len).rev() {
         let has_pieces = pieces.has(k);
         if cotangents[k] == NONE && !has_pieces || !varies[k] {
             continue;
@@ -101,9 +101,11 @@ fn slice(op: &OpRef) -> Option<&Slice> {
 }
 
 /// The nodes that a pass visits, oldest first: all from one to another, or, where only few of many are needed, these.
-enum Nodes {
-    All(Range<u32>),
-    Few(Vec<u32>),
+struct Nodes {
+    start: u32,
+    len: usize,
+    /// The few that are needed; empty if all are visited.
+    few: Vec<u32>,
 }
 
 impl Nodes {
@@ -111,9 +113,10 @@ impl Nodes {
     /// them, so that a derivative of something small does not cost more in a long graph, and that of a whole graph no more.
     fn below(inner: &Inner, of: impl Iterator<Item = u32> + Clone, start: u32) -> Nodes {
         let end = of.clone().map(|id| id + 1).max().unwrap_or(0);
-        let all = start.min(end)..end;
-        if all.len() <= MANY {
-            return Nodes::All(all);
+        let start = start.min(end);
+        let all = Nodes { start, len: (end - start) as usize, few: Vec::new() };
+        if all.len <= MANY {
+            return all;
         }
         // a heap visits younger nodes before older ones: each only once, since equal ones come together
         let mut heap: BinaryHeap<u32> = of.filter(|&id| id >= start).collect();
@@ -122,39 +125,30 @@ impl Nodes {
             if few.last() == Some(&id) {
                 continue;
             }
-            if few.len() == all.len() / PART {
-                return Nodes::All(all);
+            if few.len() == all.len / PART {
+                return all;
             }
             few.push(id);
             heap.extend(inner.args(id).iter().filter(|&&arg| arg >= start));
         }
         few.reverse();
-        Nodes::Few(few)
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Nodes::All(range) => range.len(),
-            Nodes::Few(few) => few.len(),
-        }
+        Nodes { start, len: few.len(), few }
     }
 
     /// A node by its place.
     #[inline]
     fn id(&self, place: usize) -> u32 {
-        match self {
-            Nodes::All(range) => range.start + place as u32,
-            Nodes::Few(few) => few[place],
-        }
+        if self.few.is_empty() { self.start + place as u32 } else { self.few[place] }
     }
 
     /// The place of a node, if it is one of these.
     #[inline]
     fn at(&self, id: u32) -> Option<usize> {
-        match self {
-            Nodes::All(range) => range.contains(&id).then(|| (id - range.start) as usize),
-            Nodes::Few(few) => few.binary_search(&id).ok(),
+        if !self.few.is_empty() {
+            return self.few.binary_search(&id).ok();
         }
+        let place = id.wrapping_sub(self.start) as usize;
+        (place < self.len).then_some(place)
     }
 }
 
@@ -179,7 +173,7 @@ fn depends_on(inner: &Inner, wrt: &[Var<'_>], nodes: &Nodes, varies: &mut [bool]
             varies[k] = inner.nodes[w.id as usize].dtype.is_float();
         }
     }
-    for k in 0..nodes.len() {
+    for k in 0..varies.len() {
         let id = nodes.id(k);
         if !varies[k] && inner.nodes[id as usize].dtype.is_float() {
             varies[k] = inner.args(id).iter().any(|&arg| nodes.at(arg).is_some_and(|k| varies[k]));
@@ -242,8 +236,8 @@ pub(crate) fn leaves<'g>(y: Var<'g>) -> Vec<Var<'g>> {
     let inner = y.graph.inner.borrow();
     let nodes = Nodes::below(&inner, std::iter::once(y.id), 0);
     let (mut few, mut many) = ([false; FEW], Vec::new());
-    let needed = table(&mut few, &mut many, nodes.len(), false);
-    for k in (0..nodes.len()).rev() {
+    let needed = table(&mut few, &mut many, nodes.len, false);
+    for k in (0..nodes.len).rev() {
         let id = nodes.id(k);
         needed[k] |= id == y.id;
         if needed[k] {
@@ -259,7 +253,7 @@ pub(crate) fn leaves<'g>(y: Var<'g>) -> Vec<Var<'g>> {
                 _ => false,
             }
     };
-    let needed = (0..nodes.len()).filter(|&k| needed[k]).map(|k| nodes.id(k));
+    let needed = (0..nodes.len).filter(|&k| needed[k]).map(|k| nodes.id(k));
     needed.filter(is_leaf).map(|id| y.graph.var(id)).collect()
 }
 

@@ -1,39 +1,11 @@
 //! What is kept from run to run is counted, and bounded: plans with all that they hold, and each thread's memory. Counted by
 //! the allocator of this test.
 
+mod counting;
+
 use autograd::{Graph, Op, OpError, Rule, Tensor, TensorView, TensorViewMut, Type, Var, kept_bytes, release_memory};
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-/// Allocations of at least [`MANY`] bytes.
-static LARGE: AtomicUsize = AtomicUsize::new(0);
-
-const MANY: usize = 1 << 20;
-const MIB: usize = 1 << 20;
-
-// SAFETY: hands everything to the system's allocator and only counts.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Relaxed);
-        LARGE.fetch_add(usize::from(layout.size() >= MANY), Relaxed);
-        // SAFETY: the caller's promise is the callee's condition.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use counting::{LARGE, LIVE, MIB};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// An op with a table, which computes nothing: the numbers are whatever is there.
 #[derive(Clone, PartialEq, Debug)]

@@ -1,33 +1,11 @@
 //! What grows with the number of nodes, inputs or scopes grows in proportion to it, not with its square. Counted, not timed: by
 //! nodes, by what plans write, and by the allocator of this test.
 
+mod counting;
+
 use autograd::{Graph, Var};
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
-
-struct Counting;
-
-/// All bytes ever allocated.
-static TOTAL: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: hands everything to the system's allocator and only counts.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        TOTAL.fetch_add(layout.size(), Relaxed);
-        // SAFETY: the caller's promise is the callee's condition.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use counting::TOTAL;
+use std::sync::atomic::Ordering::Relaxed;
 
 fn bytes(f: impl FnOnce()) -> usize {
     let before = TOTAL.load(Relaxed);

@@ -1,48 +1,15 @@
 //! Memory: buffers are given back after their last use and reused in place. Counted by the allocator of this test.
 
+mod counting;
+
 use autograd::{Graph, Param, Result, Tensor};
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-/// All bytes ever allocated.
-static TOTAL: AtomicUsize = AtomicUsize::new(0);
-/// All allocations.
-static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// Allocations of at least the size of a test's tensors.
-static LARGE: AtomicUsize = AtomicUsize::new(0);
+use counting::{COUNT, LARGE, LIVE, MIB, PEAK, TOTAL};
+use std::sync::atomic::Ordering::Relaxed;
 
 const ELEMENTS: usize = 1 << 17;
+/// Those of a test's tensors: as many as make an allocation a large one.
 const BYTES: usize = 8 * ELEMENTS;
-
-// SAFETY: hands everything to the system's allocator and only counts.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        TOTAL.fetch_add(layout.size(), Relaxed);
-        COUNT.fetch_add(1, Relaxed);
-        if layout.size() >= BYTES {
-            LARGE.fetch_add(1, Relaxed);
-        }
-        // SAFETY: the caller's promise is the callee's condition.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+const _: () = assert!(BYTES == MIB);
 
 /// Two threads, whatever the machine has, which have no buffers from before.
 fn two_threads() -> rayon::ThreadPool {

@@ -322,7 +322,7 @@ impl Graph {
     #[cold]
     pub(crate) fn append_ref<'g>(&'g self, reference: OpRef, x: &[Var<'g>]) -> Var<'g> {
         let op = reference.get();
-        if let Some(error) = self.strangers(op.name(), x.iter().copied()) {
+        if let Some(error) = self.foreign(op.name(), x.iter().copied()) {
             return error;
         }
         if let Some(first) = x.iter().filter(|v| v.error().is_some()).min_by_key(|v| v.id) {
@@ -351,7 +351,7 @@ impl Graph {
 
     /// An error if one of these is of another graph.
     #[track_caller]
-    pub(crate) fn strangers<'g>(&'g self, op: &'static str, x: impl IntoIterator<Item = Var<'g>>) -> Option<Var<'g>> {
+    pub(crate) fn foreign<'g>(&'g self, op: &'static str, x: impl IntoIterator<Item = Var<'g>>) -> Option<Var<'g>> {
         if x.into_iter().all(|v| std::ptr::eq(v.graph(), self)) {
             return None;
         }

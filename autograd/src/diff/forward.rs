@@ -29,7 +29,7 @@ impl Graph {
     pub fn jvp<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>], tangents: &[Var<'g>]) -> Var<'g> {
         let _here = self.here();
         let all = [&[y], wrt, tangents].concat();
-        if let Some(error) = self.strangers("jvp", all.iter().copied()) {
+        if let Some(error) = self.foreign("jvp", all.iter().copied()) {
             return error;
         }
         if let Some(e) = misfit(wrt, tangents) {

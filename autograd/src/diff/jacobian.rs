@@ -54,7 +54,7 @@ impl Graph {
     #[track_caller]
     pub fn jacobian<'g>(&'g self, y: Var<'g>, x: Var<'g>) -> Var<'g> {
         let _here = self.here();
-        if let Some(error) = self.strangers("jacobian", [y, x]) {
+        if let Some(error) = self.foreign("jacobian", [y, x]) {
             return error;
         }
         if let Some(wrong) = [y, x].into_iter().find(|v| v.error().is_some()) {
@@ -86,7 +86,7 @@ impl Graph {
     pub fn jacobians<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Var<'g>> {
         let _here = self.here();
         let all = [&[y], wrt].concat();
-        let strange = self.strangers("jacobian", all.iter().copied());
+        let strange = self.foreign("jacobian", all.iter().copied());
         if let Some(wrong) = strange.or_else(|| all.into_iter().find(|v| v.error().is_some())) {
             return vec![wrong; wrt.len()];
         }
@@ -136,7 +136,7 @@ impl Graph {
     pub fn hvps<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>], v: &[Var<'g>]) -> Vec<Var<'g>> {
         let _here = self.here();
         let all = [&[y], wrt, v].concat();
-        let strange = self.strangers("hvp", all.iter().copied());
+        let strange = self.foreign("hvp", all.iter().copied());
         if let Some(wrong) = strange.or_else(|| all.into_iter().find(|v| v.error().is_some())) {
             return vec![wrong; wrt.len()];
         }

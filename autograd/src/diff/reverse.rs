@@ -162,7 +162,7 @@ const PART: usize = 64;
 fn first_error<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Option<Var<'g>> {
     let mut all = from.iter().flat_map(|&(y, ct)| [y, ct]).chain(wrt.iter().copied());
     let g = from.first()?.0.graph;
-    let strange = g.strangers("grad", all.clone());
+    let strange = g.foreign("grad", all.clone());
     strange.or_else(|| all.find(|v| v.kind() == Kind::Error))
 }
 
@@ -348,7 +348,7 @@ impl Graph {
     /// The gradients of a single number by those that they reach.
     #[track_caller]
     fn reached<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
-        if let Some(error) = self.strangers("grad", wrt.iter().copied().chain([y])) {
+        if let Some(error) = self.foreign("grad", wrt.iter().copied().chain([y])) {
             return vec![Some(error); wrt.len()];
         }
         let y = y.wants_scalar("grad");

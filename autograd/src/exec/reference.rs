@@ -13,7 +13,7 @@ impl Graph {
     /// The values of some nodes as the definition has them. Looks only: updates are not carried out.
     #[doc(hidden)]
     pub fn reference(&self, wanted: &[Var<'_>]) -> Result<Vec<Tensor>> {
-        if let Some(e) = self.strangers("reference", wanted.iter().copied()).and_then(Var::error) {
+        if let Some(e) = self.foreign("reference", wanted.iter().copied()).and_then(Var::error) {
             return Err(e);
         }
         let inner = self.inner.borrow();

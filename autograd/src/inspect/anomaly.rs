@@ -29,7 +29,7 @@ impl Graph {
     #[track_caller]
     pub fn check_finite<'g>(&'g self, values: &[Var<'g>]) -> Var<'g> {
         let _here = self.here();
-        if let Some(error) = self.strangers("check_finite", values.iter().copied()) {
+        if let Some(error) = self.foreign("check_finite", values.iter().copied()) {
             return error;
         }
         let floats = values.iter().filter(|v| v.error().is_some() || v.known_dtype().is_float());

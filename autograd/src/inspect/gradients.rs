@@ -122,7 +122,7 @@ impl Graph {
     #[track_caller]
     pub fn inspect_gradients<'g>(&'g self, loss: Var<'g>) -> InspectGradients<'g> {
         let _here = self.here();
-        let loss = self.strangers("inspect_gradients", [loss]).unwrap_or(loss).wants_scalar("inspect_gradients");
+        let loss = self.foreign("inspect_gradients", [loss]).unwrap_or(loss).wants_scalar("inspect_gradients");
         let wanted = if loss.kind() == Kind::Error { vec![loss] } else { leaves(loss) };
         let gradients = self.grads(loss, &wanted);
         let of = |(leaf, d): (&Var<'g>, Var<'g>)| self.inspect_leaf(*leaf, d);

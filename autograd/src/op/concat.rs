@@ -102,7 +102,7 @@ impl Graph {
     #[track_caller]
     pub fn concat<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
         let Some(first) = parts.first() else { return self.fail(Concat::NAME, "there is nothing to join".into(), &[]) };
-        if let Some(error) = self.strangers(Concat::NAME, parts.iter().copied()) {
+        if let Some(error) = self.foreign(Concat::NAME, parts.iter().copied()) {
             return error;
         }
         first.with_shape(Concat::NAME, |shape| Ok(self.apply(Concat::new(shape.axis(axis)?, parts), parts)))
@@ -118,7 +118,7 @@ impl Graph {
     #[track_caller]
     pub fn stack<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
         let Some(first) = parts.first() else { return self.fail("stack", "there is nothing to join".into(), &[]) };
-        if let Some(error) = self.strangers("stack", parts.iter().copied()) {
+        if let Some(error) = self.foreign("stack", parts.iter().copied()) {
             return error;
         }
         first.with_shape("stack", |_| {

@@ -69,8 +69,11 @@ pub(crate) fn worth_keeping(inner: &Inner, needed: &[u32], wanted: &[u32]) -> Ve
         return Vec::new();
     }
     let new = needed.iter().filter(|&&id| id >= old && is_computed(inner, id));
-    let read: BTreeSet<u32> = new.flat_map(|&id| inner.args(id)).copied().filter(|&arg| is_old(arg)).collect();
-    read.into_iter().filter(|id| !wanted.contains(id)).collect()
+    let mut read: BTreeSet<u32> = new.flat_map(|&id| inner.args(id)).copied().filter(|&arg| is_old(arg)).collect();
+    for id in wanted {
+        read.remove(id); // it is kept anyway
+    }
+    read.into_iter().collect()
 }
 
 fn is_computed(inner: &Inner, id: u32) -> bool {

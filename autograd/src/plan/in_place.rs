@@ -13,7 +13,7 @@
 
 use super::{
     Placed, Plan,
-    kernel::{Fused, Home, Kernel},
+    kernel::{Home, Kernel},
 };
 use std::collections::HashMap;
 
@@ -32,16 +32,17 @@ pub(super) fn decide(plan: &mut Plan) {
     let old = old_values(plan);
     let readers = readers(plan);
     for kernel in plan.late..plan.kernels.len() {
+        let last_reads = match &plan.kernels[kernel] {
+            Kernel::Fused(k) => k.last_reads(),
+            _ => HashMap::new(), // single numbers: all are read before the first is written
+        };
         for (update, step) in stores(plan, kernel) {
             let Some(&value) = old.get(&plan.updates[update].target) else {
                 plan.updates[update].placed = Placed::InPlace; // nothing reads the old value
                 continue;
             };
             let alone = !read_beside(plan, kernel, readers.get(&value).copied().unwrap_or_default());
-            let read_before = match &plan.kernels[kernel] {
-                Kernel::Fused(k) => is_read_before(k, value, step),
-                _ => true, // single numbers: all are read before the first is written
-            };
+            let read_before = last_reads.get(&value).is_none_or(|&last| last <= step);
             if alone && read_before {
                 plan.updates[update].placed = Placed::InPlace;
             }
@@ -90,9 +91,4 @@ fn stores(plan: &Plan, kernel: usize) -> Vec<(usize, usize)> {
 fn read_beside(plan: &Plan, kernel: usize, readers: Readers) -> bool {
     let other = if readers.last == Some(kernel) { readers.before } else { readers.last };
     other.is_some_and(|other| other >= plan.stage(kernel).start)
-}
-
-/// Whether no step after this one reads the value.
-fn is_read_before(k: &Fused, value: u32, step: usize) -> bool {
-    k.last_reads().get(&value).is_none_or(|&last| last <= step)
 }

@@ -4,9 +4,12 @@
 //! All of it is one account with one bound: what the thread's largest run of the last few needed, and never less than
 //! [`ALWAYS`]. Where more would be kept, buffers go first, those that were not used for the longest time before others.
 
-#[cfg(target_arch = "x86_64")]
-use crate::exec::kernels::tile;
-use crate::{exec::memory::Scratch, nodes::Inner, plan::cache, pool::Pool};
+use crate::{
+    exec::{kernels::tile, memory::Scratch},
+    nodes::Inner,
+    plan::cache,
+    pool::Pool,
+};
 use std::cell::RefCell;
 
 /// So many bytes may be kept whatever runs need.
@@ -102,10 +105,7 @@ impl Kept {
 
 /// The bytes of the panel of matrix products.
 fn panel() -> usize {
-    #[cfg(target_arch = "x86_64")]
-    return tile::kept_bytes();
-    #[cfg(not(target_arch = "x86_64"))]
-    0
+    tile::kept_bytes()
 }
 
 /// The memory for a run, which begins; fresh where a run within a run has it already.
@@ -186,7 +186,6 @@ pub fn release_memory() {
         dropped
     });
     drop(dropped);
-    #[cfg(target_arch = "x86_64")]
     tile::drop_kept();
     cache::clear();
 }

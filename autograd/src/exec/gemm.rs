@@ -6,9 +6,10 @@
 
 #![allow(unsafe_code)] // calls of kernels that take pointers
 
-#[cfg(target_arch = "x86_64")]
-use super::kernels::tile::{self, Product, Stored};
-use super::kernels::vector::Vectors;
+use super::kernels::{
+    Vectors,
+    tile::{Product, Stored},
+};
 use crate::{
     error::OpError,
     op::linalg::Batches,
@@ -184,8 +185,7 @@ fn product<T: Gemm>(
     let in_bounds = last(a, first_row + m, k) < a.data.len() && last(b, k, n) < b.data.len() && m * n == c.len();
     assert!(in_bounds, "a matrix product out of bounds"); // the shapes were checked when the node was made
     let a_start = a.data.as_ptr().wrapping_add(first_row * a.row);
-    #[cfg(target_arch = "x86_64")]
-    if tile::is_there() {
+    if let Some(tiles) = &T::table().tiles {
         let stored = |start, row: usize, column: usize| {
             let transposed = column != 1;
             Stored { start, stride: if transposed { column } else { row }, transposed }
@@ -199,7 +199,7 @@ fn product<T: Gemm>(
             Product { m: 1, k, n: m, a, b, c, ldc: m }
         };
         // SAFETY: the largest index of each matrix was checked just now; sizes are at least 1; `c` is borrowed mutably.
-        return unsafe { tile::run(&p) };
+        return unsafe { tiles.run(&p) };
     }
     let strides = |s: Strided<'_, T>| (s.row as isize, s.column as isize);
     // SAFETY: as above.

@@ -1,7 +1,7 @@
 //! Comparisons and `select`: truth values, which have no gradient, and the choice between two tensors by them.
 
 use super::{
-    Dependency, Id, Op, Rule,
+    Dependency, Id, Op, Real, Rule,
     elementwise::{BLOCK, Source},
     inputs, same_dtype,
 };
@@ -17,7 +17,7 @@ macro_rules! comparisons {
     ($($(#[$doc:meta])* $Op:ident $name:ident $sign:tt |$l:ident, $r:ident| $lanes:expr;)*) => {
         /// The value of a comparison, or of `select`, for one number or many: truth values as all bits or none.
         #[inline(always)]
-        pub(crate) fn several<L: Lanes>(op: Id, [a, b, c]: [L; 3]) -> L {
+        pub(crate) fn of_several<L: Lanes>(op: Id, [a, b, c]: [L; 3]) -> L {
             match op {
                 $(Id::$Op => {
                     let ($l, $r) = (a, b);
@@ -38,18 +38,8 @@ macro_rules! comparisons {
                 Ok(Type::new(DType::Bool, x[0].shape.broadcast(&x[1].shape)?))
             }
 
-            fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-                let shape = *out.shape;
-                with_dtype!(x[0].dtype(), T => {
-                    let reader = |x| Ok::<_, OpError>(Source::<T>::new(x, &shape)?.reader(&shape));
-                    let (mut a, mut b) = (reader(x[0])?, reader(x[1])?);
-                    for (k, out) in out.slice()?.chunks_mut(BLOCK).enumerate() {
-                        let (start, n) = (k * BLOCK, out.len());
-                        let inputs = a.block(start, n).iter().zip(b.block(start, n));
-                        out.iter_mut().zip(inputs).for_each(|(o, (a, b))| *o = a $sign b);
-                    }
-                    Ok(())
-                })
+            fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+                with_dtype!(x[0].dtype(), T => compare::<T>(Id::$Op, x, out))
             }
 
             fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -65,6 +55,15 @@ macro_rules! comparisons {
             }
         }
     )*
+    /// A comparison of some elements.
+    fn compare_block<T: Element>(op: Id, a: &[T], b: &[T], out: &mut [bool]) {
+        let inputs = out.iter_mut().zip(a.iter().zip(b));
+        match op {
+            $(Id::$Op => inputs.for_each(|(o, (a, b))| *o = a $sign b),)*
+            _ => {}
+        }
+    }
+
     impl<'g> Var<'g> { $(
         $(#[$doc])*
         #[track_caller]
@@ -88,6 +87,31 @@ comparisons! {
     Gt gt > |a, b| b.below(a);
     /// Where this one is larger or equal.
     Ge ge >= |a, b| b.up_to(a);
+}
+
+/// A comparison of whole tensors.
+fn compare<T: Element>(op: Id, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+    let shape = *out.shape;
+    let mut a = Source::<T>::new(x[0], &shape)?.reader(&shape);
+    let mut b = Source::<T>::new(x[1], &shape)?.reader(&shape);
+    for (k, out) in out.slice()?.chunks_mut(BLOCK).enumerate() {
+        let (start, n) = (k * BLOCK, out.len());
+        compare_block(op, a.block(start, n), b.block(start, n), out);
+    }
+    Ok(())
+}
+
+/// The value of a comparison, or of `select`, for single numbers.
+pub(crate) fn scalar<T: Real>(op: Id) -> fn([T; 3]) -> T {
+    match op {
+        Id::Eq => |x| of_several(Id::Eq, x),
+        Id::Ne => |x| of_several(Id::Ne, x),
+        Id::Lt => |x| of_several(Id::Lt, x),
+        Id::Le => |x| of_several(Id::Le, x),
+        Id::Gt => |x| of_several(Id::Gt, x),
+        Id::Ge => |x| of_several(Id::Ge, x),
+        _ => |x| of_several(Id::Select, x),
+    }
 }
 
 /// `condition ? a : b`

@@ -3,7 +3,7 @@
 use super::{Dependency, Id, Op, Real, Rule, same_dtype};
 use crate::{
     error::OpError,
-    math::{Float, GELU_CUBE, GELU_TWICE, Lanes, TANH_HALF},
+    math::{GELU_CUBE, GELU_TWICE, Lanes, TANH_HALF},
     nodes::Kind,
     shape::{Shape, Walk},
     tensor::{DType, Element, Type, with_dtype},
@@ -109,28 +109,22 @@ pub trait Elementwise: Clone + PartialEq + Debug + Send + Sync + 'static {
     fn integer(&self) -> Option<Integer> {
         None
     }
+    /// Computes the output, as [`Op::eval`] does: by loops that are compiled for this op. Those of this crate share one.
+    #[doc(hidden)]
+    fn evaluate(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        evaluate(self, x, out)
+    }
 }
 
 impl<E: Elementwise> Op for E {
     const NAME: &'static str = <E as Elementwise>::NAME;
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
-        if x.len() != E::INPUTS || !(1..=MAX_INPUTS).contains(&E::INPUTS) {
-            return Err(OpError::new(format!("wants {} inputs (at most {MAX_INPUTS}), got {}", E::INPUTS, x.len())));
-        }
-        let dtype = same_dtype(x)?;
-        if !(dtype.is_float() || dtype == DType::I64 && self.integer().is_some()) {
-            super::wants_float(dtype)?;
-        }
-        let mut shape = x[0].shape;
-        for t in &x[1..] {
-            shape = shape.broadcast(&t.shape)?;
-        }
-        Ok(Type { dtype, shape })
+        infer(E::INPUTS, self.integer().is_some(), x)
     }
 
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-        evaluate(self, x, out)
+        self.evaluate(x, out)
     }
 
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -146,6 +140,22 @@ impl<E: Elementwise> Op for E {
     }
 }
 
+/// The output's type of an op of so many inputs, which may be defined for integers.
+fn infer(inputs: usize, integers: bool, x: &[Type]) -> Result<Type, OpError> {
+    if x.len() != inputs || !(1..=MAX_INPUTS).contains(&inputs) {
+        return Err(OpError::new(format!("wants {inputs} inputs (at most {MAX_INPUTS}), got {}", x.len())));
+    }
+    let dtype = same_dtype(x)?;
+    if !(dtype.is_float() || dtype == DType::I64 && integers) {
+        super::wants_float(dtype)?;
+    }
+    let mut shape = x[0].shape;
+    for t in &x[1..] {
+        shape = shape.broadcast(&t.shape)?;
+    }
+    Ok(Type { dtype, shape })
+}
+
 /// Where one operand of an elementwise loop comes from.
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'a, T> {
@@ -156,7 +166,7 @@ pub(crate) enum Source<'a, T> {
 }
 
 pub(crate) const BLOCK: usize = 128;
-const MAX_INPUTS: usize = 3;
+pub(crate) const MAX_INPUTS: usize = 3;
 
 impl<'a, T: Element> Source<'a, T> {
     /// An input as seen when broadcast to the output's shape.
@@ -237,22 +247,43 @@ fn evaluate<E: Elementwise>(op: &E, x: &[TensorView<'_>], out: TensorViewMut<'_>
     }, else integers(op.integer(), x, out))
 }
 
+/// As [`evaluate`], for a built-in op: one loop for all of them, which calls a function for each element.
+fn evaluate_builtin(
+    op: Id,
+    integer: Option<Integer>,
+    x: &[TensorView<'_>],
+    out: TensorViewMut<'_>,
+) -> Result<(), OpError> {
+    with_dtype!(out.dtype(), float T => {
+        let f = scalar::<T>(op);
+        map::<T, MAX_INPUTS>(&padded(x)?, out, |&x| f(x))
+    }, else integers(integer, x, out))
+}
+
 /// As [`evaluate`], for integers.
 fn integers(f: Option<Integer>, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
     let (f, why) = f.ok_or("is not defined for integers")?;
-    let mut fails = false;
-    let mut f = |x: &[i64]| {
-        f(x).unwrap_or_else(|| {
+    let (mut fails, inputs) = (false, x.len());
+    map::<i64, MAX_INPUTS>(&padded(x)?, out, |x| {
+        f(&x[..inputs]).unwrap_or_else(|| {
             fails = true;
             0
         })
-    };
-    match x.len() {
-        1 => map::<i64, 1>(x, out, |x| f(x)),
-        2 => map::<i64, 2>(x, out, |x| f(x)),
-        _ => map::<i64, 3>(x, out, |x| f(x)),
-    }?;
+    })?;
     if fails { Err(why.into()) } else { Ok(()) }
+}
+
+/// The inputs, the first one again for those that are missing: a loop over three inputs serves all ops.
+fn padded<'a>(x: &[TensorView<'a>]) -> Result<[TensorView<'a>; MAX_INPUTS], OpError> {
+    let first = *x.first().ok_or("has no input")?;
+    Ok(std::array::from_fn(|k| x.get(k).copied().unwrap_or(first)))
+}
+
+/// What a built-in op computes from one element of each input, for one number or many side by side.
+pub(crate) trait Formula {
+    /// The number of inputs; what stands for others is not read.
+    const INPUTS: usize;
+    fn of<T: Lanes>(x: [T; MAX_INPUTS]) -> T;
 }
 
 /// `Name: method(inputs -> output) = value; [partial derivative by each input] hint input int value for integers, why there is none`,
@@ -264,21 +295,20 @@ macro_rules! elementwise {
         #[derive(Clone, PartialEq, Debug)]
         pub(crate) struct $Op;
 
-        impl $Op {
+        impl Formula for $Op {
+            const INPUTS: usize = [$(stringify!($x)),+].len();
             #[cfg_attr(not(unoptimised), inline(always))]
-            pub(crate) fn formula<T: Lanes>($($x: T),+) -> T {
+            fn of<T: Lanes>([$($x,)+ ..]: [T; MAX_INPUTS]) -> T {
                 $value
             }
         }
 
         impl Elementwise for $Op {
             const NAME: &'static str = stringify!($name);
-            const INPUTS: usize = [$(stringify!($x)),+].len();
+            const INPUTS: usize = <$Op as Formula>::INPUTS;
             $(const HINT: Option<usize> = Some($hint);)?
-            #[inline]
             fn value<T: Real>(&self, x: &[T]) -> T {
-                let &[$($x),+] = x else { return T::of(f64::NAN) };
-                $Op::formula($($x),+)
+                $Op::of(std::array::from_fn(|k| x.get(k).copied().unwrap_or(T::of(f64::NAN))))
             }
             #[inline]
             #[allow(unused_variables, unused_imports, unused_assignments)]
@@ -292,36 +322,19 @@ macro_rules! elementwise {
             $(fn integer(&self) -> Option<Integer> {
                 Some(($int, [$($why,)? "an integer result does not fit in 64 bits"][0]))
             })?
-        }
-    )*
-        /// The value of an op of one input, for one number or many. Without `CALLS`, only of those that call no
-        /// function: a loop that calls one cannot keep its vectors in registers.
-        #[inline(always)]
-        pub(crate) fn unary<L: Lanes, const CALLS: bool>(op: Id, x: L) -> L {
-            match op {
-                $(Id::$Op if [$(stringify!($x)),+].len() == 1 && (CALLS || !calls(Id::$Op, L::Elem::BY_LIBRARY)) => {
-                    elementwise!(@unary $Op x $($x)+)
-                })*
-                _ => x,
+            fn evaluate(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+                evaluate_builtin(Id::$Op, self.integer(), x, out)
             }
         }
-
-        /// The value of an op of two or three inputs.
-        #[inline(always)]
-        pub(crate) fn several<L: Lanes, const CALLS: bool>(op: Id, x: [L; 3]) -> L {
+    )*
+        /// The formula of an op for single numbers.
+        pub(crate) fn scalar<T: Real>(op: Id) -> fn([T; MAX_INPUTS]) -> T {
             match op {
-                $(Id::$Op if [$(stringify!($x)),+].len() > 1 && (CALLS || !calls(Id::$Op, L::Elem::BY_LIBRARY)) => {
-                    elementwise!(@several $Op x $($x)+)
-                })*
-                _ => super::compare::several(op, x),
+                $(Id::$Op => $Op::of::<T>,)*
+                op => super::compare::scalar::<T>(op),
             }
         }
     };
-    (@unary $Op:ident $v:ident $x:ident) => { $Op::formula($v) };
-    (@unary $Op:ident $v:ident $($x:ident)+) => { $v };
-    (@several $Op:ident $v:ident $x:ident) => { $v[0] };
-    (@several $Op:ident $v:ident $x:ident $y:ident) => { $Op::formula($v[0], $v[1]) };
-    (@several $Op:ident $v:ident $x:ident $y:ident $z:ident) => { $Op::formula($v[0], $v[1], $v[2]) };
 }
 
 elementwise! {
@@ -383,17 +396,64 @@ elementwise! {
         int |x| Some(x[0].max(x[1]).min(x[2]));
 }
 
-/// Whether an op's value is a library's function, called for each number.
-#[inline(always)]
-pub(crate) const fn calls(op: Id, by_library: bool) -> bool {
-    use Id::*;
-    match op {
-        Erfc | Gelu | Pow | Tan | Asin | Acos | Atan | Sinh | Cosh | Floor | Ceil | Round | Atan2 | Hypot | Rem => true,
-        Exp | Expm1 | Ln | Ln1p | Sin | Cos | TanhTail | SigmoidTail | Erf | Softplus | LogSigmoid | Silu
-        | GeluTanh | Elu => by_library,
-        _ => false,
-    }
+/// Ops of which a kernel computes some numbers between those of others, in registers: a few instructions each.
+macro_rules! in_registers {
+    (of one: $($Op:ident)*; of several: $($Op2:ident)*;) => {
+        #[inline(always)]
+        pub(crate) fn of_one<L: Lanes>(op: Id, x: L) -> L {
+            match op {
+                $(Id::$Op => $Op::of([x, x, x]),)*
+                _ => x,
+            }
+        }
+
+        #[inline(always)]
+        pub(crate) fn of_several<L: Lanes>(op: Id, x: [L; MAX_INPUTS]) -> L {
+            match op {
+                $(Id::$Op2 => $Op2::of(x),)*
+                op => super::compare::of_several(op, x),
+            }
+        }
+    };
 }
+
+/// Gives the ops to a macro that take many instructions, or call a library's function for each number: a kernel computes many
+/// numbers in one go. The position in the list is a function's number.
+macro_rules! with_functions {
+    ($then:ident) => {
+        $then! {
+            Exp Expm1 Ln Ln1p Sin Cos Tan Asin Acos Atan Sinh Cosh TanhTail SigmoidTail Erf Erfc Gelu GeluTanh Silu Softplus
+            LogSigmoid Floor Ceil Round Pow Elu Atan2 Hypot Rem
+        }
+    };
+}
+pub(crate) use with_functions;
+
+macro_rules! functions {
+    ($($Op:ident)*) => {
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u8)]
+        pub(crate) enum Function { $($Op),* }
+
+        pub(crate) const FUNCTIONS: usize = [$(Function::$Op),*].len();
+
+        impl Function {
+            /// The function that an op is, if it is one.
+            pub(crate) fn of(op: Id) -> Option<Function> {
+                match op {
+                    $(Id::$Op => Some(Function::$Op),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+in_registers! {
+    of one: Neg Abs Sign Sqrt Square Recip Rsqrt Relu;
+    of several: Tanh TanhSlope Sigmoid SigmoidSlope Add Sub Mul Div Maximum Minimum LeakyRelu Clamp;
+}
+with_functions!(functions);
 
 // The factors of the rules above. A comparison of floats, and `select` between floats, are steps of fused kernels; `select`
 // between truth values is not. So "p and q" is written as a comparison of a selected number.

@@ -17,7 +17,7 @@ use crate::{
     nodes::Program,
     op::{
         BUILTIN, IDS, Id,
-        elementwise::Powi,
+        elementwise::{Function, Powi},
         reduce::{self, CHUNK},
     },
     tensor::DType,
@@ -43,6 +43,8 @@ pub(super) enum Action {
     Pair(Code, Code),
     /// All operands in registers.
     Several(Id),
+    /// All operands in registers, and the result as well.
+    Function(Function),
 }
 
 pub(super) fn action(p: &Program, id: u32) -> Action {
@@ -58,8 +60,11 @@ pub(super) fn action(p: &Program, id: u32) -> Action {
         Id::Sub => Action::Pair(Code::Sub, Code::SubFrom),
         Id::Mul => Action::Pair(Code::Mul, Code::Mul),
         Id::Div => Action::Pair(Code::Div, Code::DivInto),
-        op if p.nodes[id as usize].count == 1 => Action::Alone(Code::Unary(op)),
-        op => Action::Several(op),
+        op => match Function::of(op) {
+            Some(function) => Action::Function(function),
+            None if p.nodes[id as usize].count == 1 => Action::Alone(Code::Unary(op)),
+            None => Action::Several(op),
+        },
     }
 }
 
@@ -207,20 +212,31 @@ impl Lower<'_, '_> {
                     }
                 }
                 Action::Several(op) => {
-                    let mut registers = [0; 3];
-                    for (k, register) in registers.iter_mut().enumerate().take(self.s.arity(id)) {
-                        *register = self.operand_of(e, unit, id, k);
-                    }
+                    let [a, mut b, mut c] = self.operands(e, unit, id);
                     if self.s.arity(id) == 1 {
-                        (registers[1], registers[2]) = (e.number(1), e.number(0));
+                        (b, c) = (e.number(1), e.number(0));
                     }
-                    let [a, b, c] = registers;
                     e.push(Step { code: Code::Several(op), a, b, c, ..EMPTY });
+                }
+                Action::Function(function) => {
+                    let [a, b, c] = self.operands(e, unit, id);
+                    e.push(Step { code: Code::Function(function), a, b, c, ..EMPTY });
+                    self.settle(e, unit, position);
+                    return None;
                 }
             },
         }
         self.settle(e, unit, position);
         Some(id)
+    }
+
+    /// The registers that hold a node's inputs; the first one again for those that it does not have.
+    fn operands(&mut self, e: &mut Emit, unit: u32, id: u32) -> [u32; 3] {
+        let mut registers = [self.operand_of(e, unit, id, 0); 3];
+        for (k, register) in registers.iter_mut().enumerate().take(self.s.arity(id)).skip(1) {
+            *register = self.operand_of(e, unit, id, k);
+        }
+        registers
     }
 
     /// Emits a node of which one input is a product of two registers.
@@ -279,8 +295,10 @@ impl Lower<'_, '_> {
     fn settle(&mut self, e: &mut Emit, unit: u32, position: usize) {
         let id = e.order.nodes[position];
         let by_steps = e.order.sums(id).filter(|&sum| self.is_by_steps(sum)).count();
-        let mut direct = by_steps as u32;
-        if let Some(&next) = e.order.nodes.get(position + 1 + by_steps)
+        let (mut direct, is_function) = (by_steps as u32, matches!(action(self.s.p, id), Action::Function(_)));
+        if is_function {
+            direct = 0; // its result is not in the accumulator
+        } else if let Some(&next) = e.order.nodes.get(position + 1 + by_steps)
             && !e.order.kept.contains(&id)
         {
             direct += self.taken(e, unit, next, id);
@@ -312,7 +330,7 @@ impl Lower<'_, '_> {
                 (1, 1) if first != Code::Mul => 0,
                 (a, b) => a + b,
             },
-            Action::Several(_) => 0,
+            Action::Several(_) | Action::Function(_) => 0,
         }
     }
 
@@ -459,8 +477,7 @@ fn flat_op(p: &Program, id: u32) -> FlatOp {
             Id::Mul => FlatOp::Mul,
             Id::Div => FlatOp::Div,
             Id::Neg => FlatOp::Neg,
-            op if p.nodes[id as usize].count == 1 => FlatOp::Unary(op),
-            op => FlatOp::Several(op),
+            op => FlatOp::Formula(op),
         };
     }
     let op = p.op(id).as_any();

@@ -5,7 +5,7 @@ use crate::{
     nodes::OpRef,
     op::{
         Id,
-        elementwise::calls,
+        elementwise::Function,
         reduce::{CHUNK, DEPTH},
     },
     shape::{Shape, Walk},
@@ -83,16 +83,58 @@ pub(crate) struct Fused {
 /// the kernel, for those who reserve the memory and for those who use it.
 #[derive(Default, Debug)]
 pub(crate) struct Layout {
-    /// By register: a block, or a group where it holds the same number everywhere or is a temporary.
-    pub(crate) registers: Vec<usize>,
+    pub(crate) registers: Vec<Place>,
     /// By register: its number among those that hold blocks, or [`NO_BLOCK`].
     pub(crate) block_of: Vec<u32>,
     /// For functions of rows: a result for each element, one for each row, and the maxima.
     pub(crate) rows: [usize; 3],
     /// By product: the rows that are worked on together.
     pub(crate) products: Vec<usize>,
+    /// What is done with a block, in this order.
+    pub(crate) passes: Vec<Pass>,
     /// All of it: a multiple of a line of the cache.
     elements: usize,
+}
+
+/// A register's memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Its first element.
+    pub(crate) start: usize,
+    pub(crate) extent: Extent,
+}
+
+/// How many elements a register holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Extent {
+    /// A group: it is read by steps of the pass that wrote it, or holds the same number everywhere.
+    Group,
+    /// So many as go through one pass after the other: it is read in another pass of the same phase.
+    Stretch,
+    /// A block.
+    Block,
+}
+
+impl Extent {
+    /// What is left of an element's position in its block, where groups have so many elements.
+    pub(crate) fn mask(self, group: usize) -> usize {
+        match self {
+            Extent::Group => group - 1,
+            Extent::Stretch => STRETCH - 1,
+            Extent::Block => usize::MAX,
+        }
+    }
+}
+
+/// What is done with some elements before anything else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pass {
+    /// Some steps, group by group: from the first number on, up to the second one.
+    Steps(u32, u32),
+    /// The step of this number, a function.
+    Function(u32, Function),
+    /// The function of rows of this number, which ends a phase: it needs the whole block.
+    Row(u32),
 }
 
 impl Layout {
@@ -186,6 +228,8 @@ pub(crate) enum Code {
     Power(i32),
     /// Adds to sum number `a`.
     Sum,
+    /// A function of registers `a`, `b`, `c`, which is written to register `store`. It leaves nothing in the accumulator.
+    Function(Function),
 }
 
 /// One step of a fused kernel.
@@ -254,8 +298,9 @@ impl Kernel {
         match self {
             Kernel::Fused(k) => {
                 let lists = room(&k.sources) + room(&k.outputs) + room(&k.steps) + room(&k.rows) + room(&k.sums);
-                let Layout { registers, block_of, products, rows: _, elements: _ } = &k.layout;
-                size_of::<Fused>() + lists + room(&k.products) + room(registers) + room(block_of) + room(products)
+                let Layout { registers, block_of, products, passes, rows: _, elements: _ } = &k.layout;
+                let layout = room(registers) + room(block_of) + room(products) + room(passes);
+                size_of::<Fused>() + lists + room(&k.products) + layout
             }
             Kernel::Flat(k) => room(&k.loads) + room(&k.code) + room(&k.stores),
             Kernel::Op { inputs, .. } => room(inputs),
@@ -324,10 +369,8 @@ pub(crate) enum FlatOp {
     Mul,
     Div,
     Neg,
-    /// An op of one input.
-    Unary(Id),
-    /// An op of two or three.
-    Several(Id),
+    /// An op of up to three inputs.
+    Formula(Id),
     /// A whole power.
     Power(i32),
     /// 1 where true, 0 elsewhere.
@@ -342,6 +385,9 @@ pub(crate) const BLOCK: usize = CHUNK;
 const APART: usize = 16;
 /// The elements of a block of the largest size.
 pub(crate) const STRIDE: usize = BLOCK + APART;
+/// The elements that go through a pass before the next one: whole groups, and few enough that what passes leave for each other
+/// is in the first-level cache.
+pub(crate) const STRETCH: usize = 256;
 /// The most elements that go through a step at once: those of eight registers of AVX-512, of f32.
 pub(crate) const MOST_GROUP: usize = 128;
 
@@ -380,18 +426,10 @@ impl Step {
             Code::Keep | Code::Unary(_) | Code::Power(_) | Code::Sum => 0,
             Code::Add | Code::Sub | Code::Mul | Code::Div | Code::SubFrom | Code::DivInto => 1,
             Code::AddProduct | Code::SubProduct | Code::MulProduct | Code::ProductSub => 2,
-            Code::Several(_) => 3, // those that the op does not have are loaded as well
+            Code::Several(_) | Code::Function(_) => 3, // those that the op does not have are loaded as well
         };
         let load = Some(self.load).filter(|&load| load != NO_REGISTER);
         load.into_iter().chain([self.a, self.b, self.c].into_iter().take(operands))
-    }
-
-    /// Whether it calls a function for each number.
-    pub(crate) fn calls(&self, by_library: bool) -> bool {
-        match self.code {
-            Code::Unary(op) | Code::Several(op) => calls(op, by_library),
-            _ => false,
-        }
     }
 }
 
@@ -406,19 +444,22 @@ impl Fused {
         self.layout.elements.saturating_mul(self.dtype.size())
     }
 
-    /// Lays out the scratch memory of a part. Whoever changes registers, rows or products does this again.
+    /// Lays out the scratch memory of a part. Whoever changes registers, steps, rows or products does this again.
     pub(crate) fn lay_out(&mut self) {
-        let mut layout = Layout::default();
+        let mut layout = Layout { passes: self.passes(), ..Layout::default() };
+        let extents = self.extents(&layout.passes);
         // short work needs short blocks: a kernel may have thousands of them
         let block = self.block().min(self.count).next_multiple_of(MOST_GROUP) + APART;
         let mut blocks = 0..NO_BLOCK;
-        for register in 0..self.registers() {
-            let constant = self.sources.get(register).is_some_and(|s| s.read.is_constant());
-            let temporary = (self.sources.len()..self.sources.len() + self.temporaries as usize).contains(&register);
-            let is_group = constant || temporary;
-            let at = layout.take(if is_group { MOST_GROUP } else { block });
-            layout.registers.push(at);
-            layout.block_of.push(if is_group { NO_BLOCK } else { blocks.next().unwrap_or(NO_BLOCK) });
+        for extent in extents {
+            let (elements, is_block) = match extent {
+                Extent::Group => (MOST_GROUP, false),
+                Extent::Stretch => (STRETCH + APART, false),
+                Extent::Block => (block, true),
+            };
+            let start = layout.take(elements);
+            layout.registers.push(Place { start, extent });
+            layout.block_of.push(if is_block { blocks.next().unwrap_or(NO_BLOCK) } else { NO_BLOCK });
         }
         if !self.rows.is_empty() {
             layout.rows = [(); 3].map(|()| layout.take(STRIDE));
@@ -427,6 +468,57 @@ impl Fused {
         let rows = self.rows_together();
         layout.products = self.products.iter().map(|_| layout.take(rows.saturating_mul(columns))).collect();
         self.layout = layout;
+    }
+
+    /// The steps in passes: functions by themselves, and the steps between them, and between functions of rows.
+    fn passes(&self) -> Vec<Pass> {
+        let (mut passes, mut rows) = (Vec::new(), self.rows.iter().enumerate().peekable());
+        for step in 0..=self.steps.len() {
+            while let Some((row, _)) = rows.next_if(|(_, row)| row.after as usize == step) {
+                passes.push(Pass::Row(row as u32));
+            }
+            let at = step as u32;
+            match (self.steps.get(step).map(|step| step.code), passes.last_mut()) {
+                (None, _) => {}
+                (Some(Code::Function(function)), _) => passes.push(Pass::Function(at, function)),
+                (_, Some(Pass::Steps(_, end))) => *end += 1,
+                _ => passes.push(Pass::Steps(at, at + 1)),
+            }
+        }
+        passes
+    }
+
+    /// How many elements each register holds. Of temporaries, functions read and write a stretch, and so do steps whose
+    /// readers are in another pass; all readers are in the same phase.
+    fn extents(&self, passes: &[Pass]) -> Vec<Extent> {
+        let temporaries = self.sources.len()..self.sources.len() + self.temporaries as usize;
+        let constant = |register: usize| self.sources.get(register).is_some_and(|s| s.read.is_constant());
+        let extent = |register| if constant(register) { Extent::Group } else { Extent::Block };
+        let mut extents: Vec<Extent> = (0..self.registers()).map(extent).collect();
+        extents[temporaries.clone()].fill(Extent::Group);
+        let mut written = vec![0; self.registers()]; // in which pass
+        for (number, pass) in passes.iter().enumerate() {
+            let (steps, is_function) = match *pass {
+                Pass::Steps(from, to) => (from..to, false),
+                Pass::Function(step, _) => (step..step + 1, true),
+                Pass::Row(_) => continue,
+            };
+            for step in &self.steps[steps.start as usize..steps.end as usize] {
+                for register in step.reads().map(|register| register as usize).filter(|r| temporaries.contains(r)) {
+                    if is_function || written[register] != number {
+                        extents[register] = Extent::Stretch;
+                    }
+                }
+                let store = step.store as usize;
+                if temporaries.contains(&store) {
+                    written[store] = number;
+                    if is_function {
+                        extents[store] = Extent::Stretch;
+                    }
+                }
+            }
+        }
+        extents
     }
 
     /// How many elements are taken through the steps before the next ones: whole lines where they are short.
@@ -463,7 +555,7 @@ impl Fused {
     pub(crate) fn work(&self) -> usize {
         let step = |s: &Step| match s.code {
             Code::Unary(Id::Neg | Id::Abs | Id::Relu | Id::Square) => 1,
-            Code::Unary(_) | Code::Several(_) => 10,
+            Code::Unary(_) | Code::Several(_) | Code::Function(_) => 10,
             _ => 1,
         };
         let steps = 5 + self.steps.iter().map(step).sum::<usize>() + 50 * self.rows.len(); // 5: memory

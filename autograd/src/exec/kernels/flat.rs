@@ -4,10 +4,7 @@
 
 use crate::{
     exec::memory::Memory,
-    op::{
-        Real,
-        elementwise::{several, unary},
-    },
+    op::{Real, elementwise::scalar},
     plan::kernel::{Flat, FlatOp},
     tensor::DType,
 };
@@ -50,8 +47,7 @@ unsafe fn numbers<T: Real>(k: &Flat, memory: Memory<'_>, room: *mut T) {
             FlatOp::Mul => x(a) * x(b),
             FlatOp::Div => x(a) / x(b),
             FlatOp::Neg => -x(a),
-            FlatOp::Several(op) => several::<T, true>(op, [x(a), x(b), x(c)]),
-            FlatOp::Unary(op) => unary::<T, true>(op, x(a)),
+            FlatOp::Formula(op) => scalar::<T>(op)([x(a), x(b), x(c)]),
             FlatOp::Power(n) => x(a).powi(n),
             FlatOp::Sum => x(a) + T::of(0.0),
             FlatOp::Number => T::pick(x(a).to_mask(), T::of(1.0), T::of(0.0)),

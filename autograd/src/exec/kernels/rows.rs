@@ -2,12 +2,13 @@
 //! [`op::softmax`](crate::op::softmax) and [`op::reduce`](crate::op::reduce); here exponentials and logarithms are taken
 //! of all rows of a block together.
 
-use super::{
-    Isa,
-    vector::{Vector, Vectors},
-};
+use super::{arch::Vectors, steps::Register};
 use crate::{
-    op::{Real, reduce::sum_chunk, softmax::base},
+    op::{
+        elementwise::{self, MAX_INPUTS},
+        reduce::sum_chunk,
+        softmax::base,
+    },
     plan::kernel::{BLOCK, RowOp, STRIDE},
 };
 use std::slice;
@@ -32,55 +33,30 @@ pub(super) struct Rows<'w, T> {
 pub(super) const ROOM: usize = STRIDE;
 
 /// Computes `each` or `one`; false if a label is not one of the classes.
+#[inline(always)]
 pub(super) fn run<T: Vectors>(rows: Rows<'_, T>) -> bool {
     debug_assert!(rows.x.len() <= BLOCK && rows.each.len() == ROOM && rows.one.len() == ROOM && rows.max.len() == ROOM);
-    match Isa::get() {
-        // SAFETY: the processor was asked for these instructions.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 if !T::BY_LIBRARY => unsafe { avx2(rows) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 if !T::BY_LIBRARY => unsafe { avx512(rows) },
-        _ => rows.run::<T>(),
-    }
+    rows.run()
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<T: Vectors>(rows: Rows<'_, T>) -> bool {
-    rows.run::<T::Avx2>()
+/// A function of the first numbers, in place; there is room for whole vectors of them.
+fn apply<T: Vectors>(function: elementwise::Function, numbers: &mut [T], count: usize) {
+    let register = Register { start: numbers.as_mut_ptr(), mask: usize::MAX };
+    let table = T::table();
+    assert!(count.next_multiple_of(table.group) <= numbers.len());
+    // SAFETY: checked just now.
+    unsafe { (table.functions[function as usize])(register, [register; MAX_INPUTS], 0..count) }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn avx512<T: Vectors>(rows: Rows<'_, T>) -> bool {
-    rows.run::<T::Avx512>()
-}
-
-/// A function of each of the first numbers, in place; the slice is long enough for whole vectors.
-macro_rules! all {
-    ($V:ident, $numbers:expr, $count:expr, |$v:ident| $e:expr) => {{
-        let (numbers, count) = (&mut $numbers[..$count.next_multiple_of($V::N)], $count);
-        for start in (0..count).step_by($V::N) {
-            // SAFETY: the slice was cut to a multiple of the vector's length just now.
-            unsafe {
-                let place = numbers.as_mut_ptr().add(start);
-                let $v = $V::load(place);
-                $e.store(place);
-            }
-        }
-    }};
-}
-
-impl<T: Real> Rows<'_, T> {
+impl<T: Vectors> Rows<'_, T> {
     #[inline(always)]
-    fn run<V: Vector<Elem = T>>(mut self) -> bool {
+    fn run(mut self) -> bool {
         let (n, count) = (self.n, self.x.len() / self.n);
         if self.op == RowOp::Sum {
             self.x.chunks_exact(n).zip(self.one.iter_mut()).for_each(|(line, one)| *one = sum_chunk(line));
             return true;
         }
-        self.split::<V>();
+        self.split();
         if self.op == RowOp::Softmax {
             for (line, &rest) in self.each.chunks_exact_mut(n).zip(&self.one[..count]) {
                 let sum = T::of(1.0) + rest;
@@ -88,7 +64,7 @@ impl<T: Real> Rows<'_, T> {
             }
             return true;
         }
-        all!(V, self.one, count, |v| v.ln_1p());
+        apply(elementwise::Function::Ln1p, self.one, count);
         let lines = self.x.chunks_exact(n).zip(&mut self.one[..count]).zip(&self.max[..count]);
         match self.op {
             RowOp::LogSoftmax => {
@@ -115,7 +91,7 @@ impl<T: Real> Rows<'_, T> {
 
     /// The split of [`op::softmax`](crate::op::softmax) for each row: `max`, the rest in `one`, exponentials in `each`.
     #[inline(always)]
-    fn split<V: Vector<Elem = T>>(&mut self) {
+    fn split(&mut self) {
         let (n, mut at) = (self.n, [0u16; BLOCK]);
         for (row, (line, each)) in self.x.chunks_exact(n).zip(self.each.chunks_exact_mut(n)).enumerate() {
             let (mut first, mut max) = (0, T::of(f64::NEG_INFINITY));
@@ -128,7 +104,7 @@ impl<T: Real> Rows<'_, T> {
             let base = base(max);
             each.iter_mut().zip(line).for_each(|(e, &x)| *e = x - base);
         }
-        all!(V, self.each, self.x.len(), |v| v.exp());
+        apply(elementwise::Function::Exp, self.each, self.x.len());
         let count = self.x.len() / n;
         for (row, each) in self.each.chunks_exact_mut(n).take(count).enumerate() {
             let (first, finite) = (at[row] as usize, self.max[row].to_f64().is_finite());

@@ -1,10 +1,8 @@
-//! Vectors in memory.
+//! Vectors in memory: what kernels need beyond the arithmetic of [`Lanes`].
 
-#[cfg(target_arch = "x86_64")]
-use super::tile::Part;
 use crate::{
     math::{Lanes, Wide},
-    op::{Real, reduce::LANES},
+    op::reduce::LANES,
 };
 
 /// Lanes that are loaded from memory and stored.
@@ -28,6 +26,34 @@ pub(crate) trait Vector: Lanes {
         unsafe {
             let place = ring.add(at % LANES);
             (Self::load(place) + self).store(place);
+        }
+    }
+}
+
+/// Vectors of which the first few numbers can be loaded and stored by themselves.
+pub(crate) trait Part: Vector {
+    type First: Copy;
+    /// The first `n` numbers, from 1 to all.
+    fn first(n: usize) -> Self::First;
+    /// The others are 0.
+    ///
+    /// # Safety
+    /// The first numbers can be read.
+    unsafe fn load_first(from: *const Self::Elem, first: Self::First) -> Self;
+    /// # Safety
+    /// The first numbers can be written.
+    unsafe fn store_first(self, to: *mut Self::Elem, first: Self::First);
+    /// Eight rows of eight numbers become columns.
+    ///
+    /// # Safety
+    /// They can be read and written, in rows that are `stride` and `width` apart.
+    #[inline(always)]
+    unsafe fn transpose_8x8(from: *const Self::Elem, stride: usize, to: *mut Self::Elem, width: usize) {
+        for r in 0..8 {
+            for c in 0..8 {
+                // SAFETY: the caller's promise.
+                unsafe { *to.add(c * width + r) = *from.add(r * stride + c) }
+            }
         }
     }
 }
@@ -82,26 +108,4 @@ impl<V: Vector> Vector for Wide<V> {
             d.add_to_ring(ring, at + 3 * V::N);
         }
     }
-}
-
-/// The vectors of a number type, by instruction set.
-pub(crate) trait Vectors: Real + Vector<Elem = Self> {
-    #[cfg(target_arch = "x86_64")]
-    type Avx512: Part<Elem = Self>;
-    #[cfg(target_arch = "x86_64")]
-    type Avx2: Part<Elem = Self>;
-}
-
-impl Vectors for f32 {
-    #[cfg(target_arch = "x86_64")]
-    type Avx512 = super::x86::F32x16;
-    #[cfg(target_arch = "x86_64")]
-    type Avx2 = super::x86::F32x8;
-}
-
-impl Vectors for f64 {
-    #[cfg(target_arch = "x86_64")]
-    type Avx512 = super::x86::F64x8;
-    #[cfg(target_arch = "x86_64")]
-    type Avx2 = super::x86::F64x4;
 }

@@ -1,0 +1,275 @@
+//! The instruction sets that kernels are compiled for. Each is a file with vectors of f32 and of f64, and a line
+//! [`compiled!`] for each of the two. [`Table`] holds what was compiled, once for each set and number type, and
+//! [`Kernels::table`] is the only place where one is chosen.
+//!
+//! The kernels themselves are beside this folder, written for any vectors, and inlined into the functions that [`compiled!`]
+//! makes. Only there, where the compiler knows of the instructions, may vectors be used: a closure is compiled without them.
+//!
+//! With `--cfg autograd_portable` there is only [`portable`], as on processors that have no file of their own.
+
+#[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+mod avx2;
+#[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+mod avx512;
+mod portable;
+#[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+mod x86;
+
+use super::{
+    functions::{self, Function},
+    rows::Rows,
+    steps::{Register, SumState},
+    tile::Tiles,
+    vector::{Part, Vector},
+};
+use crate::{
+    op::{
+        Real,
+        elementwise::{self, FUNCTIONS, Formula, MAX_INPUTS, with_functions},
+    },
+    plan::kernel::Step,
+};
+use std::{ops::Range, sync::OnceLock};
+
+/// The kernels of one instruction set, for one number type. All of them may be called where the processor has the set.
+pub(crate) struct Table<T: 'static> {
+    /// How many elements go through a step at once.
+    pub(super) group: usize,
+    /// [`steps::run`]
+    pub(super) steps: unsafe fn(&[Step], &[Register<T>], &mut [SumState<T>], Range<usize>, usize),
+    /// [`functions::run`](super::functions::run), by number of the function.
+    pub(super) functions: &'static [Function<T>; FUNCTIONS],
+    /// [`rows::run`](super::rows::run)
+    pub(super) rows: unsafe fn(Rows<'_, T>) -> bool,
+    /// Adds numbers to as many others.
+    pub(super) add: unsafe fn(&mut [T], &[T]),
+    /// Matrix products, where there are fused multiply-adds.
+    pub(crate) tiles: Option<Tiles<T>>,
+}
+
+/// What is compiled for one kind of vectors. Its functions may be called where the processor has the instruction set.
+trait Compiled: Part<Elem: Vectors> {
+    const TABLE: Table<Self::Elem>;
+}
+
+/// The functions, compiled for one kind of vectors or for single numbers.
+trait Functions: Vector {
+    /// # Safety
+    /// As of [`functions::run`](super::functions::run), and the processor has the instruction set.
+    unsafe fn function<F: Formula>(
+        to: Register<Self::Elem>,
+        x: [Register<Self::Elem>; MAX_INPUTS],
+        range: Range<usize>,
+    );
+
+    const FUNCTIONS: [Function<Self::Elem>; FUNCTIONS] = with_functions!(table_of_functions);
+}
+
+macro_rules! table_of_functions {
+    ($($Op:ident)*) => { [$(Self::function::<elementwise::$Op>),*] };
+}
+use table_of_functions;
+
+/// `compiled! { #[target_feature(..)] Vectors of number: functions own, tiles [rows by vectors, narrow rows] }`
+///
+/// Functions are computed by such vectors (`own`) or number by number (`scalar`): what calls a library's function for each
+/// number anyway needs no vectors. Of the sizes of tiles, see [`tile::columns`](super::tile::columns); without any there are no
+/// matrix products.
+macro_rules! compiled {
+    (#[$target:meta] $V:ident of $T:ident: functions $by:ident, tiles [$($tiles:tt)*]) => {
+        const _: () = {
+            #[allow(unused_imports)] // which of them are used depends on what is compiled
+            use $crate::{
+                exec::kernels::{
+                    arch::{Compiled, Functions, Table},
+                    functions, rows,
+                    steps::{self, Register, SumState},
+                    tile::{self, Span, Tiled, Tiles},
+                },
+                math::Wide,
+                op::elementwise::{Formula, MAX_INPUTS},
+                plan::kernel::Step,
+            };
+            use std::ops::Range;
+
+            compiled! { @functions $by #[$target] $V }
+            compiled! { @tiles [$($tiles)*] #[$target] $V $T }
+
+            impl Compiled for $V {
+                const TABLE: Table<$T> = {
+                    #[$target]
+                    unsafe fn run_steps(
+                        steps: &[Step],
+                        registers: &[Register<$T>],
+                        sums: &mut [SumState<$T>],
+                        range: Range<usize>,
+                        valid: usize,
+                    ) {
+                        // SAFETY: the caller's promise.
+                        unsafe { steps::run::<Wide<$V>>(steps, registers, sums, range, valid) }
+                    }
+                    #[$target]
+                    unsafe fn run_rows(rows: rows::Rows<'_, $T>) -> bool {
+                        rows::run(rows)
+                    }
+                    #[$target]
+                    unsafe fn add(to: &mut [$T], from: &[$T]) {
+                        to.iter_mut().zip(from).for_each(|(to, &from)| *to = *to + from);
+                    }
+                    Table {
+                        group: steps::group::<Wide<$V>>(),
+                        steps: run_steps,
+                        functions: &<compiled!(@by $by $V $T) as Functions>::FUNCTIONS,
+                        rows: run_rows,
+                        add,
+                        tiles: compiled!(@table_of_tiles [$($tiles)*] $V),
+                    }
+                };
+            }
+        };
+    };
+    (@by own $V:ident $T:ident) => { Wide<$V> };
+    (@by scalar $V:ident $T:ident) => { $T };
+    (@functions scalar #[$target:meta] $V:ident) => {};
+    (@functions own #[$target:meta] $V:ident) => {
+        impl Functions for Wide<$V> {
+            #[$target]
+            unsafe fn function<F: Formula>(
+                to: Register<Self::Elem>,
+                x: [Register<Self::Elem>; MAX_INPUTS],
+                range: Range<usize>,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe { functions::run::<Self, F>(to, x, range) }
+            }
+        }
+    };
+    (@tiles [] #[$target:meta] $V:ident $T:ident) => {};
+    (@tiles [$m:literal by $n:literal, narrow $narrow:literal] #[$target:meta] $V:ident $T:ident) => {
+        impl Tiled for $V {
+            const ROWS: usize = $m;
+            const VECTORS: usize = $n;
+            #[$target]
+            unsafe fn columns<const A_T: bool>(span: &Span<$T>, b: *const $T, ldb: usize, columns: Range<usize>) {
+                // SAFETY: the caller's promise.
+                unsafe { tile::columns::<$V, $m, $n, $narrow, A_T>(span, b, ldb, columns) }
+            }
+            #[$target]
+            unsafe fn tile<const M: usize, const N: usize, const A_T: bool>(
+                span: &Span<$T>,
+                corner: (usize, usize),
+                b: *const $T,
+                ldb: usize,
+                width: usize,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe { tile::tile::<$V, M, N, A_T>(span, corner, b, ldb, width) }
+            }
+            #[$target]
+            unsafe fn transpose(from: *const $T, stride: usize, size: (usize, usize), to: *mut $T, width: usize) {
+                // SAFETY: the caller's promise.
+                unsafe { tile::transpose::<$V>(from, stride, size, to, width) }
+            }
+        }
+    };
+    (@table_of_tiles [] $V:ident) => { None };
+    (@table_of_tiles [$($tiles:tt)*] $V:ident) => { Some(Tiles::of::<$V>()) };
+}
+use compiled;
+
+macro_rules! scalar {
+    ($($T:ident)*) => { $(
+        impl Functions for $T {
+            unsafe fn function<F: Formula>(
+                to: Register<Self>,
+                x: [Register<Self>; MAX_INPUTS],
+                range: Range<usize>,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe { functions::run::<Self, F>(to, x, range) }
+            }
+        }
+    )* };
+}
+scalar! { f32 f64 }
+
+/// A number type with its vectors, by instruction set.
+pub(crate) trait Vectors: Real + Vector<Elem = Self> {
+    /// The kernels for this processor.
+    fn table() -> &'static Table<Self>;
+}
+
+macro_rules! vectors {
+    ($T:ident: $Portable:ident, $Avx2:ident, $Avx512:ident) => {
+        impl Vectors for $T {
+            fn table() -> &'static Table<$T> {
+                match Isa::get() {
+                    Isa::Portable => &<portable::$Portable as Compiled>::TABLE,
+                    #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+                    Isa::Avx2 => &<avx2::$Avx2 as Compiled>::TABLE,
+                    #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+                    Isa::Avx512 => &<avx512::$Avx512 as Compiled>::TABLE,
+                }
+            }
+        }
+    };
+}
+vectors! { f32: F32x4, F32x8, F32x16 }
+vectors! { f64: F64x2, F64x4, F64x8 }
+
+/// The instruction sets, each better than the one before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
+enum Isa {
+    /// What every processor of the target has.
+    Portable,
+    /// AVX2 and fused multiply-adds.
+    #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+    Avx2,
+    /// AVX-512: F, BW, DQ and VL.
+    #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+    Avx512,
+}
+
+impl Isa {
+    /// The best that the processor has, or less if the environment variable `AUTOGRAD_ISA` says so (`avx512`, `avx2`,
+    /// `baseline`). Results are the same bits; only matrix products differ in their last digits where there are no fused
+    /// multiply-adds.
+    fn get() -> Isa {
+        static ISA: OnceLock<Isa> = OnceLock::new();
+        *ISA.get_or_init(|| {
+            let best = Isa::best();
+            let asked = std::env::var("AUTOGRAD_ISA").ok().and_then(|name| Isa::named(&name));
+            asked.filter(|isa| *isa <= best).unwrap_or(best)
+        })
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+    fn best() -> Isa {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        match (avx2, avx512) {
+            (true, true) => Isa::Avx512,
+            (true, _) => Isa::Avx2,
+            _ => Isa::Portable,
+        }
+    }
+
+    #[cfg(not(all(target_arch = "x86_64", not(autograd_portable))))]
+    fn best() -> Isa {
+        Isa::Portable
+    }
+
+    fn named(name: &str) -> Option<Isa> {
+        match name {
+            "baseline" => Some(Isa::Portable),
+            #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+            "avx2" => Some(Isa::Avx2),
+            #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+            "avx512" => Some(Isa::Avx512),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What the vectors of AVX2 and AVX-512 have in common, as macros that are given intrinsics by name.
+//!
+//! A vector exists only inside a function that was entered after the processor was asked ([`super::table`]): that is the
+//! reason for every `unsafe` in the files of these two sets. Everything is inlined into those functions.
+
+use std::arch::x86_64::*;
+
+/// One call of an intrinsic.
+macro_rules! hw {
+    ($($call:tt)*) => {
+        // SAFETY: the processor has the instruction: see the head of `x86.rs`.
+        unsafe { $($call)* }
+    };
+}
+pub(super) use hw;
+
+/// A vector type with its arithmetic, loads and stores.
+macro_rules! register {
+    (
+        $(#[$doc:meta])*
+        $V:ident($Register:ident), $n:literal of $T:ident;
+        splat: $splat:ident, load: $load:ident, store: $store:ident,
+        add: $add:ident, sub: $sub:ident, mul: $mul:ident, div: $div:ident, xor: $xor:ident $(,)?
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(crate) struct $V($Register);
+
+        register! { @operator $V Add add $add }
+        register! { @operator $V Sub sub $sub }
+        register! { @operator $V Mul mul $mul }
+        register! { @operator $V Div div $div }
+
+        impl Neg for $V {
+            type Output = $V;
+            #[inline(always)]
+            fn neg(self) -> $V {
+                $V(hw!($xor(self.0, $splat(-0.0))))
+            }
+        }
+
+        impl Vector for $V {
+            const N: usize = $n;
+            #[inline(always)]
+            unsafe fn load(from: *const $T) -> $V {
+                // SAFETY: the caller's promise.
+                $V(unsafe { $load(from) })
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $T) {
+                // SAFETY: the caller's promise.
+                unsafe { $store(to, self.0) }
+            }
+        }
+    };
+    (@operator $V:ident $Trait:ident $method:ident $intrinsic:ident) => {
+        impl $Trait for $V {
+            type Output = $V;
+            #[inline(always)]
+            fn $method(self, other: $V) -> $V {
+                $V(hw!($intrinsic(self.0, other.0)))
+            }
+        }
+    };
+}
+pub(super) use register;
+
+/// The methods of [`Lanes`](crate::Lanes) that are written alike for both sets.
+macro_rules! common_lanes {
+    (
+        $n:literal of $T:ident, masks $Mask:ident;
+        splat: $splat:ident, mul_add: $mul_add:ident, sqrt: $sqrt:ident, min: $min:ident, max: $max:ident,
+        and: $and:ident, or: $or:ident, and_not: $and_not:ident $(,)?
+    ) => {
+        type Elem = $T;
+        type Mask = $Mask;
+        #[inline(always)]
+        fn splat(v: $T) -> Self {
+            Self(hw!($splat(v)))
+        }
+        #[inline(always)]
+        fn mul_add(self, a: Self, b: Self) -> Self {
+            Self(hw!($mul_add(self.0, a.0, b.0)))
+        }
+        #[inline(always)]
+        fn abs(self) -> Self {
+            Self(hw!($and_not($splat(-0.0), self.0)))
+        }
+        #[inline(always)]
+        fn sqrt(self) -> Self {
+            Self(hw!($sqrt(self.0)))
+        }
+        #[inline(always)]
+        fn with_sign_of(self, sign: Self) -> Self {
+            Self(hw!($or($and_not($splat(-0.0), self.0), $and($splat(-0.0), sign.0))))
+        }
+        // of two NaN or equal numbers `min` and `max` give the second one
+        #[inline(always)]
+        fn at_least(self, low: $T) -> Self {
+            Self(hw!($max($splat(low), self.0)))
+        }
+        #[inline(always)]
+        fn at_most(self, high: $T) -> Self {
+            Self(hw!($min($splat(high), self.0)))
+        }
+        #[inline(always)]
+        fn map(self, f: fn($T) -> $T) -> Self {
+            let mut all: [$T; $n] = hw!(std::mem::transmute(self));
+            each(&mut all, f);
+            hw!(std::mem::transmute(all))
+        }
+        #[inline(always)]
+        fn change(self, other: Self, f: fn(&mut [$T], &[$T])) -> Self {
+            let mut all: [$T; $n] = hw!(std::mem::transmute(self));
+            let other: [$T; $n] = hw!(std::mem::transmute(other));
+            f(&mut all, &other);
+            hw!(std::mem::transmute(all))
+        }
+    };
+}
+pub(super) use common_lanes;
+
+/// Out of line: a loop of calls would be written out for every function and vector.
+#[inline(never)]
+pub(super) fn each<T: Copy>(all: &mut [T], f: fn(T) -> T) {
+    all.iter_mut().for_each(|v| *v = f(*v));
+}
+
+/// Eight rows of eight numbers become columns; rows are `stride` and `width` apart.
+///
+/// # Safety
+/// They can be read and written.
+#[inline(always)]
+pub(super) unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, width: usize) {
+    // SAFETY: the caller's promise, and the head of this file.
+    unsafe {
+        // macros, not closures: those are compiled without the caller's instruction set
+        macro_rules! pair {
+            ($r:expr) => {{
+                let (a, b) = (_mm256_loadu_ps(from.add($r * stride)), _mm256_loadu_ps(from.add(($r + 1) * stride)));
+                (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
+            }};
+        }
+        // pairs of rows, then fours, then halves change places
+        macro_rules! four {
+            ($r:expr) => {{
+                let ((a, b), (c, d)) = (pair!($r), pair!($r + 2));
+                [
+                    _mm256_shuffle_ps::<0x44>(a, c),
+                    _mm256_shuffle_ps::<0xEE>(a, c),
+                    _mm256_shuffle_ps::<0x44>(b, d),
+                    _mm256_shuffle_ps::<0xEE>(b, d),
+                ]
+            }};
+        }
+        let (upper, lower) = (four!(0), four!(4));
+        for c in 0..4 {
+            _mm256_storeu_ps(to.add(c * width), _mm256_permute2f128_ps::<0x20>(upper[c], lower[c]));
+            _mm256_storeu_ps(to.add((c + 4) * width), _mm256_permute2f128_ps::<0x31>(upper[c], lower[c]));
+        }
+    }
+}

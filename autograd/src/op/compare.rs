@@ -15,15 +15,15 @@ use crate::{
 
 macro_rules! comparisons {
     ($($(#[$doc:meta])* $Op:ident $name:ident $sign:tt |$l:ident, $r:ident| $lanes:expr;)*) => {
-        /// The value of a comparison, or of `select`, for one number or many: truth values as all bits or none.
+        /// The value of a comparison, for one number or many: truth values as all bits or none.
         #[inline(always)]
-        pub(crate) fn of_several<L: Lanes>(op: Id, [a, b, c]: [L; 3]) -> L {
+        pub(crate) fn of_two<L: Lanes>(op: Id, a: L, b: L) -> L {
             match op {
                 $(Id::$Op => {
                     let ($l, $r) = (a, b);
                     L::from_mask($lanes)
                 })*
-                _ => L::pick(a.to_mask(), b, c),
+                _ => a,
             }
         }
         $(
@@ -101,16 +101,22 @@ fn compare<T: Element>(op: Id, x: &[TensorView<'_>], mut out: TensorViewMut<'_>)
     Ok(())
 }
 
+/// `b` where `a` is true, `c` elsewhere, for one number or many.
+#[inline(always)]
+pub(crate) fn select<L: Lanes>([a, b, c]: [L; 3]) -> L {
+    L::pick(a.to_mask(), b, c)
+}
+
 /// The value of a comparison, or of `select`, for single numbers.
 pub(crate) fn scalar<T: Real>(op: Id) -> fn([T; 3]) -> T {
     match op {
-        Id::Eq => |x| of_several(Id::Eq, x),
-        Id::Ne => |x| of_several(Id::Ne, x),
-        Id::Lt => |x| of_several(Id::Lt, x),
-        Id::Le => |x| of_several(Id::Le, x),
-        Id::Gt => |x| of_several(Id::Gt, x),
-        Id::Ge => |x| of_several(Id::Ge, x),
-        _ => |x| of_several(Id::Select, x),
+        Id::Eq => |[a, b, _]| of_two(Id::Eq, a, b),
+        Id::Ne => |[a, b, _]| of_two(Id::Ne, a, b),
+        Id::Lt => |[a, b, _]| of_two(Id::Lt, a, b),
+        Id::Le => |[a, b, _]| of_two(Id::Le, a, b),
+        Id::Gt => |[a, b, _]| of_two(Id::Gt, a, b),
+        Id::Ge => |[a, b, _]| of_two(Id::Ge, a, b),
+        _ => select,
     }
 }
 

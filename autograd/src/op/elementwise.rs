@@ -396,22 +396,31 @@ elementwise! {
         int |x| Some(x[0].max(x[1]).min(x[2]));
 }
 
-/// Ops of which a kernel computes some numbers between those of others, in registers: a few instructions each.
+/// Ops of which a kernel computes some numbers between those of others, in registers: a few instructions each. For one
+/// number, or for many side by side.
 macro_rules! in_registers {
-    (of one: $($Op:ident)*; of several: $($Op2:ident)*;) => {
+    (of one: $($One:ident)*; of two: $($Two:ident)*; of three: $($Three:ident)*;) => {
         #[inline(always)]
-        pub(crate) fn of_one<L: Lanes>(op: Id, x: L) -> L {
+        pub(crate) fn of_one<L: Lanes>(op: Id, a: L) -> L {
             match op {
-                $(Id::$Op => $Op::of([x, x, x]),)*
-                _ => x,
+                $(Id::$One => $One::of([a, a, a]),)*
+                _ => a,
             }
         }
 
         #[inline(always)]
-        pub(crate) fn of_several<L: Lanes>(op: Id, x: [L; MAX_INPUTS]) -> L {
+        pub(crate) fn of_two<L: Lanes>(op: Id, a: L, b: L) -> L {
             match op {
-                $(Id::$Op2 => $Op2::of(x),)*
-                op => super::compare::of_several(op, x),
+                $(Id::$Two => $Two::of([a, b, a]),)*
+                op => super::compare::of_two(op, a, b),
+            }
+        }
+
+        #[inline(always)]
+        pub(crate) fn of_three<L: Lanes>(op: Id, x: [L; MAX_INPUTS]) -> L {
+            match op {
+                $(Id::$Three => $Three::of(x),)*
+                _ => super::compare::select(x),
             }
         }
     };
@@ -451,7 +460,8 @@ macro_rules! functions {
 
 in_registers! {
     of one: Neg Abs Sign Sqrt Square Recip Rsqrt Relu;
-    of several: Tanh TanhSlope Sigmoid SigmoidSlope Add Sub Mul Div Maximum Minimum LeakyRelu Clamp;
+    of two: Tanh TanhSlope Sigmoid SigmoidSlope Maximum Minimum LeakyRelu;
+    of three: Clamp;
 }
 with_functions!(functions);
 

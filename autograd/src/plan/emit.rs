@@ -42,7 +42,7 @@ pub(super) enum Action {
     /// Two operands: the code if the first is in the accumulator, and if the second is.
     Pair(Code, Code),
     /// All operands in registers.
-    Several(Id),
+    Several(Code),
     /// All operands in registers, and the result as well.
     Function(Function),
 }
@@ -52,7 +52,7 @@ pub(super) fn action(p: &Program, id: u32) -> Action {
     if op >= BUILTIN.len() {
         return match p.op(id).as_any().downcast_ref::<Powi>() {
             Some(power) => Action::Alone(Code::Power(power.0)),
-            None => Action::Several(Id::Select), // truth values as numbers
+            None => Action::Several(Code::Ternary(Id::Select)), // truth values as numbers
         };
     }
     match IDS[op] {
@@ -63,7 +63,8 @@ pub(super) fn action(p: &Program, id: u32) -> Action {
         op => match Function::of(op) {
             Some(function) => Action::Function(function),
             None if p.nodes[id as usize].count == 1 => Action::Alone(Code::Unary(op)),
-            None => Action::Several(op),
+            None if p.nodes[id as usize].count == 2 => Action::Several(Code::Binary(op)),
+            None => Action::Several(Code::Ternary(op)),
         },
     }
 }
@@ -211,12 +212,12 @@ impl Lower<'_, '_> {
                         e.step(first, [other]);
                     }
                 }
-                Action::Several(op) => {
+                Action::Several(code) => {
                     let [a, mut b, mut c] = self.operands(e, unit, id);
                     if self.s.arity(id) == 1 {
                         (b, c) = (e.number(1), e.number(0));
                     }
-                    e.push(Step { code: Code::Several(op), a, b, c, ..EMPTY });
+                    e.push(Step { code, a, b, c, ..EMPTY });
                 }
                 Action::Function(function) => {
                     let [a, b, c] = self.operands(e, unit, id);

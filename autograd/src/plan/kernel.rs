@@ -222,8 +222,10 @@ pub(crate) enum Code {
     ProductSub,
     /// An op of one input.
     Unary(Id),
-    /// An op of registers `a`, `b`, `c`.
-    Several(Id),
+    /// An op of registers `a` and `b`.
+    Binary(Id),
+    /// An op of registers `a`, `b` and `c`.
+    Ternary(Id),
     /// A whole power.
     Power(i32),
     /// Adds to sum number `a`.
@@ -387,7 +389,7 @@ const APART: usize = 16;
 pub(crate) const STRIDE: usize = BLOCK + APART;
 /// The elements that go through a pass before the next one: whole groups, and few enough that what passes leave for each other
 /// is in the first-level cache.
-pub(crate) const STRETCH: usize = 256;
+pub(crate) const STRETCH: usize = 1024;
 /// The most elements that go through a step at once: those of eight registers of AVX-512, of f32.
 pub(crate) const MOST_GROUP: usize = 128;
 
@@ -425,8 +427,8 @@ impl Step {
         let operands = match self.code {
             Code::Keep | Code::Unary(_) | Code::Power(_) | Code::Sum => 0,
             Code::Add | Code::Sub | Code::Mul | Code::Div | Code::SubFrom | Code::DivInto => 1,
-            Code::AddProduct | Code::SubProduct | Code::MulProduct | Code::ProductSub => 2,
-            Code::Several(_) | Code::Function(_) => 3, // those that the op does not have are loaded as well
+            Code::AddProduct | Code::SubProduct | Code::MulProduct | Code::ProductSub | Code::Binary(_) => 2,
+            Code::Ternary(_) | Code::Function(_) => 3, // a function has its first one in place of those that it does not have
         };
         let load = Some(self.load).filter(|&load| load != NO_REGISTER);
         load.into_iter().chain([self.a, self.b, self.c].into_iter().take(operands))
@@ -555,7 +557,7 @@ impl Fused {
     pub(crate) fn work(&self) -> usize {
         let step = |s: &Step| match s.code {
             Code::Unary(Id::Neg | Id::Abs | Id::Relu | Id::Square) => 1,
-            Code::Unary(_) | Code::Several(_) | Code::Function(_) => 10,
+            Code::Unary(_) | Code::Binary(_) | Code::Ternary(_) | Code::Function(_) => 10,
             _ => 1,
         };
         let steps = 5 + self.steps.iter().map(step).sum::<usize>() + 50 * self.rows.len(); // 5: memory

@@ -1,11 +1,12 @@
 //! The interpreter of a fused kernel's steps. A group of numbers, those of eight vectors, stays in registers while it is taken
 //! through step after step; what a step stores for later stays in the first-level cache.
 
-use super::vector::Vector;
+use super::vector::{Vector, add_to_ring};
 use crate::{
+    math::{Lanes, Wide},
     op::{
         Real,
-        elementwise::{of_one, of_several},
+        elementwise::{of_one, of_three, of_two},
         reduce::LANES,
     },
     plan::kernel::{Code, MOST_GROUP, NO_REGISTER, Step},
@@ -45,9 +46,9 @@ impl<T: Real> SumState<T> {
     }
 }
 
-/// How many elements go through a step at once: those of two `V`, which are four vectors each.
+/// How many elements go through a step at once: those of eight vectors.
 pub(super) const fn group<V: Vector>() -> usize {
-    2 * V::N
+    8 * V::N
 }
 
 /// Takes elements through the steps, a group at a time; of the last group only `valid` elements count.
@@ -62,9 +63,9 @@ pub(super) unsafe fn run<V: Vector<Elem: Real>>(
     range: Range<usize>,
     valid: usize,
 ) {
-    let mut i = range.start;
+    let (half, mut i) = (Wide::<V>::N, range.start);
     while i < range.end {
-        let (mut low, mut high) = (V::of(0.0), V::of(0.0));
+        let (mut low, mut high) = (Wide::<V>::of(0.0), Wide::<V>::of(0.0));
         for step in steps {
             macro_rules! at {
                 ($register:expr) => {{
@@ -77,7 +78,7 @@ pub(super) unsafe fn run<V: Vector<Elem: Real>>(
                 ($register:expr) => {{
                     let p = at!($register);
                     // SAFETY: the caller's promise.
-                    unsafe { (V::load(p), V::load(p.add(V::N))) }
+                    unsafe { (Wide::<V>::load(p), Wide::<V>::load(p.add(half))) }
                 }};
             }
             macro_rules! with {
@@ -125,10 +126,15 @@ pub(super) unsafe fn run<V: Vector<Elem: Real>>(
                     low = of_one(op, low);
                     high = of_one(op, high);
                 }
-                Code::Several(op) => {
+                Code::Binary(op) => {
+                    let (a, b) = (load!(step.a), load!(step.b));
+                    low = of_two(op, a.0, b.0);
+                    high = of_two(op, a.1, b.1);
+                }
+                Code::Ternary(op) => {
                     let (a, b, c) = (load!(step.a), load!(step.b), load!(step.c));
-                    low = of_several(op, [a.0, b.0, c.0]);
-                    high = of_several(op, [a.1, b.1, c.1]);
+                    low = of_three(op, [a.0, b.0, c.0]);
+                    high = of_three(op, [a.1, b.1, c.1]);
                 }
                 Code::Power(n) => {
                     low = low.powi(n);
@@ -139,16 +145,13 @@ pub(super) unsafe fn run<V: Vector<Elem: Real>>(
                     let sum = unsafe { sums.get_unchecked_mut(step.a as usize) };
                     if valid == group::<V>() {
                         // SAFETY: a ring has as many numbers; groups begin at multiples of their length.
-                        unsafe {
-                            low.add_to_ring(sum.lanes.as_mut_ptr(), i);
-                            high.add_to_ring(sum.lanes.as_mut_ptr(), i + V::N);
-                        }
+                        unsafe { add_to_ring([low, high], sum.lanes.as_mut_ptr(), i) };
                     } else {
                         let mut all = [V::Elem::default(); MOST_GROUP];
                         // SAFETY: a group has at most this many elements.
                         unsafe {
                             low.store(all.as_mut_ptr());
-                            high.store(all.as_mut_ptr().add(V::N));
+                            high.store(all.as_mut_ptr().add(half));
                         }
                         sum.add(&all[..valid], i);
                     }
@@ -159,7 +162,7 @@ pub(super) unsafe fn run<V: Vector<Elem: Real>>(
                 // SAFETY: the caller's promise.
                 unsafe {
                     low.store(p);
-                    high.store(p.add(V::N));
+                    high.store(p.add(half));
                 }
             }
         }

@@ -15,19 +15,6 @@ pub(crate) trait Vector: Lanes {
     /// # Safety
     /// `N` numbers can be written there.
     unsafe fn store(self, to: *mut Self::Elem);
-    /// Adds its numbers to those of a ring of `LANES`, from position `at` on; `at` and `LANES` are multiples of the number
-    /// of numbers that one register holds.
-    ///
-    /// # Safety
-    /// `LANES` numbers can be read and written there.
-    #[inline(always)]
-    unsafe fn add_to_ring(self, ring: *mut Self::Elem, at: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let place = ring.add(at % LANES);
-            (Self::load(place) + self).store(place);
-        }
-    }
 }
 
 /// Vectors of which the first few numbers can be loaded and stored by themselves.
@@ -97,15 +84,29 @@ impl<V: Vector> Vector for Wide<V> {
             d.store(to.add(3 * V::N));
         }
     }
-    #[inline(always)]
-    unsafe fn add_to_ring(self, ring: *mut V::Elem, at: usize) {
-        let [a, b, c, d] = self.0;
-        // SAFETY: the caller's promise.
+}
+
+/// Adds the numbers of eight vectors to those of a ring of `LANES`, one after the other, from position `at` on, which is a multiple
+/// of what the eight hold.
+///
+/// # Safety
+/// `LANES` numbers can be read and written there.
+#[inline(always)]
+pub(super) unsafe fn add_to_ring<V: Vector>([low, high]: [Wide<V>; 2], ring: *mut V::Elem, at: usize) {
+    let [a, b, c, d] = low.0;
+    let [e, f, g, h] = high.0;
+    let (all, in_ring) = ([a, b, c, d, e, f, g, h], LANES / V::N);
+    for place in 0..in_ring.min(all.len()) {
+        // SAFETY: the place is in the ring; the caller's promise.
         unsafe {
-            a.add_to_ring(ring, at);
-            b.add_to_ring(ring, at + V::N);
-            c.add_to_ring(ring, at + 2 * V::N);
-            d.add_to_ring(ring, at + 3 * V::N);
+            let place_in_ring = ring.add((at + place * V::N) % LANES);
+            let mut sum = V::load(place_in_ring);
+            let mut k = place;
+            while k < all.len() {
+                sum = sum + all[k];
+                k += in_ring;
+            }
+            sum.store(place_in_ring);
         }
     }
 }

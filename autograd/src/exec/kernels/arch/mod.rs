@@ -106,7 +106,7 @@ macro_rules! compiled {
                         valid: usize,
                     ) {
                         // SAFETY: the caller's promise.
-                        unsafe { steps::run::<Wide<$V>>(steps, registers, sums, range, valid) }
+                        unsafe { steps::run::<$V>(steps, registers, sums, range, valid) }
                     }
                     #[$target]
                     unsafe fn run_rows(rows: rows::Rows<'_, $T>) -> bool {
@@ -117,7 +117,7 @@ macro_rules! compiled {
                         to.iter_mut().zip(from).for_each(|(to, &from)| *to = *to + from);
                     }
                     Table {
-                        group: steps::group::<Wide<$V>>(),
+                        group: steps::group::<$V>(),
                         steps: run_steps,
                         functions: &<compiled!(@by $by $V $T) as Functions>::FUNCTIONS,
                         rows: run_rows,

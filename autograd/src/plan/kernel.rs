@@ -83,58 +83,16 @@ pub(crate) struct Fused {
 /// the kernel, for those who reserve the memory and for those who use it.
 #[derive(Default, Debug)]
 pub(crate) struct Layout {
-    pub(crate) registers: Vec<Place>,
+    /// By register: a block, or a group where it holds the same number everywhere or is a temporary.
+    pub(crate) registers: Vec<usize>,
     /// By register: its number among those that hold blocks, or [`NO_BLOCK`].
     pub(crate) block_of: Vec<u32>,
     /// For functions of rows: a result for each element, one for each row, and the maxima.
     pub(crate) rows: [usize; 3],
     /// By product: the rows that are worked on together.
     pub(crate) products: Vec<usize>,
-    /// What is done with a block, in this order.
-    pub(crate) passes: Vec<Pass>,
     /// All of it: a multiple of a line of the cache.
     elements: usize,
-}
-
-/// A register's memory.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    /// Its first element.
-    pub(crate) start: usize,
-    pub(crate) extent: Extent,
-}
-
-/// How many elements a register holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Extent {
-    /// A group: it is read by steps of the pass that wrote it, or holds the same number everywhere.
-    Group,
-    /// So many as go through one pass after the other: it is read in another pass of the same phase.
-    Stretch,
-    /// A block.
-    Block,
-}
-
-impl Extent {
-    /// What is left of an element's position in its block, where groups have so many elements.
-    pub(crate) fn mask(self, group: usize) -> usize {
-        match self {
-            Extent::Group => group - 1,
-            Extent::Stretch => STRETCH - 1,
-            Extent::Block => usize::MAX,
-        }
-    }
-}
-
-/// What is done with some elements before anything else.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Pass {
-    /// Some steps, group by group: from the first number on, up to the second one.
-    Steps(u32, u32),
-    /// The step of this number, a function.
-    Function(u32, Function),
-    /// The function of rows of this number, which ends a phase: it needs the whole block.
-    Row(u32),
 }
 
 impl Layout {
@@ -230,7 +188,7 @@ pub(crate) enum Code {
     Power(i32),
     /// Adds to sum number `a`.
     Sum,
-    /// A function of registers `a`, `b`, `c`, which is written to register `store`. It leaves nothing in the accumulator.
+    /// A function of registers `a`, `b` and `c`, written to register `store`. It leaves nothing in the accumulator.
     Function(Function),
 }
 
@@ -300,9 +258,8 @@ impl Kernel {
         match self {
             Kernel::Fused(k) => {
                 let lists = room(&k.sources) + room(&k.outputs) + room(&k.steps) + room(&k.rows) + room(&k.sums);
-                let Layout { registers, block_of, products, passes, rows: _, elements: _ } = &k.layout;
-                let layout = room(registers) + room(block_of) + room(products) + room(passes);
-                size_of::<Fused>() + lists + room(&k.products) + layout
+                let Layout { registers, block_of, products, rows: _, elements: _ } = &k.layout;
+                size_of::<Fused>() + lists + room(&k.products) + room(registers) + room(block_of) + room(products)
             }
             Kernel::Flat(k) => room(&k.loads) + room(&k.code) + room(&k.stores),
             Kernel::Op { inputs, .. } => room(inputs),
@@ -387,9 +344,6 @@ pub(crate) const BLOCK: usize = CHUNK;
 const APART: usize = 16;
 /// The elements of a block of the largest size.
 pub(crate) const STRIDE: usize = BLOCK + APART;
-/// The elements that go through a pass before the next one: whole groups, and few enough that what passes leave for each other
-/// is in the first-level cache.
-pub(crate) const STRETCH: usize = 1024;
 /// The most elements that go through a step at once: those of eight registers of AVX-512, of f32.
 pub(crate) const MOST_GROUP: usize = 128;
 
@@ -446,22 +400,19 @@ impl Fused {
         self.layout.elements.saturating_mul(self.dtype.size())
     }
 
-    /// Lays out the scratch memory of a part. Whoever changes registers, steps, rows or products does this again.
+    /// Lays out the scratch memory of a part. Whoever changes registers, rows or products does this again.
     pub(crate) fn lay_out(&mut self) {
-        let mut layout = Layout { passes: self.passes(), ..Layout::default() };
-        let extents = self.extents(&layout.passes);
+        let mut layout = Layout::default();
         // short work needs short blocks: a kernel may have thousands of them
         let block = self.block().min(self.count).next_multiple_of(MOST_GROUP) + APART;
         let mut blocks = 0..NO_BLOCK;
-        for extent in extents {
-            let (elements, is_block) = match extent {
-                Extent::Group => (MOST_GROUP, false),
-                Extent::Stretch => (STRETCH + APART, false),
-                Extent::Block => (block, true),
-            };
-            let start = layout.take(elements);
-            layout.registers.push(Place { start, extent });
-            layout.block_of.push(if is_block { blocks.next().unwrap_or(NO_BLOCK) } else { NO_BLOCK });
+        for register in 0..self.registers() {
+            let constant = self.sources.get(register).is_some_and(|s| s.read.is_constant());
+            let temporary = (self.sources.len()..self.sources.len() + self.temporaries as usize).contains(&register);
+            let is_group = constant || temporary;
+            let at = layout.take(if is_group { MOST_GROUP } else { block });
+            layout.registers.push(at);
+            layout.block_of.push(if is_group { NO_BLOCK } else { blocks.next().unwrap_or(NO_BLOCK) });
         }
         if !self.rows.is_empty() {
             layout.rows = [(); 3].map(|()| layout.take(STRIDE));
@@ -470,57 +421,6 @@ impl Fused {
         let rows = self.rows_together();
         layout.products = self.products.iter().map(|_| layout.take(rows.saturating_mul(columns))).collect();
         self.layout = layout;
-    }
-
-    /// The steps in passes: functions by themselves, and the steps between them, and between functions of rows.
-    fn passes(&self) -> Vec<Pass> {
-        let (mut passes, mut rows) = (Vec::new(), self.rows.iter().enumerate().peekable());
-        for step in 0..=self.steps.len() {
-            while let Some((row, _)) = rows.next_if(|(_, row)| row.after as usize == step) {
-                passes.push(Pass::Row(row as u32));
-            }
-            let at = step as u32;
-            match (self.steps.get(step).map(|step| step.code), passes.last_mut()) {
-                (None, _) => {}
-                (Some(Code::Function(function)), _) => passes.push(Pass::Function(at, function)),
-                (_, Some(Pass::Steps(_, end))) => *end += 1,
-                _ => passes.push(Pass::Steps(at, at + 1)),
-            }
-        }
-        passes
-    }
-
-    /// How many elements each register holds. Of temporaries, functions read and write a stretch, and so do steps whose
-    /// readers are in another pass; all readers are in the same phase.
-    fn extents(&self, passes: &[Pass]) -> Vec<Extent> {
-        let temporaries = self.sources.len()..self.sources.len() + self.temporaries as usize;
-        let constant = |register: usize| self.sources.get(register).is_some_and(|s| s.read.is_constant());
-        let extent = |register| if constant(register) { Extent::Group } else { Extent::Block };
-        let mut extents: Vec<Extent> = (0..self.registers()).map(extent).collect();
-        extents[temporaries.clone()].fill(Extent::Group);
-        let mut written = vec![0; self.registers()]; // in which pass
-        for (number, pass) in passes.iter().enumerate() {
-            let (steps, is_function) = match *pass {
-                Pass::Steps(from, to) => (from..to, false),
-                Pass::Function(step, _) => (step..step + 1, true),
-                Pass::Row(_) => continue,
-            };
-            for step in &self.steps[steps.start as usize..steps.end as usize] {
-                for register in step.reads().map(|register| register as usize).filter(|r| temporaries.contains(r)) {
-                    if is_function || written[register] != number {
-                        extents[register] = Extent::Stretch;
-                    }
-                }
-                let store = step.store as usize;
-                if temporaries.contains(&store) {
-                    written[store] = number;
-                    if is_function {
-                        extents[store] = Extent::Stretch;
-                    }
-                }
-            }
-        }
-        extents
     }
 
     /// How many elements are taken through the steps before the next ones: whole lines where they are short.

@@ -1,31 +1,27 @@
-//! The transcendental functions, and others of many instructions: of many numbers in one go, out of line. There is one
-//! compiled loop for each function, instruction set and number type, whatever kernels it is a part of.
+//! The transcendental functions, and others of many instructions: of some numbers in one go, out of line. There is one compiled
+//! loop for each function, instruction set and number type, whatever kernels it is a part of.
 
-use super::{steps::Register, vector::Vector};
+use super::vector::Vector;
 use crate::op::elementwise::{Formula, MAX_INPUTS};
-use std::ops::Range;
 
-/// A function of registers' elements in a range, written to a register: the output, the inputs, the range.
-pub(crate) type Function<T> = unsafe fn(Register<T>, [Register<T>; MAX_INPUTS], Range<usize>);
+/// A function of `n` numbers of each input: where the results go, the inputs, and `n`.
+pub(crate) type Function<T> = unsafe fn(*mut T, [*const T; MAX_INPUTS], usize);
 
-/// Computes `F` of the elements in a range, and of those that fill the last vector.
+/// Computes `F`.
 ///
 /// # Safety
-/// The registers are good for them. The output may be one of the inputs, but overlaps none otherwise.
+/// `n` numbers of each input can be read and as many results written, both rounded up to whole vectors. The results may take the
+/// place of an input, but overlap none otherwise.
 #[inline(always)]
-pub(super) unsafe fn run<V: Vector, F: Formula>(
-    to: Register<V::Elem>,
-    [a, b, c]: [Register<V::Elem>; MAX_INPUTS],
-    range: Range<usize>,
-) {
-    let mut i = range.start;
-    while i < range.end {
+pub(super) unsafe fn run<V: Vector, F: Formula>(to: *mut V::Elem, [a, b, c]: [*const V::Elem; MAX_INPUTS], n: usize) {
+    let mut i = 0;
+    while i < n {
         // SAFETY: the caller's promise.
         unsafe {
-            let x = V::load(a.at(i));
-            let y = if F::INPUTS > 1 { V::load(b.at(i)) } else { x };
-            let z = if F::INPUTS > 2 { V::load(c.at(i)) } else { x };
-            F::of([x, y, z]).store(to.at(i));
+            let x = V::load(a.add(i));
+            let y = if F::INPUTS > 1 { V::load(b.add(i)) } else { x };
+            let z = if F::INPUTS > 2 { V::load(c.add(i)) } else { x };
+            F::of([x, y, z]).store(to.add(i));
         }
         i += V::N;
     }

@@ -12,7 +12,7 @@ use crate::{
     error::OpError,
     exec::{gemm, memory::Memory},
     op::reduce::{DEPTH, LANES, Pairs, sum_lanes},
-    plan::kernel::{BLOCK, Fused, Pass, Place, Product, Read, RowStep, STRETCH, Source, Step, Sum},
+    plan::kernel::{BLOCK, Fused, Product, Read, RowStep, Source, Step, Sum},
     shape::Walk,
     tensor::DType,
 };
@@ -178,7 +178,7 @@ impl<T: Vectors> Work<T> {
     fn new(job: &Job<'_>, scratch: *mut T) -> Work<T> {
         let Job { k, memory, .. } = *job;
         let (layout, table) = (&k.layout, T::table());
-        let register = |r: &Place| Register { start: scratch.wrapping_add(r.start), mask: r.extent.mask(table.group) };
+        let register = |&at: &usize| Register { start: scratch.wrapping_add(at), mask: table.group - 1 };
         let registers: Vec<Register<T>> = layout.registers.iter().map(register).collect();
         let mut work = Work {
             table,
@@ -240,6 +240,8 @@ impl<T: Vectors> Work<T> {
 
     /// A register that holds a block.
     fn block(&mut self, register: usize, role: Role<T>) {
+        self.registers[register].mask = usize::MAX;
+        self.padded[register].mask = usize::MAX;
         self.blocks.push(Block { register, role, scratch: self.padded[register].start });
     }
 
@@ -254,12 +256,14 @@ impl<T: Vectors> Work<T> {
             self.fill(start, n);
             self.load_tail(start, whole, n);
             self.place(start);
-            for phase in k.layout.passes.split_inclusive(|pass| matches!(pass, Pass::Row(_))) {
-                self.phase(k, phase, whole, n);
+            let (mut done, mut rows) = (0, &k.rows[..]);
+            loop {
+                let next = rows.first().map_or(k.steps.len(), |row| row.after as usize);
+                self.steps(&k.steps[done..next], whole, n);
                 self.store_tail(start, whole, n);
-                if let Some(&Pass::Row(row)) = phase.last() {
-                    self.row(k, &k.rows[row as usize], memory, start, n)?;
-                }
+                let Some((row, rest)) = rows.split_first() else { break };
+                self.row(k, row, memory, start, n)?;
+                (done, rows) = (next, rest);
             }
             self.finish_block(k, start, n);
             start += n;
@@ -267,35 +271,16 @@ impl<T: Vectors> Work<T> {
         Ok(())
     }
 
-    /// Takes a block through some passes: first its whole groups, some at a time, so that what one pass leaves for the next
-    /// ones stays near; then the rest.
-    fn phase(&mut self, k: &Fused, passes: &[Pass], whole: usize, n: usize) {
+    /// Takes a block of `n` elements through some steps: its whole groups, where the values lie, and then the rest.
+    fn steps(&mut self, steps: &[Step], whole: usize, n: usize) {
         let Work { table, registers, padded, sums, .. } = self;
-        let run = |registers: &[Register<T>], sums: &mut [SumState<T>], range: Range<usize>, valid: usize| {
-            for pass in passes {
-                // SAFETY: registers are good for whole groups that begin in the range, which are a stretch at most: `place` made
-                // those good for `0..whole` of the block, and padded ones are longer than `n` rounded up to groups. Steps name
-                // registers and sums that the kernel has.
-                unsafe {
-                    match *pass {
-                        Pass::Steps(from, to) => {
-                            (table.steps)(&k.steps[from as usize..to as usize], registers, sums, range.clone(), valid);
-                        }
-                        Pass::Function(step, function) => {
-                            let Step { store, a, b, c, .. } = k.steps[step as usize];
-                            let [to, a, b, c] = [store, a, b, c].map(|register| registers[register as usize]);
-                            (table.functions[function as usize])(to, [a, b, c], range.clone());
-                        }
-                        Pass::Row(_) => {}
-                    }
-                }
+        // SAFETY: `place` made registers good for the elements `0..whole` of the block; the padded ones are longer than `n` rounded up
+        // to groups. Steps name registers and sums that the kernel has.
+        unsafe {
+            (table.steps)(steps, registers, sums, 0..whole, table.group);
+            if whole < n {
+                (table.steps)(steps, padded, sums, whole..n, n - whole);
             }
-        };
-        for start in (0..whole).step_by(STRETCH) {
-            run(registers, sums, start..whole.min(start + STRETCH), table.group);
-        }
-        if whole < n {
-            run(padded, sums, whole..n, n - whole);
         }
     }
 

@@ -2,7 +2,7 @@
 //! [`op::softmax`](crate::op::softmax) and [`op::reduce`](crate::op::reduce); here exponentials and logarithms are taken
 //! of all rows of a block together.
 
-use super::{arch::Vectors, steps::Register};
+use super::arch::Vectors;
 use crate::{
     op::{
         elementwise::{self, MAX_INPUTS},
@@ -41,11 +41,10 @@ pub(super) fn run<T: Vectors>(rows: Rows<'_, T>) -> bool {
 
 /// A function of the first numbers, in place; there is room for whole vectors of them.
 fn apply<T: Vectors>(function: elementwise::Function, numbers: &mut [T], count: usize) {
-    let register = Register { start: numbers.as_mut_ptr(), mask: usize::MAX };
-    let table = T::table();
+    let (table, start) = (T::table(), numbers.as_mut_ptr());
     assert!(count.next_multiple_of(table.group) <= numbers.len());
-    // SAFETY: checked just now.
-    unsafe { (table.functions[function as usize])(register, [register; MAX_INPUTS], 0..count) }
+    // SAFETY: checked just now; a group is whole vectors.
+    unsafe { (table.functions[function as usize])(start, [start; MAX_INPUTS], count) }
 }
 
 impl<T: Vectors> Rows<'_, T> {

@@ -1,7 +1,10 @@
 //! The interpreter of a fused kernel's steps. A group of numbers, those of eight vectors, stays in registers while it is taken
 //! through step after step; what a step stores for later stays in the first-level cache.
 
-use super::vector::{Vector, add_to_ring};
+use super::{
+    arch::Functions,
+    vector::{Vector, add_to_ring},
+};
 use crate::{
     math::{Lanes, Wide},
     op::{
@@ -18,13 +21,6 @@ use std::ops::Range;
 pub(crate) struct Register<T> {
     pub(super) start: *mut T,
     pub(super) mask: usize,
-}
-
-impl<T> Register<T> {
-    #[inline(always)]
-    pub(super) fn at(self, i: usize) -> *mut T {
-        self.start.wrapping_add(i & self.mask)
-    }
 }
 
 /// A sum on its way: first chunk by chunk, then the chunks pairwise.
@@ -56,7 +52,7 @@ pub(super) const fn group<V: Vector>() -> usize {
 /// # Safety
 /// Registers are good for all groups that begin in the range, and the steps name no others.
 #[inline(always)]
-pub(super) unsafe fn run<V: Vector<Elem: Real>>(
+pub(super) unsafe fn run<V: Vector<Elem: Real>, F: Functions<Elem = V::Elem>>(
     steps: &[Step],
     registers: &[Register<V::Elem>],
     sums: &mut [SumState<V::Elem>],
@@ -71,7 +67,7 @@ pub(super) unsafe fn run<V: Vector<Elem: Real>>(
                 ($register:expr) => {{
                     // SAFETY: the caller's promise.
                     let register = unsafe { registers.get_unchecked($register as usize) };
-                    register.at(i)
+                    register.start.wrapping_add(i & register.mask)
                 }};
             }
             macro_rules! load {
@@ -111,7 +107,7 @@ pub(super) unsafe fn run<V: Vector<Elem: Real>>(
                 (low, high) = load!(step.load);
             }
             match step.code {
-                Code::Keep | Code::Function(_) => {} // functions are not computed here
+                Code::Keep => {}
                 Code::Add => with!(|acc, other| acc + other),
                 Code::Sub => with!(|acc, other| acc - other),
                 Code::Mul => with!(|acc, other| acc * other),
@@ -135,6 +131,14 @@ pub(super) unsafe fn run<V: Vector<Elem: Real>>(
                     let (a, b, c) = (load!(step.a), load!(step.b), load!(step.c));
                     low = of_three(op, [a.0, b.0, c.0]);
                     high = of_three(op, [a.1, b.1, c.1]);
+                }
+                Code::Function(function) => {
+                    let (to, x) = (at!(step.store), [at!(step.a), at!(step.b), at!(step.c)]);
+                    // SAFETY: the caller's promise; whoever has these instructions has those of the functions.
+                    unsafe { F::FUNCTIONS[function as usize](to, x.map(|x| x.cast_const()), valid) };
+                    // nothing is kept in registers through the call
+                    (low, high) = (Wide::of(0.0), Wide::of(0.0));
+                    continue;
                 }
                 Code::Power(n) => {
                     low = low.powi(n);

@@ -53,14 +53,10 @@ trait Compiled: Part<Elem: Vectors> {
 }
 
 /// The functions, compiled for one kind of vectors or for single numbers.
-trait Functions: Vector {
+pub(super) trait Functions: Vector {
     /// # Safety
     /// As of [`functions::run`](super::functions::run), and the processor has the instruction set.
-    unsafe fn function<F: Formula>(
-        to: Register<Self::Elem>,
-        x: [Register<Self::Elem>; MAX_INPUTS],
-        range: Range<usize>,
-    );
+    unsafe fn function<F: Formula>(to: *mut Self::Elem, x: [*const Self::Elem; MAX_INPUTS], n: usize);
 
     const FUNCTIONS: [Function<Self::Elem>; FUNCTIONS] = with_functions!(table_of_functions);
 }
@@ -106,7 +102,7 @@ macro_rules! compiled {
                         valid: usize,
                     ) {
                         // SAFETY: the caller's promise.
-                        unsafe { steps::run::<$V>(steps, registers, sums, range, valid) }
+                        unsafe { steps::run::<$V, compiled!(@by $by $V $T)>(steps, registers, sums, range, valid) }
                     }
                     #[$target]
                     unsafe fn run_rows(rows: rows::Rows<'_, $T>) -> bool {
@@ -134,13 +130,9 @@ macro_rules! compiled {
     (@functions own #[$target:meta] $V:ident) => {
         impl Functions for Wide<$V> {
             #[$target]
-            unsafe fn function<F: Formula>(
-                to: Register<Self::Elem>,
-                x: [Register<Self::Elem>; MAX_INPUTS],
-                range: Range<usize>,
-            ) {
+            unsafe fn function<F: Formula>(to: *mut Self::Elem, x: [*const Self::Elem; MAX_INPUTS], n: usize) {
                 // SAFETY: the caller's promise.
-                unsafe { functions::run::<Self, F>(to, x, range) }
+                unsafe { functions::run::<Self, F>(to, x, n) }
             }
         }
     };
@@ -180,13 +172,9 @@ use compiled;
 macro_rules! scalar {
     ($($T:ident)*) => { $(
         impl Functions for $T {
-            unsafe fn function<F: Formula>(
-                to: Register<Self>,
-                x: [Register<Self>; MAX_INPUTS],
-                range: Range<usize>,
-            ) {
+            unsafe fn function<F: Formula>(to: *mut Self, x: [*const Self; MAX_INPUTS], n: usize) {
                 // SAFETY: the caller's promise.
-                unsafe { functions::run::<Self, F>(to, x, range) }
+                unsafe { functions::run::<Self, F>(to, x, n) }
             }
         }
     )* };

@@ -4,7 +4,7 @@
 //! Errors stick to the `Var` that could not be made and to all that is computed from it.
 
 use crate::tensor::Type;
-use std::{convert::Infallible, fmt, panic::Location, sync::Arc};
+use std::{any::Any, convert::Infallible, fmt, panic::Location, sync::Arc};
 
 /// The result of asking for a value.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -158,9 +158,16 @@ impl From<Infallible> for Error {
 
 /// Runs code of a user (a custom op, a closure) and turns a panic into an error.
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, OpError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|cause| {
-        let said =
-            cause.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| cause.downcast_ref::<String>().cloned());
-        OpError::new(format!("panicked: {}", said.as_deref().unwrap_or("(no message)")))
-    })
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(panicked)
+}
+
+/// What a panic says.
+#[cold]
+fn panicked(cause: Box<dyn Any + Send>) -> OpError {
+    let said = match (cause.downcast_ref::<&str>(), cause.downcast_ref::<String>()) {
+        (Some(said), _) => said,
+        (_, Some(said)) => said.as_str(),
+        _ => "(no message)",
+    };
+    OpError::new(format!("panicked: {said}"))
 }

@@ -439,7 +439,7 @@ impl Run<'_> {
             Kernel::Op { op, inputs, .. } if self.plan.members(k)[0] < node => {
                 let ty = |&i: &Operand| Type::new(self.plan.values[i.value as usize].dtype, *self.plan.shape(i));
                 let inputs: Vec<Type> = inputs.iter().map(ty).collect();
-                catch(|| op.get().may_fail(&inputs)).unwrap_or(true)
+                op.get().may_fail(&inputs)
             }
             Kernel::Fused(k) => k.may_fail(),
             _ => false,

@@ -175,20 +175,37 @@ pub(crate) use internal::Internal;
 
 /// The object-safe twin of [`Op`]. Of what it answers only `is_view` is believed: types are those that were told when the
 /// node was made, whatever `infer` would say now, and nodes whose ops call themselves the same are only the same if their types
-/// are. A panic of a user's op while it is planned says nothing: then it may fail, depends on everything, and is no other op.
+/// are.
 pub(crate) trait DynOp: Debug + Send + Sync {
     fn name(&self) -> &'static str;
     fn infer(&self, x: &[Type]) -> Result<Type, OpError>;
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError>;
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>>;
-    fn may_fail(&self, x: &[Type]) -> bool;
-    fn dependency(&self, input: usize, x: &[Type]) -> Dependency;
-    fn bytes(&self) -> usize;
     fn for_plan(&self) -> Option<Arc<dyn DynOp>>;
     fn is_view(&self) -> bool;
     fn as_any(&self) -> &dyn Any;
+    // as the op's author wrote them: they may panic
+    fn raw_may_fail(&self, x: &[Type]) -> bool;
+    fn raw_dependency(&self, input: usize, x: &[Type]) -> Dependency;
+    fn raw_bytes(&self) -> usize;
+    fn raw_same(&self, other: &dyn DynOp) -> bool;
+}
+
+/// A panic of a user's op while it is planned says nothing: then it may fail, depends on everything, and is no other op.
+impl dyn DynOp + '_ {
+    pub(crate) fn may_fail(&self, x: &[Type]) -> bool {
+        catch(|| self.raw_may_fail(x)).unwrap_or(true)
+    }
+    pub(crate) fn dependency(&self, input: usize, x: &[Type]) -> Dependency {
+        catch(|| self.raw_dependency(input, x)).unwrap_or(Dependency::Dense)
+    }
+    pub(crate) fn bytes(&self) -> usize {
+        catch(|| self.raw_bytes()).unwrap_or(0).max(size_of_val(self))
+    }
     /// Whether it is the same op with the same attributes.
-    fn same(&self, other: &dyn DynOp) -> bool;
+    pub(crate) fn same(&self, other: &dyn DynOp) -> bool {
+        catch(|| self.raw_same(other)).unwrap_or(false)
+    }
 }
 
 impl<O: Op> DynOp for O {
@@ -204,15 +221,6 @@ impl<O: Op> DynOp for O {
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         Op::vjp(self, input, r)
     }
-    fn may_fail(&self, x: &[Type]) -> bool {
-        catch(|| Op::may_fail(self, x)).unwrap_or(true)
-    }
-    fn dependency(&self, input: usize, x: &[Type]) -> Dependency {
-        catch(|| Op::dependency(self, input, x)).unwrap_or(Dependency::Dense)
-    }
-    fn bytes(&self) -> usize {
-        catch(|| Op::bytes(self)).unwrap_or(0).max(size_of::<O>())
-    }
     fn for_plan(&self) -> Option<Arc<dyn DynOp>> {
         Some(Arc::new(Op::for_plan(self, Internal(()))?))
     }
@@ -222,8 +230,17 @@ impl<O: Op> DynOp for O {
     fn as_any(&self) -> &dyn Any {
         self
     }
-    fn same(&self, other: &dyn DynOp) -> bool {
-        other.as_any().downcast_ref::<O>().is_some_and(|other| catch(|| other == self).unwrap_or(false))
+    fn raw_may_fail(&self, x: &[Type]) -> bool {
+        Op::may_fail(self, x)
+    }
+    fn raw_dependency(&self, input: usize, x: &[Type]) -> Dependency {
+        Op::dependency(self, input, x)
+    }
+    fn raw_bytes(&self) -> usize {
+        Op::bytes(self)
+    }
+    fn raw_same(&self, other: &dyn DynOp) -> bool {
+        other.as_any().downcast_ref::<O>().is_some_and(|other| other == self)
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     wrong,
 };
 use crate::{
-    error::{Error, OpError, Place, Result, catch},
+    error::{Error, OpError, Place, Result},
     graph::Graph,
     nodes::{Kind, OpRef},
     op::Dependency,
@@ -219,7 +219,7 @@ fn single<'g>(g: &'g Graph, id: u32) -> Option<Single<'g>> {
     }
     let types: Vec<Type> = args.iter().map(|a| inner.ty(a.id)).collect();
     let op = inner.op_ref(id);
-    let is_blind = |k| catch(|| op.get().dependency(k, &types)).is_ok_and(|d| d == Dependency::None);
+    let is_blind = |k| op.get().dependency(k, &types) == Dependency::None;
     let cuts = (0..args.len()).all(|k| !types[k].dtype.is_float() || is_blind(k));
     let written_by = inner.rule_of(id);
     if cuts && written_by.is_some_and(|of| matches!(inner.op_ref(of), OpRef::Builtin(_))) {

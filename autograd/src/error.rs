@@ -25,11 +25,13 @@ pub struct OpError {
 
 impl OpError {
     /// An error with this message; it should name axes and sizes, not the op (the graph adds the op's name).
+    #[cold]
     pub fn new(message: impl Into<String>) -> OpError {
         OpError { message: message.into(), hint: None }
     }
 
     /// Adds the one thing to try.
+    #[cold]
     pub fn hint(mut self, hint: impl Into<String>) -> OpError {
         self.hint = Some(hint.into());
         self
@@ -87,6 +89,7 @@ struct Inner {
 }
 
 impl Error {
+    #[cold]
     pub(crate) fn new(op: &'static str, what: OpError, place: Place) -> Error {
         Error(Arc::new(Inner { op, what, place }))
     }

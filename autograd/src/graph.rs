@@ -362,6 +362,7 @@ impl Graph {
 
     /// A `Var` that carries an error; of several inputs with errors, the oldest one's sticks instead.
     #[track_caller]
+    #[cold]
     pub(crate) fn fail<'g>(&'g self, op: &'static str, what: OpError, x: &[Var<'g>]) -> Var<'g> {
         if let Some(first) = x.iter().filter(|v| v.error().is_some()).min_by_key(|v| v.id) {
             return *first;

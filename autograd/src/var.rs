@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, OpError, Result},
-    graph::Graph,
+    graph::{Graph, Origin},
     nodes::Kind,
     op::{Id, Op},
     shape::Shape,
@@ -140,11 +140,14 @@ impl<'g> Var<'g> {
         op: &'static str,
         build: impl FnOnce(&Shape) -> Result<Var<'g>, OpError>,
     ) -> Var<'g> {
-        if self.kind() == Kind::Error {
-            return self;
-        }
-        let _here = self.graph.here();
-        build(&self.known_shape()).unwrap_or_else(|e| self.graph.fail(op, e, &[self]))
+        let Some((shape, _here)) = self.shape_here() else { return self };
+        build(&shape).unwrap_or_else(|e| self.graph.fail(op, e, &[self]))
+    }
+
+    /// The shape, and the caller's line as the origin of what is appended next; none if it carries an error.
+    #[track_caller]
+    fn shape_here(self) -> Option<(Shape, Origin<'g>)> {
+        (self.kind() != Kind::Error).then(|| (self.known_shape(), self.graph.here()))
     }
 
     pub(crate) fn kind(self) -> Kind {

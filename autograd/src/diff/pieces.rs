@@ -76,8 +76,10 @@ fn layers(mut pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
         ends.push(Reverse((end, layer)));
         layers[layer].push(piece);
     }
-    layers.sort_by_key(|layer| layer.iter().map(|piece| piece.among_zeros).min());
-    layers
+    let arrived = |layer: &Vec<Piece>| layer.iter().map(|piece| piece.among_zeros).min().unwrap_or(0);
+    let mut order: Vec<(u32, usize)> = layers.iter().map(arrived).zip(0..).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, layer)| std::mem::take(&mut layers[layer])).collect()
 }
 
 /// The pieces of a layer, with zeros between them.

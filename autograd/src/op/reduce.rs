@@ -32,8 +32,8 @@ impl Op for Sum {
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
         let shape = x[0].shape;
         match x[0].dtype() {
-            DType::F32 => fold_axes(shape, self.axes, x[0].slice::<f32>()?, out.slice()?, sum_lines),
-            DType::F64 => fold_axes(shape, self.axes, x[0].slice::<f64>()?, out.slice()?, sum_lines),
+            DType::F32 => fold_axes(shape, self.axes, x[0].slice::<f32>()?, out.slice()?, &mut sum_lines),
+            DType::F64 => fold_axes(shape, self.axes, x[0].slice::<f64>()?, out.slice()?, &mut sum_lines),
             DType::I64 => count(shape, self.axes, x[0].slice::<i64>()?, out.slice()?)?,
             DType::Bool => count(shape, self.axes, x[0].slice::<bool>()?, out.slice()?)?,
         }
@@ -78,11 +78,7 @@ impl<const LARGEST: bool> Op for Extreme<LARGEST> {
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), T => {
-            fold_axes(x[0].shape, self.axes, x[0].slice::<T>()?, out.slice()?, |x, lines, out| {
-                for (k, out) in out.iter_mut().enumerate() {
-                    *out = lines.of(k).fold(x[lines.first(k)], |best, i| if beats::<LARGEST, T>(x[i], best) { x[i] } else { best });
-                }
-            });
+            fold_axes(x[0].shape, self.axes, x[0].slice::<T>()?, out.slice()?, &mut |x, lines, out| extremes(LARGEST, x, lines, out));
             Ok(())
         })
     }
@@ -173,11 +169,7 @@ impl<const LARGEST: bool> Op for ArgExtreme<LARGEST> {
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
         let (_, n, inner) = x[0].shape.around(self.axis);
         with_dtype!(x[0].dtype(), T => {
-            let (x, lines) = (x[0].slice::<T>()?, Lines { n, inner });
-            for (k, out) in out.slice::<i64>()?.iter_mut().enumerate() {
-                let best = lines.of(k).fold(lines.first(k), |best, i| if beats::<LARGEST, T>(x[i], x[best]) { i } else { best });
-                *out = ((best - lines.first(k)) / inner) as i64;
-            }
+            places_of_extremes(LARGEST, x[0].slice::<T>()?, Lines { n, inner }, out.slice()?);
             Ok(())
         })
     }
@@ -196,10 +188,27 @@ impl<const LARGEST: bool> Op for ArgExtreme<LARGEST> {
 }
 
 /// Whether `a` replaces the extreme `b` so far: larger (or smaller), or the first NaN.
-fn beats<const LARGEST: bool, T: Element>(a: T, b: T) -> bool {
+fn beats<T: Element>(largest: bool, a: T, b: T) -> bool {
     let is_nan = |v: T| v.partial_cmp(&v) != Some(Ordering::Equal);
-    let beyond = if LARGEST { a > b } else { a < b };
+    let beyond = if largest { a > b } else { a < b };
     beyond || (is_nan(a) && !is_nan(b))
+}
+
+/// The largest or the smallest element of each line.
+fn extremes<T: Element>(largest: bool, x: &[T], lines: Lines, out: &mut [T]) {
+    for (k, out) in out.iter_mut().enumerate() {
+        let better = |best: T, i: usize| if beats(largest, x[i], best) { x[i] } else { best };
+        *out = lines.of(k).fold(x[lines.first(k)], better);
+    }
+}
+
+/// Where it is in each line: the first of several.
+fn places_of_extremes<T: Element>(largest: bool, x: &[T], lines: Lines, out: &mut [i64]) {
+    for (k, out) in out.iter_mut().enumerate() {
+        let better = |best: usize, i: usize| if beats(largest, x[i], x[best]) { i } else { best };
+        let best = lines.of(k).fold(lines.first(k), better);
+        *out = ((best - lines.first(k)) / lines.inner) as i64;
+    }
 }
 
 fn not_empty(x: &Type, axes: Axes) -> Result<(), OpError> {
@@ -234,7 +243,7 @@ fn fold_axes<T: Element>(
     axes: Axes,
     x: &[T],
     out: &mut [T],
-    mut fold: impl FnMut(&[T], Lines, &mut [T]),
+    fold: &mut dyn FnMut(&[T], Lines, &mut [T]),
 ) {
     if x.is_empty() {
         // every line is empty; sums over some of the axes would not be few, and nobody has the memory for them

@@ -8,7 +8,6 @@ use crate::{
     var::Var,
     view::{TensorView, TensorViewMut},
 };
-use std::cmp::Ordering;
 
 /// The positions along an axis in ascending or descending order of their elements; equal ones in their old order. NaN
 /// counts as larger than everything.
@@ -18,10 +17,38 @@ struct ArgSort {
     descending: bool,
 }
 
-/// The order of two elements: NaN is the largest.
-fn order<T: Element>(a: T, b: T) -> Ordering {
-    let is_number = |v: T| v.partial_cmp(&v).is_some();
-    a.partial_cmp(&b).unwrap_or_else(|| is_number(b).cmp(&is_number(a)))
+/// Elements as integers in the same order.
+trait Ranked: Element {
+    fn rank(self) -> i64;
+}
+
+macro_rules! ranked_float {
+    ($($T:ident as $Int:ident)*) => { $(
+        impl Ranked for $T {
+            /// The bits of positive floats are in their order, those of negative ones in the opposite order. Both zeros are
+            /// equal, and so is every NaN, which is the largest.
+            fn rank(self) -> i64 {
+                if self.is_nan() {
+                    return i64::MAX;
+                }
+                let bits = (self + 0.0).to_bits() as $Int;
+                (if bits < 0 { bits ^ $Int::MAX } else { bits }).into()
+            }
+        }
+    )* };
+}
+ranked_float! { f32 as i32 f64 as i64 }
+
+impl Ranked for i64 {
+    fn rank(self) -> i64 {
+        self
+    }
+}
+
+impl Ranked for bool {
+    fn rank(self) -> i64 {
+        self.into()
+    }
 }
 
 impl Op for ArgSort {
@@ -33,20 +60,19 @@ impl Op for ArgSort {
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
         let (outer, n, inner) = x[0].shape.around(self.axis);
-        let mut positions: Vec<usize> = Vec::new();
-        with_dtype!(x[0].dtype(), T => {
-            let (x, out) = (x[0].slice::<T>()?, out.slice::<i64>()?);
-            for first in (0..outer).flat_map(|o| (0..inner).map(move |i| o * n * inner + i)) {
-                positions.clear();
-                positions.extend(0..n);
-                positions.sort_by(|&a, &b| {
-                    let (a, b) = (x[first + a * inner], x[first + b * inner]);
-                    if self.descending { order(b, a) } else { order(a, b) }
-                });
-                positions.iter().enumerate().for_each(|(k, &p)| out[first + k * inner] = p as i64);
-            }
-            Ok(())
-        })
+        let out = out.slice::<i64>()?;
+        let mut line: Vec<(i64, usize)> = Vec::new();
+        for first in (0..outer).flat_map(|o| (0..inner).map(move |i| o * n * inner + i)) {
+            line.clear();
+            with_dtype!(x[0].dtype(), T => {
+                let x = x[0].slice::<T>()?;
+                let flip = -(self.descending as i64); // all bits: the order of the complements is the opposite one
+                line.extend((0..n).map(|k| (x[first + k * inner].rank() ^ flip, k)));
+            });
+            line.sort_unstable(); // of equal elements the positions decide
+            line.iter().enumerate().for_each(|(k, &(_, position))| out[first + k * inner] = position as i64);
+        }
+        Ok(())
     }
 
     fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {

@@ -2,7 +2,7 @@
 
 use super::{
     compiled,
-    x86::{common_lanes, each, hw, register, transpose_8x8},
+    x86::{change, common_lanes, each, hw, register, transpose_8x8},
 };
 use crate::{
     exec::kernels::vector::{Part, Vector},

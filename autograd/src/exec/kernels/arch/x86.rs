@@ -113,7 +113,7 @@ macro_rules! common_lanes {
         fn change(self, other: Self, f: fn(&mut [$T], &[$T])) -> Self {
             let mut all: [$T; $n] = hw!(std::mem::transmute(self));
             let other: [$T; $n] = hw!(std::mem::transmute(other));
-            f(&mut all, &other);
+            change(&mut all, &other, f);
             hw!(std::mem::transmute(all))
         }
     };
@@ -124,6 +124,12 @@ pub(super) use common_lanes;
 #[inline(never)]
 pub(super) fn each<T: Copy>(all: &mut [T], f: fn(T) -> T) {
     all.iter_mut().for_each(|v| *v = f(*v));
+}
+
+/// As [`each`].
+#[inline(never)]
+pub(super) fn change<T>(all: &mut [T], other: &[T], f: fn(&mut [T], &[T])) {
+    f(all, other);
 }
 
 /// Eight rows of eight numbers become columns; rows are `stride` and `width` apart.

@@ -1,7 +1,7 @@
 //! Comparisons and `select`: truth values, which have no gradient, and the choice between two tensors by them.
 
 use super::{
-    Dependency, Id, Op, Real, Rule,
+    Dependency, DynOp, Id, Op, Real, Rule,
     elementwise::{BLOCK, Source},
     inputs, same_dtype,
 };
@@ -12,6 +12,11 @@ use crate::{
     var::{Operand, Var},
     view::{TensorView, TensorViewMut},
 };
+use std::any::Any;
+
+/// A comparison: one type for all of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Comparison(pub(super) Id);
 
 macro_rules! comparisons {
     ($($(#[$doc:meta])* $Op:ident $name:ident $sign:tt |$l:ident, $r:ident| $lanes:expr;)*) => {
@@ -26,12 +31,13 @@ macro_rules! comparisons {
                 _ => a,
             }
         }
-        $(
-        #[derive(Clone, PartialEq, Debug)]
-        pub(crate) struct $Op;
-
-        impl Op for $Op {
-            const NAME: &'static str = stringify!($name);
+        impl DynOp for Comparison {
+            fn name(&self) -> &'static str {
+                match self.0 {
+                    $(Id::$Op => stringify!($name),)*
+                    _ => "comparison", // there are no others
+                }
+            }
 
             fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
                 same_dtype(inputs::<2>(x)?)?;
@@ -39,22 +45,30 @@ macro_rules! comparisons {
             }
 
             fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-                with_dtype!(x[0].dtype(), T => compare::<T>(Id::$Op, x, out))
+                with_dtype!(x[0].dtype(), T => compare::<T>(self.0, x, out))
             }
 
             fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
                 None
             }
 
-            fn may_fail(&self, _x: &[Type]) -> bool {
+            fn as_any(&self) -> &dyn Any {
+                self
+            }
+
+            fn raw_may_fail(&self, _x: &[Type]) -> bool {
                 false
             }
 
-            fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+            fn raw_dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
                 Dependency::None
             }
+
+            fn raw_same(&self, other: &dyn DynOp) -> bool {
+                other.as_any().downcast_ref::<Comparison>().is_some_and(|other| other.0 == self.0)
+            }
         }
-    )*
+
     /// A comparison of some elements.
     fn compare_block<T: Element>(op: Id, a: &[T], b: &[T], out: &mut [bool]) {
         let inputs = out.iter_mut().zip(a.iter().zip(b));

@@ -17,6 +17,7 @@ pub(crate) mod index;
 pub(crate) mod layout;
 pub(crate) mod linalg;
 pub(crate) mod logic;
+pub(crate) mod pointwise;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub(crate) mod scalar;
@@ -181,13 +182,19 @@ pub(crate) trait DynOp: Debug + Send + Sync {
     fn infer(&self, x: &[Type]) -> Result<Type, OpError>;
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError>;
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>>;
-    fn for_plan(&self) -> Option<Arc<dyn DynOp>>;
-    fn is_view(&self) -> bool;
+    fn for_plan(&self) -> Option<Arc<dyn DynOp>> {
+        None
+    }
+    fn is_view(&self) -> bool {
+        false
+    }
     fn as_any(&self) -> &dyn Any;
     // as the op's author wrote them: they may panic
     fn raw_may_fail(&self, x: &[Type]) -> bool;
     fn raw_dependency(&self, input: usize, x: &[Type]) -> Dependency;
-    fn raw_bytes(&self) -> usize;
+    fn raw_bytes(&self) -> usize {
+        0
+    }
     fn raw_same(&self, other: &dyn DynOp) -> bool;
 }
 
@@ -247,23 +254,28 @@ impl<O: Op> DynOp for O {
 /// Lists the built-in ops without attributes. A position in the list is the op's number: those that compute a float
 /// from floats of the same type element by element come first, so that appending them is one comparison.
 macro_rules! builtin {
-    ($($file:ident: $($Op:ident)*;)* | $($file2:ident: $($Op2:ident)*;)*) => {
+    ($($Pointwise:ident)* | $($Comparison:ident)* | $($file:ident: $($Op:ident)*;)*) => {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u32)]
-        pub(crate) enum Id { $($($Op,)*)* $($($Op2,)*)* }
-        pub(crate) const ELEMENTWISE: u32 = [$($(Id::$Op),*),*].len() as u32;
-        pub(crate) const IDS: [Id; BUILTIN.len()] = [$($(Id::$Op,)*)* $($(Id::$Op2,)*)*];
-        pub(crate) static BUILTIN: [&dyn DynOp; [$($(Id::$Op,)*)* $($(Id::$Op2,)*)*].len()] =
-            [$($(&$file::$Op,)*)* $($(&$file2::$Op2,)*)*];
+        pub(crate) enum Id { $($Pointwise,)* $($Comparison,)* $($($Op,)*)* }
+        pub(crate) const ELEMENTWISE: u32 = [$(Id::$Pointwise),*].len() as u32;
+        pub(crate) const IDS: [Id; BUILTIN.len()] = [$(Id::$Pointwise,)* $(Id::$Comparison,)* $($(Id::$Op,)*)*];
+        pub(crate) static BUILTIN: [&dyn DynOp; [$(Id::$Pointwise,)* $(Id::$Comparison,)* $($(Id::$Op,)*)*].len()] = [
+            $(&pointwise::Pointwise(Id::$Pointwise),)*
+            $(&compare::Comparison(Id::$Comparison),)*
+            $($(&$file::$Op,)*)*
+        ];
     };
 }
 
 builtin! {
-    elementwise: Neg Abs Sign Exp Expm1 Ln Ln1p Sqrt Square Recip Rsqrt Sin Cos Tan Asin Acos Atan Sinh Cosh TanhTail
-        SigmoidTail Relu Erf Erfc Gelu GeluTanh Silu Softplus LogSigmoid Floor Ceil Round
-        Tanh TanhSlope Sigmoid SigmoidSlope Add Sub Mul Div Maximum Minimum Pow LeakyRelu Elu Atan2 Hypot Rem Clamp;
+    Neg Abs Sign Exp Expm1 Ln Ln1p Sqrt Square Recip Rsqrt Sin Cos Tan Asin Acos Atan Sinh Cosh TanhTail SigmoidTail Relu
+    Erf Erfc Gelu GeluTanh Silu Softplus LogSigmoid Floor Ceil Round
+    Tanh TanhSlope Sigmoid SigmoidSlope Add Sub Mul Div Maximum Minimum Pow LeakyRelu Elu Atan2 Hypot Rem Clamp
     |
-    compare: Eq Ne Lt Le Gt Ge Select;
+    Eq Ne Lt Le Gt Ge
+    |
+    compare: Select;
     linalg: MatMul;
     softmax: CrossEntropy;
     layout: Detach;

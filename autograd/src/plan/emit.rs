@@ -17,7 +17,8 @@ use crate::{
     nodes::Program,
     op::{
         BUILTIN, IDS, Id,
-        elementwise::{Function, Powi},
+        elementwise::Powi,
+        pointwise::Function,
         reduce::{self, CHUNK},
     },
     tensor::DType,

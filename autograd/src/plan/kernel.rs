@@ -5,7 +5,7 @@ use crate::{
     nodes::OpRef,
     op::{
         Id,
-        elementwise::Function,
+        pointwise::Function,
         reduce::{CHUNK, DEPTH},
     },
     shape::{Shape, Walk},

@@ -4,7 +4,7 @@
 
 use crate::{
     exec::memory::Memory,
-    op::{Real, elementwise::scalar},
+    op::{Real, pointwise::scalar},
     plan::kernel::{Flat, FlatOp},
     tensor::DType,
 };

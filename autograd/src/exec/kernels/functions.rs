@@ -2,7 +2,7 @@
 //! loop for each function, instruction set and number type, whatever kernels it is a part of.
 
 use super::vector::Vector;
-use crate::op::elementwise::{Formula, MAX_INPUTS};
+use crate::op::{elementwise::MAX_INPUTS, pointwise::Formula};
 
 /// A function of `n` numbers of each input: where the results go, the inputs, and `n`.
 pub(crate) type Function<T> = unsafe fn(*mut T, [*const T; MAX_INPUTS], usize);

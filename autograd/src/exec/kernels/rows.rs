@@ -4,11 +4,7 @@
 
 use super::arch::Vectors;
 use crate::{
-    op::{
-        elementwise::{self, MAX_INPUTS},
-        reduce::sum_chunk,
-        softmax::base,
-    },
+    op::{elementwise::MAX_INPUTS, pointwise::Function, reduce::sum_chunk, softmax::base},
     plan::kernel::{BLOCK, RowOp, STRIDE},
 };
 use std::slice;
@@ -40,7 +36,7 @@ pub(super) fn run<T: Vectors>(rows: Rows<'_, T>) -> bool {
 }
 
 /// A function of the first numbers, in place; there is room for whole vectors of them.
-fn apply<T: Vectors>(function: elementwise::Function, numbers: &mut [T], count: usize) {
+fn apply<T: Vectors>(function: Function, numbers: &mut [T], count: usize) {
     let (table, start) = (T::table(), numbers.as_mut_ptr());
     assert!(count.next_multiple_of(table.group) <= numbers.len());
     // SAFETY: checked just now; a group is whole vectors.
@@ -63,7 +59,7 @@ impl<T: Vectors> Rows<'_, T> {
             }
             return true;
         }
-        apply(elementwise::Function::Ln1p, self.one, count);
+        apply(Function::Ln1p, self.one, count);
         let lines = self.x.chunks_exact(n).zip(&mut self.one[..count]).zip(&self.max[..count]);
         match self.op {
             RowOp::LogSoftmax => {
@@ -103,7 +99,7 @@ impl<T: Vectors> Rows<'_, T> {
             let base = base(max);
             each.iter_mut().zip(line).for_each(|(e, &x)| *e = x - base);
         }
-        apply(elementwise::Function::Exp, self.each, self.x.len());
+        apply(Function::Exp, self.each, self.x.len());
         let count = self.x.len() / n;
         for (row, each) in self.each.chunks_exact_mut(n).take(count).enumerate() {
             let (first, finite) = (at[row] as usize, self.max[row].to_f64().is_finite());

@@ -9,7 +9,7 @@ use crate::{
     math::{Lanes, Wide},
     op::{
         Real,
-        elementwise::{of_one, of_three, of_two},
+        pointwise::{of_one, of_three, of_two},
         reduce::LANES,
     },
     plan::kernel::{Code, MOST_GROUP, NO_REGISTER, Step},

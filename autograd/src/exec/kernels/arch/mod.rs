@@ -25,7 +25,8 @@ use super::{
 use crate::{
     op::{
         Real,
-        elementwise::{self, FUNCTIONS, Formula, MAX_INPUTS, with_functions},
+        elementwise::MAX_INPUTS,
+        pointwise::{self, FUNCTIONS, Formula, with_functions},
     },
     plan::kernel::Step,
 };
@@ -62,7 +63,7 @@ pub(super) trait Functions: Vector {
 }
 
 macro_rules! table_of_functions {
-    ($($Op:ident)*) => { [$(Self::function::<elementwise::$Op>),*] };
+    ($($Op:ident)*) => { [$(Self::function::<pointwise::$Op>),*] };
 }
 use table_of_functions;
 
@@ -83,7 +84,7 @@ macro_rules! compiled {
                     tile::{self, Span, Tiled, Tiles},
                 },
                 math::Wide,
-                op::elementwise::{Formula, MAX_INPUTS},
+                op::{elementwise::MAX_INPUTS, pointwise::Formula},
                 plan::kernel::Step,
             };
             use std::ops::Range;

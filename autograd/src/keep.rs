@@ -8,7 +8,7 @@ use crate::{
     exec::{kernels::tile, memory::Scratch},
     nodes::Inner,
     plan::cache,
-    pool::Pool,
+    pool::{Buffer, Kind, Pool},
 };
 use std::cell::RefCell;
 
@@ -147,19 +147,19 @@ pub(crate) fn keep_graph(graph: Inner) {
     drop(dropped);
 }
 
-/// Takes a buffer for a tensor that is made now, if there is one of its length.
-pub(crate) fn buffer<R>(bytes: usize, take: impl FnOnce(&mut Pool) -> Option<R>) -> Option<R> {
+/// A tensor of so many bytes is made now: takes a buffer of this kind for it, if there is one.
+pub(crate) fn buffer(bytes: usize, kind: Option<Kind>) -> Option<Buffer> {
     with(|kept| {
         kept.made = kept.made.saturating_add(bytes);
-        take(&mut kept.pool)
+        kept.pool.take(kind?)
     })
     .flatten()
 }
 
 /// Gives a buffer back.
-pub(crate) fn keep_buffer(give: impl FnOnce(&mut Pool)) {
+pub(crate) fn keep_buffer(kind: Kind, buffer: Buffer) {
     let dropped = with(|kept| {
-        give(&mut kept.pool);
+        kept.pool.give(kind, buffer);
         kept.trim()
     });
     drop(dropped);

@@ -6,7 +6,7 @@
 
 use crate::{
     keep,
-    tensor::{DType, Element, with_dtype},
+    tensor::{DType, Element},
 };
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -16,70 +16,75 @@ use std::{
 /// Buffers with fewer elements are not worth keeping.
 pub(crate) const SMALLEST: usize = 1024;
 
-/// Free buffers of one type by length, each with the moment at which it came; the oldest first.
-pub(crate) type Shelf<T> = Option<HashMap<usize, VecDeque<(u64, Vec<T>)>>>;
+/// A free buffer of some type.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Buffer {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    I64(Vec<i64>),
+    Bool(Vec<bool>),
+}
+
+/// The type of a buffer's elements, and how many they are.
+pub(crate) type Kind = (DType, usize);
 
 /// The free buffers of a thread.
-#[doc(hidden)]
-pub struct Pool {
-    pub(crate) f32: Shelf<f32>,
-    pub(crate) f64: Shelf<f64>,
-    pub(crate) i64: Shelf<i64>,
-    pub(crate) bool: Shelf<bool>,
+pub(crate) struct Pool {
+    /// Those of one kind, each with the moment at which it came; the oldest first.
+    free: Option<HashMap<Kind, VecDeque<(u64, Buffer)>>>,
     bytes: usize,
     clock: u64,
-    /// Where the buffers are, by the moment at which they came.
-    by_age: BTreeMap<u64, (DType, usize)>,
+    /// The kinds of all buffers, by the moment at which they came.
+    by_age: BTreeMap<u64, Kind>,
 }
 
 impl Pool {
     pub(crate) const fn new() -> Pool {
-        Pool { f32: None, f64: None, i64: None, bool: None, bytes: 0, clock: 0, by_age: BTreeMap::new() }
+        Pool { free: None, bytes: 0, clock: 0, by_age: BTreeMap::new() }
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The buffer of this length that came last, with unspecified elements.
-    fn take<T: Element>(&mut self, count: usize) -> Option<Vec<T>> {
-        let (came, buffer) = T::shelf(self).as_mut()?.get_mut(&count)?.pop_back()?;
-        self.remove::<T>(came, count);
+    /// The buffer of this kind that came last, with unspecified elements.
+    pub(crate) fn take(&mut self, kind: Kind) -> Option<Buffer> {
+        let (came, buffer) = self.free.as_mut()?.get_mut(&kind)?.pop_back()?;
+        self.remove(came, kind);
         Some(buffer)
     }
 
-    fn give<T: Element>(&mut self, buffer: Vec<T>) {
+    pub(crate) fn give(&mut self, kind: Kind, buffer: Buffer) {
         self.clock += 1;
-        let (came, count) = (self.clock, buffer.len());
-        self.bytes += count * size_of::<T>();
-        self.by_age.insert(came, (T::DTYPE, count));
-        T::shelf(self).get_or_insert_default().entry(count).or_default().push_back((came, buffer));
+        self.bytes += bytes(kind);
+        self.by_age.insert(self.clock, kind);
+        self.free.get_or_insert_default().entry(kind).or_default().push_back((self.clock, buffer));
     }
 
     /// Drops the buffer that came before all others; `false` if there is none.
     pub(crate) fn drop_oldest(&mut self) -> bool {
-        let Some((&came, &(dtype, count))) = self.by_age.first_key_value() else { return false };
-        with_dtype!(dtype, T => {
-            if let Some(shelf) = T::shelf(self)
-                && let Some(buffers) = shelf.get_mut(&count)
-            {
-                buffers.pop_front();
-            }
-            self.remove::<T>(came, count);
-        });
+        let Some((&came, &kind)) = self.by_age.first_key_value() else { return false };
+        let buffers = self.free.as_mut().and_then(|free| free.get_mut(&kind));
+        drop(buffers.and_then(VecDeque::pop_front));
+        self.remove(came, kind);
         true
     }
 
-    /// A buffer is gone; with the last one of a length goes the place for that length.
-    fn remove<T: Element>(&mut self, came: u64, count: usize) {
+    /// A buffer is gone; with the last one of a kind goes the place for that kind.
+    fn remove(&mut self, came: u64, kind: Kind) {
         self.by_age.remove(&came);
-        self.bytes -= count * size_of::<T>();
-        if let Some(shelf) = T::shelf(self)
-            && shelf.get(&count).is_some_and(VecDeque::is_empty)
+        self.bytes -= bytes(kind);
+        if let Some(free) = &mut self.free
+            && free.get(&kind).is_some_and(VecDeque::is_empty)
         {
-            shelf.remove(&count);
+            free.remove(&kind);
         }
     }
+}
+
+fn bytes((dtype, count): Kind) -> usize {
+    count * dtype.size()
 }
 
 /// Elements that go back to the pool.
@@ -106,7 +111,8 @@ impl<T: Element> Block<T> {
         let spare = if count < SMALLEST { 0 } else { LINE / size_of::<T>() };
         let length = count.checked_add(spare)?;
         let bytes = length.saturating_mul(size_of::<T>());
-        let buffer = match keep::buffer(bytes, |pool| if spare > 0 { pool.take(length) } else { None }) {
+        let used = keep::buffer(bytes, (spare > 0).then_some((T::DTYPE, length)));
+        let buffer = match used.and_then(T::from_buffer) {
             Some(used) => used,
             None => {
                 let mut fresh = Vec::new();
@@ -143,7 +149,7 @@ impl<T: Element> Drop for Block<T> {
         // what came from outside has another length than those that are asked for here
         if self.buffer.len() > self.count.max(SMALLEST) {
             let buffer = std::mem::take(&mut self.buffer);
-            keep::keep_buffer(|pool| pool.give(buffer));
+            keep::keep_buffer((T::DTYPE, buffer.len()), T::into_buffer(buffer));
         }
     }
 }

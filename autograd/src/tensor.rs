@@ -2,7 +2,7 @@
 
 use crate::{
     error::{OpError, Result},
-    pool::{Block, Pool, Shelf},
+    pool::{Block, Buffer},
     shape::{Ints, Shape, sizes},
     view::{Elements, ElementsMut},
 };
@@ -211,7 +211,9 @@ pub trait Element:
     #[doc(hidden)]
     fn into_buf(data: Data) -> Option<Buf<Self>>;
     #[doc(hidden)]
-    fn shelf(pool: &mut Pool) -> &mut Shelf<Self>;
+    fn into_buffer(elements: Vec<Self>) -> Buffer;
+    #[doc(hidden)]
+    fn from_buffer(buffer: Buffer) -> Option<Vec<Self>>;
     #[doc(hidden)]
     fn elements(elements: Elements<'_>) -> Option<&[Self]>;
     #[doc(hidden)]
@@ -227,7 +229,8 @@ macro_rules! elements {
             fn buf(data: &Data) -> Option<&Buf<$T>> { if let Data::$V(buf) = data { Some(buf) } else { None } }
             fn buf_mut(data: &mut Data) -> Option<&mut Buf<$T>> { if let Data::$V(buf) = data { Some(buf) } else { None } }
             fn into_buf(data: Data) -> Option<Buf<$T>> { if let Data::$V(buf) = data { Some(buf) } else { None } }
-            fn shelf(pool: &mut Pool) -> &mut Shelf<$T> { &mut pool.$T }
+            fn into_buffer(elements: Vec<$T>) -> Buffer { Buffer::$V(elements) }
+            fn from_buffer(buffer: Buffer) -> Option<Vec<$T>> { if let Buffer::$V(elements) = buffer { Some(elements) } else { None } }
             fn elements(elements: Elements<'_>) -> Option<&[$T]> { if let Elements::$V(e) = elements { Some(e) } else { None } }
             fn elements_mut<'a>(elements: &'a mut ElementsMut<'_>) -> Option<&'a mut [$T]> { if let ElementsMut::$V(e) = elements { Some(e) } else { None } }
         }

@@ -8,7 +8,8 @@ use common::numbers;
 #[test]
 fn plans_are_made_once() -> Result<()> {
     looking_at_what_is_there_makes_no_plan()?;
-    the_plan_that_is_shown_is_the_one_that_runs()
+    the_plan_that_is_shown_is_the_one_that_runs()?;
+    the_cache_is_bounded()
 }
 
 /// What is there already is not planned: leaves, parameters, and values that were asked for before.
@@ -53,5 +54,33 @@ fn the_plan_that_is_shown_is_the_one_that_runs() -> Result<()> {
     for (dead, look) in [(false, false), (true, false), (false, true), (true, true)] {
         write(&Graph::new(), dead, look)?;
     }
+    Ok(())
+}
+
+/// Programs of ever other structures do not fill the memory, and the last ones are known.
+fn the_cache_is_bounded() -> Result<()> {
+    const MOST_BYTES: usize = 128 << 20;
+    let run = |length: usize| {
+        let g = Graph::new();
+        let x = g.input(0.5);
+        (0..length).fold(x, |y, _| y * x + x).value()
+    };
+    let bytes = || autograd::kept_bytes()[1];
+    let mut full = 0;
+    for length in 0..1000 {
+        run(length)?;
+        assert!(bytes() <= MOST_BYTES);
+        full = full.max(bytes());
+    }
+    // long after the first ones have gone, what the cache takes depends on the last ones alone
+    for length in 0..1000 {
+        run(length)?;
+    }
+    assert!(bytes() <= full, "{} bytes, then {}", full, bytes());
+    // one that is too large is not kept, and does not push out the others
+    let before = autograd::plans_made();
+    run(1_000_000)?;
+    run(999)?;
+    assert_eq!((autograd::plans_made() - before, bytes() <= full), (1, true));
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Matrix products against their definition, to the bit where there are fused multiply-adds: sizes of all kinds, and all
-//! ways in which the operands can lie. (All small sizes are tested beside the kernel, in `exec/kernels/tile.rs`.)
+//! ways in which the operands can lie.
 
 mod common;
 
-use autograd::{DType, Graph, Result, Tensor, Var};
+use autograd::{DType, Graph, Real, Result, Tensor, Var};
 
 /// Numbers without pattern between -1 and 1.
 struct Noise(u32);
@@ -59,11 +59,62 @@ fn products_are_the_definition_s_to_the_bit() -> Result<()> {
     for (m, k, n) in [(9, 2500, 35), (35, 40, 1030), (1, 1500, 130), (130, 1500, 1), (1, 2000, 1), (70, 1, 70)] {
         check(noise, &[m, k], &[k, n])?;
     }
+    // around one piece of k, several, one group of them, several
+    for k in [255, 256, 257, 511, 512, 513, 1023, 1024, 1025, 8191, 8192, 8193, 10_007] {
+        let (m, n) = [(1, 1), (2, 3), (3, 17), (7, 33), (13, 9), (17, 40)][k % 6];
+        check(noise, &[m, k], &[k, n])?;
+    }
+    // blocks of columns, packed panels, blocks of rows
+    for (m, k, n) in [(9, 257, 520), (40, 257, 700), (9, 300, 2048), (100, 257, 515), (17, 8193, 130)] {
+        check(noise, &[m, k], &[k, n])?;
+    }
     // longer than one group of pieces, and than 32 groups
     for (m, k, n) in [(3, 8193, 5), (1, 10_007, 3), (40, 8500, 1), (1, 100_003, 1), (2, 300_000, 2)] {
         check(noise, &[m, k], &[k, n])?;
     }
     check(noise, &[2, 3, 9000], &[2, 9000, 2])
+}
+
+/// Every number of rows and of columns that a tile, those beside it and what is left over can have, with sums of all lengths
+/// up to those that are unrolled: for each way in which the operands can lie.
+#[test]
+fn all_small_sizes() -> Result<()> {
+    if !common::exact_products() {
+        return Ok(()); // those are a library's
+    }
+    small_sizes::<f32>(f32::mul_add)?;
+    small_sizes::<f64>(f64::mul_add)
+}
+
+fn small_sizes<T: Real>(mul_add: fn(T, T, T) -> T) -> Result<()> {
+    let noise =
+        |seed: usize, count: usize| (0..count).map(move |k| T::of(((k * 7919 + seed) % 1009) as f64 / 500.0 - 1.0));
+    for (m, k) in (1..=19).flat_map(|m| [1, 2, 3, 5, 8, 13].map(|k| (m, k))) {
+        let a: Vec<T> = noise(m, m * k).collect();
+        for n in 1..=69 {
+            let b: Vec<T> = noise(k, k * n).collect();
+            let element = |e: usize| (0..k).fold(T::of(0.0), |sum, l| mul_add(a[e / n * k + l], b[l * n + e % n], sum));
+            let expected: Vec<T> = (0..m * n).map(element).collect();
+            let way = m + k + n;
+            for way in if way % 7 == 0 { 0..4 } else { way % 4..way % 4 + 1 } {
+                let g = Graph::new();
+                let left = matrix(&g, &a, [m, k], way & 1 != 0)?;
+                let product = left.matmul(matrix(&g, &b, [k, n], way & 2 != 0)?).value()?;
+                let same = product.as_slice::<T>()? == &expected[..];
+                assert!(same, "{m} x {k} x {n}, {}, operands {way}: {product} {expected:?}", T::DTYPE);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A matrix, stored as it is, or transposed and read back.
+fn matrix<'g, T: Real>(g: &'g Graph, x: &[T], [rows, columns]: [usize; 2], transposed: bool) -> Result<Var<'g>> {
+    if !transposed {
+        return Ok(g.input(Tensor::new([rows, columns], x.to_vec())?));
+    }
+    let flipped = (0..x.len()).map(|e| x[e % rows * columns + e / rows]).collect();
+    Ok(g.input(Tensor::new([columns, rows], flipped)?).t())
 }
 
 #[test]

@@ -319,6 +319,33 @@ fn runs_within_parallel_loops() -> Result<()> {
     Ok(())
 }
 
+/// Each part of a kernel is done once: in quick succession, after pauses in which threads fall asleep, for several callers at
+/// once, and for one from outside of all pools.
+#[test]
+fn quick_successions_and_pauses() -> Result<()> {
+    let one = |k: usize| {
+        let g = Graph::new();
+        let x = g.input(numbers(&[40_000 + 1024 * (k % 17)], k as f64));
+        g.run((x * x + 1.0, (x * 0.5).sum()))
+    };
+    let expected = (0..17).map(one).collect::<Result<Vec<_>>>()?;
+    for threads in [1, 2, 3, 8] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let check = || {
+            for round in 0..500 {
+                assert!(one(round).expect("no errors") == expected[round % 17], "round {round} on {threads} threads");
+                if round % 125 == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+            }
+        };
+        pool.install(check);
+        pool.scope(|s| (0..threads + 1).for_each(|_| s.spawn(|_| check())));
+    }
+    assert!(one(0)? == expected[0]);
+    Ok(())
+}
+
 #[test]
 fn every_instruction_set_gives_the_same_bits() {
     common::on_every_instruction_set();

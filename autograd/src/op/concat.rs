@@ -130,24 +130,3 @@ impl Graph {
         })
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The rule for one input does not look at the others: asked for all of them, it is as long as their number.
-    #[test]
-    fn the_rule_looks_at_one_input() {
-        let g = Graph::new();
-        let parts = [3, 1, 4].map(|n| g.input(vec![0.5; n]));
-        let op = Concat::new(0, &parts);
-        let (y, other) = (g.concat(&parts, 0), g.input(0.5));
-        for (input, place) in [(0, 0..3), (1, 3..4), (2, 4..8)] {
-            let mut x = [other; 3];
-            x[input] = parts[input];
-            let d = op.vjp(input, &Rule { ct: g.input((0..8).map(f64::from).collect::<Vec<_>>()), x: &x, y });
-            let expected: Vec<f64> = place.map(f64::from).collect();
-            assert_eq!(d.and_then(|d| d.value().ok()).map(|d| d.to_f64s()), Some(expected));
-        }
-    }
-}

@@ -197,34 +197,3 @@ fn hash(p: &Program, wanted: &[u32], updates: &[Update]) -> u64 {
     }
     hash
 }
-
-#[cfg(test)]
-mod tests {
-    use super::{CACHE, MOST, MOST_BYTES, PoisonError};
-    use crate::Graph;
-
-    /// Programs of ever other structures do not fill the memory, and the last ones are known.
-    #[test]
-    fn the_cache_is_bounded() {
-        let entries = || {
-            let cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-            assert!(cache.entries.len() <= MOST && cache.bytes <= MOST_BYTES);
-            assert_eq!(cache.bytes, cache.entries.iter().map(|e| e.2.bytes).sum::<usize>());
-            cache.entries.iter().map(|e| e.1).max()
-        };
-        let run = |length: usize| {
-            let g = Graph::new();
-            let x = g.input(0.5);
-            let y = (0..length).fold(x, |y, _| y * x + x);
-            y.value().expect("runs")
-        };
-        for length in 0..2 * MOST {
-            run(length);
-            entries();
-        }
-        // one that is too large is not kept, and does not push out the others
-        let newest = entries();
-        run(1_000_000);
-        assert!(entries() <= newest.map(|clock| clock + 2));
-    }
-}

@@ -156,32 +156,3 @@ fn read_by(p: &Program, nodes: impl Iterator<Item = u32>) -> HashSet<u32> {
     }
     read
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::Graph;
-    use std::cell::Cell;
-
-    /// Whether a member is one of differentiation is asked once for each, not once for each of its kernel's reads.
-    #[test]
-    fn what_is_kept_is_found_member_by_member() {
-        for count in [10, 1000] {
-            let g = Graph::new();
-            let x: Vec<_> = (0..count).map(|_| g.input([0.5, 1.5]).cumsum(0)).collect();
-            let y = x.iter().map(|x| x.sin()).reduce(|a, b| a + b).expect("some").sum();
-            let d = g.grads(y, &x);
-            let asked = Cell::new(0);
-            let kept = g.with_plan((y, d), |planned| {
-                let is_swept = |id: u32| {
-                    asked.set(asked.get() + 1);
-                    planned.inner.sweep_of(planned.node(id)).is_some()
-                };
-                let kept = planned.plan().kept(planned.program(), is_swept).len();
-                (kept, planned.plan().members.len() + planned.plan().values.len())
-            });
-            let (kept, most) = kept.expect("there is a plan");
-            assert_eq!(kept, count);
-            assert!(asked.get() <= most, "{} questions for {most} members and values", asked.get());
-        }
-    }
-}

@@ -26,9 +26,11 @@ pub(crate) fn on_every_instruction_set() {
 /// Whether products of matrices are the definition's to the bit: with fused multiply-adds.
 #[allow(dead_code)] // not all files multiply
 pub(crate) fn exact_products() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    let there = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    #[cfg(not(target_arch = "x86_64"))]
-    let there = false;
-    there && std::env::var(FORCED).as_deref() != Ok("baseline")
+    // those of the target, or those that the kernels for this processor use
+    let always = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+    #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+    let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    #[cfg(not(all(target_arch = "x86_64", not(autograd_portable))))]
+    let found = false;
+    always || found && std::env::var(FORCED).as_deref() != Ok("baseline")
 }

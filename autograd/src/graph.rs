@@ -116,7 +116,7 @@ impl Graph {
     }
 
     #[track_caller]
-    fn leaf(&self, value: Result<Tensor>, kind: Kind) -> Var<'_> {
+    pub(crate) fn leaf(&self, value: Result<Tensor>, kind: Kind) -> Var<'_> {
         let value = match value {
             Ok(value) => value,
             Err(e) => return self.fail(e.op(), OpError::new(e.message()), &[]),

@@ -147,7 +147,8 @@ impl<'g> Var<'g> {
     /// The shape, and the caller's line as the origin of what is appended next; none if it carries an error.
     #[track_caller]
     fn shape_here(self) -> Option<(Shape, Origin<'g>)> {
-        (self.kind() != Kind::Error).then(|| (self.known_shape(), self.graph.here()))
+        // not by a closure, whose line would be this one
+        if self.kind() == Kind::Error { None } else { Some((self.known_shape(), self.graph.here())) }
     }
 
     pub(crate) fn kind(self) -> Kind {

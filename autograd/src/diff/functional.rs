@@ -1,8 +1,9 @@
 //! Functions of arrays: gradients without a graph in sight.
 
 use crate::{
-    error::{Error, Result, catch},
+    error::{Error, OpError, Result, catch},
     graph::Graph,
+    nodes::Kind,
     tensor::Tensor,
     var::Var,
 };
@@ -74,12 +75,25 @@ where
 {
     let here = Location::caller();
     move |x| {
-        let g = Graph::new();
-        let x = x.map(|x| g.input(x));
-        let y = catch(|| f(x)).map_err(|e| e.at("function", here))?;
-        let d = g.grad(y, &x);
-        g.look((y, d))
+        let x: Vec<Result<Tensor>> = x.into_iter().map(tensor).collect();
+        let (y, d) = value_and_gradients(x, here, &|x| f(std::array::from_fn(|k| x[k])))?;
+        d.try_into().map(|d| (y, d)).map_err(|_| OpError::new("values are missing").at("function", here))
     }
+}
+
+/// A closure that writes a program of several inputs and one output.
+pub(in crate::diff) type Write<'f> = dyn for<'g> Fn(&[Var<'g>]) -> Var<'g> + 'f;
+
+fn value_and_gradients(
+    x: Vec<Result<Tensor>>,
+    here: &'static Location<'static>,
+    f: &Write<'_>,
+) -> Result<(Tensor, Vec<Tensor>)> {
+    let g = Graph::new();
+    let x: Vec<Var<'_>> = x.into_iter().map(|x| g.leaf(x, Kind::Input)).collect();
+    let y = catch(|| f(&x)).map_err(|e| e.at("function", here))?;
+    let d = g.grads(y, &x);
+    g.look((y, d))
 }
 
 /// An argument as a tensor.

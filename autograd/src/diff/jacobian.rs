@@ -4,12 +4,12 @@
 
 use super::{
     forward::misfit,
-    functional::tensor,
+    functional::{Write, tensor},
     reverse::{sweep, sweep_from},
 };
 use crate::{
     error::{Error, OpError, Result, catch},
-    exec::function::Traced,
+    exec::function::{self, Traced},
     graph::Graph,
     shape::Shape,
     tensor::{DType, Tensor, Type, reserve, with_dtype},
@@ -167,11 +167,12 @@ where
 {
     let here = Location::caller();
     move |x, ct| {
-        let [y, d] = run([tensor(x)?, tensor(ct)?], here, |_, [x, ct]| {
+        let all = run([tensor(x)?, tensor(ct)?], here, &|_, x| {
+            let (x, ct) = (x[0], x[1]);
             let y = f(x);
-            [y, y.vjp(ct, &[x])[0].unwrap_or_else(|| x.zero_cotangent())]
+            vec![y, y.vjp(ct, &[x])[0].unwrap_or_else(|| x.zero_cotangent())]
         })?;
-        Ok((y, d))
+        two(all, here)
     }
 }
 
@@ -192,22 +193,23 @@ where
 {
     let here = Location::caller();
     move |x, v| {
-        let [y, d] = run([tensor(x)?, tensor(v)?], here, |g, [x, v]| {
-            let y = f(x);
-            [y, g.jvp(y, &[x], &[v])]
+        let all = run([tensor(x)?, tensor(v)?], here, &|g, x| {
+            let y = f(x[0]);
+            vec![y, g.jvp(y, &[x[0]], &[x[1]])]
         })?;
-        Ok((y, d))
+        two(all, here)
     }
 }
 
 /// Runs a function of two tensors once.
-fn run<const M: usize>(
-    inputs: [Tensor; 2],
-    here: &'static Location<'static>,
-    f: impl for<'g> FnOnce(&'g Graph, [Var<'g>; 2]) -> [Var<'g>; M],
-) -> Result<[Tensor; M]> {
-    let values = Traced::new(&inputs, here, |g, x| f(g, [x[0], x[1]]).to_vec())?.call(&inputs)?;
-    values.try_into().map_err(|_| OpError::new("values are missing").at("function", here))
+fn run(inputs: [Tensor; 2], here: &'static Location<'static>, f: &function::Write<'_>) -> Result<Vec<Tensor>> {
+    Traced::new(&inputs, here, f)?.call(&inputs)
+}
+
+/// Two values.
+fn two(values: Vec<Tensor>, here: &'static Location<'static>) -> Result<(Tensor, Tensor)> {
+    let values: Result<[Tensor; 2], _> = values.try_into();
+    values.map(|[a, b]| (a, b)).map_err(|_| OpError::new("values are missing").at("function", here))
 }
 
 /// The Jacobian of a function of one tensor, of shape `[value's axes.., argument's axes..]`: see [`jacobians`].
@@ -240,19 +242,22 @@ where
     let here = Location::caller();
     move |x| {
         let x = x.into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
-        let of = value_type(&x, here, |x| f(std::array::from_fn(|k| x[k])))?;
-        let columns: usize = x.iter().map(|x| x.ty().shape.count()).sum();
-        let all = if of.shape.count() <= columns {
-            rows(&x, of, here, |_, x, ct| {
-                let y = f(std::array::from_fn(|k| x[k]));
-                let found = y.vjp(ct, x);
-                found.into_iter().zip(x).map(|(d, x)| d.unwrap_or_else(|| x.zero_cotangent())).collect()
-            })?
-        } else {
-            self::columns(&x, of, here, |g, x, v| g.jvp(f(std::array::from_fn(|k| x[k])), x, v))?
-        };
+        let all = of_rows_or_columns(&x, here, &|x| f(std::array::from_fn(|k| x[k])))?;
         all.try_into().map_err(|_| OpError::new("values are missing").at("jacobian", here))
     }
+}
+
+/// [`jacobians`], whatever the type of the closure.
+fn of_rows_or_columns(x: &[Tensor], here: &'static Location<'static>, f: &Write<'_>) -> Result<Vec<Tensor>> {
+    let of = value_type(x, here, f)?;
+    let count: usize = x.iter().map(|x| x.ty().shape.count()).sum();
+    if of.shape.count() > count {
+        return columns(x, of, here, &|g, x, v| g.jvp(f(x), x, v));
+    }
+    rows(x, of, here, &|_, x, ct| {
+        let found = f(x).vjp(ct, x);
+        found.into_iter().zip(x).map(|(d, x)| d.unwrap_or_else(|| x.zero_cotangent())).collect()
+    })
 }
 
 /// The Hessian of a function of one tensor to a single number, of shape `[argument's axes.., argument's axes..]`: one
@@ -272,7 +277,7 @@ where
     let here = Location::caller();
     move |x| {
         let x = [tensor(x)?];
-        let all = rows(&x, x[0].ty(), here, |g, x, v| vec![g.hvp(f(x[0]), x[0], v)])?;
+        let all = rows(&x, x[0].ty(), here, &|g, x, v| vec![g.hvp(f(x[0]), x[0], v)])?;
         all.into_iter().next().ok_or_else(|| OpError::new("values are missing").at("hessian", here))
     }
 }
@@ -293,17 +298,13 @@ where
 {
     let here = Location::caller();
     move |x, v| {
-        let [product] = run([tensor(x)?, tensor(v)?], here, |g, [x, v]| [g.hvp(f(x), x, v)])?;
-        Ok(product)
+        let all = run([tensor(x)?, tensor(v)?], here, &|g, x| vec![g.hvp(f(x[0]), x[0], x[1])])?;
+        all.into_iter().next().ok_or_else(|| OpError::new("values are missing").at("hvp", here))
     }
 }
 
 /// The type of a function's value; an error if it is not a float.
-fn value_type(
-    x: &[Tensor],
-    here: &'static Location<'static>,
-    f: impl for<'g> Fn(&[Var<'g>]) -> Var<'g>,
-) -> Result<Type> {
+fn value_type(x: &[Tensor], here: &'static Location<'static>, f: &Write<'_>) -> Result<Type> {
     let g = Graph::new();
     let x: Vec<Var<'_>> = x.iter().map(|x| g.input(x)).collect();
     let y = catch(|| f(&x)).map_err(|e| e.at("function", here))?;
@@ -320,14 +321,14 @@ fn each_direction(
     x: &[Tensor],
     count: usize,
     here: &'static Location<'static>,
-    direction: impl Fn(usize) -> Result<Vec<Tensor>> + Sync,
-    f: impl for<'g> Fn(&'g Graph, &[Var<'g>], &[Var<'g>]) -> Vec<Var<'g>>,
+    direction: &(dyn Fn(usize) -> Result<Vec<Tensor>> + Sync),
+    f: &dyn for<'g> Fn(&'g Graph, &[Var<'g>], &[Var<'g>]) -> Vec<Var<'g>>,
 ) -> Result<Vec<Vec<Tensor>>> {
     if count == 0 {
         return Ok(Vec::new());
     }
     let inputs = |place: usize| Ok::<_, Error>([x, &direction(place)?].concat());
-    let traced = Traced::new(&inputs(0)?, here, |g, v| f(g, &v[..x.len()], &v[x.len()..]))?;
+    let traced = Traced::new(&inputs(0)?, here, &|g, v| f(g, &v[..x.len()], &v[x.len()..]))?;
     (0..count).into_par_iter().map(|place| traced.call(&inputs(place)?)).collect()
 }
 
@@ -336,11 +337,11 @@ fn rows(
     x: &[Tensor],
     of: Type,
     here: &'static Location<'static>,
-    row: impl for<'g> Fn(&'g Graph, &[Var<'g>], Var<'g>) -> Vec<Var<'g>>,
+    row: &dyn for<'g> Fn(&'g Graph, &[Var<'g>], Var<'g>) -> Vec<Var<'g>>,
 ) -> Result<Vec<Tensor>> {
     let at = |e: OpError| e.at("jacobian", here);
     let direction = |place| Ok(vec![basis(of, place).map_err(at)?]);
-    let all = each_direction(x, of.shape.count(), here, direction, |g, x, ct| row(g, x, ct[0]))?;
+    let all = each_direction(x, of.shape.count(), here, &direction, &|g, x, ct| row(g, x, ct[0]))?;
     let matrix = |(k, x): (usize, &Tensor)| {
         let shape = joined(&of.shape, &x.ty().shape).map_err(at)?;
         with_dtype!(x.dtype(), float T => {
@@ -359,7 +360,7 @@ fn columns(
     x: &[Tensor],
     of: Type,
     here: &'static Location<'static>,
-    column: impl for<'g> Fn(&'g Graph, &[Var<'g>], &[Var<'g>]) -> Var<'g>,
+    column: &dyn for<'g> Fn(&'g Graph, &[Var<'g>], &[Var<'g>]) -> Var<'g>,
 ) -> Result<Vec<Tensor>> {
     let at = |e: OpError| e.at("jacobian", here);
     let mut count = 0;
@@ -378,7 +379,7 @@ fn columns(
         };
         ranges.iter().map(of_this).collect::<Result<Vec<_>>>()
     };
-    let all = each_direction(x, count, here, direction, |g, x, v| vec![column(g, x, v)])?;
+    let all = each_direction(x, count, here, &direction, &|g, x, v| vec![column(g, x, v)])?;
     let matrix = |(ty, range): &(Type, Range<usize>)| {
         let shape = joined(&of.shape, &ty.shape).map_err(at)?;
         with_dtype!(ty.dtype, float T => {

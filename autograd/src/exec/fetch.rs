@@ -15,6 +15,13 @@ pub trait Fetch<'g> {
     fn fill(self, values: &mut IntoIter<Tensor>) -> Option<Self::Out>;
 }
 
+/// What is asked for, one by one.
+pub(crate) fn vars<'g, F: Fetch<'g>>(what: &F) -> Vec<Var<'g>> {
+    let mut vars = Vec::with_capacity(8);
+    what.list(&mut vars);
+    vars
+}
+
 impl<'g> Fetch<'g> for Var<'g> {
     type Out = Tensor;
     fn list(&self, out: &mut Vec<Var<'g>>) {

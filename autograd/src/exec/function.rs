@@ -21,10 +21,18 @@ use std::{
 /// It can be shared between threads; each call has memory of its own.
 pub struct Function<F, const N: usize, const M: usize> {
     f: F,
+    known: Known,
+}
+
+/// What does not depend on the closure's type, so that it is compiled once for all of them.
+struct Known {
     made_at: &'static Location<'static>,
     /// The programs for the input types that have been seen, newest last.
     traced: RwLock<Vec<Arc<Traced>>>,
 }
+
+/// A closure that writes a program: its outputs from its inputs.
+pub(crate) type Write<'f> = dyn for<'g> Fn(&'g Graph, &[Var<'g>]) -> Vec<Var<'g>> + 'f;
 
 /// Programs for so many combinations of input types are kept.
 const MOST: usize = 16;
@@ -66,7 +74,7 @@ pub fn compile<F, const N: usize, const M: usize>(f: F) -> Function<F, N, M>
 where
     F: for<'g> Fn([Var<'g>; N]) -> [Var<'g>; M],
 {
-    Function { f, made_at: Location::caller(), traced: RwLock::default() }
+    Function { f, known: Known { made_at: Location::caller(), traced: RwLock::default() } }
 }
 
 impl<F, const N: usize, const M: usize> Function<F, N, M>
@@ -76,23 +84,41 @@ where
     /// The outputs for these inputs.
     pub fn call<T: TryInto<Tensor, Error: Into<Error>>>(&self, inputs: [T; N]) -> Result<[Tensor; M]> {
         let inputs = tensors(inputs)?;
-        let values: Result<[Tensor; M], _> = self.traced(&inputs)?.call(&inputs)?.try_into();
-        values.map_err(|_| OpError::new("values are missing").at("compile", self.made_at))
+        let values: Result<[Tensor; M], _> = self.known.call(&inputs, &self.write())?.try_into();
+        values.map_err(|_| self.known.values_are_missing())
     }
 
     /// How inputs like these are worked on.
     pub fn plan<T: TryInto<Tensor, Error: Into<Error>>>(&self, inputs: [T; N]) -> Result<inspect::plan::Plan> {
-        let traced = self.traced(&tensors(inputs)?)?;
+        self.known.plan(&tensors(inputs)?, &self.write())
+    }
+
+    fn write(&self) -> impl for<'g> Fn(&'g Graph, &[Var<'g>]) -> Vec<Var<'g>> {
+        |_, x| (self.f)(std::array::from_fn(|k| x[k])).to_vec()
+    }
+}
+
+impl Known {
+    fn call(&self, inputs: &[Tensor], write: &Write<'_>) -> Result<Vec<Tensor>> {
+        self.traced(inputs, write)?.call(inputs)
+    }
+
+    fn plan(&self, inputs: &[Tensor], write: &Write<'_>) -> Result<inspect::plan::Plan> {
+        let traced = self.traced(inputs, write)?;
         Ok(inspect::plan::Plan::new(&traced.part.program, &traced.plan))
     }
 
-    fn traced(&self, inputs: &[Tensor; N]) -> Result<Arc<Traced>> {
+    fn values_are_missing(&self) -> Error {
+        OpError::new("values are missing").at("compile", self.made_at)
+    }
+
+    fn traced(&self, inputs: &[Tensor], write: &Write<'_>) -> Result<Arc<Traced>> {
         let fits = |t: &&Arc<Traced>| t.types.iter().zip(inputs).all(|(ty, x)| *ty == x.ty());
         if let Some(known) = self.traced.read().unwrap_or_else(PoisonError::into_inner).iter().find(fits) {
             return Ok(known.clone());
         }
         // without the lock: the closure may call the function itself
-        let traced = Arc::new(self.trace(inputs)?);
+        let traced = Arc::new(Traced::new(inputs, self.made_at, write)?);
         let mut all = self.traced.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = all.iter().find(fits) {
             return Ok(first.clone()); // another thread was faster
@@ -103,23 +129,15 @@ where
         all.push(traced.clone());
         Ok(traced)
     }
-
-    fn trace(&self, inputs: &[Tensor; N]) -> Result<Traced> {
-        Traced::new(inputs, self.made_at, |_, x| (self.f)(std::array::from_fn(|k| x[k])).to_vec())
-    }
 }
 
 impl Traced {
     /// Writes the program for inputs of these types; their values are not part of it.
-    pub(crate) fn new(
-        inputs: &[Tensor],
-        made_at: &'static Location<'static>,
-        f: impl for<'g> FnOnce(&'g Graph, &[Var<'g>]) -> Vec<Var<'g>>,
-    ) -> Result<Traced> {
+    pub(crate) fn new(inputs: &[Tensor], made_at: &'static Location<'static>, write: &Write<'_>) -> Result<Traced> {
         let mut g = Graph::to_be_compiled();
         let outputs = {
             let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
-            let y = catch(|| f(&g, &x)).map_err(|e| e.at("function", made_at))?;
+            let y = catch(|| write(&g, &x)).map_err(|e| e.at("function", made_at))?;
             if y.iter().any(|y| !std::ptr::eq(y.graph(), &g)) {
                 return Err(OpError::new("a `Var` of another graph was returned").at("function", made_at));
             }

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)] // one call: where the values of a plan are
 
 use super::{
-    fetch::Fetch,
+    fetch::{Fetch, vars},
     memory::{Memory, Scratch, address, address_mut},
     stage,
 };
@@ -51,13 +51,19 @@ impl Graph {
     /// As [`run`](Graph::run), measured.
     #[track_caller]
     pub(crate) fn run_with<'g, F: Fetch<'g>>(&'g self, what: F, clock: Option<&Clock>) -> Result<F::Out> {
-        if self.inner.borrow().committed {
-            let e = OpError::new("the updates of this graph have been carried out already: a graph is one step");
-            let hint =
-                "ask for all values of a step together, g.run((loss, prediction)), and make a new graph for the next";
-            return Err(e.hint(hint).at_caller("run"));
-        }
+        self.is_not_committed()?;
         self.fetch(what, true, clock)
+    }
+
+    #[track_caller]
+    fn is_not_committed(&self) -> Result<()> {
+        if !self.inner.borrow().committed {
+            return Ok(());
+        }
+        let e = OpError::new("the updates of this graph have been carried out already: a graph is one step");
+        let hint =
+            "ask for all values of a step together, g.run((loss, prediction)), and make a new graph for the next";
+        Err(e.hint(hint).at_caller("run"))
     }
 
     /// As [`run`](Graph::run), without the updates.
@@ -68,17 +74,14 @@ impl Graph {
 
     #[track_caller]
     fn fetch<'g, F: Fetch<'g>>(&'g self, what: F, commit: bool, clock: Option<&Clock>) -> Result<F::Out> {
-        let wanted = self.list(&what)?;
-        let values = self.execute(&wanted, commit, clock)?;
+        let values = self.execute(&self.list(vars(&what))?, commit, clock)?;
         // `list` and `fill` go through the same structure: there are exactly as many values as it takes
         what.fill(&mut values.into_iter()).ok_or_else(|| OpError::new("values are missing").at_caller("run"))
     }
 
     /// The nodes that are asked for.
     #[track_caller]
-    pub(crate) fn list<'g, F: Fetch<'g>>(&'g self, what: &F) -> Result<Vec<u32>> {
-        let mut vars = Vec::with_capacity(8);
-        what.list(&mut vars);
+    pub(crate) fn list(&self, vars: Vec<Var<'_>>) -> Result<Vec<u32>> {
         if vars.iter().any(|v| !std::ptr::eq(v.graph(), self)) {
             return Err(OpError::new("a `Var` of another graph was asked for").at_caller("run"));
         }
@@ -189,13 +192,13 @@ impl Graph {
     #[doc(hidden)]
     #[track_caller]
     pub fn prepare<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<usize> {
-        self.with_plan(what, |planned| planned.plan().kernels.len())
+        self.with_plan(vars(&what), |planned| planned.plan().kernels.len())
     }
 
     /// Looks at the plan for what is asked for and the scheduled updates.
     #[track_caller]
-    pub(crate) fn with_plan<'g, F: Fetch<'g>, R>(&'g self, what: F, look: impl FnOnce(&Planned<'_>) -> R) -> Result<R> {
-        let wanted = self.list(&what)?;
+    pub(crate) fn with_plan<R>(&self, vars: Vec<Var<'_>>, look: impl FnOnce(&Planned<'_>) -> R) -> Result<R> {
+        let wanted = self.list(vars)?;
         let inner = self.inner.borrow();
         let prepared = Prepared::new(&inner, &wanted, &inner.updates)?;
         Ok(look(&Planned { inner: &inner, prepared: &prepared }))

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, OpError, Result},
-    exec::fetch::Fetch,
+    exec::fetch::{Fetch, vars},
     graph::Graph,
     nodes::Inner,
     op::guard,
@@ -62,7 +62,7 @@ impl Graph {
     /// The search of [`detect_anomaly`](Graph::detect_anomaly) alone: nothing is updated, whatever it finds.
     #[track_caller]
     pub fn find_anomaly<'g, F: Fetch<'g>>(&'g self, what: &F) -> Result<()> {
-        let wanted = self.list(what)?;
+        let wanted = self.list(vars(what))?;
         anomaly(&self.inner.borrow(), &wanted)?.map_or(Ok(()), Err)
     }
 }

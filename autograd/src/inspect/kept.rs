@@ -1,6 +1,12 @@
 //! What a backward pass keeps alive.
 
-use crate::{error::Result, exec::fetch::Fetch, graph::Graph, tensor::Type};
+use crate::{
+    error::Result,
+    exec::fetch::{Fetch, vars},
+    graph::Graph,
+    tensor::Type,
+    var::Var,
+};
 
 /// A value of the forward pass that waits in memory for the backward pass: see [`Graph::kept_for_backward`].
 #[derive(Clone, Debug)]
@@ -32,7 +38,12 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn kept_for_backward<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<Vec<Kept>> {
-        let mut kept = self.with_plan(what, |planned| {
+        self.kept(vars(&what))
+    }
+
+    #[track_caller]
+    fn kept(&self, vars: Vec<Var<'_>>) -> Result<Vec<Kept>> {
+        let mut kept = self.with_plan(vars, |planned| {
             let (inner, program) = (planned.inner, planned.program());
             let is_swept = |id: u32| inner.sweep_of(planned.node(id)).is_some();
             let describe = |node: u32| {

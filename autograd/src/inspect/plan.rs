@@ -3,7 +3,7 @@
 use super::text::{counted, counts};
 use crate::{
     error::Result,
-    exec::fetch::Fetch,
+    exec::fetch::{Fetch, vars},
     graph::Graph,
     nodes::{Kind, Program},
     op::{Id, reduce},
@@ -202,6 +202,6 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn plan<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<Plan> {
-        self.with_plan(what, |planned| Plan::new(planned.program(), planned.plan()))
+        self.with_plan(vars(&what), |planned| Plan::new(planned.program(), planned.plan()))
     }
 }

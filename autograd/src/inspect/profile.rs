@@ -117,6 +117,10 @@ impl Graph {
     pub fn profile<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<(F::Out, Profile)> {
         let clock = Clock::default();
         let values = self.run_with(what, Some(&clock))?;
+        Ok((values, self.measured(clock)))
+    }
+
+    fn measured(&self, clock: Clock) -> Profile {
         let inner = self.inner.borrow();
         let mut kernels = Vec::new();
         let (mut ops, mut scopes, mut lines) = (Rows::new(), Rows::new(), Rows::new());
@@ -140,8 +144,7 @@ impl Graph {
             let name = if name.is_empty() { "(none)".into() } else { name };
             paths.add(name.clone(), || name, time, estimated);
         }
-        let profile = Profile { kernels, ops: ops.sorted(), scopes: paths.sorted(), lines: lines.sorted() };
-        Ok((values, profile))
+        Profile { kernels, ops: ops.sorted(), scopes: paths.sorted(), lines: lines.sorted() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A function of tensors as the checker sees it: its values, its pull-back, and differences of its values.
 
 use crate::{
-    diff::reverse::sweep,
+    diff::{functional::Write, reverse::sweep},
     error::{Result, catch},
     graph::Graph,
     param::Param,
@@ -33,11 +33,7 @@ impl<'p> Program<'p> {
 
     /// A user's function with the trained parameters that it binds as further inputs; and all inputs.
     #[track_caller]
-    pub(super) fn new(
-        f: &'p (impl for<'g> Fn(&[Var<'g>]) -> Var<'g> + 'p),
-        inputs: &[Tensor],
-        double: bool,
-    ) -> Result<(Program<'p>, Vec<Tensor>)> {
+    pub(super) fn new(f: &'p Write<'p>, inputs: &[Tensor], double: bool) -> Result<(Program<'p>, Vec<Tensor>)> {
         let wide = |x: Tensor| if double && x.dtype() == DType::F32 { x.cast(DType::F64) } else { Ok(x) };
         let (mut names, mut all) = (vec![None; inputs.len()], inputs.to_vec());
         let (mut trained, mut fixed) = (Vec::new(), Vec::new());
@@ -70,7 +66,7 @@ impl<'p> Program<'p> {
 
 /// The parameters that a function binds, whether they are trained, and what to call them.
 #[track_caller]
-fn bound(f: &impl for<'g> Fn(&[Var<'g>]) -> Var<'g>, inputs: &[Tensor]) -> Result<Vec<(Param, bool, String)>> {
+fn bound(f: &Write<'_>, inputs: &[Tensor]) -> Result<Vec<(Param, bool, String)>> {
     let (g, here) = (Graph::new(), Location::caller());
     let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
     catch(|| f(&x)).map_err(|e| e.at("check_grads", here))?;

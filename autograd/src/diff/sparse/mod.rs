@@ -36,10 +36,17 @@ use std::{
 /// function writes the same program and the constants whose zeros or positions were used have the same values.
 pub struct Sparse<F> {
     f: F,
+    matrix: Matrix,
+}
+
+/// What does not depend on the closure's type, so that it is compiled once for all of them.
+struct Matrix {
     hessian: bool,
     made_at: &'static Location<'static>,
     known: Mutex<Option<Arc<Known>>>,
 }
+
+type Write<'f> = dyn for<'g> Fn(Var<'g>) -> Var<'g> + 'f;
 
 /// The structure of a sparse matrix: which elements may differ from zero, and which columns or rows are computed
 /// together. Printed, it is a picture.
@@ -84,7 +91,7 @@ const TOGETHER: usize = 4;
 /// ```
 #[track_caller]
 pub fn sparse_jacobian<F: for<'g> Fn(Var<'g>) -> Var<'g>>(f: F) -> Sparse<F> {
-    Sparse { f, hessian: false, made_at: Location::caller(), known: Mutex::default() }
+    Sparse { f, matrix: Matrix { hessian: false, made_at: Location::caller(), known: Mutex::default() } }
 }
 
 /// The sparse Hessian of a function from vectors to single numbers, as a function of arrays.
@@ -102,7 +109,7 @@ pub fn sparse_jacobian<F: for<'g> Fn(Var<'g>) -> Var<'g>>(f: F) -> Sparse<F> {
 /// ```
 #[track_caller]
 pub fn sparse_hessian<F: for<'g> Fn(Var<'g>) -> Var<'g>>(f: F) -> Sparse<F> {
-    Sparse { f, hessian: true, made_at: Location::caller(), known: Mutex::default() }
+    Sparse { f, matrix: Matrix { hessian: true, made_at: Location::caller(), known: Mutex::default() } }
 }
 
 impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
@@ -110,12 +117,13 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
     /// part of it.
     pub fn call<T: Element>(&self, x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<CsMat<T>> {
         let x = tensor(x)?;
-        let known = self.known(&x)?;
+        let known = self.matrix.known(&self.f, &x)?;
+        let products = self.matrix.products(&self.f, &x, &known, T::DTYPE)?;
         let pattern = &known.structure.pattern;
         let starts = pattern.starts().to_vec();
         let indices = pattern.indices().iter().map(|&c| c as usize).collect();
         let mut values = vec![T::default(); pattern.nnz()];
-        self.fill(&x, &known, &mut values)?;
+        known.place(&products, &mut values)?;
         Ok(CsMat::new(pattern.shape(), starts, indices, values))
     }
 
@@ -130,39 +138,41 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
     /// ```
     pub fn update<T: Element>(&self, x: impl TryInto<Tensor, Error: Into<Error>>, matrix: &mut CsMat<T>) -> Result<()> {
         let x = tensor(x)?;
-        let known = self.known(&x)?;
-        let pattern = &known.structure.pattern;
-        let same = matrix.is_csr()
-            && matrix.shape() == pattern.shape()
-            && matrix.indptr().raw_storage() == pattern.starts()
-            && matrix.indices().iter().zip(pattern.indices()).all(|(&a, &b)| a == b as usize);
-        if !same {
-            let e = OpError::new("the matrix does not have the pattern of this function");
-            return Err(e
-                .hint("the pattern changes with constants: call instead of update")
-                .at(self.name(), self.made_at));
+        let known = self.matrix.known(&self.f, &x)?;
+        let starts = matrix.indptr();
+        let is_same = matrix.is_csr() && known.has_pattern(matrix.shape(), starts.raw_storage(), matrix.indices());
+        if !is_same {
+            return Err(self.matrix.another_pattern());
         }
-        self.fill(&x, &known, matrix.data_mut())
+        let products = self.matrix.products(&self.f, &x, &known, T::DTYPE)?;
+        known.place(&products, matrix.data_mut())
     }
 
     /// Which elements of the matrix may differ from zero, and how they are computed, without computing them.
     pub fn structure(&self, x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<Arc<Structure>> {
-        Ok(self.known(&tensor(x)?)?.structure.clone())
+        Ok(self.matrix.known(&self.f, &tensor(x)?)?.structure.clone())
     }
+}
 
+impl Matrix {
     fn name(&self) -> &'static str {
         if self.hessian { "sparse_hessian" } else { "sparse_jacobian" }
     }
 
+    fn another_pattern(&self) -> Error {
+        let e = OpError::new("the matrix does not have the pattern of this function");
+        e.hint("the pattern changes with constants: call instead of update").at(self.name(), self.made_at)
+    }
+
     /// What is known of the function for arguments like this one.
-    fn known(&self, x: &Tensor) -> Result<Arc<Known>> {
+    fn known(&self, f: &Write<'_>, x: &Tensor) -> Result<Arc<Known>> {
         if x.shape().len() != 1 || !x.dtype().is_float() {
             let e = OpError::new(format!("wants a vector of floats, got {}", x.ty()));
             return Err(e
                 .hint("reshape in the function: |x| f(x.reshape(..)).flatten()")
                 .at(self.name(), self.made_at));
         }
-        let traced = Traced::new(std::slice::from_ref(x), self.made_at, |g, x| vec![self.program(g, x[0])])?;
+        let traced = Traced::new(std::slice::from_ref(x), self.made_at, &|g, x| vec![self.program(f, g, x[0])])?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.as_ref().filter(|known| known.fits(&traced)) {
             return Ok(known.clone());
@@ -173,8 +183,8 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
     }
 
     /// What the matrix is the Jacobian of.
-    fn program<'g>(&self, g: &'g Graph, x: Var<'g>) -> Var<'g> {
-        let y = (self.f)(x);
+    fn program<'g>(&self, f: &Write<'_>, g: &'g Graph, x: Var<'g>) -> Var<'g> {
+        let y = f(x);
         if y.error().is_some() {
             return y;
         }
@@ -191,49 +201,27 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
         }
     }
 
-    /// Computes all directions and puts each element in its place.
-    fn fill<T: Element>(&self, x: &Tensor, known: &Known, values: &mut [T]) -> Result<()> {
-        let Structure { pattern, coloring } = &*known.structure;
-        if T::DTYPE != x.dtype() {
-            let e = OpError::new(format!("the matrix is {}, not {}", x.dtype(), T::DTYPE));
+    /// The products of the matrix, whose elements are of this type, with all directions.
+    fn products(&self, f: &Write<'_>, x: &Tensor, known: &Known, dtype: DType) -> Result<Vec<Tensor>> {
+        if dtype != x.dtype() {
+            let e = OpError::new(format!("the matrix is {}, not {dtype}", x.dtype()));
             return Err(e.at(self.name(), self.made_at));
         }
+        let coloring = &known.structure.coloring;
         let together = coloring.count.min(TOGETHER);
         let groups: Vec<&[Tensor]> = known.seeds.chunks(together.max(1)).collect();
-        let Some(&first) = groups.first() else { return Ok(()) };
+        let Some(&first) = groups.first() else { return Ok(Vec::new()) };
         let inputs = |seeds: &[Tensor]| -> Vec<Tensor> {
             let padded = (0..together).map(|k| seeds[k.min(seeds.len() - 1)].clone());
             [x.clone()].into_iter().chain(padded).collect()
         };
-        let traced = Traced::new(&inputs(first), self.made_at, |g, v| {
-            let y = self.program(g, v[0]);
+        let traced = Traced::new(&inputs(first), self.made_at, &|g, v| {
+            let y = self.program(f, g, v[0]);
             v[1..].iter().map(|&seed| Self::product(g, y, v[0], seed, coloring.by_rows)).collect()
         })?;
         let products: Vec<Vec<Tensor>> =
             groups.par_iter().map(|seeds| traced.call(&inputs(seeds))).collect::<Result<_>>()?;
-        let products: Vec<&[T]> = products.iter().flatten().map(|p| p.as_slice::<T>()).collect::<Result<_>>()?;
-        let rows = pattern.shape().0;
-        // rows are filled in pieces of about the same length, by all threads
-        let pieces = 8 * rayon::current_num_threads();
-        let ends: Vec<usize> = (0..=pieces).map(|k| k * rows / pieces).collect();
-        let mut rest = values;
-        let mut tasks = Vec::with_capacity(pieces);
-        for piece in ends.windows(2) {
-            let length = pattern.starts()[piece[1]] - pattern.starts()[piece[0]];
-            let (own, more) = rest.split_at_mut(length);
-            tasks.push((piece[0]..piece[1], own));
-            rest = more;
-        }
-        tasks.into_par_iter().for_each(|(rows, own)| {
-            let first = pattern.starts()[rows.start];
-            for row in rows {
-                for k in pattern.starts()[row]..pattern.starts()[row + 1] {
-                    let place = if coloring.by_rows { pattern.indices()[k] as usize } else { row };
-                    own[k - first] = products[known.colors[k] as usize][place];
-                }
-            }
-        });
-        Ok(())
+        Ok(products.into_iter().flatten().collect())
     }
 
     /// The product of the matrix with a direction, from one side or the other.
@@ -268,6 +256,40 @@ impl Known {
         let seeds = (0..coloring.count as u32).map(seed).collect::<Result<_>>()?;
         let plan = traced.plan();
         Ok(Known { structure: Arc::new(Structure { pattern, coloring }), plan, used, colors, seeds })
+    }
+
+    /// Whether a matrix by rows (CSR) has the same elements.
+    fn has_pattern(&self, shape: (usize, usize), starts: &[usize], indices: &[usize]) -> bool {
+        let pattern = &self.structure.pattern;
+        let same = |(&a, &b): (&usize, &u32)| a == b as usize;
+        shape == pattern.shape() && starts == pattern.starts() && indices.iter().zip(pattern.indices()).all(same)
+    }
+
+    /// Puts the elements of the products in their places: rows are filled in pieces of about the same length, by all threads.
+    fn place<T: Element>(&self, products: &[Tensor], values: &mut [T]) -> Result<()> {
+        let products: Vec<&[T]> = products.iter().map(|p| p.as_slice::<T>()).collect::<Result<_>>()?;
+        let Structure { pattern, coloring } = &*self.structure;
+        let rows = pattern.shape().0;
+        let pieces = 8 * rayon::current_num_threads();
+        let ends: Vec<usize> = (0..=pieces).map(|k| k * rows / pieces).collect();
+        let mut rest = values;
+        let mut tasks = Vec::with_capacity(pieces);
+        for piece in ends.windows(2) {
+            let length = pattern.starts()[piece[1]] - pattern.starts()[piece[0]];
+            let (own, more) = rest.split_at_mut(length);
+            tasks.push((piece[0]..piece[1], own));
+            rest = more;
+        }
+        tasks.into_par_iter().for_each(|(rows, own)| {
+            let first = pattern.starts()[rows.start];
+            for row in rows {
+                for k in pattern.starts()[row]..pattern.starts()[row + 1] {
+                    let place = if coloring.by_rows { pattern.indices()[k] as usize } else { row };
+                    own[k - first] = products[self.colors[k] as usize][place];
+                }
+            }
+        });
+        Ok(())
     }
 
     /// Whether this is the structure of a program, too.

@@ -137,10 +137,9 @@ struct Block<T> {
 /// A kernel at work.
 struct Work<T: 'static> {
     table: &'static Table<T>,
-    /// The registers for whole groups of the block at hand: some are where the values lie.
+    /// The registers for whole groups of the block at hand, of which some are where the values lie; then the same for what does
+    /// not fill a group, all in scratch memory, which is long enough.
     registers: Vec<Register<T>>,
-    /// The same for what does not fill a group: all in scratch memory, which is long enough.
-    padded: Vec<Register<T>>,
     /// The registers that hold blocks, in their order: as the layout numbers them.
     blocks: Vec<Block<T>>,
     sums: Vec<SumState<T>>,
@@ -179,11 +178,9 @@ impl<T: Vectors> Work<T> {
         let Job { k, memory, .. } = *job;
         let (layout, table) = (&k.layout, T::table());
         let register = |&at: &usize| Register { start: scratch.wrapping_add(at), mask: table.group - 1 };
-        let registers: Vec<Register<T>> = layout.registers.iter().map(register).collect();
         let mut work = Work {
             table,
-            padded: registers.clone(),
-            registers,
+            registers: layout.registers.iter().chain(&layout.registers).map(register).collect(),
             blocks: Vec::with_capacity(layout.registers.len()),
             sums: Vec::new(),
             rows: layout.rows.map(|at| scratch.wrapping_add(at)),
@@ -240,9 +237,10 @@ impl<T: Vectors> Work<T> {
 
     /// A register that holds a block.
     fn block(&mut self, register: usize, role: Role<T>) {
+        let padded = self.registers.len() / 2 + register;
         self.registers[register].mask = usize::MAX;
-        self.padded[register].mask = usize::MAX;
-        self.blocks.push(Block { register, role, scratch: self.padded[register].start });
+        self.registers[padded].mask = usize::MAX;
+        self.blocks.push(Block { register, role, scratch: self.registers[padded].start });
     }
 
     /// Takes a range of elements, whose products are there, block by block through the kernel.
@@ -273,7 +271,8 @@ impl<T: Vectors> Work<T> {
 
     /// Takes a block of `n` elements through some steps: its whole groups, where the values lie, and then the rest.
     fn steps(&mut self, steps: &[Step], whole: usize, n: usize) {
-        let Work { table, registers, padded, sums, .. } = self;
+        let Work { table, registers, sums, .. } = self;
+        let (registers, padded) = registers.split_at(registers.len() / 2);
         // SAFETY: `place` made registers good for the elements `0..whole` of the block; the padded ones are longer than `n` rounded up
         // to groups. Steps name registers and sums that the kernel has.
         unsafe {
@@ -381,7 +380,7 @@ impl<T: Vectors> Work<T> {
         // SAFETY: labels were written in an earlier stage.
         let labels = row.labels.map_or(&[][..], |labels| unsafe { &memory.elements(labels)[first..first + count] });
         let [each, one, max] = self.rows;
-        let to = row.to.map(|to| self.padded[to as usize].start);
+        let to = row.to.map(|to| self.registers[to as usize].start);
         let each = to.filter(|_| !row.op.reduces()).unwrap_or(each);
         // SAFETY: these are blocks of scratch memory of their own, and the register holds a whole block.
         let (x, each, one, max) = unsafe {

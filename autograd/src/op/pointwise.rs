@@ -123,7 +123,7 @@ macro_rules! elementwise {
 
         impl Formula for $Op {
             const INPUTS: usize = [$(stringify!($x)),+].len();
-            #[cfg_attr(not(unoptimised), inline(always))]
+            #[inline(always)]
             fn of<T: Lanes>([$($x,)+ ..]: [T; MAX_INPUTS]) -> T {
                 $value
             }

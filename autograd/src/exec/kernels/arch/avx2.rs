@@ -13,6 +13,11 @@ use std::{
     ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Sub},
 };
 
+/// Whether the processor has the instructions.
+pub(super) fn is_there() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
 /// A mask, which is a vector.
 macro_rules! mask {
     ($Mask:ident($Register:ident), and: $and:ident, or: $or:ident, signs: $signs:ident) => {

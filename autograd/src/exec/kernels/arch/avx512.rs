@@ -1,7 +1,7 @@
 //! AVX-512 (F, BW, DQ and VL): masks are bits in registers of their own.
 
 use super::{
-    compiled,
+    avx2, compiled,
     x86::{change, common_lanes, each, hw, register, transpose_8x8},
 };
 use crate::{
@@ -12,6 +12,15 @@ use std::{
     arch::x86_64::*,
     ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Sub},
 };
+
+/// Whether the processor has the instructions.
+pub(super) fn is_there() -> bool {
+    avx2::is_there()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+}
 
 /// A mask and its bits.
 macro_rules! mask {

@@ -1,6 +1,6 @@
 //! The instruction sets that kernels are compiled for. Each is a file with vectors of f32 and of f64, and a line
 //! [`compiled!`] for each of the two. [`Table`] holds what was compiled, once for each set and number type, and
-//! [`Kernels::table`] is the only place where one is chosen.
+//! [`Vectors::table`] is the only place where one is chosen.
 //!
 //! The kernels themselves are beside this folder, written for any vectors, and inlined into the functions that [`compiled!`]
 //! makes. Only there, where the compiler knows of the instructions, may vectors be used: a closure is compiled without them.
@@ -182,7 +182,7 @@ macro_rules! scalar {
 }
 scalar! { f32 f64 }
 
-/// A number type with its vectors, by instruction set.
+/// A number type with kernels for each instruction set.
 pub(crate) trait Vectors: Real + Vector<Elem = Self> {
     /// The kernels for this processor.
     fn table() -> &'static Table<Self>;
@@ -192,13 +192,20 @@ macro_rules! vectors {
     ($T:ident: $Portable:ident, $Avx2:ident, $Avx512:ident) => {
         impl Vectors for $T {
             fn table() -> &'static Table<$T> {
-                match Isa::get() {
-                    Isa::Portable => &<portable::$Portable as Compiled>::TABLE,
-                    #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
-                    Isa::Avx2 => &<avx2::$Avx2 as Compiled>::TABLE,
-                    #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
-                    Isa::Avx512 => &<avx512::$Avx512 as Compiled>::TABLE,
-                }
+                static CHOSEN: OnceLock<&Table<$T>> = OnceLock::new();
+                CHOSEN.get_or_init(|| {
+                    choose(&[
+                        Choice { name: "baseline", is_there: true, table: &<portable::$Portable as Compiled>::TABLE },
+                        #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+                        Choice { name: "avx2", is_there: avx2::is_there(), table: &<avx2::$Avx2 as Compiled>::TABLE },
+                        #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
+                        Choice {
+                            name: "avx512",
+                            is_there: avx512::is_there(),
+                            table: &<avx512::$Avx512 as Compiled>::TABLE,
+                        },
+                    ])
+                })
             }
         }
     };
@@ -206,59 +213,18 @@ macro_rules! vectors {
 vectors! { f32: F32x4, F32x8, F32x16 }
 vectors! { f64: F64x2, F64x4, F64x8 }
 
-/// The instruction sets, each better than the one before.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
-enum Isa {
-    /// What every processor of the target has.
-    Portable,
-    /// AVX2 and fused multiply-adds.
-    #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
-    Avx2,
-    /// AVX-512: F, BW, DQ and VL.
-    #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
-    Avx512,
+/// An instruction set.
+struct Choice<T: 'static> {
+    name: &'static str,
+    /// Whether the processor has it.
+    is_there: bool,
+    table: &'static Table<T>,
 }
 
-impl Isa {
-    /// The best that the processor has, or less if the environment variable `AUTOGRAD_ISA` says so (`avx512`, `avx2`,
-    /// `baseline`). Results are the same bits; only matrix products differ in their last digits where there are no fused
-    /// multiply-adds.
-    fn get() -> Isa {
-        static ISA: OnceLock<Isa> = OnceLock::new();
-        *ISA.get_or_init(|| {
-            let best = Isa::best();
-            let asked = std::env::var("AUTOGRAD_ISA").ok().and_then(|name| Isa::named(&name));
-            asked.filter(|isa| *isa <= best).unwrap_or(best)
-        })
-    }
-
-    #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
-    fn best() -> Isa {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        let avx512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
-        match (avx2, avx512) {
-            (true, true) => Isa::Avx512,
-            (true, _) => Isa::Avx2,
-            _ => Isa::Portable,
-        }
-    }
-
-    #[cfg(not(all(target_arch = "x86_64", not(autograd_portable))))]
-    fn best() -> Isa {
-        Isa::Portable
-    }
-
-    fn named(name: &str) -> Option<Isa> {
-        match name {
-            "baseline" => Some(Isa::Portable),
-            #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
-            "avx2" => Some(Isa::Avx2),
-            #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
-            "avx512" => Some(Isa::Avx512),
-            _ => None,
-        }
-    }
+/// The best set that the processor has, which is the last one, or the one that the environment variable `AUTOGRAD_ISA` names.
+/// Results are the same bits; only matrix products differ in their last digits where there are no fused multiply-adds.
+fn choose<T>(sets: &[Choice<T>]) -> &'static Table<T> {
+    let asked = std::env::var("AUTOGRAD_ISA").unwrap_or_default();
+    let there = || sets.iter().rev().filter(|set| set.is_there);
+    there().find(|set| set.name == asked).or_else(|| there().next()).unwrap_or(&sets[0]).table
 }

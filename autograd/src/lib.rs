@@ -101,6 +101,7 @@ mod param;
 mod plan;
 mod pool;
 mod shape;
+mod sorted;
 mod tensor;
 mod var;
 mod view;

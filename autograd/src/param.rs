@@ -206,8 +206,9 @@ pub(crate) fn commit<E>(
     if let Some((stale, _)) = versions.filter(|v| v.1 > epoch).min() {
         return Err(Refused::Stale(stale));
     }
-    updated.sort_unstable_by_key(|u| u.0);
-    let mut tensors: Vec<&mut Tensor> = updated.iter_mut().map(|(_, state)| &mut state.0).collect();
+    let mut in_places: Vec<Option<&mut Tensor>> = (0..count).map(|_| None).collect();
+    updated.iter_mut().for_each(|(k, state)| in_places[*k] = Some(&mut state.0));
+    let mut tensors: Vec<&mut Tensor> = in_places.into_iter().flatten().collect();
     change(&mut tensors).map_err(Refused::Failed)?;
     let now = EPOCH.fetch_add(1, SeqCst) + 1;
     updated.iter_mut().for_each(|(_, state)| state.1 = now);
@@ -216,8 +217,8 @@ pub(crate) fn commit<E>(
 
 /// The positions of parameters in the one order in which locks are taken, so that nobody waits for each other.
 fn in_order(params: &[&Param]) -> impl Iterator<Item = usize> {
-    let mut order: Vec<usize> = (0..params.len()).collect();
-    order.sort_unstable_by_key(|&k| params[k].id());
-    order.dedup_by_key(|k| params[*k].id());
-    order.into_iter()
+    let mut order: Vec<(i64, usize)> = params.iter().map(|param| param.id() as i64).zip(0..).collect();
+    order.sort_unstable();
+    order.dedup_by_key(|(id, _)| *id);
+    order.into_iter().map(|(_, k)| k)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, OpError, Result},
-    graph::{Graph, Origin},
+    graph::Graph,
     nodes::Kind,
     op::{Id, Op},
     shape::Shape,
@@ -140,15 +140,21 @@ impl<'g> Var<'g> {
         op: &'static str,
         build: impl FnOnce(&Shape) -> Result<Var<'g>, OpError>,
     ) -> Var<'g> {
-        let Some((shape, _here)) = self.shape_here() else { return self };
-        build(&shape).unwrap_or_else(|e| self.graph.fail(op, e, &[self]))
+        // one function for all closures
+        let mut build = Some(build);
+        self.with_shape_dyn(op, &mut |shape| match build.take() {
+            Some(build) => build(shape),
+            None => Ok(self), // it is called once
+        })
     }
 
-    /// The shape, and the caller's line as the origin of what is appended next; none if it carries an error.
     #[track_caller]
-    fn shape_here(self) -> Option<(Shape, Origin<'g>)> {
-        // not by a closure, whose line would be this one
-        if self.kind() == Kind::Error { None } else { Some((self.known_shape(), self.graph.here())) }
+    fn with_shape_dyn(self, op: &'static str, build: &mut dyn FnMut(&Shape) -> Result<Var<'g>, OpError>) -> Var<'g> {
+        if self.kind() == Kind::Error {
+            return self;
+        }
+        let _here = self.graph.here();
+        build(&self.known_shape()).unwrap_or_else(|e| self.graph.fail(op, e, &[self]))
     }
 
     pub(crate) fn kind(self) -> Kind {

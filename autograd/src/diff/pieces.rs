@@ -4,7 +4,7 @@
 //! a value was split into would be `n` arrays of its size. Pieces that do not overlap are joined instead, with zeros only
 //! where there are none; what overlaps is added.
 
-use crate::{graph::Graph, nodes::Kind, op::layout::Slice, shape::Shape, var::Var};
+use crate::{graph::Graph, nodes::Kind, op::layout::Slice, shape::Shape, sorted::sort_by, var::Var};
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
@@ -53,7 +53,8 @@ impl Pieces {
 
 /// Lists of pieces that do not overlap, in the order in which their first ones arrived; each in the order of their starts.
 fn layers(mut pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
-    pieces.sort_by_key(|piece| (piece.axis, piece.start));
+    sort_by(&mut pieces, |piece| piece.start as i64);
+    sort_by(&mut pieces, |piece| piece.axis as i64);
     let mut layers: Vec<Vec<Piece>> = Vec::new();
     // the lists of an axis, that which ends first on top: if a piece fits anywhere, then there
     let (mut ends, mut axis) = (BinaryHeap::new(), 0);
@@ -76,10 +77,8 @@ fn layers(mut pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
         ends.push(Reverse((end, layer)));
         layers[layer].push(piece);
     }
-    let arrived = |layer: &Vec<Piece>| layer.iter().map(|piece| piece.among_zeros).min().unwrap_or(0);
-    let mut order: Vec<(u32, usize)> = layers.iter().map(arrived).zip(0..).collect();
-    order.sort_unstable();
-    order.into_iter().map(|(_, layer)| std::mem::take(&mut layers[layer])).collect()
+    sort_by(&mut layers, |layer| layer.iter().map(|piece| i64::from(piece.among_zeros)).min().unwrap_or(0));
+    layers
 }
 
 /// The pieces of a layer, with zeros between them.

@@ -4,6 +4,7 @@ use crate::{
     error::Result,
     exec::fetch::{Fetch, vars},
     graph::Graph,
+    sorted::sort_by,
     tensor::Type,
     var::Var,
 };
@@ -59,7 +60,7 @@ impl Graph {
             };
             planned.plan().kept(program, is_swept).into_iter().map(describe).collect::<Vec<_>>()
         })?;
-        kept.sort_by_key(|k| std::cmp::Reverse(k.bytes));
+        sort_by(&mut kept, |k| -(k.bytes as i64));
         Ok(kept)
     }
 }

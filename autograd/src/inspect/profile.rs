@@ -7,6 +7,7 @@ use crate::{
     graph::Graph,
     nodes::Inner,
     op::{BUILTIN, Id},
+    sorted::sort_by,
 };
 use std::{collections::HashMap, fmt, hash::Hash, time::Duration};
 
@@ -64,7 +65,7 @@ impl<K: Eq + Hash> Rows<K> {
 
     /// The longest time first.
     fn sorted(mut self) -> Vec<Row> {
-        self.rows.sort_by_key(|row| std::cmp::Reverse(row.time));
+        sort_by(&mut self.rows, |row| -(row.time.as_nanos() as i64));
         self.rows
     }
 }

@@ -152,6 +152,7 @@ impl<'a, T: Element> Source<'a, T> {
         Ok(if x.shape == shape { Source::Whole(data) } else { Source::Broadcast(data, x.shape) })
     }
 
+    #[inline(never)]
     pub(crate) fn reader(self, shape: &Shape) -> Reader<'a, T> {
         let walk = match self {
             Source::Broadcast(_, own) => Some(Walk::broadcast(own, shape)),
@@ -171,6 +172,7 @@ pub(crate) struct Reader<'a, T> {
 
 impl<T: Element> Reader<'_, T> {
     /// The elements `start..start + n`, `n` at most [`BLOCK`].
+    #[inline(never)]
     pub(crate) fn block(&mut self, start: usize, n: usize) -> &[T] {
         match (&self.source, &self.walk) {
             (Source::Whole(data), _) => return &data[start..start + n],

@@ -143,7 +143,15 @@ impl Lower<'_, '_> {
         if let Some(k) = folded {
             order.folded.insert(id, k);
         }
-        inputs[..count].sort_by_key(|&i| (self.left[i as usize] > 1, self.need[i as usize]));
+        // four at most
+        let key = |i: u32| (self.left[i as usize] > 1, self.need[i as usize]);
+        for end in 1..count {
+            let mut k = end;
+            while k > 0 && key(inputs[k - 1]) > key(inputs[k]) {
+                inputs.swap(k - 1, k);
+                k -= 1;
+            }
+        }
         stack.extend(inputs[..count].iter().map(|&input| (input, false)));
     }
 

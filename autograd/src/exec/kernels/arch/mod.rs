@@ -106,10 +106,6 @@ macro_rules! compiled {
                         unsafe { steps::run::<$V, compiled!(@by $by $V $T)>(steps, registers, sums, range, valid) }
                     }
                     #[$target]
-                    unsafe fn run_rows(rows: rows::Rows<'_, $T>) -> bool {
-                        rows::run(rows)
-                    }
-                    #[$target]
                     unsafe fn add(to: &mut [$T], from: &[$T]) {
                         to.iter_mut().zip(from).for_each(|(to, &from)| *to = *to + from);
                     }
@@ -117,7 +113,7 @@ macro_rules! compiled {
                         group: steps::group::<$V>(),
                         steps: run_steps,
                         functions: &<compiled!(@by $by $V $T) as Functions>::FUNCTIONS,
-                        rows: run_rows,
+                        rows: compiled!(@rows $by #[$target] $T),
                         add,
                         tiles: compiled!(@table_of_tiles [$($tiles)*] $V),
                     }
@@ -125,6 +121,15 @@ macro_rules! compiled {
             }
         };
     };
+    // what spends its time in scalar functions gains nothing from the instructions
+    (@rows scalar #[$target:meta] $T:ident) => { rows::run::<$T> };
+    (@rows own #[$target:meta] $T:ident) => {{
+        #[$target]
+        unsafe fn run_rows(rows: rows::Rows<'_, $T>) -> bool {
+            rows::run(rows)
+        }
+        run_rows
+    }};
     (@by own $V:ident $T:ident) => { Wide<$V> };
     (@by scalar $V:ident $T:ident) => { $T };
     (@functions scalar #[$target:meta] $V:ident) => {};

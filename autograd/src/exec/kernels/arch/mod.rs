@@ -5,13 +5,17 @@
 //! The kernels themselves are beside this folder, written for any vectors, and inlined into the functions that [`compiled!`]
 //! makes. Only there, where the compiler knows of the instructions, may vectors be used: a closure is compiled without them.
 //!
-//! With `--cfg autograd_portable` there is only [`portable`], as on processors that have no file of their own.
+//! What every processor of the target has is [`baseline`]: vectors as arrays (`portable.rs`) or, where that is no fused
+//! multiply-adds, single numbers (`scalar.rs`). With `--cfg autograd_portable` there is nothing else, as on processors that have no file of their
+//! own.
 
 #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
 mod avx2;
 #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
 mod avx512;
-mod portable;
+#[cfg_attr(any(target_feature = "fma", target_arch = "aarch64"), path = "portable.rs")]
+#[cfg_attr(not(any(target_feature = "fma", target_arch = "aarch64")), path = "scalar.rs")]
+mod baseline;
 #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
 mod x86;
 
@@ -20,7 +24,7 @@ use super::{
     rows::Rows,
     steps::{Register, SumState},
     tile::Tiles,
-    vector::{Part, Vector},
+    vector::Vector,
 };
 use crate::{
     op::{
@@ -49,7 +53,7 @@ pub(crate) struct Table<T: 'static> {
 }
 
 /// What is compiled for one kind of vectors. Its functions may be called where the processor has the instruction set.
-trait Compiled: Part<Elem: Vectors> {
+trait Compiled: Vector<Elem: Vectors> {
     const TABLE: Table<Self::Elem>;
 }
 
@@ -194,13 +198,13 @@ pub(crate) trait Vectors: Real + Vector<Elem = Self> {
 }
 
 macro_rules! vectors {
-    ($T:ident: $Portable:ident, $Avx2:ident, $Avx512:ident) => {
+    ($T:ident: $Any:ident, $Avx2:ident, $Avx512:ident) => {
         impl Vectors for $T {
             fn table() -> &'static Table<$T> {
                 static CHOSEN: OnceLock<&Table<$T>> = OnceLock::new();
                 CHOSEN.get_or_init(|| {
                     choose(&[
-                        Choice { name: "baseline", is_there: true, table: &<portable::$Portable as Compiled>::TABLE },
+                        Choice { name: "baseline", is_there: true, table: &<baseline::$Any as Compiled>::TABLE },
                         #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
                         Choice { name: "avx2", is_there: avx2::is_there(), table: &<avx2::$Avx2 as Compiled>::TABLE },
                         #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
@@ -215,8 +219,8 @@ macro_rules! vectors {
         }
     };
 }
-vectors! { f32: F32x4, F32x8, F32x16 }
-vectors! { f64: F64x2, F64x4, F64x8 }
+vectors! { f32: F32, F32x8, F32x16 }
+vectors! { f64: F64, F64x4, F64x8 }
 
 /// An instruction set.
 struct Choice<T: 'static> {

@@ -1,6 +1,4 @@
-//! Any processor: vectors are arrays, and the compiler makes of them what the target has. On a target with fused
-//! multiply-adds they serve all kernels. Elsewhere each fused multiply-add is a call, so that there the functions that use
-//! them take one number at a time, and matrix products are a library's.
+//! Any processor with fused multiply-adds: vectors are arrays, and the compiler makes of them what the target has.
 
 use super::compiled;
 use crate::{
@@ -21,8 +19,8 @@ pub(crate) struct Array<T, const N: usize>([T; N]);
 pub(crate) struct Masks<const N: usize>([bool; N]);
 
 /// As long as the shortest vectors that processors have.
-pub(super) type F32x4 = Array<f32, 4>;
-pub(super) type F64x2 = Array<f64, 2>;
+pub(super) type F32 = Array<f32, 4>;
+pub(super) type F64 = Array<f64, 2>;
 
 macro_rules! operators {
     ($($Trait:ident $method:ident)*) => { $(
@@ -160,24 +158,11 @@ impl<T: Float, const N: usize> Part for Array<T, N> {
     }
 }
 
-#[cfg(any(target_feature = "fma", target_arch = "aarch64"))]
 compiled! {
     #[inline(never)]
-    F32x4 of f32: functions own, tiles [4 by 2, narrow 8]
+    F32 of f32: functions own, tiles [4 by 2, narrow 8]
 }
-#[cfg(any(target_feature = "fma", target_arch = "aarch64"))]
 compiled! {
     #[inline(never)]
-    F64x2 of f64: functions scalar, tiles [4 by 2, narrow 8]
-}
-
-#[cfg(not(any(target_feature = "fma", target_arch = "aarch64")))]
-compiled! {
-    #[inline(never)]
-    F32x4 of f32: functions scalar, tiles []
-}
-#[cfg(not(any(target_feature = "fma", target_arch = "aarch64")))]
-compiled! {
-    #[inline(never)]
-    F64x2 of f64: functions scalar, tiles []
+    F64 of f64: functions scalar, tiles [4 by 2, narrow 8]
 }

@@ -9,7 +9,7 @@ use crate::{
     op::{BUILTIN, Id},
     sorted::sort_by,
 };
-use std::{collections::HashMap, fmt, hash::Hash, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 /// The times of one run: what [`Graph::profile`] returns. Printed, it is a table.
 #[derive(Clone, Debug, Default)]
@@ -42,22 +42,19 @@ impl Profile {
     }
 }
 
-/// Rows that are added to by key.
-struct Rows<K> {
+/// Rows that are added to by name.
+#[derive(Default)]
+struct Rows {
     rows: Vec<Row>,
-    places: HashMap<K, usize>,
+    places: HashMap<String, usize>,
 }
 
-impl<K: Eq + Hash> Rows<K> {
-    fn new() -> Rows<K> {
-        Rows { rows: Vec::new(), places: HashMap::new() }
-    }
-
-    /// Adds a time to the row of this key, which gets its name when it is made.
-    fn add(&mut self, key: K, name: impl FnOnce() -> String, time: Duration, estimated: bool) {
-        let place = *self.places.entry(key).or_insert(self.rows.len());
+impl Rows {
+    /// Adds a time to the row of this name.
+    fn add(&mut self, name: String, time: Duration, estimated: bool) {
+        let place = *self.places.entry(name.clone()).or_insert(self.rows.len());
         if place == self.rows.len() {
-            self.rows.push(Row { name: name(), time: Duration::ZERO, estimated: false });
+            self.rows.push(Row { name, time: Duration::ZERO, estimated: false });
         }
         self.rows[place].time += time;
         self.rows[place].estimated |= estimated;
@@ -124,7 +121,7 @@ impl Graph {
     fn measured(&self, clock: Clock) -> Profile {
         let inner = self.inner.borrow();
         let mut kernels = Vec::new();
-        let (mut ops, mut scopes, mut lines) = (Rows::new(), Rows::new(), Rows::new());
+        let [mut ops, mut scopes, mut lines] = [(); 3].map(|()| Rows::default());
         for (nodes, time) in clock.into_inner() {
             let names: Vec<&str> = nodes.iter().map(|&id| inner.op(id).name()).collect();
             let estimated = nodes.len() > 1;
@@ -133,19 +130,13 @@ impl Graph {
             let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE); // of nothing, as of a product of nothing: 0
             for (&id, weight) in nodes.iter().zip(weights) {
                 let (share, node) = (time.mul_f64(weight / all), &inner.nodes[id as usize]);
-                let (op, line) = (inner.op(id).name(), (node.source.file(), node.source.line()));
-                ops.add(op, || op.into(), share, estimated);
-                scopes.add(node.scope, || inner.scope_path(id), share, estimated);
-                lines.add(line, || format!("{}:{}", line.0, line.1), share, estimated);
+                let path = inner.scope_path(id);
+                ops.add(inner.op(id).name().into(), share, estimated);
+                scopes.add(if path.is_empty() { "(none)".into() } else { path }, share, estimated);
+                lines.add(format!("{}:{}", node.source.file(), node.source.line()), share, estimated);
             }
         }
-        // scopes that were opened several times are one
-        let mut paths = Rows::new();
-        for Row { name, time, estimated } in scopes.rows {
-            let name = if name.is_empty() { "(none)".into() } else { name };
-            paths.add(name.clone(), || name, time, estimated);
-        }
-        Profile { kernels, ops: ops.sorted(), scopes: paths.sorted(), lines: lines.sorted() }
+        Profile { kernels, ops: ops.sorted(), scopes: scopes.sorted(), lines: lines.sorted() }
     }
 }
 

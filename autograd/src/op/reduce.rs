@@ -76,11 +76,8 @@ impl<const LARGEST: bool> Op for Extreme<LARGEST> {
         Ok(Type::new(x.dtype, x.shape.reduced(self.axes, self.keep)))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        with_dtype!(out.dtype(), T => {
-            fold_axes(x[0].shape, self.axes, x[0].slice::<T>()?, out.slice()?, &mut |x, lines, out| extremes(LARGEST, x, lines, out));
-            Ok(())
-        })
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        eval_extremes(LARGEST, self.axes, x[0], out)
     }
 
     /// Evenly to all elements that are the extreme one: those that are NaN if it is NaN, so that there always is one.
@@ -167,11 +164,7 @@ impl<const LARGEST: bool> Op for ArgExtreme<LARGEST> {
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let (_, n, inner) = x[0].shape.around(self.axis);
-        with_dtype!(x[0].dtype(), T => {
-            places_of_extremes(LARGEST, x[0].slice::<T>()?, Lines { n, inner }, out.slice()?);
-            Ok(())
-        })
+        places_of_extremes(LARGEST, self.axis, x[0], out.slice()?)
     }
 
     fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -194,21 +187,31 @@ fn beats<T: Element>(largest: bool, a: T, b: T) -> bool {
     beyond || (is_nan(a) && !is_nan(b))
 }
 
-/// The largest or the smallest element of each line.
-fn extremes<T: Element>(largest: bool, x: &[T], lines: Lines, out: &mut [T]) {
-    for (k, out) in out.iter_mut().enumerate() {
-        let better = |best: T, i: usize| if beats(largest, x[i], best) { x[i] } else { best };
-        *out = lines.of(k).fold(x[lines.first(k)], better);
-    }
+/// The largest or the smallest elements over some axes.
+fn eval_extremes(largest: bool, axes: Axes, x: TensorView<'_>, mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+    with_dtype!(out.dtype(), T => {
+        fold_axes(x.shape, axes, x.slice::<T>()?, out.slice()?, &mut |x, lines, out| {
+            for (k, out) in out.iter_mut().enumerate() {
+                let better = |best: T, i: usize| if beats(largest, x[i], best) { x[i] } else { best };
+                *out = lines.of(k).fold(x[lines.first(k)], better);
+            }
+        });
+        Ok(())
+    })
 }
 
-/// Where it is in each line: the first of several.
-fn places_of_extremes<T: Element>(largest: bool, x: &[T], lines: Lines, out: &mut [i64]) {
-    for (k, out) in out.iter_mut().enumerate() {
-        let better = |best: usize, i: usize| if beats(largest, x[i], x[best]) { i } else { best };
-        let best = lines.of(k).fold(lines.first(k), better);
-        *out = ((best - lines.first(k)) / lines.inner) as i64;
-    }
+/// Where they are along an axis: the first one of several.
+fn places_of_extremes(largest: bool, axis: usize, x: TensorView<'_>, out: &mut [i64]) -> Result<(), OpError> {
+    let (_, n, inner) = x.shape.around(axis);
+    with_dtype!(x.dtype(), T => {
+        let (x, lines) = (x.slice::<T>()?, Lines { n, inner });
+        for (k, out) in out.iter_mut().enumerate() {
+            let better = |best: usize, i: usize| if beats(largest, x[i], x[best]) { i } else { best };
+            let best = lines.of(k).fold(lines.first(k), better);
+            *out = ((best - lines.first(k)) / lines.inner) as i64;
+        }
+        Ok(())
+    })
 }
 
 fn not_empty(x: &Type, axes: Axes) -> Result<(), OpError> {

@@ -252,10 +252,10 @@ fn of_rows_or_columns(x: &[Tensor], here: &'static Location<'static>, f: &Write<
     let of = value_type(x, here, f)?;
     let count: usize = x.iter().map(|x| x.ty().shape.count()).sum();
     if of.shape.count() > count {
-        return columns(x, of, here, &|g, x, v| g.jvp(f(x), x, v));
+        return columns(x, of, here, &|g, x, v| vec![g.jvp(f(x), x, v)]);
     }
     rows(x, of, here, &|_, x, ct| {
-        let found = f(x).vjp(ct, x);
+        let found = f(x).vjp(ct[0], x);
         found.into_iter().zip(x).map(|(d, x)| d.unwrap_or_else(|| x.zero_cotangent())).collect()
     })
 }
@@ -277,7 +277,7 @@ where
     let here = Location::caller();
     move |x| {
         let x = [tensor(x)?];
-        let all = rows(&x, x[0].ty(), here, &|g, x, v| vec![g.hvp(f(x[0]), x[0], v)])?;
+        let all = rows(&x, x[0].ty(), here, &|g, x, v| vec![g.hvp(f(x[0]), x[0], v[0])])?;
         all.into_iter().next().ok_or_else(|| OpError::new("values are missing").at("hessian", here))
     }
 }
@@ -315,6 +315,9 @@ fn value_type(x: &[Tensor], here: &'static Location<'static>, f: &Write<'_>) -> 
     }
 }
 
+/// A closure that writes the program for a direction: what is computed of the arguments and of the direction.
+type Direction<'f> = dyn for<'g> Fn(&'g Graph, &[Var<'g>], &[Var<'g>]) -> Vec<Var<'g>> + 'f;
+
 /// Traces a program for one direction, and runs it for each: its results, direction by direction. `f` gets the arguments,
 /// then the direction.
 fn each_direction(
@@ -322,7 +325,7 @@ fn each_direction(
     count: usize,
     here: &'static Location<'static>,
     direction: &(dyn Fn(usize) -> Result<Vec<Tensor>> + Sync),
-    f: &dyn for<'g> Fn(&'g Graph, &[Var<'g>], &[Var<'g>]) -> Vec<Var<'g>>,
+    f: &Direction<'_>,
 ) -> Result<Vec<Vec<Tensor>>> {
     if count == 0 {
         return Ok(Vec::new());
@@ -333,15 +336,10 @@ fn each_direction(
 }
 
 /// For each argument the matrix of its rows, with the axes of the value and its own.
-fn rows(
-    x: &[Tensor],
-    of: Type,
-    here: &'static Location<'static>,
-    row: &dyn for<'g> Fn(&'g Graph, &[Var<'g>], Var<'g>) -> Vec<Var<'g>>,
-) -> Result<Vec<Tensor>> {
+fn rows(x: &[Tensor], of: Type, here: &'static Location<'static>, row: &Direction<'_>) -> Result<Vec<Tensor>> {
     let at = |e: OpError| e.at("jacobian", here);
     let direction = |place| Ok(vec![basis(of, place).map_err(at)?]);
-    let all = each_direction(x, of.shape.count(), here, &direction, &|g, x, ct| row(g, x, ct[0]))?;
+    let all = each_direction(x, of.shape.count(), here, &direction, row)?;
     let matrix = |(k, x): (usize, &Tensor)| {
         let shape = joined(&of.shape, &x.ty().shape).map_err(at)?;
         with_dtype!(x.dtype(), float T => {
@@ -356,12 +354,7 @@ fn rows(
 }
 
 /// As [`rows`], by columns: one for each element of each argument.
-fn columns(
-    x: &[Tensor],
-    of: Type,
-    here: &'static Location<'static>,
-    column: &dyn for<'g> Fn(&'g Graph, &[Var<'g>], &[Var<'g>]) -> Var<'g>,
-) -> Result<Vec<Tensor>> {
+fn columns(x: &[Tensor], of: Type, here: &'static Location<'static>, column: &Direction<'_>) -> Result<Vec<Tensor>> {
     let at = |e: OpError| e.at("jacobian", here);
     let mut count = 0;
     let ranges: Vec<(Type, Range<usize>)> = x
@@ -379,7 +372,7 @@ fn columns(
         };
         ranges.iter().map(of_this).collect::<Result<Vec<_>>>()
     };
-    let all = each_direction(x, count, here, &direction, &|g, x, v| vec![column(g, x, v)])?;
+    let all = each_direction(x, count, here, &direction, column)?;
     let matrix = |(ty, range): &(Type, Range<usize>)| {
         let shape = joined(&of.shape, &ty.shape).map_err(at)?;
         with_dtype!(ty.dtype, float T => {

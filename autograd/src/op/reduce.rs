@@ -239,15 +239,11 @@ impl Lines {
     }
 }
 
-/// Reduces axes one group of neighbours after the other, the last group first. `fold` gets the elements, the lines to
-/// reduce, and room for one result a line.
-fn fold_axes<T: Element>(
-    shape: &Shape,
-    axes: Axes,
-    x: &[T],
-    out: &mut [T],
-    fold: &mut dyn FnMut(&[T], Lines, &mut [T]),
-) {
+/// A closure that gets elements, the lines to reduce, and room for one result a line.
+type Fold<'f, T> = dyn FnMut(&[T], Lines, &mut [T]) + 'f;
+
+/// Reduces axes one group of neighbours after the other, the last group first.
+fn fold_axes<T: Element>(shape: &Shape, axes: Axes, x: &[T], out: &mut [T], fold: &mut Fold<'_, T>) {
     if x.is_empty() {
         // every line is empty; sums over some of the axes would not be few, and nobody has the memory for them
         return fold(x, Lines { n: 0, inner: out.len() }, out);

@@ -99,9 +99,11 @@ pub(crate) struct Tiles<T> {
     /// The numbers of a vector.
     lanes: usize,
     /// As the first matrix lies, and as it lies transposed.
-    columns: [unsafe fn(&Span<T>, *const T, usize, Range<usize>); 2],
+    columns: [Columns<T>; 2],
     transpose: unsafe fn(*const T, usize, (usize, usize), *mut T, usize),
 }
+
+type Columns<T> = unsafe fn(&Span<T>, *const T, usize, Range<usize>);
 
 impl<T: Vectors> Tiles<T> {
     pub(super) const fn of<V: Tiled<Elem = T>>() -> Tiles<T> {

@@ -5,9 +5,9 @@
 //! The kernels themselves are beside this folder, written for any vectors, and inlined into the functions that [`compiled!`]
 //! makes. Only there, where the compiler knows of the instructions, may vectors be used: a closure is compiled without them.
 //!
-//! What every processor of the target has is [`baseline`]: vectors as arrays (`portable.rs`) or, where that is no fused
-//! multiply-adds, single numbers (`scalar.rs`). With `--cfg autograd_portable` there is nothing else, as on processors that have no file of their
-//! own.
+//! What every processor of the target has is [`baseline`]: vectors as arrays (`portable.rs`) or, where there are no fused
+//! multiply-adds, single numbers (`scalar.rs`). With `--cfg autograd_portable` there is nothing else, as on processors that
+//! have no file of their own.
 
 #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
 mod avx2;
@@ -41,7 +41,7 @@ pub(crate) struct Table<T: 'static> {
     /// How many elements go through a step at once.
     pub(super) group: usize,
     /// [`steps::run`]
-    pub(super) steps: unsafe fn(&[Step], &[Register<T>], &mut [SumState<T>], Range<usize>, usize),
+    pub(super) steps: RunSteps<T>,
     /// [`functions::run`](super::functions::run), by number of the function.
     pub(super) functions: &'static [Function<T>; FUNCTIONS],
     /// [`rows::run`](super::rows::run)
@@ -51,6 +51,8 @@ pub(crate) struct Table<T: 'static> {
     /// Matrix products, where there are fused multiply-adds.
     pub(crate) tiles: Option<Tiles<T>>,
 }
+
+type RunSteps<T> = unsafe fn(&[Step], &[Register<T>], &mut [SumState<T>], Range<usize>, usize);
 
 /// What is compiled for one kind of vectors. Its functions may be called where the processor has the instruction set.
 trait Compiled: Vector<Elem: Vectors> {
@@ -111,7 +113,7 @@ macro_rules! compiled {
                     }
                     #[$target]
                     unsafe fn add(to: &mut [$T], from: &[$T]) {
-                        to.iter_mut().zip(from).for_each(|(to, &from)| *to = *to + from);
+                        to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
                     }
                     Table {
                         group: steps::group::<$V>(),

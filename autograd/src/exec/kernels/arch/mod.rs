@@ -136,11 +136,11 @@ macro_rules! compiled {
         }
         run_rows
     }};
-    (@by own $V:ident $T:ident) => { Wide<$V> };
+    (@by own $V:ident $T:ident) => { $V };
     (@by scalar $V:ident $T:ident) => { $T };
     (@functions scalar #[$target:meta] $V:ident) => {};
     (@functions own #[$target:meta] $V:ident) => {
-        impl Functions for Wide<$V> {
+        impl Functions for $V {
             #[$target]
             unsafe fn function<F: Formula>(to: *mut Self::Elem, x: [*const Self::Elem; MAX_INPUTS], n: usize) {
                 // SAFETY: the caller's promise.

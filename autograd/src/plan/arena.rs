@@ -1,6 +1,6 @@
 //! Places in one piece of memory, by who is alive when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Each place starts at a multiple of this: a line of the cache.
 pub(crate) const ALIGN: usize = 64;
@@ -8,7 +8,9 @@ pub(crate) const ALIGN: usize = 64;
 /// The free parts of an arena that grows as needed.
 #[derive(Default)]
 pub(super) struct Arena {
-    by_start: BTreeMap<usize, usize>,
+    /// Start and size.
+    by_start: BTreeSet<(usize, usize)>,
+    /// Size and start.
     by_size: BTreeSet<(usize, usize)>,
     end: usize,
     /// The most that was needed at once; `usize::MAX` if that is more than any memory has. Then nothing runs, and the places
@@ -28,8 +30,8 @@ impl Arena {
             return start;
         }
         // a free part at the very end is made longer
-        let start = match self.by_start.last_key_value() {
-            Some((&start, &size)) if start + size == self.end => {
+        let start = match self.by_start.last() {
+            Some(&(start, size)) if start + size == self.end => {
                 self.remove(start, size);
                 start
             }
@@ -49,26 +51,28 @@ impl Arena {
             return;
         }
         let (mut start, mut size) = (start, round(bytes));
-        if let Some((&before, &length)) = self.by_start.range(..start).next_back()
+        if let Some(&(before, length)) = self.by_start.range(..(start, 0)).next_back()
             && before + length == start
         {
             self.remove(before, length);
             (start, size) = (before, length + size);
         }
-        if let Some(&after) = self.by_start.get(&(start + size)) {
-            self.remove(start + size, after);
+        if let Some(&(next, after)) = self.by_start.range((start + size, 0)..).next()
+            && next == start + size
+        {
+            self.remove(next, after);
             size += after;
         }
         self.insert(start, size);
     }
 
     fn insert(&mut self, start: usize, size: usize) {
-        self.by_start.insert(start, size);
+        self.by_start.insert((start, size));
         self.by_size.insert((size, start));
     }
 
     fn remove(&mut self, start: usize, size: usize) {
-        self.by_start.remove(&start);
+        self.by_start.remove(&(start, size));
         self.by_size.remove(&(size, start));
     }
 }

@@ -8,7 +8,7 @@ use super::{
     kernel::{self, Read},
     simplify::{Class, Simple, top_axis},
 };
-use crate::{op::reduce, tensor::DType};
+use crate::{op::reduce, sorted::sort_by, tensor::DType};
 use std::collections::{HashMap, HashSet};
 
 /// What is computed by one kernel.
@@ -92,7 +92,7 @@ impl Units {
                 sums.entry(self.of(id)).or_default().push(lines);
             }
         }
-        reads.sort_unstable();
+        sort_by(&mut reads, |&(product, level, ..)| i64::from(product) << 32 | i64::from(level));
         // what others wait for must not become a part of what may need those others
         let awaited: HashSet<u32> = s.needed.iter().flat_map(|&id| s.waits_for(id)).collect();
         let mut columns: HashMap<u32, usize> = HashMap::new(); // those of a unit's products are the same

@@ -9,8 +9,11 @@ use super::{
     schedule::Schedule,
     simplify::{Class, Read, Simple},
 };
-use crate::{nodes, op::Id};
-use std::collections::HashMap;
+use crate::{
+    nodes::{self, Quick},
+    op::Id,
+};
+use std::{collections::HashMap, hash::BuildHasherDefault};
 
 /// More than any kernel takes, in nanoseconds: so that the work of several can be added.
 const MOST_WORK: usize = 1 << 48;
@@ -26,7 +29,7 @@ pub(super) struct Lower<'s, 'p> {
     /// By node: the position after that of the last unit that reads it from another one; 0 if none does.
     last: Vec<u32>,
     /// Nodes with a home of their own: what is handed out, and what goes into parameters.
-    homes: HashMap<u32, Home>,
+    homes: HashMap<u32, Home, BuildHasherDefault<Quick>>,
     arena: Arena,
     /// By node, for the unit at hand: its register.
     pub(super) register: Vec<u32>,
@@ -50,7 +53,7 @@ impl<'s, 'p> Lower<'s, 'p> {
             updates,
             value: vec![NONE; nodes],
             last: vec![0; nodes],
-            homes: HashMap::new(),
+            homes: HashMap::default(),
             arena: Arena::default(),
             register: vec![NONE; nodes],
             left: vec![0; nodes],

@@ -42,8 +42,9 @@ const DEPTH: usize = 4 * PIECE;
 /// Of a second matrix that is read where it lies, so many numbers for each lane of a vector are gone through in one go:
 /// 512 KiB where vectors are long, which come with such caches, half of it elsewhere.
 const CACHED: usize = 8 << 10;
-/// So many steps of `k` share the arithmetic of addresses.
+/// So many steps of `k` share the arithmetic of addresses, in tiles of at least so many vectors.
 const UNROLL: usize = 4;
+const LARGE: usize = 12;
 /// The bytes of a row of the widest packed panel.
 const PANEL: usize = 128;
 /// Rows of the second matrix this far apart, in bytes, fall on the same few lines of the cache.
@@ -375,8 +376,8 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize, const A_T: bo
     for from in (0..k).step_by(PIECE) {
         let length = PIECE.min(k - from);
         let mut sums = [[V::of(0.0); N]; M];
-        // a single row is as fast as the memory is read, which longer loops made slower
-        let unrolled = if M > 1 { length / UNROLL } else { 0 };
+        // only the large tiles, which do most of the work: others wait for their sums or for the memory
+        let unrolled = if M * N >= LARGE { length / UNROLL } else { 0 };
         for _ in 0..unrolled {
             // SAFETY: as above.
             unsafe { steps::<V, M, N, A_T, UNROLL>(&mut sums, at_a, a.stride, at_b, ldb, last) };
@@ -387,15 +388,20 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize, const A_T: bo
             unsafe { steps::<V, M, N, A_T, 1>(&mut sums, at_a, a.stride, at_b, ldb, last) };
             (at_a, at_b) = (at_a.wrapping_add(column), at_b.wrapping_add(ldb));
         }
-        let begins = span.first && from == 0;
+        if !(span.first && from == 0) {
+            for r in 0..M {
+                for v in 0..N {
+                    // SAFETY: as above.
+                    sums[r][v] = unsafe { load::<V, N>(c.add(r * ldc), v, last) } + sums[r][v];
+                }
+            }
+        }
         for r in 0..M {
             for v in 0..N {
                 // SAFETY: as above.
                 unsafe {
-                    let row = c.add(r * ldc);
-                    let sum = if begins { sums[r][v] } else { load::<V, N>(row, v, last) + sums[r][v] };
-                    let to = row.add(v * V::N);
-                    if v + 1 < N { sum.store(to) } else { sum.store_first(to, last) }
+                    let to = c.add(r * ldc + v * V::N);
+                    if v + 1 < N { sums[r][v].store(to) } else { sums[r][v].store_first(to, last) }
                 }
             }
         }

@@ -512,7 +512,7 @@ macro_rules! scalar {
             }
             #[inline(always)]
             fn pick(mask: bool, yes: $T, no: $T) -> $T {
-                if mask { yes } else { no }
+                std::hint::select_unpredictable(mask, yes, no) // nothing can guess the signs of numbers
             }
             #[inline(always)]
             fn from_mask(mask: bool) -> $T {

@@ -113,12 +113,6 @@ pub(crate) trait Formula {
     fn of<T: Lanes>(x: [T; MAX_INPUTS]) -> T;
 }
 
-/// The formula for single numbers, once for all that call it.
-#[inline(never)]
-pub(crate) fn of_numbers<T: Real, F: Formula>(x: [T; MAX_INPUTS]) -> T {
-    F::of(x)
-}
-
 /// `Name: method(inputs -> output) = value; [partial derivative by each input] hint input int value for integers, why there is none`,
 /// which is that it does not fit unless something else is said. A `hint` is the number of an input that is one.
 /// In the value the names are numbers, in the derivatives they are `Var`s.
@@ -164,7 +158,7 @@ macro_rules! elementwise {
         /// The formula of an op for single numbers.
         pub(crate) fn scalar<T: Real>(op: Id) -> fn([T; MAX_INPUTS]) -> T {
             match op {
-                $(Id::$Op => of_numbers::<T, $Op>,)*
+                $(Id::$Op => $Op::of::<T>,)*
                 op => super::compare::scalar::<T>(op),
             }
         }

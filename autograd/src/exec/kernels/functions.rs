@@ -2,11 +2,7 @@
 //! loop for each function, instruction set and number type, whatever kernels it is a part of.
 
 use super::vector::Vector;
-use crate::op::{
-    Real,
-    elementwise::MAX_INPUTS,
-    pointwise::{Formula, of_numbers},
-};
+use crate::op::{elementwise::MAX_INPUTS, pointwise::Formula};
 
 /// A function of `n` numbers of each input: where the results go, the inputs, and `n`.
 pub(crate) type Function<T> = unsafe fn(*mut T, [*const T; MAX_INPUTS], usize);
@@ -28,21 +24,5 @@ pub(super) unsafe fn run<V: Vector, F: Formula>(to: *mut V::Elem, [a, b, c]: [*c
             F::of([x, y, z]).store(to.add(i));
         }
         i += V::N;
-    }
-}
-
-/// The same number by number, by calls.
-///
-/// # Safety
-/// As of [`run`], but for exactly `n` numbers.
-pub(super) unsafe fn run_scalar<T: Real, F: Formula>(to: *mut T, [a, b, c]: [*const T; MAX_INPUTS], n: usize) {
-    for i in 0..n {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let x = *a.add(i);
-            let y = if F::INPUTS > 1 { *b.add(i) } else { x };
-            let z = if F::INPUTS > 2 { *c.add(i) } else { x };
-            *to.add(i) = of_numbers::<T, F>([x, y, z]);
-        }
     }
 }

@@ -186,7 +186,7 @@ macro_rules! scalar {
         impl Functions for $T {
             unsafe fn function<F: Formula>(to: *mut Self, x: [*const Self; MAX_INPUTS], n: usize) {
                 // SAFETY: the caller's promise.
-                unsafe { functions::run_scalar::<Self, F>(to, x, n) }
+                unsafe { functions::run::<Self, F>(to, x, n) }
             }
         }
     )* };

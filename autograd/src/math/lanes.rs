@@ -337,8 +337,6 @@ pub trait Lanes:
 /// The types of numbers that have functions: `f32` and `f64`, and the algorithm of each function for them.
 #[doc(hidden)]
 pub trait Float: Lanes<Elem = Self, Mask = bool> + Default + PartialOrd + Debug + Send + Sync + 'static {
-    /// Whether most functions are a library's: one call for each number.
-    const BY_LIBRARY: bool;
     fn nearest(v: f64) -> Self;
     fn exp<L: Lanes<Elem = Self>>(x: L) -> L;
     /// `exp` of numbers that are not positive.
@@ -401,7 +399,6 @@ macro_rules! by_library {
 
 /// By the libm crate, the same on every machine.
 impl Float for f64 {
-    const BY_LIBRARY: bool = true;
     #[inline(always)]
     fn nearest(v: f64) -> f64 {
         v
@@ -445,7 +442,6 @@ macro_rules! by_own {
 }
 
 impl Float for f32 {
-    const BY_LIBRARY: bool = false;
     #[inline(always)]
     fn nearest(v: f64) -> f32 {
         v as f32

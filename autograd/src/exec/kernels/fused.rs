@@ -257,8 +257,7 @@ impl<T: Vectors> Work<T> {
             let (mut done, mut rows) = (0, &k.rows[..]);
             loop {
                 let next = rows.first().map_or(k.steps.len(), |row| row.after as usize);
-                self.steps(&k.steps[done..next], whole, n);
-                self.store_tail(start, whole, n);
+                self.steps(&k.steps[done..next], start, whole, n);
                 let Some((row, rest)) = rows.split_first() else { break };
                 self.row(k, row, memory, start, n)?;
                 (done, rows) = (next, rest);
@@ -270,7 +269,7 @@ impl<T: Vectors> Work<T> {
     }
 
     /// Takes a block of `n` elements through some steps: its whole groups, where the values lie, and then the rest.
-    fn steps(&mut self, steps: &[Step], whole: usize, n: usize) {
+    fn steps(&mut self, steps: &[Step], start: usize, whole: usize, n: usize) {
         let Work { table, registers, sums, .. } = self;
         let (registers, padded) = registers.split_at(registers.len() / 2);
         // SAFETY: `place` made registers good for the elements `0..whole` of the block; the padded ones are longer than `n` rounded up
@@ -279,6 +278,7 @@ impl<T: Vectors> Work<T> {
             (table.steps)(steps, registers, sums, 0..whole, table.group);
             if whole < n {
                 (table.steps)(steps, padded, sums, whole..n, n - whole);
+                self.store_tail(start, whole, n);
             }
         }
     }

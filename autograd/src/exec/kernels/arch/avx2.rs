@@ -68,22 +68,10 @@ register! {
 macro_rules! masks_and_bits {
     (
         $Mask:ident;
-        compare: $compare:ident, blend: $blend:ident, xor: $xor:ident,
+        blend: $blend:ident, xor: $xor:ident,
         to_bits: $to_bits:ident, from_bits: $from_bits:ident, splat_bits: $splat_bits:ident, and_bits: $and_bits:ident,
         equal_bits: $equal_bits:ident $(,)?
     ) => {
-        #[inline(always)]
-        fn below(self, other: Self) -> $Mask {
-            $Mask(hw!($compare::<_CMP_LT_OQ>(self.0, other.0)))
-        }
-        #[inline(always)]
-        fn up_to(self, other: Self) -> $Mask {
-            $Mask(hw!($compare::<_CMP_LE_OQ>(self.0, other.0)))
-        }
-        #[inline(always)]
-        fn same(self, other: Self) -> $Mask {
-            $Mask(hw!($compare::<_CMP_EQ_OQ>(self.0, other.0)))
-        }
         #[inline(always)]
         fn not(mask: $Mask) -> $Mask {
             $Mask(hw!($xor(mask.0, $from_bits($splat_bits(-1)))))
@@ -112,11 +100,11 @@ impl Lanes for F32x8 {
     common_lanes! {
         8 of f32, masks Mask8;
         splat: _mm256_set1_ps, mul_add: _mm256_fmadd_ps, sqrt: _mm256_sqrt_ps, min: _mm256_min_ps, max: _mm256_max_ps,
-        and: _mm256_and_ps, or: _mm256_or_ps, and_not: _mm256_andnot_ps,
+        and: _mm256_and_ps, or: _mm256_or_ps, and_not: _mm256_andnot_ps, compare: _mm256_cmp_ps,
     }
     masks_and_bits! {
         Mask8;
-        compare: _mm256_cmp_ps, blend: _mm256_blendv_ps, xor: _mm256_xor_ps,
+        blend: _mm256_blendv_ps, xor: _mm256_xor_ps,
         to_bits: _mm256_castps_si256, from_bits: _mm256_castsi256_ps, splat_bits: _mm256_set1_epi32,
         and_bits: _mm256_and_si256, equal_bits: _mm256_cmpeq_epi32,
     }
@@ -154,11 +142,11 @@ impl Lanes for F64x4 {
     common_lanes! {
         4 of f64, masks Mask4;
         splat: _mm256_set1_pd, mul_add: _mm256_fmadd_pd, sqrt: _mm256_sqrt_pd, min: _mm256_min_pd, max: _mm256_max_pd,
-        and: _mm256_and_pd, or: _mm256_or_pd, and_not: _mm256_andnot_pd,
+        and: _mm256_and_pd, or: _mm256_or_pd, and_not: _mm256_andnot_pd, compare: _mm256_cmp_pd,
     }
     masks_and_bits! {
         Mask4;
-        compare: _mm256_cmp_pd, blend: _mm256_blendv_pd, xor: _mm256_xor_pd,
+        blend: _mm256_blendv_pd, xor: _mm256_xor_pd,
         to_bits: _mm256_castpd_si256, from_bits: _mm256_castsi256_pd, splat_bits: _mm256_set1_epi64x,
         and_bits: _mm256_and_si256, equal_bits: _mm256_cmpeq_epi64,
     }

@@ -72,24 +72,12 @@ register! {
 macro_rules! masks_and_bits {
     (
         $Mask:ident, $T:ident as $Int:ident;
-        compare: $compare:ident, blend: $blend:ident, scale: $scale:ident,
+        blend: $blend:ident, scale: $scale:ident,
         mask_to_bits: $mask_to_bits:ident, signs: $signs:ident, test: $test:ident,
         to_bits: $to_bits:ident, from_bits: $from_bits:ident, splat_bits: $splat_bits:ident,
         sub_bits: $sub_bits:ident, shift_left: $shift_left:ident, shift_right: $shift_right:ident, convert: $convert:ident,
         mantissa: $mantissa:literal, root_of_half: $root:expr $(,)?
     ) => {
-        #[inline(always)]
-        fn below(self, other: Self) -> $Mask {
-            $Mask(hw!($compare::<_CMP_LT_OQ>(self.0, other.0)))
-        }
-        #[inline(always)]
-        fn up_to(self, other: Self) -> $Mask {
-            $Mask(hw!($compare::<_CMP_LE_OQ>(self.0, other.0)))
-        }
-        #[inline(always)]
-        fn same(self, other: Self) -> $Mask {
-            $Mask(hw!($compare::<_CMP_EQ_OQ>(self.0, other.0)))
-        }
         #[inline(always)]
         fn not(mask: $Mask) -> $Mask {
             $Mask(!mask.0)
@@ -133,11 +121,11 @@ impl Lanes for F32x16 {
     common_lanes! {
         16 of f32, masks Mask16;
         splat: _mm512_set1_ps, mul_add: _mm512_fmadd_ps, sqrt: _mm512_sqrt_ps, min: _mm512_min_ps, max: _mm512_max_ps,
-        and: _mm512_and_ps, or: _mm512_or_ps, and_not: _mm512_andnot_ps,
+        and: _mm512_and_ps, or: _mm512_or_ps, and_not: _mm512_andnot_ps, compare: _mm512_cmp_ps_mask,
     }
     masks_and_bits! {
         Mask16, f32 as i32;
-        compare: _mm512_cmp_ps_mask, blend: _mm512_mask_blend_ps, scale: _mm512_scalef_ps,
+        blend: _mm512_mask_blend_ps, scale: _mm512_scalef_ps,
         mask_to_bits: _mm512_movm_epi32, signs: _mm512_movepi32_mask, test: _mm512_test_epi32_mask,
         to_bits: _mm512_castps_si512, from_bits: _mm512_castsi512_ps, splat_bits: _mm512_set1_epi32,
         sub_bits: _mm512_sub_epi32, shift_left: _mm512_slli_epi32, shift_right: _mm512_srai_epi32,
@@ -150,11 +138,11 @@ impl Lanes for F64x8 {
     common_lanes! {
         8 of f64, masks Mask8;
         splat: _mm512_set1_pd, mul_add: _mm512_fmadd_pd, sqrt: _mm512_sqrt_pd, min: _mm512_min_pd, max: _mm512_max_pd,
-        and: _mm512_and_pd, or: _mm512_or_pd, and_not: _mm512_andnot_pd,
+        and: _mm512_and_pd, or: _mm512_or_pd, and_not: _mm512_andnot_pd, compare: _mm512_cmp_pd_mask,
     }
     masks_and_bits! {
         Mask8, f64 as i64;
-        compare: _mm512_cmp_pd_mask, blend: _mm512_mask_blend_pd, scale: _mm512_scalef_pd,
+        blend: _mm512_mask_blend_pd, scale: _mm512_scalef_pd,
         mask_to_bits: _mm512_movm_epi64, signs: _mm512_movepi64_mask, test: _mm512_test_epi64_mask,
         to_bits: _mm512_castpd_si512, from_bits: _mm512_castsi512_pd, splat_bits: _mm512_set1_epi64,
         sub_bits: _mm512_sub_epi64, shift_left: _mm512_slli_epi64, shift_right: _mm512_srai_epi64,

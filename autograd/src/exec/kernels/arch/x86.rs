@@ -70,7 +70,7 @@ macro_rules! common_lanes {
     (
         $n:literal of $T:ident, masks $Mask:ident;
         splat: $splat:ident, mul_add: $mul_add:ident, sqrt: $sqrt:ident, min: $min:ident, max: $max:ident,
-        and: $and:ident, or: $or:ident, and_not: $and_not:ident $(,)?
+        and: $and:ident, or: $or:ident, and_not: $and_not:ident, compare: $compare:ident $(,)?
     ) => {
         type Elem = $T;
         type Mask = $Mask;
@@ -93,6 +93,18 @@ macro_rules! common_lanes {
         #[inline(always)]
         fn with_sign_of(self, sign: Self) -> Self {
             Self(hw!($or($and_not($splat(-0.0), self.0), $and($splat(-0.0), sign.0))))
+        }
+        #[inline(always)]
+        fn below(self, other: Self) -> $Mask {
+            $Mask(hw!($compare::<_CMP_LT_OQ>(self.0, other.0)))
+        }
+        #[inline(always)]
+        fn up_to(self, other: Self) -> $Mask {
+            $Mask(hw!($compare::<_CMP_LE_OQ>(self.0, other.0)))
+        }
+        #[inline(always)]
+        fn same(self, other: Self) -> $Mask {
+            $Mask(hw!($compare::<_CMP_EQ_OQ>(self.0, other.0)))
         }
         // of two NaN or equal numbers `min` and `max` give the second one
         #[inline(always)]

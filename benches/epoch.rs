@@ -9,7 +9,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/mnist");
     let (train, _) = data::mnist_folder(folder)?;
     for threads in [1, std::thread::available_parallelism()?.get()] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()?;
         let (mut epoch, mut steps) = (f64::MAX, f64::MAX);
         for _ in 0..5 {
             let (a, b) = pool.install(|| measure(&train))?;
@@ -28,7 +30,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// The seconds of an epoch, and of its steps alone.
 fn measure(train: &nn::Dataset) -> nn::Result<(f64, f64)> {
     let model = nn::mlp(&[784, 128, 10], Activation::Relu, 42);
-    let history = Trainer::new(&model, Sgd::new(0.07).momentum(0.9)).quiet().fit(train)?;
+    let history = Trainer::new(&model, Sgd::new(0.07).momentum(0.9))
+        .quiet()
+        .fit(train)?;
     let sgd = Sgd::new(0.07).momentum(0.9);
     let batches: Vec<_> = train.shuffled_batches(64, 1).collect::<nn::Result<_>>()?;
     let start = Instant::now();

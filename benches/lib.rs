@@ -20,9 +20,17 @@ pub fn pools() -> Vec<(String, ThreadPool)> {
     let all = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut counts = vec![1, all];
     counts.dedup();
-    let pool = |threads: usize| ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    let pool = |threads: usize| {
+        ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads")
+    };
     let name = |threads: usize| format!("{threads} thread{}", if threads == 1 { "" } else { "s" });
-    counts.into_iter().map(|threads| (name(threads), pool(threads))).collect()
+    counts
+        .into_iter()
+        .map(|threads| (name(threads), pool(threads)))
+        .collect()
 }
 
 /// How long it takes to run something so often on a pool's threads.
@@ -59,8 +67,16 @@ impl Training {
     pub fn new(sizes: &[usize], batch: usize) -> Result<Training> {
         let model = nn::mlp(sizes, Activation::Relu, 1);
         let images = Tensor::new([batch, sizes[0]], noise(batch * sizes[0]))?;
-        let labels = (0..batch as i64).map(|k| k * 7 % 10).collect::<Vec<_>>().into();
-        Ok(Training { model, sgd: Sgd::new(0.1), images, labels })
+        let labels = (0..batch as i64)
+            .map(|k| k * 7 % 10)
+            .collect::<Vec<_>>()
+            .into();
+        Ok(Training {
+            model,
+            sgd: Sgd::new(0.1),
+            images,
+            labels,
+        })
     }
 
     /// `mlp_small`
@@ -74,7 +90,10 @@ impl Training {
     }
 
     fn loss<'g>(&self, g: &'g Graph) -> Var<'g> {
-        nn::loss::cross_entropy(self.model.forward(g.constant(&self.images)), g.constant(&self.labels))
+        nn::loss::cross_entropy(
+            self.model.forward(g.constant(&self.images)),
+            g.constant(&self.labels),
+        )
     }
 
     /// The loss only.
@@ -121,7 +140,10 @@ pub struct Inference {
 impl Inference {
     /// 784-128-10 and one row.
     pub fn new() -> Result<Inference> {
-        Ok(Inference { model: nn::mlp(&[784, 128, 10], Activation::Relu, 1), row: Tensor::new([1, 784], noise(784))? })
+        Ok(Inference {
+            model: nn::mlp(&[784, 128, 10], Activation::Relu, 1),
+            row: Tensor::new([1, 784], noise(784))?,
+        })
     }
 
     /// One forward pass.
@@ -139,7 +161,9 @@ pub struct Elementwise {
 impl Elementwise {
     /// On this many values.
     pub fn new(count: usize) -> Elementwise {
-        Elementwise { x: noise(count).into() }
+        Elementwise {
+            x: noise(count).into(),
+        }
     }
 
     fn sum<'g>(&self, g: &'g Graph) -> Var<'g> {
@@ -168,9 +192,17 @@ pub struct Branches {
 impl Branches {
     /// This many separate weights.
     pub fn new(count: usize) -> Result<Branches> {
-        let weight = |_| Ok(Param::new(Tensor::new([256, 256], noise(256 * 256).iter().map(|v| v * 0.05).collect())?));
+        let weight = |_| {
+            Ok(Param::new(Tensor::new(
+                [256, 256],
+                noise(256 * 256).iter().map(|v| v * 0.05).collect(),
+            )?))
+        };
         let weights = (0..count).map(weight).collect::<Result<_>>()?;
-        Ok(Branches { x: Tensor::new([128, 256], noise(128 * 256))?, weights })
+        Ok(Branches {
+            x: Tensor::new([128, 256], noise(128 * 256))?,
+            weights,
+        })
     }
 
     fn total<'g>(&self, g: &'g Graph) -> Var<'g> {

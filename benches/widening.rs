@@ -3,11 +3,17 @@
 
 use benches::{Branches, Elementwise, Training, chain, compiled_chain, plan_chain, pools, time};
 use criterion::{
-    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+    measurement::WallTime,
 };
 
 /// Measures something of some size in each pool.
-fn measure<T>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, size: usize, run: impl Fn() -> T + Sync) {
+fn measure<T>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    size: usize,
+    run: impl Fn() -> T + Sync,
+) {
     for (threads, pool) in &pools() {
         let id = BenchmarkId::new(format!("{name}, {threads}"), size);
         group.bench_function(id, |b| b.iter_custom(|n| time(pool, n, &run)));
@@ -31,8 +37,11 @@ fn widths(c: &mut Criterion) {
     let mut group = c.benchmark_group("widening/width");
     group.sample_size(20);
     for width in [64, 256, 1024, 2048] {
-        let training = Training::new(&[256, width, width, 10], 64).expect("memory for the workload");
-        group.throughput(Throughput::Elements((256 * width + width * width + width * 10) as u64));
+        let training =
+            Training::new(&[256, width, width, 10], 64).expect("memory for the workload");
+        group.throughput(Throughput::Elements(
+            (256 * width + width * width + width * 10) as u64,
+        ));
         measure(&mut group, "forward", width, || training.forward());
         measure(&mut group, "backward", width, || training.backward());
         measure(&mut group, "step", width, || training.step());
@@ -61,14 +70,20 @@ fn chains(c: &mut Criterion) {
     for operations in [10usize, 100, 1_000, 10_000, 100_000, 1_000_000] {
         let repeats = operations / 2;
         group.throughput(Throughput::Elements(operations as u64));
-        group.bench_function(BenchmarkId::new("built anew", operations), |b| b.iter(|| chain(repeats)));
+        group.bench_function(BenchmarkId::new("built anew", operations), |b| {
+            b.iter(|| chain(repeats))
+        });
         let compiled = compiled_chain(repeats);
-        group.bench_function(BenchmarkId::new("compiled", operations), |b| b.iter(|| compiled(0.5)));
+        group.bench_function(BenchmarkId::new("compiled", operations), |b| {
+            b.iter(|| compiled(0.5))
+        });
         let mut plan = || {
             fresh = (fresh + 1) % 500;
             plan_chain(repeats, fresh)
         };
-        group.bench_function(BenchmarkId::new("planned", operations), |b| b.iter(&mut plan));
+        group.bench_function(BenchmarkId::new("planned", operations), |b| {
+            b.iter(&mut plan)
+        });
     }
     group.finish();
 }

@@ -1,7 +1,8 @@
 //! The named workloads, forward, backward and whole step apart, with one thread and with all of them: `cargo bench`.
 
 use benches::{
-    Branches, Elementwise, Inference, Training, article, chain, chain_forward, compiled_chain, pools, time, write_chain,
+    Branches, Elementwise, Inference, Training, article, chain, chain_forward, compiled_chain,
+    pools, time, write_chain,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 

@@ -4,8 +4,8 @@
 //! value and one derivative an input are stated; and the trait `Op`, for anything that computes one tensor from others.
 
 use autograd::{
-    CheckGrads, DType, Elementwise, Error, Graph, Op, OpError, Partial, Real, Rule, Tensor, TensorView, TensorViewMut,
-    Type, Var, check_grads,
+    CheckGrads, DType, Elementwise, Error, Graph, Op, OpError, Partial, Real, Rule, Tensor,
+    TensorView, TensorViewMut, Type, Var, check_grads,
 };
 
 /// First: a composition needs no rule: its derivative follows.
@@ -62,7 +62,9 @@ impl Op for RunningSum {
     }
 
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
-        Some(r.ct.apply(RunningSum { backwards: !self.backwards }))
+        Some(r.ct.apply(RunningSum {
+            backwards: !self.backwards,
+        }))
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -90,19 +92,29 @@ impl Op for WrongSum {
 fn main() -> Result<(), Error> {
     let g = Graph::new();
     let x = g.input([0.5, -1.0, 2.0]);
-    for (name, y) in
-        [("swish", swish(x)), ("ln cosh", x.apply(LnCosh)), ("running sum", x.apply(RunningSum { backwards: false }))]
-    {
+    for (name, y) in [
+        ("swish", swish(x)),
+        ("ln cosh", x.apply(LnCosh)),
+        ("running sum", x.apply(RunningSum { backwards: false })),
+    ] {
         let grads = y.square().sum().backward()?;
         let d = grads.get(x).map(Tensor::to_string).unwrap_or_default();
-        println!("{name:<12} {}  gradient of its squares' sum {d}", y.value()?);
+        println!(
+            "{name:<12} {}  gradient of its squares' sum {d}",
+            y.value()?
+        );
     }
 
     // rules are checked against differences, to second order or higher
     let inputs = [Tensor::from([0.5, -1.0, 2.0])];
     check_grads(|x| swish(x[0]), &inputs)?;
-    CheckGrads::new().order(3).run(|x| x[0].apply(LnCosh), &inputs)?;
-    check_grads(|x| x[0].apply(RunningSum { backwards: false }).sin(), &inputs)?;
+    CheckGrads::new()
+        .order(3)
+        .run(|x| x[0].apply(LnCosh), &inputs)?;
+    check_grads(
+        |x| x[0].apply(RunningSum { backwards: false }).sin(),
+        &inputs,
+    )?;
     println!("\nall three pass the gradient checker");
 
     match check_grads(|x| x[0].sin().apply(WrongSum).exp(), &inputs) {
@@ -111,7 +123,10 @@ fn main() -> Result<(), Error> {
     }
     println!(
         "\nwhat does not fit is an error that names the line:\n{}",
-        g.input(1.0).apply(RunningSum { backwards: false }).value().unwrap_err()
+        g.input(1.0)
+            .apply(RunningSum { backwards: false })
+            .value()
+            .unwrap_err()
     );
     Ok(())
 }

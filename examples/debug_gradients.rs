@@ -46,26 +46,45 @@ struct Network {
 
 impl Module for Network {
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
-        let hidden = x.graph().within("hidden", || self.first.forward(x).apply(Softsign { planted: self.planted }));
+        let hidden = x.graph().within("hidden", || {
+            self.first.forward(x).apply(Softsign {
+                planted: self.planted,
+            })
+        });
         self.second.forward(hidden)
     }
 
     fn params(&self, p: &mut Params) {
-        p.module("first", &self.first).module("second", &self.second);
+        p.module("first", &self.first)
+            .module("second", &self.second);
     }
 }
 
 fn a_wrong_rule() -> Result<()> {
     title("A derivative rule that is 2 % too large");
-    let network = |planted| Network { first: Linear::new(4, 3, 1), second: Linear::new(3, 2, 2), planted };
-    let inputs = [Tensor::from([[0.3f32, -0.8, 0.5, 0.1], [0.9, 0.2, -0.4, -0.7]]), Tensor::from([0, 1])];
+    let network = |planted| Network {
+        first: Linear::new(4, 3, 1),
+        second: Linear::new(3, 2, 2),
+        planted,
+    };
+    let inputs = [
+        Tensor::from([[0.3f32, -0.8, 0.5, 0.1], [0.9, 0.2, -0.4, -0.7]]),
+        Tensor::from([0, 1]),
+    ];
     // the whole model: the checker finds the parameters by itself
     let check = |model: Network, check: CheckGrads| {
-        check.double().run(|x| loss::cross_entropy(model.forward(x[0]), x[1]), &inputs)
+        check
+            .double()
+            .run(|x| loss::cross_entropy(model.forward(x[0]), x[1]), &inputs)
     };
     check(network(false), CheckGrads::new())?;
-    println!("without the mistake: first and second derivatives are right, by inputs and by all parameters\n");
-    for (mode, options) in [("full", CheckGrads::new()), ("fast", CheckGrads::new().fast())] {
+    println!(
+        "without the mistake: first and second derivatives are right, by inputs and by all parameters\n"
+    );
+    for (mode, options) in [
+        ("full", CheckGrads::new()),
+        ("fast", CheckGrads::new().fast()),
+    ] {
         let found = found(check(network(true), options), "softsign")?;
         println!("with it, {mode} mode:\n{found}\n");
     }
@@ -78,7 +97,8 @@ fn a_wrong_rule() -> Result<()> {
 
 /// The distance of each row from a centre: its derivative is 0/0 where they meet.
 fn distances<'g>(x: Var<'g>, centre: Var<'g>) -> Var<'g> {
-    x.graph().within("distances", || (x - centre).square().sum_axis(-1).sqrt())
+    x.graph()
+        .within("distances", || (x - centre).square().sum_axis(-1).sqrt())
 }
 
 fn a_nan() -> Result<()> {
@@ -87,20 +107,36 @@ fn a_nan() -> Result<()> {
     let g = Graph::new();
     let (x, centre) = (g.constant([[1.0, 2.0], [3.0, 1.0]]), g.input([3.0, 1.0]));
     let total = distances(x, centre).sum();
-    println!("{}\n", found(g.detect_anomaly((total, g.grad(total, &[centre]))), "sqrt")?);
+    println!(
+        "{}\n",
+        found(g.detect_anomaly((total, g.grad(total, &[centre]))), "sqrt")?
+    );
 
-    println!("in a training: one of 64 samples is infinite, and the step that meets it is not carried out\n");
+    println!(
+        "in a training: one of 64 samples is infinite, and the step that meets it is not carried out\n"
+    );
     let mut inputs: Vec<f32> = (0..128).map(|k| (k as f32 * 0.7).sin()).collect();
     let labels: Vec<i64> = inputs.chunks(2).map(|p| (p[1] > p[0]).into()).collect();
     inputs[77] = f32::INFINITY;
     let data = Dataset::new(Tensor::new([64, 2], inputs)?, labels.into())?;
     let model = nn::mlp(&[2, 8, 2], Activation::Tanh, 1);
-    let mut trainer = Trainer::new(&model, Sgd::new(0.1)).batch_size(16).epochs(3).detect_anomaly().quiet();
+    let mut trainer = Trainer::new(&model, Sgd::new(0.1))
+        .batch_size(16)
+        .epochs(3)
+        .detect_anomaly()
+        .quiet();
     match trainer.fit(&data) {
-        Ok(_) => return Err(nn::Error::Invalid("the infinite sample went unnoticed".into())),
+        Ok(_) => {
+            return Err(nn::Error::Invalid(
+                "the infinite sample went unnoticed".into(),
+            ));
+        }
         Err(e) => println!("{e}"),
     }
-    let finite = model.parameters().iter().all(|(_, p)| p.value().to_f64s().iter().all(|v| v.is_finite()));
+    let finite = model
+        .parameters()
+        .iter()
+        .all(|(_, p)| p.value().to_f64s().iter().all(|v| v.is_finite()));
     println!("\nall parameters are still finite: {finite}");
     Ok(())
 }
@@ -112,20 +148,40 @@ fn a_dead_layer() -> Result<()> {
     let data = Dataset::new(Tensor::new([200, 2], inputs)?, labels.into())?;
     for bias in [0.0f32, -10.0] {
         let model = nn::mlp(&[2, 8, 8, 2], Activation::Relu, 1);
-        if let Some((_, p)) = model.parameters().iter().find(|(name, _)| name == "layers.1.bias") {
+        if let Some((_, p)) = model
+            .parameters()
+            .iter()
+            .find(|(name, _)| name == "layers.1.bias")
+        {
             p.set(Tensor::full([8], bias)?)?; // with -10, no unit of the second layer is ever above 0
         }
-        let history = Trainer::new(&model, Sgd::new(0.1)).batch_size(20).epochs(1).inspect().quiet().fit(&data)?;
+        let history = Trainer::new(&model, Sgd::new(0.1))
+            .batch_size(20)
+            .epochs(1)
+            .inspect()
+            .quiet()
+            .fit(&data)?;
         let report = history.iter().find_map(|epoch| epoch.gradients.as_ref());
-        println!("the second layer's bias starts at {bias}:\n{}", report.map(ToString::to_string).unwrap_or_default());
+        println!(
+            "the second layer's bias starts at {bias}:\n{}",
+            report.map(ToString::to_string).unwrap_or_default()
+        );
         let row = report.and_then(|r| r.rows.iter().find(|row| row.name == "layers.1.weight"));
         let dead = row.and_then(|row| row.dead_units()).map(|(dead, _)| dead);
-        let wanted = if bias < 0.0 { dead == Some(8) } else { dead < Some(8) };
+        let wanted = if bias < 0.0 {
+            dead == Some(8)
+        } else {
+            dead < Some(8)
+        };
         if !wanted {
-            return Err(nn::Error::Invalid(format!("{dead:?} dead units were not expected")));
+            return Err(nn::Error::Invalid(format!(
+                "{dead:?} dead units were not expected"
+            )));
         }
     }
-    println!("All units of the second layer are dead, and nothing flows through them to the first one.");
+    println!(
+        "All units of the second layer are dead, and nothing flows through them to the first one."
+    );
     Ok(())
 }
 
@@ -134,6 +190,8 @@ fn found<T>(result: autograd::Result<T>, op: &str) -> Result<Error> {
     match result {
         Err(e) if e.op() == op => Ok(e),
         Err(e) => Err(e.into()),
-        Ok(_) => Err(nn::Error::Invalid(format!("the mistake in {op} went unnoticed"))),
+        Ok(_) => Err(nn::Error::Invalid(format!(
+            "the mistake in {op} went unnoticed"
+        ))),
     }
 }

@@ -43,7 +43,13 @@ fn two_inputs() -> Result<()> {
     let v4 = trace.node("v4 = v1 + v2", v1 + v2, &[v1, v2]);
     let f = trace.node("f = v4 - v3", v4 - v3, &[v4, v3]);
     trace.show(f)?;
-    trace.check(f, &[("1/x1 + x2", x1, 5.5), ("x1 - cos(x2)", x2, 2.0 - 5f64.cos())])
+    trace.check(
+        f,
+        &[
+            ("1/x1 + x2", x1, 5.5),
+            ("x1 - cos(x2)", x2, 2.0 - 5f64.cos()),
+        ],
+    )
 }
 
 /// The function in the README.
@@ -88,13 +94,21 @@ impl<'g> Trace<'g> {
 
     fn show(&self, f: Var<'g>) -> Result<()> {
         let g = f.graph();
-        println!("The graph, a line a node; each uses older ones only:\n\n{}", g.to_text());
+        println!(
+            "The graph, a line a node; each uses older ones only:\n\n{}",
+            g.to_text()
+        );
 
         println!("Forward: values and local derivatives\n");
         for (name, v, inputs) in &self.nodes {
             let mut line = format!("  {name:<14} {:>9.5}", v.value()?.scalar()?);
             for (input, d) in inputs.iter().zip(g.grads(*v, inputs)) {
-                line += &format!("   d{}/d{} = {:.5}", self.name(*v), self.name(*input), d.value()?.scalar()?);
+                line += &format!(
+                    "   d{}/d{} = {:.5}",
+                    self.name(*v),
+                    self.name(*input),
+                    d.value()?.scalar()?
+                );
             }
             println!("{line}");
         }
@@ -102,7 +116,12 @@ impl<'g> Trace<'g> {
         println!("\nBackward: adjoints, from the result to the inputs\n");
         for (_, v, _) in self.nodes.iter().rev() {
             let adjoint = g.grad(f, &[*v])[0].value()?.scalar()?;
-            println!("  d{}/d{:<4} = {}{adjoint:.5}", self.name(f), self.name(*v), self.uses(f, *v)?);
+            println!(
+                "  d{}/d{:<4} = {}{adjoint:.5}",
+                self.name(f),
+                self.name(*v),
+                self.uses(f, *v)?
+            );
         }
         Ok(())
     }
@@ -115,15 +134,26 @@ impl<'g> Trace<'g> {
             if let Some(input) = inputs.iter().find(|i| i.id() == v.id()) {
                 let adjoint = g.grad(f, &[*user])[0].value()?.scalar()?;
                 let local = g.grad(*user, &[*input])[0].value()?.scalar()?;
-                terms.push(format!("{adjoint:.5} * {local:.5} (through {})", self.name(*user)));
+                terms.push(format!(
+                    "{adjoint:.5} * {local:.5} (through {})",
+                    self.name(*user)
+                ));
                 sum += adjoint * local;
             }
         }
         let total = g.grad(f, &[v])[0].value()?.scalar()?;
         if !terms.is_empty() && (sum - total).abs() > 1e-12 {
-            return Err(format!("the uses of {} add up to {sum}, not to {total}", self.name(v)).into());
+            return Err(format!(
+                "the uses of {} add up to {sum}, not to {total}",
+                self.name(v)
+            )
+            .into());
         }
-        Ok(if terms.is_empty() { String::new() } else { format!("{} = ", terms.join(" + ")) })
+        Ok(if terms.is_empty() {
+            String::new()
+        } else {
+            format!("{} = ", terms.join(" + "))
+        })
     }
 
     /// One reverse sweep for all inputs, against the closed forms.
@@ -132,11 +162,18 @@ impl<'g> Trace<'g> {
         let grads = f.backward()?;
         for (formula, x, expected) in closed {
             let got = grads.scalar(*x)?;
-            println!("  d{}/d{} = {formula} = {expected:.12}, backward: {got:.12}", self.name(f), self.name(*x));
+            println!(
+                "  d{}/d{} = {formula} = {expected:.12}, backward: {got:.12}",
+                self.name(f),
+                self.name(*x)
+            );
             if (got - expected).abs() > 1e-14 * expected.abs().max(1.0) {
-                return Err(
-                    format!("d{}/d{}: backward() and the closed form disagree", self.name(f), self.name(*x)).into()
-                );
+                return Err(format!(
+                    "d{}/d{}: backward() and the closed form disagree",
+                    self.name(f),
+                    self.name(*x)
+                )
+                .into());
             }
         }
         println!();

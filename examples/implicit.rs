@@ -31,27 +31,51 @@ fn fixed_point<'g>(w: Var<'g>, b: Var<'g>) -> Var<'g> {
 }
 
 fn numbers(count: usize, scale: f64) -> Vec<f64> {
-    (0..count).map(|k| (12.9898 * (k + 1) as f64).sin() * scale).collect()
+    (0..count)
+        .map(|k| (12.9898 * (k + 1) as f64).sin() * scale)
+        .collect()
 }
 
 fn main() -> Result<(), Error> {
-    let (w, b) = (Tensor::new([SIZE, SIZE], numbers(SIZE * SIZE, 0.1))?, Tensor::from(numbers(SIZE, 1.0)));
+    let (w, b) = (
+        Tensor::new([SIZE, SIZE], numbers(SIZE * SIZE, 0.1))?,
+        Tensor::from(numbers(SIZE, 1.0)),
+    );
     let gradients = |implicit: bool| {
         let g = Graph::new();
         let (w, b) = (g.input(&w), g.input(&b));
-        let x = if implicit { fixed_point(w, b) } else { iterate(w, b) };
+        let x = if implicit {
+            fixed_point(w, b)
+        } else {
+            iterate(w, b)
+        };
         let error = (x - (w.matmul(x) + b).tanh()).abs().max();
         let loss = x.square().sum();
         let [dw, db] = g.grad(loss, &[w, b]);
-        let kept: usize = g.kept_for_backward((loss, dw, db))?.iter().map(|k| k.bytes).sum();
+        let kept: usize = g
+            .kept_for_backward((loss, dw, db))?
+            .iter()
+            .map(|k| k.bytes)
+            .sum();
         let (loss, error, dw, db) = g.run((loss, error, dw, db))?;
         let name = if implicit { "implicit" } else { "unrolled" };
-        println!("{name}: loss {loss}, |x - f(x)| = {:.0e}, kept for the backward pass: {kept} bytes", error.scalar()?);
+        println!(
+            "{name}: loss {loss}, |x - f(x)| = {:.0e}, kept for the backward pass: {kept} bytes",
+            error.scalar()?
+        );
         Ok::<_, Error>([dw, db])
     };
     let (unrolled, implicit) = (gradients(false)?, gradients(true)?);
-    for (name, a, b) in [("W", &unrolled[0], &implicit[0]), ("b", &unrolled[1], &implicit[1])] {
-        let difference = a.to_f64s().iter().zip(b.to_f64s()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    for (name, a, b) in [
+        ("W", &unrolled[0], &implicit[0]),
+        ("b", &unrolled[1], &implicit[1]),
+    ] {
+        let difference = a
+            .to_f64s()
+            .iter()
+            .zip(b.to_f64s())
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max);
         println!("largest difference of the gradients by {name}: {difference:.0e}");
         assert!(difference < 1e-10, "they agree");
     }

@@ -27,13 +27,24 @@ fn main() -> Result<()> {
     let x = g.input(0.5);
     let s = 1.0 / (1.0 + (-x).exp());
     let [d] = g.grad(s, &[x]);
-    save("sigmoid", g.picture().name(x, "x").name(s, "s").name(d, "ds/dx"))?;
+    save(
+        "sigmoid",
+        g.picture().name(x, "x").name(s, "s").name(d, "ds/dx"),
+    )?;
 
     let g = Graph::new();
     let (x1, x2) = (g.input(2.0), g.input(5.0));
     let f = x1.ln() + x1 * x2 - x2.sin();
     let [d1, d2] = g.grad(f, &[x1, x2]);
-    save("two_inputs", g.picture().name(x1, "x1").name(x2, "x2").name(f, "f").name(d1, "df/dx1").name(d2, "df/dx2"))?;
+    save(
+        "two_inputs",
+        g.picture()
+            .name(x1, "x1")
+            .name(x2, "x2")
+            .name(f, "f")
+            .name(d1, "df/dx1")
+            .name(d2, "df/dx2"),
+    )?;
 
     let g = Graph::new();
     let (x, y) = (g.input(2.0), g.input(3.0));
@@ -41,15 +52,29 @@ fn main() -> Result<()> {
     let [dx, dy] = g.grad(f, &[x, y]);
     save(
         "product_and_logarithm",
-        g.picture().name(x, "x").name(y, "y").name(f, "f").name(dx, "df/dx").name(dy, "df/dy"),
+        g.picture()
+            .name(x, "x")
+            .name(y, "y")
+            .name(f, "f")
+            .name(dx, "df/dx")
+            .name(dy, "df/dy"),
     )?;
 
     let model = nn::mlp(&[784, 128, 10], Activation::Relu, 42);
     let g = Graph::training(7);
-    let (images, labels) = (g.constant(Tensor::full([64, 784], 0.5f32)?), g.constant(vec![3i64; 64]));
+    let (images, labels) = (
+        g.constant(Tensor::full([64, 784], 0.5f32)?),
+        g.constant(vec![3i64; 64]),
+    );
     let loss = loss::cross_entropy(model.forward(images), labels);
     Sgd::new(0.1).momentum(0.9).step(loss);
-    save("mlp", g.picture().name(images, "images").name(labels, "labels").name(loss, "loss"))?;
+    save(
+        "mlp",
+        g.picture()
+            .name(images, "images")
+            .name(labels, "labels")
+            .name(loss, "loss"),
+    )?;
 
     let g = Graph::new();
     let x = g.input(vec![0.1; 8]);
@@ -65,7 +90,10 @@ fn main() -> Result<()> {
     let x = g.input(vec![0.1; 8]);
     let y = (0..125).fold(x, |y, _| block(y));
     println!("{} nodes without scopes:", g.len());
-    save("thousand_nodes_without_scopes", g.picture().of(&[y]).name(x, "x"))
+    save(
+        "thousand_nodes_without_scopes",
+        g.picture().of(&[y]).name(x, "x"),
+    )
 }
 
 /// Eight nodes.

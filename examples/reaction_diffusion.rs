@@ -48,15 +48,21 @@ fn residual<'g>(new: Var<'g>, old: &Tensor, side: usize) -> Var<'g> {
 
 /// Near the uniform state, with a ripple.
 fn start(side: usize) -> Tensor {
-    let ripple = |k: usize| 0.1 * ((k % side) as f64 * 0.21).sin() * ((k / side) as f64 * 0.13).cos();
+    let ripple =
+        |k: usize| 0.1 * ((k % side) as f64 * 0.21).sin() * ((k / side) as f64 * 0.13).cos();
     let u = (0..side * side).map(|k| A + ripple(k));
-    u.clone().chain(u.map(|u| B / u)).collect::<Vec<f64>>().into()
+    u.clone()
+        .chain(u.map(|u| B / u))
+        .collect::<Vec<f64>>()
+        .into()
 }
 
 fn small() -> Result<(), Error> {
     let (side, old) = (4, start(4));
     let f = sparse_jacobian(|x| residual(x, &old, side));
-    println!("a grid of {side} by {side}: each letter is a colour, whose columns are computed together\n");
+    println!(
+        "a grid of {side} by {side}: each letter is a colour, whose columns are computed together\n"
+    );
     println!("{}", f.structure(start(side))?);
     Ok(())
 }
@@ -78,7 +84,10 @@ fn dense_against_sparse() -> Result<(), Error> {
         "{} unknowns: dense {dense_time:.1?}, sparse {first:.1?} the first time and {again:.1?} again",
         2 * side * side
     );
-    println!("largest difference of an element: {:e}\n", off.fold(0.0, f64::max));
+    println!(
+        "largest difference of an element: {:e}\n",
+        off.fold(0.0, f64::max)
+    );
     Ok(())
 }
 
@@ -87,10 +96,17 @@ fn chain(n: usize) -> Result<(), Error> {
     let f = func(|x| {
         let g = x.graph();
         let edge = g.constant([0.0]);
-        let (before, after) = (g.concat(&[edge, x.slice(0, ..-1)], 0), g.concat(&[x.slice(0, 1..), edge], 0));
+        let (before, after) = (
+            g.concat(&[edge, x.slice(0, ..-1)], 0),
+            g.concat(&[x.slice(0, 1..), edge], 0),
+        );
         before - 2.0 * x + after + 1e-6 * x.exp()
     });
-    let x = Tensor::from((0..n).map(|k| (k as f64 * 1e-5).sin()).collect::<Vec<f64>>());
+    let x = Tensor::from(
+        (0..n)
+            .map(|k| (k as f64 * 1e-5).sin())
+            .collect::<Vec<f64>>(),
+    );
     let sparse = sparse_jacobian(f);
     let (structure, time) = timed(|| sparse.structure(x.clone()))?;
     let (nnz, colors) = (structure.pattern.nnz(), structure.coloring.count);
@@ -104,7 +120,10 @@ fn chain(n: usize) -> Result<(), Error> {
         best = [best[0].min(cost), best[1].min(evaluation)];
     }
     let times = best[1].as_secs_f64() / best[0].as_secs_f64();
-    println!("the function {:.1?}, its Jacobian {:.1?}: {times:.1} times as long\n", best[0], best[1]);
+    println!(
+        "the function {:.1?}, its Jacobian {:.1?}: {times:.1} times as long\n",
+        best[0], best[1]
+    );
     Ok(())
 }
 
@@ -140,12 +159,19 @@ fn large(side: usize, steps: usize) -> Result<(), Box<dyn std::error::Error>> {
             }
             f.update(x.clone(), &mut matrix)?;
             let change = solve(&matrix, &r)?;
-            let next = x.to_f64s().iter().zip(change).map(|(x, c)| x - c).collect::<Vec<_>>();
+            let next = x
+                .to_f64s()
+                .iter()
+                .zip(change)
+                .map(|(x, c)| x - c)
+                .collect::<Vec<_>>();
             x = next.into();
         }
     }
     let u = &x.to_f64s()[..side * side];
-    let (low, high) = u.iter().fold((f64::MAX, f64::MIN), |(l, h), &u| (l.min(u), h.max(u)));
+    let (low, high) = u
+        .iter()
+        .fold((f64::MAX, f64::MIN), |(l, h), &u| (l.min(u), h.max(u)));
     println!("\nafter {steps} steps, u lies between {low:.4} and {high:.4}");
     Ok(())
 }
@@ -153,12 +179,25 @@ fn large(side: usize, steps: usize) -> Result<(), Box<dyn std::error::Error>> {
 /// The solution of a linear system, by a sparse LU decomposition with pivots.
 fn solve(matrix: &CsMat<f64>, right: &[f64]) -> Result<Vec<f64>, Box<dyn std::error::Error>> {
     let by_columns = matrix.to_csc();
-    let starts = by_columns.indptr().raw_storage().iter().map(|&p| p as isize).collect();
+    let starts = by_columns
+        .indptr()
+        .raw_storage()
+        .iter()
+        .map(|&p| p as isize)
+        .collect();
     let (m, n) = matrix.shape();
     let (i, x) = (by_columns.indices().to_vec(), by_columns.data().to_vec());
-    let system = rsparse::data::Sprs { nzmax: x.len(), m, n, p: starts, i, x };
+    let system = rsparse::data::Sprs {
+        nzmax: x.len(),
+        m,
+        n,
+        p: starts,
+        i,
+        x,
+    };
     let mut solution = right.to_vec();
-    rsparse::lusol(&system, &mut solution, 1, 1e-3).map_err(|e| format!("the linear system was not solved: {e:?}"))?;
+    rsparse::lusol(&system, &mut solution, 1, 1e-3)
+        .map_err(|e| format!("the linear system was not solved: {e:?}"))?;
     Ok(solution)
 }
 

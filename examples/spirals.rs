@@ -30,7 +30,11 @@ fn main() -> Result<()> {
 
         let (loss, right) = g.run((loss, right))?;
         if step % 300 == 0 {
-            println!("step {step:>4}: loss {:.4}, accuracy {:.3}", loss.scalar()?, right.scalar()?);
+            println!(
+                "step {step:>4}: loss {:.4}, accuracy {:.3}",
+                loss.scalar()?,
+                right.scalar()?
+            );
         }
     }
     println!("\n{}", picture(&model)?);
@@ -46,7 +50,10 @@ fn spirals() -> Result<(Tensor, Tensor)> {
         points.extend([radius * angle.cos(), radius * angle.sin()]);
         side.push(which);
     }
-    Ok((Tensor::new([2 * POINTS, 2], points)?, Tensor::new([2 * POINTS, 1], side)?))
+    Ok((
+        Tensor::new([2 * POINTS, 2], points)?,
+        Tensor::new([2 * POINTS, 1], side)?,
+    ))
 }
 
 /// A network 2-32-32-1 with tanh: each parameter with its velocity.
@@ -87,9 +94,22 @@ impl Model {
 fn picture(model: &Model) -> Result<String> {
     let (width, height) = (60, 24);
     let at = |k: usize, n: usize| 2.6 * (k as f64 + 0.5) / n as f64 - 1.3;
-    let grid: Vec<f64> = (0..width * height).flat_map(|k| [at(k % width, width), -at(k / width, height)]).collect();
+    let grid: Vec<f64> = (0..width * height)
+        .flat_map(|k| [at(k % width, width), -at(k / width, height)])
+        .collect();
     let g = Graph::new();
-    let seen = model.forward(g.constant(Tensor::new([width * height, 2], grid)?)).gt(0.0).value()?;
-    let marks: Vec<char> = seen.as_slice::<bool>()?.iter().map(|&s| if s { '#' } else { '.' }).collect();
-    Ok(marks.chunks(width).map(|line| line.iter().collect::<String>()).collect::<Vec<_>>().join("\n"))
+    let seen = model
+        .forward(g.constant(Tensor::new([width * height, 2], grid)?))
+        .gt(0.0)
+        .value()?;
+    let marks: Vec<char> = seen
+        .as_slice::<bool>()?
+        .iter()
+        .map(|&s| if s { '#' } else { '.' })
+        .collect();
+    Ok(marks
+        .chunks(width)
+        .map(|line| line.iter().collect::<String>())
+        .collect::<Vec<_>>()
+        .join("\n"))
 }

@@ -29,18 +29,29 @@ const FUNCTIONS: [Function; 11] = [
         |x| x.graph().grad(x.sigmoid().sum(), &[x])[0],
         |x| (-x.abs()).exp() / (1.0 + (-x.abs()).exp()).powi(2),
     ),
-    ("tanh'", |x| x.graph().grad(x.tanh().sum(), &[x])[0], |x| 1.0 / x.cosh().powi(2)),
+    (
+        "tanh'",
+        |x| x.graph().grad(x.tanh().sum(), &[x])[0],
+        |x| 1.0 / x.cosh().powi(2),
+    ),
 ];
 
 fn main() -> autograd::Result<()> {
-    let step = std::env::args().nth(1).and_then(|s| s.parse().ok()).unwrap_or(1u64).max(1);
+    let step = std::env::args()
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(1u64)
+        .max(1);
     println!("{:>8} {:>8}   at", "function", "ulp");
     for (name, f, truth) in FUNCTIONS {
         let (mut worst, mut at) = (0.0, 0.0);
         let mut start = 0u64;
         while start < 1 << 32 {
             let end = (start + (step << 20)).min(1 << 32);
-            let x: Vec<f32> = (start..end).step_by(step as usize).map(|bits| f32::from_bits(bits as u32)).collect();
+            let x: Vec<f32> = (start..end)
+                .step_by(step as usize)
+                .map(|bits| f32::from_bits(bits as u32))
+                .collect();
             let g = Graph::new();
             let y = f(g.constant(Tensor::from(x.clone()))).value()?;
             for (&x, &y) in x.iter().zip(y.as_slice::<f32>()?) {
@@ -67,10 +78,17 @@ fn ulps(got: f32, truth: f64) -> f64 {
         // one place beyond the largest number is one unit away from it
         let largest = f64::from(f32::MAX);
         let near = |v: f64| v.is_infinite() || v.abs() > largest * (1.0 - 1e-7);
-        let plausible =
-            !got.is_nan() && !truth.is_nan() && near(got.into()) && near(truth) && (got < 0.0) == (truth < 0.0);
+        let plausible = !got.is_nan()
+            && !truth.is_nan()
+            && near(got.into())
+            && near(truth)
+            && (got < 0.0) == (truth < 0.0);
         return if plausible { 1.0 } else { f64::INFINITY };
     }
-    let exponent = if truth == 0.0 { -126 } else { (truth.abs().log2().floor() as i32).max(-126) };
+    let exponent = if truth == 0.0 {
+        -126
+    } else {
+        (truth.abs().log2().floor() as i32).max(-126)
+    };
     (f64::from(got) - truth).abs() / 2f64.powi(exponent - 23)
 }

@@ -16,26 +16,38 @@ impl From<&Tensor> for Tensor {
 
 impl<T: Element, const N: usize> From<[T; N]> for Tensor {
     fn from(v: [T; N]) -> Tensor {
-        Tensor { shape: const { Shape::known(&[N]) }, data: T::wrap(Buf::new(v.to_vec())) }
+        Tensor {
+            shape: const { Shape::known(&[N]) },
+            data: T::wrap(Buf::new(v.to_vec())),
+        }
     }
 }
 
 impl<T: Element, const N: usize, const M: usize> From<[[T; M]; N]> for Tensor {
     fn from(v: [[T; M]; N]) -> Tensor {
-        Tensor { shape: const { Shape::known(&[N, M]) }, data: T::wrap(Buf::new(v.as_flattened().to_vec())) }
+        Tensor {
+            shape: const { Shape::known(&[N, M]) },
+            data: T::wrap(Buf::new(v.as_flattened().to_vec())),
+        }
     }
 }
 
 impl<T: Element, const N: usize, const M: usize, const L: usize> From<[[[T; L]; M]; N]> for Tensor {
     fn from(v: [[[T; L]; M]; N]) -> Tensor {
         let data = T::wrap(Buf::new(v.as_flattened().as_flattened().to_vec()));
-        Tensor { shape: const { Shape::known(&[N, M, L]) }, data }
+        Tensor {
+            shape: const { Shape::known(&[N, M, L]) },
+            data,
+        }
     }
 }
 
 impl<T: Element> From<Vec<T>> for Tensor {
     fn from(v: Vec<T>) -> Tensor {
-        Tensor { shape: Shape::line(&v), data: T::wrap(Buf::new(v)) }
+        Tensor {
+            shape: Shape::line(&v),
+            data: T::wrap(Buf::new(v)),
+        }
     }
 }
 
@@ -66,7 +78,9 @@ impl<T: Element, S: NdData<Elem = T>, D: Dimension> TryFrom<&ArrayBase<S, D>> fo
     }
 }
 
-fn from_array<T: Element, S: NdData<Elem = T>, D: Dimension>(a: ArrayBase<S, D>) -> Result<Tensor, OpError> {
+fn from_array<T: Element, S: NdData<Elem = T>, D: Dimension>(
+    a: ArrayBase<S, D>,
+) -> Result<Tensor, OpError> {
     let shape = Shape::new(a.shape())?;
     let count = shape.count();
     let is_standard = a.is_standard_layout();
@@ -80,10 +94,16 @@ fn from_array<T: Element, S: NdData<Elem = T>, D: Dimension>(a: ArrayBase<S, D>)
         Ok(owned) => copied(count, owned.iter())?,
         Err(shared) => copied(count, shared.iter())?,
     };
-    Ok(Tensor { shape, data: T::wrap(Buf::new(elements)) })
+    Ok(Tensor {
+        shape,
+        data: T::wrap(Buf::new(elements)),
+    })
 }
 
-fn copied<'a, T: Element>(count: usize, elements: impl Iterator<Item = &'a T>) -> Result<Vec<T>, OpError> {
+fn copied<'a, T: Element>(
+    count: usize,
+    elements: impl Iterator<Item = &'a T>,
+) -> Result<Vec<T>, OpError> {
     let mut copy = reserve(count)?;
     copy.extend(elements);
     Ok(copy)

@@ -27,7 +27,10 @@ impl OpError {
     /// An error with this message; it should name axes and sizes, not the op (the graph adds the op's name).
     #[cold]
     pub fn new(message: impl Into<String>) -> OpError {
-        OpError { message: message.into(), hint: None }
+        OpError {
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Adds the one thing to try.
@@ -45,7 +48,14 @@ impl OpError {
 
     /// As [`at_caller`](OpError::at_caller), from within closures, which have no caller to tell.
     pub(crate) fn at(self, op: &'static str, location: &'static Location<'static>) -> Error {
-        Error::new(op, self, Place { location: Some(location), ..Place::default() })
+        Error::new(
+            op,
+            self,
+            Place {
+                location: Some(location),
+                ..Place::default()
+            },
+        )
     }
 }
 

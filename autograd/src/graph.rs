@@ -72,7 +72,12 @@ impl Graph {
     }
 
     fn make(seed: u64, training: bool) -> Graph {
-        Graph { inner: RefCell::new(Inner::spare_or_new()), origin: Cell::new(None), training, seed }
+        Graph {
+            inner: RefCell::new(Inner::spare_or_new()),
+            origin: Cell::new(None),
+            training,
+            seed,
+        }
     }
 
     /// An empty graph that is written once and run many times: each run sees parameters as they are then, so that it does
@@ -127,7 +132,16 @@ impl Graph {
         let args = [inner.leaves.len() as u32, 0];
         let dtype = value.dtype();
         inner.leaves.push(value);
-        self.var(inner.program.push(Node { op: u32::MAX, args, shape, scope, count: 0, dtype, kind, source }))
+        self.var(inner.program.push(Node {
+            op: u32::MAX,
+            args,
+            shape,
+            scope,
+            count: 0,
+            dtype,
+            kind,
+            source,
+        }))
     }
 
     /// A number in an expression, with this dtype. Its value is not part of the program's structure.
@@ -136,11 +150,17 @@ impl Graph {
         let fits = match value {
             _ if dtype.is_float() => true,
             Number::Int(_) => dtype == DType::I64,
-            Number::Float(v) => dtype == DType::I64 && v.fract() == 0.0 && v.abs() < (1u64 << 53) as f64,
+            Number::Float(v) => {
+                dtype == DType::I64 && v.fract() == 0.0 && v.abs() < (1u64 << 53) as f64
+            }
         };
         if !fits {
-            let message = format!("the number {} does not fit a tensor of {dtype}", value.to_f64());
-            let error = OpError::new(message).hint("cast the tensor first, for example with .cast(DType::F32)");
+            let message = format!(
+                "the number {} does not fit a tensor of {dtype}",
+                value.to_f64()
+            );
+            let error = OpError::new(message)
+                .hint("cast the tensor first, for example with .cast(DType::F32)");
             return self.fail("number", error, &[]);
         }
         self.immediate(value, dtype, Kind::Literal)
@@ -159,12 +179,25 @@ impl Graph {
         let mut inner = self.inner.borrow_mut();
         let args = [inner.literals.len() as u32, 0];
         inner.literals.push(value);
-        self.var(inner.program.push(Node { op: u32::MAX, args, shape: 0, scope, count: 0, dtype, kind, source }))
+        self.var(inner.program.push(Node {
+            op: u32::MAX,
+            args,
+            shape: 0,
+            scope,
+            count: 0,
+            dtype,
+            kind,
+            source,
+        }))
     }
 
     /// A tensor of this shape in which every element is `value`.
     #[track_caller]
-    pub fn full(&self, shape: impl Ints, value: impl TryInto<Tensor, Error: Into<Error>>) -> Var<'_> {
+    pub fn full(
+        &self,
+        shape: impl Ints,
+        value: impl TryInto<Tensor, Error: Into<Error>>,
+    ) -> Var<'_> {
         self.constant(value).broadcast_to(shape)
     }
 
@@ -193,10 +226,26 @@ impl Graph {
         let (source, scope) = self.origin(Location::caller());
         let mut inner = self.inner.borrow_mut();
         let Type { dtype, shape } = param.ty();
-        let (args, shape) = ([inner.params.len() as u32, 0], inner.program.shape_id(shape));
-        let node =
-            inner.program.push(Node { op: u32::MAX, args, shape, scope, count: 0, dtype, kind: Kind::Param, source });
-        inner.params.push(Binding { param: param.clone(), node, trained: param.is_trained(), scheduled: None });
+        let (args, shape) = (
+            [inner.params.len() as u32, 0],
+            inner.program.shape_id(shape),
+        );
+        let node = inner.program.push(Node {
+            op: u32::MAX,
+            args,
+            shape,
+            scope,
+            count: 0,
+            dtype,
+            kind: Kind::Param,
+            source,
+        });
+        inner.params.push(Binding {
+            param: param.clone(),
+            node,
+            trained: param.is_trained(),
+            scheduled: None,
+        });
         inner.bound.insert(param.id(), node);
         self.var(node)
     }
@@ -210,23 +259,37 @@ impl Graph {
         // binding it makes sure that nobody else has updated it in between
         let bound = self.param(param);
         let value = if self.scheduled(param).is_some() {
-            let e = OpError::new("the parameter has an update in this graph already").hint("a graph is one step");
+            let e = OpError::new("the parameter has an update in this graph already")
+                .hint("a graph is one step");
             self.fail("assign", e, &[bound])
         } else if !std::ptr::eq(value.graph(), self) {
-            self.fail("assign", OpError::new("the value belongs to another graph"), &[bound])
+            self.fail(
+                "assign",
+                OpError::new("the value belongs to another graph"),
+                &[bound],
+            )
         } else if bound.error().is_some() {
             bound
         } else if value.error().is_none() && value.ty() != bound.ty() {
-            self.fail("assign", OpError::new("the value's type is not the parameter's"), &[bound, value])
+            self.fail(
+                "assign",
+                OpError::new("the value's type is not the parameter's"),
+                &[bound, value],
+            )
         } else {
             value
         };
         let mut inner = self.inner.borrow_mut();
         let node = inner.nodes[bound.id as usize];
         if node.kind == Kind::Param {
-            inner.params[node.args[0] as usize].scheduled.get_or_insert(value.id);
+            inner.params[node.args[0] as usize]
+                .scheduled
+                .get_or_insert(value.id);
         }
-        inner.updates.push(Update { target: bound.id, value: value.id });
+        inner.updates.push(Update {
+            target: bound.id,
+            value: value.id,
+        });
     }
 
     /// The new value that is scheduled for a parameter, if there is one.
@@ -270,7 +333,12 @@ impl Graph {
     fn open_scope(&self, name: &str, made_at: Option<Source>) -> Scope<'_> {
         let mut inner = self.inner.borrow_mut();
         let (scope, outer) = (inner.scopes.len() as u32, inner.scope);
-        inner.scopes.push(ScopeEntry { name: name.into(), made_at, outer, open: true });
+        inner.scopes.push(ScopeEntry {
+            name: name.into(),
+            made_at,
+            outer,
+            open: true,
+        });
         inner.scope = scope;
         Scope { graph: self, scope }
     }
@@ -308,9 +376,20 @@ impl Graph {
                 }
             });
             if same && first.kind != Kind::Error && first.dtype.is_float() {
-                let (source, scope) = self.origin.get().unwrap_or((Location::caller(), inner.scope));
+                let (source, scope) = self
+                    .origin
+                    .get()
+                    .unwrap_or((Location::caller(), inner.scope));
                 let args = [x[0].id, x.get(1).map_or(0, |v| v.id)];
-                let node = Node { op: op as u32, args, scope, count: N as u16, kind: Kind::Op, source, ..first };
+                let node = Node {
+                    op: op as u32,
+                    args,
+                    scope,
+                    count: N as u16,
+                    kind: Kind::Op,
+                    source,
+                    ..first
+                };
                 return self.var(inner.program.push(node));
             }
         }
@@ -325,11 +404,19 @@ impl Graph {
         if let Some(error) = self.foreign(op.name(), x.iter().copied()) {
             return error;
         }
-        if let Some(first) = x.iter().filter(|v| v.error().is_some()).min_by_key(|v| v.id) {
+        if let Some(first) = x
+            .iter()
+            .filter(|v| v.error().is_some())
+            .min_by_key(|v| v.id)
+        {
             return *first;
         }
         if x.len() > u16::MAX as usize {
-            return self.fail(op.name(), OpError::new(format!("{} inputs are too many", x.len())), &[]);
+            return self.fail(
+                op.name(),
+                OpError::new(format!("{} inputs are too many", x.len())),
+                &[],
+            );
         }
         let types: Vec<Type> = x.iter().map(|v| v.ty()).collect();
         let ty = match catch(|| op.infer(&types)).and_then(|ty| ty) {
@@ -343,37 +430,72 @@ impl Graph {
         let args = match *x {
             [a] => [a.id, 0],
             [a, b] => [a.id, b.id],
-            _ => inner.program.hold(&x.iter().map(|v| v.id).collect::<Vec<_>>()),
+            _ => inner
+                .program
+                .hold(&x.iter().map(|v| v.id).collect::<Vec<_>>()),
         };
         let count = x.len() as u16;
-        self.var(inner.program.push(Node { op, args, shape, scope, count, dtype: ty.dtype, kind: Kind::Op, source }))
+        self.var(inner.program.push(Node {
+            op,
+            args,
+            shape,
+            scope,
+            count,
+            dtype: ty.dtype,
+            kind: Kind::Op,
+            source,
+        }))
     }
 
     /// An error if one of these is of another graph.
     #[track_caller]
-    pub(crate) fn foreign<'g>(&'g self, op: &'static str, x: impl IntoIterator<Item = Var<'g>>) -> Option<Var<'g>> {
+    pub(crate) fn foreign<'g>(
+        &'g self,
+        op: &'static str,
+        x: impl IntoIterator<Item = Var<'g>>,
+    ) -> Option<Var<'g>> {
         if x.into_iter().all(|v| std::ptr::eq(v.graph(), self)) {
             return None;
         }
         let e = OpError::new("the inputs belong to different graphs");
         // not in a closure, whose caller would not be the user's line
-        Some(self.fail(op, e.hint("take a value out of one and put it into the other"), &[]))
+        Some(self.fail(
+            op,
+            e.hint("take a value out of one and put it into the other"),
+            &[],
+        ))
     }
 
     /// A `Var` that carries an error; of several inputs with errors, the oldest one's sticks instead.
     #[track_caller]
     #[cold]
     pub(crate) fn fail<'g>(&'g self, op: &'static str, what: OpError, x: &[Var<'g>]) -> Var<'g> {
-        if let Some(first) = x.iter().filter(|v| v.error().is_some()).min_by_key(|v| v.id) {
+        if let Some(first) = x
+            .iter()
+            .filter(|v| v.error().is_some())
+            .min_by_key(|v| v.id)
+        {
             return *first;
         }
         let inputs = x.iter().map(|v| v.ty()).collect();
         let (source, scope) = self.origin(Location::caller());
         let mut inner = self.inner.borrow_mut();
-        let place = Place { inputs, ..inner.place(scope, source) };
+        let place = Place {
+            inputs,
+            ..inner.place(scope, source)
+        };
         let args = [inner.errors.len() as u32, 0];
         inner.errors.push(Error::new(op, what, place));
-        let node = Node { op: u32::MAX, args, shape: 0, scope, count: 0, dtype: DType::F64, kind: Kind::Error, source };
+        let node = Node {
+            op: u32::MAX,
+            args,
+            shape: 0,
+            scope,
+            count: 0,
+            dtype: DType::F64,
+            kind: Kind::Error,
+            source,
+        };
         self.var(inner.program.push(node))
     }
 
@@ -394,7 +516,9 @@ impl Graph {
 
     #[inline]
     fn origin(&self, caller: Source) -> (Source, u32) {
-        self.origin.get().unwrap_or_else(|| (caller, self.inner.borrow().scope))
+        self.origin
+            .get()
+            .unwrap_or_else(|| (caller, self.inner.borrow().scope))
     }
 
     /// Nodes appended until the guard is dropped come from the caller's line, unless an outer origin is set.
@@ -402,7 +526,10 @@ impl Graph {
     pub(crate) fn here(&self) -> Origin<'_> {
         let before = self.origin.get();
         self.origin.set(Some(self.origin(Location::caller())));
-        Origin { graph: self, before }
+        Origin {
+            graph: self,
+            before,
+        }
     }
 }
 

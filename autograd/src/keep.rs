@@ -45,7 +45,11 @@ pub(crate) struct Need {
 }
 
 impl Need {
-    const NOTHING: Need = Need { arena: 0, blocks: 0, all: 0 };
+    const NOTHING: Need = Need {
+        arena: 0,
+        blocks: 0,
+        all: 0,
+    };
 }
 
 /// What is to be dropped when the account is not borrowed any more.
@@ -57,7 +61,9 @@ struct Dropped {
 
 /// Works on the account; none where the thread is ending, or works on it already.
 fn with<R>(f: impl FnOnce(&mut Kept) -> R) -> Option<R> {
-    KEPT.try_with(|kept| kept.try_borrow_mut().ok().map(|mut kept| f(&mut kept))).ok().flatten()
+    KEPT.try_with(|kept| kept.try_borrow_mut().ok().map(|mut kept| f(&mut kept)))
+        .ok()
+        .flatten()
 }
 
 impl Kept {
@@ -75,7 +81,11 @@ impl Kept {
 
     fn bytes(&self) -> usize {
         let scratch = self.scratch.as_ref().map_or(0, |s| s.bytes());
-        let graph = if self.graph.is_some() { self.of_graph } else { 0 };
+        let graph = if self.graph.is_some() {
+            self.of_graph
+        } else {
+            0
+        };
         scratch + graph + self.pool.bytes() + panel()
     }
 
@@ -89,8 +99,14 @@ impl Kept {
     fn trim(&mut self) -> Dropped {
         let (mut dropped, bound) = (Dropped::default(), self.most(|need| need.all).max(ALWAYS));
         if self.bytes() > bound {
-            let most = Need { arena: self.most(|n| n.arena), blocks: self.most(|n| n.blocks), all: 0 };
-            self.scratch.iter_mut().for_each(|scratch| scratch.shrink(most));
+            let most = Need {
+                arena: self.most(|n| n.arena),
+                blocks: self.most(|n| n.blocks),
+                all: 0,
+            };
+            self.scratch
+                .iter_mut()
+                .for_each(|scratch| scratch.shrink(most));
         }
         while self.bytes() > bound && self.pool.drop_oldest() {}
         if self.bytes() > bound {
@@ -122,7 +138,9 @@ pub(crate) fn scratch() -> Box<Scratch> {
 pub(crate) fn keep_scratch(scratch: Box<Scratch>) {
     let dropped = with(|kept| {
         let Need { arena, blocks, .. } = scratch.need();
-        let all = kept.made.saturating_add(arena + blocks + scratch.lists() + kept.of_graph + panel());
+        let all = kept
+            .made
+            .saturating_add(arena + blocks + scratch.lists() + kept.of_graph + panel());
         kept.needs[kept.runs % RUNS] = Need { arena, blocks, all };
         kept.runs += 1;
         kept.made = kept.made.saturating_add(scratch.made_before);
@@ -180,7 +198,10 @@ pub(crate) fn keep_buffer(kind: Kind, buffer: Buffer) {
 /// ```
 pub fn release_memory() {
     let dropped = with(|kept| {
-        let dropped = Dropped { _scratch: kept.scratch.take(), _graph: kept.graph.take() };
+        let dropped = Dropped {
+            _scratch: kept.scratch.take(),
+            _graph: kept.graph.take(),
+        };
         kept.pool = Pool::new();
         kept.needs = [Need::NOTHING; RUNS];
         dropped

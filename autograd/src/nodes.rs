@@ -120,7 +120,9 @@ impl Hasher for Quick {
         self.write_u64(v as u64);
     }
     fn write_u64(&mut self, v: u64) {
-        self.0 = (self.0 ^ v).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26);
+        self.0 = (self.0 ^ v)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            .rotate_left(26);
     }
 }
 
@@ -166,14 +168,32 @@ impl Inner {
         if self.program.nodes.capacity() > MOST || self.program.spill.capacity() > MOST {
             return;
         }
-        let Program { nodes, spill, shapes, shape_ids, ops } = &mut self.program;
+        let Program {
+            nodes,
+            spill,
+            shapes,
+            shape_ids,
+            ops,
+        } = &mut self.program;
         nodes.clear();
         spill.clear();
         shapes.truncate(1);
         shape_ids.clear();
         ops.clear();
-        let Inner { leaves, literals, errors, scopes, params, bound, updates, kept, checkpoints, swept, rules, .. } =
-            &mut self;
+        let Inner {
+            leaves,
+            literals,
+            errors,
+            scopes,
+            params,
+            bound,
+            updates,
+            kept,
+            checkpoints,
+            swept,
+            rules,
+            ..
+        } = &mut self;
         checkpoints.clear();
         swept.clear();
         rules.clear();
@@ -195,9 +215,16 @@ impl Inner {
         fn table<K, V, S>(table: &HashMap<K, V, S>) -> usize {
             table.capacity() * 8 / 7 * (size_of::<(K, V)>() + 1)
         }
-        let Program { nodes, spill, shapes, shape_ids, ops } = &self.program;
+        let Program {
+            nodes,
+            spill,
+            shapes,
+            shape_ids,
+            ops,
+        } = &self.program;
         let program = room(nodes) + room(spill) + room(shapes) + table(shape_ids) + room(ops);
-        let values = room(&self.leaves) + room(&self.literals) + room(&self.errors) + table(&self.kept);
+        let values =
+            room(&self.leaves) + room(&self.literals) + room(&self.errors) + table(&self.kept);
         let params = room(&self.params) + table(&self.bound) + room(&self.updates);
         let sweeps = room(&self.checkpoints) + room(&self.swept) + room(&self.rules);
         size_of::<Inner>() + program + values + params + sweeps + room(&self.scopes)
@@ -206,7 +233,12 @@ impl Inner {
     pub(crate) fn fresh() -> Inner {
         let mut inner = Inner::default();
         inner.program.shapes.push(Shape::SCALAR);
-        inner.scopes.push(ScopeEntry { name: String::new(), made_at: None, outer: 0, open: true });
+        inner.scopes.push(ScopeEntry {
+            name: String::new(),
+            made_at: None,
+            outer: 0,
+            open: true,
+        });
         inner
     }
 }
@@ -253,7 +285,10 @@ impl Program {
 
     pub(crate) fn ty(&self, id: u32) -> Type {
         let node = &self.nodes[id as usize];
-        Type { dtype: node.dtype, shape: self.shapes[node.shape as usize] }
+        Type {
+            dtype: node.dtype,
+            shape: self.shapes[node.shape as usize],
+        }
     }
 
     /// The nodes that an op reads.
@@ -270,7 +305,11 @@ impl Program {
     #[inline]
     pub(crate) fn op(&self, id: u32) -> &dyn DynOp {
         let number = self.nodes[id as usize].op as usize;
-        if number < BUILTIN.len() { BUILTIN[number] } else { &*self.ops[number - BUILTIN.len()] }
+        if number < BUILTIN.len() {
+            BUILTIN[number]
+        } else {
+            &*self.ops[number - BUILTIN.len()]
+        }
     }
 
     /// As [`op`](Inner::op), to be used while the graph grows.
@@ -299,9 +338,10 @@ impl Inner {
         let node = &self.nodes[id as usize];
         match node.kind {
             Kind::Input | Kind::Constant => Some(self.leaves[node.args[0] as usize].clone()),
-            Kind::Literal | Kind::One | Kind::Zero => {
-                Some(Tensor::number(self.literals[node.args[0] as usize], node.dtype))
-            }
+            Kind::Literal | Kind::One | Kind::Zero => Some(Tensor::number(
+                self.literals[node.args[0] as usize],
+                node.dtype,
+            )),
             Kind::Op | Kind::Param | Kind::Error => None,
         }
     }
@@ -366,7 +406,10 @@ impl Inner {
     /// Whether differentiation appended a node: the number of the sweep.
     pub(crate) fn sweep_of(&self, id: u32) -> Option<usize> {
         let next = self.swept.partition_point(|sweep| sweep.end <= id);
-        self.swept.get(next).filter(|sweep| sweep.contains(&id)).map(|_| next)
+        self.swept
+            .get(next)
+            .filter(|sweep| sweep.contains(&id))
+            .map(|_| next)
     }
 
     /// The node whose derivative rule appended this one.
@@ -378,7 +421,12 @@ impl Inner {
 
     pub(crate) fn place(&self, scope: u32, source: Source) -> Place {
         let made_at = self.scopes[scope as usize].made_at;
-        Place { inputs: Vec::new(), scope: self.path(scope), made_at, location: Some(source) }
+        Place {
+            inputs: Vec::new(),
+            scope: self.path(scope),
+            made_at,
+            location: Some(source),
+        }
     }
 
     /// An error that happened when a node was computed.
@@ -388,7 +436,14 @@ impl Inner {
             Kind::Op => self.args(id).iter().map(|&a| self.ty(a)).collect(),
             _ => vec![self.ty(id)],
         };
-        Error::new(name, what, Place { inputs, ..self.place(node.scope, node.source) })
+        Error::new(
+            name,
+            what,
+            Place {
+                inputs,
+                ..self.place(node.scope, node.source)
+            },
+        )
     }
 }
 

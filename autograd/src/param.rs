@@ -62,7 +62,12 @@ impl Param {
         // updates are written into it again and again
         let value = value.in_line();
         let (ty, frozen) = (value.ty(), AtomicBool::new(false));
-        Param(Arc::new(Inner { ty, trained, frozen, state: RwLock::new((value, 0)) }))
+        Param(Arc::new(Inner {
+            ty,
+            trained,
+            frozen,
+            state: RwLock::new((value, 0)),
+        }))
     }
 
     /// The value now.
@@ -75,11 +80,17 @@ impl Param {
     pub fn set(&self, value: impl TryInto<Tensor, Error: Into<Error>>) -> Result<()> {
         let value = value.try_into().map_err(Into::into)?;
         if value.ty() != self.0.ty {
-            let message = format!("a parameter of type {} cannot be set to {}", self.0.ty, value.ty());
+            let message = format!(
+                "a parameter of type {} cannot be set to {}",
+                self.0.ty,
+                value.ty()
+            );
             return Err(OpError::new(message).at_caller("set"));
         }
         let change = |tensors: &mut [&mut Tensor]| {
-            tensors.iter_mut().for_each(|tensor| **tensor = value.clone());
+            tensors
+                .iter_mut()
+                .for_each(|tensor| **tensor = value.clone());
             Ok::<(), Error>(())
         };
         // nothing is younger than that, and the change cannot fail
@@ -158,13 +169,22 @@ impl Moment {
 
 /// Takes the values of several different parameters at one moment, each with its position, and returns the number of the last
 /// commit that they may have been part of. The position of the first that changed after the moment if any did.
-pub(crate) fn snapshot(params: &[&Param], moment: Moment, mut take: impl FnMut(usize, Tensor)) -> Result<u64, usize> {
+pub(crate) fn snapshot(
+    params: &[&Param],
+    moment: Moment,
+    mut take: impl FnMut(usize, Tensor),
+) -> Result<u64, usize> {
     let held: Vec<_> = in_order(params).map(|k| (k, params[k].read())).collect();
     let epoch = match moment {
         Moment::At(epoch) => epoch,
         Moment::None | Moment::EachRun => EPOCH.load(SeqCst),
     };
-    if let Some(stale) = held.iter().filter(|(_, state)| state.1 > epoch).map(|h| h.0).min() {
+    if let Some(stale) = held
+        .iter()
+        .filter(|(_, state)| state.1 > epoch)
+        .map(|h| h.0)
+        .min()
+    {
         return Err(stale);
     }
     held.iter().for_each(|(k, state)| take(*k, state.0.clone()));
@@ -197,17 +217,29 @@ pub(crate) fn commit<E>(
     let (mut updated, mut others) = (Vec::with_capacity(count), Vec::new());
     for k in in_order(params) {
         if k < count {
-            updated.push((k, params[k].0.state.write().unwrap_or_else(PoisonError::into_inner)));
+            updated.push((
+                k,
+                params[k]
+                    .0
+                    .state
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner),
+            ));
         } else {
             others.push((k, params[k].read()));
         }
     }
-    let versions = updated.iter().map(|(k, state)| (*k, state.1)).chain(others.iter().map(|(k, state)| (*k, state.1)));
+    let versions = updated
+        .iter()
+        .map(|(k, state)| (*k, state.1))
+        .chain(others.iter().map(|(k, state)| (*k, state.1)));
     if let Some((stale, _)) = versions.filter(|v| v.1 > epoch).min() {
         return Err(Refused::Stale(stale));
     }
     let mut in_places: Vec<Option<&mut Tensor>> = (0..count).map(|_| None).collect();
-    updated.iter_mut().for_each(|(k, state)| in_places[*k] = Some(&mut state.0));
+    updated
+        .iter_mut()
+        .for_each(|(k, state)| in_places[*k] = Some(&mut state.0));
     let mut tensors: Vec<&mut Tensor> = in_places.into_iter().flatten().collect();
     change(&mut tensors).map_err(Refused::Failed)?;
     let now = EPOCH.fetch_add(1, SeqCst) + 1;
@@ -217,7 +249,11 @@ pub(crate) fn commit<E>(
 
 /// The positions of parameters in the one order in which locks are taken, so that nobody waits for each other.
 fn in_order(params: &[&Param]) -> impl Iterator<Item = usize> {
-    let mut order: Vec<(i64, usize)> = params.iter().map(|param| param.id() as i64).zip(0..).collect();
+    let mut order: Vec<(i64, usize)> = params
+        .iter()
+        .map(|param| param.id() as i64)
+        .zip(0..)
+        .collect();
     order.sort_unstable();
     order.dedup_by_key(|(id, _)| *id);
     order.into_iter().map(|(_, k)| k)

@@ -41,7 +41,12 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) const fn new() -> Pool {
-        Pool { free: None, bytes: 0, clock: 0, by_age: BTreeMap::new() }
+        Pool {
+            free: None,
+            bytes: 0,
+            clock: 0,
+            by_age: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -59,12 +64,18 @@ impl Pool {
         self.clock += 1;
         self.bytes += bytes(kind);
         self.by_age.insert(self.clock, kind);
-        self.free.get_or_insert_default().entry(kind).or_default().push_back((self.clock, buffer));
+        self.free
+            .get_or_insert_default()
+            .entry(kind)
+            .or_default()
+            .push_back((self.clock, buffer));
     }
 
     /// Drops the buffer that came before all others; `false` if there is none.
     pub(crate) fn drop_oldest(&mut self) -> bool {
-        let Some((&came, &kind)) = self.by_age.first_key_value() else { return false };
+        let Some((&came, &kind)) = self.by_age.first_key_value() else {
+            return false;
+        };
         let buffers = self.free.as_mut().and_then(|free| free.get_mut(&kind));
         drop(buffers.and_then(VecDeque::pop_front));
         self.remove(came, kind);
@@ -103,12 +114,20 @@ pub(crate) const LINE: usize = 64;
 impl<T: Element> Block<T> {
     pub(crate) fn new(elements: Vec<T>) -> Block<T> {
         let count = elements.len();
-        Block { buffer: elements, start: 0, count }
+        Block {
+            buffer: elements,
+            start: 0,
+            count,
+        }
     }
 
     /// Elements of an unspecified value; none if there is no memory for them.
     pub(crate) fn blank(count: usize) -> Option<Block<T>> {
-        let spare = if count < SMALLEST { 0 } else { LINE / size_of::<T>() };
+        let spare = if count < SMALLEST {
+            0
+        } else {
+            LINE / size_of::<T>()
+        };
         let length = count.checked_add(spare)?;
         let bytes = length.saturating_mul(size_of::<T>());
         let used = keep::buffer(bytes, (spare > 0).then_some((T::DTYPE, length)));
@@ -121,8 +140,16 @@ impl<T: Element> Block<T> {
                 fresh
             }
         };
-        let start = if spare == 0 { 0 } else { (buffer.as_ptr() as usize).wrapping_neg() % LINE / size_of::<T>() };
-        Some(Block { buffer, start, count })
+        let start = if spare == 0 {
+            0
+        } else {
+            (buffer.as_ptr() as usize).wrapping_neg() % LINE / size_of::<T>()
+        };
+        Some(Block {
+            buffer,
+            start,
+            count,
+        })
     }
 
     pub(crate) fn elements_mut(&mut self) -> &mut [T] {

@@ -22,12 +22,19 @@ pub struct Shape {
 
 impl Shape {
     /// The shape of a single number.
-    pub const SCALAR: Shape = Shape { rank: 0, dims: [0; MAX_RANK] };
+    pub const SCALAR: Shape = Shape {
+        rank: 0,
+        dims: [0; MAX_RANK],
+    };
 
     /// A position in row-major order as an index, such as `[1, 2]`.
     pub(crate) fn index_of(&self, position: usize) -> String {
         let mut rest = position;
-        let mut index: Vec<usize> = self.iter().rev().map(|&d| (rest % d.max(1), rest /= d.max(1)).0).collect();
+        let mut index: Vec<usize> = self
+            .iter()
+            .rev()
+            .map(|&d| (rest % d.max(1), rest /= d.max(1)).0)
+            .collect();
         index.reverse();
         format!("{index:?}")
     }
@@ -36,10 +43,15 @@ impl Shape {
     /// addresses.
     pub fn new(dims: &[usize]) -> Result<Shape, OpError> {
         if dims.len() > MAX_RANK {
-            return Err(OpError::new(format!("{} axes are too many: at most {MAX_RANK} are possible", dims.len())));
+            return Err(OpError::new(format!(
+                "{} axes are too many: at most {MAX_RANK} are possible",
+                dims.len()
+            )));
         }
         if !fits(dims) {
-            return Err(OpError::new(format!("a tensor of shape {dims:?} is too large for any memory")));
+            return Err(OpError::new(format!(
+                "a tensor of shape {dims:?} is too large for any memory"
+            )));
         }
         Ok(Shape::of(dims))
     }
@@ -61,7 +73,10 @@ impl Shape {
 
     /// Private: the invariant is the caller's to keep.
     const fn of(dims: &[usize]) -> Shape {
-        let mut shape = Shape { rank: dims.len() as u8, ..Shape::SCALAR };
+        let mut shape = Shape {
+            rank: dims.len() as u8,
+            ..Shape::SCALAR
+        };
         shape.dims.split_at_mut(dims.len()).0.copy_from_slice(dims);
         shape
     }
@@ -134,9 +149,14 @@ impl Shape {
     pub fn axis(&self, axis: isize) -> Result<usize, OpError> {
         let rank = self.rank() as isize;
         if axis < -rank || axis >= rank {
-            let range =
-                if rank == 0 { "it has no axes".into() } else { format!("its axes are {} to {}", -rank, rank - 1) };
-            return Err(OpError::new(format!("there is no axis {axis} in shape {self}: {range}")));
+            let range = if rank == 0 {
+                "it has no axes".into()
+            } else {
+                format!("its axes are {} to {}", -rank, rank - 1)
+            };
+            return Err(OpError::new(format!(
+                "there is no axis {axis} in shape {self}: {range}"
+            )));
         }
         Ok(axis.rem_euclid(rank) as usize)
     }
@@ -170,7 +190,11 @@ impl Shape {
     /// `(outer, size, inner)` around one axis: element `(o, i, j)` lies at `(o * size + i) * inner + j`. Where there are no
     /// elements `outer` is 0: the axes that are not empty can be of any size, and nobody should count up to them.
     pub(crate) fn around(&self, axis: usize) -> (usize, usize, usize) {
-        let outer = if self.count() == 0 { 0 } else { self[..axis].iter().product() };
+        let outer = if self.count() == 0 {
+            0
+        } else {
+            self[..axis].iter().product()
+        };
         (outer, self[axis], self[axis + 1..].iter().product())
     }
 
@@ -229,7 +253,12 @@ impl Axes {
 
     /// The number of elements along these axes.
     pub(crate) fn count(self, shape: &Shape) -> usize {
-        shape.iter().enumerate().filter(|(k, _)| self.has(*k)).map(|(_, &d)| d).product()
+        shape
+            .iter()
+            .enumerate()
+            .filter(|(k, _)| self.has(*k))
+            .map(|(_, &d)| d)
+            .product()
     }
 
     pub(crate) fn all(rank: usize) -> Axes {
@@ -301,7 +330,11 @@ impl Walk {
                 rank += 1;
             }
         }
-        Walk { shape: Shape::of(&dims[..rank]), strides: joined, offset }
+        Walk {
+            shape: Shape::of(&dims[..rank]),
+            strides: joined,
+            offset,
+        }
     }
 
     /// `from` as seen when broadcast to `to`.
@@ -327,16 +360,20 @@ impl Walk {
             match stride {
                 1 => out.copy_from_slice(&data[position..position + n]),
                 0 => out.fill(data[position]),
-                _ => out
-                    .iter_mut()
-                    .enumerate()
-                    .for_each(|(k, o)| *o = data[(position as isize + k as isize * stride) as usize]),
+                _ => out.iter_mut().enumerate().for_each(|(k, o)| {
+                    *o = data[(position as isize + k as isize * stride) as usize]
+                }),
             }
         });
     }
 
     /// Calls `visit(first of the walk, first position in the array, stride, length)` for each run of the innermost axis.
-    pub(crate) fn runs(&self, start: usize, count: usize, mut visit: impl FnMut(usize, usize, isize, usize)) {
+    pub(crate) fn runs(
+        &self,
+        start: usize,
+        count: usize,
+        mut visit: impl FnMut(usize, usize, isize, usize),
+    ) {
         if count == 0 {
             return;
         }

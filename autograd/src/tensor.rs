@@ -120,7 +120,9 @@ impl<T: Element> Buf<T> {
     fn into_vec(self) -> Vec<T> {
         match self {
             Buf::One(v) => v.to_vec(),
-            Buf::Many(v) => Arc::try_unwrap(v).map_or_else(|shared| shared.to_vec(), Block::into_vec),
+            Buf::Many(v) => {
+                Arc::try_unwrap(v).map_or_else(|shared| shared.to_vec(), Block::into_vec)
+            }
         }
     }
 }
@@ -128,13 +130,16 @@ impl<T: Element> Buf<T> {
 /// An empty vector with room for `count` elements.
 pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>, OpError> {
     let mut v = Vec::new();
-    v.try_reserve_exact(count).map_err(|_| no_memory::<T>(count))?;
+    v.try_reserve_exact(count)
+        .map_err(|_| no_memory::<T>(count))?;
     Ok(v)
 }
 
 fn no_memory<T>(count: usize) -> OpError {
     let gib = count as f64 * size_of::<T>() as f64 / (1u64 << 30) as f64;
-    OpError::new(format!("there is no memory for {count} elements ({gib:.1} GiB)"))
+    OpError::new(format!(
+        "there is no memory for {count} elements ({gib:.1} GiB)"
+    ))
 }
 
 /// One variant a dtype.
@@ -198,7 +203,16 @@ pub(crate) use with_dtype;
 
 /// The types of elements: `f32`, `f64`, `i64` and `bool`.
 pub trait Element:
-    sealed::Sealed + Copy + Default + PartialEq + PartialOrd + fmt::Debug + fmt::Display + Send + Sync + 'static
+    sealed::Sealed
+    + Copy
+    + Default
+    + PartialEq
+    + PartialOrd
+    + fmt::Debug
+    + fmt::Display
+    + Send
+    + Sync
+    + 'static
 {
     /// The dtype of tensors of this type.
     const DTYPE: DType;
@@ -272,12 +286,18 @@ impl Tensor {
             let shape = sizes(&shape.list())?;
             if shape.count() != elements.len() {
                 let n = elements.len();
-                return Err(OpError::new(format!("shape {shape} has {} elements, {n} were given", shape.count())));
+                return Err(OpError::new(format!(
+                    "shape {shape} has {} elements, {n} were given",
+                    shape.count()
+                )));
             }
             Ok(shape)
         };
         let shape = make().map_err(|e| e.at("tensor", here))?;
-        Ok(Tensor { shape, data: T::wrap(Buf::new(elements)) })
+        Ok(Tensor {
+            shape,
+            data: T::wrap(Buf::new(elements)),
+        })
     }
 
     /// A tensor of this shape in which every element is `value`. An error if there is no memory for it.
@@ -288,7 +308,10 @@ impl Tensor {
             let shape = sizes(&shape.list())?;
             let mut v = reserve(shape.count())?;
             v.resize(shape.count(), value);
-            Ok(Tensor { shape, data: T::wrap(Buf::new(v)) })
+            Ok(Tensor {
+                shape,
+                data: T::wrap(Buf::new(v)),
+            })
         };
         make().map_err(|e: OpError| e.at("full", here))
     }
@@ -303,7 +326,8 @@ impl Tensor {
     pub(crate) fn in_line(self) -> Tensor {
         fn copy<T: Element>(from: &Buf<T>) -> Option<Buf<T>> {
             let elements = from.as_slice();
-            if elements.len() < crate::pool::SMALLEST || (elements.as_ptr() as usize).is_multiple_of(crate::pool::LINE)
+            if elements.len() < crate::pool::SMALLEST
+                || (elements.as_ptr() as usize).is_multiple_of(crate::pool::LINE)
             {
                 return None;
             }
@@ -326,7 +350,10 @@ impl Tensor {
     /// Elements of an unspecified value, for a kernel to write.
     pub(crate) fn blank(ty: Type) -> Result<Tensor, OpError> {
         let data = with_dtype!(ty.dtype, T => T::wrap(Buf::blank(ty.shape.count())?));
-        Ok(Tensor { shape: ty.shape, data })
+        Ok(Tensor {
+            shape: ty.shape,
+            data,
+        })
     }
 
     /// A single number of a dtype; fractional parts and what lies outside the dtype's range must not get here.
@@ -351,7 +378,10 @@ impl Tensor {
     }
 
     pub(crate) fn ty(&self) -> Type {
-        Type { dtype: self.dtype(), shape: self.shape }
+        Type {
+            dtype: self.dtype(),
+            shape: self.shape,
+        }
     }
 
     /// The number of elements.
@@ -377,7 +407,8 @@ impl Tensor {
     #[track_caller]
     pub fn view<T: Element>(&self) -> Result<ArrayViewD<'_, T>> {
         let (here, elements) = (Location::caller(), self.as_slice()?);
-        ArrayViewD::from_shape(IxDyn(&self.shape), elements).map_err(|e| OpError::new(e.to_string()).at("tensor", here))
+        ArrayViewD::from_shape(IxDyn(&self.shape), elements)
+            .map_err(|e| OpError::new(e.to_string()).at("tensor", here))
     }
 
     /// The elements as an owned ndarray array; without a copy if nobody else holds them. An error if they are not of
@@ -385,7 +416,9 @@ impl Tensor {
     #[track_caller]
     pub fn into_array<T: Element>(self) -> Result<ArrayD<T>> {
         let (here, shape, wrong) = (Location::caller(), self.shape, self.not_of::<T>());
-        let Some(buf) = T::into_buf(self.data) else { return Err(wrong.at("tensor", here)) };
+        let Some(buf) = T::into_buf(self.data) else {
+            return Err(wrong.at("tensor", here));
+        };
         ArrayD::from_shape_vec(IxDyn(&shape), buf.into_vec())
             .map_err(|e| OpError::new(e.to_string()).at("tensor", here))
     }
@@ -400,7 +433,10 @@ impl Tensor {
     pub fn scalar(&self) -> Result<f64> {
         match self.to_f64s()[..] {
             [v] => Ok(v),
-            _ => Err(OpError::new(format!("wants a single number, got {}", self.ty())).at_caller("scalar")),
+            _ => Err(
+                OpError::new(format!("wants a single number, got {}", self.ty()))
+                    .at_caller("scalar"),
+            ),
         }
     }
 
@@ -425,11 +461,20 @@ impl Tensor {
     pub fn rows(&self, rows: &[usize]) -> Result<Tensor> {
         let here = Location::caller();
         let make = || {
-            let (&n, rest) = self.shape.split_first().ok_or("a single number has no rows")?;
+            let (&n, rest) = self
+                .shape
+                .split_first()
+                .ok_or("a single number has no rows")?;
             if let Some(bad) = rows.iter().find(|&&r| r >= n) {
-                return Err(OpError::new(format!("there is no row {bad} in {}", self.ty())));
+                return Err(OpError::new(format!(
+                    "there is no row {bad} in {}",
+                    self.ty()
+                )));
             }
-            let (width, shape) = (rest.iter().product::<usize>(), self.shape.resized(0, rows.len())?);
+            let (width, shape) = (
+                rest.iter().product::<usize>(),
+                self.shape.resized(0, rows.len())?,
+            );
             with_dtype!(self.dtype(), T => {
                 let from = T::buf(&self.data).map_or(&[][..], |b| b.as_slice());
                 let mut out = reserve(shape.count())?;
@@ -446,12 +491,21 @@ impl Tensor {
         let here = Location::caller();
         let make = || {
             let first = parts.first().ok_or("there are no parts")?;
-            let (_, rest) = first.shape.split_first().ok_or("a single number has no rows")?;
+            let (_, rest) = first
+                .shape
+                .split_first()
+                .ok_or("a single number has no rows")?;
             let fits = |p: &&Tensor| p.dtype() == first.dtype() && p.shape.get(1..) == Some(rest);
             if let Some(other) = parts.iter().find(|p| !fits(p)) {
-                return Err(OpError::new(format!("{} and {} do not fit together", first.ty(), other.ty())));
+                return Err(OpError::new(format!(
+                    "{} and {} do not fit together",
+                    first.ty(),
+                    other.ty()
+                )));
             }
-            let count = parts.iter().fold(0usize, |count, p| count.saturating_add(p.shape[0])); // too many are refused now
+            let count = parts
+                .iter()
+                .fold(0usize, |count, p| count.saturating_add(p.shape[0])); // too many are refused now
             let shape = first.shape.resized(0, count)?;
             with_dtype!(first.dtype(), T => {
                 let mut out = reserve(shape.count())?;
@@ -463,7 +517,12 @@ impl Tensor {
     }
 
     fn not_of<T: Element>(&self) -> OpError {
-        OpError::new(format!("the elements are {}, asked for as {}", self.dtype(), T::DTYPE)).hint("cast them first")
+        OpError::new(format!(
+            "the elements are {}, asked for as {}",
+            self.dtype(),
+            T::DTYPE
+        ))
+        .hint("cast them first")
     }
 
     /// Whether nobody else holds the data.
@@ -473,7 +532,10 @@ impl Tensor {
 
     /// The same data with another shape of as many elements.
     pub(crate) fn reshaped(&self, shape: Shape) -> Tensor {
-        Tensor { shape, data: self.data.clone() }
+        Tensor {
+            shape,
+            data: self.data.clone(),
+        }
     }
 }
 

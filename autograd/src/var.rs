@@ -67,13 +67,19 @@ impl<'g> Var<'g> {
     /// assert_eq!(e.message(), "wants a matrix, got f64[]");
     /// ```
     pub fn dims<const N: usize>(self) -> Option<[usize; N]> {
-        self.checked().ok().and_then(|v| v.ty().shape[..].try_into().ok())
+        self.checked()
+            .ok()
+            .and_then(|v| v.ty().shape[..].try_into().ok())
     }
 
     /// A `Var` that carries this error, with the type of `self`; the error that `self` carries already comes first.
     #[track_caller]
     pub fn fail(self, message: &str) -> Var<'g> {
-        self.graph.fail("layer", OpError::new(format!("{message}, got {}", self.ty())), &[self])
+        self.graph.fail(
+            "layer",
+            OpError::new(format!("{message}, got {}", self.ty())),
+            &[self],
+        )
     }
 
     /// The error it carries, if any.
@@ -149,7 +155,11 @@ impl<'g> Var<'g> {
     }
 
     #[track_caller]
-    fn with_shape_dyn(self, op: &'static str, build: &mut dyn FnMut(&Shape) -> Result<Var<'g>, OpError>) -> Var<'g> {
+    fn with_shape_dyn(
+        self,
+        op: &'static str,
+        build: &mut dyn FnMut(&Shape) -> Result<Var<'g>, OpError>,
+    ) -> Var<'g> {
         if self.kind() == Kind::Error {
             return self;
         }
@@ -167,7 +177,10 @@ impl<'g> Var<'g> {
             return false;
         }
         let inner = self.graph.inner.borrow();
-        let (node, other) = (&inner.nodes[self.id as usize], &inner.nodes[other.id as usize]);
+        let (node, other) = (
+            &inner.nodes[self.id as usize],
+            &inner.nodes[other.id as usize],
+        );
         node.kind == Kind::One && (node.shape, node.dtype) == (other.shape, other.dtype)
     }
 }

@@ -15,7 +15,10 @@ impl Tensor {
             Data::I64(buf) => Elements::I64(buf.as_slice()),
             Data::Bool(buf) => Elements::Bool(buf.as_slice()),
         };
-        TensorView { shape: &self.shape, data }
+        TensorView {
+            shape: &self.shape,
+            data,
+        }
     }
 
     /// For writing: only while nobody else holds the data.
@@ -26,7 +29,10 @@ impl Tensor {
             Data::I64(buf) => ElementsMut::I64(buf.unique()?),
             Data::Bool(buf) => ElementsMut::Bool(buf.unique()?),
         };
-        Some(TensorViewMut { shape: &self.shape, data })
+        Some(TensorViewMut {
+            shape: &self.shape,
+            data,
+        })
     }
 }
 
@@ -74,13 +80,19 @@ impl<'a> TensorView<'a> {
 
     /// The elements in row-major order. An error if they are not of type `T`.
     pub fn slice<T: Element>(&self) -> Result<&'a [T], OpError> {
-        T::elements(self.data)
-            .ok_or_else(|| OpError::new(format!("an input is {}, read as {}", self.dtype(), T::DTYPE)))
+        T::elements(self.data).ok_or_else(|| {
+            OpError::new(format!(
+                "an input is {}, read as {}",
+                self.dtype(),
+                T::DTYPE
+            ))
+        })
     }
 
     /// The elements as an ndarray view. An error if they are not of type `T`.
     pub fn array<T: Element>(&self) -> Result<ArrayViewD<'a, T>, OpError> {
-        ArrayViewD::from_shape(IxDyn(self.shape), self.slice()?).map_err(|e| OpError::new(e.to_string()))
+        ArrayViewD::from_shape(IxDyn(self.shape), self.slice()?)
+            .map_err(|e| OpError::new(e.to_string()))
     }
 }
 

@@ -15,7 +15,10 @@ fn the_first_bad_value_forward_and_backward() {
     let z = (y.tanh() + 1.0).sum();
     let e = report(g.detect_anomaly((z, g.grad(z, &[x]))));
     assert_eq!((e.op(), e.scope()), ("ln", "layer"));
-    assert!(e.location().is_some_and(|l| l.file().ends_with("anomaly.rs") && l.line() == 14));
+    assert!(
+        e.location()
+            .is_some_and(|l| l.file().ends_with("anomaly.rs") && l.line() == 14)
+    );
     let text = e.to_string();
     let expect = [
         "the first one in the forward pass: %3: f64[3] = ln %2  in layer (layer, ",
@@ -24,7 +27,9 @@ fn the_first_bad_value_forward_and_backward() {
         "the first one in the backward pass: %",
         "derivative of tanh %",
     ];
-    expect.into_iter().for_each(|part| assert!(text.contains(part), "{part}\n{text}"));
+    expect
+        .into_iter()
+        .for_each(|part| assert!(text.contains(part), "{part}\n{text}"));
 }
 
 #[test]
@@ -36,12 +41,19 @@ fn a_slope_that_is_not_finite_behind_a_value_that_is() {
     let [d] = g.grad(y, &[x]);
     let e = report(g.detect_anomaly((y, d)));
     assert_eq!(e.op(), "sqrt");
-    assert!(e.message().contains("all values of the forward pass before it are finite"), "{e}");
+    assert!(
+        e.message()
+            .contains("all values of the forward pass before it are finite"),
+        "{e}"
+    );
     assert!(e.message().contains("derivative of sqrt"), "{e}");
     // and the usual cure
     let safe = x.gt(0.0).select(x, 1.0);
     let y = x.gt(0.0).select(safe.sqrt(), 0.0).sum();
-    assert_eq!(g.detect_anomaly(g.grad(y, &[x])).expect("finite")[0].to_f64s(), [0.0, 0.5]);
+    assert_eq!(
+        g.detect_anomaly(g.grad(y, &[x])).expect("finite")[0].to_f64s(),
+        [0.0, 0.5]
+    );
 }
 
 #[test]
@@ -58,7 +70,10 @@ fn what_is_infinite_on_the_way_to_a_finite_result_is_no_anomaly() -> Result<()> 
     // but it is where it makes the NaN
     let e = report(g.detect_anomaly((mask - mask).sum()));
     assert_eq!(e.op(), "constant");
-    assert!(e.message().contains("from") || e.message().contains("-inf at [1]"), "{e}");
+    assert!(
+        e.message().contains("from") || e.message().contains("-inf at [1]"),
+        "{e}"
+    );
     Ok(())
 }
 
@@ -70,7 +85,11 @@ fn overflow_is_found_where_it_happened() {
     let y = (e / e.sum()).sum(); // ∞/∞
     let e = report(g.detect_anomaly(y));
     assert_eq!(e.op(), "exp");
-    assert!(e.message().contains("inf at [1], others 2.7182817459106445"), "{e}");
+    assert!(
+        e.message()
+            .contains("inf at [1], others 2.7182817459106445"),
+        "{e}"
+    );
 }
 
 #[test]
@@ -116,7 +135,12 @@ fn a_guard_refuses_the_step_whatever_is_bad() -> Result<()> {
     }
     let g = Graph::new();
     let fine = g.constant(data(f64::MAX));
-    assert_eq!(g.check_finite(&[fine, g.constant([1, 2]), g.constant(1.0f32)]).value()?.scalar()?, 0.0);
+    assert_eq!(
+        g.check_finite(&[fine, g.constant([1, 2]), g.constant(1.0f32)])
+            .value()?
+            .scalar()?,
+        0.0
+    );
     assert_eq!(g.check_finite(&[]).value()?.scalar()?, 0.0);
     let broken: Var<'_> = fine.reshape([2, 2]);
     assert_eq!(report(g.check_finite(&[broken]).value()).op(), "reshape");

@@ -33,7 +33,8 @@ fn places_never_overlap_and_are_used_again() {
         }
     }
     assert!(arena.size < 21 * 1024 * 3);
-    live.drain(..).for_each(|(start, size)| arena.free(start, size));
+    live.drain(..)
+        .for_each(|(start, size)| arena.free(start, size));
     // all is one free part again
     let whole = arena.size;
     assert_eq!((arena.take(whole), arena.size), (0, whole));

@@ -3,7 +3,10 @@
 
 mod counting;
 
-use autograd::{Graph, Op, OpError, Rule, Tensor, TensorView, TensorViewMut, Type, Var, kept_bytes, release_memory};
+use autograd::{
+    Graph, Op, OpError, Rule, Tensor, TensorView, TensorViewMut, Type, Var, kept_bytes,
+    release_memory,
+};
 use counting::{LARGE, LIVE, MIB};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -31,22 +34,46 @@ type Build = for<'g> fn(&'g Graph, usize) -> Var<'g>;
 
 /// Programs that hold much of one kind; of another structure for each number.
 const PROGRAMS: [(&str, Build); 9] = [
-    ("numbers", |g, k| (0..1000 + k).fold(g.input(0.5), |y, _| y * 1.5 + 0.5)),
-    ("fused", |g, k| (0..300 + k).fold(g.input(vec![0.5; 10]), |y, _| (y * 1.5).sin()).sum()),
-    ("inputs", |g, k| (0..1000 + k).map(|_| g.input([0.5, 1.5])).reduce(|a, b| a + b).expect("some")),
+    ("numbers", |g, k| {
+        (0..1000 + k).fold(g.input(0.5), |y, _| y * 1.5 + 0.5)
+    }),
+    ("fused", |g, k| {
+        (0..300 + k)
+            .fold(g.input(vec![0.5; 10]), |y, _| (y * 1.5).sin())
+            .sum()
+    }),
+    ("inputs", |g, k| {
+        (0..1000 + k)
+            .map(|_| g.input([0.5, 1.5]))
+            .reduce(|a, b| a + b)
+            .expect("some")
+    }),
     ("shapes", |g, k| {
         let x = g.input(vec![0.5; 1000]);
-        (1..400 + k as isize).map(|n| x.slice(0, ..n).cumsum(0).max()).reduce(|a, b| a + b).expect("some")
+        (1..400 + k as isize)
+            .map(|n| x.slice(0, ..n).cumsum(0).max())
+            .reduce(|a, b| a + b)
+            .expect("some")
     }),
     ("spilled operands", |g, k| {
         let x: Vec<Var<'_>> = (0..500 + k).map(|_| g.input([0.5])).collect();
-        (1..20).map(|n| g.concat(&x[n..], 0).sum()).reduce(|a, b| a + b).expect("some")
+        (1..20)
+            .map(|n| g.concat(&x[n..], 0).sum())
+            .reduce(|a, b| a + b)
+            .expect("some")
     }),
     ("sums", |g, k| {
         let x = g.input([[0.5, 1.5], [2.5, 3.5]]);
-        (0..300 + k).map(|n| (x * n as f64).sum_axis(n as isize % 2).exp().sum()).reduce(|a, b| a + b).expect("some")
+        (0..300 + k)
+            .map(|n| (x * n as f64).sum_axis(n as isize % 2).exp().sum())
+            .reduce(|a, b| a + b)
+            .expect("some")
     }),
-    ("tables", |g, k| (0..4).fold(g.input([0.5]), |y, n| y.apply(Table(vec![(n + k) as u8; 100_000])))),
+    ("tables", |g, k| {
+        (0..4).fold(g.input([0.5]), |y, n| {
+            y.apply(Table(vec![(n + k) as u8; 100_000]))
+        })
+    }),
     ("closures", |g, k| {
         let x = g.input([0.5]);
         (0..4 + k).fold(x, |y, n| {
@@ -54,7 +81,9 @@ const PROGRAMS: [(&str, Build); 9] = [
             y.custom_vjp(&[x], move |_, r| Some(r.ct * held[0]))
         })
     }),
-    ("products", |g, k| (0..200 + k).fold(g.input([[0.5f32; 4]; 4]), |y, _| y.matmul(y).softmax(-1))),
+    ("products", |g, k| {
+        (0..200 + k).fold(g.input([[0.5f32; 4]; 4]), |y, _| y.matmul(y).softmax(-1))
+    }),
 ];
 
 fn in_a_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
@@ -63,7 +92,10 @@ fn in_a_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
 
 fn close(what: &str, account: usize, real: usize) {
     let (account, real) = (account as f64, real as f64);
-    assert!((account - real).abs() <= 0.25 * real.max(4096.0), "{what}: counted {account}, allocated {real}");
+    assert!(
+        (account - real).abs() <= 0.25 * real.max(4096.0),
+        "{what}: counted {account}, allocated {real}"
+    );
 }
 
 /// What a thread that does nothing else allocates when plans are dropped: nothing. So what goes is the plans.
@@ -87,14 +119,20 @@ fn plans_are_bounded() {
     let before = LIVE.load(Relaxed);
     for k in 0..200 {
         let g = Graph::new();
-        g.input([0.5]).apply(Table(vec![k as u8; 2 * MIB])).value().expect("runs");
+        g.input([0.5])
+            .apply(Table(vec![k as u8; 2 * MIB]))
+            .value()
+            .expect("runs");
         assert!(kept_bytes()[1] <= 128 * MIB);
     }
     assert!(kept_bytes()[1] > 100 * MIB && LIVE.load(Relaxed) - before < 140 * MIB);
     // one that is larger than half of it is not kept
     release_memory();
     let g = Graph::new();
-    g.input([0.5]).apply(Table(vec![1; 65 * MIB])).value().expect("runs");
+    g.input([0.5])
+        .apply(Table(vec![1; 65 * MIB]))
+        .value()
+        .expect("runs");
     assert_eq!(kept_bytes()[1], 0);
 }
 
@@ -124,7 +162,11 @@ fn empty(mib: usize) -> Tensor {
 /// Two values of this size on the way, and one that is handed out.
 fn step(x: &Tensor) {
     let g = Graph::new();
-    let y = g.constant(x).apply(Table(vec![])).apply(Table(vec![])).apply(Table(vec![]));
+    let y = g
+        .constant(x)
+        .apply(Table(vec![]))
+        .apply(Table(vec![]))
+        .apply(Table(vec![]));
     let z = y.apply(Table(vec![])).slice(0, ..1);
     g.run((y, z)).expect("runs");
 }

@@ -2,8 +2,8 @@
 //! the crate go through the same public trait.
 
 use autograd::{
-    CheckGrads, Elementwise, Graph, Op, OpError, Param, Partial, Real, Result, Rule, Tensor, TensorView, TensorViewMut,
-    Type, Var, check_grads,
+    CheckGrads, Elementwise, Graph, Op, OpError, Param, Partial, Real, Result, Rule, Tensor,
+    TensorView, TensorViewMut, Type, Var, check_grads,
 };
 
 /// `x³` with a derivative that is wrong in a chosen way.
@@ -52,17 +52,33 @@ fn inputs() -> [Tensor; 1] {
 fn a_right_rule_passes() -> Result<()> {
     check_grads(|x| x[0].apply(Cube::Right), &inputs())?;
     check_grads(|x| x[0].apply(Cube::Right).sin().sum() * x[0], &inputs())?;
-    CheckGrads::new().order(3).run(|x| x[0].apply(Cube::Right), &[Tensor::from([0.4, 1.1])])?;
-    CheckGrads::new().directions(5).run(|x| x[0].apply(Cube::Right).exp(), &inputs())
+    CheckGrads::new()
+        .order(3)
+        .run(|x| x[0].apply(Cube::Right), &[Tensor::from([0.4, 1.1])])?;
+    CheckGrads::new()
+        .directions(5)
+        .run(|x| x[0].apply(Cube::Right).exp(), &inputs())
 }
 
 #[test]
 fn a_rule_that_is_a_thousandth_off_is_caught_and_named() {
-    for check in [CheckGrads::new(), CheckGrads::new().directions(3), CheckGrads::new().order(1)] {
-        let e = check.run(|x| (x[0].sin() * 2.0).apply(Cube::First).exp(), &inputs()).expect_err("caught");
+    for check in [
+        CheckGrads::new(),
+        CheckGrads::new().directions(3),
+        CheckGrads::new().order(1),
+    ] {
+        let e = check
+            .run(|x| (x[0].sin() * 2.0).apply(Cube::First).exp(), &inputs())
+            .expect_err("caught");
         assert_eq!(e.op(), "cube");
-        assert!(e.message().contains("found at order 1") && e.message().contains("the rule gives"), "{e}");
-        assert!(e.location().is_some_and(|l| l.file().ends_with("checker.rs")));
+        assert!(
+            e.message().contains("found at order 1") && e.message().contains("the rule gives"),
+            "{e}"
+        );
+        assert!(
+            e.location()
+                .is_some_and(|l| l.file().ends_with("checker.rs"))
+        );
     }
 }
 
@@ -74,16 +90,27 @@ fn a_rule_that_is_wrong_in_its_second_derivative_only_is_caught() {
         .order(1)
         .run(|x| x[0].sin().apply(Cube::Second), &inputs())
         .expect("its first derivative is right");
-    let e = CheckGrads::new().directions(3).run(|x| x[0].apply(Cube::Second), &inputs()).expect_err("caught");
+    let e = CheckGrads::new()
+        .directions(3)
+        .run(|x| x[0].apply(Cube::Second), &inputs())
+        .expect_err("caught");
     assert!(e.message().contains("order 2"), "{e}");
 }
 
 #[test]
 fn other_faults_of_rules_are_errors_that_name_the_op() {
     let e = check_grads(|x| x[0].apply(Cube::Shape), &inputs()).expect_err("wrong shape");
-    assert!(e.op() == "cube" && e.message().contains("returned f64[] for input 0, which is f64[2, 2]"), "{e}");
+    assert!(
+        e.op() == "cube"
+            && e.message()
+                .contains("returned f64[] for input 0, which is f64[2, 2]"),
+        "{e}"
+    );
     let e = check_grads(|x| x[0].apply(Cube::Panics), &inputs()).expect_err("panics");
-    assert!(e.op() == "cube" && e.message().contains("in the rule"), "{e}");
+    assert!(
+        e.op() == "cube" && e.message().contains("in the rule"),
+        "{e}"
+    );
     let e = check_grads(|x| x[0].apply(Cube::Affine), &inputs()).expect_err("not linear");
     assert_eq!(e.op(), "cube");
 }
@@ -129,10 +156,17 @@ impl Elementwise for Blend {
 
 #[test]
 fn an_elementwise_op_of_three_inputs_broadcasts() -> Result<()> {
-    let x = [Tensor::from([[0.1], [0.9]]), Tensor::from([1.0, -1.0, 0.5]), Tensor::from(0.3)];
+    let x = [
+        Tensor::from([[0.1], [0.9]]),
+        Tensor::from([1.0, -1.0, 0.5]),
+        Tensor::from(0.3),
+    ];
     check_grads(|x| x[0].graph().apply(Blend { sharpness: 2.0 }, x), &x)?;
     let g = Graph::new();
-    let x: Vec<Var<'_>> = x.iter().map(|x| g.input(x).cast(autograd::DType::F32)).collect();
+    let x: Vec<Var<'_>> = x
+        .iter()
+        .map(|x| g.input(x).cast(autograd::DType::F32))
+        .collect();
     let y = g.apply(Blend { sharpness: 2.0 }, &x);
     assert_eq!(y.value()?.shape(), [2, 3]);
     assert!(g.apply(Blend { sharpness: 2.0 }, &x[..2]).value().is_err());
@@ -143,29 +177,53 @@ fn an_elementwise_op_of_three_inputs_broadcasts() -> Result<()> {
 fn integers_among_the_inputs_stay_as_they_are() -> Result<()> {
     let x = [Tensor::from([1, 1, 0]), Tensor::from([0.3, 0.8])];
     check_grads(|x| x[1].take(x[0], 0).sin(), &x)?;
-    CheckGrads::new().fast().run(|x| x[1].take(x[0], 0).sin(), &x)
+    CheckGrads::new()
+        .fast()
+        .run(|x| x[1].take(x[0], 0).sin(), &x)
 }
 
 #[test]
 fn kinks_jumps_and_poles_are_not_called_wrong_rules() {
     let check = |f: &dyn for<'g> Fn(Var<'g>) -> Var<'g>, x: Tensor| {
-        CheckGrads::new().run(|x| f(x[0]), &[x]).expect_err("not smooth")
+        CheckGrads::new()
+            .run(|x| f(x[0]), &[x])
+            .expect_err("not smooth")
     };
     let kink = "probably not differentiable here";
     let e = check(&|x| x.sin().abs(), Tensor::from([0.3, 0.0]));
-    assert!(e.message().starts_with(kink) && e.message().contains("in the derivative of abs"), "{e}");
+    assert!(
+        e.message().starts_with(kink) && e.message().contains("in the derivative of abs"),
+        "{e}"
+    );
     let e = check(&|x| x.relu() * 2.0, Tensor::from([[0.0], [-1.0]]));
-    assert!(e.op() == "relu" && e.message().contains("element [0, 0]"), "{e}");
-    assert!(e.message().contains("to the right the slope is 1.0") && e.message().contains("to the left 0.0"), "{e}");
+    assert!(
+        e.op() == "relu" && e.message().contains("element [0, 0]"),
+        "{e}"
+    );
+    assert!(
+        e.message().contains("to the right the slope is 1.0")
+            && e.message().contains("to the left 0.0"),
+        "{e}"
+    );
     let e = check(&|x| x.floor() + x, Tensor::from([2.0, 0.5]));
     assert!(e.op() == "floor" && e.message().starts_with(kink), "{e}");
     let e = check(&|x| x.maximum(1.0), Tensor::from([1.0 + 1e-4]));
-    assert!(e.message().starts_with("the differences are too coarse here"), "{e}");
+    assert!(
+        e.message()
+            .starts_with("the differences are too coarse here"),
+        "{e}"
+    );
     let e = check(&|x| x.ln(), Tensor::from([0.5, -1.0]));
-    assert!(e.op() == "ln" && e.message().starts_with("the function is not finite here"), "{e}");
+    assert!(
+        e.op() == "ln" && e.message().starts_with("the function is not finite here"),
+        "{e}"
+    );
     // a mistake is named even if a kink comes before it
     let e = check(&|x| x.relu().apply(Cube::First), Tensor::from([0.0, 1.0]));
-    assert!(e.op() == "cube" && e.message().contains("its derivative rule is wrong"), "{e}");
+    assert!(
+        e.op() == "cube" && e.message().contains("its derivative rule is wrong"),
+        "{e}"
+    );
 }
 
 /// A matrix whose rule is wrong in a single element.
@@ -190,17 +248,31 @@ impl Op for OneWrong {
 
 #[test]
 fn the_fast_mode_names_the_worst_of_many_elements() {
-    let x = [Tensor::from((0..4000).map(|k| (k as f64).sin()).collect::<Vec<_>>())];
+    let x = [Tensor::from(
+        (0..4000).map(|k| (k as f64).sin()).collect::<Vec<_>>(),
+    )];
     let e = CheckGrads::new()
         .fast()
         .run(|x| x[0].reshape([100, 40]).apply(OneWrong).tanh().sum(), &x)
         .expect_err("one element is wrong");
     assert_eq!(e.op(), "one_wrong");
-    assert!(e.message().contains("element [17, 23] of the output by element [17, 23] of input 0"), "{e}");
-    assert!(e.message().contains("the rule gives 1.5, differences give 1.0"), "{e}");
+    assert!(
+        e.message()
+            .contains("element [17, 23] of the output by element [17, 23] of input 0"),
+        "{e}"
+    );
+    assert!(
+        e.message()
+            .contains("the rule gives 1.5, differences give 1.0"),
+        "{e}"
+    );
     // fast: a function of a million numbers takes a moment
     let x = [Tensor::from(vec![0.3; 1_000_000])];
-    CheckGrads::new().fast().order(3).run(|x| (x[0].sin() * x[0]).sum(), &x).expect("right");
+    CheckGrads::new()
+        .fast()
+        .order(3)
+        .run(|x| (x[0].sin() * x[0]).sum(), &x)
+        .expect("right");
 }
 
 #[test]
@@ -215,7 +287,11 @@ fn parameters_are_checked_as_inputs_are() -> Result<()> {
                 move |x| {
                     let g = x[0].graph();
                     let weight = g.within("layer", || g.param(&w));
-                    let weight = if cut { weight.apply(Cube::Affine) } else { weight };
+                    let weight = if cut {
+                        weight.apply(Cube::Affine)
+                    } else {
+                        weight
+                    };
                     (x[0].matmul(weight) + g.param(&frozen)).tanh()
                 },
                 &[x],
@@ -227,9 +303,18 @@ fn parameters_are_checked_as_inputs_are() -> Result<()> {
     assert_eq!(e.op(), "cube");
     // where no op is to blame, the parameter is named
     let e = CheckGrads::new()
-        .run(|x| x[0].graph().within("layer", || x[0] * x[0].graph().param(&w).detach()), &x)
+        .run(
+            |x| {
+                x[0].graph()
+                    .within("layer", || x[0] * x[0].graph().param(&w).detach())
+            },
+            &x,
+        )
         .expect_err("the parameter is cut off");
-    assert!(e.op() == "detach" || e.message().contains("of parameter f32[1, 2] of layer"), "{e}");
+    assert!(
+        e.op() == "detach" || e.message().contains("of parameter f32[1, 2] of layer"),
+        "{e}"
+    );
     assert_eq!(w.value().to_f64s(), [0.5, f64::from(-0.3f32)]);
     Ok(())
 }
@@ -241,7 +326,11 @@ fn what_bends_only_along_a_direction_is_not_called_wrong() {
         .fast()
         .run(|x| 1e8 * x[0].square() * (x[1].square() * x[1]), &x)
         .expect_err("beyond the tolerance");
-    assert!(e.message().starts_with("the differences are too coarse here (order 1): along a random direction"), "{e}");
+    assert!(
+        e.message()
+            .starts_with("the differences are too coarse here (order 1): along a random direction"),
+        "{e}"
+    );
     CheckGrads::new()
         .fast()
         .step(1e-5)
@@ -255,13 +344,22 @@ fn of_elements_that_are_not_finite_those_are_told() {
     let x = [Tensor::from([0.5, 0.7, -1.0, 0.2])];
     for check in [CheckGrads::new(), CheckGrads::new().fast()] {
         let e = check.run(|x| x[0].ln() * 2.0, &x).expect_err("ln below 0");
-        assert!(e.op() == "ln" && e.message().starts_with("the function is not finite here"), "{e}");
-        assert!(e.message().contains("element [2] of the output is NaN"), "{e}");
+        assert!(
+            e.op() == "ln" && e.message().starts_with("the function is not finite here"),
+            "{e}"
+        );
+        assert!(
+            e.message().contains("element [2] of the output is NaN"),
+            "{e}"
+        );
     }
     // an infinite mask hides no mistake
     let e = CheckGrads::new().order(1).run(
         |x| {
-            let masked = x[0].graph().constant([true, false]).select(x[0], f64::NEG_INFINITY);
+            let masked = x[0]
+                .graph()
+                .constant([true, false])
+                .select(x[0], f64::NEG_INFINITY);
             (masked * 2.0).exp().apply(Cube::First)
         },
         &[Tensor::from([0.5, 0.7])],
@@ -281,7 +379,11 @@ fn a_wrong_custom_derivative_is_told_with_its_own_numbers() -> Result<()> {
                     // a·b², by b: 2·a·b
                     let y = (a * b * b).custom_vjp(&[a, b], move |input, r| {
                         let [a, b] = [r.x[0], r.x[1]];
-                        Some(if input == 0 { r.ct * b * b } else { r.ct * a * b * wrong })
+                        Some(if input == 0 {
+                            r.ct * b * b
+                        } else {
+                            r.ct * a * b * wrong
+                        })
                     });
                     y.sin().sum()
                 },
@@ -296,9 +398,13 @@ fn a_wrong_custom_derivative_is_told_with_its_own_numbers() -> Result<()> {
             let ab = [0.5f64.exp() * 3.0, -2f64.exp()][k];
             let numbers = format!("the rule gives {}, differences give {}", 3.0 * ab, 2.0 * ab);
             let digits = |s: &str| s.split("gives ").nth(1).map(|s| s[..8].to_string());
-            e.message().contains(&format!("element [{k}] of the output by element [{k}] of input 1"))
-                && digits(e.message()) == digits(&numbers)
-                && e.message().split("differences give ").nth(1).map(|s| &s[..6])
+            e.message().contains(&format!(
+                "element [{k}] of the output by element [{k}] of input 1"
+            )) && digits(e.message()) == digits(&numbers)
+                && e.message()
+                    .split("differences give ")
+                    .nth(1)
+                    .map(|s| &s[..6])
                     == numbers.split("differences give ").nth(1).map(|s| &s[..6])
         };
         assert!(told(0) || told(1), "{e}");
@@ -311,7 +417,13 @@ fn a_wrong_custom_derivative_is_told_with_its_own_numbers() -> Result<()> {
 fn the_wrong_one_is_named_among_those_that_only_look_wrong() {
     for check in [CheckGrads::new().order(1), CheckGrads::new().fast()] {
         let e = check
-            .run(|x| (x[0].norm() + x[0].std(0) + x[0].detach().sum() * 0.0) * x[0].apply(Cube::First).sum(), &inputs())
+            .run(
+                |x| {
+                    (x[0].norm() + x[0].std(0) + x[0].detach().sum() * 0.0)
+                        * x[0].apply(Cube::First).sum()
+                },
+                &inputs(),
+            )
             .expect_err("caught");
         assert_eq!(e.op(), "cube", "{e}");
     }

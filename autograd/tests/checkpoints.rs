@@ -4,7 +4,13 @@ use autograd::{DType, Graph, Param, Result, Tensor, Var};
 
 fn numbers(shape: &[usize], seed: f64) -> Tensor {
     let count: usize = shape.iter().product();
-    Tensor::new(shape, (0..count).map(|k| ((seed + 1.7 * k as f64).sin() * 0.3) as f32).collect()).expect("small")
+    Tensor::new(
+        shape,
+        (0..count)
+            .map(|k| ((seed + 1.7 * k as f64).sin() * 0.3) as f32)
+            .collect(),
+    )
+    .expect("small")
 }
 
 const BLOCKS: usize = 8;
@@ -19,13 +25,19 @@ fn network<'g>(
     let mut x = g.constant(numbers(&[64, 32], 0.5));
     for b in 0..BLOCKS {
         let input = x;
-        x = block(g, &|| (0..LAYERS).fold(input, |x, l| x.matmul(weights[b * LAYERS + l]).tanh().softmax(0).sin()));
+        x = block(g, &|| {
+            (0..LAYERS).fold(input, |x, l| {
+                x.matmul(weights[b * LAYERS + l]).tanh().softmax(0).sin()
+            })
+        });
     }
     x.square().sum()
 }
 
 fn weights(g: &Graph) -> Vec<Var<'_>> {
-    (0..BLOCKS * LAYERS).map(|k| g.input(numbers(&[32, 32], k as f64))).collect()
+    (0..BLOCKS * LAYERS)
+        .map(|k| g.input(numbers(&[32, 32], k as f64)))
+        .collect()
 }
 
 #[test]
@@ -33,19 +45,39 @@ fn the_same_bits_with_less_memory() -> Result<()> {
     let run = |checkpointed: bool| {
         let g = Graph::new();
         let w = weights(&g);
-        let loss = network(&g, &w, |g, block| if checkpointed { g.checkpoint(block) } else { block() });
+        let loss = network(&g, &w, |g, block| {
+            if checkpointed {
+                g.checkpoint(block)
+            } else {
+                block()
+            }
+        });
         let wanted: Vec<Var<'_>> = std::iter::once(loss).chain(g.grads(loss, &w)).collect();
         let plan = g.plan(wanted.clone())?;
-        let kept: usize = g.kept_for_backward(wanted.clone())?.iter().map(|k| k.bytes).sum();
+        let kept: usize = g
+            .kept_for_backward(wanted.clone())?
+            .iter()
+            .map(|k| k.bytes)
+            .sum();
         Ok::<_, autograd::Error>((g.run(wanted)?, plan.arena_bytes(), kept))
     };
     let ((plain, most, kept), (again, less, kept_less)) = (run(false)?, run(true)?);
     assert_eq!(plain, again);
     let value = 64 * 32 * 4;
     // without: several values of every layer; with: one value of each block, and those of one block at a time
-    assert!(most > BLOCKS * LAYERS * value && kept > BLOCKS * LAYERS * value, "{most} {kept}");
-    assert!(less < (BLOCKS + 4 * LAYERS) * value, "{less} bytes, {} values; {most} without", less / value);
-    assert!(kept_less <= (BLOCKS + 1) * value, "{kept_less} bytes kept; {kept} without");
+    assert!(
+        most > BLOCKS * LAYERS * value && kept > BLOCKS * LAYERS * value,
+        "{most} {kept}"
+    );
+    assert!(
+        less < (BLOCKS + 4 * LAYERS) * value,
+        "{less} bytes, {} values; {most} without",
+        less / value
+    );
+    assert!(
+        kept_less <= (BLOCKS + 1) * value,
+        "{kept_less} bytes kept; {kept} without"
+    );
     Ok(())
 }
 
@@ -102,7 +134,11 @@ fn with_dropout_and_updates() -> Result<()> {
             let keep = g.bernoulli(0.7, [64, 32]).cast(DType::F32);
             (h * keep).matmul(v).tanh()
         };
-        let y = if checkpointed { g.checkpoint(block) } else { block() };
+        let y = if checkpointed {
+            g.checkpoint(block)
+        } else {
+            block()
+        };
         let loss = y.square().sum();
         let [d] = g.grad(loss, &[v]);
         g.assign(&w, v - 0.1 * d);

@@ -2,7 +2,10 @@
 //!
 //! After a deliberate change: `INSTA_UPDATE=always cargo test -p autograd --test errors`, and read the difference.
 
-use autograd::{DType, Error, Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var};
+use autograd::{
+    DType, Error, Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type,
+    Var,
+};
 
 type Case = for<'g> fn(Var<'g>) -> Var<'g>;
 
@@ -13,7 +16,9 @@ struct Book(String);
 impl Book {
     #[track_caller]
     fn add<T>(&mut self, title: &str, result: Result<T>) {
-        let Err(e) = result else { panic!("{title}: no error") };
+        let Err(e) = result else {
+            panic!("{title}: no error")
+        };
         self.0 += &format!("{title}\n{}\n\n", masked(&e));
     }
 
@@ -32,13 +37,19 @@ fn masked(e: &Error) -> String {
     let mut text = String::new();
     for line in e.to_string().lines() {
         let line = match line.find(".rs:") {
-            Some(at) => format!("{}.rs:LINE{}", &line[..at], if line.ends_with(')') { ")" } else { "" }),
+            Some(at) => format!(
+                "{}.rs:LINE{}",
+                &line[..at],
+                if line.ends_with(')') { ")" } else { "" }
+            ),
             None => line.to_string(),
         };
         text += &line;
         text.push('\n');
     }
-    text.trim_end().replace("autograd/tests/", "tests/").replace('\\', "/")
+    text.trim_end()
+        .replace("autograd/tests/", "tests/")
+        .replace('\\', "/")
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -49,7 +60,9 @@ impl Op for Custom {
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         match self.0 {
             "infer panics" => panic!("in infer"),
-            "infer refuses" => Err(OpError::new("wants something else").hint("give it something else")),
+            "infer refuses" => {
+                Err(OpError::new("wants something else").hint("give it something else"))
+            }
             _ => Ok(x[0]),
         }
     }
@@ -73,10 +86,17 @@ impl Op for Custom {
 
 fn shapes(book: &mut Book) {
     book.of_matrix(&[
-        ("add: shapes that do not broadcast", |x| x + x.graph().input([1.0, 2.0])),
+        ("add: shapes that do not broadcast", |x| {
+            x + x.graph().input([1.0, 2.0])
+        }),
         ("matmul: inner sizes", |x| x.matmul(x)),
-        ("matmul: inner sizes, vector", |x| x.matmul(x.graph().input([1.0, 2.0]))),
-        ("matmul: batches that do not broadcast", |x| x.broadcast_to([2, 2, 3]).matmul(x.t().broadcast_to([3, 3, 2]))),
+        ("matmul: inner sizes, vector", |x| {
+            x.matmul(x.graph().input([1.0, 2.0]))
+        }),
+        ("matmul: batches that do not broadcast", |x| {
+            x.broadcast_to([2, 2, 3])
+                .matmul(x.t().broadcast_to([3, 3, 2]))
+        }),
         ("matmul: a single number", |x| x.matmul(x.sum())),
         ("reshape: another number of elements", |x| x.reshape([4, 2])),
         ("reshape: no size fits", |x| x.reshape([4, -1])),
@@ -96,10 +116,16 @@ fn shapes(book: &mut Book) {
         ("softmax: no such axis", |x| x.softmax(2)),
         ("slice: no such axis", |x| x.slice(-3, 0..1)),
         ("slice: a step of 0", |x| x.slice_step(0, .., 0)),
-        ("too many axes", |x| x.broadcast_to([1, 1, 1, 1, 1, 1, 1, 2, 3])),
-        ("too many elements", |x| x.sum().broadcast_to([usize::MAX, 2])),
+        ("too many axes", |x| {
+            x.broadcast_to([1, 1, 1, 1, 1, 1, 1, 2, 3])
+        }),
+        ("too many elements", |x| {
+            x.sum().broadcast_to([usize::MAX, 2])
+        }),
         ("no memory", |x| x.graph().zeros([1usize << 40], DType::F64)),
-        ("fail in a layer", |x| x.fail("wants [batch, time, channels]")),
+        ("fail in a layer", |x| {
+            x.fail("wants [batch, time, channels]")
+        }),
     ]);
 }
 
@@ -110,11 +136,15 @@ fn dtypes(book: &mut Book) {
         ("integers divided", |x| x.cast(DType::I64) / 2),
         ("a fraction with integers", |x| x.cast(DType::I64) * 0.5),
         ("mean of integers", |x| x.cast(DType::I64).mean()),
-        ("matmul of integers", |x| x.cast(DType::I64).matmul(x.cast(DType::I64).t())),
+        ("matmul of integers", |x| {
+            x.cast(DType::I64).matmul(x.cast(DType::I64).t())
+        }),
         ("arithmetic of truth values", |x| x.gt(2.0) + x.gt(3.0)),
         ("select by numbers", |x| x.select(x, 0.0)),
         ("an index that is no integer", |x| x.take(x.sum(), 0)),
-        ("labels that are no integers", |x| x.cross_entropy(x.sum_axis(1))),
+        ("labels that are no integers", |x| {
+            x.cross_entropy(x.sum_axis(1))
+        }),
         ("NaN as an integer", |x| (x * f64::NAN).cast(DType::I64)),
         ("integer overflow", |x| x.cast(DType::I64) * i64::MAX),
         ("a probability of 1.5", |x| x.graph().bernoulli(1.5, [2])),
@@ -123,19 +153,39 @@ fn dtypes(book: &mut Book) {
 
 fn values(book: &mut Book) {
     book.of_matrix(&[
-        ("take: out of range", |x| x.take(x.graph().constant([0, 3]), 1)),
-        ("gather: out of range", |x| x.gather(1, x.graph().constant([[-4], [0]]))),
-        ("gather: shapes", |x| x.gather(1, x.graph().constant([0, 1]))),
-        ("scatter_add: shapes", |x| x.scatter_add(1, x.graph().constant([[0], [1]]), x)),
-        ("cross_entropy: a label that is no class", |x| x.cross_entropy(x.graph().constant([0, 3]))),
-        ("cross_entropy: number of labels", |x| x.cross_entropy(x.graph().constant([0, 1, 2]))),
-        ("one_hot: out of range", |x| x.graph().constant([0, 5]).one_hot(3, DType::F32)),
-        ("custom: infer refuses", |x| x.apply(Custom("infer refuses"))),
+        ("take: out of range", |x| {
+            x.take(x.graph().constant([0, 3]), 1)
+        }),
+        ("gather: out of range", |x| {
+            x.gather(1, x.graph().constant([[-4], [0]]))
+        }),
+        ("gather: shapes", |x| {
+            x.gather(1, x.graph().constant([0, 1]))
+        }),
+        ("scatter_add: shapes", |x| {
+            x.scatter_add(1, x.graph().constant([[0], [1]]), x)
+        }),
+        ("cross_entropy: a label that is no class", |x| {
+            x.cross_entropy(x.graph().constant([0, 3]))
+        }),
+        ("cross_entropy: number of labels", |x| {
+            x.cross_entropy(x.graph().constant([0, 1, 2]))
+        }),
+        ("one_hot: out of range", |x| {
+            x.graph().constant([0, 5]).one_hot(3, DType::F32)
+        }),
+        ("custom: infer refuses", |x| {
+            x.apply(Custom("infer refuses"))
+        }),
         ("custom: infer panics", |x| x.apply(Custom("infer panics"))),
         ("custom: eval fails", |x| x.apply(Custom("eval fails"))),
         ("custom: eval panics", |x| x.apply(Custom("eval panics"))),
-        ("custom: eval reads another dtype", |x| x.apply(Custom("eval reads f32"))),
-        ("custom: eval writes another dtype", |x| x.apply(Custom("eval writes f32"))),
+        ("custom: eval reads another dtype", |x| {
+            x.apply(Custom("eval reads f32"))
+        }),
+        ("custom: eval writes another dtype", |x| {
+            x.apply(Custom("eval writes f32"))
+        }),
     ]);
 }
 
@@ -144,18 +194,42 @@ fn gradients(book: &mut Book) {
     let x = g.input([1.0, 2.0]);
     book.add("backward of a vector", x.sin().backward().map(drop));
     book.add("backward of an integer", x.argmax(0).backward().map(drop));
-    book.add("backward of an error", (x + g.input([1.0, 2.0, 3.0])).sum().backward().map(drop));
+    book.add(
+        "backward of an error",
+        (x + g.input([1.0, 2.0, 3.0])).sum().backward().map(drop),
+    );
     book.add("grad of a vector", g.grad(x * x, &[x])[0].value());
-    book.add("vjp: another type", x.sin().vjp(g.constant(1.0), &[x])[0].map(Var::value).transpose());
-    for rule in ["rule panics", "rule of another shape", "rule of another dtype"] {
-        book.add(&format!("custom: {rule}"), x.apply(Custom(rule)).sum().backward().map(drop));
+    book.add(
+        "vjp: another type",
+        x.sin().vjp(g.constant(1.0), &[x])[0]
+            .map(Var::value)
+            .transpose(),
+    );
+    for rule in [
+        "rule panics",
+        "rule of another shape",
+        "rule of another dtype",
+    ] {
+        book.add(
+            &format!("custom: {rule}"),
+            x.apply(Custom(rule)).sum().backward().map(drop),
+        );
     }
     let other = Graph::new();
     book.add("two graphs", (x + other.input([1.0, 2.0])).value());
-    book.add("grad across graphs", g.grad(x.sum(), &[other.input(1.0)])[0].value());
+    book.add(
+        "grad across graphs",
+        g.grad(x.sum(), &[other.input(1.0)])[0].value(),
+    );
     book.add("run of another graph", g.run(other.input(1.0)));
-    book.add("a panicking closure", autograd::grad(|_| panic!("in the closure"))([1.0]));
-    book.add("a scalar of a vector", x.sum().backward().and_then(|d| d.scalar(x)));
+    book.add(
+        "a panicking closure",
+        autograd::grad(|_| panic!("in the closure"))([1.0]),
+    );
+    book.add(
+        "a scalar of a vector",
+        x.sum().backward().and_then(|d| d.scalar(x)),
+    );
 }
 
 fn parameters(book: &mut Book) {
@@ -178,19 +252,31 @@ fn parameters(book: &mut Book) {
     let g = Graph::new();
     let bound = g.within("layer", || g.param(&w));
     let set = w.set([5.0, 6.0]);
-    book.add("changed after it was bound", set.and_then(|()| bound.sum().value()));
+    book.add(
+        "changed after it was bound",
+        set.and_then(|()| bound.sum().value()),
+    );
     book.add("set to another shape", w.set([1.0]));
 }
 
 fn tensors(book: &mut Book) {
     let t = Tensor::from([[1.0, 2.0]]);
-    book.add("elements and shape", Tensor::new([2, 2], vec![1.0, 2.0, 3.0]));
+    book.add(
+        "elements and shape",
+        Tensor::new([2, 2], vec![1.0, 2.0, 3.0]),
+    );
     book.add("a negative size", Tensor::full([-1], 0.0));
     book.add("read as another dtype", t.as_slice::<f32>().map(drop));
     book.add("not a single number", t.scalar());
     book.add("a row that is missing", t.rows(&[0, 1]));
-    book.add("rows that do not fit", Tensor::from_rows(&[t.clone(), Tensor::from([[1.0]])]));
-    book.add("too many axes from ndarray", Tensor::try_from(ndarray::ArrayD::<f64>::zeros(vec![1; 9])));
+    book.add(
+        "rows that do not fit",
+        Tensor::from_rows(&[t.clone(), Tensor::from([[1.0]])]),
+    );
+    book.add(
+        "too many axes from ndarray",
+        Tensor::try_from(ndarray::ArrayD::<f64>::zeros(vec![1; 9])),
+    );
 }
 
 #[test]
@@ -217,8 +303,16 @@ fn an_error_names_the_line_the_scope_and_where_the_layer_was_made() {
     let e = (x.sin() * 2.0).sum().value().expect_err("sticks");
     assert_eq!(e.location().map(|l| l.line()), Some(line));
     assert_eq!((e.op(), e.scope()), ("add", "mlp.linear"));
-    assert!(e.to_string().contains(&format!("mlp.linear (made at {made})")), "{e}");
-    assert_eq!(format!("{e}"), format!("{e:?}"), "main() prints it readably");
+    assert!(
+        e.to_string()
+            .contains(&format!("mlp.linear (made at {made})")),
+        "{e}"
+    );
+    assert_eq!(
+        format!("{e}"),
+        format!("{e:?}"),
+        "main() prints it readably"
+    );
 }
 
 #[test]
@@ -230,7 +324,10 @@ fn of_several_errors_the_oldest_is_told() {
     for y in [first + second, second + first, second * 2.0 + first.sum()] {
         assert!(y.value().is_err_and(|e| e.message().contains("[3]")));
     }
-    assert!(g.run((second, first)).is_err_and(|e| e.message().contains("[3]")));
+    assert!(
+        g.run((second, first))
+            .is_err_and(|e| e.message().contains("[3]"))
+    );
     // and while running: the one that was written first
     let index = |k: i64| x.take(g.constant([k]), 0);
     let (a, b) = (index(7), index(9));
@@ -241,7 +338,9 @@ fn of_several_errors_the_oldest_is_told() {
 fn an_error_answers_questions_about_its_shape() {
     let g = Graph::new();
     let x = g.input([1.0, 2.0]).reshape([3]);
-    assert!(x.shape().is_err() && x.dtype().is_err() && x.dims::<1>().is_none() && x.error().is_some());
+    assert!(
+        x.shape().is_err() && x.dtype().is_err() && x.dims::<1>().is_none() && x.error().is_some()
+    );
     assert!(format!("{x:?}").contains("error in reshape"));
     // every kind of operation passes it on
     let all = [
@@ -265,6 +364,10 @@ fn an_error_answers_questions_about_its_shape() {
     for y in all {
         assert!(y.value().is_err_and(|e| e.op() == "reshape"));
     }
-    assert!(g.bernoulli(x, [2]).value().is_err_and(|e| e.op() == "reshape"));
+    assert!(
+        g.bernoulli(x, [2])
+            .value()
+            .is_err_and(|e| e.op() == "reshape")
+    );
     assert!(x.backward().is_err_and(|e| e.op() == "reshape"));
 }

@@ -6,7 +6,12 @@ mod common;
 use autograd::{Graph, Tensor, Var};
 
 /// A function, the same in f64, and how far they may be apart in units of the last place.
-type Function = (&'static str, for<'g> fn(Var<'g>) -> Var<'g>, fn(f64) -> f64, f64);
+type Function = (
+    &'static str,
+    for<'g> fn(Var<'g>) -> Var<'g>,
+    fn(f64) -> f64,
+    f64,
+);
 
 const FUNCTIONS: [Function; 9] = [
     ("exp", |x| x.exp(), f64::exp, 1.5),
@@ -14,7 +19,12 @@ const FUNCTIONS: [Function; 9] = [
     ("expm1", |x| x.expm1(), f64::exp_m1, 3.0),
     ("ln_1p", |x| x.ln_1p(), f64::ln_1p, 3.0),
     ("tanh", |x| x.tanh(), f64::tanh, 3.0),
-    ("sigmoid", |x| x.sigmoid(), |x| 1.0 / (1.0 + (-x).exp()), 3.0),
+    (
+        "sigmoid",
+        |x| x.sigmoid(),
+        |x| 1.0 / (1.0 + (-x).exp()),
+        3.0,
+    ),
     ("sin", |x| x.sin(), f64::sin, 3.0),
     ("cos", |x| x.cos(), f64::cos, 3.0),
     ("erf", |x| x.erf(), libm::erf, 3.0),
@@ -38,7 +48,10 @@ fn values(f: for<'g> fn(Var<'g>) -> Var<'g>, x: &[f32]) -> Vec<f32> {
 #[test]
 fn a_sample_of_all_arguments_is_close_to_the_truth() {
     // every 8191st bit pattern: half a million, of both signs and all sizes
-    let x: Vec<f32> = (0..1u64 << 32).step_by(8191).map(|bits| f32::from_bits(bits as u32)).collect();
+    let x: Vec<f32> = (0..1u64 << 32)
+        .step_by(8191)
+        .map(|bits| f32::from_bits(bits as u32))
+        .collect();
     for (name, f, truth, limit) in FUNCTIONS {
         for (&x, y) in x.iter().zip(values(f, &x)) {
             let truth = truth(x.into());
@@ -46,10 +59,16 @@ fn a_sample_of_all_arguments_is_close_to_the_truth() {
             if y == rounded || y.is_nan() && truth.is_nan() {
                 continue;
             }
-            assert!(y.is_finite() && rounded.is_finite(), "{name}({x:e}) is {y:e}, not {truth:e}");
+            assert!(
+                y.is_finite() && rounded.is_finite(),
+                "{name}({x:e}) is {y:e}, not {truth:e}"
+            );
             let exponent = (truth.abs().log2().floor() as i32).max(-126);
             let distance = (f64::from(y) - truth).abs() / 2f64.powi(exponent - 23);
-            assert!(distance <= limit, "{name}({x:e}) is {y:e}, {distance} units from {truth:e}");
+            assert!(
+                distance <= limit,
+                "{name}({x:e}) is {y:e}, {distance} units from {truth:e}"
+            );
         }
     }
 }
@@ -57,12 +76,23 @@ fn a_sample_of_all_arguments_is_close_to_the_truth() {
 #[test]
 fn special_values() {
     let (inf, nan, tiny) = (f32::INFINITY, f32::NAN, f32::from_bits(1));
-    let x = [0.0, -0.0, inf, -inf, nan, tiny, -tiny, 1e-40, f32::MAX, f32::MIN];
+    let x = [
+        0.0,
+        -0.0,
+        inf,
+        -inf,
+        nan,
+        tiny,
+        -tiny,
+        1e-40,
+        f32::MAX,
+        f32::MIN,
+    ];
     for (name, f, truth, _) in FUNCTIONS {
         for (&x, y) in x.iter().zip(values(f, &x)) {
             let expected = truth(x.into()) as f32;
-            let same =
-                y == expected && y.is_sign_negative() == expected.is_sign_negative() || y.is_nan() && expected.is_nan();
+            let same = y == expected && y.is_sign_negative() == expected.is_sign_negative()
+                || y.is_nan() && expected.is_nan();
             let near = (y - expected).abs() <= 1e-7 * expected.abs() && expected.abs() < inf; // sin and cos of the largest
             assert!(same || near, "{name}({x:e}) is {y:e}, not {expected:e}");
         }

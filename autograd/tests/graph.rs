@@ -1,6 +1,8 @@
 //! The graph: what is computed when, looking at values, long chains, scopes and text.
 
-use autograd::{DType, Graph, Op, OpError, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var};
+use autograd::{
+    DType, Graph, Op, OpError, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var,
+};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// The identity, which counts how often it is evaluated and how often its rule is asked.
@@ -52,7 +54,11 @@ fn what_is_needed_is_computed_once_and_nothing_else() -> Result<()> {
     y.value()?;
     assert_eq!(counts.evals.load(SeqCst), 1);
     y.value()?;
-    assert_eq!(counts.evals.load(SeqCst), 1, "a value that was asked for is kept");
+    assert_eq!(
+        counts.evals.load(SeqCst),
+        1,
+        "a value that was asked for is kept"
+    );
     let _ = format!("{unused:?} {} {}", g.to_text(), unused.shape()?);
     assert_eq!(counts.evals.load(SeqCst), 1, "printing computes nothing");
     unused.value()?;
@@ -69,7 +75,11 @@ fn the_sweep_asks_only_rules_between_input_and_output() -> Result<()> {
     let side = x.apply(op.clone()).exp();
     let y = (x.apply(op) * data).sum();
     let grads = y.backward()?;
-    assert_eq!(counts.rules.load(SeqCst), 1, "neither the constant's nor the side branch's");
+    assert_eq!(
+        counts.rules.load(SeqCst),
+        1,
+        "neither the constant's nor the side branch's"
+    );
     assert_eq!(grads.get(x).map(Tensor::to_f64s), Some(vec![3.0, 4.0]));
     let _ = side;
     Ok(())
@@ -112,7 +122,11 @@ fn gradients_tell_dependence_from_zero() -> Result<()> {
     let h = x.sin();
     let [dh, dself] = g.grad(h * h, &[h, h * h]);
     assert_eq!(dh.value()?.scalar()?, 2.0 * 2f64.sin());
-    assert_eq!(dself.value()?.scalar()?, 0.0, "another node than the output");
+    assert_eq!(
+        dself.value()?.scalar()?,
+        0.0,
+        "another node than the output"
+    );
     Ok(())
 }
 
@@ -149,7 +163,10 @@ fn higher_derivatives() -> Result<()> {
 
 /// A thread with a stack of 1 MiB.
 fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(f).expect("a thread");
+    let thread = std::thread::Builder::new()
+        .stack_size(1 << 20)
+        .spawn(f)
+        .expect("a thread");
     thread.join().expect("no overflow");
 }
 
@@ -204,19 +221,45 @@ fn arrays_go_in_and_out_without_copies() -> Result<()> {
     let tensor = Tensor::try_from(array)?;
     assert_eq!(tensor.as_slice::<f32>()?.as_ptr(), address, "moved in");
     let g = Graph::new();
-    assert_eq!(g.constant(&tensor).value()?.as_slice::<f32>()?.as_ptr(), address, "shared");
+    assert_eq!(
+        g.constant(&tensor).value()?.as_slice::<f32>()?.as_ptr(),
+        address,
+        "shared"
+    );
     drop(g);
     assert_eq!(tensor.into_array::<f32>()?.as_ptr(), address, "moved out");
     // any layout
     let a = ndarray::array![[1i64, 2, 3], [4, 5, 6]];
-    assert_eq!(Tensor::try_from(a.t())?.as_slice::<i64>()?, [1, 4, 2, 5, 3, 6]);
-    assert_eq!(Tensor::try_from(a.slice(ndarray::s![.., ..;-2]))?.as_slice::<i64>()?, [3, 1, 6, 4]);
-    assert_eq!(Tensor::try_from(a.slice(ndarray::s![1.., 1..]).to_owned())?.as_slice::<i64>()?, [5, 6]);
-    assert_eq!(Tensor::try_from(ndarray::arr0(true))?.shape(), &[] as &[usize]);
+    assert_eq!(
+        Tensor::try_from(a.t())?.as_slice::<i64>()?,
+        [1, 4, 2, 5, 3, 6]
+    );
+    assert_eq!(
+        Tensor::try_from(a.slice(ndarray::s![.., ..;-2]))?.as_slice::<i64>()?,
+        [3, 1, 6, 4]
+    );
+    assert_eq!(
+        Tensor::try_from(a.slice(ndarray::s![1.., 1..]).to_owned())?.as_slice::<i64>()?,
+        [5, 6]
+    );
+    assert_eq!(
+        Tensor::try_from(ndarray::arr0(true))?.shape(),
+        &[] as &[usize]
+    );
     assert!(Tensor::try_from(ndarray::ArrayD::<f64>::zeros(vec![1; 9])).is_err());
     let g = Graph::new();
-    assert!(g.input(ndarray::ArrayD::<f64>::zeros(vec![1; 9])).value().is_err());
-    assert_eq!(g.input(ndarray::ArrayD::<f64>::zeros(vec![1; 8])).value()?.shape().len(), 8);
+    assert!(
+        g.input(ndarray::ArrayD::<f64>::zeros(vec![1; 9]))
+            .value()
+            .is_err()
+    );
+    assert_eq!(
+        g.input(ndarray::ArrayD::<f64>::zeros(vec![1; 8]))
+            .value()?
+            .shape()
+            .len(),
+        8
+    );
     Ok(())
 }
 
@@ -225,7 +268,10 @@ fn scalars_take_the_dtype_they_meet() -> Result<()> {
     let g = Graph::new();
     let single = g.input([1f32, 2.0]);
     let y = 2 * (1.5 * single - 0.5f32) / 2usize + single * 1;
-    assert_eq!((y.dtype()?, y.value()?.to_f64s()), (DType::F32, vec![2.0, 4.5]));
+    assert_eq!(
+        (y.dtype()?, y.value()?.to_f64s()),
+        (DType::F32, vec![2.0, 4.5])
+    );
     let mut z = g.input(1.0);
     z += 2.0;
     z *= z;
@@ -253,7 +299,11 @@ fn backward_nodes_stand_in_the_scope_of_their_forward_nodes() {
     let x = g.input([1.0, 2.0]);
     let y = g.within("layer", || x.exp());
     g.grad(y.sum(), &[x]);
-    let last = g.to_text_range(0..g.len()).lines().last().map(str::to_string);
+    let last = g
+        .to_text_range(0..g.len())
+        .lines()
+        .last()
+        .map(str::to_string);
     assert!(last.is_some_and(|l| l.contains("mul") && l.ends_with("in layer")));
 }
 
@@ -261,7 +311,13 @@ fn backward_nodes_stand_in_the_scope_of_their_forward_nodes() {
 #[test]
 fn scopes_close_in_any_order() {
     let g = Graph::new();
-    let here = || g.input(1.0).fail("").error().map(|e| e.scope().to_string()).unwrap_or_default();
+    let here = || {
+        g.input(1.0)
+            .fail("")
+            .error()
+            .map(|e| e.scope().to_string())
+            .unwrap_or_default()
+    };
     let (a, b) = (g.scope("a"), g.scope("b"));
     drop(a);
     assert_eq!(here(), "a.b");
@@ -270,7 +326,10 @@ fn scopes_close_in_any_order() {
     assert_eq!(here(), "a.b.c");
     drop(c);
     assert_eq!(here(), "");
-    let all: Vec<_> = ["d", "e", "f"].map(|name| g.scope(name)).into_iter().collect();
+    let all: Vec<_> = ["d", "e", "f"]
+        .map(|name| g.scope(name))
+        .into_iter()
+        .collect();
     drop(all); // the outermost one first
     assert_eq!(here(), "");
     let outer = g.scope("g");

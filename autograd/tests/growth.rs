@@ -24,7 +24,11 @@ fn cost(n: usize, build: Build) -> Cost {
     let mut wanted = Vec::new();
     let bytes = bytes(|| wanted = build(&g, n));
     let plan = g.plan(wanted).expect("there is a plan");
-    [g.len(), plan.kernels().iter().map(|k| k.writes).sum(), bytes]
+    [
+        g.len(),
+        plan.kernels().iter().map(|k| k.writes).sum(),
+        bytes,
+    ]
 }
 
 /// Programs that grow with a number.
@@ -45,26 +49,40 @@ const PROGRAMS: [(&str, Build); 9] = [
     ("the gradient of split", |g, n| {
         let x = g.input(vec![0.5; n]);
         let parts = x.split(&vec![1; n], 0);
-        let y = parts.iter().map(|part| part.sin().sum()).reduce(|a, b| a + b).expect("some");
+        let y = parts
+            .iter()
+            .map(|part| part.sin().sum())
+            .reduce(|a, b| a + b)
+            .expect("some");
         g.grads(y, &[x])
     }),
     ("the gradient of windows", |g, n| {
         let x = g.input(vec![0.5; n + 3]);
-        let y = (0..n as isize).map(|k| x.slice(0, k..k + 3).sin().sum()).reduce(|a, b| a + b).expect("some");
+        let y = (0..n as isize)
+            .map(|k| x.slice(0, k..k + 3).sin().sum())
+            .reduce(|a, b| a + b)
+            .expect("some");
         g.grads(y, &[x])
     }),
     ("small gradients in a long graph", |g, n| {
         let x = g.input(0.5);
-        (0..n).flat_map(|_| g.grads((x.sin() * x).exp(), &[x])).collect()
+        (0..n)
+            .flat_map(|_| g.grads((x.sin() * x).exp(), &[x]))
+            .collect()
     }),
     ("small gradients between checkpoints", |g, n| {
         let x = g.input(0.5);
-        (0..n).flat_map(|_| g.grads(g.checkpoint(|| x.sin().exp()), &[x])).collect()
+        (0..n)
+            .flat_map(|_| g.grads(g.checkpoint(|| x.sin().exp()), &[x]))
+            .collect()
     }),
     ("what an optimizer asks for, in a long graph", |g, n| {
         let x = g.input(0.5);
         let _long = (0..5_000).fold(x, |y, _| y.sin());
-        (0..n).map(|_| x.sin()).inspect(|y| drop(g.trained_params(*y))).collect()
+        (0..n)
+            .map(|_| x.sin())
+            .inspect(|y| drop(g.trained_params(*y)))
+            .collect()
     }),
     ("scopes in scopes", |g, n| {
         let mut guards = Vec::new();
@@ -83,10 +101,15 @@ const PROGRAMS: [(&str, Build); 9] = [
 fn costs_grow_with_the_size() {
     for (what, build) in PROGRAMS {
         let (small, large) = (cost(500, build), cost(4000, build));
-        for (what_of_it, (small, large)) in ["nodes", "bytes written", "bytes"].iter().zip(small.into_iter().zip(large))
+        for (what_of_it, (small, large)) in ["nodes", "bytes written", "bytes"]
+            .iter()
+            .zip(small.into_iter().zip(large))
         {
             // eight times as much, and some more where a list has just been made longer
-            assert!(large <= 12 * small.max(1000), "{what_of_it} of {what}: {small}, then {large}");
+            assert!(
+                large <= 12 * small.max(1000),
+                "{what_of_it} of {what}: {small}, then {large}"
+            );
         }
     }
     let g = Graph::new();

@@ -3,7 +3,8 @@
 //! parameter that is half updated.
 
 use autograd::{
-    DType, Fetch, Graph, Ints, Op, OpError, Operand, Param, Rule, Shape, Tensor, TensorView, TensorViewMut, Type, Var,
+    DType, Fetch, Graph, Ints, Op, OpError, Operand, Param, Rule, Shape, Tensor, TensorView,
+    TensorViewMut, Type, Var,
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -50,10 +51,17 @@ impl Op for Liar {
         assert!(self.fault != Fault::Eval, "on purpose");
         let out = out.slice::<f64>()?;
         for (k, out) in out.iter_mut().enumerate() {
-            assert!(self.fault != Fault::HalfWay || k < self.count / 2, "on purpose");
+            assert!(
+                self.fault != Fault::HalfWay || k < self.count / 2,
+                "on purpose"
+            );
             *out = self.value;
         }
-        if self.fault == Fault::Fails { Err("on purpose".into()) } else { Ok(()) }
+        if self.fault == Fault::Fails {
+            Err("on purpose".into())
+        } else {
+            Ok(())
+        }
     }
     fn vjp<'g>(&self, _: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         assert!(self.fault != Fault::Vjp, "on purpose");
@@ -78,7 +86,11 @@ fn calm<R>(what: &str, f: impl FnOnce() -> R) -> R {
 }
 
 fn liar(count: usize, value: f64, fault: Fault) -> Liar {
-    Liar { count, value, fault }
+    Liar {
+        count,
+        value,
+        fault,
+    }
 }
 
 #[test]
@@ -92,7 +104,11 @@ fn ops_that_call_themselves_equal_keep_their_types() {
         assert_eq!((a.len(), b.len()), (size, 2 * size));
         // the same structure again, from the cache: nodes of other sizes are another program
         let g = Graph::new();
-        let y = g.input(1.0).apply(liar(size + 1, 4.0, Fault::None)).value().expect("runs");
+        let y = g
+            .input(1.0)
+            .apply(liar(size + 1, 4.0, Fault::None))
+            .value()
+            .expect("runs");
         assert_eq!(y.len(), size + 1);
     }
 }
@@ -114,9 +130,17 @@ fn faults_are_errors_and_change_nothing() {
                     g.assign(&p, v * 2.0);
                     g.assign(&q, w + y + y.apply(liar(size, 6.0, fault)));
                     let looked = [y.value().is_ok(), d[0].value().is_ok()];
-                    let _ = (format!("{y:?} {:?}", d[0]), g.to_text(), y.backward().is_ok(), g.plan(y).is_ok());
-                    let _ =
-                        (g.find_anomaly(&y).is_ok(), g.kept_for_backward((y, d)).is_ok(), g.jvp(y, &[v], &[w]).error());
+                    let _ = (
+                        format!("{y:?} {:?}", d[0]),
+                        g.to_text(),
+                        y.backward().is_ok(),
+                        g.plan(y).is_ok(),
+                    );
+                    let _ = (
+                        g.find_anomaly(&y).is_ok(),
+                        g.kept_for_backward((y, d)).is_ok(),
+                        g.jvp(y, &[v], &[w]).error(),
+                    );
                     assert_eq!(g.run(y).is_ok(), looked[0], "{what}");
                     looked
                 });
@@ -132,7 +156,14 @@ fn faults_are_errors_and_change_nothing() {
     }
     // what had failed half-way leaves nothing behind
     let g = Graph::new();
-    assert_eq!(g.input(1.0).apply(liar(1025, 7.0, None)).value().expect("runs").to_f64s(), vec![7.0; 1025]);
+    assert_eq!(
+        g.input(1.0)
+            .apply(liar(1025, 7.0, None))
+            .value()
+            .expect("runs")
+            .to_f64s(),
+        vec![7.0; 1025]
+    );
 }
 
 /// Says another shape each time it is asked.
@@ -145,7 +176,14 @@ impl Op for Fickle {
     const NAME: &'static str = "fickle";
     fn infer(&self, _: &[Type]) -> Result<Type, OpError> {
         let count = 1 + ASKED.fetch_add(1000, Relaxed);
-        Ok(Type::new(if count % 2000 == 1 { DType::F64 } else { DType::I64 }, Shape::new(&[count])?))
+        Ok(Type::new(
+            if count % 2000 == 1 {
+                DType::F64
+            } else {
+                DType::I64
+            },
+            Shape::new(&[count])?,
+        ))
     }
     /// Writes nothing.
     fn eval(&self, _: &[TensorView], _: TensorViewMut) -> Result<(), OpError> {
@@ -164,7 +202,10 @@ fn the_type_is_what_was_said_when_the_node_was_made() {
         let all: Vec<Var<'_>> = (0..6).map(|_| x.apply(Fickle)).collect();
         let values = g.run(all.clone()).expect("runs");
         for (v, value) in all.iter().zip(&values) {
-            assert_eq!((v.shape().ok().as_deref(), v.dtype().ok()), (Some(value.shape()), Some(value.dtype())));
+            assert_eq!(
+                (v.shape().ok().as_deref(), v.dtype().ok()),
+                (Some(value.shape()), Some(value.dtype()))
+            );
         }
     }
 }
@@ -177,7 +218,10 @@ static ARMED: AtomicBool = AtomicBool::new(false);
 
 impl Drop for Bomb {
     fn drop(&mut self) {
-        assert!(!ARMED.load(Relaxed) || std::thread::panicking(), "on purpose");
+        assert!(
+            !ARMED.load(Relaxed) || std::thread::panicking(),
+            "on purpose"
+        );
     }
 }
 
@@ -206,7 +250,11 @@ fn plans_of_others_go_in_peace() {
         calm("a run", || {
             let g = Graph::new();
             let x = g.input(0.5);
-            (0..length).fold(x, |y, _| y * x + x).sin().value().expect("runs")
+            (0..length)
+                .fold(x, |y, _| y * x + x)
+                .sin()
+                .value()
+                .expect("runs")
         });
     }
     ARMED.store(false, Relaxed);
@@ -234,10 +282,29 @@ fn operands_can_be_strangers() {
     }
     let s = other.input([1.0f32, 2.0]);
     calm("an expression", || {
-        for o in [Other(s, None), Other(s, Some(s)), Other(x, Some(s)), Other(s, Some(x))] {
-            let all =
-                [x + o, x * o, x.pow(o), x.maximum(o), x.leaky_relu(o), x.clamp(o, 1.0), x.eq(o), x.atan2(o), x.elu(o)];
-            let more = [x.gt(0.0).select(o, 1.0), x.gt(0.0).select(1.0, o), x.pad(0, 1, 1, o), x.full_like(o)];
+        for o in [
+            Other(s, None),
+            Other(s, Some(s)),
+            Other(x, Some(s)),
+            Other(s, Some(x)),
+        ] {
+            let all = [
+                x + o,
+                x * o,
+                x.pow(o),
+                x.maximum(o),
+                x.leaky_relu(o),
+                x.clamp(o, 1.0),
+                x.eq(o),
+                x.atan2(o),
+                x.elu(o),
+            ];
+            let more = [
+                x.gt(0.0).select(o, 1.0),
+                x.gt(0.0).select(1.0, o),
+                x.pad(0, 1, 1, o),
+                x.full_like(o),
+            ];
             let drawn = [g.bernoulli(o, [3])];
             for v in all.into_iter().chain(more).chain(drawn) {
                 let _ = g.run(v).is_ok();
@@ -252,7 +319,15 @@ struct Changing(AtomicUsize);
 
 impl Ints for Changing {
     fn list(&self) -> Vec<isize> {
-        [vec![], vec![1, 0], vec![-1], vec![0; 9], vec![5], vec![0, 1]][self.0.fetch_add(1, Relaxed) % 6].clone()
+        [
+            vec![],
+            vec![1, 0],
+            vec![-1],
+            vec![0; 9],
+            vec![5],
+            vec![0, 1],
+        ][self.0.fetch_add(1, Relaxed) % 6]
+            .clone()
     }
 }
 
@@ -280,7 +355,10 @@ fn lists_can_change() {
             for v in one.into_iter().chain(many) {
                 let _ = (v.value().is_ok(), v.sum().backward().is_ok());
             }
-            let _ = (Tensor::full(list(), 1.0).is_ok(), Tensor::new(list(), vec![1.0; 2]).is_ok());
+            let _ = (
+                Tensor::full(list(), 1.0).is_ok(),
+                Tensor::new(list(), vec![1.0; 2]).is_ok(),
+            );
         }
     });
 }
@@ -294,7 +372,10 @@ impl<'g> Fetch<'g> for Greedy<'g> {
         out.extend(&self.0);
     }
     fn fill(self, values: &mut IntoIter<Tensor>) -> Option<usize> {
-        (0..self.1).map(|_| values.next()).collect::<Option<Vec<Tensor>>>().map(|all| all.len())
+        (0..self.1)
+            .map(|_| values.next())
+            .collect::<Option<Vec<Tensor>>>()
+            .map(|all| all.len())
     }
 }
 

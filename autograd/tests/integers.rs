@@ -30,14 +30,21 @@ fn number() -> impl Strategy<Value = i64> {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 300, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(7),
+        ..ProptestConfig::default()
+    }
 }
 
 const TOO_LARGE: &str = "does not fit in 64 bits";
 const BY_ZERO: &str = "divided by zero";
 
 /// The values if all of them are there and fit; else why not.
-fn fitting(exact: impl IntoIterator<Item = Option<i128>>) -> std::result::Result<Vec<i64>, &'static str> {
+fn fitting(
+    exact: impl IntoIterator<Item = Option<i128>>,
+) -> std::result::Result<Vec<i64>, &'static str> {
     let fit = |v: Option<i128>| i64::try_from(v.ok_or(BY_ZERO)?).map_err(|_| TOO_LARGE);
     exact.into_iter().map(fit).collect()
 }
@@ -49,7 +56,9 @@ fn agrees(
 ) -> std::result::Result<(), TestCaseError> {
     match (&got.value(), expected) {
         (Ok(value), Ok(expected)) => {
-            let value = value.as_slice::<i64>().map_err(|e| TestCaseError::fail(e.to_string()))?;
+            let value = value
+                .as_slice::<i64>()
+                .map_err(|e| TestCaseError::fail(e.to_string()))?;
             prop_assert_eq!(value, &expected[..], "{}", what);
         }
         (Err(e), Err(why)) => prop_assert!(e.message().contains(why), "{what}: {e}, not {why}"),
@@ -74,8 +83,16 @@ const ELEMENTWISE: [(&str, Ours, Exact); 14] = [
     ("minimum", |a, b| a.minimum(b), |a, b| Some(a.min(b))),
     ("clamp", |a, b| a.clamp(b, 5), |a, b| Some(a.max(b).min(5))),
     ("select", |a, b| a.lt(b).select(a, b), |a, b| Some(a.min(b))),
-    ("eq", |a, b| a.eq(b).cast(DType::I64), |a, b| Some((a == b).into())),
-    ("le", |a, b| a.le(b).cast(DType::I64), |a, b| Some((a <= b).into())),
+    (
+        "eq",
+        |a, b| a.eq(b).cast(DType::I64),
+        |a, b| Some((a == b).into()),
+    ),
+    (
+        "le",
+        |a, b| a.le(b).cast(DType::I64),
+        |a, b| Some((a <= b).into()),
+    ),
 ];
 
 proptest! {
@@ -170,7 +187,8 @@ proptest! {
 }
 
 fn message(v: Var<'_>) -> String {
-    v.value().map_or_else(|e| e.to_string(), |v| format!("{v:?}"))
+    v.value()
+        .map_or_else(|e| e.to_string(), |v| format!("{v:?}"))
 }
 
 /// A literal that does not fit is refused; it is never another number.
@@ -178,11 +196,28 @@ fn message(v: Var<'_>) -> String {
 fn literals() -> Result<()> {
     let g = Graph::new();
     let (x, y) = (g.constant([1i64, 2]), g.constant([1.0, 2.0]));
-    for v in [x + usize::MAX, x * (i64::MAX as usize + 1), x - 2.5, x + f64::NAN, x + 1e19, x.maximum(usize::MAX)] {
-        assert!(message(v).contains("does not fit a tensor of i64"), "{}", message(v));
+    for v in [
+        x + usize::MAX,
+        x * (i64::MAX as usize + 1),
+        x - 2.5,
+        x + f64::NAN,
+        x + 1e19,
+        x.maximum(usize::MAX),
+    ] {
+        assert!(
+            message(v).contains("does not fit a tensor of i64"),
+            "{}",
+            message(v)
+        );
     }
-    assert_eq!((x - i64::MAX as usize).value()?.as_slice::<i64>()?, [1 - i64::MAX, 2 - i64::MAX]);
-    assert_eq!((y * usize::MAX).value()?.to_f64s(), [2f64.powi(64), 2f64.powi(65)]);
+    assert_eq!(
+        (x - i64::MAX as usize).value()?.as_slice::<i64>()?,
+        [1 - i64::MAX, 2 - i64::MAX]
+    );
+    assert_eq!(
+        (y * usize::MAX).value()?.to_f64s(),
+        [2f64.powi(64), 2f64.powi(65)]
+    );
     Ok(())
 }
 
@@ -200,9 +235,18 @@ fn causes() {
         (x.mean(), "is not defined for i64"),
         (x.slice(0, 0..0).max(), "there is no extreme element"),
         (x.slice(0, 0..0).argmax(0), "there is no extreme element"),
-        (g.constant([0, -1]).one_hot(3, DType::F32), "label -1 (number 1) is not one of the 3 classes 0 to 2"),
-        (g.constant([0, 3]).one_hot(3, DType::F32), "label 3 (number 1) is not one of the 3 classes 0 to 2"),
-        (g.constant(f64::NAN).cast(DType::I64), "NaN is not an integer of 64 bits"),
+        (
+            g.constant([0, -1]).one_hot(3, DType::F32),
+            "label -1 (number 1) is not one of the 3 classes 0 to 2",
+        ),
+        (
+            g.constant([0, 3]).one_hot(3, DType::F32),
+            "label 3 (number 1) is not one of the 3 classes 0 to 2",
+        ),
+        (
+            g.constant(f64::NAN).cast(DType::I64),
+            "NaN is not an integer of 64 bits",
+        ),
         (g.arange(0.0, f64::NAN, 1.0), "is not a list"),
         (g.arange(0.0, f64::INFINITY, 1.0), "is not a list"),
         (x.pad(0, usize::MAX, 1, 0), "too large"),
@@ -219,7 +263,12 @@ fn causes() {
 fn the_remainder_of_the_smallest_number() -> Result<()> {
     let g = Graph::new();
     let minus_one = -1;
-    assert_eq!((g.constant([i64::MIN, 7]) % minus_one).value()?.as_slice::<i64>()?, [0, 0]);
+    assert_eq!(
+        (g.constant([i64::MIN, 7]) % minus_one)
+            .value()?
+            .as_slice::<i64>()?,
+        [0, 0]
+    );
     Ok(())
 }
 

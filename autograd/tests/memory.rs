@@ -13,7 +13,10 @@ const _: () = assert!(BYTES == MIB);
 
 /// Two threads, whatever the machine has, which have no buffers from before.
 fn two_threads() -> rayon::ThreadPool {
-    rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads")
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(2)
+        .build()
+        .expect("threads")
 }
 
 /// What `f` takes at its peak above what was there before, in tensors, and how many it allocates.
@@ -22,7 +25,10 @@ fn tensors(f: impl FnOnce() + Send) -> (usize, usize) {
     let (before, large) = (LIVE.load(Relaxed), LARGE.load(Relaxed));
     PEAK.store(before, Relaxed);
     pool.install(f);
-    ((PEAK.load(Relaxed) - before) / BYTES, LARGE.load(Relaxed) - large)
+    (
+        (PEAK.load(Relaxed) - before) / BYTES,
+        LARGE.load(Relaxed) - large,
+    )
 }
 
 /// One test, so that nothing else allocates meanwhile.
@@ -112,7 +118,10 @@ fn buffers_are_freed_and_reused() -> Result<()> {
     let first = looks(1000);
     looks(18_000);
     let last = looks(1000);
-    assert!(last < 2 * first, "{first} bytes for the first thousand looks, {last} for the last");
+    assert!(
+        last < 2 * first,
+        "{first} bytes for the first thousand looks, {last} for the last"
+    );
 
     // nor does a value beside the way, where nothing on the way is asked for
     let g = Graph::new();
@@ -129,7 +138,10 @@ fn buffers_are_freed_and_reused() -> Result<()> {
     let first = looks(1000);
     looks(4_000);
     let last = looks(1000);
-    assert!(last < 2 * first, "{first} bytes for the first thousand looks, {last} for the last");
+    assert!(
+        last < 2 * first,
+        "{first} bytes for the first thousand looks, {last} for the last"
+    );
 
     // scratch memory is as short as the work, and a kernel does not become larger and larger
     let short = |count: usize| {
@@ -145,6 +157,9 @@ fn buffers_are_freed_and_reused() -> Result<()> {
         PEAK.load(Relaxed) - before
     };
     let peak = short(16_000);
-    assert!(peak < 16_000 * 4 * 1024, "{peak} bytes for 16,000 vectors of three numbers");
+    assert!(
+        peak < 16_000 * 4 * 1024,
+        "{peak} bytes for 16,000 vectors of three numbers"
+    );
     Ok(())
 }

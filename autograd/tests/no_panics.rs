@@ -2,8 +2,8 @@
 //! shapes, from another graph, carrying an error. Each gives a value or an error; none panics, none wraps around.
 
 use autograd::{
-    CheckGrads, DType, Error, Graph, Op, OpError, Param, Rule, Tensor, TensorView, TensorViewMut, Type, Var,
-    check_grads,
+    CheckGrads, DType, Error, Graph, Op, OpError, Param, Rule, Tensor, TensorView, TensorViewMut,
+    Type, Var, check_grads,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,7 +13,13 @@ fn unpleasant() -> Vec<Tensor> {
     vec![
         Tensor::from(0.0),
         Tensor::from(f64::NAN),
-        Tensor::from([f64::INFINITY, -f64::INFINITY, f64::MAX, f64::MIN_POSITIVE, -0.0]),
+        Tensor::from([
+            f64::INFINITY,
+            -f64::INFINITY,
+            f64::MAX,
+            f64::MIN_POSITIVE,
+            -0.0,
+        ]),
         Tensor::from([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
         Tensor::from([[1f32, -2.0], [f32::NAN, f32::MAX]]),
         Tensor::from([0, 1, -1, i64::MAX, i64::MIN]),
@@ -286,19 +292,33 @@ fn nothing_panics() {
             good += build(x).into_iter().filter(|v| v.error().is_none()).count();
         };
         count("unary", &unary);
-        INTEGERS.iter().for_each(|&i| count(&format!("with {i}"), &move |x| with_integer(x, i)));
-        NUMBERS.iter().for_each(|&v| count(&format!("with {v}"), &move |x| with_number(x, v)));
+        INTEGERS
+            .iter()
+            .for_each(|&i| count(&format!("with {i}"), &move |x| with_integer(x, i)));
+        NUMBERS
+            .iter()
+            .for_each(|&v| count(&format!("with {v}"), &move |x| with_number(x, v)));
         for (j, other) in tensors.iter().enumerate() {
-            count(&format!("with tensor {j}"), &move |x| binary(x, x.graph().input(other)));
+            count(&format!("with tensor {j}"), &move |x| {
+                binary(x, x.graph().input(other))
+            });
         }
         count("with an error", &|x| binary(x, x.fail("on purpose")));
     }
-    assert!(good > 2000, "most of these should have been possible: {good}");
+    assert!(
+        good > 2000,
+        "most of these should have been possible: {good}"
+    );
 }
 
 /// What a method of a graph that takes `Var`s gives for `v`: an error's message, if it is one. By file, in the order in
 /// which the methods stand there, so that a missing one is seen. `x` is a good one of the graph, of the same type as `v`.
-fn of_a_graph<'g>(g: &'g Graph, x: Var<'g>, v: Var<'g>, p: &Param) -> Vec<(&'static str, Option<String>)> {
+fn of_a_graph<'g>(
+    g: &'g Graph,
+    x: Var<'g>,
+    v: Var<'g>,
+    p: &Param,
+) -> Vec<(&'static str, Option<String>)> {
     let var = |v: Var<'g>| g.run(v).err().map(|e| e.message().to_string());
     let vars = |all: Vec<Var<'g>>| g.run(all).err().map(|e| e.message().to_string());
     let some = |all: Vec<Option<Var<'g>>>| vars(all.into_iter().flatten().collect());
@@ -336,10 +356,19 @@ fn of_a_graph<'g>(g: &'g Graph, x: Var<'g>, v: Var<'g>, p: &Param) -> Vec<(&'sta
         ("select", var(x.gt(0.0).select(v, x))),
         ("take", var(x.take(v.lt(0.0).cast(DType::I64), 0))),
         ("gather", var(x.gather(0, v.lt(0.0).cast(DType::I64)))),
-        ("scatter_add", var(x.scatter_add(0, x.lt(0.0).cast(DType::I64), v))),
+        (
+            "scatter_add",
+            var(x.scatter_add(0, x.lt(0.0).cast(DType::I64), v)),
+        ),
         ("cross_entropy", var(x.cross_entropy(v))),
-        ("cross_entropy_with", var(x.cross_entropy_with(x, 0.1, Some(v), None))),
-        ("cross_entropy_with, target", var(x.cross_entropy_with(v, 0.1, None, None))),
+        (
+            "cross_entropy_with",
+            var(x.cross_entropy_with(x, 0.1, Some(v), None)),
+        ),
+        (
+            "cross_entropy_with, target",
+            var(x.cross_entropy_with(v, 0.1, None, None)),
+        ),
         // diff/reverse.rs
         ("vjp", some(x.sin().vjp(v, &[x]))),
         ("vjp, by", some(x.sin().vjp(x, &[x, v]))),
@@ -364,14 +393,23 @@ fn of_a_graph<'g>(g: &'g Graph, x: Var<'g>, v: Var<'g>, p: &Param) -> Vec<(&'sta
         // diff/custom.rs
         ("custom_vjp", var(x.custom_vjp(&[v], |_, r| Some(r.ct)))),
         // diff/gradients.rs: of another graph than the gradients
-        ("Gradients::scalar", grads(x.sum()).and_then(|d| run(d.scalar(v)))),
-        ("Gradients::get", grads(x.sum()).and_then(|d| d.get(v).is_none().then(|| "none".into()))),
+        (
+            "Gradients::scalar",
+            grads(x.sum()).and_then(|d| run(d.scalar(v))),
+        ),
+        (
+            "Gradients::get",
+            grads(x.sum()).and_then(|d| d.get(v).is_none().then(|| "none".into())),
+        ),
         // inspect/
         ("check_finite", var(g.check_finite(&[x, v]))),
         ("check_finite, alone", var(g.check_finite(&[v]))),
         ("detect_anomaly", run(g.detect_anomaly((x, v)))),
         ("find_anomaly", run(g.find_anomaly(&(x, v)))),
-        ("inspect_gradients", run(g.run(g.inspect_gradients(v.sum())))),
+        (
+            "inspect_gradients",
+            run(g.run(g.inspect_gradients(v.sum()))),
+        ),
         ("kept_for_backward", run(g.kept_for_backward((x, v)))),
         ("plan", run(g.plan((x, v)))),
         ("profile", run(g.profile((x, v)))),
@@ -399,7 +437,10 @@ impl Op for Same {
 #[test]
 fn strangers_are_refused() {
     let (g, other) = (Graph::new(), Graph::new());
-    let (x, stranger) = (g.input([[1.0, 2.0], [3.0, 4.0]]), other.input([[1.0, 2.0], [3.0, 4.0]]));
+    let (x, stranger) = (
+        g.input([[1.0, 2.0], [3.0, 4.0]]),
+        other.input([[1.0, 2.0], [3.0, 4.0]]),
+    );
     for v in binary(x, stranger) {
         assert!(v.value().is_err(), "{v:?}");
     }
@@ -412,9 +453,14 @@ fn strangers_are_refused() {
         }
         let v = other.input([1.0, 2.0]);
         for (what, message) in of_a_graph(&g, x, v, &p) {
-            let names_it = |m: &String| m.contains("different graphs") || m.contains("another graph") || m == "none";
+            let names_it = |m: &String| {
+                m.contains("different graphs") || m.contains("another graph") || m == "none"
+            };
             let names_it = |m: &String| names_it(m) || m.contains("of this graph");
-            assert!(message.as_ref().is_some_and(names_it), "{what}: {message:?}");
+            assert!(
+                message.as_ref().is_some_and(names_it),
+                "{what}: {message:?}"
+            );
         }
         let picture = g.picture().of(&[x, v]).name(v, "v").name(x, "x");
         assert!(picture.to_text().lines().count() < 1000 && picture.to_dot().contains('x'));
@@ -427,16 +473,32 @@ fn strangers_are_refused() {
 fn errors_stick() {
     let g = Graph::new();
     let (x, p) = (g.input([1.0, 2.0]), Param::new([1.0, 2.0]));
-    let wrong = [x + g.input([1.0, 2.0, 3.0]), x.fail("on purpose"), g.input([1.0, 2.0]).matmul(g.input([[1.0]]))];
+    let wrong = [
+        x + g.input([1.0, 2.0, 3.0]),
+        x.fail("on purpose"),
+        g.input([1.0, 2.0]).matmul(g.input([[1.0]])),
+    ];
     for v in wrong {
         let own = v.error().map(|e| e.message().to_string());
         for (what, message) in of_a_graph(&g, x, v, &p) {
             let of_another = what == "assign"; // the value of another graph
             let nothing = what == "Gradients::get";
-            assert!(message == own || of_another && message.is_some() || nothing, "{what}: {message:?}, not {own:?}");
+            assert!(
+                message == own || of_another && message.is_some() || nothing,
+                "{what}: {message:?}, not {own:?}"
+            );
         }
-        let _ = (g.picture().of(&[v]).name(v, "v").to_text(), g.trained_params(v).len(), format!("{v:?}"));
-        let _ = (v.shape().is_err(), v.dtype().is_err(), v.dims::<1>().is_none(), v.backward().is_err());
+        let _ = (
+            g.picture().of(&[v]).name(v, "v").to_text(),
+            g.trained_params(v).len(),
+            format!("{v:?}"),
+        );
+        let _ = (
+            v.shape().is_err(),
+            v.dtype().is_err(),
+            v.dims::<1>().is_none(),
+            v.backward().is_err(),
+        );
     }
 }
 
@@ -476,14 +538,21 @@ fn what_is_stale_is_refused() {
     ];
     let mut refused = 0;
     for (what, message) in of_a_graph(&g, x, v, &p) {
-        let may_be_fine = needs_no_value.contains(&what) || linear.iter().any(|l| what.starts_with(l));
-        let stale = message.as_ref().is_some_and(|m| m.contains("changed since it was bound"));
+        let may_be_fine =
+            needs_no_value.contains(&what) || linear.iter().any(|l| what.starts_with(l));
+        let stale = message
+            .as_ref()
+            .is_some_and(|m| m.contains("changed since it was bound"));
         refused += usize::from(stale);
         assert!(stale || may_be_fine, "{what}: {message:?}");
     }
     assert!(refused > 15, "{refused}");
     let bound = g.param(&Param::new([0.0]));
-    let _ = (bound.value().is_ok(), g.trained_params(v.sum()).len(), g.scheduled(&p).is_none());
+    let _ = (
+        bound.value().is_ok(),
+        g.trained_params(v.sum()).len(),
+        g.scheduled(&p).is_none(),
+    );
 }
 
 #[test]
@@ -527,7 +596,9 @@ fn what_is_too_large_is_an_error() {
     assert!(Tensor::try_from(&empty).is_err() && g.input(empty).sum_axis_keep(1).value().is_err());
     let one = [1u8 == 1];
     let repeated = ArrayView::from(&one);
-    let repeat = |n: usize| Tensor::try_from(repeated.broadcast(n).expect("a view takes no memory")).is_err();
+    let repeat = |n: usize| {
+        Tensor::try_from(repeated.broadcast(n).expect("a view takes no memory")).is_err()
+    };
     assert!(repeat(1 << 58) && repeat(1 << 61));
     assert!(Tensor::try_from(Array::<f32, _>::zeros(ndarray::IxDyn(&[1; 9]))).is_err());
 
@@ -544,18 +615,36 @@ fn what_is_too_large_is_an_error() {
             let chain = (0..8).fold(x, |x, k| if k % 2 == 0 { x.cumsum(0) } else { x.sort(0) });
             // eight that wait for a number that all of them are needed for
             let waiting: Vec<Var<'_>> = (0..8).map(|k| (x + k as f64).cumsum(0)).collect();
-            let number = waiting.iter().map(|v| v.slice(0, ..1)).reduce(|a, b| a + b).expect("eight");
-            let all = waiting.iter().map(|v| (*v * number).sort(0).slice(0, ..1)).reduce(|a, b| a + b);
+            let number = waiting
+                .iter()
+                .map(|v| v.slice(0, ..1))
+                .reduce(|a, b| a + b)
+                .expect("eight");
+            let all = waiting
+                .iter()
+                .map(|v| (*v * number).sort(0).slice(0, ..1))
+                .reduce(|a, b| a + b);
             let matrix = x.reshape([1usize << 30, 1 << 29]);
             let product = matrix.matmul(matrix.slice(0, ..1 << 20).t()).softmax(-1);
             let row = x.reshape([1, -1]) * 2.0;
             let sums = row.sin().sum_axis(0) + row.t().matmul(row.slice(1, ..1)).sum_axis(1);
-            for y in
-                [Some(chain), all, Some(product), Some(sums), Some(x), Some(x.exp()), Some(x.gt(0.0).cast(DType::I64))]
-            {
+            for y in [
+                Some(chain),
+                all,
+                Some(product),
+                Some(sums),
+                Some(x),
+                Some(x.exp()),
+                Some(x.gt(0.0).cast(DType::I64)),
+            ] {
                 let e = y.map(|y| g.run(y).map(|_| ()));
                 let message = e.and_then(Result::err).map(|e| e.message().to_string());
-                assert!(message.as_ref().is_some_and(|m| m.starts_with("there is no memory")), "{message:?}");
+                assert!(
+                    message
+                        .as_ref()
+                        .is_some_and(|m| m.starts_with("there is no memory")),
+                    "{message:?}"
+                );
             }
         }
         0
@@ -568,7 +657,22 @@ fn the_checker_survives_what_it_is_given() {
     assert!(check_grads(|x| x[0].matmul(x[0]), &[Tensor::from([[1.0, 2.0]])]).is_err());
     assert!(check_grads(|_| panic!("on purpose"), &[Tensor::from(1.0)]).is_err());
     assert!(check_grads(|x| x[0].sum(), &[Tensor::from(vec![0f64; 0])]).is_ok());
-    assert!(check_grads(|x| x[0] * 2, &[Tensor::from([1, 2])]).is_ok(), "nothing to differentiate");
-    assert!(CheckGrads::new().order(0).run(|x| x[0], &[Tensor::from(1.0)]).is_ok());
-    assert!(CheckGrads::new().fast().double().run(|x| x[0], &[]).is_err(), "there is no first input");
+    assert!(
+        check_grads(|x| x[0] * 2, &[Tensor::from([1, 2])]).is_ok(),
+        "nothing to differentiate"
+    );
+    assert!(
+        CheckGrads::new()
+            .order(0)
+            .run(|x| x[0], &[Tensor::from(1.0)])
+            .is_ok()
+    );
+    assert!(
+        CheckGrads::new()
+            .fast()
+            .double()
+            .run(|x| x[0], &[])
+            .is_err(),
+        "there is no first input"
+    );
 }

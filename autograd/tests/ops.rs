@@ -22,7 +22,10 @@ fn grad(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, x: impl Into<Tensor>) -> Vec<f64
 fn close(a: &[f64], b: &[f64]) {
     assert_eq!(a.len(), b.len(), "{a:?} {b:?}");
     for (a, b) in a.iter().zip(b) {
-        assert!((a - b).abs() <= 1e-14 * b.abs().max(1.0) || (a.is_nan() && b.is_nan()) || a == b, "{a} is not {b}");
+        assert!(
+            (a - b).abs() <= 1e-14 * b.abs().max(1.0) || (a.is_nan() && b.is_nan()) || a == b,
+            "{a} is not {b}"
+        );
     }
 }
 
@@ -32,7 +35,8 @@ type Unary = for<'g> fn(Var<'g>) -> Var<'g>;
 fn unary() -> Vec<(&'static str, Unary, f64, f64)> {
     let x = 0.7f64;
     let s = 1.0 / (1.0 + (-x).exp());
-    let gate = 0.5 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
+    let gate =
+        0.5 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
     let slope = (8.0 / std::f64::consts::PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x);
     let density = 2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp();
     vec![
@@ -54,32 +58,77 @@ fn unary() -> Vec<(&'static str, Unary, f64, f64)> {
         ("sigmoid", |x| x.sigmoid(), s, s * (1.0 - s)),
         ("relu", |x| x.relu(), x, 1.0),
         ("leaky_relu", |x| x.leaky_relu(0.1), x, 1.0),
-        ("leaky_relu, below 0", |x| (-x).leaky_relu(0.1), -0.1 * x, -0.1),
+        (
+            "leaky_relu, below 0",
+            |x| (-x).leaky_relu(0.1),
+            -0.1 * x,
+            -0.1,
+        ),
         ("powf", |x| x.powf(1.5), x.powf(1.5), 1.5 * x.sqrt()),
         ("softplus", |x| x.softplus(), 1.103_186_048_885_458, s),
         // erf(0.7), Φ(0.7) and φ(0.7) to 16 digits, by their series
         ("erf", |x| x.erf(), 0.677_801_193_837_418_5, density),
         ("erfc", |x| x.erfc(), 0.322_198_806_162_581_5, -density),
-        ("gelu", |x| x.gelu(), x * 0.758_036_347_776_927, 0.758_036_347_776_927 + x * 0.312_253_933_366_761_27),
-        ("rsqrt", |x| x.rsqrt(), 1.0 / x.sqrt(), -0.5 / (x * x.sqrt())),
-        ("tan", |x| (x * 0.4).tan(), (0.4 * x).tan(), 0.4 / (0.4 * x).cos().powi(2)),
-        ("asin", |x| (x * 0.25).asin(), (0.25 * x).asin(), 0.25 / (1.0 - 0.0625 * x * x).sqrt()),
-        ("acos", |x| (x * 0.25).acos(), (0.25 * x).acos(), -0.25 / (1.0 - 0.0625 * x * x).sqrt()),
+        (
+            "gelu",
+            |x| x.gelu(),
+            x * 0.758_036_347_776_927,
+            0.758_036_347_776_927 + x * 0.312_253_933_366_761_27,
+        ),
+        (
+            "rsqrt",
+            |x| x.rsqrt(),
+            1.0 / x.sqrt(),
+            -0.5 / (x * x.sqrt()),
+        ),
+        (
+            "tan",
+            |x| (x * 0.4).tan(),
+            (0.4 * x).tan(),
+            0.4 / (0.4 * x).cos().powi(2),
+        ),
+        (
+            "asin",
+            |x| (x * 0.25).asin(),
+            (0.25 * x).asin(),
+            0.25 / (1.0 - 0.0625 * x * x).sqrt(),
+        ),
+        (
+            "acos",
+            |x| (x * 0.25).acos(),
+            (0.25 * x).acos(),
+            -0.25 / (1.0 - 0.0625 * x * x).sqrt(),
+        ),
         ("atan", |x| x.atan(), x.atan(), 1.0 / (1.0 + x * x)),
         ("sinh", |x| x.sinh(), x.sinh(), x.cosh()),
         ("cosh", |x| x.cosh(), x.cosh(), x.sinh()),
         ("silu", |x| x.silu(), x * s, s + x * s * (1.0 - s)),
         ("log_sigmoid", |x| x.log_sigmoid(), s.ln(), 1.0 - s),
         ("elu", |x| x.elu(0.5), x, 1.0),
-        ("elu, below 0", |x| (-x).elu(0.5), 0.5 * (-x).exp_m1(), -0.5 * (-x).exp()),
+        (
+            "elu, below 0",
+            |x| (-x).elu(0.5),
+            0.5 * (-x).exp_m1(),
+            -0.5 * (-x).exp(),
+        ),
         ("floor", |x| x.floor(), 0.0, 0.0),
         ("ceil", |x| x.ceil(), 1.0, 0.0),
         ("round", |x| x.round(), 1.0, 0.0),
         // half of 1 + tanh(u), with u from the formula at 0.7
-        ("gelu_tanh", |x| x.gelu_tanh(), x * gate, gate + x * gate * (1.0 - gate) * slope),
+        (
+            "gelu_tanh",
+            |x| x.gelu_tanh(),
+            x * gate,
+            gate + x * gate * (1.0 - gate) * slope,
+        ),
         ("rem", |x| x % 0.25, 0.7 % 0.25, 1.0),
         ("hypot", |x| x.hypot(0.5), x.hypot(0.5), x / x.hypot(0.5)),
-        ("atan2", |x| x.atan2(0.5), x.atan2(0.5), 0.5 / (x * x + 0.25)),
+        (
+            "atan2",
+            |x| x.atan2(0.5),
+            x.atan2(0.5),
+            0.5 / (x * x + 0.25),
+        ),
         ("clamp", |x| x.clamp(0.0, 1.0), x, 1.0),
         ("clamp, above", |x| x.clamp(0.0, 0.5), 0.5, 0.0),
     ]
@@ -89,8 +138,14 @@ fn unary() -> Vec<(&'static str, Unary, f64, f64)> {
 fn unary_values_and_derivatives() {
     for (name, op, v, d) in unary() {
         let (got, slope) = (value(op, 0.7), grad(op, 0.7));
-        assert!((got[0] - v).abs() <= 1e-15 * v.abs().max(1.0), "{name}: {got:?} is not {v}");
-        assert!((slope[0] - d).abs() <= 1e-14 * d.abs().max(1.0), "{name}': {slope:?} is not {d}");
+        assert!(
+            (got[0] - v).abs() <= 1e-15 * v.abs().max(1.0),
+            "{name}: {got:?} is not {v}"
+        );
+        assert!(
+            (slope[0] - d).abs() <= 1e-14 * d.abs().max(1.0),
+            "{name}': {slope:?} is not {d}"
+        );
     }
 }
 
@@ -101,8 +156,11 @@ fn unary_ops_to_second_order_and_in_company() -> Result<()> {
         let context = |e: autograd::Error| panic!("{name}: {e}");
         check_grads(|x| op(x[0]), std::slice::from_ref(&x)).unwrap_or_else(context);
         // used twice, in both orders, and fed on
-        check_grads(|x| op(x[0]) * x[0] + x[0] / (1.0 + op(x[0] + 1.0).square()), std::slice::from_ref(&x))
-            .unwrap_or_else(context);
+        check_grads(
+            |x| op(x[0]) * x[0] + x[0] / (1.0 + op(x[0] + 1.0).square()),
+            std::slice::from_ref(&x),
+        )
+        .unwrap_or_else(context);
         check_grads(|x| x[0].sin() - op(x[0]), std::slice::from_ref(&x)).unwrap_or_else(context);
     }
     Ok(())
@@ -113,7 +171,10 @@ fn unary_ops_in_f32_agree_with_f64() {
     for (name, op, ..) in unary() {
         for x in [0.1, 0.5, 1.0, 3.0] {
             let (single, double) = (value(op, x as f32)[0], value(op, x as f32 as f64)[0]);
-            assert!((single - double).abs() <= 2e-7 * double.abs().max(1.0), "{name} at {x}: {single} {double}");
+            assert!(
+                (single - double).abs() <= 2e-7 * double.abs().max(1.0),
+                "{name} at {x}: {single} {double}"
+            );
         }
     }
 }
@@ -132,7 +193,10 @@ fn third_derivatives() -> Result<()> {
         let h = 1e-4;
         let at = |x: f64| second(op, g.input(x)).value().and_then(|t| t.scalar());
         let numeric = (at(0.7 + h)? - at(0.7 - h)?) / (2.0 * h);
-        assert!((third - numeric).abs() < 1e-4 * numeric.abs().max(1.0), "{name}''': {third} {numeric}");
+        assert!(
+            (third - numeric).abs() < 1e-4 * numeric.abs().max(1.0),
+            "{name}''': {third} {numeric}"
+        );
     }
     Ok(())
 }
@@ -151,10 +215,20 @@ fn binary_ops_broadcast_and_differentiate() -> Result<()> {
         ("atan2", |a, b| a.atan2(b), libm::atan2),
         ("hypot", |a, b| a.hypot(b), libm::hypot),
         ("rem", |a, b| a % b, |a, b| a % b),
-        ("elu", |a, b| a.elu(b), |a, b| if a > 0.0 { a } else { b * libm::expm1(a) }),
+        (
+            "elu",
+            |a, b| a.elu(b),
+            |a, b| if a > 0.0 { a } else { b * libm::expm1(a) },
+        ),
     ];
     let a = t([[0.5, 1.5, -0.7], [2.5, -1.1, 0.9]]);
-    let others = [t([[1.1, -0.4, 2.0], [0.3, 1.7, -2.2]]), t([1.1, -0.4, 2.0]), t([[1.1], [-0.4]]), t(0.6), t([0.6])];
+    let others = [
+        t([[1.1, -0.4, 2.0], [0.3, 1.7, -2.2]]),
+        t([1.1, -0.4, 2.0]),
+        t([[1.1], [-0.4]]),
+        t(0.6),
+        t([0.6]),
+    ];
     for (name, op, f) in ops {
         for b in &others {
             let g = Graph::new();
@@ -173,7 +247,10 @@ fn binary_ops_broadcast_and_differentiate() -> Result<()> {
             check_grads(|x| op(x[0], x[0]), std::slice::from_ref(&x))?;
         }
         if name != "rem" {
-            check_grads(|x| op(op(x[0], x[1]), x[0]) + op(x[1], x[0].sin()), &[x.clone(), t([0.9, -0.3])])?;
+            check_grads(
+                |x| op(op(x[0], x[1]), x[0]) + op(x[1], x[0].sin()),
+                &[x.clone(), t([0.9, -0.3])],
+            )?;
         }
     }
     Ok(())
@@ -194,7 +271,10 @@ fn empty_and_zero_dimensional_tensors() -> Result<()> {
     assert_eq!(d.get(row).map(Tensor::to_f64s), Some(vec![0.0; 3]));
     assert_eq!(x.sum_axis(0).value()?.to_f64s(), [0.0; 3]);
     assert!(x.mean().value()?.scalar()?.is_nan());
-    assert_eq!(x.matmul(g.zeros([3, 2], DType::F64)).value()?.shape(), [0, 2]);
+    assert_eq!(
+        x.matmul(g.zeros([3, 2], DType::F64)).value()?.shape(),
+        [0, 2]
+    );
     assert_eq!(x.t().matmul(x).value()?.to_f64s(), [0.0; 9]);
     assert_eq!(x.softmax(-1).value()?.shape(), [0, 3]);
     assert_eq!(x.slice(0, ..).value()?.shape(), [0, 3]);
@@ -205,7 +285,10 @@ fn empty_and_zero_dimensional_tensors() -> Result<()> {
 #[test]
 fn kinks_and_infinities() {
     let (inf, nan) = (f64::INFINITY, f64::NAN);
-    assert_eq!(grad(|x| x.relu(), [0.0, -0.0, -1.0, 1.0]), [0.0, 0.0, 0.0, 1.0]);
+    assert_eq!(
+        grad(|x| x.relu(), [0.0, -0.0, -1.0, 1.0]),
+        [0.0, 0.0, 0.0, 1.0]
+    );
     assert_eq!(grad(|x| x.abs(), [0.0, -2.0, 2.0]), [0.0, -1.0, 1.0]);
     close(&value(|x| x.relu(), [nan, -inf, inf]), &[nan, 0.0, inf]);
     close(&value(|x| x.sign(), [nan, -0.0, -3.0]), &[nan, 0.0, -1.0]);
@@ -224,8 +307,14 @@ fn kinks_and_infinities() {
     assert_eq!(grad(|x| x.maximum(0.0).sqrt(), [-1.0, 4.0]), [0.0, 0.25]);
     assert_eq!(grad(|x| x.relu().sqrt(), [-1.0, 4.0]), [0.0, 0.25]);
     assert_eq!(grad(|x| x.abs().sqrt(), [0.0, 4.0]), [0.0, 0.25]);
-    assert!(value(|x| x.maximum(0.0), [nan])[0].is_nan() && value(|x| (0.0 - x).minimum(5.0), [nan])[0].is_nan());
-    assert_eq!(grad(|x| x.max(), [1.0, 3.0, 3.0, 2.0]), [0.0, 0.5, 0.5, 0.0]);
+    assert!(
+        value(|x| x.maximum(0.0), [nan])[0].is_nan()
+            && value(|x| (0.0 - x).minimum(5.0), [nan])[0].is_nan()
+    );
+    assert_eq!(
+        grad(|x| x.max(), [1.0, 3.0, 3.0, 2.0]),
+        [0.0, 0.5, 0.5, 0.0]
+    );
     assert!(value(|x| x.max(), [1.0, nan, 3.0])[0].is_nan());
     assert_eq!(value(|x| x.argmax(0), [1.0, nan, 3.0, nan]), [1.0]);
     assert_eq!(value(|x| x.argmax(0), [1.0, 3.0, 3.0]), [1.0]);
@@ -237,16 +326,31 @@ fn select_takes_and_guards() -> Result<()> {
     let x = g.input([-1.0, 4.0]);
     let y = x.gt(0.0).select(x * 2.0, x * 3.0);
     assert_eq!(y.value()?.to_f64s(), [-3.0, 8.0]);
-    assert_eq!(y.sum().backward()?.get(x).map(Tensor::to_f64s), Some(vec![3.0, 2.0]));
+    assert_eq!(
+        y.sum().backward()?.get(x).map(Tensor::to_f64s),
+        Some(vec![3.0, 2.0])
+    );
     // a single where: NaN, as everywhere; the double where: right
-    let single = |x: Var<'_>| x.gt(0.0).select(x.sqrt(), 0.0).sum().backward().map(|d| d.get(x).map(Tensor::to_f64s));
+    let single = |x: Var<'_>| {
+        x.gt(0.0)
+            .select(x.sqrt(), 0.0)
+            .sum()
+            .backward()
+            .map(|d| d.get(x).map(Tensor::to_f64s))
+    };
     let d = single(g.input([0.0, 4.0]))?.unwrap_or_default();
     assert!(d[0].is_nan() && d[1] == 0.25);
     let double = g.input([0.0, 4.0]);
     let safe = double.gt(0.0).select(double, 1.0);
     let y = double.gt(0.0).select(safe.sqrt(), 0.0).sum();
-    assert_eq!(y.backward()?.get(double).map(Tensor::to_f64s), Some(vec![0.0, 0.25]));
-    check_grads(|x| x[0].lt(x[1]).select(x[0].sin(), x[1].exp()), &[t([[0.1], [0.9]]), t([0.5, 0.2, 1.4])])
+    assert_eq!(
+        y.backward()?.get(double).map(Tensor::to_f64s),
+        Some(vec![0.0, 0.25])
+    );
+    check_grads(
+        |x| x[0].lt(x[1]).select(x[0].sin(), x[1].exp()),
+        &[t([[0.1], [0.9]]), t([0.5, 0.2, 1.4])],
+    )
 }
 
 #[test]
@@ -265,7 +369,10 @@ fn comparisons() -> Result<()> {
     for (got, expected) in all.iter().zip(expected) {
         assert_eq!(got.as_slice::<bool>()?, expected);
     }
-    assert_eq!(g.constant([3, 5]).ge(4).value()?.as_slice::<bool>()?, [false, true]);
+    assert_eq!(
+        g.constant([3, 5]).ge(4).value()?.as_slice::<bool>()?,
+        [false, true]
+    );
     Ok(())
 }
 
@@ -278,25 +385,56 @@ fn reductions() -> Result<()> {
     let g = Graph::new();
     let v = g.input(&x);
     use ndarray::Axis;
-    close(&v.sum_axis(1).value()?.to_f64s(), &array.sum_axis(Axis(1)).iter().copied().collect::<Vec<_>>());
+    close(
+        &v.sum_axis(1).value()?.to_f64s(),
+        &array.sum_axis(Axis(1)).iter().copied().collect::<Vec<_>>(),
+    );
     close(
         &v.sum_axis([0, 2]).value()?.to_f64s(),
-        &array.sum_axis(Axis(2)).sum_axis(Axis(0)).iter().copied().collect::<Vec<_>>(),
+        &array
+            .sum_axis(Axis(2))
+            .sum_axis(Axis(0))
+            .iter()
+            .copied()
+            .collect::<Vec<_>>(),
     );
     close(
         &v.mean_axis(-1).value()?.to_f64s(),
-        &array.mean_axis(Axis(2)).expect("not empty").iter().copied().collect::<Vec<_>>(),
+        &array
+            .mean_axis(Axis(2))
+            .expect("not empty")
+            .iter()
+            .copied()
+            .collect::<Vec<_>>(),
     );
     close(&[v.sum().value()?.scalar()?], &[array.sum()]);
     assert_eq!(v.sum_axis_keep([0, -1]).shape()?[..], [1, 3, 1]);
     assert_eq!(v.max_axis_keep(1).shape()?[..], [2, 1, 4]);
     let max = array.fold(f64::NEG_INFINITY, |m, &x| m.max(x));
     assert_eq!(v.max().value()?.scalar()?, max);
-    assert_eq!(g.constant([[true, false], [true, true]]).sum_axis(0).value()?.as_slice::<i64>()?, [2, 1]);
-    for axes in [vec![0], vec![1], vec![2], vec![0, 1], vec![0, 2], vec![1, 2], vec![0, 1, 2], vec![]] {
+    assert_eq!(
+        g.constant([[true, false], [true, true]])
+            .sum_axis(0)
+            .value()?
+            .as_slice::<i64>()?,
+        [2, 1]
+    );
+    for axes in [
+        vec![0],
+        vec![1],
+        vec![2],
+        vec![0, 1],
+        vec![0, 2],
+        vec![1, 2],
+        vec![0, 1, 2],
+        vec![],
+    ] {
         check_grads(|x| x[0].sum_axis(&axes).square(), std::slice::from_ref(&x))?;
         check_grads(|x| x[0].mean_axis(&axes).exp(), std::slice::from_ref(&x))?;
-        check_grads(|x| x[0].max_axis_keep(&axes) * x[0], std::slice::from_ref(&x))?;
+        check_grads(
+            |x| x[0].max_axis_keep(&axes) * x[0],
+            std::slice::from_ref(&x),
+        )?;
     }
     Ok(())
 }
@@ -306,13 +444,20 @@ fn sums_are_exact_where_they_can_be() -> Result<()> {
     let g = Graph::new();
     // 10⁸ ones, as rows, as columns and as one line, without 400 MB of ones: 10⁴ × 10⁴
     let ones = g.constant(Tensor::full([10_000, 10_000], 1.0f32)?);
-    let (all, rows, columns) = g.run((ones.sum(), ones.sum_axis(1).sum(), ones.sum_axis(0).sum()))?;
-    assert_eq!((all.scalar()?, rows.scalar()?, columns.scalar()?), (1e8, 1e8, 1e8));
+    let (all, rows, columns) =
+        g.run((ones.sum(), ones.sum_axis(1).sum(), ones.sum_axis(0).sum()))?;
+    assert_eq!(
+        (all.scalar()?, rows.scalar()?, columns.scalar()?),
+        (1e8, 1e8, 1e8)
+    );
     let tenths = g.constant(Tensor::full([10_000_000], 0.1f32)?);
     let sum = tenths.sum().value()?.scalar()?;
     assert!((sum / (1e7 * 0.1f32 as f64) - 1.0).abs() < 1e-6, "{sum}");
     let column = tenths.reshape([-1, 2]).sum_axis(0).value()?.to_f64s();
-    assert!((column[0] / (5e6 * 0.1f32 as f64) - 1.0).abs() < 1e-6, "{column:?}");
+    assert!(
+        (column[0] / (5e6 * 0.1f32 as f64) - 1.0).abs() < 1e-6,
+        "{column:?}"
+    );
     Ok(())
 }
 
@@ -330,14 +475,20 @@ fn softmax_family() -> Result<()> {
         })
         .collect();
     close(&v.softmax(1).value()?.to_f64s(), &rows);
-    close(&v.log_softmax(-1).value()?.to_f64s(), &rows.iter().map(|p| p.ln()).collect::<Vec<_>>());
+    close(
+        &v.log_softmax(-1).value()?.to_f64s(),
+        &rows.iter().map(|p| p.ln()).collect::<Vec<_>>(),
+    );
     close(&v.t().softmax(0).t().value()?.to_f64s(), &rows);
     for axis in [0, 1, -1] {
         check_grads(|x| x[0].softmax(axis).square(), std::slice::from_ref(&x))?;
         check_grads(|x| x[0].log_softmax(axis).sin(), std::slice::from_ref(&x))?;
     }
     let labels = t([2, 0]);
-    close(&v.cross_entropy(g.constant(&labels)).value()?.to_f64s(), &[-rows[2].ln(), -rows[3].ln()]);
+    close(
+        &v.cross_entropy(g.constant(&labels)).value()?.to_f64s(),
+        &[-rows[2].ln(), -rows[3].ln()],
+    );
     check_grads(|x| x[0].cross_entropy(x[1]), &[x.clone(), labels.clone()])?;
     check_grads(|x| x[0].cross_entropy(x[1]).mean().exp(), &[x, labels])
 }
@@ -351,7 +502,12 @@ fn cross_entropy_keeps_both_ends() -> Result<()> {
     assert_eq!(values[0], 800.0);
     close(&values[1..], &[(-100f64).exp()]); // 3.7e-44, not 0
     assert!(values[1] > 0.0);
-    let d = loss.sum().backward()?.get(x).map(Tensor::to_f64s).unwrap_or_default();
+    let d = loss
+        .sum()
+        .backward()?
+        .get(x)
+        .map(Tensor::to_f64s)
+        .unwrap_or_default();
     assert_eq!(d[..2], [1.0, -1.0]);
     assert!(d[3] < 0.0 && d[3] > -1e-43, "{d:?}"); // p - 1 keeps its small side
     Ok(())
@@ -361,7 +517,11 @@ fn cross_entropy_keeps_both_ends() -> Result<()> {
 fn matmul_of_all_ranks() -> Result<()> {
     let m = |shape: &[usize], seed: f64| -> Tensor {
         let n = shape.iter().product::<usize>();
-        Tensor::new(shape, (0..n).map(|k| (k as f64 * 1.3 + seed).sin()).collect()).unwrap()
+        Tensor::new(
+            shape,
+            (0..n).map(|k| (k as f64 * 1.3 + seed).sin()).collect(),
+        )
+        .unwrap()
     };
     let cases: [(&[usize], &[usize], &[usize]); 8] = [
         (&[2, 3], &[3, 4], &[2, 4]),
@@ -389,13 +549,21 @@ fn matmul_of_all_ranks() -> Result<()> {
         a.view::<f64>()?.into_dimensionality::<ndarray::Ix2>(),
         b.view::<f64>()?.into_dimensionality::<ndarray::Ix2>(),
     );
-    close(&y.to_f64s(), a2.expect("2-d").dot(&b2.expect("2-d")).as_slice().expect("contiguous"));
+    close(
+        &y.to_f64s(),
+        a2.expect("2-d")
+            .dot(&b2.expect("2-d"))
+            .as_slice()
+            .expect("contiguous"),
+    );
     check_grads(|x| x[0].matmul(x[0]).matmul(x[0].t()), &[a])
 }
 
 #[test]
 fn layout() -> Result<()> {
-    let x = Tensor::try_from(ndarray::Array::from_shape_fn((2, 3, 4), |(i, j, k)| (i * 100 + j * 10 + k) as f64))?;
+    let x = Tensor::try_from(ndarray::Array::from_shape_fn((2, 3, 4), |(i, j, k)| {
+        (i * 100 + j * 10 + k) as f64
+    }))?;
     let g = Graph::new();
     let v = g.input(&x);
     let array = x.view::<f64>()?;
@@ -403,25 +571,51 @@ fn layout() -> Result<()> {
         let t = v.value().unwrap();
         assert_eq!(t.view::<f64>().unwrap(), a);
     };
-    same(v.permute([2, 0, 1]), array.clone().permuted_axes(vec![2, 0, 1]));
-    same(v.transpose(0, -1), array.clone().permuted_axes(vec![2, 1, 0]));
+    same(
+        v.permute([2, 0, 1]),
+        array.clone().permuted_axes(vec![2, 0, 1]),
+    );
+    same(
+        v.transpose(0, -1),
+        array.clone().permuted_axes(vec![2, 1, 0]),
+    );
     same(v.t(), array.clone().permuted_axes(vec![0, 2, 1]));
-    same(v.slice(1, 1..), array.slice(ndarray::s![.., 1.., ..]).into_dyn());
-    same(v.slice_step(2, .., -1), array.slice(ndarray::s![.., .., ..;-1]).into_dyn());
-    same(v.slice_step(2, 1..4, 2), array.slice(ndarray::s![.., .., 1..4;2]).into_dyn());
-    same(v.slice_step(-1, -3.., -2), array.slice(ndarray::s![.., .., -3..;-2]).into_dyn());
+    same(
+        v.slice(1, 1..),
+        array.slice(ndarray::s![.., 1.., ..]).into_dyn(),
+    );
+    same(
+        v.slice_step(2, .., -1),
+        array.slice(ndarray::s![.., .., ..;-1]).into_dyn(),
+    );
+    same(
+        v.slice_step(2, 1..4, 2),
+        array.slice(ndarray::s![.., .., 1..4;2]).into_dyn(),
+    );
+    same(
+        v.slice_step(-1, -3.., -2),
+        array.slice(ndarray::s![.., .., -3..;-2]).into_dyn(),
+    );
     assert_eq!(v.slice(0, 5..9).shape()?[..], [0, 3, 4]);
     assert_eq!(v.slice(2, -100..=-1).shape()?[..], [2, 3, 4]);
     assert_eq!(v.reshape([-1, 6]).shape()?[..], [4, 6]);
     let row = g.input([1.0, 2.0]);
-    same(row.broadcast_to([3, 2]), ndarray::array![[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]].view().into_dyn());
+    same(
+        row.broadcast_to([3, 2]),
+        ndarray::array![[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]
+            .view()
+            .into_dyn(),
+    );
     let small = t([[0.3, 1.1, -0.4], [0.8, 0.2, 1.9]]);
     let one = std::slice::from_ref(&small);
     check_grads(|x| x[0].t().sin(), one)?;
     check_grads(|x| x[0].reshape([3, 2]).square() * x[0].t(), one)?;
     check_grads(|x| x[0].reshape([3, 1, 2]).permute([1, 2, 0]).exp(), one)?;
     check_grads(|x| x[0].slice(1, 1..).square(), one)?;
-    check_grads(|x| x[0].slice_step(1, .., -2).square() + x[0].slice(1, ..2), one)?;
+    check_grads(
+        |x| x[0].slice_step(1, .., -2).square() + x[0].slice(1, ..2),
+        one,
+    )?;
     check_grads(|x| x[0].broadcast_to([4, 2, 3]).sin(), one)?;
     check_grads(|x| x[0].slice(0, ..1).broadcast_to([4, 2, 3]) * x[0], one)
 }
@@ -431,30 +625,82 @@ fn indexing() -> Result<()> {
     let x = t([[0.1, 0.2, 0.3], [1.1, 1.2, 1.3]]);
     let g = Graph::new();
     let v = g.input(&x);
-    assert_eq!(v.take(g.constant([[1, 0], [-1, 1]]), 1).value()?.to_f64s(), [0.2, 0.1, 0.3, 0.2, 1.2, 1.1, 1.3, 1.2]);
-    assert_eq!(v.gather(1, g.constant([[2], [0]])).value()?.to_f64s(), [0.3, 1.1]);
-    assert_eq!(v.gather(0, g.constant([[1, 0, 1]])).value()?.to_f64s(), [1.1, 0.2, 1.3]);
-    let sum = v.scatter_add(1, g.constant([[0, 0], [2, 1]]), g.input([[10.0, 20.0], [30.0, 40.0]]));
+    assert_eq!(
+        v.take(g.constant([[1, 0], [-1, 1]]), 1).value()?.to_f64s(),
+        [0.2, 0.1, 0.3, 0.2, 1.2, 1.1, 1.3, 1.2]
+    );
+    assert_eq!(
+        v.gather(1, g.constant([[2], [0]])).value()?.to_f64s(),
+        [0.3, 1.1]
+    );
+    assert_eq!(
+        v.gather(0, g.constant([[1, 0, 1]])).value()?.to_f64s(),
+        [1.1, 0.2, 1.3]
+    );
+    let sum = v.scatter_add(
+        1,
+        g.constant([[0, 0], [2, 1]]),
+        g.input([[10.0, 20.0], [30.0, 40.0]]),
+    );
     assert_eq!(sum.value()?.to_f64s(), [30.1, 0.2, 0.3, 1.1, 41.2, 31.3]);
-    assert_eq!(g.constant([1, 0]).one_hot(3, DType::F32).value()?.to_f64s(), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+    assert_eq!(
+        g.constant([1, 0]).one_hot(3, DType::F32).value()?.to_f64s(),
+        [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]
+    );
     check_grads(|x| x[0].take(x[1], 1).square(), &[x.clone(), t([2, 0, 2])])?;
-    check_grads(|x| x[0].take(x[1], 0).exp(), &[x.clone(), t([[1, 1], [0, -1]])])?;
-    check_grads(|x| x[0].gather(1, x[1]).sin(), &[x.clone(), t([[0, 0], [2, 1]])])?;
-    check_grads(|x| x[0].scatter_add(1, x[1], x[2]).square(), &[x, t([[0, 0], [2, 1]]), t([[0.5, 0.6], [0.7, 0.8]])])
+    check_grads(
+        |x| x[0].take(x[1], 0).exp(),
+        &[x.clone(), t([[1, 1], [0, -1]])],
+    )?;
+    check_grads(
+        |x| x[0].gather(1, x[1]).sin(),
+        &[x.clone(), t([[0, 0], [2, 1]])],
+    )?;
+    check_grads(
+        |x| x[0].scatter_add(1, x[1], x[2]).square(),
+        &[x, t([[0, 0], [2, 1]]), t([[0.5, 0.6], [0.7, 0.8]])],
+    )
 }
 
 #[test]
 fn casts_and_integers() -> Result<()> {
     let g = Graph::new();
-    assert_eq!(g.input([1.9, -1.9]).cast(DType::I64).value()?.as_slice::<i64>()?, [1, -1]);
-    assert_eq!(g.constant([0, 2]).cast(DType::Bool).value()?.as_slice::<bool>()?, [false, true]);
-    assert_eq!(g.constant([true, false]).cast(DType::F32).value()?.as_slice::<f32>()?, [1.0, 0.0]);
-    assert_eq!((g.constant([3, 4]) * 2 - 1).value()?.as_slice::<i64>()?, [5, 7]);
+    assert_eq!(
+        g.input([1.9, -1.9])
+            .cast(DType::I64)
+            .value()?
+            .as_slice::<i64>()?,
+        [1, -1]
+    );
+    assert_eq!(
+        g.constant([0, 2])
+            .cast(DType::Bool)
+            .value()?
+            .as_slice::<bool>()?,
+        [false, true]
+    );
+    assert_eq!(
+        g.constant([true, false])
+            .cast(DType::F32)
+            .value()?
+            .as_slice::<f32>()?,
+        [1.0, 0.0]
+    );
+    assert_eq!(
+        (g.constant([3, 4]) * 2 - 1).value()?.as_slice::<i64>()?,
+        [5, 7]
+    );
     let x = g.input([0.5, 1.5]);
     let d = x.cast(DType::F32).square().sum().backward()?;
-    assert_eq!(d.get(x).map(|d| (d.dtype(), d.to_f64s())), Some((DType::F64, vec![1.0, 3.0])));
+    assert_eq!(
+        d.get(x).map(|d| (d.dtype(), d.to_f64s())),
+        Some((DType::F64, vec![1.0, 3.0]))
+    );
     let y = x.detach() * x;
-    assert_eq!(y.sum().backward()?.get(x).map(Tensor::to_f64s), Some(vec![0.5, 1.5]));
+    assert_eq!(
+        y.sum().backward()?.get(x).map(Tensor::to_f64s),
+        Some(vec![0.5, 1.5])
+    );
     assert!((g.constant([i64::MAX]) + 1).value().is_err());
     assert!(g.input([f64::NAN]).cast(DType::I64).value().is_err());
     assert!(g.constant([i64::MAX, 1]).sum().value().is_err());
@@ -481,14 +727,23 @@ fn random_numbers_are_portable() -> Result<()> {
 
 #[test]
 fn pow_of_two_tensors() -> Result<()> {
-    check_grads(|x| x[0].pow(x[1]), &[t([[0.5], [2.0]]), t([1.5, -0.7, 2.0])])?;
+    check_grads(
+        |x| x[0].pow(x[1]),
+        &[t([[0.5], [2.0]]), t([1.5, -0.7, 2.0])],
+    )?;
     check_grads(|x| x[0].pow(x[0]).sin(), &[t([0.5, 1.7])])?;
     let g = Graph::new();
-    let (x, p) = (g.input([0.0, 0.0, 0.0, 2.0, -2.0]), g.input([0.0, 1.0, 2.0, 0.0, 3.0]));
+    let (x, p) = (
+        g.input([0.0, 0.0, 0.0, 2.0, -2.0]),
+        g.input([0.0, 1.0, 2.0, 0.0, 3.0]),
+    );
     let y = x.pow(p);
     assert_eq!(y.value()?.to_f64s(), [1.0, 0.0, 0.0, 1.0, -8.0]);
     let d = y.sum().backward()?;
-    assert_eq!(d.get(x).map(Tensor::to_f64s), Some(vec![0.0, 1.0, 0.0, 0.0, 12.0]));
+    assert_eq!(
+        d.get(x).map(Tensor::to_f64s),
+        Some(vec![0.0, 1.0, 0.0, 0.0, 12.0])
+    );
     let dp = d.get(p).map(Tensor::to_f64s).unwrap_or_default();
     assert_eq!(dp[..4], [0.0, 0.0, 0.0, 2f64.ln()]);
     assert!(dp[4].is_nan(), "of a negative base there is no derivative");
@@ -503,29 +758,56 @@ fn pow_of_two_tensors() -> Result<()> {
 #[test]
 fn more_kinks_and_infinities() {
     let (inf, nan) = (f64::INFINITY, f64::NAN);
-    assert_eq!(value(|x| x.softplus(), [1000.0, -1000.0, 0.0]), [1000.0, 0.0, 2f64.ln()]);
+    assert_eq!(
+        value(|x| x.softplus(), [1000.0, -1000.0, 0.0]),
+        [1000.0, 0.0, 2f64.ln()]
+    );
     close(&value(|x| x.softplus(), [-100.0]), &[(-100f64).exp()]);
     assert!(value(|x| x.softplus(), [-700.0])[0] > 0.0);
-    close(&value(|x| x.clamp(-1.0, 1.0), [nan, -inf, inf, 0.5]), &[nan, -1.0, 1.0, 0.5]);
-    assert_eq!(grad(|x| x.clamp(-1.0, 1.0), [-1.0, 1.0, -1.5, 1.5, 0.0]), [1.0, 1.0, 0.0, 0.0, 1.0]);
-    assert_eq!(grad(|x| x.leaky_relu(0.1), [0.0, -1.0, 1.0]), [0.1, 0.1, 1.0]);
+    close(
+        &value(|x| x.clamp(-1.0, 1.0), [nan, -inf, inf, 0.5]),
+        &[nan, -1.0, 1.0, 0.5],
+    );
+    assert_eq!(
+        grad(|x| x.clamp(-1.0, 1.0), [-1.0, 1.0, -1.5, 1.5, 0.0]),
+        [1.0, 1.0, 0.0, 0.0, 1.0]
+    );
+    assert_eq!(
+        grad(|x| x.leaky_relu(0.1), [0.0, -1.0, 1.0]),
+        [0.1, 0.1, 1.0]
+    );
     assert_eq!(grad(|x| x.min(), [3.0, 1.0, 1.0]), [0.0, 0.5, 0.5]);
     assert!(value(|x| x.min(), [1.0, nan])[0].is_nan());
     assert_eq!(value(|x| x.logsumexp(0), [-inf, -inf]), [-inf]);
     assert_eq!(grad(|x| x.logsumexp(0), [-inf, -inf]), [0.0, 0.0]);
     assert_eq!(value(|x| x.logsumexp(0), [inf, 1.0]), [inf]);
     assert!(value(|x| x.logsumexp(0), [inf, nan])[0].is_nan());
-    close(&value(|x| x.logsumexp(0), [1000.0, 1000.0]), &[1000.0 + 2f64.ln()]);
-    assert_eq!(value(|x| x.logsumexp(0), [0.0, -100.0]), [(-100f64).exp().ln_1p()]);
+    close(
+        &value(|x| x.logsumexp(0), [1000.0, 1000.0]),
+        &[1000.0 + 2f64.ln()],
+    );
+    assert_eq!(
+        value(|x| x.logsumexp(0), [0.0, -100.0]),
+        [(-100f64).exp().ln_1p()]
+    );
     // far below 0 the Gaussian unit keeps its digits: x·Φ(x) at -10 is -10·7.62e-24
-    close(&value(|x| x.gelu() * 1e23, [-10.0]), &[-7.619_853_024_160_526]);
+    close(
+        &value(|x| x.gelu() * 1e23, [-10.0]),
+        &[-7.619_853_024_160_526],
+    );
     // the bounds of a clamp have gradients of their own; the wrong way round, `high` wins
     let g = Graph::new();
     let (x, low, high) = (g.input([-2.0, 0.0, 3.0]), g.input(-1.0), g.input(1.0));
     let d = x.clamp(low, high).sum().backward().unwrap();
-    assert_eq!((d.scalar(low).unwrap(), d.scalar(high).unwrap()), (1.0, 1.0));
+    assert_eq!(
+        (d.scalar(low).unwrap(), d.scalar(high).unwrap()),
+        (1.0, 1.0)
+    );
     let d = x.clamp(high, low).sum().backward().unwrap();
-    assert_eq!((d.scalar(low).unwrap(), d.scalar(high).unwrap()), (3.0, 0.0));
+    assert_eq!(
+        (d.scalar(low).unwrap(), d.scalar(high).unwrap()),
+        (3.0, 0.0)
+    );
 }
 
 #[test]
@@ -534,14 +816,29 @@ fn variance_minimum_and_logsumexp() -> Result<()> {
     let g = Graph::new();
     let v = g.input(&x);
     let array = x.view::<f64>()?;
-    let expected: Vec<f64> = array.var_axis(ndarray::Axis(1), 1.0).iter().copied().collect();
+    let expected: Vec<f64> = array
+        .var_axis(ndarray::Axis(1), 1.0)
+        .iter()
+        .copied()
+        .collect();
     close(&v.var_axis(1, 1).value()?.to_f64s(), &expected);
     close(&[v.var(0).value()?.scalar()?], &[array.var(0.0)]);
     assert_eq!(v.var_axis_keep(0, 0).shape()?[..], [1, 3]);
-    assert!(v.slice(0, ..1).var_axis(0, 1).value()?.to_f64s().iter().all(|v| v.is_nan()));
+    assert!(
+        v.slice(0, ..1)
+            .var_axis(0, 1)
+            .value()?
+            .to_f64s()
+            .iter()
+            .all(|v| v.is_nan())
+    );
     assert_eq!(v.min().value()?.scalar()?, -0.4);
     assert_eq!(v.min_axis(0).value()?.to_f64s(), [0.3, 0.2, -0.4]);
-    let sums: Vec<f64> = array.map_axis(ndarray::Axis(0), |c| c.mapv(f64::exp).sum().ln()).iter().copied().collect();
+    let sums: Vec<f64> = array
+        .map_axis(ndarray::Axis(0), |c| c.mapv(f64::exp).sum().ln())
+        .iter()
+        .copied()
+        .collect();
     close(&v.logsumexp(0).value()?.to_f64s(), &sums);
     let one = std::slice::from_ref(&x);
     check_grads(|x| x[0].var_axis(0, 0).sin(), one)?;
@@ -549,7 +846,10 @@ fn variance_minimum_and_logsumexp() -> Result<()> {
     check_grads(|x| x[0].min_axis(1).exp(), one)?;
     check_grads(|x| x[0].logsumexp(0).sin(), one)?;
     check_grads(|x| x[0].logsumexp(-1) * x[0].max_axis(1), one)?;
-    check_grads(|x| x[0].clamp(x[1], x[2]).square(), &[x.clone(), t([[-0.1], [0.5]]), t([1.0, 2.0, 1.5])])?;
+    check_grads(
+        |x| x[0].clamp(x[1], x[2]).square(),
+        &[x.clone(), t([[-0.1], [0.5]]), t([1.0, 2.0, 1.5])],
+    )?;
     check_grads(|x| x[0].leaky_relu(x[1]), &[x, t(0.2)])
 }
 
@@ -557,11 +857,25 @@ fn variance_minimum_and_logsumexp() -> Result<()> {
 fn joining_and_reshaping() -> Result<()> {
     let g = Graph::new();
     let (a, b) = (g.input([[1.0, 2.0], [3.0, 4.0]]), g.input([[5.0], [6.0]]));
-    assert_eq!(g.concat(&[a, b, a], 1).value()?.to_f64s(), [1.0, 2.0, 5.0, 1.0, 2.0, 3.0, 4.0, 6.0, 3.0, 4.0]);
-    assert_eq!(g.concat(&[a, b.t()], 0).value()?.to_f64s(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    assert_eq!(
+        g.concat(&[a, b, a], 1).value()?.to_f64s(),
+        [1.0, 2.0, 5.0, 1.0, 2.0, 3.0, 4.0, 6.0, 3.0, 4.0]
+    );
+    assert_eq!(
+        g.concat(&[a, b.t()], 0).value()?.to_f64s(),
+        [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    );
     assert_eq!(g.stack(&[a, a * 10.0], 0).shape()?[..], [2, 2, 2]);
-    assert_eq!(g.stack(&[a, a * 10.0], -1).value()?.to_f64s(), [1.0, 10.0, 2.0, 20.0, 3.0, 30.0, 4.0, 40.0]);
-    assert_eq!(g.concat(&[g.constant([1, 2]), g.constant([3])], 0).value()?.as_slice::<i64>()?, [1, 2, 3]);
+    assert_eq!(
+        g.stack(&[a, a * 10.0], -1).value()?.to_f64s(),
+        [1.0, 10.0, 2.0, 20.0, 3.0, 30.0, 4.0, 40.0]
+    );
+    assert_eq!(
+        g.concat(&[g.constant([1, 2]), g.constant([3])], 0)
+            .value()?
+            .as_slice::<i64>()?,
+        [1, 2, 3]
+    );
     let big = g.zeros([2, 3, 4], DType::F64);
     assert_eq!(big.flatten().shape()?[..], [24]);
     assert_eq!(big.flatten_from(1).shape()?[..], [2, 12]);
@@ -569,20 +883,47 @@ fn joining_and_reshaping() -> Result<()> {
     assert_eq!(big.unsqueeze(0).squeeze(0).shape()?[..], [2, 3, 4]);
     assert_eq!(a.sum().unsqueeze(0).shape()?[..], [1]);
     let (x, y) = (g.input([1.0, 2.0]), g.input([3.0, 4.0, 5.0]));
-    assert_eq!(x.outer(y).value()?.to_f64s(), [3.0, 4.0, 5.0, 6.0, 8.0, 10.0]);
+    assert_eq!(
+        x.outer(y).value()?.to_f64s(),
+        [3.0, 4.0, 5.0, 6.0, 8.0, 10.0]
+    );
     assert_eq!(y.dot(y).value()?.scalar()?, 50.0);
-    assert_eq!(g.eye(3, DType::F32).value()?.to_f64s(), [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
-    assert_eq!(g.arange(1.0, -1.0, -0.5).value()?.to_f64s(), [1.0, 0.5, 0.0, -0.5]);
+    assert_eq!(
+        g.eye(3, DType::F32).value()?.to_f64s(),
+        [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    );
+    assert_eq!(
+        g.arange(1.0, -1.0, -0.5).value()?.to_f64s(),
+        [1.0, 0.5, 0.0, -0.5]
+    );
     assert_eq!(g.arange(0.0, -1.0, 1.0).value()?.len(), 0);
     assert_eq!(b.full_like(2).value()?.to_f64s(), [2.0, 2.0]);
-    assert_eq!((b.zeros_like() + b.ones_like()).value()?.to_f64s(), [1.0, 1.0]);
+    assert_eq!(
+        (b.zeros_like() + b.ones_like()).value()?.to_f64s(),
+        [1.0, 1.0]
+    );
     assert_eq!(g.constant([true]).ones_like().dtype()?, DType::Bool);
     let (a, b) = (t([[0.3, 1.1], [0.7, -0.2]]), t([[0.5], [0.9]]));
-    check_grads(|x| x[0].graph().concat(x, 1).square(), &[a.clone(), b.clone()])?;
-    check_grads(|x| x[0].graph().concat(&[x[0], x[1], x[0]], 1).sin(), &[a.clone(), b])?;
-    check_grads(|x| x[0].graph().stack(&[x[0], x[0].square()], 1).exp(), &[a])?;
-    check_grads(|x| x[0].outer(x[1]).sin().sum() * x[0].dot(x[0]), &[t([0.3, 0.8]), t([1.2, 0.1, 0.4])])?;
-    check_grads(|x| x[0].unsqueeze(1).squeeze(1).flatten().square(), &[t([0.3, 0.8])])
+    check_grads(
+        |x| x[0].graph().concat(x, 1).square(),
+        &[a.clone(), b.clone()],
+    )?;
+    check_grads(
+        |x| x[0].graph().concat(&[x[0], x[1], x[0]], 1).sin(),
+        &[a.clone(), b],
+    )?;
+    check_grads(
+        |x| x[0].graph().stack(&[x[0], x[0].square()], 1).exp(),
+        &[a],
+    )?;
+    check_grads(
+        |x| x[0].outer(x[1]).sin().sum() * x[0].dot(x[0]),
+        &[t([0.3, 0.8]), t([1.2, 0.1, 0.4])],
+    )?;
+    check_grads(
+        |x| x[0].unsqueeze(1).squeeze(1).flatten().square(),
+        &[t([0.3, 0.8])],
+    )
 }
 
 #[test]
@@ -598,7 +939,13 @@ fn distributions() -> Result<()> {
         let moment = |k: i32| n.iter().map(|x| x.powi(k)).sum::<f64>() / count as f64;
         let moments = [moment(1), moment(2), moment(3), moment(4)];
         let expected = [0.0, 1.0, 0.0, 3.0];
-        assert!(moments.iter().zip(expected).all(|(m, e)| (m - e).abs() < 0.15), "{moments:?}");
+        assert!(
+            moments
+                .iter()
+                .zip(expected)
+                .all(|(m, e)| (m - e).abs() < 0.15),
+            "{moments:?}"
+        );
     }
     // portable: these are the numbers, on any machine
     let fixed = Graph::with_seed(1).normal([2], DType::F64).value()?;
@@ -617,16 +964,30 @@ fn third_order_of_everything_else() -> Result<()> {
     };
     third(|x| x[0].matmul(x[1]).square(), &[&x, &y])?;
     third(|x| (x[0] / (x[1] + 2.0)).sin(), &[&x, &y])?;
-    third(|x| x[0].maximum(x[1]).powi(3) + x[0].minimum(x[1]).exp(), &[&x, &y])?;
+    third(
+        |x| x[0].maximum(x[1]).powi(3) + x[0].minimum(x[1]).exp(),
+        &[&x, &y],
+    )?;
     third(|x| x[0].softmax(-1).square(), &[&x])?;
     third(|x| x[0].log_softmax(0) * x[0], &[&x])?;
     third(|x| x[0].cross_entropy(x[1]).square(), &[&x, &labels])?;
     third(|x| x[0].max_axis(1).powi(3), &[&x])?;
     third(|x| x[0].sum_axis(0).exp() * x[0].mean(), &[&x])?;
     third(|x| x[0].gather(1, x[1]).powi(3), &[&x, &index])?;
-    third(|x| x[0].scatter_add(1, x[1], x[2]).powi(3), &[&x, &index, &y])?;
+    third(
+        |x| x[0].scatter_add(1, x[1], x[2]).powi(3),
+        &[&x, &index, &y],
+    )?;
     third(|x| x[0].take(x[1], 0).sin(), &[&x, &labels])?;
-    third(|x| x[0].t().slice_step(1, .., -1).broadcast_to([2, 2, 2]).powi(3), &[&x])?;
+    third(
+        |x| {
+            x[0].t()
+                .slice_step(1, .., -1)
+                .broadcast_to([2, 2, 2])
+                .powi(3)
+        },
+        &[&x],
+    )?;
     third(|x| x[0].gt(0.5).select(x[0].exp(), x[0].sin()), &[&x])
 }
 
@@ -634,31 +995,61 @@ fn third_order_of_everything_else() -> Result<()> {
 #[test]
 fn the_rest_of_the_operations() -> Result<()> {
     let x = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
-    assert_eq!(value(|x| x.std(1), [1.0, 2.0, 3.0, 4.0])[0], (5.0f64 / 3.0).sqrt());
+    assert_eq!(
+        value(|x| x.std(1), [1.0, 2.0, 3.0, 4.0])[0],
+        (5.0f64 / 3.0).sqrt()
+    );
     assert_eq!(value(|x| x.std_axis(0, 0), x), [1.5; 3]);
-    assert_eq!(value(|x| x.norm_axis(1), [[3.0, 4.0], [0.0, 0.0]]), [5.0, 0.0]);
+    assert_eq!(
+        value(|x| x.norm_axis(1), [[3.0, 4.0], [0.0, 0.0]]),
+        [5.0, 0.0]
+    );
     assert_eq!(value(|x| x.prod(), x), [720.0]);
     assert_eq!(value(|x| x.prod_axis(1), x), [6.0, 120.0]);
-    assert_eq!(value(|x| x.prod_axis(0), Tensor::zeros([0, 2], DType::F64)?), [1.0, 1.0]);
-    assert_eq!(value(|x| x.argmin(1), [[2.0, 1.0, 1.0], [f64::NAN, 0.0, 1.0]]), [1.0, 0.0]);
+    assert_eq!(
+        value(|x| x.prod_axis(0), Tensor::zeros([0, 2], DType::F64)?),
+        [1.0, 1.0]
+    );
+    assert_eq!(
+        value(|x| x.argmin(1), [[2.0, 1.0, 1.0], [f64::NAN, 0.0, 1.0]]),
+        [1.0, 0.0]
+    );
     assert_eq!(value(|x| x.cumsum(1), x), [1.0, 3.0, 6.0, 4.0, 9.0, 15.0]);
     assert_eq!(value(|x| x.flip([0, 1]), x), [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]);
-    assert_eq!(value(|x| x.repeat(2, 1), [[1.0, 2.0]]), [1.0, 1.0, 2.0, 2.0]);
+    assert_eq!(
+        value(|x| x.repeat(2, 1), [[1.0, 2.0]]),
+        [1.0, 1.0, 2.0, 2.0]
+    );
     assert_eq!(value(|x| x.tile(2, 1), [[1.0, 2.0]]), [1.0, 2.0, 1.0, 2.0]);
-    assert_eq!(value(|x| x.pad(1, 1, 0, 9.0), [[1.0], [2.0]]), [9.0, 1.0, 9.0, 2.0]);
+    assert_eq!(
+        value(|x| x.pad(1, 1, 0, 9.0), [[1.0], [2.0]]),
+        [9.0, 1.0, 9.0, 2.0]
+    );
     assert_eq!(value(|x| x.split(&[1, 2], 1)[1], x), [2.0, 3.0, 5.0, 6.0]);
     assert_eq!(value(|x| x.diagonal(), x), [1.0, 5.0]);
     assert_eq!(value(|x| x.trace(), x), [6.0]);
     assert_eq!(value(|x| x.tril(0), x), [1.0, 0.0, 0.0, 4.0, 5.0, 0.0]);
     assert_eq!(value(|x| x.triu(1), x), [0.0, 2.0, 3.0, 0.0, 0.0, 6.0]);
-    assert_eq!(value(|x| x.argsort(0), [2.0, f64::NAN, 1.0, 2.0]), [2.0, 0.0, 3.0, 1.0]);
+    assert_eq!(
+        value(|x| x.argsort(0), [2.0, f64::NAN, 1.0, 2.0]),
+        [2.0, 0.0, 3.0, 1.0]
+    );
     assert_eq!(value(|x| x.sort(1), [[3.0, 1.0, 2.0]]), [1.0, 2.0, 3.0]);
     assert_eq!(value(|x| x.topk(2, 0).0, [3.0, 1.0, 4.0]), [4.0, 3.0]);
     assert_eq!(value(|x| x.round(), [0.5, 1.5, -2.5]), [0.0, 2.0, -2.0]);
     assert_eq!(value(|x| x % 3.0, [5.0, -5.0]), [2.0, -2.0]);
-    assert_eq!(value(|x| x.is_nan() | !x.is_finite(), [1.0, f64::NAN, f64::INFINITY]), [0.0, 1.0, 1.0]);
+    assert_eq!(
+        value(
+            |x| x.is_nan() | !x.is_finite(),
+            [1.0, f64::NAN, f64::INFINITY]
+        ),
+        [0.0, 1.0, 1.0]
+    );
     assert_eq!(value(|x| x.gt(0.0).all(), [1.0, -1.0]), [0.0]);
-    assert_eq!(value(|x| x.gt(0.0).any_axis(1), [[1.0, -1.0], [-1.0, -2.0]]), [1.0, 0.0]);
+    assert_eq!(
+        value(|x| x.gt(0.0).any_axis(1), [[1.0, -1.0], [-1.0, -2.0]]),
+        [1.0, 0.0]
+    );
     let smooth: [(&str, Unary); 15] = [
         ("std", |x| x.std(1)),
         ("norm", |x| x.norm()),
@@ -678,7 +1069,8 @@ fn the_rest_of_the_operations() -> Result<()> {
     ];
     let x = t([[0.4, -1.2, 2.1], [1.7, 0.3, -0.6]]);
     for (name, op) in smooth {
-        check_grads(|x| op(x[0]), std::slice::from_ref(&x)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        check_grads(|x| op(x[0]), std::slice::from_ref(&x))
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
     }
     // at the kinks: 0, not NaN
     assert_eq!(grad(|x| x.norm(), [0.0, 0.0]), [0.0, 0.0]);
@@ -697,24 +1089,46 @@ fn einsum_of_all_kinds() -> Result<()> {
     let numbers = |shape: &[usize], seed: f64| {
         let count: usize = shape.iter().product();
         g.input(
-            Tensor::new(shape, (0..count).map(|k| (seed + 1.3 * k as f64).sin()).collect::<Vec<f64>>()).expect("fits"),
+            Tensor::new(
+                shape,
+                (0..count)
+                    .map(|k| (seed + 1.3 * k as f64).sin())
+                    .collect::<Vec<f64>>(),
+            )
+            .expect("fits"),
         )
     };
     let (a, b) = (numbers(&[2, 3, 4], 0.1), numbers(&[4, 2, 5], 0.2));
     // by plain loops, with one letter after the other
-    let by_hand = |out: &dyn Fn(usize, usize, usize, usize) -> usize, size: usize| -> Result<Vec<f64>> {
-        let (a, b, mut sums) = (a.value()?.to_f64s(), b.value()?.to_f64s(), vec![0.0; size]);
-        for e in 0..2 * 3 * 4 * 5 {
-            let (i, j, k, l) = (e / 60, e / 20 % 3, e / 5 % 4, e % 5);
-            sums[out(i, j, k, l)] += a[i * 12 + j * 4 + k] * b[k * 10 + i * 5 + l];
-        }
-        Ok(sums)
-    };
-    close(&g.einsum("ijk,kil->ijl", &[a, b]).value()?.to_f64s(), &by_hand(&|i, j, _, l| i * 15 + j * 5 + l, 30)?);
-    close(&g.einsum("ijk,kil->lj", &[a, b]).value()?.to_f64s(), &by_hand(&|_, j, _, l| l * 3 + j, 15)?);
-    close(&g.einsum("ijk, kil -> ", &[a, b]).value()?.to_f64s(), &by_hand(&|_, _, _, _| 0, 1)?);
-    close(&g.einsum("ijk,kil->kl", &[a, b]).value()?.to_f64s(), &by_hand(&|_, _, k, l| k * 5 + l, 20)?);
-    close(&g.einsum("ijk->kj", &[a]).value()?.to_f64s(), &a.sum_axis(0).t().value()?.to_f64s());
+    let by_hand =
+        |out: &dyn Fn(usize, usize, usize, usize) -> usize, size: usize| -> Result<Vec<f64>> {
+            let (a, b, mut sums) = (a.value()?.to_f64s(), b.value()?.to_f64s(), vec![0.0; size]);
+            for e in 0..2 * 3 * 4 * 5 {
+                let (i, j, k, l) = (e / 60, e / 20 % 3, e / 5 % 4, e % 5);
+                sums[out(i, j, k, l)] += a[i * 12 + j * 4 + k] * b[k * 10 + i * 5 + l];
+            }
+            Ok(sums)
+        };
+    close(
+        &g.einsum("ijk,kil->ijl", &[a, b]).value()?.to_f64s(),
+        &by_hand(&|i, j, _, l| i * 15 + j * 5 + l, 30)?,
+    );
+    close(
+        &g.einsum("ijk,kil->lj", &[a, b]).value()?.to_f64s(),
+        &by_hand(&|_, j, _, l| l * 3 + j, 15)?,
+    );
+    close(
+        &g.einsum("ijk, kil -> ", &[a, b]).value()?.to_f64s(),
+        &by_hand(&|_, _, _, _| 0, 1)?,
+    );
+    close(
+        &g.einsum("ijk,kil->kl", &[a, b]).value()?.to_f64s(),
+        &by_hand(&|_, _, k, l| k * 5 + l, 20)?,
+    );
+    close(
+        &g.einsum("ijk->kj", &[a]).value()?.to_f64s(),
+        &a.sum_axis(0).t().value()?.to_f64s(),
+    );
     for (letters, operands) in [
         ("ij,jk", vec![a, b]),
         ("ijk,kil->z", vec![a, b]),
@@ -733,29 +1147,67 @@ fn einsum_of_all_kinds() -> Result<()> {
 fn cross_entropy_with_probabilities_weights_and_smoothing() -> Result<()> {
     let logits = t([[0.5, -1.0, 2.0], [1.5, 0.3, -0.7]]);
     let p = t([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]]);
-    check_grads(|x| x[0].cross_entropy(x[1]), &[logits.clone(), t([[0.2, 0.3, 0.5], [0.1, 0.6, 0.3]])])?;
+    check_grads(
+        |x| x[0].cross_entropy(x[1]),
+        &[logits.clone(), t([[0.2, 0.3, 0.5], [0.1, 0.6, 0.3]])],
+    )?;
     let g = Graph::new();
-    let (x, labels, weights) = (g.input(&logits), g.constant([2, 0]), g.constant([1.0, 2.0, 0.5]));
+    let (x, labels, weights) = (
+        g.input(&logits),
+        g.constant([2, 0]),
+        g.constant([1.0, 2.0, 0.5]),
+    );
     let log_p = x.log_softmax(-1).value()?.to_f64s();
-    let by_hand = |q: &[f64]| [0, 1].map(|i| -(0..3).map(|c| q[3 * i + c] * log_p[3 * i + c]).sum::<f64>());
-    close(&x.cross_entropy(g.constant(&p)).value()?.to_f64s(), &by_hand(&p.to_f64s()));
-    let e = 0.3;
-    let smooth: Vec<f64> = [0.0, 0.0, 1.0, 1.0, 0.0, 0.0].iter().map(|v| v * (1.0 - e) + e / 3.0).collect();
-    close(&x.cross_entropy_with(labels, e, None, None).value()?.to_f64s(), &by_hand(&smooth));
-    let weighted: Vec<f64> = smooth.iter().zip([1.0, 2.0, 0.5].iter().cycle()).map(|(a, b)| a * b).collect();
-    close(&x.cross_entropy_with(labels, e, Some(weights), None).value()?.to_f64s(), &by_hand(&weighted));
+    let by_hand =
+        |q: &[f64]| [0, 1].map(|i| -(0..3).map(|c| q[3 * i + c] * log_p[3 * i + c]).sum::<f64>());
     close(
-        &x.cross_entropy_with(labels, 0.0, None, None).value()?.to_f64s(),
+        &x.cross_entropy(g.constant(&p)).value()?.to_f64s(),
+        &by_hand(&p.to_f64s()),
+    );
+    let e = 0.3;
+    let smooth: Vec<f64> = [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]
+        .iter()
+        .map(|v| v * (1.0 - e) + e / 3.0)
+        .collect();
+    close(
+        &x.cross_entropy_with(labels, e, None, None)
+            .value()?
+            .to_f64s(),
+        &by_hand(&smooth),
+    );
+    let weighted: Vec<f64> = smooth
+        .iter()
+        .zip([1.0, 2.0, 0.5].iter().cycle())
+        .map(|(a, b)| a * b)
+        .collect();
+    close(
+        &x.cross_entropy_with(labels, e, Some(weights), None)
+            .value()?
+            .to_f64s(),
+        &by_hand(&weighted),
+    );
+    close(
+        &x.cross_entropy_with(labels, 0.0, None, None)
+            .value()?
+            .to_f64s(),
         &x.cross_entropy(labels).value()?.to_f64s(),
     );
-    assert!(x.cross_entropy_with(labels, 1.5, None, None).value().is_err());
+    assert!(
+        x.cross_entropy_with(labels, 1.5, None, None)
+            .value()
+            .is_err()
+    );
     for weights in [None, Some(weights)] {
-        let wrong = x.cross_entropy_with(g.constant([2, -1]), e, weights, None).value();
+        let wrong = x
+            .cross_entropy_with(g.constant([2, -1]), e, weights, None)
+            .value();
         assert!(wrong.is_err_and(|e| e.message().contains("label -1")));
     }
     assert!(x.cross_entropy(g.constant([0.5, 0.5])).value().is_err());
     // certainty of the impossible costs nothing where it has no probability
-    let sure = g.input([[0.0, f64::NEG_INFINITY]]).cross_entropy(g.constant([[1.0, 0.0]]));
+    let sure = g
+        .input([[0.0, f64::NEG_INFINITY]])
+        .cross_entropy(g.constant([[1.0, 0.0]]));
     assert_eq!(sure.value()?.to_f64s(), [0.0]);
     Ok(())
 }

@@ -1,10 +1,14 @@
 //! Parameters: updates happen together or not at all, in place where nobody else holds the data, and never silently mix
 //! two moments.
 
-use autograd::{DType, Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var};
+use autograd::{
+    DType, Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var,
+};
 
 fn address(p: &Param) -> *const f64 {
-    p.value().as_slice::<f64>().map_or(std::ptr::null(), <[f64]>::as_ptr)
+    p.value()
+        .as_slice::<f64>()
+        .map_or(std::ptr::null(), <[f64]>::as_ptr)
 }
 
 fn descend<'g>(g: &'g Graph, w: &Param, rate: f64) -> Var<'g> {
@@ -29,7 +33,11 @@ fn updates_are_in_place_where_nobody_else_holds_the_data() -> Result<()> {
     let held = w.value();
     let g = Graph::new();
     g.run(descend(&g, &w, 0.25))?;
-    assert_eq!(held.to_f64s(), [0.125, 0.25, 0.375], "whoever holds the old value keeps it");
+    assert_eq!(
+        held.to_f64s(),
+        [0.125, 0.25, 0.375],
+        "whoever holds the old value keeps it"
+    );
     assert_eq!(w.value().to_f64s(), [0.0625, 0.125, 0.1875]);
     assert_ne!(address(&w), before);
 
@@ -70,13 +78,19 @@ fn updates_see_the_old_values_of_each_other() -> Result<()> {
     g.assign(&a, va + vb);
     g.assign(&b, vb - va);
     g.run(())?;
-    assert_eq!((a.value().to_f64s(), b.value().to_f64s()), (vec![11.0, 22.0], vec![9.0, 18.0]));
+    assert_eq!(
+        (a.value().to_f64s(), b.value().to_f64s()),
+        (vec![11.0, 22.0], vec![9.0, 18.0])
+    );
     // a plain swap: no op at all
     let g = Graph::new();
     g.assign(&a, g.param(&b));
     g.assign(&b, g.param(&a));
     g.run(())?;
-    assert_eq!((a.value().to_f64s(), b.value().to_f64s()), (vec![9.0, 18.0], vec![11.0, 22.0]));
+    assert_eq!(
+        (a.value().to_f64s(), b.value().to_f64s()),
+        (vec![9.0, 18.0], vec![11.0, 22.0])
+    );
     // a parameter used twice in its own last step
     let g = Graph::new();
     g.assign(&a, g.param(&a) * g.param(&a));
@@ -97,7 +111,11 @@ impl Op for Fails {
         Ok(x[0])
     }
     fn eval(&self, _x: &[TensorView<'_>], _out: TensorViewMut<'_>) -> Result<(), OpError> {
-        if self.panics { panic!("as planned") } else { Err("as planned".into()) }
+        if self.panics {
+            panic!("as planned")
+        } else {
+            Err("as planned".into())
+        }
     }
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         Some(r.ct)
@@ -119,8 +137,16 @@ fn a_run_that_fails_changes_nothing() {
         };
         g.assign(&b, bad);
         let e = g.run(()).expect_err("fails");
-        assert!(e.location().is_some_and(|l| l.file().ends_with("params.rs")), "{e}");
-        assert_eq!((a.value().to_f64s(), b.value().to_f64s()), (vec![1.0, 2.0], vec![3.0, 4.0]), "case {late}");
+        assert!(
+            e.location()
+                .is_some_and(|l| l.file().ends_with("params.rs")),
+            "{e}"
+        );
+        assert_eq!(
+            (a.value().to_f64s(), b.value().to_f64s()),
+            (vec![1.0, 2.0], vec![3.0, 4.0]),
+            "case {late}"
+        );
     }
     // and afterwards a good step works
     let g = Graph::new();
@@ -137,9 +163,20 @@ fn one_graph_is_one_step() -> Result<()> {
     let other = g.param(&w).sum();
     loss.value()?; // looking is allowed, before ...
     g.run(loss)?;
-    assert_eq!(loss.value()?.scalar()?, 5.0, "... and after, where the value is known");
-    assert!(g.run(loss).is_err_and(|e| e.to_string().contains("carried out already")));
-    assert!(other.value().is_err_and(|e| e.to_string().contains("changed since it was bound")));
+    assert_eq!(
+        loss.value()?.scalar()?,
+        5.0,
+        "... and after, where the value is known"
+    );
+    assert!(
+        g.run(loss)
+            .is_err_and(|e| e.to_string().contains("carried out already"))
+    );
+    assert!(
+        other
+            .value()
+            .is_err_and(|e| e.to_string().contains("changed since it was bound"))
+    );
     // two updates of one parameter
     let g = Graph::new();
     g.assign(&w, g.param(&w) * 2.0);
@@ -156,13 +193,19 @@ fn a_graph_sees_one_moment() -> Result<()> {
     let g = Graph::new();
     let va = g.param(&a);
     b.set(5.0)?;
-    assert!((va + g.param(&b)).value().is_err(), "bound after it was changed");
+    assert!(
+        (va + g.param(&b)).value().is_err(),
+        "bound after it was changed"
+    );
     let g = Graph::new();
     let sum = g.param(&a) + g.param(&b);
     a.set(3.0)?;
     assert!(sum.value().is_err(), "changed after it was bound");
     assert_eq!((Graph::new().param(&a) * 1.0).value()?.scalar()?, 3.0);
-    assert!(a.set([1.0]).is_err() && a.set(1f32).is_err(), "dtype and shape stay");
+    assert!(
+        a.set([1.0]).is_err() && a.set(1f32).is_err(),
+        "dtype and shape stay"
+    );
     // somebody else's update between building and running
     let g = Graph::new();
     g.assign(&a, g.param(&a) + 1.0);

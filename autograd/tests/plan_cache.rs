@@ -23,11 +23,17 @@ fn looking_at_what_is_there_makes_no_plan() -> Result<()> {
     for k in 0..50 {
         y += k as f64;
         let (x, v, c) = g.run((x, v, g.constant(k as f64)))?;
-        assert_eq!((x.to_f64s(), v.to_f64s(), c.scalar()?), (vec![3.0, 4.0], vec![1.0, 2.0], k as f64));
+        assert_eq!(
+            (x.to_f64s(), v.to_f64s(), c.scalar()?),
+            (vec![3.0, 4.0], vec![1.0, 2.0], k as f64)
+        );
     }
     assert_eq!(autograd::plans_made(), before);
     w.set([5.0, 6.0])?;
-    assert!(v.value().is_err_and(|e| e.message().contains("changed since it was bound")));
+    assert!(
+        v.value()
+            .is_err_and(|e| e.message().contains("changed since it was bound"))
+    );
     Ok(())
 }
 
@@ -81,6 +87,9 @@ fn the_cache_is_bounded() -> Result<()> {
     let before = autograd::plans_made();
     run(1_000_000)?;
     run(999)?;
-    assert_eq!((autograd::plans_made() - before, bytes() <= full), (1, true));
+    assert_eq!(
+        (autograd::plans_made() - before, bytes() <= full),
+        (1, true)
+    );
     Ok(())
 }

@@ -4,7 +4,9 @@ use autograd::{DType, Function, Graph, KernelInfo, Param, Result, Tensor, Var, c
 
 fn numbers(shape: &[usize], seed: f64) -> Tensor {
     let count: usize = shape.iter().product();
-    let all = (0..count).map(|k| ((seed + 1.7 * k as f64).sin() * 1.3) as f32).collect();
+    let all = (0..count)
+        .map(|k| ((seed + 1.7 * k as f64).sin() * 1.3) as f32)
+        .collect();
     Tensor::new(shape, all).expect("small")
 }
 
@@ -18,7 +20,8 @@ fn loss<'g>(g: &'g Graph, weights: &[Param; 4], batch: usize) -> Var<'g> {
 }
 
 fn weights() -> [Param; 4] {
-    [[20, 16].as_slice(), &[16], &[16, 5], &[5]].map(|shape| Param::new(numbers(shape, shape[0] as f64)))
+    [[20, 16].as_slice(), &[16], &[16, 5], &[5]]
+        .map(|shape| Param::new(numbers(shape, shape[0] as f64)))
 }
 
 fn step(g: &Graph, weights: &[Param; 4], loss: Var<'_>) {
@@ -53,10 +56,18 @@ fn the_kernels_of_a_training_step_are_counted() -> Result<()> {
     // sum; product, the mask's application and the other bias; updates
     assert_eq!((count("fused"), count("numbers")), (4 + 4, 2), "{plan}");
     let with_product = |k: &&KernelInfo| k.ops.iter().any(|op| op.0 == "matmul");
-    assert_eq!(plan.kernels().iter().filter(with_product).count(), 5, "two forward, three backward: {plan}");
+    assert_eq!(
+        plan.kernels().iter().filter(with_product).count(),
+        5,
+        "two forward, three backward: {plan}"
+    );
     // the gradients of the weights are computed where they are subtracted, and are never in memory
     let late: Vec<&KernelInfo> = plan.kernels().iter().filter(|k| k.late).collect();
-    assert_eq!((late.len(), late.iter().filter(|k| with_product(k)).count()), (4, 2), "{plan}");
+    assert_eq!(
+        (late.len(), late.iter().filter(|k| with_product(k)).count()),
+        (4, 2),
+        "{plan}"
+    );
     // three values of [32, 16] wait at once, and some small ones
     assert!(plan.arena_bytes() <= 3 * 32 * 16 * 4 + 1024, "{plan}");
     Ok(())
@@ -97,17 +108,37 @@ fn a_late_failure_leaves_all_parameters_as_they_were() -> Result<()> {
 /// Functions of rows and what is done with their results, as far as rows fit in a block, are one kernel.
 #[test]
 fn functions_of_rows_are_fused() -> Result<()> {
-    for (rows, n) in [(1, 2), (70, 1), (3, 7), (64, 10), (5, 33), (9, 500), (2, 1023), (3, 1024), (2, 1025), (1, 3000)]
-    {
+    for (rows, n) in [
+        (1, 2),
+        (70, 1),
+        (3, 7),
+        (64, 10),
+        (5, 33),
+        (9, 500),
+        (2, 1023),
+        (3, 1024),
+        (2, 1025),
+        (1, 3000),
+    ] {
         let g = Graph::new();
         let mut data = numbers(&[rows, n], 0.4).to_f64s();
-        for (k, special) in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].into_iter().enumerate() {
+        for (k, special) in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY]
+            .into_iter()
+            .enumerate()
+        {
             data[(k * 7919 + rows) % (rows * n)] = special;
         }
         let special = g.input(Tensor::new([rows, n], data)?);
-        for x in [g.input(numbers(&[rows, n], 0.3)), special, special.cast(DType::F32)] {
+        for x in [
+            g.input(numbers(&[rows, n], 0.3)),
+            special,
+            special.cast(DType::F32),
+        ] {
             let x = x * 1.5;
-            let labels = g.constant(Tensor::new([rows], (0..rows).map(|k| (k * 5 % n) as i64).collect::<Vec<_>>())?);
+            let labels = g.constant(Tensor::new(
+                [rows],
+                (0..rows).map(|k| (k * 5 % n) as i64).collect::<Vec<_>>(),
+            )?);
             let softmax = (x * 2.0).softmax(-1);
             let centred = x - x.square().sum_axis_keep(-1);
             let all = [
@@ -124,7 +155,8 @@ fn functions_of_rows_are_fused() -> Result<()> {
                 assert!(plan.kernels().len() <= 4, "{rows} rows of {n}: {plan}");
             }
             for (got, expected) in g.run(all)?.iter().zip(&g.reference(&all)?) {
-                let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                let same =
+                    |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
                 assert!(
                     got.to_f64s().iter().zip(&expected.to_f64s()).all(same),
                     "{rows} rows of {n}: {got} {expected}"
@@ -132,7 +164,13 @@ fn functions_of_rows_are_fused() -> Result<()> {
             }
         }
         let bad = g.constant(Tensor::new([rows], vec![n as i64; rows])?);
-        let error = g.input(numbers(&[rows, n], 0.3)).exp().cross_entropy(bad).sum().value().unwrap_err();
+        let error = g
+            .input(numbers(&[rows, n], 0.3))
+            .exp()
+            .cross_entropy(bad)
+            .sum()
+            .value()
+            .unwrap_err();
         assert!(error.to_string().contains(&format!("label {n}")), "{error}");
     }
     Ok(())
@@ -149,7 +187,9 @@ fn no_place_is_given_away_while_it_is_needed() -> Result<()> {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 12) as usize % n
         };
-        let mut values: Vec<Var<'_>> = (1..5).map(|k| g.input(numbers(&[4, 3 * k], k as f64))).collect();
+        let mut values: Vec<Var<'_>> = (1..5)
+            .map(|k| g.input(numbers(&[4, 3 * k], k as f64)))
+            .collect();
         for _ in 0..150 {
             let x = values[next(values.len())];
             let y = match next(9) {
@@ -166,17 +206,28 @@ fn no_place_is_given_away_while_it_is_needed() -> Result<()> {
             };
             values.push(y);
         }
-        let kept: Vec<Var<'_>> =
-            values.iter().copied().filter(|_| next(12) == 0).chain(values.last().copied()).collect();
+        let kept: Vec<Var<'_>> = values
+            .iter()
+            .copied()
+            .filter(|_| next(12) == 0)
+            .chain(values.last().copied())
+            .collect();
         let expected = g.reference(&kept)?;
         for (got, expected) in g.run(kept)?.iter().zip(&expected) {
             let (a, b) = (got.to_f64s(), expected.to_f64s());
             if !products {
-                assert!(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()));
+                assert!(
+                    a.iter()
+                        .zip(&b)
+                        .all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan())
+                );
             }
             // products may differ in the last digits, which later steps make a little larger
             assert!(
-                a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-2 * b.abs().max(1.0) || a.is_nan() && b.is_nan())
+                a.iter()
+                    .zip(&b)
+                    .all(|(a, b)| (a - b).abs() <= 1e-2 * b.abs().max(1.0)
+                        || a.is_nan() && b.is_nan())
             );
         }
     }
@@ -190,15 +241,24 @@ trait LnOr<'g> {
 
 impl<'g> LnOr<'g> for Var<'g> {
     fn ln_or(self, other: Var<'g>) -> Var<'g> {
-        self.gt(0.0f32).select(self.clamp(0.1f32, 10.0f32).ln(), other)
+        self.gt(0.0f32)
+            .select(self.clamp(0.1f32, 10.0f32).ln(), other)
     }
 }
 
 #[test]
 fn sums_over_all_kinds_of_lines_are_fused_in_the_canonical_order() -> Result<()> {
-    for shape in
-        [&[5000][..], &[3, 2500], &[70, 33], &[1500, 3], &[2, 40, 70], &[4, 1100], &[1025], &[2, 1030, 3], &[33, 1, 5]]
-    {
+    for shape in [
+        &[5000][..],
+        &[3, 2500],
+        &[70, 33],
+        &[1500, 3],
+        &[2, 40, 70],
+        &[4, 1100],
+        &[1025],
+        &[2, 1030, 3],
+        &[33, 1, 5],
+    ] {
         for first in 0..shape.len() {
             for last in first..shape.len() {
                 let g = Graph::new();
@@ -208,7 +268,11 @@ fn sums_over_all_kinds_of_lines_are_fused_in_the_canonical_order() -> Result<()>
                 let (a, b, c) = (y.sum_axis(axes.clone()), x.sum_axis_keep(axes), y.sum());
                 let expected = g.reference(&[a, b, c])?;
                 let (a, b, c) = g.run((a, b, c))?;
-                assert_eq!([a, b, c].as_slice(), expected, "{shape:?} over {first}..={last}");
+                assert_eq!(
+                    [a, b, c].as_slice(),
+                    expected,
+                    "{shape:?} over {first}..={last}"
+                );
             }
         }
     }
@@ -220,7 +284,12 @@ fn masks_cross_kernels_as_truth_values() -> Result<()> {
     let g = Graph::new();
     let (x, row) = (g.input(numbers(&[30, 7], 0.4)), g.input(numbers(&[7], 0.9)));
     let mask = x.gt(row);
-    let both = (mask, mask.cast(DType::F32) * x, mask.select(x, row.unsqueeze(0)), row.lt(0.0f32).select(x, 1.0f32));
+    let both = (
+        mask,
+        mask.cast(DType::F32) * x,
+        mask.select(x, row.unsqueeze(0)),
+        row.lt(0.0f32).select(x, 1.0f32),
+    );
     let expected = g.reference(&[both.0, both.1, both.2, both.3])?;
     let (a, b, c, d) = g.run(both)?;
     assert_eq!([a, b, c, d].as_slice(), expected);
@@ -243,14 +312,24 @@ fn compiled_functions_are_shared_between_threads_and_traced_by_type() -> Result<
             scope.spawn(move || {
                 for i in 0..50 {
                     let (x, y) = (0.1 * f64::from(k), 0.03 * f64::from(i));
-                    let got = f.call([x, y]).expect("runs").map(|t| t.scalar().expect("a number"));
-                    assert!(got.iter().zip(by_hand(x, y)).all(|(a, b)| (a - b).abs() < 1e-15));
+                    let got = f
+                        .call([x, y])
+                        .expect("runs")
+                        .map(|t| t.scalar().expect("a number"));
+                    assert!(
+                        got.iter()
+                            .zip(by_hand(x, y))
+                            .all(|(a, b)| (a - b).abs() < 1e-15)
+                    );
                 }
             });
         }
     });
     let [z, dx, _] = f.call([numbers(&[3], 0.1), numbers(&[2, 1], 0.2)])?;
-    assert_eq!((z.shape(), dx.shape(), dx.dtype()), (&[][..], &[3][..], DType::F32));
+    assert_eq!(
+        (z.shape(), dx.shape(), dx.dtype()),
+        (&[][..], &[3][..], DType::F32)
+    );
     assert!(f.call([numbers(&[3], 0.1), numbers(&[2], 0.2)]).is_err());
     assert_eq!(f.plan([1.0, 2.0])?.kernels().len(), 1);
     Ok(())
@@ -284,16 +363,41 @@ fn a_compiled_step_trains() -> Result<()> {
         }
         assert_eq!(a, g.run(sum)?);
     }
-    assert!(weights.iter().zip(&by_hand).all(|(a, b)| a.value() == b.value()));
+    assert!(
+        weights
+            .iter()
+            .zip(&by_hand)
+            .all(|(a, b)| a.value() == b.value())
+    );
     Ok(())
 }
 
 #[test]
 fn errors_and_panics_of_compiled_closures_are_returned() {
     let wrong = compile(|[x]| [x.matmul(x)]);
-    assert_eq!(wrong.call([numbers(&[2, 3], 0.1)]).map(drop).unwrap_err().op(), "matmul");
-    let panics = compile(|[x]: [Var<'_>; 1]| if x.dims() == Some([2]) { panic!("no") } else { [x] });
-    assert!(panics.call([numbers(&[2], 0.1)]).map(drop).unwrap_err().to_string().contains("no"));
+    assert_eq!(
+        wrong
+            .call([numbers(&[2, 3], 0.1)])
+            .map(drop)
+            .unwrap_err()
+            .op(),
+        "matmul"
+    );
+    let panics = compile(|[x]: [Var<'_>; 1]| {
+        if x.dims() == Some([2]) {
+            panic!("no")
+        } else {
+            [x]
+        }
+    });
+    assert!(
+        panics
+            .call([numbers(&[2], 0.1)])
+            .map(drop)
+            .unwrap_err()
+            .to_string()
+            .contains("no")
+    );
     assert!(panics.call([numbers(&[3], 0.1)]).is_ok());
 }
 
@@ -311,9 +415,24 @@ fn a_profile_adds_up() -> Result<()> {
         let total: f64 = rows.iter().map(|r| r.time.as_secs_f64()).sum();
         assert!((total - profile.total().as_secs_f64()).abs() < 1e-6);
     }
-    assert!(profile.ops.iter().any(|r| r.name == "matmul" && r.estimated));
-    assert!(profile.ops.iter().any(|r| r.name == "one_hot" && !r.estimated));
-    assert!(profile.scopes.iter().any(|r| r.name == "model" && r.estimated));
+    assert!(
+        profile
+            .ops
+            .iter()
+            .any(|r| r.name == "matmul" && r.estimated)
+    );
+    assert!(
+        profile
+            .ops
+            .iter()
+            .any(|r| r.name == "one_hot" && !r.estimated)
+    );
+    assert!(
+        profile
+            .scopes
+            .iter()
+            .any(|r| r.name == "model" && r.estimated)
+    );
     assert!(profile.to_string().contains("plans.rs"));
     Ok(())
 }
@@ -330,7 +449,12 @@ fn every_batch_size_is_right_whatever_was_planned_before() -> Result<()> {
         wanted.extend(g.grad(sum, &vars));
         let expected = g.reference(&wanted)?;
         for (a, b) in g.run(wanted)?.iter().zip(&expected) {
-            assert!(a.to_f64s().iter().zip(b.to_f64s()).all(|(a, b)| (a - b).abs() < 1e-5));
+            assert!(
+                a.to_f64s()
+                    .iter()
+                    .zip(b.to_f64s())
+                    .all(|(a, b)| (a - b).abs() < 1e-5)
+            );
         }
     }
     Ok(())

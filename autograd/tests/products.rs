@@ -15,12 +15,20 @@ impl Noise {
     }
 
     /// A matrix, stored as it is, or transposed and read back.
-    fn matrix<'g>(&mut self, g: &'g Graph, shape: &[usize], dtype: DType, transposed: bool) -> Result<Var<'g>> {
+    fn matrix<'g>(
+        &mut self,
+        g: &'g Graph,
+        shape: &[usize],
+        dtype: DType,
+        transposed: bool,
+    ) -> Result<Var<'g>> {
         let (mut shape, rank) = (shape.to_vec(), shape.len());
         if transposed {
             shape.swap(rank - 2, rank - 1);
         }
-        let all = (0..shape.iter().product()).map(|_| self.next(1 << 20) as f64 / 5e5 - 1.0).collect();
+        let all = (0..shape.iter().product())
+            .map(|_| self.next(1 << 20) as f64 / 5e5 - 1.0)
+            .collect();
         let stored = g.input(Tensor::new(shape, all)?.cast(dtype)?);
         Ok(if transposed { stored.t() } else { stored })
     }
@@ -29,9 +37,15 @@ impl Noise {
 /// The product of two operands of these shapes, with all four ways to store them, in both dtypes.
 fn check(noise: &mut Noise, a: &[usize], b: &[usize]) -> Result<()> {
     for way in 0..8 {
-        let (a_t, b_t, dtype) = (way & 1 != 0, way & 2 != 0, [DType::F32, DType::F64][way / 4]);
+        let (a_t, b_t, dtype) = (
+            way & 1 != 0,
+            way & 2 != 0,
+            [DType::F32, DType::F64][way / 4],
+        );
         let g = Graph::new();
-        let product = noise.matrix(&g, a, dtype, a_t)?.matmul(noise.matrix(&g, b, dtype, b_t)?);
+        let product = noise
+            .matrix(&g, a, dtype, a_t)?
+            .matmul(noise.matrix(&g, b, dtype, b_t)?);
         let (got, expected) = (product.value()?, &g.reference(&[product])?[0]);
         assert_eq!(got.shape(), expected.shape());
         for (k, (got, expected)) in got.to_f64s().iter().zip(&expected.to_f64s()).enumerate() {
@@ -56,20 +70,41 @@ fn products_are_the_definition_s_to_the_bit() -> Result<()> {
         check(noise, &[m, k], &[k, n])?;
     }
     // longer than one piece of k; rows that fall on the same lines of the cache; a row, a column, a number
-    for (m, k, n) in [(9, 2500, 35), (35, 40, 1030), (1, 1500, 130), (130, 1500, 1), (1, 2000, 1), (70, 1, 70)] {
+    for (m, k, n) in [
+        (9, 2500, 35),
+        (35, 40, 1030),
+        (1, 1500, 130),
+        (130, 1500, 1),
+        (1, 2000, 1),
+        (70, 1, 70),
+    ] {
         check(noise, &[m, k], &[k, n])?;
     }
     // around one piece of k, several, one group of them, several
-    for k in [255, 256, 257, 511, 512, 513, 1023, 1024, 1025, 8191, 8192, 8193, 10_007] {
+    for k in [
+        255, 256, 257, 511, 512, 513, 1023, 1024, 1025, 8191, 8192, 8193, 10_007,
+    ] {
         let (m, n) = [(1, 1), (2, 3), (3, 17), (7, 33), (13, 9), (17, 40)][k % 6];
         check(noise, &[m, k], &[k, n])?;
     }
     // blocks of columns, packed panels, blocks of rows
-    for (m, k, n) in [(9, 257, 520), (40, 257, 700), (9, 300, 2048), (100, 257, 515), (17, 8193, 130)] {
+    for (m, k, n) in [
+        (9, 257, 520),
+        (40, 257, 700),
+        (9, 300, 2048),
+        (100, 257, 515),
+        (17, 8193, 130),
+    ] {
         check(noise, &[m, k], &[k, n])?;
     }
     // longer than one group of pieces, and than 32 groups
-    for (m, k, n) in [(3, 8193, 5), (1, 10_007, 3), (40, 8500, 1), (1, 100_003, 1), (2, 300_000, 2)] {
+    for (m, k, n) in [
+        (3, 8193, 5),
+        (1, 10_007, 3),
+        (40, 8500, 1),
+        (1, 100_003, 1),
+        (2, 300_000, 2),
+    ] {
         check(noise, &[m, k], &[k, n])?;
     }
     check(noise, &[2, 3, 9000], &[2, 9000, 2])
@@ -87,21 +122,34 @@ fn all_small_sizes() -> Result<()> {
 }
 
 fn small_sizes<T: Real>(mul_add: fn(T, T, T) -> T) -> Result<()> {
-    let noise =
-        |seed: usize, count: usize| (0..count).map(move |k| T::of(((k * 7919 + seed) % 1009) as f64 / 500.0 - 1.0));
+    let noise = |seed: usize, count: usize| {
+        (0..count).map(move |k| T::of(((k * 7919 + seed) % 1009) as f64 / 500.0 - 1.0))
+    };
     for (m, k) in (1..=19).flat_map(|m| [1, 2, 3, 5, 8, 13].map(|k| (m, k))) {
         let a: Vec<T> = noise(m, m * k).collect();
         for n in 1..=69 {
             let b: Vec<T> = noise(k, k * n).collect();
-            let element = |e: usize| (0..k).fold(T::of(0.0), |sum, l| mul_add(a[e / n * k + l], b[l * n + e % n], sum));
+            let element = |e: usize| {
+                (0..k).fold(T::of(0.0), |sum, l| {
+                    mul_add(a[e / n * k + l], b[l * n + e % n], sum)
+                })
+            };
             let expected: Vec<T> = (0..m * n).map(element).collect();
             let way = m + k + n;
-            for way in if way % 7 == 0 { 0..4 } else { way % 4..way % 4 + 1 } {
+            for way in if way % 7 == 0 {
+                0..4
+            } else {
+                way % 4..way % 4 + 1
+            } {
                 let g = Graph::new();
                 let left = matrix(&g, &a, [m, k], way & 1 != 0)?;
                 let product = left.matmul(matrix(&g, &b, [k, n], way & 2 != 0)?).value()?;
                 let same = product.as_slice::<T>()? == &expected[..];
-                assert!(same, "{m} x {k} x {n}, {}, operands {way}: {product} {expected:?}", T::DTYPE);
+                assert!(
+                    same,
+                    "{m} x {k} x {n}, {}, operands {way}: {product} {expected:?}",
+                    T::DTYPE
+                );
             }
         }
     }
@@ -109,11 +157,18 @@ fn small_sizes<T: Real>(mul_add: fn(T, T, T) -> T) -> Result<()> {
 }
 
 /// A matrix, stored as it is, or transposed and read back.
-fn matrix<'g, T: Real>(g: &'g Graph, x: &[T], [rows, columns]: [usize; 2], transposed: bool) -> Result<Var<'g>> {
+fn matrix<'g, T: Real>(
+    g: &'g Graph,
+    x: &[T],
+    [rows, columns]: [usize; 2],
+    transposed: bool,
+) -> Result<Var<'g>> {
     if !transposed {
         return Ok(g.input(Tensor::new([rows, columns], x.to_vec())?));
     }
-    let flipped = (0..x.len()).map(|e| x[e % rows * columns + e / rows]).collect();
+    let flipped = (0..x.len())
+        .map(|e| x[e % rows * columns + e / rows])
+        .collect();
     Ok(g.input(Tensor::new([columns, rows], flipped)?).t())
 }
 
@@ -135,9 +190,22 @@ fn special_values_come_through() -> Result<()> {
     let a = g.input([[0.0f32, 1.0], [-0.0, 0.0], [inf, 1.0], [f32::NAN, 0.0]]);
     let b = g.input([[inf, 1.0f32, -1.0], [2.0, -0.0, 0.0]]);
     let value = a.matmul(b).value()?.to_f64s();
-    let expected = [f64::NAN, 0.0, 0.0, f64::NAN, 0.0, 0.0, f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY];
+    let expected = [
+        f64::NAN,
+        0.0,
+        0.0,
+        f64::NAN,
+        0.0,
+        0.0,
+        f64::INFINITY,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+    ];
     for (k, (a, b)) in value.iter().zip(expected).enumerate() {
-        assert!(a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(), "element {k} is {a}, not {b}");
+        assert!(
+            a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(),
+            "element {k} is {a}, not {b}"
+        );
     }
     assert!(value[9..].iter().all(|v| v.is_nan()));
     Ok(())

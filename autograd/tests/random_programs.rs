@@ -16,7 +16,11 @@ struct Program {
 
 fn programs(smallest: usize) -> impl Strategy<Value = Program> {
     let steps = prop::collection::vec(any::<(u8, u8, u8)>(), 1..25);
-    (smallest..5, smallest..5, steps).prop_map(|(rows, columns, steps)| Program { rows, columns, steps })
+    (smallest..5, smallest..5, steps).prop_map(|(rows, columns, steps)| Program {
+        rows,
+        columns,
+        steps,
+    })
 }
 
 impl Program {
@@ -25,20 +29,39 @@ impl Program {
         let (m, n) = (self.rows, self.columns);
         let fill = |shape: &[usize], seed: f64| {
             let count: usize = shape.iter().product();
-            let numbers = (0..count).map(|k| (seed + 1.7 * k as f64).sin() * 1.3).collect();
-            Tensor::new(shape, numbers).and_then(|t| t.cast(dtype)).expect("small")
+            let numbers = (0..count)
+                .map(|k| (seed + 1.7 * k as f64).sin() * 1.3)
+                .collect();
+            Tensor::new(shape, numbers)
+                .and_then(|t| t.cast(dtype))
+                .expect("small")
         };
-        vec![fill(&[m, n], 0.3), fill(&[n], 1.1), fill(&[m, 1], 2.3), fill(&[], 0.9)]
+        vec![
+            fill(&[m, n], 0.3),
+            fill(&[n], 1.1),
+            fill(&[m, 1], 2.3),
+            fill(&[], 0.9),
+        ]
     }
 
     /// Appends the program; the last values, and everything on the way. `smooth` leaves out what has kinks.
     fn build<'g>(&self, leaves: &[Var<'g>], smooth: bool) -> Vec<Var<'g>> {
         let mut values = leaves.to_vec();
         for &(op, a, b) in &self.steps {
-            let (x, y) = (values[a as usize % values.len()], values[b as usize % values.len()]);
-            let z = if smooth { Self::smooth(op, x, y) } else { Self::any(op, x, y) };
+            let (x, y) = (
+                values[a as usize % values.len()],
+                values[b as usize % values.len()],
+            );
+            let z = if smooth {
+                Self::smooth(op, x, y)
+            } else {
+                Self::any(op, x, y)
+            };
             // programs that do not fit are left out: they are errors, which other tests look at
-            if z.error().is_none() && z.dtype().is_ok_and(DType::is_float) && z.shape().is_ok_and(|s| s.count() < 500) {
+            if z.error().is_none()
+                && z.dtype().is_ok_and(DType::is_float)
+                && z.shape().is_ok_and(|s| s.count() < 500)
+            {
                 values.push(z);
             }
         }
@@ -47,7 +70,11 @@ impl Program {
 
     /// The last value of the smooth program, no number of which is large.
     fn bounded<'g>(&self, leaves: &[Var<'g>]) -> Var<'g> {
-        self.build(leaves, true).last().copied().unwrap_or(leaves[0]).tanh()
+        self.build(leaves, true)
+            .last()
+            .copied()
+            .unwrap_or(leaves[0])
+            .tanh()
     }
 
     fn smooth<'g>(op: u8, x: Var<'g>, y: Var<'g>) -> Var<'g> {
@@ -77,7 +104,9 @@ impl Program {
             22 => x.flip(0).gelu_tanh(),
             23 => x.pad(-1, 1, 0, 0.5),
             24 => (x * 0.4).sinh() * (y * 0.3).cosh(),
-            25 => x.graph().checkpoint(|| (x.sin() * y).tanh() + x.matmul(y.t()).sum_axis_keep(-1) * 0.1),
+            25 => x
+                .graph()
+                .checkpoint(|| (x.sin() * y).tanh() + x.matmul(y.t()).sum_axis_keep(-1) * 0.1),
             26 => x.repeat(2, 0),
             27 => (x.tanh() * 0.8).asin() + (x * 0.5).erf() * y.sin(),
             28 => (x.tanh() * 0.3 + 1.0).prod_axis(0),
@@ -133,14 +162,19 @@ fn same_programs() -> ProptestConfig {
 
 /// The same bits, any NaN being as good as any other.
 fn same_bits(a: &Tensor, b: &Tensor) -> bool {
-    let bits =
-        |t: &Tensor| t.to_f64s().iter().map(|v| if v.is_nan() { u64::MAX } else { v.to_bits() }).collect::<Vec<_>>();
+    let bits = |t: &Tensor| {
+        t.to_f64s()
+            .iter()
+            .map(|v| if v.is_nan() { u64::MAX } else { v.to_bits() })
+            .collect::<Vec<_>>()
+    };
     a.shape() == b.shape() && a.dtype() == b.dtype() && bits(a) == bits(b)
 }
 
 fn close(a: &Tensor, b: &Tensor, tolerance: f64) -> bool {
-    let equal =
-        |(a, b): (&f64, &f64)| (a - b).abs() <= tolerance * b.abs().max(1.0) || (a.is_nan() && b.is_nan()) || a == b;
+    let equal = |(a, b): (&f64, &f64)| {
+        (a - b).abs() <= tolerance * b.abs().max(1.0) || (a.is_nan() && b.is_nan()) || a == b
+    };
     a.shape() == b.shape() && a.to_f64s().iter().zip(&b.to_f64s()).all(equal)
 }
 

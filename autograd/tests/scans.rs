@@ -5,13 +5,18 @@ use autograd::{DType, Graph, Result, Tensor};
 
 /// Many times 0.1, and numbers of both signs without pattern.
 fn long() -> [Vec<f32>; 2] {
-    [vec![0.1; 10_000_000], (0..1_000_000).map(|k| (k as f32 * 1.7).sin()).collect()]
+    [
+        vec![0.1; 10_000_000],
+        (0..1_000_000).map(|k| (k as f32 * 1.7).sin()).collect(),
+    ]
 }
 
 /// The largest error of some numbers, relative to given sizes.
 fn error(got: &Tensor, exact: &[f64], size: &[f64]) -> f64 {
     let pairs = got.to_f64s().into_iter().zip(exact).zip(size);
-    pairs.map(|((got, exact), size)| (got - exact).abs() / size).fold(0.0, f64::max)
+    pairs
+        .map(|((got, exact), size)| (got - exact).abs() / size)
+        .fold(0.0, f64::max)
 }
 
 /// `Σ x` up to each element, in twice the digits of f64.
@@ -19,7 +24,11 @@ fn running(x: impl Iterator<Item = f64>) -> Vec<f64> {
     let (mut sum, mut rest) = (0.0f64, 0.0);
     let mut next = |x: f64| {
         let new = sum + x;
-        rest += if sum.abs() >= x.abs() { (sum - new) + x } else { (x - new) + sum };
+        rest += if sum.abs() >= x.abs() {
+            (sum - new) + x
+        } else {
+            (x - new) + sum
+        };
         sum = new;
         sum + rest
     };
@@ -56,9 +65,13 @@ fn what_is_added_at_few_positions_stays_exact() -> Result<()> {
             let places = (0..x.len() as i64).map(|k| k % 3).collect::<Vec<_>>();
             let of = |place: usize| x.iter().skip(place).step_by(3).map(|&x| f64::from(x));
             let exact = [0, 1, 2].map(|place| *running(of(place)).last().unwrap_or(&0.0));
-            let size = [0, 1, 2].map(|place| *running(of(place).map(f64::abs)).last().unwrap_or(&0.0));
+            let size =
+                [0, 1, 2].map(|place| *running(of(place).map(f64::abs)).last().unwrap_or(&0.0));
             let g = Graph::new();
-            let (v, places) = (g.constant(Tensor::new([x.len()], x)?.cast(dtype)?), g.constant(places));
+            let (v, places) = (
+                g.constant(Tensor::new([x.len()], x)?.cast(dtype)?),
+                g.constant(places),
+            );
             let table = g.input(Tensor::from([0.0, 0.0, 0.0]).cast(dtype)?);
             let scattered = table.scatter_add(0, places, v);
             let gradient = g.grads((table.take(places, 0) * v).sum(), &[table])[0];
@@ -77,12 +90,28 @@ fn infinities_come_through_running_sums_and_scatters() -> Result<()> {
     let inf = f32::INFINITY;
     let g = Graph::new();
     let x = g.constant([1.0f32, inf, 2.0, -3.0, f32::MAX, f32::MAX, -inf, 1.0]);
-    let bits = |v: Vec<f64>| v.into_iter().map(|v| if v.is_nan() { u64::MAX } else { v.to_bits() }).collect::<Vec<_>>();
+    let bits = |v: Vec<f64>| {
+        v.into_iter()
+            .map(|v| if v.is_nan() { u64::MAX } else { v.to_bits() })
+            .collect::<Vec<_>>()
+    };
     let nan = f64::NAN;
-    let expected = vec![1.0, inf.into(), inf.into(), inf.into(), inf.into(), inf.into(), nan, nan];
+    let expected = vec![
+        1.0,
+        inf.into(),
+        inf.into(),
+        inf.into(),
+        inf.into(),
+        inf.into(),
+        nan,
+        nan,
+    ];
     assert_eq!(bits(x.cumsum(0).value()?.to_f64s()), bits(expected));
     let table = g.constant([0.0f32, 0.0, 0.0, -0.0]);
     let sums = table.scatter_add(0, g.constant([1, 0, 0, 1, 2, 2, 1, 1]), x);
-    assert_eq!(bits(sums.value()?.to_f64s()), bits(vec![inf.into(), f64::NEG_INFINITY, inf.into(), 0.0]));
+    assert_eq!(
+        bits(sums.value()?.to_f64s()),
+        bits(vec![inf.into(), f64::NEG_INFINITY, inf.into(), 0.0])
+    );
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Sparse derivatives against dense ones and against products; what is kept, and when it is made anew.
 
 use autograd::{
-    DType, Dependency, Graph, Op, OpError, Result, Rule, Sparse, Tensor, TensorView, TensorViewMut, Type, Var,
+    DType, Dependency, Graph, Op, OpError, Result, Rule, Sparse, Tensor, TensorView, TensorViewMut,
+    Type, Var,
 };
 use autograd::{hessian, jacobian, jvp, sparse_hessian, sparse_jacobian};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
@@ -30,14 +31,22 @@ fn agrees(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, n: usize) -> Result<(usize, us
         for (k, &d) in dense.to_f64s().iter().enumerate() {
             let (row, column) = (k / columns, k % columns);
             let own = matrix.get(row, column).copied().unwrap_or(0.0);
-            assert!((d - own).abs() <= 1e-12 * d.abs().max(1.0), "{row}, {column}: {own}, dense {d}\n{pattern}");
+            assert!(
+                (d - own).abs() <= 1e-12 * d.abs().max(1.0),
+                "{row}, {column}: {own}, dense {d}\n{pattern}"
+            );
             assert!(d == 0.0 || pattern.contains(row, column));
         }
         let direction = vector(columns, seed + 10);
         let (_, product) = jvp(&f)(x, direction.clone())?;
         for (row, p) in product.to_f64s().into_iter().enumerate() {
-            let own: f64 = matrix.outer_view(row).map_or(0.0, |r| r.iter().map(|(c, v)| v * direction[c]).sum());
-            assert!((p - own).abs() < 1e-10 * p.abs().max(1.0), "row {row}: {own}, product {p}");
+            let own: f64 = matrix
+                .outer_view(row)
+                .map_or(0.0, |r| r.iter().map(|(c, v)| v * direction[c]).sum());
+            assert!(
+                (p - own).abs() < 1e-10 * p.abs().max(1.0),
+                "row {row}: {own}, product {p}"
+            );
         }
     }
     let structure = sparse.structure(vector(n, 1))?;
@@ -55,7 +64,10 @@ fn each_kind_of_dependence() -> Result<()> {
     // layout
     assert_eq!(four(&|x| x.reshape([2, 2]).t().flatten())?, (4, 1));
     assert_eq!(four(&|x| x.slice_step(0, .., -1).slice(0, 1..))?, (3, 1));
-    assert_eq!(four(&|x| x.graph().concat(&[x, x.exp(), x.slice(0, 0..1)], 0))?, (9, 1));
+    assert_eq!(
+        four(&|x| x.graph().concat(&[x, x.exp(), x.slice(0, 0..1)], 0))?,
+        (9, 1)
+    );
     assert_eq!(four(&|x| x.pad(0, 2, 1, 0.0))?, (4, 1));
     // reductions: a number over all, over an axis
     assert_eq!(four(&|x| x.sum().unsqueeze(0))?, (4, 1));
@@ -63,18 +75,31 @@ fn each_kind_of_dependence() -> Result<()> {
     assert_eq!(four(&|x| x.reshape([2, 2]).softmax(1).flatten())?, (8, 2));
     assert_eq!(four(&|x| x.reshape([2, 2]).logsumexp(0) * 2.0)?, (4, 1));
     assert_eq!(four(&|x| x.cumsum(0))?, (16, 4));
-    assert_eq!(four(&|x| x.reshape([2, 2]).cross_entropy(x.graph().constant([1, 0])))?, (4, 1));
+    assert_eq!(
+        four(&|x| x.reshape([2, 2]).cross_entropy(x.graph().constant([1, 0])))?,
+        (4, 1)
+    );
     // positions that are constants, and such that depend on the values
     assert_eq!(four(&|x| x.take(x.graph().constant([3, 0, 0]), 0))?, (3, 1));
     assert_eq!(four(&|x| x.sort(0))?, (16, 4));
-    assert_eq!(four(&|x| x.gather(0, x.graph().constant([1, 1, 2])).exp())?, (3, 1));
+    assert_eq!(
+        four(&|x| x.gather(0, x.graph().constant([1, 1, 2])).exp())?,
+        (3, 1)
+    );
     // added up at positions
     assert_eq!(
-        four(&|x| x.graph().zeros([6], DType::F64).scatter_add(0, x.graph().constant([5, 0, 5, 1]), x))?,
+        four(&|x| x.graph().zeros([6], DType::F64).scatter_add(
+            0,
+            x.graph().constant([5, 0, 5, 1]),
+            x
+        ))?,
         (4, 1)
     );
     // products
-    assert_eq!(four(&|x| x.reshape([2, 2]).matmul(x.reshape([2, 2])).flatten())?.0, 12);
+    assert_eq!(
+        four(&|x| x.reshape([2, 2]).matmul(x.reshape([2, 2])).flatten())?.0,
+        12
+    );
     Ok(())
 }
 
@@ -82,13 +107,27 @@ fn each_kind_of_dependence() -> Result<()> {
 fn zeros_of_constants_count() -> Result<()> {
     let n = 12;
     let mut band = vec![0.0; n * n];
-    (0..n).for_each(|i| (i.saturating_sub(1)..(i + 2).min(n)).for_each(|j| band[i * n + j] = 1.0 + (i * j) as f64));
+    (0..n).for_each(|i| {
+        (i.saturating_sub(1)..(i + 2).min(n)).for_each(|j| band[i * n + j] = 1.0 + (i * j) as f64)
+    });
     let band = Tensor::new([n, n], band)?;
-    assert_eq!(agrees(|x| x.graph().constant(&band).matmul(x).sin(), n)?, (3 * n - 2, 3));
-    assert_eq!(agrees(|x| x.matmul(x.graph().constant(&band)), n)?, (3 * n - 2, 3));
-    assert_eq!(agrees(|x| (x.graph().constant(&band) * x).sum_axis(1), n)?, (3 * n - 2, 3));
+    assert_eq!(
+        agrees(|x| x.graph().constant(&band).matmul(x).sin(), n)?,
+        (3 * n - 2, 3)
+    );
+    assert_eq!(
+        agrees(|x| x.matmul(x.graph().constant(&band)), n)?,
+        (3 * n - 2, 3)
+    );
+    assert_eq!(
+        agrees(|x| (x.graph().constant(&band) * x).sum_axis(1), n)?,
+        (3 * n - 2, 3)
+    );
     let mask: Vec<f64> = (0..n).map(|k| (k % 2) as f64).collect();
-    assert_eq!(agrees(|x| x * x.graph().constant(mask.clone()), n)?, (n / 2, 1));
+    assert_eq!(
+        agrees(|x| x * x.graph().constant(mask.clone()), n)?,
+        (n / 2, 1)
+    );
     let choice: Vec<bool> = (0..n).map(|k| k < 3).collect();
     let pick = function(|x| x.graph().constant(choice.clone()).select(x.exp(), x.sum()));
     assert_eq!(agrees(pick, n)?.0, 3 + 9 * n);
@@ -110,17 +149,26 @@ fn a_structure_is_kept_and_made_anew_when_a_constant_differs() -> Result<()> {
     assert_eq!(first.pattern.nnz(), 2);
     // another argument, another rate: the same structure
     rate.set(3.0);
-    assert!(std::sync::Arc::ptr_eq(&first, &f.structure([5.0, 5.0, 5.0])?));
+    assert!(std::sync::Arc::ptr_eq(
+        &first,
+        &f.structure([5.0, 5.0, 5.0])?
+    ));
     assert_eq!(f.call::<f64>(x)?.get(0, 0), Some(&9.0));
     // zeros elsewhere: another one
     mask.set([0.0, 2.0, 0.0]);
     let second = f.structure(x)?;
-    assert_eq!((second.pattern.nnz(), second.pattern.contains(1, 1)), (1, true));
+    assert_eq!(
+        (second.pattern.nnz(), second.pattern.contains(1, 1)),
+        (1, true)
+    );
     assert_eq!(f.call::<f64>(x)?.get(1, 1), Some(&(18.0 * 0.5f64.exp())));
     // an older matrix has another pattern now
     let mut old = f.call::<f64>(x)?;
     mask.set([1.0, 1.0, 1.0]);
-    assert!(f.update(x, &mut old).is_err_and(|e| e.message().contains("does not have the pattern")));
+    assert!(
+        f.update(x, &mut old)
+            .is_err_and(|e| e.message().contains("does not have the pattern"))
+    );
     assert_eq!(f.call::<f64>(x)?.nnz(), 3);
     Ok(())
 }
@@ -136,7 +184,8 @@ fn empty_rows_and_columns_at_the_ends() -> Result<()> {
     let matrix = sparse_jacobian(f).call::<f64>(vector(8, 1))?;
     assert_eq!(matrix.shape(), (7, 8));
     assert!(
-        matrix.outer_view(6).is_some_and(|row| row.nnz() == 0) && matrix.outer_view(0).is_some_and(|r| r.nnz() == 0)
+        matrix.outer_view(6).is_some_and(|row| row.nnz() == 0)
+            && matrix.outer_view(0).is_some_and(|r| r.nnz() == 0)
     );
     // nothing at all, of nothing
     assert_eq!(agrees(|x| x.slice(0, 0..0), 3)?, (0, 0));
@@ -148,13 +197,19 @@ fn empty_rows_and_columns_at_the_ends() -> Result<()> {
 #[test]
 fn rows_are_coloured_where_that_takes_fewer() -> Result<()> {
     // one dense row: columns would all differ
-    let f = function(|x| x.graph().concat(&[x.sum().unsqueeze(0), x.slice(0, ..-1).exp()], 0));
+    let f = function(|x| {
+        x.graph()
+            .concat(&[x.sum().unsqueeze(0), x.slice(0, ..-1).exp()], 0)
+    });
     let n = 30;
     assert_eq!(agrees(f, n)?, (2 * n - 1, 2));
     let structure = sparse_jacobian(f).structure(vector(n, 1))?;
     assert!(structure.coloring.by_rows, "{structure}");
     let text = structure.to_string();
-    assert!(text.starts_with("30 x 30, 59 places (6.556 %), 2 colours of rows\naaaa"), "{text}");
+    assert!(
+        text.starts_with("30 x 30, 59 places (6.556 %), 2 colours of rows\naaaa"),
+        "{text}"
+    );
     assert_eq!(text.lines().nth(2), Some(&*format!("b{}", "·".repeat(29))));
     Ok(())
 }
@@ -167,19 +222,30 @@ fn hessians() -> Result<()> {
         let (matrix, dense) = (sparse.call::<f64>(x.clone())?, hessian(f)(x.clone())?);
         for (k, &d) in dense.to_f64s().iter().enumerate() {
             let own = matrix.get(k / n, k % n).copied().unwrap_or(0.0);
-            assert!((d - own).abs() < 1e-10 * d.abs().max(1.0), "{}, {}: {own}, dense {d}", k / n, k % n);
+            assert!(
+                (d - own).abs() < 1e-10 * d.abs().max(1.0),
+                "{}, {}: {own}, dense {d}",
+                k / n,
+                k % n
+            );
         }
         Ok((matrix.nnz(), sparse.structure(x)?.coloring.count))
     };
     assert_eq!(check(&|x| x.powi(3).sum(), 9)?, (9, 1));
-    assert_eq!(check(&|x| (x.slice(0, ..-1) * x.slice(0, 1..).exp()).sum(), 9)?, (24, 3));
+    assert_eq!(
+        check(&|x| (x.slice(0, ..-1) * x.slice(0, 1..).exp()).sum(), 9)?,
+        (24, 3)
+    );
     assert_eq!(check(&|x| x.square().sum().square(), 5)?, (25, 5));
     assert_eq!(check(&|x| x.sum(), 5)?.0, 0);
     // a grid: five neighbours
     let (nnz, colors) = check(
         &|x| {
             let x = x.reshape([6, 6]);
-            let (down, right) = (x.slice(0, 1..) - x.slice(0, ..-1), x.slice(1, 1..) - x.slice(1, ..-1));
+            let (down, right) = (
+                x.slice(0, 1..) - x.slice(0, ..-1),
+                x.slice(1, 1..) - x.slice(1, ..-1),
+            );
             down.powi(4).sum() + right.powi(4).sum()
         },
         36,
@@ -205,12 +271,23 @@ fn random_program<'g>(x: Var<'g>, seed: u64) -> Var<'g> {
             3 => a.flip(0),
             4 => g.concat(&[a, b], 0),
             5 => a.slice_step(0, .., 2),
-            6 => a * g.constant((0..n).map(|k| f64::from(u8::from(k % 3 != 0))).collect::<Vec<_>>()),
+            6 => {
+                a * g.constant(
+                    (0..n)
+                        .map(|k| f64::from(u8::from(k % 3 != 0)))
+                        .collect::<Vec<_>>(),
+                )
+            }
             7 => {
-                let m: Vec<f64> = (0..3 * n).map(|k| if (k * 7 + n) % 4 == 0 { 0.5 } else { 0.0 }).collect();
+                let m: Vec<f64> = (0..3 * n)
+                    .map(|k| if (k * 7 + n) % 4 == 0 { 0.5 } else { 0.0 })
+                    .collect();
                 g.constant(m).reshape([3, n as isize]).matmul(a)
             }
-            8 => a.take(g.constant((0..5).map(|k| k * 3 % n as i64).collect::<Vec<_>>()), 0),
+            8 => a.take(
+                g.constant((0..5).map(|k| k * 3 % n as i64).collect::<Vec<_>>()),
+                0,
+            ),
             9 => a * a.slice(0, 0..1),
             10 => a.tanh().sum().unsqueeze(0),
             11 => {
@@ -261,7 +338,10 @@ impl Op for Unknown {
 #[test]
 fn an_unknown_op_counts_as_dense() -> Result<()> {
     assert_eq!(agrees(|x| x.slice(0, 1..).apply(Unknown), 5)?, (16, 4));
-    assert_eq!(agrees(|x| x.custom_vjp(&[x], |_, r| Some(r.ct * 2.0)), 3)?, (9, 3));
+    assert_eq!(
+        agrees(|x| x.custom_vjp(&[x], |_, r| Some(r.ct * 2.0)), 3)?,
+        (9, 3)
+    );
     Ok(())
 }
 
@@ -269,26 +349,50 @@ fn an_unknown_op_counts_as_dense() -> Result<()> {
 fn mistakes_have_clear_messages() {
     let message = |e: autograd::Error| format!("{}: {}", e.op(), e.message());
     let j = sparse_jacobian(|x| x * 2.0);
-    assert_eq!(message(j.call::<f64>(1.0).unwrap_err()), "sparse_jacobian: wants a vector of floats, got f64[]");
+    assert_eq!(
+        message(j.call::<f64>(1.0).unwrap_err()),
+        "sparse_jacobian: wants a vector of floats, got f64[]"
+    );
     assert_eq!(
         message(j.call::<f64>([[1.0]]).unwrap_err()),
         "sparse_jacobian: wants a vector of floats, got f64[1, 1]"
     );
-    assert_eq!(message(j.structure([1, 2]).unwrap_err()), "sparse_jacobian: wants a vector of floats, got i64[2]");
-    assert_eq!(message(j.call::<f32>([1.0]).unwrap_err()), "sparse_jacobian: the matrix is f64, not f32");
-    assert_eq!(j.call::<f32>([1.0f32]).map(|m| m.data().to_vec()).ok(), Some(vec![2.0]));
+    assert_eq!(
+        message(j.structure([1, 2]).unwrap_err()),
+        "sparse_jacobian: wants a vector of floats, got i64[2]"
+    );
+    assert_eq!(
+        message(j.call::<f32>([1.0]).unwrap_err()),
+        "sparse_jacobian: the matrix is f64, not f32"
+    );
+    assert_eq!(
+        j.call::<f32>([1.0f32]).map(|m| m.data().to_vec()).ok(),
+        Some(vec![2.0])
+    );
     let number = sparse_jacobian(|x| x.sum()).call::<f64>([1.0]).unwrap_err();
-    assert_eq!(message(number), "sparse_jacobian: the function gives f64[], not a vector of floats");
-    let vector = sparse_hessian(|x| x.exp()).call::<f64>([1.0, 2.0]).unwrap_err();
+    assert_eq!(
+        message(number),
+        "sparse_jacobian: the function gives f64[], not a vector of floats"
+    );
+    let vector = sparse_hessian(|x| x.exp())
+        .call::<f64>([1.0, 2.0])
+        .unwrap_err();
     assert!(message(vector).contains("a gradient is taken of a single number"));
-    let wrong = sparse_jacobian(|x| x + x.graph().constant([1.0, 2.0, 3.0])).call::<f64>([1.0, 2.0]).unwrap_err();
+    let wrong = sparse_jacobian(|x| x + x.graph().constant([1.0, 2.0, 3.0]))
+        .call::<f64>([1.0, 2.0])
+        .unwrap_err();
     assert_eq!(wrong.op(), "add");
-    let panics = sparse_jacobian(|_| panic!("on purpose")).call::<f64>([1.0]).unwrap_err();
+    let panics = sparse_jacobian(|_| panic!("on purpose"))
+        .call::<f64>([1.0])
+        .unwrap_err();
     assert!(panics.message().contains("on purpose"));
     // everything depends on everything: 10^10 places
     let dense: Sparse<_> = sparse_jacobian(|x| x * x.sum());
     let e = dense.structure(vec![1.0; 100_000]).unwrap_err();
-    assert!(e.message().contains("it is not sparse") && e.location().is_some(), "{e}");
+    assert!(
+        e.message().contains("it is not sparse") && e.location().is_some(),
+        "{e}"
+    );
 }
 
 /// The first `n` of its elements, one after the other as often as it takes; says of itself whatever it is told to say.
@@ -302,7 +406,10 @@ impl Op for Says {
     }
     fn eval(&self, x: &[TensorView], mut out: TensorViewMut) -> Result<(), OpError> {
         let x = x[0].slice::<f64>()?;
-        out.slice::<f64>()?.iter_mut().enumerate().for_each(|(k, out)| *out = x[k % x.len()]);
+        out.slice::<f64>()?
+            .iter_mut()
+            .enumerate()
+            .for_each(|(k, out)| *out = x[k % x.len()]);
         Ok(())
     }
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -326,7 +433,10 @@ fn what_an_op_says_wrongly_is_an_error() {
             let told = std::panic::catch_unwind(|| {
                 sparse_jacobian(move |x| x.apply(Says(lie, size)) * 2.0).call::<f64>(vec![1.0; 3])
             });
-            refused += usize::from(told.unwrap_or_else(|_| panic!("{lie:?} of {size} panicked")).is_err());
+            refused += usize::from(
+                told.unwrap_or_else(|_| panic!("{lie:?} of {size} panicked"))
+                    .is_err(),
+            );
         }
     }
     assert!(refused > 300, "{refused}");

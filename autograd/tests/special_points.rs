@@ -18,7 +18,13 @@ const DTYPES: [DType; 2] = [DType::F64, DType::F32];
 /// The smallest subnormal numbers, the smallest normal one, the largest one, and one whose square overflows.
 fn limits(dtype: DType) -> [f64; 5] {
     match dtype {
-        DType::F32 => [1e-45, 1e-40, f32::MIN_POSITIVE.into(), f32::MAX.into(), 2e19],
+        DType::F32 => [
+            1e-45,
+            1e-40,
+            f32::MIN_POSITIVE.into(),
+            f32::MAX.into(),
+            2e19,
+        ],
         _ => [5e-324, 1e-310, f64::MIN_POSITIVE, f64::MAX, 2e160],
     }
 }
@@ -26,7 +32,11 @@ fn limits(dtype: DType) -> [f64; 5] {
 fn points(dtype: DType) -> Vec<f64> {
     let own = [0.0, 0.3, 0.5, 1.0, 2.0, 20.0, 60.0, 1000.0, INF];
     let both = |x: &f64| [*x, -*x];
-    own.iter().chain(&limits(dtype)).flat_map(both).chain([NAN]).collect()
+    own.iter()
+        .chain(&limits(dtype))
+        .flat_map(both)
+        .chain([NAN])
+        .collect()
 }
 
 /// Fewer of them, for pairs and triples.
@@ -36,7 +46,10 @@ fn few(dtype: DType, inputs: usize) -> Vec<f64> {
         1 => points(dtype),
         2 => {
             let own = [0.0, 0.5, 1.0, 2.0, 3.0, least, largest, large, INF];
-            own.iter().flat_map(|x| [*x, -*x]).chain([1e-23, NAN]).collect()
+            own.iter()
+                .flat_map(|x| [*x, -*x])
+                .chain([1e-23, NAN])
+                .collect()
         }
         _ => vec![0.0, -0.0, 1.0, -1.0, 2.0, largest, -INF, INF, NAN],
     }
@@ -46,11 +59,19 @@ fn few(dtype: DType, inputs: usize) -> Vec<f64> {
 fn combinations(dtype: DType, inputs: usize) -> Vec<Vec<f64>> {
     let own = few(dtype, inputs);
     let count = own.len().pow(inputs as u32);
-    (0..inputs).map(|k| (0..count).map(|at| own[at / own.len().pow(k as u32) % own.len()]).collect()).collect()
+    (0..inputs)
+        .map(|k| {
+            (0..count)
+                .map(|at| own[at / own.len().pow(k as u32) % own.len()])
+                .collect()
+        })
+        .collect()
 }
 
 fn tensor(x: &[f64], dtype: DType) -> Tensor {
-    Tensor::new([x.len()], x.to_vec()).and_then(|t| t.cast(dtype)).expect("small")
+    Tensor::new([x.len()], x.to_vec())
+        .and_then(|t| t.cast(dtype))
+        .expect("small")
 }
 
 /// Value, first derivatives by each input, second ones by each pair, each in every way that there is.
@@ -72,7 +93,11 @@ fn everything(f: Function, inputs: &[Vec<f64>], dtype: DType) -> Result<Everythi
         wanted.extend([backward, forward]);
         for &b in &x {
             let again = g.grads(backward.sum(), &[b])[0];
-            wanted.extend([again, g.jvp(backward, &[b], &[one]), g.grads(forward.sum(), &[b])[0]]);
+            wanted.extend([
+                again,
+                g.jvp(backward, &[b], &[one]),
+                g.grads(forward.sum(), &[b])[0],
+            ]);
             wanted.push(g.jvp(forward, &[b], &[one]));
         }
     }
@@ -84,12 +109,20 @@ fn everything(f: Function, inputs: &[Vec<f64>], dtype: DType) -> Result<Everythi
         first.push(take(2));
         second.push(x.iter().map(|_| take(4)).collect());
     }
-    Ok(Everything { value, first, second })
+    Ok(Everything {
+        value,
+        first,
+        second,
+    })
 }
 
 /// Whether two numbers are the same derivative: up to rounding, and up to an overflow or underflow on the way.
 fn agree(a: f64, b: f64, dtype: DType) -> bool {
-    let (close, large, small) = if dtype == DType::F32 { (1e-4, 1e30, 1e-22) } else { (1e-11, 1e280, 1e-280) };
+    let (close, large, small) = if dtype == DType::F32 {
+        (1e-4, 1e30, 1e-22)
+    } else {
+        (1e-11, 1e280, 1e-280)
+    };
     a == b
         || a.is_nan() && b.is_nan()
         || (a - b).abs() <= close * a.abs().max(b.abs())
@@ -106,11 +139,26 @@ struct Case {
 }
 
 const fn case(name: &'static str, inputs: usize, f: Function) -> Case {
-    Case { name, inputs, f, undefined: |_| false }
+    Case {
+        name,
+        inputs,
+        f,
+        undefined: |_| false,
+    }
 }
 
-const fn except(name: &'static str, inputs: usize, f: Function, undefined: fn(&[f64]) -> bool) -> Case {
-    Case { name, inputs, f, undefined }
+const fn except(
+    name: &'static str,
+    inputs: usize,
+    f: Function,
+    undefined: fn(&[f64]) -> bool,
+) -> Case {
+    Case {
+        name,
+        inputs,
+        f,
+        undefined,
+    }
 }
 
 const CASES: [Case; 49] = [
@@ -158,7 +206,12 @@ const CASES: [Case; 49] = [
     case("maximum", 2, |x| x[0].maximum(x[1])),
     case("minimum", 2, |x| x[0].minimum(x[1])),
     // the logarithm of a negative number, and infinite exponents
-    except("pow", 2, |x| x[0].pow(x[1]), |x| x[0] < 0.0 || x[1].is_infinite()),
+    except(
+        "pow",
+        2,
+        |x| x[0].pow(x[1]),
+        |x| x[0] < 0.0 || x[1].is_infinite(),
+    ),
     case("leaky_relu", 2, |x| x[0].leaky_relu(x[1])),
     case("elu", 2, |x| x[0].elu(x[1])),
     case("atan2", 2, |x| x[0].atan2(x[1])),
@@ -166,17 +219,25 @@ const CASES: [Case; 49] = [
     case("rem", 2, |x| x[0] % x[1]),
 ];
 
-const TRIPLES: [Case; 2] =
-    [case("clamp", 3, |x| x[0].clamp(x[1], x[2])), case("select", 3, |x| x[0].gt(x[1]).select(x[1], x[2]))];
+const TRIPLES: [Case; 2] = [
+    case("clamp", 3, |x| x[0].clamp(x[1], x[2])),
+    case("select", 3, |x| x[0].gt(x[1]).select(x[1], x[2])),
+];
 
 fn check(case: &Case, dtype: DType) -> Result<Vec<String>> {
     let x = combinations(dtype, case.inputs);
-    let Everything { value, first, second } = everything(case.f, &x, dtype)?;
+    let Everything {
+        value,
+        first,
+        second,
+    } = everything(case.f, &x, dtype)?;
     let mut wrong = Vec::new();
     for k in 0..x[0].len() {
         let at: Vec<f64> = x.iter().map(|x| x[k]).collect();
-        let mut tell = |what: String| wrong.push(format!("{} of {dtype} at {at:?}: {what}", case.name));
-        let regular = value[k].is_finite() && !at.iter().any(|x| x.is_nan()) && !(case.undefined)(&at);
+        let mut tell =
+            |what: String| wrong.push(format!("{} of {dtype} at {at:?}: {what}", case.name));
+        let regular =
+            value[k].is_finite() && !at.iter().any(|x| x.is_nan()) && !(case.undefined)(&at);
         let mut all_finite = true;
         for (a, ways) in first.iter().enumerate() {
             let d: Vec<f64> = ways.iter().map(|d| d[k]).collect();
@@ -188,11 +249,18 @@ fn check(case: &Case, dtype: DType) -> Result<Vec<String>> {
         // of an infinite slope, and next to 0, factors on the way to a second derivative overflow in one way or another
         let overflows = !all_finite || at.iter().any(|x| *x != 0.0 && x.abs() < limits(dtype)[2]);
         for (a, b) in (0..x.len()).flat_map(|a| (0..x.len()).map(move |b| (a, b))) {
-            let d: Vec<f64> = second[a][b].iter().chain(&second[b][a]).map(|d| d[k]).collect();
+            let d: Vec<f64> = second[a][b]
+                .iter()
+                .chain(&second[b][a])
+                .map(|d| d[k])
+                .collect();
             let mut there = d.iter().filter(|d| !(overflows && d.is_nan()));
             let one = there.next().copied().unwrap_or(NAN);
             if !there.all(|&e| agree(one, e, dtype)) || regular && !overflows && one.is_nan() {
-                tell(format!("derivative by {a} and {b}: {d:?}, value {}", value[k]));
+                tell(format!(
+                    "derivative by {a} and {b}: {d:?}, value {}",
+                    value[k]
+                ));
             }
         }
     }
@@ -207,7 +275,12 @@ fn all_ways_to_a_derivative_agree() -> Result<()> {
             wrong.extend(check(case, dtype)?);
         }
     }
-    assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of them:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     Ok(())
 }
 
@@ -217,7 +290,10 @@ fn single_precision_loses_nothing() -> Result<()> {
     let mut wrong = Vec::new();
     for case in CASES.iter().chain(&TRIPLES) {
         let x = combinations(DType::F32, case.inputs);
-        let x: Vec<Vec<f64>> = x.iter().map(|x| x.iter().map(|x| f64::from(*x as f32)).collect()).collect();
+        let x: Vec<Vec<f64>> = x
+            .iter()
+            .map(|x| x.iter().map(|x| f64::from(*x as f32)).collect())
+            .collect();
         let [single, double] = [DType::F32, DType::F64].map(|dtype| everything(case.f, &x, dtype));
         let (single, double) = (single?, double?);
         for (a, k) in (0..x.len()).flat_map(|a| (0..x[0].len()).map(move |k| (a, k))) {
@@ -226,27 +302,49 @@ fn single_precision_loses_nothing() -> Result<()> {
             let near = (s - rounded).abs() <= 1e-5 * rounded.abs() + f64::from(f32::MIN_POSITIVE);
             let at: Vec<f64> = x.iter().map(|x| x[k]).collect();
             // powers of the smallest numbers overflow on the way
-            let overflows = case.name == "pow" && at.iter().any(|x| *x != 0.0 && x.abs() < f32::MIN_POSITIVE.into());
+            let overflows = case.name == "pow"
+                && at
+                    .iter()
+                    .any(|x| *x != 0.0 && x.abs() < f32::MIN_POSITIVE.into());
             if !(near || overflows || s == rounded || s.is_nan() && d.is_nan()) {
                 wrong.push(format!("{} at {at:?} by {a}: {s:e}, not {d:e}", case.name));
             }
         }
     }
-    assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of them:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     Ok(())
 }
 
 /// The derivatives of an operation of numbers by each of its inputs, at one point.
 fn slopes(f: Function, at: &[f64], dtype: DType) -> Result<Vec<f64>> {
     let x: Vec<Vec<f64>> = at.iter().map(|x| vec![*x]).collect();
-    Ok(everything(f, &x, dtype)?.first.iter().map(|ways| ways[0][0]).collect())
+    Ok(everything(f, &x, dtype)?
+        .first
+        .iter()
+        .map(|ways| ways[0][0])
+        .collect())
 }
 
 /// An operation, where, and its derivatives there, from formulas by hand.
 const KNOWN: &[(&str, Function, &[f64], &[f64])] = &[
     ("sigmoid", |x| x[0].sigmoid(), &[0.0], &[0.25]),
-    ("sigmoid", |x| x[0].sigmoid(), &[20.0], &[2.061153613941849e-09]), // e^-20/(1 + e^-20)²
-    ("sigmoid", |x| x[0].sigmoid(), &[-80.0], &[1.8048513878454153e-35]),
+    (
+        "sigmoid",
+        |x| x[0].sigmoid(),
+        &[20.0],
+        &[2.061153613941849e-09],
+    ), // e^-20/(1 + e^-20)²
+    (
+        "sigmoid",
+        |x| x[0].sigmoid(),
+        &[-80.0],
+        &[1.8048513878454153e-35],
+    ),
     ("tanh", |x| x[0].tanh(), &[0.0], &[1.0]),
     ("tanh", |x| x[0].tanh(), &[-10.0], &[8.244614455767397e-09]), // 4e^-20/(1 + e^-20)²
     ("tanh", |x| x[0].tanh(), &[40.0], &[7.219405551381661e-35]),
@@ -261,27 +359,77 @@ const KNOWN: &[(&str, Function, &[f64], &[f64])] = &[
     ("atan", |x| x[0].atan(), &[1e20], &[1e-40]),
     ("atan", |x| x[0].atan(), &[-INF], &[0.0]),
     ("asin", |x| x[0].asin(), &[1.0], &[INF]),
-    ("asin", |x| x[0].asin(), &[1.0 - f64::EPSILON * 268_435_456.0], &[2896.3094188984724]), // 1/√(h(2 - h)), h = 2⁻²⁴
+    (
+        "asin",
+        |x| x[0].asin(),
+        &[1.0 - f64::EPSILON * 268_435_456.0],
+        &[2896.3094188984724],
+    ), // 1/√(h(2 - h)), h = 2⁻²⁴
     ("atan2", |x| x[0].atan2(x[1]), &[0.0, 0.0], &[0.0, 0.0]),
-    ("atan2", |x| x[0].atan2(x[1]), &[1e-23, 1e-23], &[5e22, -5e22]),
+    (
+        "atan2",
+        |x| x[0].atan2(x[1]),
+        &[1e-23, 1e-23],
+        &[5e22, -5e22],
+    ),
     ("atan2", |x| x[0].atan2(x[1]), &[0.0, 1e-30], &[1e30, 0.0]),
-    ("atan2", |x| x[0].atan2(x[1]), &[1e20, -1e20], &[-5e-21, -5e-21]),
+    (
+        "atan2",
+        |x| x[0].atan2(x[1]),
+        &[1e20, -1e20],
+        &[-5e-21, -5e-21],
+    ),
     ("atan2", |x| x[0].atan2(x[1]), &[INF, 1.0], &[0.0, 0.0]),
     ("hypot", |x| x[0].hypot(x[1]), &[0.0, 0.0], &[0.0, 0.0]),
-    ("hypot", |x| x[0].hypot(x[1]), &[3e38, -3e38], &[FRAC_1_SQRT_2, -FRAC_1_SQRT_2]),
+    (
+        "hypot",
+        |x| x[0].hypot(x[1]),
+        &[3e38, -3e38],
+        &[FRAC_1_SQRT_2, -FRAC_1_SQRT_2],
+    ),
     ("hypot", |x| x[0].hypot(x[1]), &[-INF, 1.0], &[-1.0, 0.0]),
     ("pow", |x| x[0].pow(x[1]), &[0.0, 0.0], &[0.0, 0.0]),
     ("pow", |x| x[0].pow(x[1]), &[0.0, 1.0], &[1.0, 0.0]),
     ("pow", |x| x[0].pow(x[1]), &[0.0, 0.5], &[INF, 0.0]),
     ("pow", |x| x[0].pow(x[1]), &[0.0, -1.0], &[-INF, -INF]),
-    ("pow", |x| x[0].pow(x[1]), &[1e-40, 0.0], &[0.0, -92.10340371976183]),
+    (
+        "pow",
+        |x| x[0].pow(x[1]),
+        &[1e-40, 0.0],
+        &[0.0, -92.10340371976183],
+    ),
     ("pow", |x| x[0].pow(x[1]), &[INF, -1.0], &[0.0, 0.0]),
-    ("clamp", |x| x[0].clamp(x[1], x[2]), &[2.0, 2.0, 1.0], &[0.0, 0.0, 1.0]),
-    ("clamp", |x| x[0].clamp(x[1], x[2]), &[0.0, 2.0, 1.0], &[0.0, 0.0, 1.0]),
-    ("clamp", |x| x[0].clamp(x[1], x[2]), &[1.0, 1.0, 1.0], &[1.0, 0.0, 0.0]),
-    ("clamp", |x| x[0].clamp(x[1], x[2]), &[0.0, 1.0, 1.0], &[0.0, 1.0, 0.0]),
+    (
+        "clamp",
+        |x| x[0].clamp(x[1], x[2]),
+        &[2.0, 2.0, 1.0],
+        &[0.0, 0.0, 1.0],
+    ),
+    (
+        "clamp",
+        |x| x[0].clamp(x[1], x[2]),
+        &[0.0, 2.0, 1.0],
+        &[0.0, 0.0, 1.0],
+    ),
+    (
+        "clamp",
+        |x| x[0].clamp(x[1], x[2]),
+        &[1.0, 1.0, 1.0],
+        &[1.0, 0.0, 0.0],
+    ),
+    (
+        "clamp",
+        |x| x[0].clamp(x[1], x[2]),
+        &[0.0, 1.0, 1.0],
+        &[0.0, 1.0, 0.0],
+    ),
     ("elu", |x| x[0].elu(x[1]), &[0.0, 3.0], &[3.0, 0.0]),
-    ("leaky_relu", |x| x[0].leaky_relu(x[1]), &[0.0, 3.0], &[3.0, 0.0]),
+    (
+        "leaky_relu",
+        |x| x[0].leaky_relu(x[1]),
+        &[0.0, 3.0],
+        &[3.0, 0.0],
+    ),
 ];
 
 #[test]
@@ -291,9 +439,14 @@ fn known_derivatives() -> Result<()> {
             let own = slopes(*f, at, dtype)?;
             let precision = if dtype == DType::F32 { 4e-6 } else { 1e-14 };
             let is_close = |(&own, &d): (&f64, &f64)| {
-                own == d || (own - d).abs() <= precision * d.abs() + if d.abs() < 1e-38 { 1e-44 } else { 0.0 }
+                own == d
+                    || (own - d).abs()
+                        <= precision * d.abs() + if d.abs() < 1e-38 { 1e-44 } else { 0.0 }
             };
-            assert!(own.iter().zip(*expected).all(is_close), "{name} of {dtype} at {at:?}: {own:?}, not {expected:?}");
+            assert!(
+                own.iter().zip(*expected).all(is_close),
+                "{name} of {dtype} at {at:?}: {own:?}, not {expected:?}"
+            );
         }
     }
     Ok(())
@@ -303,20 +456,33 @@ fn known_derivatives() -> Result<()> {
 #[test]
 fn known_second_derivatives() -> Result<()> {
     let cases: [(&str, Function, [f64; 2], [f64; 3]); 8] = [
-        ("pow", |x| x[0].pow(x[1]), [2.0, 0.0], [0.0, 0.5, 2f64.ln().powi(2)]),
+        (
+            "pow",
+            |x| x[0].pow(x[1]),
+            [2.0, 0.0],
+            [0.0, 0.5, 2f64.ln().powi(2)],
+        ),
         ("pow", |x| x[0].pow(x[1]), [0.0, 0.0], [0.0, 0.0, 0.0]),
         ("pow", |x| x[0].pow(x[1]), [0.0, 1.0], [0.0, 0.0, 0.0]),
         ("pow", |x| x[0].pow(x[1]), [0.0, 2.0], [2.0, 0.0, 0.0]),
         ("hypot", |x| x[0].hypot(x[1]), [0.0, 0.0], [0.0, 0.0, 0.0]),
         ("atan2", |x| x[0].atan2(x[1]), [0.0, 0.0], [0.0, 0.0, 0.0]),
-        ("leaky_relu", |x| x[0].leaky_relu(x[1]), [0.0, 0.1], [0.0, 1.0, 0.0]),
+        (
+            "leaky_relu",
+            |x| x[0].leaky_relu(x[1]),
+            [0.0, 0.1],
+            [0.0, 1.0, 0.0],
+        ),
         ("elu", |x| x[0].elu(x[1]), [0.0, 2.0], [2.0, 1.0, 0.0]),
     ];
     for (name, f, at, [aa, ab, bb]) in cases {
         let own = everything(f, &at.map(|x| vec![x]), DType::F64)?.second;
         for (i, j, d) in [(0, 0, aa), (0, 1, ab), (1, 0, ab), (1, 1, bb)] {
             let ways: Vec<f64> = own[i][j].iter().map(|way| way[0]).collect();
-            assert!(ways.iter().all(|own| (own - d).abs() < 1e-15), "{name} at {at:?}, {i} and {j}: {ways:?}, not {d}");
+            assert!(
+                ways.iter().all(|own| (own - d).abs() < 1e-15),
+                "{name} at {at:?}, {i} and {j}: {ways:?}, not {d}"
+            );
         }
     }
     Ok(())
@@ -327,10 +493,18 @@ fn known_second_derivatives() -> Result<()> {
 fn powers_at_zero_to_all_orders() -> Result<()> {
     for dtype in DTYPES {
         let g = Graph::new();
-        let (x, exponents) = (g.input(tensor(&[0.0], dtype)), g.input(tensor(&[0.0, 1.0, 2.0], dtype)));
+        let (x, exponents) = (
+            g.input(tensor(&[0.0], dtype)),
+            g.input(tensor(&[0.0, 1.0, 2.0], dtype)),
+        );
         let coefficients = g.constant(tensor(&[5.0, 7.0, 11.0], dtype));
         let fixed = g.constant(tensor(&[0.0, 1.0, 2.0], dtype));
-        assert_eq!(g.jvp(x.pow(fixed), &[x], &[x.ones_like()]).value()?.to_f64s(), [0.0, 1.0, 0.0]);
+        assert_eq!(
+            g.jvp(x.pow(fixed), &[x], &[x.ones_like()])
+                .value()?
+                .to_f64s(),
+            [0.0, 1.0, 0.0]
+        );
         let mut d = (coefficients * x.pow(exponents)).sum();
         let mut of_fixed = (coefficients * x.pow(fixed)).sum();
         let mut of_number = (x.powf(2.0) + x.powf(1.0) + x.powf(0.0)).sum();
@@ -341,8 +515,18 @@ fn powers_at_zero_to_all_orders() -> Result<()> {
             of_fixed = g.grads(of_fixed, &[x])[0].sum();
             let own = g.run((d, h, of_number, of_fixed))?;
             assert_eq!(own.3.scalar()?, expected, "order {}", order + 1);
-            assert_eq!((own.0.scalar()?, own.1.scalar()?), (expected, expected), "order {}", order + 1);
-            assert_eq!(own.2.scalar()?, [1.0, 2.0, 0.0, 0.0][order], "order {}", order + 1);
+            assert_eq!(
+                (own.0.scalar()?, own.1.scalar()?),
+                (expected, expected),
+                "order {}",
+                order + 1
+            );
+            assert_eq!(
+                own.2.scalar()?,
+                [1.0, 2.0, 0.0, 0.0][order],
+                "order {}",
+                order + 1
+            );
         }
     }
     Ok(())
@@ -351,17 +535,29 @@ fn powers_at_zero_to_all_orders() -> Result<()> {
 /// What fused kernels compute is what is computed of a single number, for any count, on every instruction set.
 #[test]
 fn the_same_in_kernels_of_any_length() -> Result<()> {
-    for (case, dtype) in CASES.iter().chain(&TRIPLES).flat_map(|case| DTYPES.map(|dtype| (case, dtype))) {
+    for (case, dtype) in CASES
+        .iter()
+        .chain(&TRIPLES)
+        .flat_map(|case| DTYPES.map(|dtype| (case, dtype)))
+    {
         let all = combinations(dtype, case.inputs);
         let whole = gradients(case.f, &all, dtype)?;
         for n in [1, 7, 128, 200, 1025] {
             for start in if n == 1 { vec![0, 3, 8, 11] } else { vec![5] } {
                 let at: Vec<usize> = (start..start + n).map(|k| 7 * k % all[0].len()).collect();
-                let x: Vec<Vec<f64>> = all.iter().map(|x| at.iter().map(|&k| x[k]).collect()).collect();
+                let x: Vec<Vec<f64>> = all
+                    .iter()
+                    .map(|x| at.iter().map(|&k| x[k]).collect())
+                    .collect();
                 for (own, whole) in gradients(case.f, &x, dtype)?.iter().zip(&whole) {
                     for (own, &k) in own.iter().zip(&at) {
-                        let same = own.to_bits() == whole[k].to_bits() || own.is_nan() && whole[k].is_nan();
-                        assert!(same, "{} of {dtype}, {n} elements: {own}, not {}", case.name, whole[k]);
+                        let same = own.to_bits() == whole[k].to_bits()
+                            || own.is_nan() && whole[k].is_nan();
+                        assert!(
+                            same,
+                            "{} of {dtype}, {n} elements: {own}, not {}",
+                            case.name, whole[k]
+                        );
                     }
                 }
             }
@@ -383,14 +579,22 @@ fn gradients(f: Function, inputs: &[Vec<f64>], dtype: DType) -> Result<Vec<Vec<f
 #[test]
 fn the_same_by_several_threads() -> Result<()> {
     let names = ["tanh", "gelu_tanh", "pow", "atan2", "hypot", "clamp", "elu"];
-    for case in CASES.iter().chain(&TRIPLES).filter(|case| names.contains(&case.name)) {
+    for case in CASES
+        .iter()
+        .chain(&TRIPLES)
+        .filter(|case| names.contains(&case.name))
+    {
         let all = combinations(DType::F32, case.inputs);
         let whole = gradients(case.f, &all, DType::F32)?;
         let at: Vec<usize> = (0..100_003).map(|k| 7 * k % all[0].len()).collect();
-        let x: Vec<Vec<f64>> = all.iter().map(|x| at.iter().map(|&k| x[k]).collect()).collect();
+        let x: Vec<Vec<f64>> = all
+            .iter()
+            .map(|x| at.iter().map(|&k| x[k]).collect())
+            .collect();
         for (own, whole) in gradients(case.f, &x, DType::F32)?.iter().zip(&whole) {
-            let same =
-                |(own, &k): (&f64, &usize)| own.to_bits() == whole[k].to_bits() || own.is_nan() && whole[k].is_nan();
+            let same = |(own, &k): (&f64, &usize)| {
+                own.to_bits() == whole[k].to_bits() || own.is_nan() && whole[k].is_nan()
+            };
             assert!(own.iter().zip(&at).all(same), "{}", case.name);
         }
         let g = Graph::new();
@@ -398,8 +602,13 @@ fn the_same_by_several_threads() -> Result<()> {
         let y = (case.f)(&x);
         y.value()?;
         for (d, whole) in g.grads(y.sum(), &x).into_iter().zip(&whole) {
-            let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
-            assert!(d.value()?.to_f64s().iter().zip(whole).all(same), "{} held", case.name);
+            let same =
+                |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+            assert!(
+                d.value()?.to_f64s().iter().zip(whole).all(same),
+                "{} held",
+                case.name
+            );
         }
     }
     Ok(())
@@ -447,11 +656,31 @@ use UpTo::*;
 const OF_ROWS: [(&str, Function, UpTo); 30] = [
     ("abs", |x| x[0].abs(), Infinite),
     ("maximum", |x| x[0].maximum(x[0].flip(0)), Infinite),
-    ("leaky_relu", |x| x[0].slice(0, ..2).leaky_relu(x[0].slice(0, 2..)), Largest),
-    ("elu", |x| x[0].slice(0, ..2).elu(x[0].slice(0, 2..)), Largest),
-    ("hypot", |x| x[0].slice(0, ..2).hypot(x[0].slice(0, 2..)), Infinite),
-    ("atan2", |x| x[0].slice(0, ..2).atan2(x[0].slice(0, 2..)), Infinite),
-    ("clamp", |x| x[0].clamp(x[0].slice(0, ..1), x[0].slice(0, 1..2)), Infinite),
+    (
+        "leaky_relu",
+        |x| x[0].slice(0, ..2).leaky_relu(x[0].slice(0, 2..)),
+        Largest,
+    ),
+    (
+        "elu",
+        |x| x[0].slice(0, ..2).elu(x[0].slice(0, 2..)),
+        Largest,
+    ),
+    (
+        "hypot",
+        |x| x[0].slice(0, ..2).hypot(x[0].slice(0, 2..)),
+        Infinite,
+    ),
+    (
+        "atan2",
+        |x| x[0].slice(0, ..2).atan2(x[0].slice(0, 2..)),
+        Infinite,
+    ),
+    (
+        "clamp",
+        |x| x[0].clamp(x[0].slice(0, ..1), x[0].slice(0, 1..2)),
+        Infinite,
+    ),
     ("sum", |x| x[0].sum(), Infinite),
     ("mean", |x| x[0].mean(), Infinite),
     ("var", |x| x[0].var(1), Moderate),
@@ -466,16 +695,39 @@ const OF_ROWS: [(&str, Function, UpTo); 30] = [
     ("cumsum", |x| x[0].cumsum(0), Infinite),
     ("sort", |x| x[0].sort(0), Infinite),
     ("topk", |x| x[0].topk(2, 0).0, Infinite),
-    ("gather", |x| x[0].gather(0, x[0].graph().constant([1, 1, 3])), Infinite),
+    (
+        "gather",
+        |x| x[0].gather(0, x[0].graph().constant([1, 1, 3])),
+        Infinite,
+    ),
     ("softmax", |x| x[0].softmax(0), Infinite),
-    ("softmax of columns", |x| x[0].reshape([2, 2]).softmax(0), Infinite),
+    (
+        "softmax of columns",
+        |x| x[0].reshape([2, 2]).softmax(0),
+        Infinite,
+    ),
     ("log_softmax", |x| x[0].log_softmax(0), Infinite),
     ("logsumexp", |x| x[0].logsumexp(0), Infinite),
-    ("cross_entropy", |x| x[0].cross_entropy(x[0].graph().constant(1)), Infinite),
-    ("cross_entropy of probabilities", |x| x[0].cross_entropy(probabilities(x[0])), Infinite),
+    (
+        "cross_entropy",
+        |x| x[0].cross_entropy(x[0].graph().constant(1)),
+        Infinite,
+    ),
+    (
+        "cross_entropy of probabilities",
+        |x| x[0].cross_entropy(probabilities(x[0])),
+        Infinite,
+    ),
     (
         "cross_entropy_with",
-        |x| x[0].cross_entropy_with(x[0].graph().constant(1), 0.1, Some(probabilities(x[0])), Some(3)),
+        |x| {
+            x[0].cross_entropy_with(
+                x[0].graph().constant(1),
+                0.1,
+                Some(probabilities(x[0])),
+                Some(3),
+            )
+        },
         Infinite,
     ),
     (
@@ -486,7 +738,9 @@ const OF_ROWS: [(&str, Function, UpTo); 30] = [
 ];
 
 fn probabilities<'g>(like: Var<'g>) -> Var<'g> {
-    like.graph().constant([0.0, 0.25, 0.75, 0.0]).cast(like.dtype().unwrap_or(DType::F64))
+    like.graph()
+        .constant([0.0, 0.25, 0.75, 0.0])
+        .cast(like.dtype().unwrap_or(DType::F64))
 }
 
 /// A number of which the second derivatives by `x` are those of all elements.
@@ -497,7 +751,10 @@ fn total<'g>(y: Var<'g>) -> Var<'g> {
     if count == 1 {
         y.sum()
     } else {
-        (y * y.graph().constant(tensor(&weights[..count], y.dtype().unwrap_or(DType::F64)))).sum()
+        (y * y
+            .graph()
+            .constant(tensor(&weights[..count], y.dtype().unwrap_or(DType::F64))))
+        .sum()
     }
 }
 
@@ -510,14 +767,26 @@ fn matrices(f: Function, x: &[f64], dtype: DType) -> Result<[Vec<Vec<f64>>; 2]> 
     let y = f(&[x]);
     let (number, flat) = (total(y), y.reshape([-1]));
     let gradient = g.grads(number, &[x])[0];
-    let basis = |k: usize| g.constant(tensor(&std::array::from_fn::<f64, 4, _>(|i| f64::from(i == k)), dtype));
+    let basis = |k: usize| {
+        g.constant(tensor(
+            &std::array::from_fn::<f64, 4, _>(|i| f64::from(i == k)),
+            dtype,
+        ))
+    };
     let by_columns: Vec<Var<'_>> = (0..n).map(|k| g.jvp(flat, &[x], &[basis(k)])).collect();
     let of_gradient: Vec<Var<'_>> = (0..n).map(|k| g.jvp(gradient, &[x], &[basis(k)])).collect();
     let products: Vec<Var<'_>> = (0..n).map(|k| g.hvp(number, x, basis(k))).collect();
-    let mut jacobians = vec![g.jacobians(flat, &[x])[0].value()?, g.stack(&by_columns, -1).value()?];
+    let mut jacobians = vec![
+        g.jacobians(flat, &[x])[0].value()?,
+        g.stack(&by_columns, -1).value()?,
+    ];
     jacobians.push(autograd::jacobian(|x| f(&[x]))(input.clone())?);
     let hessian = g.hessian(number, x);
-    let mut hessians = vec![hessian.value()?, hessian.t().value()?, g.stack(&products, 0).value()?];
+    let mut hessians = vec![
+        hessian.value()?,
+        hessian.t().value()?,
+        g.stack(&products, 0).value()?,
+    ];
     hessians.push(g.stack(&of_gradient, -1).value()?);
     hessians.push(autograd::hessian(|x| total(f(&[x])))(input.clone())?);
     let [mut jacobians, mut hessians] =
@@ -527,7 +796,12 @@ fn matrices(f: Function, x: &[f64], dtype: DType) -> Result<[Vec<Vec<f64>>; 2]> 
 }
 
 #[cfg(feature = "sparse")]
-fn sparse(f: Function, x: &Tensor, jacobians: &mut Vec<Vec<f64>>, hessians: &mut Vec<Vec<f64>>) -> Result<()> {
+fn sparse(
+    f: Function,
+    x: &Tensor,
+    jacobians: &mut Vec<Vec<f64>>,
+    hessians: &mut Vec<Vec<f64>>,
+) -> Result<()> {
     if x.dtype() != DType::F64 {
         return Ok(());
     }
@@ -558,31 +832,50 @@ fn all_ways_to_a_matrix_agree() -> Result<()> {
             x if x == large => Large,
             _ => Moderate,
         };
-        for row in rows(dtype).into_iter().filter(|row| row.iter().all(|&x| class(x) <= up_to)) {
+        for row in rows(dtype)
+            .into_iter()
+            .filter(|row| row.iter().all(|&x| class(x) <= up_to))
+        {
             let ways = matrices(f, &row, dtype)?;
             // next to 0 second derivatives overflow, and the first ones of an angle: times 0 they are NaN in some ways
             let is_nan = row.iter().any(|x| x.is_nan());
             let is_tiny = row.iter().any(|&x| x != 0.0 && x.abs() <= smallest);
             for (order, ways) in ways.iter().enumerate() {
                 let loose = is_nan || is_tiny && (order == 1 || name == "atan2");
-                let size = ways[0].iter().filter(|d| d.is_finite()).fold(0f64, |a, b| a.max(b.abs()));
+                let size = ways[0]
+                    .iter()
+                    .filter(|d| d.is_finite())
+                    .fold(0f64, |a, b| a.max(b.abs()));
                 let close = size * if dtype == DType::F32 { 1e-5 } else { 1e-13 };
-                let same = |a: f64, b: f64| agree(a, b, dtype) || (a - b).abs() <= close || loose && (a + b).is_nan();
+                let same = |a: f64, b: f64| {
+                    agree(a, b, dtype) || (a - b).abs() <= close || loose && (a + b).is_nan()
+                };
                 let is_same = |way: &Vec<f64>| way.iter().zip(&ways[0]).all(|(&a, &b)| same(a, b));
                 if !ways.iter().all(is_same) || !loose && ways[0].iter().any(|d| d.is_nan()) {
-                    wrong.push(format!("{name} of {dtype} at {row:?}, order {}: {ways:?}", order + 1));
+                    wrong.push(format!(
+                        "{name} of {dtype} at {row:?}, order {}: {ways:?}",
+                        order + 1
+                    ));
                 }
             }
         }
     }
-    assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of them:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     Ok(())
 }
 
 /// The norm and the standard deviation of numbers whose squares are not in range.
 #[test]
 fn norms_of_tiny_and_huge_numbers() -> Result<()> {
-    for (dtype, n) in DTYPES.into_iter().flat_map(|d| [1, 4, 200, 1025].map(|n| (d, n))) {
+    for (dtype, n) in DTYPES
+        .into_iter()
+        .flat_map(|d| [1, 4, 200, 1025].map(|n| (d, n)))
+    {
         let sizes: &[f64] = if dtype == DType::F32 {
             &[1e-44, 1e-25, 1e-10, 1.0, 1e17, 2e19, 1e37]
         } else {
@@ -591,7 +884,9 @@ fn norms_of_tiny_and_huge_numbers() -> Result<()> {
         for &size in sizes {
             let g = Graph::new();
             let x = g.input(tensor(&vec![size; n], dtype));
-            let signs: Vec<f64> = (0..n).map(|k| if k % 2 == 0 { 1.0 } else { -1.0 }).collect();
+            let signs: Vec<f64> = (0..n)
+                .map(|k| if k % 2 == 0 { 1.0 } else { -1.0 })
+                .collect();
             let pairs = x * g.constant(tensor(&signs, dtype));
             let (norm, std) = (x.norm(), pairs.std(0));
             let [d] = g.grad(norm, &[x]);
@@ -603,16 +898,28 @@ fn norms_of_tiny_and_huge_numbers() -> Result<()> {
                 let precision = if dtype == DType::F32 { 1e-6 } else { 1e-14 };
                 (own - expected).abs() <= precision * expected.abs() + 3.0 * limits(dtype)[0]
             };
-            assert!(close(norm.scalar()?, size * root), "{dtype}, {n} times {size}: {norm:?}");
+            assert!(
+                close(norm.scalar()?, size * root),
+                "{dtype}, {n} times {size}: {norm:?}"
+            );
             // next to 0 the norm itself has few digits
             if size > 100.0 * limits(dtype)[2] {
-                assert!(d.to_f64s().iter().all(|&d| close(d, 1.0 / root)), "{dtype}, {n} times {size}: {d:?}");
+                assert!(
+                    d.to_f64s().iter().all(|&d| close(d, 1.0 / root)),
+                    "{dtype}, {n} times {size}: {d:?}"
+                );
             }
             // the mean is a sum before it is divided
             if n % 4 == 0 && size * (n as f64) < limits(dtype)[3] {
                 let of_std = of_std.to_f64s();
-                assert!(close(std.scalar()?, size), "{dtype}, {n} times {size}: {std:?}");
-                assert!(size < 1e-30 || of_std.iter().all(|&d| close(d, 1.0 / n as f64)), "{dtype}, {n} times {size}");
+                assert!(
+                    close(std.scalar()?, size),
+                    "{dtype}, {n} times {size}: {std:?}"
+                );
+                assert!(
+                    size < 1e-30 || of_std.iter().all(|&d| close(d, 1.0 / n as f64)),
+                    "{dtype}, {n} times {size}"
+                );
             }
         }
         let g = Graph::new();
@@ -625,7 +932,10 @@ fn norms_of_tiny_and_huge_numbers() -> Result<()> {
 /// Lines of -∞ only: short ones in fused kernels, long and strided ones by the definition.
 #[test]
 fn softmax_of_nothing_to_choose_from() -> Result<()> {
-    for (dtype, n) in DTYPES.into_iter().flat_map(|d| [1, 7, 127, 128, 200, 1025].map(|n| (d, n))) {
+    for (dtype, n) in DTYPES
+        .into_iter()
+        .flat_map(|d| [1, 7, 127, 128, 200, 1025].map(|n| (d, n)))
+    {
         let row: Vec<f64> = (0..n).map(|k| (1.7 * k as f64).sin()).collect();
         let all = [
             vec![-INF; n],
@@ -636,26 +946,52 @@ fn softmax_of_nothing_to_choose_from() -> Result<()> {
         for transposed in [false, true] {
             let g = Graph::new();
             let rows = g.input(Tensor::new([4, n], all.concat())?.cast(dtype)?);
-            let (x, axis) = if transposed { (g.input(rows.t().value()?), 0) } else { (rows, -1) };
+            let (x, axis) = if transposed {
+                (g.input(rows.t().value()?), 0)
+            } else {
+                (rows, -1)
+            };
             let (p, log_p, lse) = (x.softmax(axis), x.log_softmax(axis), x.logsumexp(axis));
-            let number = p.slice(if transposed { 1 } else { 0 }, 0..3).square().sum() + lse.slice(0, 1..3).sum();
+            let number = p.slice(if transposed { 1 } else { 0 }, 0..3).square().sum()
+                + lse.slice(0, 1..3).sum();
             let [d] = g.grad(number, &[x]);
             let labels = g.constant(vec![0i64; 4]);
-            let loss = if transposed { lse } else { x.cross_entropy(labels) };
+            let loss = if transposed {
+                lse
+            } else {
+                x.cross_entropy(labels)
+            };
             let (p, log_p, lse, d, loss) = g.run((p, log_p, lse, d, loss))?;
             let line = |v: &Tensor, k: usize| -> Vec<f64> {
                 let v = v.to_f64s();
-                (0..n).map(|i| if transposed { v[i * 4 + k] } else { v[k * n + i] }).collect()
+                (0..n)
+                    .map(|i| {
+                        if transposed {
+                            v[i * 4 + k]
+                        } else {
+                            v[k * n + i]
+                        }
+                    })
+                    .collect()
             };
             assert!(line(&p, 0).iter().all(|&p| p == 0.0), "{dtype}, {n}: {p:?}");
-            assert!(line(&log_p, 0).iter().all(|&p| p == -INF), "{dtype}, {n}: {log_p:?}");
+            assert!(
+                line(&log_p, 0).iter().all(|&p| p == -INF),
+                "{dtype}, {n}: {log_p:?}"
+            );
             assert!(line(&d, 0).iter().all(|&d| d == 0.0), "{dtype}, {n}: {d:?}");
             assert_eq!(lse.to_f64s()[0], -INF);
             assert!(transposed || loss.to_f64s()[0] == INF);
             assert!((line(&p, 1).iter().sum::<f64>() - 1.0).abs() < 1e-5);
             assert_eq!(line(&p, 2)[n - 1], 1.0);
             assert_eq!(lse.to_f64s()[2], 0.5);
-            assert!(line(&p, 3).iter().chain(&line(&log_p, 3)).all(|p| p.is_nan()) && lse.to_f64s()[3].is_nan());
+            assert!(
+                line(&p, 3)
+                    .iter()
+                    .chain(&line(&log_p, 3))
+                    .all(|p| p.is_nan())
+                    && lse.to_f64s()[3].is_nan()
+            );
         }
     }
     Ok(())
@@ -677,7 +1013,13 @@ fn costs_of_what_has_no_probability() -> Result<()> {
         assert_eq!(by_target.to_f64s(), [-log_p[0], -log_p[1], 0.0, -log_p[3]]);
         let p: Vec<f64> = log_p.iter().map(|l| l.exp()).collect();
         let expected = [p[0], p[1] - 0.25, 0.0, p[3] - 0.75];
-        assert!(by_x.to_f64s().iter().zip(expected).all(|(d, e)| (d - e).abs() < 1e-6), "{by_x:?}");
+        assert!(
+            by_x.to_f64s()
+                .iter()
+                .zip(expected)
+                .all(|(d, e)| (d - e).abs() < 1e-6),
+            "{by_x:?}"
+        );
 
         // an infinite loss with label smoothing, with a finite gradient by the logits
         let smooth = x.cross_entropy_with(g.constant(1), 0.1, None, None).sum();
@@ -685,11 +1027,19 @@ fn costs_of_what_has_no_probability() -> Result<()> {
         let (smooth, d) = g.run((smooth, d))?;
         assert_eq!(smooth.scalar()?, INF);
         let expected = [p[0] - 0.025, p[1] - 0.925, -0.025, p[3] - 0.025];
-        assert!(d.to_f64s().iter().zip(expected).all(|(d, e)| (d - e).abs() < 1e-6), "{d:?}");
+        assert!(
+            d.to_f64s()
+                .iter()
+                .zip(expected)
+                .all(|(d, e)| (d - e).abs() < 1e-6),
+            "{d:?}"
+        );
 
         // a class of weight 0 costs nothing, even if it is impossible
         let weights = g.input(tensor(&[1.0, 1.0, 0.0, 1.0], dtype));
-        let weighted = x.cross_entropy_with(g.constant(2), 0.0, Some(weights), None).sum();
+        let weighted = x
+            .cross_entropy_with(g.constant(2), 0.0, Some(weights), None)
+            .sum();
         let [by_x, by_weights] = g.grad(weighted, &[x, weights]);
         let (weighted, by_x, by_weights) = g.run((weighted, by_x, by_weights))?;
         assert_eq!(weighted.scalar()?, 0.0);
@@ -710,7 +1060,8 @@ fn ignored_labels() -> Result<()> {
             for smoothing in [0.0, 0.1, 1.0] {
                 let losses = x.cross_entropy_with(labels, smoothing, weights, Some(-100));
                 let counted = x.take(g.constant([0, 2]), 0);
-                let others = counted.cross_entropy_with(g.constant([1, 0]), smoothing, weights, None);
+                let others =
+                    counted.cross_entropy_with(g.constant([1, 0]), smoothing, weights, None);
                 let ([d], [e]) = (g.grad(losses.sum(), &[x]), g.grad(others.sum(), &[counted]));
                 let (losses, others, d, e) = g.run((losses, others, d, e))?;
                 let (losses, d) = (losses.to_f64s(), d.to_f64s());
@@ -720,10 +1071,26 @@ fn ignored_labels() -> Result<()> {
                 assert_eq!(d[2..4], [0.0, 0.0]);
             }
         }
-        assert!(x.cross_entropy_with(labels, 0.0, None, None).value().is_err());
-        assert!(x.cross_entropy_with(labels, 0.0, None, Some(7)).value().is_err());
-        assert!(x.cross_entropy_with(g.constant([1, 0]), 0.0, None, Some(7)).error().is_some());
-        assert!(x.cross_entropy_with(x, 0.0, None, Some(7)).error().is_some());
+        assert!(
+            x.cross_entropy_with(labels, 0.0, None, None)
+                .value()
+                .is_err()
+        );
+        assert!(
+            x.cross_entropy_with(labels, 0.0, None, Some(7))
+                .value()
+                .is_err()
+        );
+        assert!(
+            x.cross_entropy_with(g.constant([1, 0]), 0.0, None, Some(7))
+                .error()
+                .is_some()
+        );
+        assert!(
+            x.cross_entropy_with(x, 0.0, None, Some(7))
+                .error()
+                .is_some()
+        );
     }
     Ok(())
 }
@@ -731,7 +1098,10 @@ fn ignored_labels() -> Result<()> {
 /// `σ'` and `tanh'` in f32 over all sizes of numbers, in units of the last place.
 #[test]
 fn the_small_side_of_sigmoid_and_tanh_is_exact() -> Result<()> {
-    let x: Vec<f32> = (0..1u64 << 32).step_by(40_009).map(|bits| f32::from_bits(bits as u32)).collect();
+    let x: Vec<f32> = (0..1u64 << 32)
+        .step_by(40_009)
+        .map(|bits| f32::from_bits(bits as u32))
+        .collect();
     let density = |x: f64| (-x.abs()).exp() / (1.0 + (-x.abs()).exp()).powi(2);
     // tanh x = 2·σ(2x) - 1
     let cases: [(Function, f64); 2] = [(|x| x[0].sigmoid(), 1.0), (|x| x[0].tanh(), 2.0)];
@@ -761,7 +1131,11 @@ impl Elementwise for RootAbove {
     const NAME: &'static str = "root_above";
     const INPUTS: usize = 1;
     fn value<T: Real>(&self, x: &[T]) -> T {
-        if x[0] > T::of(0.0) { x[0].sqrt() } else { T::of(0.0) }
+        if x[0] > T::of(0.0) {
+            x[0].sqrt()
+        } else {
+            T::of(0.0)
+        }
     }
     fn partial<'g>(&self, _input: usize, x: &[Var<'g>], _y: Var<'g>) -> Partial<'g> {
         Partial::WhereTimes(x[0].gt(0.0), 0.5 / x[0].sqrt())

@@ -18,9 +18,18 @@ fn zeros(kind: usize, count: usize) -> Vec<f64> {
 /// The sums of a value along all axes and each, and what comes before and after them in the same kernel.
 fn sums<'g>(x: Var<'g>) -> Vec<Var<'g>> {
     let rank = x.shape().map_or(0, |s| s.rank()) as isize;
-    let mut all = vec![x.sum(), x.sum().relu(), (x * 1.0).sum(), (-(-x)).sum() * 2.0];
+    let mut all = vec![
+        x.sum(),
+        x.sum().relu(),
+        (x * 1.0).sum(),
+        (-(-x)).sum() * 2.0,
+    ];
     for axis in 0..rank {
-        all.extend([x.sum_axis(axis), (x + x).sum_axis(axis), x.sum_axis_keep(axis).abs()]);
+        all.extend([
+            x.sum_axis(axis),
+            (x + x).sum_axis(axis),
+            x.sum_axis_keep(axis).abs(),
+        ]);
     }
     if rank == 3 {
         all.extend([x.sum_axis([0, 2]), x.sum_axis([1, 2]), x.sum_axis([0, 1])]);
@@ -33,15 +42,37 @@ fn check(x: &Tensor) -> Result<()> {
     let g = Graph::new();
     let wanted = sums(g.input(x));
     let expected = g.reference(&wanted)?;
-    let bits = |t: &Tensor| t.to_f64s().into_iter().map(f64::to_bits).collect::<Vec<_>>();
+    let bits = |t: &Tensor| {
+        t.to_f64s()
+            .into_iter()
+            .map(f64::to_bits)
+            .collect::<Vec<_>>()
+    };
     for (k, (got, expected)) in g.run(wanted.clone())?.iter().zip(&expected).enumerate() {
-        assert_eq!(bits(got), bits(expected), "sum {k} of {} {:?}", x.dtype(), x.shape());
+        assert_eq!(
+            bits(got),
+            bits(expected),
+            "sum {k} of {} {:?}",
+            x.dtype(),
+            x.shape()
+        );
     }
     for (k, v) in wanted.iter().enumerate() {
         // once more, each in a kernel of its own
         let got = v.value()?;
-        assert_eq!(bits(&got), bits(&expected[k]), "sum {k} of {} {:?}, alone", x.dtype(), x.shape());
-        assert!(!bits(&got).contains(&(-0f64).to_bits()), "sum {k} of {} {:?} is -0", x.dtype(), x.shape());
+        assert_eq!(
+            bits(&got),
+            bits(&expected[k]),
+            "sum {k} of {} {:?}, alone",
+            x.dtype(),
+            x.shape()
+        );
+        assert!(
+            !bits(&got).contains(&(-0f64).to_bits()),
+            "sum {k} of {} {:?} is -0",
+            x.dtype(),
+            x.shape()
+        );
     }
     Ok(())
 }
@@ -50,7 +81,9 @@ fn check(x: &Tensor) -> Result<()> {
 fn no_sum_is_negative_zero() -> Result<()> {
     for dtype in [DType::F32, DType::F64] {
         for kind in 0..3 {
-            let tensor = |shape: &[usize]| Tensor::new(shape, zeros(kind, shape.iter().product()))?.cast(dtype);
+            let tensor = |shape: &[usize]| {
+                Tensor::new(shape, zeros(kind, shape.iter().product()))?.cast(dtype)
+            };
             check(&tensor(&[])?)?;
             check(&tensor(&[1])?)?;
             check(&tensor(&[1, 1, 1])?)?;
@@ -73,9 +106,18 @@ fn the_sum_of_one_product_is_not_negative_zero() -> Result<()> {
     for dtype in [DType::F32, DType::F64] {
         let g = Graph::new();
         let tiny = if dtype == DType::F32 { 1e-30 } else { 1e-200 };
-        let (a, b) = (Tensor::from([[-tiny]]).cast(dtype)?, Tensor::from([[tiny]]).cast(dtype)?);
+        let (a, b) = (
+            Tensor::from([[-tiny]]).cast(dtype)?,
+            Tensor::from([[tiny]]).cast(dtype)?,
+        );
         let product = g.input(a).matmul(g.input(b)); // -0: what is left of a negative number
-        let wanted = [product, product.sum(), product.sum().relu(), product.sum_axis(0) * 1.0, product.abs().sum()];
+        let wanted = [
+            product,
+            product.sum(),
+            product.sum().relu(),
+            product.sum_axis(0) * 1.0,
+            product.abs().sum(),
+        ];
         let expected = g.reference(&wanted)?;
         for (got, expected) in g.run(wanted.to_vec())?.iter().zip(&expected).skip(1) {
             assert_eq!(got.to_f64s()[0].to_bits(), expected.to_f64s()[0].to_bits());

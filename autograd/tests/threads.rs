@@ -2,7 +2,9 @@
 
 mod common;
 
-use autograd::{DType, Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var};
+use autograd::{
+    DType, Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var,
+};
 use common::numbers;
 use std::sync::mpsc::channel;
 
@@ -11,7 +13,10 @@ const POOLS: [usize; 5] = [1, 2, 3, 4, 8];
 /// Runs what `f` asks for in each pool; everything must be the same to the bit.
 fn check(name: &str, f: impl for<'g> Fn(&'g Graph) -> Vec<Var<'g>> + Sync) -> Result<()> {
     let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads");
         pool.install(|| {
             let g = Graph::new();
             let wanted = f(&g);
@@ -37,7 +42,13 @@ fn with_gradient<'g>(g: &'g Graph, x: Var<'g>, y: Var<'g>) -> Vec<Var<'g>> {
 
 #[test]
 fn elementwise_work_with_sums_over_all_kinds_of_axes() -> Result<()> {
-    for shape in [&[100_003][..], &[1999, 51], &[101, 999], &[70, 33, 40], &[3, 40_000]] {
+    for shape in [
+        &[100_003][..],
+        &[1999, 51],
+        &[101, 999],
+        &[70, 33, 40],
+        &[3, 40_000],
+    ] {
         let input = numbers(shape, 0.2);
         check(&format!("sum {shape:?}"), |g| {
             let x = g.input(&input);
@@ -58,8 +69,15 @@ fn elementwise_work_with_sums_over_all_kinds_of_axes() -> Result<()> {
 fn functions_of_rows_beside_sums() -> Result<()> {
     for (rows, n) in [(20_000, 10), (300, 700), (201, 1024)] {
         check(&format!("{rows} rows of {n}"), |g| {
-            let (x, bias) = (g.input(numbers(&[rows, n], 0.4)), g.input(numbers(&[n], 0.5)));
-            let labels = g.constant((0..rows as i64).map(|k| k * 7 % n as i64).collect::<Vec<_>>());
+            let (x, bias) = (
+                g.input(numbers(&[rows, n], 0.4)),
+                g.input(numbers(&[n], 0.5)),
+            );
+            let labels = g.constant(
+                (0..rows as i64)
+                    .map(|k| k * 7 % n as i64)
+                    .collect::<Vec<_>>(),
+            );
             let loss = (x + bias).cross_entropy(labels).mean();
             let y = (x * 0.5).softmax(-1) * x;
             [vec![loss, y.sum_axis(0)], g.grads(loss, &[x, bias])].concat()
@@ -70,9 +88,17 @@ fn functions_of_rows_beside_sums() -> Result<()> {
 
 #[test]
 fn products() -> Result<()> {
-    for (m, k, n) in [(400, 300, 200), (3, 2000, 2000), (2000, 300, 33), (513, 129, 257)] {
+    for (m, k, n) in [
+        (400, 300, 200),
+        (3, 2000, 2000),
+        (2000, 300, 33),
+        (513, 129, 257),
+    ] {
         check(&format!("{m} x {k} x {n}"), |g| {
-            let (a, b) = (g.input(numbers(&[m, k], 0.6)), g.input(numbers(&[k, n], 0.7)));
+            let (a, b) = (
+                g.input(numbers(&[m, k], 0.6)),
+                g.input(numbers(&[k, n], 0.7)),
+            );
             let y = (a.matmul(b) * 0.01f32).tanh();
             [vec![y], g.grads((y * y).sum(), &[a, b])].concat()
         })?;
@@ -86,7 +112,10 @@ fn products() -> Result<()> {
 fn every_operation_beside_all_others() -> Result<()> {
     check("all operations", |g| {
         let x = g.input(numbers(&[240, 310], 0.1));
-        let (y, w) = (g.input(numbers(&[240, 310], 0.2)), g.input(numbers(&[310, 90], 0.3)));
+        let (y, w) = (
+            g.input(numbers(&[240, 310], 0.2)),
+            g.input(numbers(&[310, 90], 0.3)),
+        );
         let rows = g.constant((0..500i64).map(|k| k * 7 % 240).collect::<Vec<_>>());
         let unary: [for<'g> fn(Var<'g>) -> Var<'g>; 25] = [
             |x| -x,
@@ -125,17 +154,37 @@ fn every_operation_beside_all_others() -> Result<()> {
             |x, y| (x.square() + 0.1).pow(y),
             |x, y| x.gt(y).select(x, y),
         ];
-        let mut all: Vec<Var<'_>> = unary.iter().map(|f| f(x)).chain(binary.iter().map(|f| f(x, y))).collect();
-        all.extend([x.matmul(w), w.t().matmul(x.t()), x.take(rows, 0), x.mean(), x.sum_axis(0), x.sum_axis(1)]);
-        let gradients = all.iter().flat_map(|&v| g.grads((v * v).sum(), &[x, y, w])).collect::<Vec<_>>();
+        let mut all: Vec<Var<'_>> = unary
+            .iter()
+            .map(|f| f(x))
+            .chain(binary.iter().map(|f| f(x, y)))
+            .collect();
+        all.extend([
+            x.matmul(w),
+            w.t().matmul(x.t()),
+            x.take(rows, 0),
+            x.mean(),
+            x.sum_axis(0),
+            x.sum_axis(1),
+        ]);
+        let gradients = all
+            .iter()
+            .flat_map(|&v| g.grads((v * v).sum(), &[x, y, w]))
+            .collect::<Vec<_>>();
         [all, gradients].concat()
     })
 }
 
 fn branches(g: &Graph, n: usize) -> Vec<Var<'_>> {
     let x = g.constant(numbers(&[n, n], 0.1));
-    let weights: Vec<Var<'_>> = (0..20).map(|k| g.input(numbers(&[n, n], k as f64))).collect();
-    let total = weights.iter().map(|w| x.matmul(*w).tanh().sum()).reduce(|a, b| a + b).expect("some");
+    let weights: Vec<Var<'_>> = (0..20)
+        .map(|k| g.input(numbers(&[n, n], k as f64)))
+        .collect();
+    let total = weights
+        .iter()
+        .map(|w| x.matmul(*w).tanh().sum())
+        .reduce(|a, b| a + b)
+        .expect("some");
     [vec![total], g.grads(total, &weights)].concat()
 }
 
@@ -162,8 +211,16 @@ impl Op for Refuses {
     fn infer(&self, x: &[Type]) -> std::result::Result<Type, OpError> {
         Ok(x[0])
     }
-    fn eval(&self, _x: &[TensorView<'_>], _out: TensorViewMut<'_>) -> std::result::Result<(), OpError> {
-        if self.0 { panic!("oh no") } else { Err("no".into()) }
+    fn eval(
+        &self,
+        _x: &[TensorView<'_>],
+        _out: TensorViewMut<'_>,
+    ) -> std::result::Result<(), OpError> {
+        if self.0 {
+            panic!("oh no")
+        } else {
+            Err("no".into())
+        }
     }
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         Some(r.ct)
@@ -174,7 +231,10 @@ impl Op for Refuses {
 #[test]
 fn a_kernel_that_fails_beside_others() -> Result<()> {
     for threads in POOLS {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads");
         for panics in [false, true] {
             let w = Param::new(numbers(&[400, 400], 0.3));
             let before = w.value();
@@ -182,19 +242,28 @@ fn a_kernel_that_fails_beside_others() -> Result<()> {
                 let g = Graph::new();
                 let v = g.param(&w);
                 let fine: Vec<Var<'_>> = (0..6).map(|k| (v * k as f64).matmul(v).tanh()).collect();
-                let bad: Vec<Var<'_>> =
-                    (0..3).map(|k| g.within(&format!("bad{k}"), || (v + k as f64).apply(Refuses(panics)))).collect();
+                let bad: Vec<Var<'_>> = (0..3)
+                    .map(|k| g.within(&format!("bad{k}"), || (v + k as f64).apply(Refuses(panics))))
+                    .collect();
                 g.assign(&w, v * 0.5);
                 g.run((fine, bad)).map(drop)
             });
             let e = failed.expect_err("it fails");
-            assert_eq!((e.op(), e.scope()), ("refuses", "bad0"), "{threads} threads: {e}");
+            assert_eq!(
+                (e.op(), e.scope()),
+                ("refuses", "bad0"),
+                "{threads} threads: {e}"
+            );
             assert_eq!(e.to_string().contains("oh no"), panics);
             assert_eq!(w.value(), before);
         }
         pool.install(|| {
             let g = Graph::new();
-            g.input(numbers(&[500, 500], 0.1)).exp().sum().value().map(drop)
+            g.input(numbers(&[500, 500], 0.1))
+                .exp()
+                .sum()
+                .value()
+                .map(drop)
         })?;
     }
     Ok(())
@@ -209,8 +278,16 @@ impl Op for Complains {
     fn infer(&self, x: &[Type]) -> std::result::Result<Type, OpError> {
         Ok(x[0])
     }
-    fn eval(&self, x: &[TensorView<'_>], _out: TensorViewMut<'_>) -> std::result::Result<(), OpError> {
-        Err(OpError::new(format!("{} got {}", self.0, x[0].slice::<f64>()?[0])))
+    fn eval(
+        &self,
+        x: &[TensorView<'_>],
+        _out: TensorViewMut<'_>,
+    ) -> std::result::Result<(), OpError> {
+        Err(OpError::new(format!(
+            "{} got {}",
+            self.0,
+            x[0].slice::<f64>()?[0]
+        )))
     }
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         Some(r.ct)
@@ -222,26 +299,45 @@ impl Op for Complains {
 #[test]
 fn an_error_is_that_of_the_op_it_names() -> Result<()> {
     const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
-    let (x, w) = (numbers(&[300, 300], 0.5).cast(DType::F64)?, Param::new(numbers(&[300, 300], 0.7).cast(DType::F64)?));
+    let (x, w) = (
+        numbers(&[300, 300], 0.5).cast(DType::F64)?,
+        Param::new(numbers(&[300, 300], 0.7).cast(DType::F64)?),
+    );
     let expected = format!("first got {}", x.to_f64s()[0] * w.value().to_f64s()[0]);
     for threads in POOLS {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads");
         let compiled = autograd::compile(|[x]| {
             let g = x.graph();
             let y = x * g.param(&w);
-            let all: Vec<Var<'_>> =
-                NAMES.iter().map(|name| g.within(name, || y.apply(Complains(name))).sum()).collect();
+            let all: Vec<Var<'_>> = NAMES
+                .iter()
+                .map(|name| g.within(name, || y.apply(Complains(name))).sum())
+                .collect();
             [all[3], all[1], all[2], all[0]]
         });
         pool.install(|| {
             for _ in 0..50 {
                 let g = Graph::new();
                 let y = g.input(&x) * g.param(&w);
-                let all: Vec<Var<'_>> = NAMES.iter().map(|name| g.within(name, || y.apply(Complains(name)))).collect();
+                let all: Vec<Var<'_>> = NAMES
+                    .iter()
+                    .map(|name| g.within(name, || y.apply(Complains(name))))
+                    .collect();
                 let e = g.run((all[3], all[1], all[2], all[0])).expect_err("fails");
-                assert_eq!((e.message(), e.scope()), (&expected[..], "first"), "{threads} threads");
+                assert_eq!(
+                    (e.message(), e.scope()),
+                    (&expected[..], "first"),
+                    "{threads} threads"
+                );
                 let e = compiled.call([&x]).expect_err("fails");
-                assert_eq!((e.message(), e.scope()), (&expected[..], "first"), "{threads} threads, compiled");
+                assert_eq!(
+                    (e.message(), e.scope()),
+                    (&expected[..], "first"),
+                    "{threads} threads, compiled"
+                );
             }
         });
     }
@@ -258,7 +354,10 @@ fn a_busy_pool_is_not_waited_for() -> Result<()> {
         y.backward().map(|d| (d.value().clone(), d.get(x).cloned()))
     };
     let expected = work()?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads");
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(3)
+        .build()
+        .expect("threads");
     let (release, hold) = channel::<()>();
     let hold = std::sync::Mutex::new(hold);
     pool.scope(|s| {
@@ -285,7 +384,12 @@ fn trainings_side_by_side() -> Result<()> {
         for step in 0..8 {
             let g = Graph::new();
             let v = g.param(&w);
-            let loss = g.constant(numbers(&[70, 300], step as f64)).matmul(v).tanh().square().mean();
+            let loss = g
+                .constant(numbers(&[70, 300], step as f64))
+                .matmul(v)
+                .tanh()
+                .square()
+                .mean();
             let [d] = g.grad(loss, &[v]);
             g.assign(&w, v - 0.3 * d);
             g.run(loss)?;
@@ -294,8 +398,16 @@ fn trainings_side_by_side() -> Result<()> {
     };
     let expected = (0..8).map(train).collect::<Result<Vec<_>>>()?;
     for threads in POOLS {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-        let got = pool.install(|| (0..8).into_par_iter().map(train).collect::<Result<Vec<_>>>())?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads");
+        let got = pool.install(|| {
+            (0..8)
+                .into_par_iter()
+                .map(train)
+                .collect::<Result<Vec<_>>>()
+        })?;
         assert!(got == expected, "{threads} threads");
     }
     Ok(())
@@ -308,12 +420,16 @@ fn runs_within_parallel_loops() -> Result<()> {
     let one = |k: usize| {
         let g = Graph::new();
         let x = g.input(numbers(&[300, 400], k as f64));
-        let y = (x.matmul(x.t()) * 0.01f32).tanh().exp().sin().sum() + (x * x.cos()).exp().sin().tanh().sum();
+        let y = (x.matmul(x.t()) * 0.01f32).tanh().exp().sin().sum()
+            + (x * x.cos()).exp().sin().tanh().sum();
         y.backward().map(|d| (d.value().clone(), d.get(x).cloned()))
     };
     let expected = (0..6).map(one).collect::<Result<Vec<_>>>()?;
     for threads in POOLS {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads");
         let got = pool.install(|| (0..6).into_par_iter().map(one).collect::<Result<Vec<_>>>())?;
         assert!(got == expected, "{threads} threads");
     }
@@ -324,7 +440,9 @@ fn runs_within_parallel_loops() -> Result<()> {
 /// once, and for one from outside of all pools.
 #[test]
 fn quick_successions_and_pauses() -> Result<()> {
-    let inputs: Vec<Tensor> = (0..17).map(|k| numbers(&[40_000 + 1024 * k], k as f64)).collect();
+    let inputs: Vec<Tensor> = (0..17)
+        .map(|k| numbers(&[40_000 + 1024 * k], k as f64))
+        .collect();
     let one = |k: usize| {
         let g = Graph::new();
         let x = g.input(&inputs[k]);
@@ -332,7 +450,10 @@ fn quick_successions_and_pauses() -> Result<()> {
     };
     let expected = (0..17).map(one).collect::<Result<Vec<_>>>()?;
     for threads in [1, 2, 3, 8] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads");
         let check = || {
             for round in 0..300 {
                 assert!(

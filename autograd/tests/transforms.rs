@@ -13,13 +13,20 @@ fn close(a: &[f64], b: &[f64]) {
 
 fn numbers(shape: &[usize], seed: f64) -> Tensor {
     let count: usize = shape.iter().product();
-    Tensor::new(shape, (0..count).map(|k| (seed + 1.7 * k as f64).sin()).collect::<Vec<f64>>()).expect("small")
+    Tensor::new(
+        shape,
+        (0..count)
+            .map(|k| (seed + 1.7 * k as f64).sin())
+            .collect::<Vec<f64>>(),
+    )
+    .expect("small")
 }
 
 /// `[3] -> [2]`, with a hand-written Jacobian.
 fn f(x: Var<'_>) -> Var<'_> {
     let at = |k: isize| x.slice(0, k..k + 1);
-    x.graph().concat(&[at(0) * at(1) + at(2).sin(), at(0).exp() / at(2)], 0)
+    x.graph()
+        .concat(&[at(0) * at(1) + at(2).sin(), at(0).exp() / at(2)], 0)
 }
 
 const AT: [f64; 3] = [0.3, -1.2, 0.8];
@@ -46,14 +53,29 @@ fn jacobians_by_rows_and_by_columns() -> Result<()> {
     close(&g.jacobian(f(x), x).value()?.to_f64s(), &by_hand());
     close(&g.jacobian(wide(x), x).value()?.to_f64s(), &j.to_f64s());
     let [ja, jb] = jacobians(|[a, b]| a.matmul(b))([numbers(&[2, 3], 0.1), numbers(&[3, 4], 0.2)])?;
-    assert_eq!((ja.shape(), jb.shape()), (&[2, 4, 2, 3][..], &[2, 4, 3, 4][..]));
-    let (a, b) = (numbers(&[2, 3], 0.1).to_f64s(), numbers(&[3, 4], 0.2).to_f64s());
+    assert_eq!(
+        (ja.shape(), jb.shape()),
+        (&[2, 4, 2, 3][..], &[2, 4, 3, 4][..])
+    );
+    let (a, b) = (
+        numbers(&[2, 3], 0.1).to_f64s(),
+        numbers(&[3, 4], 0.2).to_f64s(),
+    );
     for e in 0..2 * 4 * 3 {
         let (i, j, k) = (e / 12, e / 3 % 4, e % 3);
-        close(&[ja.to_f64s()[((i * 4 + j) * 2 + i) * 3 + k]], &[b[k * 4 + j]]);
-        close(&[jb.to_f64s()[((i * 4 + j) * 3 + k) * 4 + j]], &[a[i * 3 + k]]);
+        close(
+            &[ja.to_f64s()[((i * 4 + j) * 2 + i) * 3 + k]],
+            &[b[k * 4 + j]],
+        );
+        close(
+            &[jb.to_f64s()[((i * 4 + j) * 3 + k) * 4 + j]],
+            &[a[i * 3 + k]],
+        );
     }
-    assert_eq!(ja.to_f64s().iter().filter(|v| **v != 0.0).count(), 2 * 4 * 3);
+    assert_eq!(
+        ja.to_f64s().iter().filter(|v| **v != 0.0).count(),
+        2 * 4 * 3
+    );
     Ok(())
 }
 
@@ -63,9 +85,15 @@ fn products_agree_with_the_whole() -> Result<()> {
     let j = by_hand();
     let (y, d) = vjp(f)(AT, ct)?;
     assert_eq!(y.shape(), [2]);
-    close(&d.to_f64s(), &[0, 1, 2].map(|k| ct[0] * j[k] + ct[1] * j[3 + k]));
+    close(
+        &d.to_f64s(),
+        &[0, 1, 2].map(|k| ct[0] * j[k] + ct[1] * j[3 + k]),
+    );
     let (_, d) = jvp(f)(AT, v)?;
-    close(&d.to_f64s(), &[0, 3].map(|row| (0..3).map(|k| j[row + k] * v[k]).sum()));
+    close(
+        &d.to_f64s(),
+        &[0, 3].map(|row| (0..3).map(|k| j[row + k] * v[k]).sum()),
+    );
     Ok(())
 }
 
@@ -80,15 +108,22 @@ fn hessians_all_ways() -> Result<()> {
     let x = g.input(AT);
     let y = loss(x);
     let [d] = g.grad(y, &[x]);
-    let forward_over_reverse: Vec<Var<'_>> =
-        (0..3).map(|k| g.jvp(d, &[x], &[g.constant([0, 1, 2].map(|i| f64::from(i == k)))])).collect();
+    let forward_over_reverse: Vec<Var<'_>> = (0..3)
+        .map(|k| g.jvp(d, &[x], &[g.constant([0, 1, 2].map(|i| f64::from(i == k)))]))
+        .collect();
     let v = [0.7, -0.1, 1.1];
-    let (whole, columns, product) =
-        g.run((g.hessian(y, x), g.stack(&forward_over_reverse, 1), g.hvp(y, x, g.constant(v))))?;
+    let (whole, columns, product) = g.run((
+        g.hessian(y, x),
+        g.stack(&forward_over_reverse, 1),
+        g.hvp(y, x, g.constant(v)),
+    ))?;
     close(&whole.to_f64s(), &h);
     close(&columns.to_f64s(), &h);
     close(&product.to_f64s(), &hvp(loss)(AT, v)?.to_f64s());
-    close(&product.to_f64s(), &[0, 1, 2].map(|i| (0..3).map(|k| h[3 * i + k] * v[k]).sum()));
+    close(
+        &product.to_f64s(),
+        &[0, 1, 2].map(|i| (0..3).map(|k| h[3 * i + k] * v[k]).sum()),
+    );
     // symmetric, and by differences of the gradient
     let gradient = autograd::grad(loss);
     for i in 0..3 {
@@ -114,7 +149,12 @@ fn hessians_all_ways() -> Result<()> {
 fn the_plan_of_a_jvp_is_small() -> Result<()> {
     let g = Graph::new();
     let single = |shape: &[usize], seed: f64| g.input(numbers(shape, seed)).cast(DType::F32);
-    let (x, w, v, u) = (single(&[8, 5], 0.1), single(&[5, 6], 0.2), single(&[5, 6], 0.3), single(&[8, 5], 0.4));
+    let (x, w, v, u) = (
+        single(&[8, 5], 0.1),
+        single(&[5, 6], 0.2),
+        single(&[5, 6], 0.3),
+        single(&[8, 5], 0.4),
+    );
     let out = single(&[6, 3], 0.5);
     g.run([x, w, v, u, out])?; // casting is no part of what is counted
     let y = ((x.matmul(w) + 0.5).tanh().matmul(out) * 2.0).softmax(-1);
@@ -122,11 +162,20 @@ fn the_plan_of_a_jvp_is_small() -> Result<()> {
     let alone = count(&[y])?;
     let (of_one, of_two) = (g.jvp(y, &[w], &[v]), g.jvp(y, &[x, w], &[u, v]));
     let (one, two) = (count(&[of_one])?, count(&[of_two])?);
-    assert!(one <= 2 * alone && two <= 3 * alone, "{alone} {one} {two}:\n{}", g.plan(vec![y, of_two])?);
+    assert!(
+        one <= 2 * alone && two <= 3 * alone,
+        "{alone} {one} {two}:\n{}",
+        g.plan(vec![y, of_two])?
+    );
     let product = x.matmul(w);
     let products = |what: Var<'_>| {
         let plan = g.plan(what).expect("plans");
-        plan.kernels().iter().flat_map(|k| k.ops.clone()).filter(|op| op.0 == "matmul").map(|op| op.1).sum::<usize>()
+        plan.kernels()
+            .iter()
+            .flat_map(|k| k.ops.clone())
+            .filter(|op| op.0 == "matmul")
+            .map(|op| op.1)
+            .sum::<usize>()
     };
     assert_eq!(products(g.jvp(product, &[w], &[v])), 1);
     assert_eq!(products(g.jvp(product, &[x, w], &[u, v])), 2);
@@ -138,9 +187,15 @@ fn rules_that_are_not_linear_have_no_forward_mode() {
     let g = Graph::new();
     let x = g.input([3.0, -2.0]);
     let clipped = (x * 2.0).custom_vjp(&[x], |_, r| Some(r.ct.clamp(-1.0, 1.0)));
-    let e = g.jvp((clipped * x).sum(), &[x], &[g.constant([1.0, 0.0])]).value().unwrap_err();
+    let e = g
+        .jvp((clipped * x).sum(), &[x], &[g.constant([1.0, 0.0])])
+        .value()
+        .unwrap_err();
     assert!(e.message().contains("custom_vjp is not linear"), "{e}");
-    let wrong = g.jvp(x.sin(), &[x], &[g.constant([1.0])]).value().unwrap_err();
+    let wrong = g
+        .jvp(x.sin(), &[x], &[g.constant([1.0])])
+        .value()
+        .unwrap_err();
     assert!(wrong.message().contains("tangent"), "{wrong}");
 }
 
@@ -175,10 +230,14 @@ fn a_fixed_point_with_its_own_derivative() -> Result<()> {
 /// What other engines get wrong without a word.
 #[test]
 fn what_silently_goes_wrong_elsewhere() -> Result<()> {
-    let second = |f: for<'g> fn(Var<'g>) -> Var<'g>, at: f64| hessian(f)(at).and_then(|h| h.scalar());
+    let second =
+        |f: for<'g> fn(Var<'g>) -> Var<'g>, at: f64| hessian(f)(at).and_then(|h| h.scalar());
     assert_eq!(second(|x| x.powi(4), 3.0)?, 108.0);
     assert_eq!(second(|x| x * x * x * x, 3.0)?, 108.0);
-    close(&[second(|x| (x * x).sin(), 0.7)?], &[2.0 * 0.49f64.cos() - 4.0 * 0.49 * 0.49f64.sin()]);
+    close(
+        &[second(|x| (x * x).sin(), 0.7)?],
+        &[2.0 * 0.49f64.cos() - 4.0 * 0.49 * 0.49f64.sin()],
+    );
     // a tensor with itself; two uses in both orders
     assert_eq!(autograd::grad(|x| x * x)(3.0)?.scalar()?, 6.0);
     assert_eq!(autograd::grad(|x| x / x)(3.0)?.scalar()?, 0.0);
@@ -196,7 +255,10 @@ fn what_silently_goes_wrong_elsewhere() -> Result<()> {
     let x = g.input(0.7);
     let half = x.sin();
     half.value()?;
-    close(&[(half * half).backward()?.scalar(x)?], &[2.0 * 0.7f64.sin() * 0.7f64.cos()]);
+    close(
+        &[(half * half).backward()?.scalar(x)?],
+        &[2.0 * 0.7f64.sin() * 0.7f64.cos()],
+    );
     // a chain of 200,000
     let mut y = x;
     for _ in 0..200_000 {
@@ -205,12 +267,18 @@ fn what_silently_goes_wrong_elsewhere() -> Result<()> {
     let q: f64 = 0.999_99;
     let power = q.powi(200_000);
     let d = y.backward()?.scalar(x)?;
-    assert!((d - (power + 1e-6 * (1.0 - power) / (1.0 - q))).abs() < 1e-9, "{d}");
+    assert!(
+        (d - (power + 1e-6 * (1.0 - power) / (1.0 - q))).abs() < 1e-9,
+        "{d}"
+    );
     // a compiled Hessian
     let compiled = autograd::compile(|[x]| [x.graph().hessian((x * x).sin().sum(), x)]);
     for at in [0.7f64, 0.2] {
         let [h] = compiled.call([[at]])?;
-        close(&h.to_f64s(), &[2.0 * (at * at).cos() - 4.0 * at * at * (at * at).sin()]);
+        close(
+            &h.to_f64s(),
+            &[2.0 * (at * at).cos() - 4.0 * at * at * (at * at).sin()],
+        );
     }
     Ok(())
 }
@@ -228,15 +296,26 @@ fn a_custom_op_that_keeps_an_intermediate() -> Result<()> {
         fn infer(&self, x: &[Type]) -> std::result::Result<Type, OpError> {
             Ok(x[0])
         }
-        fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> std::result::Result<(), OpError> {
+        fn eval(
+            &self,
+            x: &[TensorView<'_>],
+            mut out: TensorViewMut<'_>,
+        ) -> std::result::Result<(), OpError> {
             let s = x[1].slice::<f64>()?[0];
-            out.slice::<f64>()?.iter_mut().zip(x[0].slice::<f64>()?).for_each(|(o, x)| *o = x * s);
+            out.slice::<f64>()?
+                .iter_mut()
+                .zip(x[0].slice::<f64>()?)
+                .for_each(|(o, x)| *o = x * s);
             Ok(())
         }
         fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
             let (x, s) = (r.x[0], r.x[1]);
             // the second from the output, so that it must be alive
-            Some(if input == 0 { r.ct * s } else { (r.ct * r.y).sum() / s + 0.0 * x.sum() })
+            Some(if input == 0 {
+                r.ct * s
+            } else {
+                (r.ct * r.y).sum() / s + 0.0 * x.sum()
+            })
         }
     }
     fn normalized<'g>(x: Var<'g>) -> Var<'g> {
@@ -247,7 +326,10 @@ fn a_custom_op_that_keeps_an_intermediate() -> Result<()> {
     let j = jacobian(normalized)(x)?.to_f64s();
     for (e, &j) in j.iter().enumerate() {
         let (i, k) = (e / 3, e % 3);
-        close(&[j], &[(f64::from(i == k) - x[i] * x[k] / (norm * norm)) / norm]);
+        close(
+            &[j],
+            &[(f64::from(i == k) - x[i] * x[k] / (norm * norm)) / norm],
+        );
     }
     Ok(())
 }

@@ -12,7 +12,10 @@ struct Draw(u64);
 
 impl Draw {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % n
     }
 }
@@ -33,9 +36,18 @@ impl Program {
         let matrices = dtype == DType::F32 && exact_products() && draw.below(2) == 0 && n <= 20_000;
         let shape = if matrices { vec![side, side] } else { vec![n] };
         let first: Vec<Tensor> = (0..2 + draw.below(3))
-            .map(|k| numbers(&shape, (seed % 100 + k as u64) as f64).cast(dtype).expect("floats"))
+            .map(|k| {
+                numbers(&shape, (seed % 100 + k as u64) as f64)
+                    .cast(dtype)
+                    .expect("floats")
+            })
             .collect();
-        Program { seed, params: first.iter().map(Param::new).collect(), first, matrices }
+        Program {
+            seed,
+            params: first.iter().map(Param::new).collect(),
+            first,
+            matrices,
+        }
     }
 
     /// Writes the program and schedules its updates. Expressions are taken up again by others, so that updates share nodes
@@ -44,7 +56,10 @@ impl Program {
         let mut draw = Draw(self.seed ^ 0x5EED);
         let mut known: Vec<Var<'g>> = self.params.iter().map(|p| g.param(p)).collect();
         for _ in 0..3 + draw.below(8) {
-            let (a, b) = (known[draw.below(known.len())], known[draw.below(known.len())]);
+            let (a, b) = (
+                known[draw.below(known.len())],
+                known[draw.below(known.len())],
+            );
             known.push(match draw.below(if self.matrices { 12 } else { 10 }) {
                 0 => a + b,
                 1 => 0.5 * (a - b),
@@ -60,7 +75,11 @@ impl Program {
                 _ => a + b.sum_axis_keep(0).tanh(),
             });
         }
-        let loss = known.iter().fold(g.zeros(Shape::SCALAR, self.first[0].dtype()), |sum, v| sum + v.square().mean());
+        let loss = known
+            .iter()
+            .fold(g.zeros(Shape::SCALAR, self.first[0].dtype()), |sum, v| {
+                sum + v.square().mean()
+            });
         let gradients = g.grads(loss, &known[..self.params.len()]);
         for (k, param) in self.params.iter().enumerate() {
             let w = known[k];
@@ -86,26 +105,44 @@ impl Program {
         for _ in 0..steps {
             let g = Graph::new();
             self.write(&g);
-            let new: Vec<Var<'_>> = self.params.iter().map(|p| g.scheduled(p).unwrap_or(g.param(p))).collect();
+            let new: Vec<Var<'_>> = self
+                .params
+                .iter()
+                .map(|p| g.scheduled(p).unwrap_or(g.param(p)))
+                .collect();
             let values = g.reference(&new)?;
-            self.params.iter().zip(&values).try_for_each(|(p, v)| p.set(v))?;
+            self.params
+                .iter()
+                .zip(&values)
+                .try_for_each(|(p, v)| p.set(v))?;
             all.push(values);
         }
         Ok(all)
     }
 
     fn reset(&self) -> Result<()> {
-        self.params.iter().zip(&self.first).try_for_each(|(p, first)| p.set(first.cast(first.dtype())?))
+        self.params
+            .iter()
+            .zip(&self.first)
+            .try_for_each(|(p, first)| p.set(first.cast(first.dtype())?))
     }
 
     /// Runs the steps, the first and later ones, and compares all parameters after each. Somebody holds the values of those
     /// parameters that `held` names.
-    fn check(&self, expected: &[Vec<Tensor>], held: &dyn Fn(usize) -> bool, compiled: bool, how: &str) -> Result<()> {
+    fn check(
+        &self,
+        expected: &[Vec<Tensor>],
+        held: &dyn Fn(usize) -> bool,
+        compiled: bool,
+        how: &str,
+    ) -> Result<()> {
         self.reset()?;
         let function = autograd::compile(|[x]| [self.write(x.graph())]);
         for (step, expected) in expected.iter().enumerate() {
-            let _held: Vec<Tensor> =
-                (0..self.params.len()).filter(|&k| held(k)).map(|k| self.params[k].value()).collect();
+            let _held: Vec<Tensor> = (0..self.params.len())
+                .filter(|&k| held(k))
+                .map(|k| self.params[k].value())
+                .collect();
             if compiled {
                 function.call([0.0])?;
             } else {
@@ -115,7 +152,10 @@ impl Program {
             }
             for (k, (param, expected)) in self.params.iter().zip(expected).enumerate() {
                 let (seed, ty) = (self.seed, param.ty());
-                assert!(same(&param.value(), expected), "program {seed}, {ty}, {how}: parameter {k} after step {step}");
+                assert!(
+                    same(&param.value(), expected),
+                    "program {seed}, {ty}, {how}: parameter {k} after step {step}"
+                );
             }
         }
         Ok(())
@@ -129,7 +169,10 @@ fn same(a: &Tensor, b: &Tensor) -> bool {
 }
 
 fn pool(threads: usize) -> rayon::ThreadPool {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads")
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .expect("threads")
 }
 
 #[test]
@@ -137,10 +180,25 @@ fn random_updates_are_those_of_the_definition() -> Result<()> {
     let (one, three) = (pool(1), pool(3));
     let sizes = [1, 7, 127, 128, 200, 1_025, 3_000];
     // as of the other random programs, `PROPTEST_CASES` says how many
-    let programs = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(105);
+    let programs = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(105);
     for seed in 0..programs {
-        let n = if seed % 35 == 34 { 100_003 } else { sizes[seed % sizes.len()] };
-        let program = Program::new(seed as u64, n, if seed % 3 == 0 { DType::F64 } else { DType::F32 });
+        let n = if seed % 35 == 34 {
+            100_003
+        } else {
+            sizes[seed % sizes.len()]
+        };
+        let program = Program::new(
+            seed as u64,
+            n,
+            if seed % 3 == 0 {
+                DType::F64
+            } else {
+                DType::F32
+            },
+        );
         let expected = program.defined(3)?;
         for (threads, pool) in [(1, &one), (3, &three)] {
             for compiled in [false, true] {
@@ -163,7 +221,10 @@ fn random_updates_are_those_of_the_definition() -> Result<()> {
 fn an_update_never_hides_the_old_value() -> Result<()> {
     for n in [2, 7, 127, 128, 129, 200, 1_025, 100_003] {
         let start = numbers(&[n], 1.0);
-        let (w, s) = (Param::new(start.cast(DType::F32)?), Param::new(start.cast(DType::F32)?));
+        let (w, s) = (
+            Param::new(start.cast(DType::F32)?),
+            Param::new(start.cast(DType::F32)?),
+        );
         let g = Graph::new();
         let v = g.param(&w);
         let twice = 2.0 * v;
@@ -171,7 +232,10 @@ fn an_update_never_hides_the_old_value() -> Result<()> {
         g.assign(&s, twice - v);
         g.run(())?;
         assert!(same(&s.value(), &start), "{n}");
-        assert!(same(&w.value(), &(Graph::new().constant(&start) * 2.0).value()?), "{n}");
+        assert!(
+            same(&w.value(), &(Graph::new().constant(&start) * 2.0).value()?),
+            "{n}"
+        );
     }
     Ok(())
 }
@@ -180,7 +244,10 @@ fn an_update_never_hides_the_old_value() -> Result<()> {
 #[test]
 fn updates_that_read_each_other_are_in_place() -> Result<()> {
     for n in [128, 200, 1_025] {
-        let (a, b) = (Param::new(numbers(&[n], 1.0)), Param::new(numbers(&[n], 2.0)));
+        let (a, b) = (
+            Param::new(numbers(&[n], 1.0)),
+            Param::new(numbers(&[n], 2.0)),
+        );
         let g = Graph::new();
         let (va, vb) = (g.param(&a), g.param(&b));
         let loss = (va * vb - 1.0).square().sum();
@@ -188,7 +255,10 @@ fn updates_that_read_each_other_are_in_place() -> Result<()> {
         g.assign(&a, va - 0.01 * da);
         g.assign(&b, vb - 0.01 * db);
         let explained = g.plan(loss)?.explain();
-        assert!(explained.contains("2 parameters updated in place"), "{explained}");
+        assert!(
+            explained.contains("2 parameters updated in place"),
+            "{explained}"
+        );
     }
     Ok(())
 }
@@ -210,7 +280,8 @@ fn a_compiled_step_that_threads_race_for() -> Result<()> {
                 (0..3).try_for_each(|_| function.call([0.0]).map(drop))
             };
             let all: Vec<_> = (0..THREADS).map(|_| scope.spawn(call)).collect();
-            all.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
+            all.into_iter()
+                .try_for_each(|thread| thread.join().expect("no panic"))
         })?;
         for (param, expected) in program.params.iter().zip(&expected[3 * THREADS - 1]) {
             assert!(same(&param.value(), expected), "program {seed}");
@@ -223,23 +294,37 @@ fn a_compiled_step_that_threads_race_for() -> Result<()> {
 #[test]
 fn an_update_of_a_stale_parameter_is_an_error() -> Result<()> {
     for n in [1, 7, 200, 1_025] {
-        let params: Vec<Param> = (0..3).map(|k| Param::new(numbers(&[n + k], k as f64))).collect();
+        let params: Vec<Param> = (0..3)
+            .map(|k| Param::new(numbers(&[n + k], k as f64)))
+            .collect();
         for stale in 1..3 {
             let g = Graph::new();
             let _first = g.param(&params[0]);
             params[stale].set(numbers(&[n + stale], 9.0))?;
             let before: Vec<Tensor> = params.iter().map(Param::value).collect();
             // the new value is there, whatever became of the parameter
-            params.iter().zip(&before).for_each(|(p, old)| g.assign(p, g.constant(old) * 2.0));
+            params
+                .iter()
+                .zip(&before)
+                .for_each(|(p, old)| g.assign(p, g.constant(old) * 2.0));
             let e = g.run(()).expect_err("one cannot be bound");
             assert!(e.message().contains("changed since it was bound"), "{e}");
-            assert!(params.iter().zip(&before).all(|(p, old)| same(&p.value(), old)), "nothing changed");
+            assert!(
+                params
+                    .iter()
+                    .zip(&before)
+                    .all(|(p, old)| same(&p.value(), old)),
+                "nothing changed"
+            );
             // alone, too: there is nothing left to be done, which is not the same as having done it
             let g = Graph::new();
             let _first = g.param(&params[0]);
             params[stale].set(&before[stale])?;
             g.assign(&params[stale], g.constant(&before[stale]) * 2.0);
-            assert!(g.run(()).is_err() && same(&params[stale].value(), &before[stale]), "{n}");
+            assert!(
+                g.run(()).is_err() && same(&params[stale].value(), &before[stale]),
+                "{n}"
+            );
         }
     }
     Ok(())
@@ -248,14 +333,22 @@ fn an_update_of_a_stale_parameter_is_an_error() -> Result<()> {
 /// A compiled step sees parameters at each call: one that changed while it was written is no error.
 #[test]
 fn a_parameter_that_changes_while_a_step_is_compiled() -> Result<()> {
-    let params: Vec<Param> = (0..3).map(|k| Param::new(numbers(&[200 + k], k as f64))).collect();
+    let params: Vec<Param> = (0..3)
+        .map(|k| Param::new(numbers(&[200 + k], k as f64)))
+        .collect();
     let step = autograd::compile(|[rate]| {
         let g = rate.graph();
         for param in &params {
             let w = g.param(param);
             g.assign(param, w - rate * w);
             params[2]
-                .set(params[2].value().cast(DType::F64).and_then(|t| t.cast(DType::F32)).expect("floats"))
+                .set(
+                    params[2]
+                        .value()
+                        .cast(DType::F64)
+                        .and_then(|t| t.cast(DType::F32))
+                        .expect("floats"),
+                )
                 .expect("fits");
         }
         []
@@ -263,7 +356,10 @@ fn a_parameter_that_changes_while_a_step_is_compiled() -> Result<()> {
     let before: Vec<Tensor> = params.iter().map(Param::value).collect();
     let []: [Tensor; 0] = step.call([0.5f32])?;
     for (param, before) in params.iter().zip(&before) {
-        assert!(same(&param.value(), &(Graph::new().constant(before) * 0.5).value()?));
+        assert!(same(
+            &param.value(),
+            &(Graph::new().constant(before) * 0.5).value()?
+        ));
     }
     Ok(())
 }
@@ -271,7 +367,9 @@ fn a_parameter_that_changes_while_a_step_is_compiled() -> Result<()> {
 /// With many parameters, what is done for each of them does not depend on how many there are.
 #[test]
 fn thousands_of_parameters() -> Result<()> {
-    let params: Vec<Param> = (0..8_000).map(|k| Param::new(numbers(&[2 + k % 5], k as f64))).collect();
+    let params: Vec<Param> = (0..8_000)
+        .map(|k| Param::new(numbers(&[2 + k % 5], k as f64)))
+        .collect();
     for _ in 0..3 {
         let g = Graph::new();
         let weights: Vec<Var<'_>> = params.iter().map(|p| g.param(p)).collect();
@@ -281,7 +379,11 @@ fn thousands_of_parameters() -> Result<()> {
         g.run(())?;
     }
     for (k, param) in params.iter().enumerate() {
-        let expected = numbers(&[2 + k % 5], k as f64).to_f64s().into_iter().map(|v| v * 0.125).collect::<Vec<_>>();
+        let expected = numbers(&[2 + k % 5], k as f64)
+            .to_f64s()
+            .into_iter()
+            .map(|v| v * 0.125)
+            .collect::<Vec<_>>();
         assert_eq!(param.value().to_f64s(), expected);
     }
     Ok(())

@@ -7,7 +7,8 @@ mod show;
 
 use clap::Parser;
 use nn::{
-    AdamW, Dataset, Error, History, Metrics, Mlp, Module, Optimizer, Result, Sgd, Trainer, data, metrics, schedule,
+    AdamW, Dataset, Error, History, Metrics, Mlp, Module, Optimizer, Result, Sgd, Trainer, data,
+    metrics, schedule,
 };
 use options::Options;
 use std::process::ExitCode;
@@ -35,8 +36,14 @@ fn main() -> ExitCode {
 
 /// What is wrong with the command line, without the advice to ask for help.
 fn one_line(message: &str) -> String {
-    let lines = message.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("For more information"));
-    lines.take_while(|l| !l.starts_with("Usage:")).collect::<Vec<_>>().join(" ")
+    let lines = message
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with("For more information"));
+    lines
+        .take_while(|l| !l.starts_with("Usage:"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn run(options: &Options) -> Result<()> {
@@ -54,12 +61,25 @@ fn run(options: &Options) -> Result<()> {
     }
     if !options.quiet {
         let names: Vec<String> = sizes.iter().map(usize::to_string).collect();
-        println!("{} with {}: {} parameters, {threads} threads", names.join("-"), options.activation, model.size());
-        println!("{} training and {} test images from {}", train.len(), test.len(), options.data.display());
+        println!(
+            "{} with {}: {} parameters, {threads} threads",
+            names.join("-"),
+            options.activation,
+            model.size()
+        );
+        println!(
+            "{} training and {} test images from {}",
+            train.len(),
+            test.len(),
+            options.data.display()
+        );
     }
 
-    let history =
-        if options.best { best(options, &model, &train, &test) } else { plain(options, &model, &train, &test) };
+    let history = if options.best {
+        best(options, &model, &train, &test)
+    } else {
+        plain(options, &model, &train, &test)
+    };
     let history = history.map_err(|e| match e {
         Error::Step { epoch, step, error } if error.message().contains("not finite") => Error::Invalid(format!(
             "the loss is no longer a finite number (epoch {epoch}, step {step}, first in {} {}): try a smaller --lr than {}",

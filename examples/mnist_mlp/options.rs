@@ -101,9 +101,14 @@ impl Options {
     /// Starts the pool of threads; returns how many there are.
     pub(crate) fn start_threads(&self) -> Result<usize> {
         if self.threads > 1024 {
-            return Err(Error::Invalid(format!("{} threads are too many: at most 1024", self.threads)));
+            return Err(Error::Invalid(format!(
+                "{} threads are too many: at most 1024",
+                self.threads
+            )));
         }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build_global();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads)
+            .build_global();
         pool.map_err(|e| Error::Invalid(format!("cannot start {} threads: {e}", self.threads)))?;
         Ok(rayon::current_num_threads())
     }
@@ -111,8 +116,14 @@ impl Options {
     /// From the inputs over the hidden layers to one output a class.
     pub(crate) fn sizes(&self, train: &Dataset) -> Result<Vec<usize>> {
         let inputs = train.sample_shape().iter().product();
-        let classes = train.classes().ok_or_else(|| Error::Invalid("the labels are not class numbers".into()))?;
-        let hidden = if self.best { &[1024, 512] } else { &self.hidden[..] };
+        let classes = train
+            .classes()
+            .ok_or_else(|| Error::Invalid("the labels are not class numbers".into()))?;
+        let hidden = if self.best {
+            &[1024, 512]
+        } else {
+            &self.hidden[..]
+        };
         Ok([&[inputs], hidden, &[classes]].concat())
     }
 }

@@ -9,12 +9,20 @@ use std::{
 /// An example's program, which `cargo test` builds beside the tests.
 fn program(name: &str) -> PathBuf {
     let tests = std::env::current_exe().expect("a running test");
-    let target = tests.parent().and_then(Path::parent).expect("target/profile/deps/test");
-    target.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+    let target = tests
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/profile/deps/test");
+    target
+        .join("examples")
+        .join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
 fn run(args: &[&str]) -> Output {
-    Command::new(program("mnist_mlp")).args(args).output().expect("the example was built")
+    Command::new(program("mnist_mlp"))
+        .args(args)
+        .output()
+        .expect("the example was built")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -26,15 +34,34 @@ fn small() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (part, count) in [("train", 240u32), ("t10k", 60)] {
         let image = |k: u32| {
-            (0..64u32)
-                .map(move |p| if p / 8 == 2 * (k % 3) + 1 { 200 + (k * p % 50) as u8 } else { (k * p % 90) as u8 })
+            (0..64u32).map(move |p| {
+                if p / 8 == 2 * (k % 3) + 1 {
+                    200 + (k * p % 50) as u8
+                } else {
+                    (k * p % 90) as u8
+                }
+            })
         };
-        let mut images = [&[0, 0, 8, 3][..], &count.to_be_bytes(), &8u32.to_be_bytes(), &8u32.to_be_bytes()].concat();
+        let mut images = [
+            &[0, 0, 8, 3][..],
+            &count.to_be_bytes(),
+            &8u32.to_be_bytes(),
+            &8u32.to_be_bytes(),
+        ]
+        .concat();
         images.extend((0..count).flat_map(image));
         let mut labels = [&[0, 0, 8, 1][..], &count.to_be_bytes()].concat();
         labels.extend((0..count).map(|k| (k % 3) as u8));
-        fs::write(folder.path().join(format!("{part}-images-idx3-ubyte")), images).expect("writable");
-        fs::write(folder.path().join(format!("{part}-labels-idx1-ubyte")), labels).expect("writable");
+        fs::write(
+            folder.path().join(format!("{part}-images-idx3-ubyte")),
+            images,
+        )
+        .expect("writable");
+        fs::write(
+            folder.path().join(format!("{part}-labels-idx1-ubyte")),
+            labels,
+        )
+        .expect("writable");
     }
     folder
 }
@@ -43,14 +70,33 @@ fn small() -> tempfile::TempDir {
 fn a_training_prints_what_it_does_and_the_accuracy_last() {
     let folder = small();
     let data = folder.path().to_str().expect("utf-8");
-    let output = run(&["--data", data, "--hidden", "12,8", "--epochs", "30", "--threads", "2"]);
+    let output = run(&[
+        "--data",
+        data,
+        "--hidden",
+        "12,8",
+        "--epochs",
+        "30",
+        "--threads",
+        "2",
+    ]);
     let out = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(out.starts_with("64-12-8-3 with relu: 911 parameters, 2 threads\n"), "{out}");
-    assert_eq!(out.lines().filter(|l| l.starts_with("epoch ")).count(), 30, "{out}");
+    assert!(
+        out.starts_with("64-12-8-3 with relu: 911 parameters, 2 threads\n"),
+        "{out}"
+    );
+    assert_eq!(
+        out.lines().filter(|l| l.starts_with("epoch ")).count(),
+        30,
+        "{out}"
+    );
     assert!(out.contains("confusion matrix"), "{out}");
-    let accuracy =
-        out.lines().last().and_then(|l| l.strip_prefix("test accuracy: ")).and_then(|a| a.parse::<f64>().ok());
+    let accuracy = out
+        .lines()
+        .last()
+        .and_then(|l| l.strip_prefix("test accuracy: "))
+        .and_then(|a| a.parse::<f64>().ok());
     assert!(accuracy.is_some_and(|a| a > 0.9), "{out}");
 }
 
@@ -92,7 +138,14 @@ fn the_same_seed_gives_the_same_file_whatever_the_threads() {
 fn everything_that_can_be_wrong_is_one_clear_line() {
     let folder = small();
     let data = folder.path().to_str().expect("utf-8");
-    let inside = |name: &str| folder.path().join(name).to_str().expect("utf-8").to_string();
+    let inside = |name: &str| {
+        folder
+            .path()
+            .join(name)
+            .to_str()
+            .expect("utf-8")
+            .to_string()
+    };
     fs::write(inside("garbage"), b"not a network").expect("writable");
     let cases: [(&[&str], &str); 13] = [
         (&["--data", "no/such/folder"], "no such folder"),
@@ -103,17 +156,35 @@ fn everything_that_can_be_wrong_is_one_clear_line() {
         (&["--data", data, "--batch-size", "0"], "--batch-size"),
         (&["--data", data, "--dropout", "1"], "--dropout"),
         (&["--data", data, "--momentum=-1"], "--momentum"),
-        (&["--data", data, "--activation", "cube"], "softplus, tanh, sigmoid"),
+        (
+            &["--data", data, "--activation", "cube"],
+            "softplus, tanh, sigmoid",
+        ),
         (&["--data", data, "--threads", "100000"], "threads"),
-        (&["--data", data, "--save", "/no/such/folder/model"], "folder does not exist"),
-        (&["--data", data, "--load", &inside("garbage")], "not a safetensors file"),
-        (&["--data", data, "--lr", "1e30", "--epochs", "1"], "smaller --lr"),
+        (
+            &["--data", data, "--save", "/no/such/folder/model"],
+            "folder does not exist",
+        ),
+        (
+            &["--data", data, "--load", &inside("garbage")],
+            "not a safetensors file",
+        ),
+        (
+            &["--data", data, "--lr", "1e30", "--epochs", "1"],
+            "smaller --lr",
+        ),
     ];
     for (args, message) in cases {
         let output = run(args);
         let err = text(&output.stderr);
-        assert!(!output.status.success() && !err.contains("panicked"), "{args:?}: {err}");
-        assert!(err.starts_with("error: ") && err.contains(message) && err.lines().count() == 1, "{args:?}: {err}");
+        assert!(
+            !output.status.success() && !err.contains("panicked"),
+            "{args:?}: {err}"
+        );
+        assert!(
+            err.starts_with("error: ") && err.contains(message) && err.lines().count() == 1,
+            "{args:?}: {err}"
+        );
         assert!(!text(&output.stdout).contains("test accuracy"), "{args:?}");
     }
     assert!(!Path::new(&inside("model")).exists());
@@ -127,11 +198,19 @@ fn damaged_data_is_named() {
     let whole = fs::read(&labels).expect("is there");
     fs::write(&labels, &whole[..whole.len() - 5]).expect("writable");
     let err = text(&run(&["--data", data]).stderr);
-    assert!(err.contains("train-labels-idx1-ubyte") && err.contains("truncated") && err.lines().count() == 1, "{err}");
+    assert!(
+        err.contains("train-labels-idx1-ubyte")
+            && err.contains("truncated")
+            && err.lines().count() == 1,
+        "{err}"
+    );
     // labels and images exchanged
     fs::copy(folder.path().join("train-images-idx3-ubyte"), &labels).expect("writable");
     let err = text(&run(&["--data", data]).stderr);
-    assert!(err.contains("train-labels-idx1-ubyte") && err.contains("one label for each"), "{err}");
+    assert!(
+        err.contains("train-labels-idx1-ubyte") && err.contains("one label for each"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -158,11 +237,15 @@ fn help_is_written_for_a_newcomer() {
 
 #[test]
 fn demystified_adds_up() {
-    let output = Command::new(program("demystified")).output().expect("the example was built");
+    let output = Command::new(program("demystified"))
+        .output()
+        .expect("the example was built");
     let out = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(
-        out.contains("df/dx1   = 1.00000 * 0.50000 (through v1) + 1.00000 * 5.00000 (through v2) = 5.50000"),
+        out.contains(
+            "df/dx1   = 1.00000 * 0.50000 (through v1) + 1.00000 * 5.00000 (through v2) = 5.50000"
+        ),
         "{out}"
     );
     assert_eq!(out.matches("backward: ").count(), 5);
@@ -170,19 +253,31 @@ fn demystified_adds_up() {
 
 #[test]
 fn implicit_agrees() {
-    let output = Command::new(program("implicit")).output().expect("the example was built");
+    let output = Command::new(program("implicit"))
+        .output()
+        .expect("the example was built");
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("they agree"), "{}", text(&output.stdout));
+    assert!(
+        text(&output.stdout).contains("they agree"),
+        "{}",
+        text(&output.stdout)
+    );
 }
 
 #[test]
 fn debug_gradients_finds_all_three_mistakes() {
-    let output = Command::new(program("debug_gradients")).output().expect("the example was built");
+    let output = Command::new(program("debug_gradients"))
+        .output()
+        .expect("the example was built");
     let text = text(&output.stdout);
     assert!(output.status.success(), "{text}");
-    for part in
-        ["softsign: its derivative rule is wrong", "element [1, 2]", "derivative of sqrt", "epoch 1, step 2", "8 of 8"]
-    {
+    for part in [
+        "softsign: its derivative rule is wrong",
+        "element [1, 2]",
+        "derivative of sqrt",
+        "epoch 1, step 2",
+        "8 of 8",
+    ] {
         assert!(text.contains(part), "{part}");
     }
 }

@@ -33,7 +33,10 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn file(path: &Path, message: impl fmt::Display) -> Error {
-        Error::File { path: path.display().to_string(), message: message.to_string() }
+        Error::File {
+            path: path.display().to_string(),
+            message: message.to_string(),
+        }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Error {
@@ -70,14 +73,21 @@ impl From<autograd::Error> for Error {
 /// Room for so many elements; an error if there is no memory for them.
 pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>> {
     let mut room = Vec::new();
-    room.try_reserve_exact(count).map_err(|_| Error::invalid(format!("there is no memory for {count} numbers")))?;
+    room.try_reserve_exact(count)
+        .map_err(|_| Error::invalid(format!("there is no memory for {count} numbers")))?;
     Ok(room)
 }
 
 /// Runs code of a user (a module, a loss) and turns a panic into an error.
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|cause| {
-        let said = cause.downcast_ref::<&str>().copied().or(cause.downcast_ref::<String>().map(String::as_str));
-        Error::invalid(format!("the model or the loss panicked: {}", said.unwrap_or("(no message)")))
+        let said = cause
+            .downcast_ref::<&str>()
+            .copied()
+            .or(cause.downcast_ref::<String>().map(String::as_str));
+        Error::invalid(format!(
+            "the model or the loss panicked: {}",
+            said.unwrap_or("(no message)")
+        ))
     })
 }

@@ -18,10 +18,14 @@ use rand::Rng;
 /// # Ok::<(), nn::Error>(())
 /// ```
 pub fn uniform(shape: &[usize], bound: f32, seed: u64) -> Result<Tensor> {
-    let count = Shape::new(shape).map_err(|e| Error::invalid(e.to_string()))?.count();
+    let count = Shape::new(shape)
+        .map_err(|e| Error::invalid(e.to_string()))?
+        .count();
     let mut random = seed::generator(seed);
     let mut values = reserve(count)?;
-    values.extend((0..count).map(|_| ((random.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0) * bound));
+    values.extend(
+        (0..count).map(|_| ((random.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0) * bound),
+    );
     Ok(Tensor::new(shape, values)?)
 }
 
@@ -57,6 +61,8 @@ pub fn kaiming_normal(shape: &[usize], seed: u64) -> Result<Tensor> {
 fn fans(shape: &[usize]) -> Result<(f32, f32)> {
     match shape {
         [.., inputs, outputs] => Ok(((*inputs).max(1) as f32, (*outputs).max(1) as f32)),
-        _ => Err(Error::invalid(format!("a weight [inputs, outputs] is wanted, not {shape:?}"))),
+        _ => Err(Error::invalid(format!(
+            "a weight [inputs, outputs] is wanted, not {shape:?}"
+        ))),
     }
 }

@@ -28,7 +28,11 @@ use tempfile::NamedTempFile;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn save(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()> {
-    let tensors: Vec<_> = model.parameters().into_iter().map(|(name, p)| (name, p.value())).collect();
+    let tensors: Vec<_> = model
+        .parameters()
+        .into_iter()
+        .map(|(name, p)| (name, p.value()))
+        .collect();
     write_tensors(path, &tensors)
 }
 
@@ -39,13 +43,18 @@ pub fn write_tensors(path: impl AsRef<Path>, tensors: &[(String, Tensor)]) -> Re
     for (name, tensor) in tensors {
         stored.push((name.clone(), tensor.shape().to_vec(), to_bytes(tensor)?));
     }
-    let views =
-        stored.iter().map(|(name, shape, (dtype, bytes))| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)));
-    let views: Vec<_> = views.collect::<Result<_, safetensors::SafeTensorError>>().map_err(|e| Error::file(path, e))?;
+    let views = stored.iter().map(|(name, shape, (dtype, bytes))| {
+        Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?))
+    });
+    let views: Vec<_> = views
+        .collect::<Result<_, safetensors::SafeTensorError>>()
+        .map_err(|e| Error::file(path, e))?;
     let bytes = safetensors::serialize(views, None).map_err(|e| Error::file(path, e))?;
     let failed = |e: std::io::Error| Error::file(path, format!("cannot be written: {e}"));
     let mut file = beside(path)?;
-    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    file.write_all(&bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
     Ok(())
 }
@@ -62,9 +71,15 @@ pub fn can_save(path: impl AsRef<Path>) -> Result<()> {
 
 /// A temporary file in the folder of a path; removed unless it is moved there.
 fn beside(path: &Path) -> Result<NamedTempFile> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     if !folder.is_dir() {
-        return Err(Error::file(path, "cannot be written: its folder does not exist"));
+        return Err(Error::file(
+            path,
+            "cannot be written: its folder does not exist",
+        ));
     }
     NamedTempFile::new_in(folder).map_err(|e| Error::file(path, format!("cannot be written: {e}")))
 }
@@ -77,21 +92,38 @@ pub fn load(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()
 }
 
 /// Sets parameters from tensors under their names, all of them or none.
-pub(crate) fn set(params: &[(String, Param)], from: &mut HashMap<String, Tensor>, path: &Path) -> Result<()> {
+pub(crate) fn set(
+    params: &[(String, Param)],
+    from: &mut HashMap<String, Tensor>,
+    path: &Path,
+) -> Result<()> {
     let known: HashSet<&str> = params.iter().map(|(name, _)| name.as_str()).collect();
-    let extra = from.keys().filter(|name| !known.contains(name.as_str())).min();
+    let extra = from
+        .keys()
+        .filter(|name| !known.contains(name.as_str()))
+        .min();
     if let Some(extra) = extra {
-        return Err(Error::file(path, format!("holds {extra:?}, which the model does not have")));
+        return Err(Error::file(
+            path,
+            format!("holds {extra:?}, which the model does not have"),
+        ));
     }
     for (name, param) in params {
         let (ty, value) = (param.ty(), from.get(name));
         let value = value.ok_or_else(|| Error::file(path, format!("does not hold {name:?}")))?;
         if value.shape() != &ty.shape[..] {
-            let wrong = format!("{name}: has shape {:?}, the model wants {}", value.shape(), ty.shape);
+            let wrong = format!(
+                "{name}: has shape {:?}, the model wants {}",
+                value.shape(),
+                ty.shape
+            );
             return Err(Error::file(path, wrong));
         }
         if value.dtype() != ty.dtype {
-            return Err(Error::file(path, format!("{name}: is {}, the model wants {}", value.dtype(), ty.dtype)));
+            return Err(Error::file(
+                path,
+                format!("{name}: is {}, the model wants {}", value.dtype(), ty.dtype),
+            ));
         }
     }
     for (name, param) in params {
@@ -105,9 +137,10 @@ pub(crate) fn set(params: &[(String, Param)], from: &mut HashMap<String, Tensor>
 /// The tensors of a safetensors file, by name.
 pub fn read_tensors(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    let file =
-        SafeTensors::deserialize(&bytes).map_err(|e| Error::file(path, format!("is not a safetensors file: {e}")))?;
+    let bytes =
+        std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|e| Error::file(path, format!("is not a safetensors file: {e}")))?;
     let tensor = |(name, view): (String, TensorView<'_>)| match from_view(&view) {
         Ok(tensor) => Ok((name, tensor)),
         Err(message) => Err(Error::file(path, format!("{name}: {message}"))),
@@ -116,7 +149,10 @@ pub fn read_tensors(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
 }
 
 fn to_bytes(t: &Tensor) -> Result<(Dtype, Vec<u8>)> {
-    fn all<T: Element, const N: usize>(t: &Tensor, bytes: impl Fn(T) -> [u8; N]) -> Result<Vec<u8>> {
+    fn all<T: Element, const N: usize>(
+        t: &Tensor,
+        bytes: impl Fn(T) -> [u8; N],
+    ) -> Result<Vec<u8>> {
         Ok(t.as_slice::<T>()?.iter().flat_map(|&v| bytes(v)).collect())
     }
     Ok(match t.dtype() {

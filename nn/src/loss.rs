@@ -58,15 +58,18 @@ pub mod each {
     /// `-ln p[label]` of log-probabilities `[.., classes]` with integer labels `[..]`.
     #[track_caller]
     pub fn nll<'g>(log_probabilities: Var<'g>, labels: Var<'g>) -> Var<'g> {
-        -log_probabilities.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        -log_probabilities
+            .gather(-1, labels.unsqueeze(-1))
+            .squeeze(-1)
     }
 
     /// `-t·ln σ(x) - (1 - t)·ln(1 - σ(x))` of logits with targets from 0 to 1.
     #[track_caller]
     pub fn bce_with_logits<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
         // -ln σ(x) = softplus(-x), and -ln(1 - σ(x)) = softplus(x)
-        let loss =
-            |x: Var<'g>, t: Var<'g>| super::expected(1.0 - t, x.softplus()) + super::expected(t, (-x).softplus());
+        let loss = |x: Var<'g>, t: Var<'g>| {
+            super::expected(1.0 - t, x.softplus()) + super::expected(t, (-x).softplus())
+        };
         super::paired(logits, target, loss)
     }
 
@@ -89,7 +92,10 @@ pub mod each {
                 let (d, size) = (a - b, (a - b).abs());
                 let near = size.le(delta);
                 // each branch is computed from what belongs to it: the square of ∞ has the derivative 0·∞ otherwise
-                near.select(near.select(d, 0.0).square() * 0.5, (size - delta / 2.0) * delta)
+                near.select(
+                    near.select(d, 0.0).square() * 0.5,
+                    (size - delta / 2.0) * delta,
+                )
             })
         }
     }
@@ -149,10 +155,18 @@ pub fn cross_entropy_with(
         match (weights, ignore_index) {
             (None, None) => losses.mean(),
             (Some(w), None) => losses.sum() / w.take(target, 0).sum(),
-            (None, Some(i)) => losses.sum() / losses.dtype().map_or(losses, |d| target.ne(i).sum().cast(d)),
+            (None, Some(i)) => {
+                losses.sum()
+                    / losses
+                        .dtype()
+                        .map_or(losses, |d| target.ne(i).sum().cast(d))
+            }
             (Some(w), Some(i)) => {
                 let counts = target.ne(i);
-                losses.sum() / counts.select(w.take(counts.select(target, 0), 0), 0.0).sum()
+                losses.sum()
+                    / counts
+                        .select(w.take(counts.select(target, 0), 0), 0.0)
+                        .sum()
             }
         }
     }
@@ -228,7 +242,9 @@ fn expected<'g>(p: Var<'g>, cost: Var<'g>) -> Var<'g> {
 #[track_caller]
 fn paired<'g>(a: Var<'g>, b: Var<'g>, loss: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>) -> Var<'g> {
     match (a.shape(), b.shape()) {
-        (Ok(own), Ok(shape)) if own != shape => a.fail(&format!("wants a prediction of the target's shape {shape}")),
+        (Ok(own), Ok(shape)) if own != shape => {
+            a.fail(&format!("wants a prediction of the target's shape {shape}"))
+        }
         _ => loss(a, b), // equal, or an error is in the way that says more
     }
 }

@@ -78,12 +78,20 @@ impl Confusion {
         let (taken, labels) = (taken.as_slice::<i64>()?, labels.as_slice::<i64>()?);
         let classes = outputs.shape().last().copied().unwrap_or(0);
         if taken.len() != labels.len() {
-            return Err(Error::invalid(format!("{} outputs do not belong to {} labels", taken.len(), labels.len())));
+            return Err(Error::invalid(format!(
+                "{} outputs do not belong to {} labels",
+                taken.len(),
+                labels.len()
+            )));
         }
         let mut counts = vec![vec![0; classes]; classes];
         for (&label, &taken) in labels.iter().zip(taken) {
-            let row = usize::try_from(label).ok().and_then(|label| counts.get_mut(label));
-            let row = row.ok_or_else(|| Error::invalid(format!("{label} is not one of {classes} classes")))?;
+            let row = usize::try_from(label)
+                .ok()
+                .and_then(|label| counts.get_mut(label));
+            let row = row.ok_or_else(|| {
+                Error::invalid(format!("{label} is not one of {classes} classes"))
+            })?;
             row[taken as usize] += 1;
         }
         Ok(Confusion { counts })
@@ -131,8 +139,13 @@ impl fmt::Display for Confusion {
             writeln!(f, "  {}", share(self.recall(class)))?;
         }
         write!(f, "prec")?;
-        (0..self.classes())
-            .try_for_each(|class| write!(f, "{:>5}", share(self.precision(class)).trim_start_matches('0')))?;
+        (0..self.classes()).try_for_each(|class| {
+            write!(
+                f,
+                "{:>5}",
+                share(self.precision(class)).trim_start_matches('0')
+            )
+        })?;
         writeln!(f)
     }
 }

@@ -41,14 +41,21 @@ pub trait Module: Send + Sync {
     /// All parameters with their paths, such as `layers.0.weight`. One that stands in several places is listed once, by
     /// its first path.
     fn parameters(&self) -> Vec<(String, Param)> {
-        let mut params = Params { path: String::new(), found: Vec::new() };
+        let mut params = Params {
+            path: String::new(),
+            found: Vec::new(),
+        };
         self.params(&mut params);
         params.found
     }
 
     /// The number of trained numbers.
     fn size(&self) -> usize {
-        self.parameters().iter().filter(|(_, p)| p.is_trained()).map(|(_, p)| p.ty().shape.count()).sum()
+        self.parameters()
+            .iter()
+            .filter(|(_, p)| p.is_trained())
+            .map(|(_, p)| p.ty().shape.count())
+            .sum()
     }
 }
 
@@ -87,6 +94,10 @@ impl Params {
     }
 
     fn join(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_string()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 }

@@ -73,14 +73,23 @@ pub fn warm_up(epochs: f64, then: impl Fn(&Moment<'_>) -> f64) -> impl Fn(&Momen
             return (at.step + 1) as f64 / steps as f64;
         }
         // the rest of the training, stretched over the whole of the other schedule
-        let (done, all) = (at.step - steps, (at.steps_per_epoch * at.epochs).saturating_sub(steps).max(1));
-        let step = (done as f64 / all as f64 * (at.steps_per_epoch * at.epochs) as f64).round() as usize;
+        let (done, all) = (
+            at.step - steps,
+            (at.steps_per_epoch * at.epochs)
+                .saturating_sub(steps)
+                .max(1),
+        );
+        let step =
+            (done as f64 / all as f64 * (at.steps_per_epoch * at.epochs) as f64).round() as usize;
         then(&Moment { step, ..*at })
     }
 }
 
 /// Two schedules multiplied.
-pub fn product(a: impl Fn(&Moment<'_>) -> f64, b: impl Fn(&Moment<'_>) -> f64) -> impl Fn(&Moment<'_>) -> f64 {
+pub fn product(
+    a: impl Fn(&Moment<'_>) -> f64,
+    b: impl Fn(&Moment<'_>) -> f64,
+) -> impl Fn(&Moment<'_>) -> f64 {
     move |at| a(at) * b(at)
 }
 

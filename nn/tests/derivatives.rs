@@ -18,7 +18,10 @@ fn jacobians_and_hessian_products_over_all_parameters() -> Result<()> {
     for (j, (d, p)) in jacobians.iter().zip(gradients.iter().zip(&params)) {
         let size = p.shape()?.count();
         assert_eq!(j.shape()?.to_vec(), [&[2, 2][..], &p.shape()?].concat());
-        let by_hand = (2.0 * output).reshape([1, 4]).matmul(j.reshape([4, size])).reshape(p.shape()?);
+        let by_hand = (2.0 * output)
+            .reshape([1, 4])
+            .matmul(j.reshape([4, size]))
+            .reshape(p.shape()?);
         let difference = (by_hand - *d).abs().max().value()?.scalar()?;
         assert!(difference < 1e-5, "{difference}");
     }
@@ -40,8 +43,17 @@ fn jacobians_and_hessian_products_over_all_parameters() -> Result<()> {
     };
     let (up, down) = (gradient_at(1e-2)?, gradient_at(-1e-2)?);
     for ((product, up), down) in products.iter().zip(&up).zip(&down) {
-        for ((h, up), down) in product.to_f64s().iter().zip(up.to_f64s()).zip(down.to_f64s()) {
-            assert!((h - (up - down) / 2e-2).abs() < 2e-2 * h.abs().max(1.0), "{h} {}", (up - down) / 2e-2);
+        for ((h, up), down) in product
+            .to_f64s()
+            .iter()
+            .zip(up.to_f64s())
+            .zip(down.to_f64s())
+        {
+            assert!(
+                (h - (up - down) / 2e-2).abs() < 2e-2 * h.abs().max(1.0),
+                "{h} {}",
+                (up - down) / 2e-2
+            );
         }
     }
     Ok(())

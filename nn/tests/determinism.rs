@@ -9,7 +9,10 @@ const FORCED: &str = "AUTOGRAD_ISA";
 
 /// The bits of all weights after a training on so many threads.
 fn train(threads: usize) -> nn::Result<Vec<u64>> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .expect("threads");
     pool.install(|| {
         let (train, test) = data::digits()?;
         // wide enough that its products are split
@@ -23,13 +26,24 @@ fn train(threads: usize) -> nn::Result<Vec<u64>> {
             .validate(&test)
             .quiet()
             .fit(&train)?;
-        assert!(history[5].validation.as_ref().and_then(|v| v.accuracy) > Some(0.85), "{}", history[5]);
-        Ok(model.parameters().iter().flat_map(|(_, p)| p.value().to_f64s()).map(f64::to_bits).collect())
+        assert!(
+            history[5].validation.as_ref().and_then(|v| v.accuracy) > Some(0.85),
+            "{}",
+            history[5]
+        );
+        Ok(model
+            .parameters()
+            .iter()
+            .flat_map(|(_, p)| p.value().to_f64s())
+            .map(f64::to_bits)
+            .collect())
     })
 }
 
 fn hash(bits: &[u64]) -> u64 {
-    bits.iter().fold(0, |hash: u64, &bits| (hash.rotate_left(9) ^ bits).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    bits.iter().fold(0, |hash: u64, &bits| {
+        (hash.rotate_left(9) ^ bits).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    })
 }
 
 #[test]
@@ -50,8 +64,15 @@ fn a_training_has_the_same_bits_with_every_instruction_set() {
     }
     let this = std::env::current_exe().expect("the test's path");
     let print = |isa: &str| {
-        let arguments = ["--nocapture", "a_training_has_the_same_bits_on_any_number_of_threads"];
-        let run = Command::new(&this).args(arguments).env(FORCED, isa).output().expect("starts");
+        let arguments = [
+            "--nocapture",
+            "a_training_has_the_same_bits_on_any_number_of_threads",
+        ];
+        let run = Command::new(&this)
+            .args(arguments)
+            .env(FORCED, isa)
+            .output()
+            .expect("starts");
         let text = String::from_utf8_lossy(&run.stdout).into_owned();
         assert!(run.status.success(), "{isa}: {text}");
         let at = text.find("weights: ").expect("printed");

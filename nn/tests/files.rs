@@ -16,13 +16,26 @@ fn idx(shape: &[u32], bytes: &[u8]) -> Vec<u8> {
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("in memory")
+    encoder
+        .write_all(bytes)
+        .and_then(|()| encoder.finish())
+        .expect("in memory")
 }
 
 /// A small folder in the form of MNIST, half of it gzipped.
 fn mnist_like(at: &Path) {
-    let images = |n: usize| idx(&[n as u32, 2, 2], &(0..4 * n).map(|k| (k * 7 % 256) as u8).collect::<Vec<_>>());
-    let labels = |n: usize| idx(&[n as u32], &(0..n).map(|k| (k % 3) as u8).collect::<Vec<_>>());
+    let images = |n: usize| {
+        idx(
+            &[n as u32, 2, 2],
+            &(0..4 * n).map(|k| (k * 7 % 256) as u8).collect::<Vec<_>>(),
+        )
+    };
+    let labels = |n: usize| {
+        idx(
+            &[n as u32],
+            &(0..n).map(|k| (k % 3) as u8).collect::<Vec<_>>(),
+        )
+    };
     let write = |name: &str, bytes: Vec<u8>| fs::write(at.join(name), bytes).expect("writable");
     write("train-images-idx3-ubyte.gz", gzip(&images(9)));
     write("train-labels-idx1-ubyte", labels(9));
@@ -35,9 +48,19 @@ fn a_folder_is_read() {
     let folder = folder();
     mnist_like(folder.path());
     let (train, test) = data::mnist_folder(folder.path()).expect("right");
-    assert_eq!((train.sample_shape(), train.len(), test.targets().shape()), (&[4][..], 9, &[4][..]));
+    assert_eq!(
+        (train.sample_shape(), train.len(), test.targets().shape()),
+        (&[4][..], 9, &[4][..])
+    );
     assert_eq!(train.classes(), Some(3));
-    assert_eq!(train.inputs().expect("fits").as_slice::<f32>().expect("f32")[1], 7.0 / 255.0);
+    assert_eq!(
+        train
+            .inputs()
+            .expect("fits")
+            .as_slice::<f32>()
+            .expect("f32")[1],
+        7.0 / 255.0
+    );
     assert_eq!(test.targets().as_slice::<i64>().expect("i64"), [0, 1, 2, 0]);
 }
 
@@ -45,7 +68,9 @@ fn a_folder_is_read() {
 fn damage_names_the_file_and_what_is_wrong() {
     type Damage = fn(&Path);
     let cases: [(&str, &str, Damage); 9] = [
-        ("train-labels", "no such file", |f| fs::remove_file(f.join("train-labels-idx1-ubyte")).expect("is there")),
+        ("train-labels", "no such file", |f| {
+            fs::remove_file(f.join("train-labels-idx1-ubyte")).expect("is there")
+        }),
         ("t10k-images", "truncated", |f| {
             let path = f.join("t10k-images-idx3-ubyte");
             let bytes = fs::read(&path).expect("is there");
@@ -70,38 +95,61 @@ fn damage_names_the_file_and_what_is_wrong() {
             fs::write(f.join("t10k-images-idx3-ubyte"), idx(&[4], &[0; 4])).expect("writable");
         }),
         ("", "classes that the training labels have not", |f| {
-            fs::write(f.join("t10k-labels-idx1-ubyte.gz"), gzip(&idx(&[4], &[0, 1, 2, 9]))).expect("writable");
+            fs::write(
+                f.join("t10k-labels-idx1-ubyte.gz"),
+                gzip(&idx(&[4], &[0, 1, 2, 9])),
+            )
+            .expect("writable");
         }),
         ("train-images", "more than the file can hold", |f| {
             let bomb = gzip(&idx(&[u32::MAX, 1 << 15, 1 << 15], &[]));
             fs::write(f.join("train-images-idx3-ubyte.gz"), bomb).expect("writable");
         }),
         ("t10k-labels", "not an IDX file", |f| {
-            fs::write(f.join("t10k-labels-idx1-ubyte.gz"), b"<html>not found</html>").expect("writable");
+            fs::write(
+                f.join("t10k-labels-idx1-ubyte.gz"),
+                b"<html>not found</html>",
+            )
+            .expect("writable");
         }),
     ];
     for (file, message, damage) in cases {
         let folder = folder();
         mnist_like(folder.path());
         damage(folder.path());
-        let e = data::mnist_folder(folder.path()).expect_err(message).to_string();
-        assert!(e.contains(file) && e.contains(message), "{file}, {message}: {e}");
+        let e = data::mnist_folder(folder.path())
+            .expect_err(message)
+            .to_string();
+        assert!(
+            e.contains(file) && e.contains(message),
+            "{file}, {message}: {e}"
+        );
         assert_eq!(e.lines().count(), 1, "{e}");
     }
-    assert!(data::mnist_folder("no/such/folder").is_err_and(|e| e.to_string().contains("no such folder")));
+    assert!(
+        data::mnist_folder("no/such/folder")
+            .is_err_and(|e| e.to_string().contains("no such folder"))
+    );
 }
 
 #[test]
 fn parameters_make_a_round_trip() {
     let folder = folder();
     let file = folder.path().join("model.safetensors");
-    let (a, b) = (nn::mlp(&[4, 3, 2], Activation::Relu, 1), nn::mlp(&[4, 3, 2], Activation::Relu, 2));
+    let (a, b) = (
+        nn::mlp(&[4, 3, 2], Activation::Relu, 1),
+        nn::mlp(&[4, 3, 2], Activation::Relu, 2),
+    );
     nn::save(&a, &file).expect("writable");
     nn::load(&b, &file).expect("the same shapes");
     for ((name, p), (_, q)) in a.parameters().iter().zip(b.parameters()) {
         assert_eq!(p.value(), q.value(), "{name}");
     }
-    assert_eq!(fs::read_dir(folder.path()).expect("is there").count(), 1, "nothing is left beside it");
+    assert_eq!(
+        fs::read_dir(folder.path()).expect("is there").count(),
+        1,
+        "nothing is left beside it"
+    );
     nn::save(&b, &file).expect("over an old file");
 }
 
@@ -113,7 +161,10 @@ fn a_wrong_or_damaged_parameter_file_changes_nothing() {
     let before: Vec<_> = model.parameters().iter().map(|(_, p)| p.value()).collect();
     let refuses = |message: &str| {
         let e = nn::load(&model, &file).expect_err(message).to_string();
-        assert!(e.contains(message) && e.contains("model.safetensors"), "{message}: {e}");
+        assert!(
+            e.contains(message) && e.contains("model.safetensors"),
+            "{message}: {e}"
+        );
         let after: Vec<_> = model.parameters().iter().map(|(_, p)| p.value()).collect();
         assert_eq!(before, after, "{message}");
     };
@@ -138,10 +189,17 @@ fn a_wrong_or_damaged_parameter_file_changes_nothing() {
 fn a_place_that_cannot_be_written_is_an_error_before_and_after() {
     let folder = folder();
     let model = nn::mlp(&[2, 2], Activation::Relu, 1);
-    for place in [folder.path().join("no/such/folder/model"), folder.path().to_path_buf()] {
+    for place in [
+        folder.path().join("no/such/folder/model"),
+        folder.path().to_path_buf(),
+    ] {
         assert!(nn::can_save(&place).is_err());
         assert!(nn::save(&model, &place).is_err());
     }
     assert!(nn::can_save(folder.path().join("model")).is_ok());
-    assert_eq!(fs::read_dir(folder.path()).expect("is there").count(), 0, "no partial file");
+    assert_eq!(
+        fs::read_dir(folder.path()).expect("is there").count(),
+        0,
+        "no partial file"
+    );
 }

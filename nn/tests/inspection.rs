@@ -22,11 +22,27 @@ fn a_nan_loss_ends_the_training_before_it_reaches_the_parameters() -> Result<()>
     for guard in [false, true] {
         let model = nn::mlp(&[2, 4, 2], Activation::Tanh, 1);
         let before = values(&model);
-        let trainer = Trainer::new(&model, Sgd::new(0.1).momentum(0.9)).batch_size(8).quiet();
-        let mut trainer = if guard { trainer.detect_anomaly() } else { trainer };
-        let Err(Error::Step { epoch: 1, step: 1, error }) = trainer.fit(&data) else { panic!("went unnoticed") };
+        let trainer = Trainer::new(&model, Sgd::new(0.1).momentum(0.9))
+            .batch_size(8)
+            .quiet();
+        let mut trainer = if guard {
+            trainer.detect_anomaly()
+        } else {
+            trainer
+        };
+        let Err(Error::Step {
+            epoch: 1,
+            step: 1,
+            error,
+        }) = trainer.fit(&data)
+        else {
+            panic!("went unnoticed")
+        };
         assert_eq!(error.op(), "constant", "the data are to blame: {error}");
-        assert!(error.message().contains("1 of 16 elements not finite"), "{error}");
+        assert!(
+            error.message().contains("1 of 16 elements not finite"),
+            "{error}"
+        );
         assert_eq!(values(&model), before);
     }
     Ok(())
@@ -37,7 +53,8 @@ struct Rooted(Param);
 
 impl Module for Rooted {
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
-        x.graph().within("rooted", || x * x.graph().param(&self.0).square().sqrt())
+        x.graph()
+            .within("rooted", || x * x.graph().param(&self.0).square().sqrt())
     }
     fn params(&self, p: &mut nn::Params) {
         p.param("w", &self.0);
@@ -46,20 +63,49 @@ impl Module for Rooted {
 
 #[test]
 fn a_nan_gradient_is_caught_by_the_guard_that_was_asked_for() -> Result<()> {
-    let data = Dataset::new(Tensor::from([[1.0f32], [2.0]]), Tensor::from([[1.0f32], [2.0]]))?;
+    let data = Dataset::new(
+        Tensor::from([[1.0f32], [2.0]]),
+        Tensor::from([[1.0f32], [2.0]]),
+    )?;
     let train = |guard: bool| {
         let model = Rooted(Param::new([0.0f32]));
-        let mut trainer = Trainer::new(&model, Sgd::new(0.1)).loss(loss::mse).epochs(2).quiet();
-        let result = if guard { trainer.detect_anomaly().fit(&data) } else { trainer.fit(&data) };
+        let mut trainer = Trainer::new(&model, Sgd::new(0.1))
+            .loss(loss::mse)
+            .epochs(2)
+            .quiet();
+        let result = if guard {
+            trainer.detect_anomaly().fit(&data)
+        } else {
+            trainer.fit(&data)
+        };
         (result, model.0.value().to_f64s()[0])
     };
     let (guarded, w) = train(true);
-    let Err(Error::Step { epoch: 1, step: 1, error }) = guarded else { panic!("went unnoticed") };
+    let Err(Error::Step {
+        epoch: 1,
+        step: 1,
+        error,
+    }) = guarded
+    else {
+        panic!("went unnoticed")
+    };
     assert_eq!((error.op(), error.scope(), w), ("sqrt", "rooted", 0.0));
-    assert!(error.message().contains("all values of the forward pass before it are finite"), "{error}");
+    assert!(
+        error
+            .message()
+            .contains("all values of the forward pass before it are finite"),
+        "{error}"
+    );
     // without it, the loss of the next step shows it
     let (unguarded, w) = train(false);
-    let Err(Error::Step { epoch: 2, step: 1, error }) = unguarded else { panic!("went unnoticed") };
+    let Err(Error::Step {
+        epoch: 2,
+        step: 1,
+        error,
+    }) = unguarded
+    else {
+        panic!("went unnoticed")
+    };
     assert!(error.op() == "param" && w.is_nan(), "{error}");
     Ok(())
 }
@@ -68,26 +114,51 @@ fn a_nan_gradient_is_caught_by_the_guard_that_was_asked_for() -> Result<()> {
 fn the_report_of_an_epoch_has_a_row_for_each_parameter() -> Result<()> {
     let model = nn::mlp(&[2, 6, 2], Activation::Relu, 1);
     let parameters = model.parameters();
-    let bias = &parameters.iter().find(|(name, _)| name == "layers.0.bias").expect("a bias").1;
+    let bias = &parameters
+        .iter()
+        .find(|(name, _)| name == "layers.0.bias")
+        .expect("a bias")
+        .1;
     bias.set(Tensor::from([-10.0f32, 1.0, 1.0, -10.0, 1.0, 1.0]))?; // two units are never above 0
     let same = nn::mlp(&[2, 6, 2], Activation::Relu, 1);
-    same.parameters().iter().zip(&parameters).try_for_each(|((_, p), (_, q))| p.set(q.value()))?;
+    same.parameters()
+        .iter()
+        .zip(&parameters)
+        .try_for_each(|((_, p), (_, q))| p.set(q.value()))?;
 
     let data = samples(40, None)?;
     let fit = |model: &nn::Mlp, inspect: bool| {
-        let mut trainer = Trainer::new(model, Sgd::new(0.1)).batch_size(10).epochs(2).quiet();
-        if inspect { trainer.inspect().fit(&data) } else { trainer.fit(&data) }
+        let mut trainer = Trainer::new(model, Sgd::new(0.1))
+            .batch_size(10)
+            .epochs(2)
+            .quiet();
+        if inspect {
+            trainer.inspect().fit(&data)
+        } else {
+            trainer.fit(&data)
+        }
     };
     let history = fit(&model, true)?;
     let report = history[1].gradients.as_ref().expect("a report");
     let names: Vec<&str> = report.rows.iter().map(|row| row.name.as_str()).collect();
-    assert_eq!(names, ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"]);
+    assert_eq!(
+        names,
+        [
+            "layers.0.weight",
+            "layers.0.bias",
+            "layers.1.weight",
+            "layers.1.bias"
+        ]
+    );
     assert_eq!(report.rows[0].dead_units(), Some((2, 6)));
     assert!(report.rows[0].zeros >= 2.0 / 6.0 && report.rows[0].norm > 0.0);
     for row in &report.rows {
         let ratio = row.update_ratio.expect("an update");
         let (rate, weight) = (0.1, ratio.recip() * 0.1 * row.norm);
-        assert!(ratio > 0.0 && rate * row.norm / weight > 0.5 * ratio, "{report}");
+        assert!(
+            ratio > 0.0 && rate * row.norm / weight > 0.5 * ratio,
+            "{report}"
+        );
     }
     // looking changes nothing
     let plain = fit(&same, false)?;
@@ -100,7 +171,10 @@ fn the_report_of_an_epoch_has_a_row_for_each_parameter() -> Result<()> {
 #[test]
 fn whole_models_are_checked_by_inputs_and_parameters() -> Result<()> {
     let model = nn::mlp(&[3, 4, 2], Activation::Tanh, 1);
-    let x = [Tensor::from([[0.1f32, -0.4, 0.7], [0.9, 0.2, -0.5]]), Tensor::from([1, 0])];
+    let x = [
+        Tensor::from([[0.1f32, -0.4, 0.7], [0.9, 0.2, -0.5]]),
+        Tensor::from([1, 0]),
+    ];
     fn function<F: for<'g> Fn(&[Var<'g>]) -> Var<'g>>(f: F) -> F {
         f
     }
@@ -112,7 +186,10 @@ fn whole_models_are_checked_by_inputs_and_parameters() -> Result<()> {
     let e = CheckGrads::new()
         .double()
         .fast()
-        .run(|x| loss::cross_entropy(model.forward(x[0]).detach() + x[0].sum(), x[1]), &x)
+        .run(
+            |x| loss::cross_entropy(model.forward(x[0]).detach() + x[0].sum(), x[1]),
+            &x,
+        )
         .expect_err("detach has no derivative");
     assert_eq!(e.op(), "detach");
     Ok(())

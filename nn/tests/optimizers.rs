@@ -5,7 +5,10 @@ use nn::{Adam, AdamW, Groups, Optimizer, RmsProp, Sgd, schedule, schedule::Momen
 
 /// The gradient of the loss `Σ (k + 1)·w⁴/4 - w` that is minimised here.
 fn slope(w: &[f64]) -> Vec<f64> {
-    w.iter().enumerate().map(|(k, w)| (k + 1) as f64 * w.powi(3) - 1.0).collect()
+    w.iter()
+        .enumerate()
+        .map(|(k, w)| (k + 1) as f64 * w.powi(3) - 1.0)
+        .collect()
 }
 
 /// One step on a parameter with that loss.
@@ -18,7 +21,10 @@ fn step(optimizer: &impl Optimizer, w: &Param, scale: f64) -> Result<()> {
 }
 
 /// Twenty steps, each compared with a formula that changes plain numbers: weights, gradient, step number, rate scale.
-fn follows(optimizer: impl Optimizer, mut formula: impl FnMut(&mut [f64], &[f64], i32, f64)) -> Result<()> {
+fn follows(
+    optimizer: impl Optimizer,
+    mut formula: impl FnMut(&mut [f64], &[f64], i32, f64),
+) -> Result<()> {
     let mut by_hand = vec![0.5, -1.5, 2.0];
     let w = Param::new(by_hand.clone());
     for t in 1..=20 {
@@ -27,7 +33,10 @@ fn follows(optimizer: impl Optimizer, mut formula: impl FnMut(&mut [f64], &[f64]
         let d = slope(&by_hand);
         formula(&mut by_hand, &d, t, scale);
         for (a, b) in w.value().to_f64s().iter().zip(&by_hand) {
-            assert!((a - b).abs() < 1e-12 * b.abs().max(1.0), "step {t}: {a}, by hand {b}");
+            assert!(
+                (a - b).abs() < 1e-12 * b.abs().max(1.0),
+                "step {t}: {a}, by hand {b}"
+            );
         }
     }
     Ok(())
@@ -35,41 +44,59 @@ fn follows(optimizer: impl Optimizer, mut formula: impl FnMut(&mut [f64], &[f64]
 
 #[test]
 fn sgd_follows_its_formula() -> Result<()> {
-    follows(Sgd::new(0.01), |w, d, _, s| (0..3).for_each(|k| w[k] -= s * 0.01 * d[k]))?;
-    let mut v = [0.0; 3];
-    follows(Sgd::new(0.01).momentum(0.9).weight_decay(0.1), move |w, d, _, s| {
-        for k in 0..3 {
-            v[k] = 0.9 * v[k] + d[k] + 0.1 * w[k];
-            w[k] -= s * 0.01 * v[k];
-        }
+    follows(Sgd::new(0.01), |w, d, _, s| {
+        (0..3).for_each(|k| w[k] -= s * 0.01 * d[k])
     })?;
     let mut v = [0.0; 3];
-    follows(Sgd::new(0.01).momentum(0.8).nesterov(), move |w, d, _, s| {
-        for k in 0..3 {
-            v[k] = 0.8 * v[k] + d[k];
-            w[k] -= s * 0.01 * (d[k] + 0.8 * v[k]);
-        }
-    })
+    follows(
+        Sgd::new(0.01).momentum(0.9).weight_decay(0.1),
+        move |w, d, _, s| {
+            for k in 0..3 {
+                v[k] = 0.9 * v[k] + d[k] + 0.1 * w[k];
+                w[k] -= s * 0.01 * v[k];
+            }
+        },
+    )?;
+    let mut v = [0.0; 3];
+    follows(
+        Sgd::new(0.01).momentum(0.8).nesterov(),
+        move |w, d, _, s| {
+            for k in 0..3 {
+                v[k] = 0.8 * v[k] + d[k];
+                w[k] -= s * 0.01 * (d[k] + 0.8 * v[k]);
+            }
+        },
+    )
 }
 
 #[test]
 fn adam_and_adamw_follow_their_formulas() -> Result<()> {
     for (decay, decoupled) in [(0.0, false), (0.1, false), (0.1, true)] {
-        let optimizer = if decoupled { AdamW::new(0.05) } else { Adam::new(0.05) };
+        let optimizer = if decoupled {
+            AdamW::new(0.05)
+        } else {
+            Adam::new(0.05)
+        };
         let (mut m, mut v) = ([0.0; 3], [0.0; 3]);
-        follows(optimizer.weight_decay(decay).betas(0.8, 0.95).epsilon(1e-6), move |w, d, t, s| {
-            for k in 0..3 {
-                let rate = s * 0.05;
-                let d = if decoupled { d[k] } else { d[k] + decay * w[k] };
-                if decoupled {
-                    w[k] -= rate * decay * w[k];
+        follows(
+            optimizer.weight_decay(decay).betas(0.8, 0.95).epsilon(1e-6),
+            move |w, d, t, s| {
+                for k in 0..3 {
+                    let rate = s * 0.05;
+                    let d = if decoupled { d[k] } else { d[k] + decay * w[k] };
+                    if decoupled {
+                        w[k] -= rate * decay * w[k];
+                    }
+                    m[k] = 0.8 * m[k] + 0.2 * d;
+                    v[k] = 0.95 * v[k] + (1.0 - 0.95) * d * d;
+                    let (mean, square) = (
+                        m[k] / (1.0 - 0.8f64.powi(t)),
+                        v[k] / (1.0 - 0.95f64.powi(t)),
+                    );
+                    w[k] -= rate * mean / (square.sqrt() + 1e-6);
                 }
-                m[k] = 0.8 * m[k] + 0.2 * d;
-                v[k] = 0.95 * v[k] + (1.0 - 0.95) * d * d;
-                let (mean, square) = (m[k] / (1.0 - 0.8f64.powi(t)), v[k] / (1.0 - 0.95f64.powi(t)));
-                w[k] -= rate * mean / (square.sqrt() + 1e-6);
-            }
-        })?;
+            },
+        )?;
     }
     Ok(())
 }
@@ -78,14 +105,20 @@ fn adam_and_adamw_follow_their_formulas() -> Result<()> {
 fn rmsprop_follows_its_formula() -> Result<()> {
     for momentum in [0.0, 0.9] {
         let (mut v, mut b) = ([0.0; 3], [0.0; 3]);
-        follows(RmsProp::new(0.01).alpha(0.9).momentum(momentum).weight_decay(0.2), move |w, d, _, s| {
-            for k in 0..3 {
-                let d = d[k] + 0.2 * w[k];
-                v[k] = 0.9 * v[k] + (1.0 - 0.9) * d * d;
-                b[k] = momentum * b[k] + d / (v[k].sqrt() + 1e-8);
-                w[k] -= s * 0.01 * b[k];
-            }
-        })?;
+        follows(
+            RmsProp::new(0.01)
+                .alpha(0.9)
+                .momentum(momentum)
+                .weight_decay(0.2),
+            move |w, d, _, s| {
+                for k in 0..3 {
+                    let d = d[k] + 0.2 * w[k];
+                    v[k] = 0.9 * v[k] + (1.0 - 0.9) * d * d;
+                    b[k] = momentum * b[k] + d / (v[k].sqrt() + 1e-8);
+                    w[k] -= s * 0.01 * b[k];
+                }
+            },
+        )?;
     }
     Ok(())
 }
@@ -127,9 +160,16 @@ fn averages_follow_the_weights() -> Result<()> {
             average[k] = 0.9 * average[k] + (1.0 - 0.9) * weights[k];
         }
     }
-    let close = |a: &[f64], b: &[f64]| assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-13), "{a:?} {b:?}");
+    let close = |a: &[f64], b: &[f64]| {
+        assert!(
+            a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-13),
+            "{a:?} {b:?}"
+        )
+    };
     close(&w.value().to_f64s(), &weights);
-    optimizer.store(&[("w".into(), w.clone())]).expect("the same type");
+    optimizer
+        .store(&[("w".into(), w.clone())])
+        .expect("the same type");
     close(&w.value().to_f64s(), &average);
     Ok(())
 }
@@ -138,12 +178,17 @@ fn averages_follow_the_weights() -> Result<()> {
 fn groups_have_optimizers_of_their_own() -> Result<()> {
     let (a, b, c) = (Param::new(1.0), Param::new(1.0), Param::new(1.0));
     let named = |p: &Param| vec![("p".to_string(), p.clone())];
-    let groups = Groups::new(Sgd::new(0.1)).params(&named(&b), Sgd::new(0.01)).params(&named(&c), Sgd::new(0.0));
+    let groups = Groups::new(Sgd::new(0.1))
+        .params(&named(&b), Sgd::new(0.01))
+        .params(&named(&c), Sgd::new(0.0));
     let g = Graph::new();
     let loss = (g.param(&a) + g.param(&b) + g.param(&c)).square();
     groups.step(loss);
     g.run(loss)?;
-    assert_eq!([&a, &b, &c].map(|p| p.value().to_f64s()[0]), [1.0 - 0.1 * 6.0, 1.0 - 0.01 * 6.0, 1.0]);
+    assert_eq!(
+        [&a, &b, &c].map(|p| p.value().to_f64s()[0]),
+        [1.0 - 0.1 * 6.0, 1.0 - 0.01 * 6.0, 1.0]
+    );
     Ok(())
 }
 
@@ -159,14 +204,31 @@ fn settings_that_make_no_sense_are_refused() {
         &Sgd::new(0.1).average(1.0),
     ];
     wrong.iter().for_each(|o| assert!(o.check().is_err()));
-    assert!(Adam::new(0.1).clip_value(1.0).accumulate(2).average(0.99).check().is_ok());
-    assert!(Groups::new(Sgd::new(0.1)).params(&[], Sgd::new(-0.1)).check().is_err());
+    assert!(
+        Adam::new(0.1)
+            .clip_value(1.0)
+            .accumulate(2)
+            .average(0.99)
+            .check()
+            .is_ok()
+    );
+    assert!(
+        Groups::new(Sgd::new(0.1))
+            .params(&[], Sgd::new(-0.1))
+            .check()
+            .is_err()
+    );
 }
 
 #[test]
 fn single_precision_stays_single() -> Result<()> {
     let w = Param::new([0.5f32, -1.5]);
-    for optimizer in [&Adam::new(0.1) as &dyn Optimizer, &AdamW::new(0.1), &RmsProp::new(0.1), &Sgd::new(0.1)] {
+    for optimizer in [
+        &Adam::new(0.1) as &dyn Optimizer,
+        &AdamW::new(0.1),
+        &RmsProp::new(0.1),
+        &Sgd::new(0.1),
+    ] {
         let g = Graph::new();
         let loss = g.param(&w).square().sum();
         optimizer.step(loss);
@@ -180,8 +242,18 @@ fn single_precision_stays_single() -> Result<()> {
 #[test]
 fn adam_finds_the_optimum_of_a_logistic_regression() -> Result<()> {
     let n = 60;
-    let inputs: Vec<f64> = (0..3 * n).map(|k| if k % 3 == 2 { 1.0 } else { (k as f64 * 1.7).sin() }).collect();
-    let labels: Vec<f64> = (0..n).map(|k| f64::from(u8::from(inputs[3 * k] + 0.5 * (k as f64).cos() > 0.2))).collect();
+    let inputs: Vec<f64> = (0..3 * n)
+        .map(|k| {
+            if k % 3 == 2 {
+                1.0
+            } else {
+                (k as f64 * 1.7).sin()
+            }
+        })
+        .collect();
+    let labels: Vec<f64> = (0..n)
+        .map(|k| f64::from(u8::from(inputs[3 * k] + 0.5 * (k as f64).cos() > 0.2)))
+        .collect();
     let (x, y) = (Tensor::new([n, 3], inputs)?, Tensor::from(labels));
     fn objective<'g>(w: autograd::Var<'g>, x: &Tensor, y: &Tensor) -> autograd::Var<'g> {
         let g = w.graph();
@@ -212,15 +284,26 @@ fn adam_finds_the_optimum_of_a_logistic_regression() -> Result<()> {
 #[test]
 fn adam_finds_the_least_squares() -> Result<()> {
     let n = 40;
-    let inputs: Vec<f64> = (0..3 * n).map(|k| if k % 3 == 2 { 1.0 } else { (k as f64 * 1.3).sin() }).collect();
-    let targets: Vec<f64> =
-        (0..n).map(|k| 2.0 * inputs[3 * k] - inputs[3 * k + 1] + 0.5 + 0.3 * (k as f64).cos()).collect();
+    let inputs: Vec<f64> = (0..3 * n)
+        .map(|k| {
+            if k % 3 == 2 {
+                1.0
+            } else {
+                (k as f64 * 1.3).sin()
+            }
+        })
+        .collect();
+    let targets: Vec<f64> = (0..n)
+        .map(|k| 2.0 * inputs[3 * k] - inputs[3 * k + 1] + 0.5 + 0.3 * (k as f64).cos())
+        .collect();
     // `XᵀX·w = Xᵀy`, as a step of Newton's method from 0
     let (mut h, mut d) = ([0.0; 9], [0.0; 3]);
     for (row, y) in inputs.chunks(3).zip(&targets) {
         for (a, &left) in row.iter().enumerate() {
             d[a] -= left * y;
-            row.iter().enumerate().for_each(|(b, right)| h[3 * a + b] += left * right);
+            row.iter()
+                .enumerate()
+                .for_each(|(b, right)| h[3 * a + b] += left * right);
         }
     }
     let closed = solve3(&[0.0; 3], &h, &d);
@@ -241,7 +324,8 @@ fn adam_finds_the_least_squares() -> Result<()> {
 /// `w - H⁻¹·d` for three unknowns, by Cramer's rule.
 fn solve3(w: &[f64], h: &[f64], d: &[f64]) -> Vec<f64> {
     let det = |m: &[f64]| {
-        m[0] * (m[4] * m[8] - m[5] * m[7]) - m[1] * (m[3] * m[8] - m[5] * m[6]) + m[2] * (m[3] * m[7] - m[4] * m[6])
+        m[0] * (m[4] * m[8] - m[5] * m[7]) - m[1] * (m[3] * m[8] - m[5] * m[6])
+            + m[2] * (m[3] * m[7] - m[4] * m[6])
     };
     let with = |column: usize| {
         let mut m = h.to_vec();
@@ -253,29 +337,65 @@ fn solve3(w: &[f64], h: &[f64], d: &[f64]) -> Vec<f64> {
 
 #[test]
 fn schedules() {
-    let at = |step| Moment { step, steps_per_epoch: 10, epochs: 4, history: &[] };
-    assert_eq!((schedule::constant(&at(5)), schedule::linear(&at(10)), schedule::cosine(&at(0))), (1.0, 0.75, 1.0));
+    let at = |step| Moment {
+        step,
+        steps_per_epoch: 10,
+        epochs: 4,
+        history: &[],
+    };
+    assert_eq!(
+        (
+            schedule::constant(&at(5)),
+            schedule::linear(&at(10)),
+            schedule::cosine(&at(0))
+        ),
+        (1.0, 0.75, 1.0)
+    );
     assert!((schedule::cosine(&at(20)) - 0.5).abs() < 1e-15);
     let step = schedule::step(2, 0.1);
-    assert_eq!((step(&at(19)), step(&at(20)), step(&at(39))), (1.0, 0.1, 0.1));
+    assert_eq!(
+        (step(&at(19)), step(&at(20)), step(&at(39))),
+        (1.0, 0.1, 0.1)
+    );
     let exponential = schedule::exponential(0.25);
-    assert_eq!((exponential(&at(0)), exponential(&at(5)), exponential(&at(20))), (1.0, 0.5, 0.0625));
+    assert_eq!(
+        (
+            exponential(&at(0)),
+            exponential(&at(5)),
+            exponential(&at(20))
+        ),
+        (1.0, 0.5, 0.0625)
+    );
     let warm = schedule::warm_up(1.0, schedule::product(schedule::linear, schedule::constant));
-    assert_eq!((warm(&at(0)), warm(&at(4)), warm(&at(9)), warm(&at(10))), (0.1, 0.5, 1.0, 1.0));
+    assert_eq!(
+        (warm(&at(0)), warm(&at(4)), warm(&at(9)), warm(&at(10))),
+        (0.1, 0.5, 1.0, 1.0)
+    );
     assert!(warm(&at(39)) < 0.05 && warm(&at(25)) < warm(&at(24)));
     let history: Vec<nn::Epoch> = [3.0, 2.0, 2.5, 2.1, 1.9, 2.0, 2.0]
         .iter()
         .map(|&loss| nn::Epoch {
             number: 1,
-            train: nn::Metrics { loss, accuracy: None },
+            train: nn::Metrics {
+                loss,
+                accuracy: None,
+            },
             validation: None,
             time: std::time::Duration::ZERO,
             gradients: None,
         })
         .collect();
     let plateau = schedule::reduce_on_plateau(0.5, 1);
-    let after = |n: usize| plateau(&Moment { history: &history[..n], ..at(0) });
-    assert_eq!([0, 1, 3, 4, 5, 6, 7].map(after), [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25]);
+    let after = |n: usize| {
+        plateau(&Moment {
+            history: &history[..n],
+            ..at(0)
+        })
+    };
+    assert_eq!(
+        [0, 1, 3, 4, 5, 6, 7].map(after),
+        [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25]
+    );
 }
 
 /// Parameters that no gradient reaches stay as they are, whatever decay and momentum would do: a frozen teacher's behind
@@ -290,7 +410,11 @@ fn only_what_a_gradient_reaches_is_updated() -> Result<()> {
     ];
     for optimizer in optimizers {
         let optimizer = optimizer();
-        let (student, teacher, gate) = (Param::new([1.0, 2.0]), Param::new([0.5, 2.5]), Param::new([0.1, -0.1]));
+        let (student, teacher, gate) = (
+            Param::new([1.0, 2.0]),
+            Param::new([0.5, 2.5]),
+            Param::new([0.1, -0.1]),
+        );
         // it is trained once: from then on there is momentum that could move it
         for of in [&teacher, &gate] {
             let g = Graph::new();
@@ -308,7 +432,10 @@ fn only_what_a_gradient_reaches_is_updated() -> Result<()> {
             g.run(loss)?;
         }
         assert_ne!(student.value().to_f64s(), before[0].to_f64s());
-        assert_eq!([&teacher, &gate].map(|p| p.value().to_f64s()), [before[1].to_f64s(), before[2].to_f64s()]);
+        assert_eq!(
+            [&teacher, &gate].map(|p| p.value().to_f64s()),
+            [before[1].to_f64s(), before[2].to_f64s()]
+        );
     }
     Ok(())
 }

@@ -11,7 +11,10 @@ fn a_schedule_never_causes_a_new_plan() -> Result<()> {
         Box::new(schedule::constant),
         Box::new(schedule::linear),
         Box::new(schedule::warm_up(0.5, schedule::cosine)),
-        Box::new(schedule::product(schedule::step(1, 0.5), schedule::exponential(0.9))),
+        Box::new(schedule::product(
+            schedule::step(1, 0.5),
+            schedule::exponential(0.9),
+        )),
         Box::new(schedule::reduce_on_plateau(0.5, 0)),
         Box::new(|at: &Moment<'_>| [1.0, 0.0, 2.0][at.step % 3]), // through 1 and 0
     ];

@@ -45,7 +45,11 @@ impl Op for Remat {
     }
 
     fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
-        if input == 0 { Dependency::Moved } else { Dependency::None }
+        if input == 0 {
+            Dependency::Moved
+        } else {
+            Dependency::None
+        }
     }
 }
 
@@ -87,7 +91,10 @@ pub(super) struct Blocks {
 
 impl Blocks {
     pub(super) fn new(inner: &Inner) -> Blocks {
-        Blocks { waiting: inner.checkpoints.len(), copies: HashMap::new() }
+        Blocks {
+            waiting: inner.checkpoints.len(),
+            copies: HashMap::new(),
+        }
     }
 
     /// Whether every node stands for itself, as it does where nothing is recomputed.
@@ -99,7 +106,11 @@ impl Blocks {
     /// The node that stands for this one in rules.
     #[inline]
     pub(super) fn copy(&self, id: u32) -> u32 {
-        if self.is_empty() { id } else { self.copies.get(&id).copied().unwrap_or(id) }
+        if self.is_empty() {
+            id
+        } else {
+            self.copies.get(&id).copied().unwrap_or(id)
+        }
     }
 
     /// Opens all blocks that this node, which has this cotangent, belongs to.
@@ -133,7 +144,13 @@ impl Blocks {
                     None => *outside.entry(*arg).or_insert_with(|| {
                         let args = [self.copy(*arg), cotangent];
                         let of = inner.nodes[args[0] as usize];
-                        inner.program.push(Node { op: remat, args, count: 2, kind: Kind::Op, ..of })
+                        inner.program.push(Node {
+                            op: remat,
+                            args,
+                            count: 2,
+                            kind: Kind::Op,
+                            ..of
+                        })
                     }),
                 };
             }

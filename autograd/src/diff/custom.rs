@@ -42,7 +42,14 @@ impl Op for CustomVjp {
     /// By the caller's rule; nothing flows into the operations that computed the value.
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let input = input.checked_sub(1)?;
-        (self.0)(input, &Rule { ct: r.ct, x: &r.x[1..], y: r.y })
+        (self.0)(
+            input,
+            &Rule {
+                ct: r.ct,
+                x: &r.x[1..],
+                y: r.y,
+            },
+        )
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -60,7 +67,11 @@ impl Op for CustomVjp {
 
     /// Nothing flows through the value, and of the rule nothing is known.
     fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
-        if input == 0 { Dependency::None } else { Dependency::Dense }
+        if input == 0 {
+            Dependency::None
+        } else {
+            Dependency::Dense
+        }
     }
 }
 
@@ -95,6 +106,7 @@ impl<'g> Var<'g> {
         x: &[Var<'g>],
         rule: impl for<'a, 'r> Fn(usize, &Rule<'a, 'r>) -> Option<Var<'r>> + Send + Sync + 'static,
     ) -> Var<'g> {
-        self.graph().apply(CustomVjp(Arc::new(rule)), &[&[self], x].concat())
+        self.graph()
+            .apply(CustomVjp(Arc::new(rule)), &[&[self], x].concat())
     }
 }

@@ -39,35 +39,67 @@ impl Graph {
             return wrong;
         }
         if !y.known_dtype().is_float() {
-            return self.fail("jvp", OpError::new(format!("{} has no derivative", y.known_dtype())), &[y]);
+            return self.fail(
+                "jvp",
+                OpError::new(format!("{} has no derivative", y.known_dtype())),
+                &[y],
+            );
         }
         let dummy = y.zero_cotangent();
         let cotangents = sweep_from(&[(y, dummy)], wrt);
         // `Σ tangent·cotangent` is a number that varies with the dummy: its gradient is what is wanted
-        let pairs = cotangents.into_iter().zip(tangents).filter_map(|(d, &v)| Some((d? * v).sum()));
-        let Some(number) = pairs.reduce(|a, b| a + b) else { return y.zero_cotangent() };
+        let pairs = cotangents
+            .into_iter()
+            .zip(tangents)
+            .filter_map(|(d, &v)| Some((d? * v).sum()));
+        let Some(number) = pairs.reduce(|a, b| a + b) else {
+            return y.zero_cotangent();
+        };
         let between = self.len() as u32;
         let product = sweep_from(&[(number, number.one_cotangent())], &[dummy])[0];
-        let Some(product) = product else { return y.zero_cotangent() };
-        let Some(node) = first_use(&self.inner.borrow(), product.id, dummy.id, between) else { return product };
+        let Some(product) = product else {
+            return y.zero_cotangent();
+        };
+        let Some(node) = first_use(&self.inner.borrow(), product.id, dummy.id, between) else {
+            return product;
+        };
         // the node of the first sweep whose derivative reads the dummy, and the op whose rule wrote that node
         let inner = self.inner.borrow();
-        let culprit = inner.rule_of(node).and_then(|written| inner.rule_of(written)).unwrap_or(y.id);
+        let culprit = inner
+            .rule_of(node)
+            .and_then(|written| inner.rule_of(written))
+            .unwrap_or(y.id);
         drop(inner);
         let name = self.inner.borrow().name(culprit);
-        let e = OpError::new(format!("the derivative rule of {name} is not linear in its cotangent"));
-        self.fail("jvp", e.hint("only linear rules have a forward mode"), &[self.var(culprit)])
+        let e = OpError::new(format!(
+            "the derivative rule of {name} is not linear in its cotangent"
+        ));
+        self.fail(
+            "jvp",
+            e.hint("only linear rules have a forward mode"),
+            &[self.var(culprit)],
+        )
     }
 }
 
 /// Why tangents do not fit, if they do not.
 pub(super) fn misfit(wrt: &[Var<'_>], tangents: &[Var<'_>]) -> Option<OpError> {
     if wrt.len() != tangents.len() {
-        return Some(OpError::new(format!("there are {} tangents for {} inputs", tangents.len(), wrt.len())));
+        return Some(OpError::new(format!(
+            "there are {} tangents for {} inputs",
+            tangents.len(),
+            wrt.len()
+        )));
     }
-    let differ = |(x, v): (&Var<'_>, &Var<'_>)| x.error().is_none() && v.error().is_none() && x.ty() != v.ty();
+    let differ = |(x, v): (&Var<'_>, &Var<'_>)| {
+        x.error().is_none() && v.error().is_none() && x.ty() != v.ty()
+    };
     let (x, v) = wrt.iter().zip(tangents).find(|&(x, v)| differ((x, v)))?;
-    Some(OpError::new(format!("the tangent is {}, its input {}", v.ty(), x.ty())))
+    Some(OpError::new(format!(
+        "the tangent is {}, its input {}",
+        v.ty(),
+        x.ty()
+    )))
 }
 
 /// The oldest node from `between` on that `value` needs and that reads what depends on the dummy.
@@ -78,19 +110,27 @@ fn first_use(inner: &Inner, value: u32, dummy: u32, between: u32) -> Option<u32>
     (needed[at(value)?], depends[0]) = (true, true);
     for id in (dummy..=value).rev() {
         if needed[at(id)?] {
-            read(inner, id).iter().filter_map(|&arg| at(arg)).for_each(|k| needed[k] = true);
+            read(inner, id)
+                .iter()
+                .filter_map(|&arg| at(arg))
+                .for_each(|k| needed[k] = true);
         }
     }
     for id in dummy + 1..=value {
-        depends[at(id)?] = read(inner, id).iter().filter_map(|&arg| at(arg)).any(|k| depends[k]);
+        depends[at(id)?] = read(inner, id)
+            .iter()
+            .filter_map(|&arg| at(arg))
+            .any(|k| depends[k]);
     }
     let reads = |&arg: &u32| arg < between && at(arg).is_some_and(|k| depends[k]);
-    (between..=value).find(|&id| at(id).is_some_and(|k| needed[k]) && read(inner, id).iter().any(reads))
+    (between..=value)
+        .find(|&id| at(id).is_some_and(|k| needed[k]) && read(inner, id).iter().any(reads))
 }
 
 /// The nodes whose values a node reads: not what a recomputed block only waits for.
 fn read(inner: &Inner, id: u32) -> &[u32] {
     let args = inner.args(id);
-    let only_waits = inner.nodes[id as usize].kind == Kind::Op && inner.op(id).as_any().is::<Remat>();
+    let only_waits =
+        inner.nodes[id as usize].kind == Kind::Op && inner.op(id).as_any().is::<Remat>();
     if only_waits { &args[..1] } else { args }
 }

@@ -68,7 +68,9 @@ where
 
 /// The value and the gradients of a function of several tensors, from one run.
 #[track_caller]
-pub fn value_and_grads<F, T, const N: usize>(f: F) -> impl Fn([T; N]) -> Result<(Tensor, [Tensor; N])>
+pub fn value_and_grads<F, T, const N: usize>(
+    f: F,
+) -> impl Fn([T; N]) -> Result<(Tensor, [Tensor; N])>
 where
     F: for<'g> Fn([Var<'g>; N]) -> Var<'g>,
     T: TryInto<Tensor, Error: Into<Error>>,
@@ -77,7 +79,9 @@ where
     move |x| {
         let x: Vec<Result<Tensor>> = x.into_iter().map(tensor).collect();
         let (y, d) = value_and_gradients(x, here, &|x| f(std::array::from_fn(|k| x[k])))?;
-        d.try_into().map(|d| (y, d)).map_err(|_| OpError::new("values are missing").at("function", here))
+        d.try_into()
+            .map(|d| (y, d))
+            .map_err(|_| OpError::new("values are missing").at("function", here))
     }
 }
 

@@ -45,7 +45,11 @@ impl<'g> Var<'g> {
         leaves.retain(|_| reached.next().unwrap_or(false));
         let grads: Vec<Var<'g>> = found.into_iter().flatten().collect();
         let (value, grads) = g.look((y, grads))?;
-        Ok(Gradients { graph: g, value, by_leaf: leaves.into_iter().zip(grads).collect() })
+        Ok(Gradients {
+            graph: g,
+            value,
+            by_leaf: leaves.into_iter().zip(grads).collect(),
+        })
     }
 }
 
@@ -57,11 +61,18 @@ impl<'g> Gradients<'g> {
 
     /// The gradient with respect to a leaf; `None` if the value does not depend on it.
     pub fn get(&self, leaf: Var<'g>) -> Option<&Tensor> {
-        if std::ptr::eq(leaf.graph(), self.graph) { self.at(leaf.id) } else { None }
+        if std::ptr::eq(leaf.graph(), self.graph) {
+            self.at(leaf.id)
+        } else {
+            None
+        }
     }
 
     fn at(&self, node: u32) -> Option<&Tensor> {
-        let place = self.by_leaf.binary_search_by_key(&node, |(leaf, _)| leaf.id).ok()?;
+        let place = self
+            .by_leaf
+            .binary_search_by_key(&node, |(leaf, _)| leaf.id)
+            .ok()?;
         Some(&self.by_leaf[place].1)
     }
 
@@ -84,7 +95,10 @@ impl<'g> Gradients<'g> {
         match self.get(leaf) {
             Some(d) => d.scalar(),
             None if leaf.known_shape().count() == 1 => Ok(0.0),
-            None => Err(OpError::new(format!("wants a single number, got {}", leaf.ty())).at_caller("scalar")),
+            None => Err(
+                OpError::new(format!("wants a single number, got {}", leaf.ty()))
+                    .at_caller("scalar"),
+            ),
         }
     }
 

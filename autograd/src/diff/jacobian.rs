@@ -75,9 +75,19 @@ impl Graph {
 
     /// Rows or columns side by side, with the axes of the value and those of the argument.
     #[track_caller]
-    fn joined<'g>(&'g self, parts: &[Var<'g>], axis: isize, of: Type, by: Type) -> Result<Var<'g>, OpError> {
+    fn joined<'g>(
+        &'g self,
+        parts: &[Var<'g>],
+        axis: isize,
+        of: Type,
+        by: Type,
+    ) -> Result<Var<'g>, OpError> {
         let shape = joined(&of.shape, &by.shape)?;
-        Ok(if parts.is_empty() { self.zeros(shape, by.dtype) } else { self.stack(parts, axis).reshape(shape) })
+        Ok(if parts.is_empty() {
+            self.zeros(shape, by.dtype)
+        } else {
+            self.stack(parts, axis).reshape(shape)
+        })
     }
 
     /// The Jacobians of one value with respect to several, all parameters of a model for example: see
@@ -102,7 +112,8 @@ impl Graph {
             }
         }
         let whole = |(rows, x): (Vec<Var<'g>>, &Var<'g>)| {
-            self.joined(&rows, 0, of, x.ty()).unwrap_or_else(|e| self.fail("jacobian", e, &[y, *x]))
+            self.joined(&rows, 0, of, x.ty())
+                .unwrap_or_else(|e| self.fail("jacobian", e, &[y, *x]))
         };
         rows.into_iter().zip(wrt).map(whole).collect()
     }
@@ -144,9 +155,17 @@ impl Graph {
             return vec![self.fail("hvp", e, &[]); wrt.len()];
         }
         // the Hessian is symmetric: its product with a vector is that of the vector with it
-        let gradients: Vec<_> = self.grads(y, wrt).into_iter().zip(v.iter().copied()).collect();
+        let gradients: Vec<_> = self
+            .grads(y, wrt)
+            .into_iter()
+            .zip(v.iter().copied())
+            .collect();
         let found = sweep_from(&gradients, wrt);
-        found.into_iter().zip(wrt).map(|(d, x)| d.unwrap_or_else(|| x.zero_cotangent())).collect()
+        found
+            .into_iter()
+            .zip(wrt)
+            .map(|(d, x)| d.unwrap_or_else(|| x.zero_cotangent()))
+            .collect()
     }
 }
 
@@ -202,14 +221,20 @@ where
 }
 
 /// Runs a function of two tensors once.
-fn run(inputs: [Tensor; 2], here: &'static Location<'static>, f: &function::Write<'_>) -> Result<Vec<Tensor>> {
+fn run(
+    inputs: [Tensor; 2],
+    here: &'static Location<'static>,
+    f: &function::Write<'_>,
+) -> Result<Vec<Tensor>> {
     Traced::new(&inputs, here, f)?.call(&inputs)
 }
 
 /// Two values.
 fn two(values: Vec<Tensor>, here: &'static Location<'static>) -> Result<(Tensor, Tensor)> {
     let values: Result<[Tensor; 2], _> = values.try_into();
-    values.map(|[a, b]| (a, b)).map_err(|_| OpError::new("values are missing").at("function", here))
+    values
+        .map(|[a, b]| (a, b))
+        .map_err(|_| OpError::new("values are missing").at("function", here))
 }
 
 /// The Jacobian of a function of one tensor, of shape `[value's axes.., argument's axes..]`: see [`jacobians`].
@@ -243,12 +268,17 @@ where
     move |x| {
         let x = x.into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
         let all = of_rows_or_columns(&x, here, &|x| f(std::array::from_fn(|k| x[k])))?;
-        all.try_into().map_err(|_| OpError::new("values are missing").at("jacobian", here))
+        all.try_into()
+            .map_err(|_| OpError::new("values are missing").at("jacobian", here))
     }
 }
 
 /// [`jacobians`], whatever the type of the closure.
-fn of_rows_or_columns(x: &[Tensor], here: &'static Location<'static>, f: &Write<'_>) -> Result<Vec<Tensor>> {
+fn of_rows_or_columns(
+    x: &[Tensor],
+    here: &'static Location<'static>,
+    f: &Write<'_>,
+) -> Result<Vec<Tensor>> {
     let of = value_type(x, here, f)?;
     let count: usize = x.iter().map(|x| x.ty().shape.count()).sum();
     if of.shape.count() > count {
@@ -256,7 +286,11 @@ fn of_rows_or_columns(x: &[Tensor], here: &'static Location<'static>, f: &Write<
     }
     rows(x, of, here, &|_, x, ct| {
         let found = f(x).vjp(ct[0], x);
-        found.into_iter().zip(x).map(|(d, x)| d.unwrap_or_else(|| x.zero_cotangent())).collect()
+        found
+            .into_iter()
+            .zip(x)
+            .map(|(d, x)| d.unwrap_or_else(|| x.zero_cotangent()))
+            .collect()
     })
 }
 
@@ -277,8 +311,12 @@ where
     let here = Location::caller();
     move |x| {
         let x = [tensor(x)?];
-        let all = rows(&x, x[0].ty(), here, &|g, x, v| vec![g.hvp(f(x[0]), x[0], v[0])])?;
-        all.into_iter().next().ok_or_else(|| OpError::new("values are missing").at("hessian", here))
+        let all = rows(&x, x[0].ty(), here, &|g, x, v| {
+            vec![g.hvp(f(x[0]), x[0], v[0])]
+        })?;
+        all.into_iter()
+            .next()
+            .ok_or_else(|| OpError::new("values are missing").at("hessian", here))
     }
 }
 
@@ -298,8 +336,12 @@ where
 {
     let here = Location::caller();
     move |x, v| {
-        let all = run([tensor(x)?, tensor(v)?], here, &|g, x| vec![g.hvp(f(x[0]), x[0], x[1])])?;
-        all.into_iter().next().ok_or_else(|| OpError::new("values are missing").at("hvp", here))
+        let all = run([tensor(x)?, tensor(v)?], here, &|g, x| {
+            vec![g.hvp(f(x[0]), x[0], x[1])]
+        })?;
+        all.into_iter()
+            .next()
+            .ok_or_else(|| OpError::new("values are missing").at("hvp", here))
     }
 }
 
@@ -331,12 +373,22 @@ fn each_direction(
         return Ok(Vec::new());
     }
     let inputs = |place: usize| Ok::<_, Error>([x, &direction(place)?].concat());
-    let traced = Traced::new(&inputs(0)?, here, &|g, v| f(g, &v[..x.len()], &v[x.len()..]))?;
-    (0..count).into_par_iter().map(|place| traced.call(&inputs(place)?)).collect()
+    let traced = Traced::new(&inputs(0)?, here, &|g, v| {
+        f(g, &v[..x.len()], &v[x.len()..])
+    })?;
+    (0..count)
+        .into_par_iter()
+        .map(|place| traced.call(&inputs(place)?))
+        .collect()
 }
 
 /// For each argument the matrix of its rows, with the axes of the value and its own.
-fn rows(x: &[Tensor], of: Type, here: &'static Location<'static>, row: &Direction<'_>) -> Result<Vec<Tensor>> {
+fn rows(
+    x: &[Tensor],
+    of: Type,
+    here: &'static Location<'static>,
+    row: &Direction<'_>,
+) -> Result<Vec<Tensor>> {
     let at = |e: OpError| e.at("jacobian", here);
     let direction = |place| Ok(vec![basis(of, place).map_err(at)?]);
     let all = each_direction(x, of.shape.count(), here, &direction, row)?;
@@ -354,7 +406,12 @@ fn rows(x: &[Tensor], of: Type, here: &'static Location<'static>, row: &Directio
 }
 
 /// As [`rows`], by columns: one for each element of each argument.
-fn columns(x: &[Tensor], of: Type, here: &'static Location<'static>, column: &Direction<'_>) -> Result<Vec<Tensor>> {
+fn columns(
+    x: &[Tensor],
+    of: Type,
+    here: &'static Location<'static>,
+    column: &Direction<'_>,
+) -> Result<Vec<Tensor>> {
     let at = |e: OpError| e.at("jacobian", here);
     let mut count = 0;
     let ranges: Vec<(Type, Range<usize>)> = x

@@ -4,7 +4,9 @@
 //! a value was split into would be `n` arrays of its size. Pieces that do not overlap are joined instead, with zeros only
 //! where there are none; what overlaps is added.
 
-use crate::{graph::Graph, nodes::Kind, op::layout::Slice, shape::Shape, sorted::sort_by, var::Var};
+use crate::{
+    graph::Graph, nodes::Kind, op::layout::Slice, shape::Shape, sorted::sort_by, var::Var,
+};
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
@@ -32,7 +34,13 @@ impl Pieces {
     /// Keeps the cotangent `d` that the rule of `slice` gave, from the cotangent `ct` of the piece.
     pub(super) fn keep(&mut self, to: usize, slice: &Slice, ct: Var<'_>, d: Var<'_>) {
         let (axis, range) = slice.place();
-        let piece = Piece { among_zeros: d.id, alone: ct.id, axis, start: range.start, end: range.end };
+        let piece = Piece {
+            among_zeros: d.id,
+            alone: ct.id,
+            axis,
+            start: range.start,
+            end: range.end,
+        };
         self.0.entry(to).or_default().push(piece);
     }
 
@@ -47,7 +55,12 @@ impl Pieces {
         let layers = layers(self.0.remove(&to)?);
         let whole = g.var(layers.first()?.first()?.among_zeros).known_shape();
         let joined = layers.iter().map(|layer| join(g, layer, whole));
-        besides.map(|id| g.var(id)).into_iter().chain(joined).reduce(|a, b| a + b).map(|sum| sum.id)
+        besides
+            .map(|id| g.var(id))
+            .into_iter()
+            .chain(joined)
+            .reduce(|a, b| a + b)
+            .map(|sum| sum.id)
     }
 }
 
@@ -77,17 +90,29 @@ fn layers(mut pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
         ends.push(Reverse((end, layer)));
         layers[layer].push(piece);
     }
-    sort_by(&mut layers, |layer| layer.iter().map(|piece| i64::from(piece.among_zeros)).min().unwrap_or(0));
+    sort_by(&mut layers, |layer| {
+        layer
+            .iter()
+            .map(|piece| i64::from(piece.among_zeros))
+            .min()
+            .unwrap_or(0)
+    });
     layers
 }
 
 /// The pieces of a layer, with zeros between them.
 fn join<'g>(g: &'g Graph, layer: &[Piece], whole: Shape) -> Var<'g> {
-    let [first, _, ..] = layer else { return g.var(layer[0].among_zeros) };
+    let [first, _, ..] = layer else {
+        return g.var(layer[0].among_zeros);
+    };
     let zero = g.unit(Kind::Zero, g.var(first.alone).known_dtype());
     let (mut parts, mut next) = (Vec::with_capacity(2 * layer.len() + 1), 0);
     // a gap is no larger than the whole: its shape is one
-    let gap = |size: usize| whole.resized(first.axis, size).map_or(zero, |shape| zero.broadcast_to(shape));
+    let gap = |size: usize| {
+        whole
+            .resized(first.axis, size)
+            .map_or(zero, |shape| zero.broadcast_to(shape))
+    };
     for piece in layer {
         if next < piece.start {
             parts.push(gap(piece.start - next));
@@ -100,7 +125,10 @@ fn join<'g>(g: &'g Graph, layer: &[Piece], whole: Shape) -> Var<'g> {
     }
     let axis = first.axis as isize;
     while parts.len() > MOST {
-        parts = parts.chunks(MOST).map(|some| g.concat(some, axis)).collect();
+        parts = parts
+            .chunks(MOST)
+            .map(|some| g.concat(some, axis))
+            .collect();
     }
     g.concat(&parts, axis)
 }

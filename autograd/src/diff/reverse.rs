@@ -24,7 +24,9 @@ pub(crate) fn sweep<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<
 
 /// As [`sweep`], from several values at once, each with its cotangent: what flows from all of them is added up.
 pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
-    let Some(&(first, _)) = from.first() else { return vec![None; wrt.len()] };
+    let Some(&(first, _)) = from.first() else {
+        return vec![None; wrt.len()];
+    };
     let g = first.graph;
     if let Some(error) = first_error(from, wrt) {
         return vec![Some(error); wrt.len()];
@@ -41,7 +43,11 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
     let cotangents = table(&mut few, &mut many, nodes.len, NONE);
     for (y, ct) in from {
         let Some(k) = nodes.at(y.id) else { continue };
-        cotangents[k] = if cotangents[k] == NONE { ct.id } else { (g.var(cotangents[k]) + *ct).id };
+        cotangents[k] = if cotangents[k] == NONE {
+            ct.id
+        } else {
+            (g.var(cotangents[k]) + *ct).id
+        };
     }
     let mut x = Vec::new();
     let (mut blocks, mut pieces) = (Blocks::new(&g.inner.borrow()), Pieces::default());
@@ -71,32 +77,65 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
         let Some(op) = op else { continue };
         blocks.open(g, id, cotangents[k]);
         x.clear();
-        x.extend(g.inner.borrow().args(id).iter().map(|&a| g.var(blocks.copy(a))));
-        let rule = Rule { ct: g.var(cotangents[k]), x: &x, y: g.var(blocks.copy(id)) };
+        x.extend(
+            g.inner
+                .borrow()
+                .args(id)
+                .iter()
+                .map(|&a| g.var(blocks.copy(a))),
+        );
+        let rule = Rule {
+            ct: g.var(cotangents[k]),
+            x: &x,
+            y: g.var(blocks.copy(id)),
+        };
         let slice = slice(&op);
         for (input, of_rule) in x.iter().enumerate() {
-            let arg = if blocks.is_empty() { of_rule.id } else { g.inner.borrow().args(id)[input] };
-            let Some(to) = nodes.at(arg).filter(|&to| varies[to]) else { continue };
-            let Some(d) = call(&op, input, &rule) else { continue };
+            let arg = if blocks.is_empty() {
+                of_rule.id
+            } else {
+                g.inner.borrow().args(id)[input]
+            };
+            let Some(to) = nodes.at(arg).filter(|&to| varies[to]) else {
+                continue;
+            };
+            let Some(d) = call(&op, input, &rule) else {
+                continue;
+            };
             if let Some(slice) = slice.filter(|_| d.kind() != Kind::Error) {
                 pieces.keep(to, slice, rule.ct, d);
                 continue;
             }
             // the first cotangent is stored, later ones are added, always in this order
-            let sum = if cotangents[to] == NONE { d } else { g.var(cotangents[to]) + d };
+            let sum = if cotangents[to] == NONE {
+                d
+            } else {
+                g.var(cotangents[to]) + d
+            };
             cotangents[to] = sum.id;
         }
     }
     let swept = first..g.len() as u32;
     g.inner.borrow_mut().swept.push(swept);
-    wrt.iter().map(|w| nodes.at(w.id).map(|k| cotangents[k]).filter(|&c| c != NONE).map(|c| g.var(c))).collect()
+    wrt.iter()
+        .map(|w| {
+            nodes
+                .at(w.id)
+                .map(|k| cotangents[k])
+                .filter(|&c| c != NONE)
+                .map(|c| g.var(c))
+        })
+        .collect()
 }
 
 /// The slice of neighbours that an op is, if it is one.
 fn slice(op: &OpRef) -> Option<&Slice> {
     match op {
         OpRef::Builtin(_) => None,
-        OpRef::Own(op) => op.as_any().downcast_ref().filter(|slice: &&Slice| slice.is_range()),
+        OpRef::Own(op) => op
+            .as_any()
+            .downcast_ref()
+            .filter(|slice: &&Slice| slice.is_range()),
     }
 }
 
@@ -114,7 +153,11 @@ impl Nodes {
     fn below(inner: &Inner, of: impl Iterator<Item = u32> + Clone, start: u32) -> Nodes {
         let end = of.clone().map(|id| id + 1).max().unwrap_or(0);
         let start = start.min(end);
-        let all = Nodes { start, len: (end - start) as usize, few: Vec::new() };
+        let all = Nodes {
+            start,
+            len: (end - start) as usize,
+            few: Vec::new(),
+        };
         if all.len <= MANY {
             return all;
         }
@@ -132,13 +175,21 @@ impl Nodes {
             heap.extend(inner.args(id).iter().filter(|&&arg| arg >= start));
         }
         few.reverse();
-        Nodes { start, len: few.len(), few }
+        Nodes {
+            start,
+            len: few.len(),
+            few,
+        }
     }
 
     /// A node by its place.
     #[inline]
     fn id(&self, place: usize) -> u32 {
-        if self.few.is_empty() { self.start + place as u32 } else { self.few[place] }
+        if self.few.is_empty() {
+            self.start + place as u32
+        } else {
+            self.few[place]
+        }
     }
 
     /// The place of a node, if it is one of these.
@@ -160,7 +211,10 @@ const PART: usize = 64;
 
 /// Errors stick: the gradient of an error, or with respect to one, is that error.
 fn first_error<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Option<Var<'g>> {
-    let mut all = from.iter().flat_map(|&(y, ct)| [y, ct]).chain(wrt.iter().copied());
+    let mut all = from
+        .iter()
+        .flat_map(|&(y, ct)| [y, ct])
+        .chain(wrt.iter().copied());
     let g = from.first()?.0.graph;
     let strange = g.foreign("grad", all.clone());
     strange.or_else(|| all.find(|v| v.kind() == Kind::Error))
@@ -176,7 +230,10 @@ fn depends_on(inner: &Inner, wrt: &[Var<'_>], nodes: &Nodes, varies: &mut [bool]
     for k in 0..varies.len() {
         let id = nodes.id(k);
         if !varies[k] && inner.nodes[id as usize].dtype.is_float() {
-            varies[k] = inner.args(id).iter().any(|&arg| nodes.at(arg).is_some_and(|k| varies[k]));
+            varies[k] = inner
+                .args(id)
+                .iter()
+                .any(|&arg| nodes.at(arg).is_some_and(|k| varies[k]));
         }
     }
 }
@@ -184,7 +241,12 @@ fn depends_on(inner: &Inner, wrt: &[Var<'_>], nodes: &Nodes, varies: &mut [bool]
 /// Tables by node of programs up to this length are on the stack: an allocation costs as much as several nodes.
 const FEW: usize = 64;
 
-fn table<'t, T: Copy>(few: &'t mut [T; FEW], many: &'t mut Vec<T>, length: usize, empty: T) -> &'t mut [T] {
+fn table<'t, T: Copy>(
+    few: &'t mut [T; FEW],
+    many: &'t mut Vec<T>,
+    length: usize,
+    empty: T,
+) -> &'t mut [T] {
     if length <= FEW {
         return &mut few[..length];
     }
@@ -199,7 +261,13 @@ fn call<'g>(op: &OpRef, input: usize, rule: &Rule<'_, 'g>) -> Option<Var<'g>> {
         OpRef::Builtin(number) => BUILTIN[*number as usize].vjp(input, rule)?,
         OpRef::Own(op) => match catch(|| op.vjp(input, rule)) {
             Ok(d) => d?,
-            Err(e) => return refuse(&**op, rule, OpError::new(format!("its derivative rule {}", e.message))),
+            Err(e) => {
+                return refuse(
+                    &**op,
+                    rule,
+                    OpError::new(format!("its derivative rule {}", e.message)),
+                );
+            }
         },
     };
     if std::ptr::eq(d.graph(), x.graph()) {
@@ -224,7 +292,9 @@ fn shaped<'g>(op: &dyn DynOp, input: usize, rule: &Rule<'_, 'g>, d: Var<'g>) -> 
     if got.dtype == want.dtype && want.shape.broadcasts_to(&got.shape) {
         return Some(d.sum_to(want.shape));
     }
-    refuse(OpError::new(format!("its derivative rule returned {got} for input {input}, which is {want}")))
+    refuse(OpError::new(format!(
+        "its derivative rule returned {got} for input {input}, which is {want}"
+    )))
 }
 
 fn refuse<'g>(op: &dyn DynOp, rule: &Rule<'_, 'g>, what: OpError) -> Option<Var<'g>> {
@@ -241,7 +311,11 @@ pub(crate) fn leaves<'g>(y: Var<'g>) -> Vec<Var<'g>> {
         let id = nodes.id(k);
         needed[k] |= id == y.id;
         if needed[k] {
-            inner.args(id).iter().filter_map(|&arg| nodes.at(arg)).for_each(|k| needed[k] = true);
+            inner
+                .args(id)
+                .iter()
+                .filter_map(|&arg| nodes.at(arg))
+                .for_each(|k| needed[k] = true);
         }
     }
     let is_leaf = |&id: &u32| {
@@ -272,8 +346,15 @@ impl<'g> Var<'g> {
     /// Ones or zeros of this one's type.
     #[track_caller]
     fn unit(self, kind: Kind) -> Var<'g> {
-        let (unit, shape) = (self.graph.unit(kind, self.known_dtype()), self.known_shape());
-        if shape.rank() == 0 { unit } else { unit.broadcast_to(shape) }
+        let (unit, shape) = (
+            self.graph.unit(kind, self.known_dtype()),
+            self.known_shape(),
+        );
+        if shape.rank() == 0 {
+            unit
+        } else {
+            unit.broadcast_to(shape)
+        }
     }
 
     /// An error unless it is a single float, of which a gradient can be taken.
@@ -289,9 +370,13 @@ impl<'g> Var<'g> {
                 "take .sum() or .mean() of it, or vjp with a cotangent",
             )
         } else {
-            (format!("{} has no gradient", ty.dtype), "integers and truth values do not vary smoothly")
+            (
+                format!("{} has no gradient", ty.dtype),
+                "integers and truth values do not vary smoothly",
+            )
         };
-        self.graph.fail(op, OpError::new(message).hint(hint), &[self])
+        self.graph
+            .fail(op, OpError::new(message).hint(hint), &[self])
     }
 
     /// The vector-Jacobian product: cotangents of `wrt`, given the cotangent `ct` of this value (of its type). `None`
@@ -311,7 +396,11 @@ impl<'g> Var<'g> {
         if self.kind() != Kind::Error && ct.kind() != Kind::Error && own != given {
             let e = OpError::new(format!("the cotangent is {given}, the value {own}"));
             return vec![
-                Some(self.graph.fail("vjp", e.hint("they must have the same dtype and shape"), &[]));
+                Some(self.graph.fail(
+                    "vjp",
+                    e.hint("they must have the same dtype and shape"),
+                    &[]
+                ));
                 wrt.len()
             ];
         }
@@ -342,7 +431,11 @@ impl Graph {
     #[track_caller]
     pub fn grads<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Var<'g>> {
         let _here = self.here();
-        self.reached(y, wrt).into_iter().zip(wrt).map(|(d, w)| d.unwrap_or_else(|| w.zero_cotangent())).collect()
+        self.reached(y, wrt)
+            .into_iter()
+            .zip(wrt)
+            .map(|(d, w)| d.unwrap_or_else(|| w.zero_cotangent()))
+            .collect()
     }
 
     /// The gradients of a single number by those that they reach.
@@ -352,7 +445,11 @@ impl Graph {
             return vec![Some(error); wrt.len()];
         }
         let y = y.wants_scalar("grad");
-        let ct = if y.kind() == Kind::Error { y } else { y.one_cotangent() };
+        let ct = if y.kind() == Kind::Error {
+            y
+        } else {
+            y.one_cotangent()
+        };
         sweep(y, ct, wrt)
     }
 }
@@ -375,8 +472,13 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn trained_grads(self) -> Vec<(Param, Var<'g>, Var<'g>)> {
         let _here = self.graph.here();
-        let (params, weights): (Vec<Param>, Vec<Var<'g>>) = self.graph.trained_params(self).into_iter().unzip();
-        let all = params.into_iter().zip(weights.iter().copied()).zip(self.graph.reached(self, &weights));
-        all.filter_map(|((param, weight), d)| Some((param, weight, d?))).collect()
+        let (params, weights): (Vec<Param>, Vec<Var<'g>>) =
+            self.graph.trained_params(self).into_iter().unzip();
+        let all = params
+            .into_iter()
+            .zip(weights.iter().copied())
+            .zip(self.graph.reached(self, &weights));
+        all.filter_map(|((param, weight), d)| Some((param, weight, d?)))
+            .collect()
     }
 }

@@ -67,7 +67,10 @@ pub(crate) fn each(
     let crew = CREW.take().unwrap_or_else(|| Arc::new(Crew::new()));
     let count = threads().min(LANES);
     let at = |lane: usize| if lane < count { first(lane) } else { parts };
-    let lanes: [Lane; LANES] = std::array::from_fn(|l| Lane { next: AtomicUsize::new(at(l)), end: at(l + 1) });
+    let lanes: [Lane; LANES] = std::array::from_fn(|l| Lane {
+        next: AtomicUsize::new(at(l)),
+        end: at(l + 1),
+    });
     let failed = AtomicBool::new(false);
     crew.share(&|who| {
         for lane in (0..count).map(|l| &lanes[(who + l) % count]) {
@@ -78,13 +81,19 @@ pub(crate) fn each(
                 }
                 if let Err(e) = catch(|| part(number)).and_then(|done| done) {
                     failed.store(true, SeqCst);
-                    failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
+                    failure
+                        .lock()
+                        .unwrap_or_else(|e| e.into_inner())
+                        .get_or_insert(e);
                 }
             }
         }
     });
     CREW.set(Some(crew));
-    failure.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), Err)
+    failure
+        .into_inner()
+        .unwrap_or_else(|e| e.into_inner())
+        .map_or(Ok(()), Err)
 }
 
 thread_local! {
@@ -129,7 +138,10 @@ impl Crew {
         let work: *const Work<'_> = work;
         // SAFETY: the turn is even and nobody is inside. Only the lifetime changes: nobody calls it after this function,
         // which waits until all who entered have left.
-        unsafe { *self.work.get() = Some(std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work)) };
+        unsafe {
+            *self.work.get() =
+                Some(std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work))
+        };
         self.turn.fetch_add(1, SeqCst);
         self.call_helpers();
         // SAFETY: it is borrowed for the whole of this function.
@@ -185,12 +197,19 @@ struct Patience {
 
 impl Patience {
     fn new() -> Patience {
-        Patience { since: Instant::now(), pauses: 0 }
+        Patience {
+            since: Instant::now(),
+            pauses: 0,
+        }
     }
 
     fn pause(&mut self) {
         self.pauses = self.pauses.saturating_add(1);
-        if self.pauses < 2_000 { hint::spin_loop() } else { thread::yield_now() }
+        if self.pauses < 2_000 {
+            hint::spin_loop()
+        } else {
+            thread::yield_now()
+        }
     }
 
     fn is_left(&self) -> bool {

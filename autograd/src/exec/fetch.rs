@@ -38,7 +38,10 @@ impl<'g, F: Fetch<'g>, const N: usize> Fetch<'g> for [F; N] {
         self.iter().for_each(|f| f.list(out));
     }
     fn fill(self, values: &mut IntoIter<Tensor>) -> Option<Self::Out> {
-        let filled: Vec<F::Out> = self.into_iter().map(|f| f.fill(values)).collect::<Option<_>>()?;
+        let filled: Vec<F::Out> = self
+            .into_iter()
+            .map(|f| f.fill(values))
+            .collect::<Option<_>>()?;
         filled.try_into().ok()
     }
 }

@@ -74,7 +74,13 @@ pub fn compile<F, const N: usize, const M: usize>(f: F) -> Function<F, N, M>
 where
     F: for<'g> Fn([Var<'g>; N]) -> [Var<'g>; M],
 {
-    Function { f, known: Known { made_at: Location::caller(), traced: RwLock::default() } }
+    Function {
+        f,
+        known: Known {
+            made_at: Location::caller(),
+            traced: RwLock::default(),
+        },
+    }
 }
 
 impl<F, const N: usize, const M: usize> Function<F, N, M>
@@ -82,14 +88,20 @@ where
     F: for<'g> Fn([Var<'g>; N]) -> [Var<'g>; M],
 {
     /// The outputs for these inputs.
-    pub fn call<T: TryInto<Tensor, Error: Into<Error>>>(&self, inputs: [T; N]) -> Result<[Tensor; M]> {
+    pub fn call<T: TryInto<Tensor, Error: Into<Error>>>(
+        &self,
+        inputs: [T; N],
+    ) -> Result<[Tensor; M]> {
         let inputs = tensors(inputs)?;
         let values: Result<[Tensor; M], _> = self.known.call(&inputs, &self.write())?.try_into();
         values.map_err(|_| self.known.values_are_missing())
     }
 
     /// How inputs like these are worked on.
-    pub fn plan<T: TryInto<Tensor, Error: Into<Error>>>(&self, inputs: [T; N]) -> Result<inspect::plan::Plan> {
+    pub fn plan<T: TryInto<Tensor, Error: Into<Error>>>(
+        &self,
+        inputs: [T; N],
+    ) -> Result<inspect::plan::Plan> {
         self.known.plan(&tensors(inputs)?, &self.write())
     }
 
@@ -114,7 +126,13 @@ impl Known {
 
     fn traced(&self, inputs: &[Tensor], write: &Write<'_>) -> Result<Arc<Traced>> {
         let fits = |t: &&Arc<Traced>| t.types.iter().zip(inputs).all(|(ty, x)| *ty == x.ty());
-        if let Some(known) = self.traced.read().unwrap_or_else(PoisonError::into_inner).iter().find(fits) {
+        if let Some(known) = self
+            .traced
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .find(fits)
+        {
             return Ok(known.clone());
         }
         // without the lock: the closure may call the function itself
@@ -133,23 +151,40 @@ impl Known {
 
 impl Traced {
     /// Writes the program for inputs of these types; their values are not part of it.
-    pub(crate) fn new(inputs: &[Tensor], made_at: &'static Location<'static>, write: &Write<'_>) -> Result<Traced> {
+    pub(crate) fn new(
+        inputs: &[Tensor],
+        made_at: &'static Location<'static>,
+        write: &Write<'_>,
+    ) -> Result<Traced> {
         let mut g = Graph::to_be_compiled();
         let outputs = {
             let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
             let y = catch(|| write(&g, &x)).map_err(|e| e.at("function", made_at))?;
             if y.iter().any(|y| !std::ptr::eq(y.graph(), &g)) {
-                return Err(OpError::new("a `Var` of another graph was returned").at("function", made_at));
+                return Err(
+                    OpError::new("a `Var` of another graph was returned").at("function", made_at)
+                );
             }
             y.iter().map(|y| y.id).collect::<Vec<u32>>()
         };
         let mut inner = std::mem::replace(g.inner.get_mut(), Inner::fresh());
         inner.kept.clear();
         inner.leaves[..inputs.len()].fill(Tensor::from(0.0)); // the calls bring their own
-        let part = Extract::new(&inner, needed(&inner, &outputs, &inner.updates), &outputs, &inner.updates)?;
+        let part = Extract::new(
+            &inner,
+            needed(&inner, &outputs, &inner.updates),
+            &outputs,
+            &inner.updates,
+        )?;
         let plan = cache::plan(&part.program, &part.wanted, &part.updates);
         let types = inputs.iter().map(Tensor::ty).collect();
-        Ok(Traced { types, inner, part, plan, outputs })
+        Ok(Traced {
+            types,
+            inner,
+            part,
+            plan,
+            outputs,
+        })
     }
 
     /// The program with its values, and the nodes of it that are needed.
@@ -184,7 +219,9 @@ impl Traced {
     }
 }
 
-fn tensors<T: TryInto<Tensor, Error: Into<Error>>, const N: usize>(inputs: [T; N]) -> Result<[Tensor; N]> {
+fn tensors<T: TryInto<Tensor, Error: Into<Error>>, const N: usize>(
+    inputs: [T; N],
+) -> Result<[Tensor; N]> {
     let mut error = None;
     let inputs = inputs.map(|x| {
         x.try_into().map_err(Into::into).unwrap_or_else(|e| {

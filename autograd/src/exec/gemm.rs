@@ -47,7 +47,13 @@ pub(crate) fn rows(
     first: usize,
     out: &mut [f32],
 ) {
-    product(Strided::new(a, m, k, a_t), Strided::new(b, k, n, b_t), out, first, (out.len() / n, k, n));
+    product(
+        Strided::new(a, m, k, a_t),
+        Strided::new(b, k, n, b_t),
+        out,
+        first,
+        (out.len() / n, k, n),
+    );
 }
 
 /// A product `out = a·b`, batched, that is to run in some parts; the types are those that the op has checked.
@@ -63,16 +69,30 @@ pub(crate) struct Job<'r> {
 }
 
 impl<'r> Job<'r> {
-    pub(crate) fn new(a: Matrix<'r>, b: Matrix<'r>, out: TensorViewMut<'r>, parts: usize) -> Job<'r> {
+    pub(crate) fn new(
+        a: Matrix<'r>,
+        b: Matrix<'r>,
+        out: TensorViewMut<'r>,
+        parts: usize,
+    ) -> Job<'r> {
         let batches = Batches::new(&a.shape(), &b.shape(), out.shape);
         let Batches { m, k, n, .. } = batches;
         let (count, dtype) = (out.shape.count(), out.dtype());
         // the rows of a batch with one second matrix follow each other
-        let joined = count > 0 && b.view.shape.count() == k * n && a.view.shape.count() == count / n * k;
+        let joined =
+            count > 0 && b.view.shape.count() == k * n && a.view.shape.count() == count / n * k;
         let joined = joined && !a.transposed;
         let m = if joined { count / n } else { m };
         let batches = (!joined).then(|| batches.offsets().collect());
-        Job { a, b, out: Out(out.start()), dtype, size: (m, k, n), batches, parts }
+        Job {
+            a,
+            b,
+            out: Out(out.start()),
+            dtype,
+            size: (m, k, n),
+            batches,
+            parts,
+        }
     }
 
     /// Does one of its parts: some rows.
@@ -181,27 +201,63 @@ fn product<T: Gemm>(
     first_row: usize,
     (m, k, n): (usize, usize, usize),
 ) {
-    let last = |s: Strided<'_, T>, rows: usize, columns: usize| (rows - 1) * s.row + (columns - 1) * s.column;
-    let in_bounds = last(a, first_row + m, k) < a.data.len() && last(b, k, n) < b.data.len() && m * n == c.len();
+    let last = |s: Strided<'_, T>, rows: usize, columns: usize| {
+        (rows - 1) * s.row + (columns - 1) * s.column
+    };
+    let in_bounds = last(a, first_row + m, k) < a.data.len()
+        && last(b, k, n) < b.data.len()
+        && m * n == c.len();
     assert!(in_bounds, "a matrix product out of bounds"); // the shapes were checked when the node was made
     let a_start = a.data.as_ptr().wrapping_add(first_row * a.row);
     if let Some(tiles) = &T::table().tiles {
         let stored = |start, row: usize, column: usize| {
             let transposed = column != 1;
-            Stored { start, stride: if transposed { column } else { row }, transposed }
+            Stored {
+                start,
+                stride: if transposed { column } else { row },
+                transposed,
+            }
         };
         let (b_start, c) = (b.data.as_ptr(), c.as_mut_ptr());
         let p = if n > 1 {
-            Product { m, k, n, a: stored(a_start, a.row, a.column), b: stored(b_start, b.row, b.column), c, ldc: n }
+            Product {
+                m,
+                k,
+                n,
+                a: stored(a_start, a.row, a.column),
+                b: stored(b_start, b.row, b.column),
+                c,
+                ldc: n,
+            }
         } else {
             // a single column is the row of the product of the transposed
-            let (a, b) = (stored(b_start, b.column, b.row), stored(a_start, a.column, a.row));
-            Product { m: 1, k, n: m, a, b, c, ldc: m }
+            let (a, b) = (
+                stored(b_start, b.column, b.row),
+                stored(a_start, a.column, a.row),
+            );
+            Product {
+                m: 1,
+                k,
+                n: m,
+                a,
+                b,
+                c,
+                ldc: m,
+            }
         };
         // SAFETY: the largest index of each matrix was checked just now; sizes are at least 1; `c` is borrowed mutably.
         return unsafe { tiles.run(&p) };
     }
     let strides = |s: Strided<'_, T>| (s.row as isize, s.column as isize);
     // SAFETY: as above.
-    unsafe { T::library((m, k, n), a_start, strides(a), b.data.as_ptr(), strides(b), c.as_mut_ptr()) }
+    unsafe {
+        T::library(
+            (m, k, n),
+            a_start,
+            strides(a),
+            b.data.as_ptr(),
+            strides(b),
+            c.as_mut_ptr(),
+        )
+    }
 }

@@ -75,12 +75,19 @@ impl Scratch {
     /// What the run has needed.
     pub(crate) fn need(&self) -> Need {
         let bytes = |of: &Bytes| of.asked * size_of::<Line>();
-        Need { arena: bytes(&self.arena), blocks: bytes(&self.blocks), ..Need::default() }
+        Need {
+            arena: bytes(&self.arena),
+            blocks: bytes(&self.blocks),
+            ..Need::default()
+        }
     }
 
     /// Gives up memory that is larger than this.
     pub(crate) fn shrink(&mut self, most: Need) {
-        for (memory, most) in [(&mut self.arena, most.arena), (&mut self.blocks, most.blocks)] {
+        for (memory, most) in [
+            (&mut self.arena, most.arena),
+            (&mut self.blocks, most.blocks),
+        ] {
             if memory.bytes() > most {
                 memory.lines = Vec::new();
             }
@@ -118,7 +125,11 @@ impl<'r> Memory<'r> {
     /// file says holds for the plan.
     pub(crate) unsafe fn new(values: &'r [Value], at: &'r [*mut u8]) -> Memory<'r> {
         assert_eq!(values.len(), at.len());
-        Memory { values, at: at.as_ptr(), _run: PhantomData }
+        Memory {
+            values,
+            at: at.as_ptr(),
+            _run: PhantomData,
+        }
     }
 
     pub(crate) fn dtype(&self, value: u32) -> DType {
@@ -131,7 +142,10 @@ impl<'r> Memory<'r> {
 
     /// The address of a value's elements, which are of this type.
     pub(crate) fn pointer<T: Element>(&self, value: u32) -> *mut T {
-        assert!(self.dtype(value) == T::DTYPE, "a value is read as another type");
+        assert!(
+            self.dtype(value) == T::DTYPE,
+            "a value is read as another type"
+        );
         // SAFETY: the index was checked just now; there are as many pointers as values.
         unsafe { (*self.at.add(value as usize)).cast() }
     }
@@ -152,7 +166,9 @@ impl<'r> Memory<'r> {
     pub(crate) unsafe fn write<T: Element>(&self, value: u32, elements: &[T]) {
         assert_eq!(self.count(value), elements.len());
         // SAFETY: `new`'s conditions, and the caller's promise.
-        unsafe { std::ptr::copy_nonoverlapping(elements.as_ptr(), self.pointer(value), elements.len()) }
+        unsafe {
+            std::ptr::copy_nonoverlapping(elements.as_ptr(), self.pointer(value), elements.len())
+        }
     }
 
     /// A value as an op reads it.

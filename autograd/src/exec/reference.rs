@@ -13,7 +13,10 @@ impl Graph {
     /// The values of some nodes as the definition has them. Looks only: updates are not carried out.
     #[doc(hidden)]
     pub fn reference(&self, wanted: &[Var<'_>]) -> Result<Vec<Tensor>> {
-        if let Some(e) = self.foreign("reference", wanted.iter().copied()).and_then(Var::error) {
+        if let Some(e) = self
+            .foreign("reference", wanted.iter().copied())
+            .and_then(Var::error)
+        {
             return Err(e);
         }
         let inner = self.inner.borrow();
@@ -48,7 +51,10 @@ impl Inner {
         let node = &self.nodes[id as usize];
         let fail = |e: OpError| self.error_at(id, "value", e);
         match node.kind {
-            Kind::Error => Err(self.error(id).cloned().unwrap_or_else(|| fail("it carries an error".into()))),
+            Kind::Error => Err(self
+                .error(id)
+                .cloned()
+                .unwrap_or_else(|| fail("it carries an error".into()))),
             Kind::Op => {
                 let op = self.op(id);
                 let fail = |e: OpError| self.error_at(id, op.name(), e);
@@ -56,8 +62,12 @@ impl Inner {
                 let x = self.args(id).iter().map(known).collect::<Option<Vec<_>>>();
                 let x = x.ok_or_else(|| fail("an input has no value".into()))?;
                 let mut out = Tensor::blank(self.ty(id)).map_err(fail)?;
-                let view = out.as_view_mut().ok_or_else(|| fail("its buffer is shared".into()))?;
-                catch(|| op.eval(&x, view)).and_then(|done| done).map_err(fail)?;
+                let view = out
+                    .as_view_mut()
+                    .ok_or_else(|| fail("its buffer is shared".into()))?;
+                catch(|| op.eval(&x, view))
+                    .and_then(|done| done)
+                    .map_err(fail)?;
                 Ok(out)
             }
             _ => leaf(id).ok_or_else(|| fail("it has no value".into())),
@@ -66,7 +76,9 @@ impl Inner {
 
     /// The value of a leaf: of a parameter, the one that it has now.
     pub(crate) fn leaf_now(&self, id: u32) -> Option<Tensor> {
-        self.binding(id).map(|b| b.param.value()).or_else(|| self.leaf(id))
+        self.binding(id)
+            .map(|b| b.param.value())
+            .or_else(|| self.leaf(id))
     }
 
     /// The values of the nodes that the wanted ones and the updates need, in the order of creation up to `last`, until
@@ -79,20 +91,29 @@ impl Inner {
         leaf: &dyn Fn(u32) -> Option<Tensor>,
     ) -> Result<Vec<Option<Tensor>>> {
         let kept = |id: u32| self.kept.get(&id).filter(|_| kept);
-        let roots = || wanted.iter().copied().chain(self.updates.iter().map(|u| u.value));
+        let roots = || {
+            wanted
+                .iter()
+                .copied()
+                .chain(self.updates.iter().map(|u| u.value))
+        };
         let end = roots().max().map_or(0, |id| id + 1);
         let mut needed = vec![false; end as usize];
         roots().for_each(|id| needed[id as usize] = true);
         for id in (0..end).rev() {
             if needed[id as usize] && kept(id).is_none() {
-                self.args(id).iter().for_each(|&arg| needed[arg as usize] = true);
+                self.args(id)
+                    .iter()
+                    .for_each(|&arg| needed[arg as usize] = true);
             }
         }
         let mut values: Vec<Option<Tensor>> = Vec::new();
         for id in 0..end.min(last.saturating_add(1)) {
             values.push(match kept(id) {
                 Some(kept) => Some(kept.clone()),
-                None if needed[id as usize] => Some(self.define(id, leaf, |arg| values[arg as usize].as_ref())?),
+                None if needed[id as usize] => {
+                    Some(self.define(id, leaf, |arg| values[arg as usize].as_ref())?)
+                }
                 None => None,
             });
         }

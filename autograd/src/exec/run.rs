@@ -50,7 +50,11 @@ impl Graph {
 
     /// As [`run`](Graph::run), measured.
     #[track_caller]
-    pub(crate) fn run_with<'g, F: Fetch<'g>>(&'g self, what: F, clock: Option<&Clock>) -> Result<F::Out> {
+    pub(crate) fn run_with<'g, F: Fetch<'g>>(
+        &'g self,
+        what: F,
+        clock: Option<&Clock>,
+    ) -> Result<F::Out> {
         self.is_not_committed()?;
         self.fetch(what, true, clock)
     }
@@ -60,9 +64,10 @@ impl Graph {
         if !self.inner.borrow().committed {
             return Ok(());
         }
-        let e = OpError::new("the updates of this graph have been carried out already: a graph is one step");
-        let hint =
-            "ask for all values of a step together, g.run((loss, prediction)), and make a new graph for the next";
+        let e = OpError::new(
+            "the updates of this graph have been carried out already: a graph is one step",
+        );
+        let hint = "ask for all values of a step together, g.run((loss, prediction)), and make a new graph for the next";
         Err(e.hint(hint).at_caller("run"))
     }
 
@@ -73,10 +78,16 @@ impl Graph {
     }
 
     #[track_caller]
-    fn fetch<'g, F: Fetch<'g>>(&'g self, what: F, commit: bool, clock: Option<&Clock>) -> Result<F::Out> {
+    fn fetch<'g, F: Fetch<'g>>(
+        &'g self,
+        what: F,
+        commit: bool,
+        clock: Option<&Clock>,
+    ) -> Result<F::Out> {
         let values = self.execute(&self.list(vars(&what))?, commit, clock)?;
         // `list` and `fill` go through the same structure: there are exactly as many values as it takes
-        what.fill(&mut values.into_iter()).ok_or_else(|| OpError::new("values are missing").at_caller("run"))
+        what.fill(&mut values.into_iter())
+            .ok_or_else(|| OpError::new("values are missing").at_caller("run"))
     }
 
     /// The nodes that are asked for.
@@ -99,7 +110,16 @@ impl Graph {
             }
             let prepared = Prepared::new(&inner, wanted, updates)?;
             let (plan, nodes) = (&*prepared.plan, prepared.nodes());
-            let values = Run { inner: &inner, plan, nodes, wanted, given: &[], moment: inner.moment, clock }.run();
+            let values = Run {
+                inner: &inner,
+                plan,
+                nodes,
+                wanted,
+                given: &[],
+                moment: inner.moment,
+                clock,
+            }
+            .run();
             (values?, prepared.also)
         };
         let mut inner = self.inner.borrow_mut();
@@ -123,16 +143,28 @@ fn known(inner: &Inner, wanted: &[u32]) -> Option<Result<Vec<Tensor>>> {
         kind => kind != Kind::Error,
     };
     wanted.iter().all(is_known).then(|| {
-        let params: Vec<(u32, &Param)> =
-            wanted.iter().filter_map(|&id| Some((id, &inner.binding(id)?.param))).collect();
+        let params: Vec<(u32, &Param)> = wanted
+            .iter()
+            .filter_map(|&id| Some((id, &inner.binding(id)?.param)))
+            .collect();
         let mut values: HashMap<u32, Tensor> = HashMap::new();
         let bound: Vec<&Param> = params.iter().map(|p| p.1).collect();
-        let stale = param::snapshot(&bound, inner.moment, |k, value| drop(values.insert(params[k].0, value)));
+        let stale = param::snapshot(&bound, inner.moment, |k, value| {
+            drop(values.insert(params[k].0, value))
+        });
         stale.map_err(|k| inner.error_at(params[k].0, "param", stale_parameter(params[k].1)))?;
-        let value =
-            |id: &u32| values.get(id).cloned().or_else(|| inner.kept.get(id).cloned()).or_else(|| inner.leaf(*id));
+        let value = |id: &u32| {
+            values
+                .get(id)
+                .cloned()
+                .or_else(|| inner.kept.get(id).cloned())
+                .or_else(|| inner.leaf(*id))
+        };
         let missing = |id: &u32| inner.error_at(*id, "value", "a value is missing".into());
-        wanted.iter().map(|id| value(id).ok_or_else(|| missing(id))).collect()
+        wanted
+            .iter()
+            .map(|id| value(id).ok_or_else(|| missing(id)))
+            .collect()
     })
 }
 
@@ -150,13 +182,25 @@ impl Prepared {
     pub(crate) fn new(inner: &Inner, wanted: &[u32], updates: &[Update]) -> Result<Prepared> {
         if inner.kept.is_empty() && inner.errors.is_empty() {
             let plan = cache::plan(&inner.program, wanted, updates);
-            return Ok(Prepared { part: None, plan, also: Vec::new() });
+            return Ok(Prepared {
+                part: None,
+                plan,
+                also: Vec::new(),
+            });
         }
         let needed = needed(inner, wanted, updates);
-        let also = if updates.is_empty() { worth_keeping(inner, &needed, wanted) } else { Vec::new() };
+        let also = if updates.is_empty() {
+            worth_keeping(inner, &needed, wanted)
+        } else {
+            Vec::new()
+        };
         let part = Extract::new(inner, needed, &[wanted, &also].concat(), updates)?;
         let plan = cache::plan(&part.program, &part.wanted, &part.updates);
-        Ok(Prepared { part: Some(part), plan, also })
+        Ok(Prepared {
+            part: Some(part),
+            plan,
+            also,
+        })
     }
 
     /// The graph's node for each node of the plan's program, if they are not the same.
@@ -178,7 +222,10 @@ impl Planned<'_> {
 
     /// The program that the plan is for.
     pub(crate) fn program(&self) -> &Program {
-        self.prepared.part.as_ref().map_or(&self.inner.program, |part| &part.program)
+        self.prepared
+            .part
+            .as_ref()
+            .map_or(&self.inner.program, |part| &part.program)
     }
 
     /// The graph's node for a node of the program.
@@ -197,11 +244,18 @@ impl Graph {
 
     /// Looks at the plan for what is asked for and the scheduled updates.
     #[track_caller]
-    pub(crate) fn with_plan<R>(&self, vars: Vec<Var<'_>>, look: impl FnOnce(&Planned<'_>) -> R) -> Result<R> {
+    pub(crate) fn with_plan<R>(
+        &self,
+        vars: Vec<Var<'_>>,
+        look: impl FnOnce(&Planned<'_>) -> R,
+    ) -> Result<R> {
         let wanted = self.list(vars)?;
         let inner = self.inner.borrow();
         let prepared = Prepared::new(&inner, &wanted, &inner.updates)?;
-        Ok(look(&Planned { inner: &inner, prepared: &prepared }))
+        Ok(look(&Planned {
+            inner: &inner,
+            prepared: &prepared,
+        }))
     }
 }
 
@@ -260,14 +314,22 @@ impl Run<'_> {
         let no_memory = |e: OpError| self.error(self.wanted.first().copied().unwrap_or(0), e);
         let mut outputs = Vec::with_capacity(plan.outputs.len());
         for &(dtype, shape) in &plan.outputs {
-            outputs.push(Tensor::blank(Type::new(dtype, plan.shapes[shape as usize])).map_err(no_memory)?);
+            outputs.push(
+                Tensor::blank(Type::new(dtype, plan.shapes[shape as usize])).map_err(no_memory)?,
+            );
         }
         // all that late kernels will need: they must not fail
         let blocks = self.late_room();
-        let arena = scratch.blocks.room(blocks).and(scratch.arena.room(plan.arena)).ok_or_else(|| {
-            let gib = (plan.arena as f64 + blocks as f64) / (1u64 << 30) as f64;
-            no_memory(OpError::new(format!("there is no memory for the values on the way ({gib:.1} GiB)")))
-        })?;
+        let arena = scratch
+            .blocks
+            .room(blocks)
+            .and(scratch.arena.room(plan.arena))
+            .ok_or_else(|| {
+                let gib = (plan.arena as f64 + blocks as f64) / (1u64 << 30) as f64;
+                no_memory(OpError::new(format!(
+                    "there is no memory for the values on the way ({gib:.1} GiB)"
+                )))
+            })?;
         let mut at = std::mem::take(&mut scratch.at);
         self.place(&mut at, &mut scratch.numbers, &params, &mut outputs, arena)?;
         let result = self.compute(&mut params, epoch, outputs, &mut at, scratch);
@@ -290,7 +352,10 @@ impl Run<'_> {
         if self.outputs_are_results() {
             return Ok(outputs);
         }
-        let results = plan.results.iter().map(|&operand| self.tensor(operand, params, &outputs));
+        let results = plan
+            .results
+            .iter()
+            .map(|&operand| self.tensor(operand, params, &outputs));
         let results = results.collect::<Result<Vec<Tensor>>>()?;
         if !plan.updates.is_empty() {
             self.commit(params, epoch, &outputs, at, scratch)?;
@@ -313,9 +378,12 @@ impl Run<'_> {
     fn outputs_are_results(&self) -> bool {
         let plan = self.plan;
         let same = |(k, result): (usize, &Operand)| {
-            plan.values[result.value as usize].home == Home::Output(k as u32) && plan.outputs[k].1 == result.shape
+            plan.values[result.value as usize].home == Home::Output(k as u32)
+                && plan.outputs[k].1 == result.shape
         };
-        plan.updates.is_empty() && plan.results.len() == plan.outputs.len() && plan.results.iter().enumerate().all(same)
+        plan.updates.is_empty()
+            && plan.results.len() == plan.outputs.len()
+            && plan.results.iter().enumerate().all(same)
     }
 
     fn node(&self, id: u32) -> u32 {
@@ -330,7 +398,11 @@ impl Run<'_> {
         let (mut held, mut params) = (Vec::new(), Vec::new());
         for (input, node) in self.plan.inputs.iter().map(|&id| self.node(id)).enumerate() {
             if let Some(binding) = self.inner.binding(node) {
-                held.push(Held { input: input as u32, node, value: Tensor::from(0.0) });
+                held.push(Held {
+                    input: input as u32,
+                    node,
+                    value: Tensor::from(0.0),
+                });
                 params.push(&binding.param);
             }
         }
@@ -346,7 +418,8 @@ impl Run<'_> {
             return Ok(params[k].value.clone());
         }
         let node = self.node(self.plan.inputs[input as usize]);
-        self.leaf(node, params).ok_or_else(|| self.error(node, "a value is missing".into()))
+        self.leaf(node, params)
+            .ok_or_else(|| self.error(node, "a value is missing".into()))
     }
 
     /// The value that a run reads for a node that it does not compute.
@@ -356,7 +429,10 @@ impl Run<'_> {
         }
         match self.inner.nodes[node as usize].kind {
             Kind::Param => {
-                let known = params.iter().find(|p| p.node == node).map(|p| p.value.clone());
+                let known = params
+                    .iter()
+                    .find(|p| p.node == node)
+                    .map(|p| p.value.clone());
                 known.or_else(|| Some(self.inner.binding(node)?.param.value()))
             }
             Kind::Op => self.inner.kept.get(&node).cloned(),
@@ -389,10 +465,13 @@ impl Run<'_> {
                     let given = self.given.get(node as usize);
                     match place.kind {
                         _ if given.is_some() => given.map(address).unwrap_or_default(),
-                        Kind::Input | Kind::Constant => address(&self.inner.leaves[place.args[0] as usize]),
+                        Kind::Input | Kind::Constant => {
+                            address(&self.inner.leaves[place.args[0] as usize])
+                        }
                         Kind::Literal | Kind::One | Kind::Zero => {
                             let number = &mut numbers[k as usize];
-                            *number = bits(self.inner.literals[place.args[0] as usize], place.dtype);
+                            *number =
+                                bits(self.inner.literals[place.args[0] as usize], place.dtype);
                             std::ptr::from_mut(number).cast()
                         }
                         Kind::Param => address(&next_param.next().ok_or_else(missing)?.value),
@@ -421,18 +500,28 @@ impl Run<'_> {
             while now.get() < range.end {
                 // each kernel by itself if they are measured
                 let kernel = now.get()..now.get() + 1;
-                let stage = if self.clock.is_some() { kernel } else { self.plan.stage(now.get()) };
+                let stage = if self.clock.is_some() {
+                    kernel
+                } else {
+                    self.plan.stage(now.get())
+                };
                 let start = self.clock.map(|_| Instant::now());
                 stage::run(self.plan, stage.clone(), memory, &mut scratch.blocks)?;
                 if let (Some(clock), Some(start)) = (self.clock, start) {
-                    let nodes = self.plan.members(now.get()).iter().map(|&id| self.node(id)).collect();
+                    let nodes = self
+                        .plan
+                        .members(now.get())
+                        .iter()
+                        .map(|&id| self.node(id))
+                        .collect();
                     clock.borrow_mut().push((nodes, start.elapsed()));
                 }
                 now.set(stage.end);
             }
             Ok(())
         });
-        done.unwrap_or_else(|panic| Err((now.get(), panic))).map_err(|(kernel, e)| self.failed(kernel, e, params))
+        done.unwrap_or_else(|panic| Err((now.get(), panic)))
+            .map_err(|(kernel, e)| self.failed(kernel, e, params))
     }
 
     /// The error of a kernel that failed: of several that would fail, the oldest node's is told.
@@ -440,7 +529,12 @@ impl Run<'_> {
         let node = self.plan.members(kernel).last().copied().unwrap_or(0);
         let might = |k: usize| match &self.plan.kernels[k] {
             Kernel::Op { op, inputs, .. } if self.plan.members(k)[0] < node => {
-                let ty = |&i: &Operand| Type::new(self.plan.values[i.value as usize].dtype, *self.plan.shape(i));
+                let ty = |&i: &Operand| {
+                    Type::new(
+                        self.plan.values[i.value as usize].dtype,
+                        *self.plan.shape(i),
+                    )
+                };
                 let inputs: Vec<Type> = inputs.iter().map(ty).collect();
                 op.get().may_fail(&inputs)
             }
@@ -449,7 +543,12 @@ impl Run<'_> {
         };
         let older = (self.plan.stage(kernel).start..self.plan.late).any(might);
         let leaf = |id: u32| self.leaf(id, params);
-        let failure = if older { self.inner.first_failure(self.wanted, self.node(node), &leaf) } else { None };
+        let failure = if older {
+            self.inner
+                .first_failure(self.wanted, self.node(node), &leaf)
+        } else {
+            None
+        };
         failure.unwrap_or_else(|| self.error(self.node(node), what))
     }
 
@@ -470,8 +569,15 @@ impl Run<'_> {
         let mut fresh = moved.collect::<Result<Vec<_>>>()?;
         // What was read must not stand in the way of a write in place. The parameters still hold their tensors, and if
         // one was changed meanwhile, the check below ends the run.
-        for held in params.iter_mut().filter(|held| held.value.shape.count() != 1) {
-            if self.inner.binding(held.node).is_some_and(|b| b.scheduled.is_some()) {
+        for held in params
+            .iter_mut()
+            .filter(|held| held.value.shape.count() != 1)
+        {
+            if self
+                .inner
+                .binding(held.node)
+                .is_some_and(|b| b.scheduled.is_some())
+            {
                 held.value = Tensor::from(0.0);
             }
         }
@@ -502,11 +608,19 @@ impl Run<'_> {
         let mut bound = Vec::with_capacity(self.inner.params.len());
         for update in &self.plan.updates {
             let node = self.node(update.target);
-            let binding =
-                self.inner.binding(node).ok_or_else(|| self.error(node, "no parameter is bound here".into()))?;
+            let binding = self
+                .inner
+                .binding(node)
+                .ok_or_else(|| self.error(node, "no parameter is bound here".into()))?;
             bound.push(&binding.param);
         }
-        bound.extend(self.inner.params.iter().filter(|b| b.scheduled.is_none()).map(|b| &b.param));
+        bound.extend(
+            self.inner
+                .params
+                .iter()
+                .filter(|b| b.scheduled.is_none())
+                .map(|b| &b.param),
+        );
         Ok(bound)
     }
 
@@ -517,7 +631,9 @@ impl Run<'_> {
         fresh: &mut [Option<Tensor>],
         at: &mut [*mut u8],
     ) -> Result<()> {
-        for ((update, tensor), fresh) in self.plan.updates.iter().zip(&mut *tensors).zip(&mut *fresh) {
+        for ((update, tensor), fresh) in
+            self.plan.updates.iter().zip(&mut *tensors).zip(&mut *fresh)
+        {
             let in_place = update.placed == Placed::InPlace && tensor.is_unique();
             if fresh.is_none() && !in_place {
                 let node = self.node(update.target);
@@ -528,7 +644,12 @@ impl Run<'_> {
             if let Home::Update(k) = value.home {
                 let k = k as usize;
                 let tensor = fresh[k].as_mut().unwrap_or(&mut *tensors[k]);
-                let held = || self.error(self.node(self.plan.updates[k].target), "somebody else holds it".into());
+                let held = || {
+                    self.error(
+                        self.node(self.plan.updates[k].target),
+                        "somebody else holds it".into(),
+                    )
+                };
                 *at = address_mut(tensor).ok_or_else(held)?;
             }
         }
@@ -540,7 +661,9 @@ impl Run<'_> {
         let value = match self.plan.values[operand.value as usize].home {
             Home::Input(k) => self.input(k, params)?,
             Home::Output(k) => return Ok(outputs[k as usize].reshaped(*self.plan.shape(operand))),
-            Home::Arena(_) | Home::Update(_) => return Err(self.error(0, "a value is missing".into())),
+            Home::Arena(_) | Home::Update(_) => {
+                return Err(self.error(0, "a value is missing".into()));
+            }
         };
         Ok(value.reshaped(*self.plan.shape(operand)))
     }

@@ -50,7 +50,11 @@ fn split(plan: &Plan, stage: Range<usize>) -> Option<[usize; MOST_AT_ONCE]> {
         // about so long: few, or as many for each thread
         let parts = (work + length / 2) / length;
         let many = 2 * parts > threads && work >= threads * crew::LEAST_PART;
-        let parts = if many { (work / crew::LEAST_PART).next_multiple_of(threads) } else { parts };
+        let parts = if many {
+            (work / crew::LEAST_PART).next_multiple_of(threads)
+        } else {
+            parts
+        };
         *count = parts.clamp(1, plan.kernels[k].most_parts(threads));
     }
     Some(counts)
@@ -73,9 +77,17 @@ fn deal(plan: &Plan, stage: Range<usize>, counts: [usize; MOST_AT_ONCE]) -> Vec<
     for (kernel, count) in stage.zip(counts) {
         for number in 0..count {
             let least = || (0..threads).min_by_key(|&lane| loads[lane]).unwrap_or(0);
-            let lane = if count.is_multiple_of(threads) { number * threads / count } else { least() };
+            let lane = if count.is_multiple_of(threads) {
+                number * threads / count
+            } else {
+                least()
+            };
             loads[lane] += plan.work[kernel] / count;
-            list.push(Part { lane, kernel, number });
+            list.push(Part {
+                lane,
+                kernel,
+                number,
+            });
         }
     }
     list.sort_unstable_by_key(|part| (part.lane, part.kernel, part.number));
@@ -90,7 +102,10 @@ pub(super) fn room(plan: &Plan, stage: Range<usize>) -> usize {
 fn room_of(plan: &Plan, stage: Range<usize>, counts: Option<[usize; MOST_AT_ONCE]>) -> usize {
     match counts {
         None => stage.map(|k| plan.kernels[k].room(1)).max().unwrap_or(0),
-        Some(counts) => stage.zip(counts).map(|(k, count)| plan.kernels[k].room(count)).fold(0, usize::saturating_add),
+        Some(counts) => stage
+            .zip(counts)
+            .map(|(k, count)| plan.kernels[k].room(count))
+            .fold(0, usize::saturating_add),
     }
 }
 
@@ -107,7 +122,9 @@ pub(super) fn run<'r>(
     let room = room.ok_or_else(|| (stage.start, "there is no memory for it".into()))?;
     let Some(counts) = counts else {
         let alone = |k| catch(|| alone(plan, k, memory, room)).and_then(|done| done);
-        return stage.into_iter().try_for_each(|k| alone(k).map_err(|e| (k, e)));
+        return stage
+            .into_iter()
+            .try_for_each(|k| alone(k).map_err(|e| (k, e)));
     };
     let (mut tasks, mut next) = (Vec::with_capacity(stage.len()), room);
     let list = deal(plan, stage.clone(), counts);
@@ -115,15 +132,32 @@ pub(super) fn run<'r>(
         tasks.push(Task::new(plan, k, memory, count, next));
         next = next.wrapping_add(plan.kernels[k].room(count));
     }
-    let (this, failed) = (Stage { plan, memory, tasks }, Mutex::new(None));
+    let (this, failed) = (
+        Stage {
+            plan,
+            memory,
+            tasks,
+        },
+        Mutex::new(None),
+    );
     let part = |number: usize| {
         let Part { kernel, number, .. } = list[number];
         let done = catch(|| this.part(kernel - stage.start, number)).and_then(|done| done);
-        done.inspect_err(|e| note_failure(&mut failed.lock().unwrap_or_else(PoisonError::into_inner), kernel, e))
+        done.inspect_err(|e| {
+            note_failure(
+                &mut failed.lock().unwrap_or_else(PoisonError::into_inner),
+                kernel,
+                e,
+            )
+        })
     };
     let done = match list.len() {
         1 => part(0),
-        _ => crew::each(list.len(), |lane| list.partition_point(|part| part.lane < lane), &part),
+        _ => crew::each(
+            list.len(),
+            |lane| list.partition_point(|part| part.lane < lane),
+            &part,
+        ),
     };
     // the kernel and its own error, whichever of several was reported first
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -160,7 +194,10 @@ impl<'r> Task<'r> {
             Kernel::Product { a, b, out } => {
                 // SAFETY: what it reads was written in an earlier stage, and nothing of this stage writes it.
                 let view = |operand| unsafe { memory.view(operand, plan.shape(operand)) };
-                let matrix = |(operand, transposed)| Matrix { view: view(operand), transposed };
+                let matrix = |(operand, transposed)| Matrix {
+                    view: view(operand),
+                    transposed,
+                };
                 // SAFETY: one task is made of each kernel of a stage.
                 let out = unsafe { memory.view_mut(*out, plan.shape(*out)) };
                 Task::Product(gemm::Job::new(matrix(*a), matrix(*b), out, parts))

@@ -32,9 +32,13 @@ impl Graph {
         if let Some(error) = self.foreign("check_finite", values.iter().copied()) {
             return error;
         }
-        let floats = values.iter().filter(|v| v.error().is_some() || v.known_dtype().is_float());
+        let floats = values
+            .iter()
+            .filter(|v| v.error().is_some() || v.known_dtype().is_float());
         // 0 times a number is 0, times anything else NaN: one pass that is fused with what computes the values
-        let zero = floats.map(|v| (*v * 0.0).sum().cast(DType::F64)).reduce(|a, b| a + b);
+        let zero = floats
+            .map(|v| (*v * 0.0).sum().cast(DType::F64))
+            .reduce(|a, b| a + b);
         zero.map_or_else(|| self.constant(0.0), |zero| zero.apply(guard::CheckFinite))
     }
 
@@ -71,10 +75,21 @@ impl Graph {
 fn anomaly(inner: &Inner, wanted: &[u32]) -> Result<Option<Error>> {
     let values = inner.define_needed(wanted, u32::MAX, false, &|id| inner.leaf_now(id))?;
     let to_blame = to_blame(inner, wanted, &values);
-    let backward = to_blame.iter().copied().find(|&id| inner.sweep_of(id).is_some());
-    let forward = to_blame.first().copied().filter(|&id| backward.is_none_or(|first| id < first));
-    let Some(id) = forward.or(backward) else { return Ok(None) };
-    let report = Report { inner, values: &values };
+    let backward = to_blame
+        .iter()
+        .copied()
+        .find(|&id| inner.sweep_of(id).is_some());
+    let forward = to_blame
+        .first()
+        .copied()
+        .filter(|&id| backward.is_none_or(|first| id < first));
+    let Some(id) = forward.or(backward) else {
+        return Ok(None);
+    };
+    let report = Report {
+        inner,
+        values: &values,
+    };
     let mut message = String::from("a value is not finite");
     match forward {
         Some(id) => report.node(&mut message, "the first one in the forward pass", id),
@@ -83,28 +98,51 @@ fn anomaly(inner: &Inner, wanted: &[u32]) -> Result<Option<Error>> {
     if let Some(id) = backward {
         report.node(&mut message, "the first one in the backward pass", id);
     }
-    let of = if forward.is_some() { id } else { inner.rule_of(id).unwrap_or(id) };
+    let of = if forward.is_some() {
+        id
+    } else {
+        inner.rule_of(id).unwrap_or(id)
+    };
     let node = &inner.nodes[id as usize];
-    Ok(Some(Error::new(inner.name(of), OpError::new(message), inner.place(node.scope, node.source))))
+    Ok(Some(Error::new(
+        inner.name(of),
+        OpError::new(message),
+        inner.place(node.scope, node.source),
+    )))
 }
 
 /// The nodes through which what is not finite came into the wanted values, oldest first: NaNs come from NaNs where there
 /// are any among the inputs, and otherwise from infinities.
 fn to_blame(inner: &Inner, wanted: &[u32], values: &[Option<Tensor>]) -> Vec<u32> {
-    let state: Vec<State> = values.iter().map(|v| v.as_ref().map_or(State::Fine, State::of)).collect();
+    let state: Vec<State> = values
+        .iter()
+        .map(|v| v.as_ref().map_or(State::Fine, State::of))
+        .collect();
     let mut blamed = vec![false; values.len()];
-    for id in wanted.iter().copied().chain(inner.updates.iter().map(|u| u.value)) {
+    for id in wanted
+        .iter()
+        .copied()
+        .chain(inner.updates.iter().map(|u| u.value))
+    {
         blamed[id as usize] |= state[id as usize] != State::Fine;
     }
     for id in (0..values.len() as u32).rev() {
         if blamed[id as usize] {
             let args = inner.args(id);
-            let worst = args.iter().map(|&a| state[a as usize]).max().unwrap_or(State::Fine);
+            let worst = args
+                .iter()
+                .map(|&a| state[a as usize])
+                .max()
+                .unwrap_or(State::Fine);
             let as_bad = |&&a: &&u32| worst != State::Fine && state[a as usize] == worst;
-            args.iter().filter(as_bad).for_each(|&a| blamed[a as usize] = true);
+            args.iter()
+                .filter(as_bad)
+                .for_each(|&a| blamed[a as usize] = true);
         }
     }
-    (0..values.len() as u32).filter(|&id| blamed[id as usize]).collect()
+    (0..values.len() as u32)
+        .filter(|&id| blamed[id as usize])
+        .collect()
 }
 
 /// What is wrong with a value.
@@ -129,7 +167,12 @@ impl State {
                 State::Fine
             }
         };
-        value.to_f64s().into_iter().map(of_one).max().unwrap_or(State::Fine)
+        value
+            .to_f64s()
+            .into_iter()
+            .map(of_one)
+            .max()
+            .unwrap_or(State::Fine)
     }
 }
 
@@ -142,7 +185,9 @@ struct Report<'r> {
 impl Report<'_> {
     /// How many elements are bad, the first of them, and the range of the others.
     fn numbers(&self, id: u32) -> String {
-        self.values[id as usize].as_ref().map_or_else(String::new, numbers)
+        self.values[id as usize]
+            .as_ref()
+            .map_or_else(String::new, numbers)
     }
 
     /// A node with its inputs.
@@ -150,11 +195,28 @@ impl Report<'_> {
         let inner = self.inner;
         let place = |id: u32| {
             let (node, scope) = (&inner.nodes[id as usize], inner.scope_path(id));
-            format!("{}{}", if scope.is_empty() { String::new() } else { format!("{scope}, ") }, node.source)
+            format!(
+                "{}{}",
+                if scope.is_empty() {
+                    String::new()
+                } else {
+                    format!("{scope}, ")
+                },
+                node.source
+            )
         };
-        let rule = inner.rule_of(id).map(|of| format!(", derivative of {} %{of}", inner.name(of))).unwrap_or_default();
+        let rule = inner
+            .rule_of(id)
+            .map(|of| format!(", derivative of {} %{of}", inner.name(of)))
+            .unwrap_or_default();
         // writing to a string cannot fail
-        let _ = write!(out, "\n  {title}: {}{rule} ({})\n    is {}", inner.line(id), place(id), self.numbers(id));
+        let _ = write!(
+            out,
+            "\n  {title}: {}{rule} ({})\n    is {}",
+            inner.line(id),
+            place(id),
+            self.numbers(id)
+        );
         let args = inner.args(id);
         let mut seen = HashSet::new();
         for &arg in args.iter().filter(|&&arg| seen.insert(arg)) {
@@ -167,19 +229,29 @@ impl Report<'_> {
 fn numbers(value: &Tensor) -> String {
     let all = value.to_f64s();
     let finite = || all.iter().filter(|v| v.is_finite());
-    let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+    let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| {
+        (l.min(v), h.max(v))
+    });
     let range = match () {
         () if low == high => format!("{low}"),
         () => format!("{low} to {high}"),
     };
     let Some(first) = all.iter().position(|v| !v.is_finite()) else {
-        return if all.is_empty() { "empty".into() } else { range };
+        return if all.is_empty() {
+            "empty".into()
+        } else {
+            range
+        };
     };
     let index = value.shape.index_of(first);
     let bad = all.len() - finite().count();
     let mut text = match all.len() {
         1 => format!("{}", all[0]),
-        _ => format!("{bad} of {} elements not finite, the first is {} at {index}", all.len(), all[first]),
+        _ => format!(
+            "{bad} of {} elements not finite, the first is {} at {index}",
+            all.len(),
+            all[first]
+        ),
     };
     if bad < all.len() {
         let _ = write!(text, ", others {range}"); // writing to a string cannot fail

@@ -60,7 +60,9 @@ impl GradientRow {
     /// Of a weight with two or more axes: how many of its units (the places along the last axis) have a gradient of 0
     /// throughout, and how many there are. A unit behind a relu that is always negative is dead.
     pub fn dead_units(&self) -> Option<(usize, usize)> {
-        self.alive.as_ref().map(|alive| (alive.iter().filter(|&&alive| !alive).count(), alive.len()))
+        self.alive
+            .as_ref()
+            .map(|alive| (alive.iter().filter(|&&alive| !alive).count(), alive.len()))
     }
 }
 
@@ -70,7 +72,12 @@ impl GradientReport {
     pub fn merge(&mut self, later: &GradientReport) {
         let (before, more) = (self.steps as f64, later.steps as f64);
         let mean = |a: f64, b: f64| (a * before + b * more) / (before + more);
-        for (row, other) in self.rows.iter_mut().zip(&later.rows).filter(|(a, b)| a.ty == b.ty) {
+        for (row, other) in self
+            .rows
+            .iter_mut()
+            .zip(&later.rows)
+            .filter(|(a, b)| a.ty == b.ty)
+        {
             row.norm = mean(row.norm, other.norm);
             row.mean = mean(row.mean, other.mean);
             row.zeros = mean(row.zeros, other.zeros);
@@ -79,7 +86,10 @@ impl GradientReport {
                 (a, b) => a.or(b),
             };
             if let (Some(alive), Some(others)) = (&mut row.alive, &other.alive) {
-                alive.iter_mut().zip(others).for_each(|(alive, other)| *alive |= other);
+                alive
+                    .iter_mut()
+                    .zip(others)
+                    .for_each(|(alive, other)| *alive |= other);
             }
         }
         self.steps += later.steps;
@@ -90,7 +100,11 @@ impl<'g> InspectGradients<'g> {
     /// Calls parameters by these names: pairs of a name and a parameter.
     pub fn named(mut self, names: &[(String, Param)]) -> InspectGradients<'g> {
         // a parameter that is named twice has the first name
-        let by_id: HashMap<usize, &String> = names.iter().rev().map(|(name, param)| (param.id(), name)).collect();
+        let by_id: HashMap<usize, &String> = names
+            .iter()
+            .rev()
+            .map(|(name, param)| (param.id(), name))
+            .collect();
         for leaf in &mut self.leaves {
             if let Some(name) = leaf.param.as_ref().and_then(|own| by_id.get(&own.id())) {
                 leaf.name = name.to_string();
@@ -122,11 +136,20 @@ impl Graph {
     #[track_caller]
     pub fn inspect_gradients<'g>(&'g self, loss: Var<'g>) -> InspectGradients<'g> {
         let _here = self.here();
-        let loss = self.foreign("inspect_gradients", [loss]).unwrap_or(loss).wants_scalar("inspect_gradients");
-        let wanted = if loss.kind() == Kind::Error { vec![loss] } else { leaves(loss) };
+        let loss = self
+            .foreign("inspect_gradients", [loss])
+            .unwrap_or(loss)
+            .wants_scalar("inspect_gradients");
+        let wanted = if loss.kind() == Kind::Error {
+            vec![loss]
+        } else {
+            leaves(loss)
+        };
         let gradients = self.grads(loss, &wanted);
         let of = |(leaf, d): (&Var<'g>, Var<'g>)| self.inspect_leaf(*leaf, d);
-        InspectGradients { leaves: wanted.iter().zip(gradients).map(of).collect() }
+        InspectGradients {
+            leaves: wanted.iter().zip(gradients).map(of).collect(),
+        }
     }
 
     #[track_caller]
@@ -134,10 +157,17 @@ impl Graph {
         let (name, param) = {
             let inner = self.inner.borrow();
             let scope = inner.scope_path(leaf.id);
-            let place = if scope.is_empty() { String::new() } else { format!(" of {scope}") };
+            let place = if scope.is_empty() {
+                String::new()
+            } else {
+                format!(" of {scope}")
+            };
             let param = inner.binding(leaf.id).map(|b| b.param.clone());
-            let name =
-                if param.is_some() { format!("parameter %{}{place}", leaf.id) } else { format!("input %{}", leaf.id) };
+            let name = if param.is_some() {
+                format!("parameter %{}{place}", leaf.id)
+            } else {
+                format!("input %{}", leaf.id)
+            };
             (name, param)
         };
         let squares = |v: Var<'g>| v.square().sum();
@@ -166,7 +196,11 @@ impl<'g> Fetch<'g> for InspectGradients<'g> {
     }
 
     fn fill(self, values: &mut IntoIter<Tensor>) -> Option<GradientReport> {
-        let rows = self.leaves.into_iter().map(|leaf| leaf.row(values)).collect::<Option<_>>()?;
+        let rows = self
+            .leaves
+            .into_iter()
+            .map(|leaf| leaf.row(values))
+            .collect::<Option<_>>()?;
         Some(GradientReport { rows, steps: 1 })
     }
 }
@@ -189,7 +223,9 @@ impl Leaf<'_> {
             norm: squares.sqrt(),
             mean,
             zeros: zeros / (self.ty.shape.count().max(1)) as f64,
-            update_ratio: update.filter(|_| weights > 0.0).map(|u| u.sqrt() / weights.sqrt()),
+            update_ratio: update
+                .filter(|_| weights > 0.0)
+                .map(|u| u.sqrt() / weights.sqrt()),
             alive,
         })
     }
@@ -197,7 +233,13 @@ impl Leaf<'_> {
 
 impl fmt::Display for GradientReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let width = self.rows.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(8);
+        let width = self
+            .rows
+            .iter()
+            .map(|r| r.name.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(8);
         writeln!(
             f,
             "{:<width$}  {:<16} {:>10} {:>10} {:>7} {:>13}  dead units",
@@ -205,7 +247,9 @@ impl fmt::Display for GradientReport {
         )?;
         for row in &self.rows {
             let ratio = row.update_ratio.map_or("-".into(), |r| format!("{r:.1e}"));
-            let dead = row.dead_units().map_or(String::new(), |(dead, of)| format!("{dead} of {of}"));
+            let dead = row
+                .dead_units()
+                .map_or(String::new(), |(dead, of)| format!("{dead} of {of}"));
             let (ty, zeros) = (row.ty.to_string(), 100.0 * row.zeros);
             let line = format!(
                 "{:<width$}  {ty:<16} {:>10.2e} {:>10.1e} {zeros:>6.1}% {ratio:>13}  {dead}",

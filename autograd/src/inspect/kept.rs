@@ -58,7 +58,12 @@ impl Graph {
                     line: format!("{}:{}", source.file(), source.line()),
                 }
             };
-            planned.plan().kept(program, is_swept).into_iter().map(describe).collect::<Vec<_>>()
+            planned
+                .plan()
+                .kept(program, is_swept)
+                .into_iter()
+                .map(describe)
+                .collect::<Vec<_>>()
         })?;
         sort_by(&mut kept, |k| -(k.bytes as i64));
         Ok(kept)

@@ -70,7 +70,15 @@ impl Graph {
     /// # let _ = d;
     /// ```
     pub fn picture(&self) -> Picture<'_> {
-        Picture { graph: self, of: None, depth: None, open: Vec::new(), all: false, at_most: 40, names: HashMap::new() }
+        Picture {
+            graph: self,
+            of: None,
+            depth: None,
+            open: Vec::new(),
+            all: false,
+            at_most: 40,
+            names: HashMap::new(),
+        }
     }
 
     /// The graph for Graphviz: a [`picture`](Graph::picture) without options.
@@ -82,7 +90,13 @@ impl Graph {
 impl<'g> Picture<'g> {
     /// Only what these values are computed from.
     pub fn of(mut self, values: &[Var<'g>]) -> Picture<'g> {
-        self.of = Some(values.iter().filter(|v| std::ptr::eq(v.graph(), self.graph)).map(|v| v.id).collect());
+        self.of = Some(
+            values
+                .iter()
+                .filter(|v| std::ptr::eq(v.graph(), self.graph))
+                .map(|v| v.id)
+                .collect(),
+        );
         self
     }
 
@@ -116,7 +130,11 @@ impl<'g> Picture<'g> {
             return self;
         }
         let known = self.names.entry(value.id).or_default();
-        *known = if known.is_empty() { name.into() } else { format!("{known} = {name}") };
+        *known = if known.is_empty() {
+            name.into()
+        } else {
+            format!("{known} = {name}")
+        };
         self
     }
 
@@ -126,18 +144,28 @@ impl<'g> Picture<'g> {
         let inner = self.graph.inner.borrow();
         let mut text = String::new();
         for b in &boxes {
-            let (Some(&first), Some(&last)) = (b.nodes.first(), b.nodes.last()) else { continue };
+            let (Some(&first), Some(&last)) = (b.nodes.first(), b.nodes.last()) else {
+                continue;
+            };
             let line = match b.nodes.len() {
                 1 => inner.line(first),
                 _ => {
                     let own = |id: u32| b.nodes.binary_search(&id).is_ok();
-                    let mut outside: Vec<u32> =
-                        b.nodes.iter().flat_map(|&id| inner.args(id).to_vec()).filter(|&a| !own(a)).collect();
+                    let mut outside: Vec<u32> = b
+                        .nodes
+                        .iter()
+                        .flat_map(|&id| inner.args(id).to_vec())
+                        .filter(|&a| !own(a))
+                        .collect();
                     let mut seen = HashSet::new();
                     outside.retain(|&a| seen.insert(a));
                     let inputs: String = outside.iter().map(|a| format!(" %{a}")).collect();
                     let inside = b.label.get(1).map_or("", String::as_str);
-                    format!("%{first}..%{last}: {} = {}{inputs}  ({inside})", inner.ty(last), b.label[0])
+                    format!(
+                        "%{first}..%{last}: {} = {}{inputs}  ({inside})",
+                        inner.ty(last),
+                        b.label[0]
+                    )
                 }
             };
             text.push_str(&line);
@@ -154,10 +182,18 @@ impl<'g> Picture<'g> {
              edge [color=\"#889099\", fontname=\"sans-serif\", fontsize=9]\n",
         );
         for (k, b) in boxes.iter().enumerate() {
-            let label = b.label.iter().map(|l| escaped(l)).collect::<Vec<_>>().join("\\n");
+            let label = b
+                .label
+                .iter()
+                .map(|l| escaped(l))
+                .collect::<Vec<_>>()
+                .join("\\n");
             let (fill, place) = (b.part.fill(), escaped(&b.place));
             // writing to a string cannot fail
-            let _ = writeln!(dot, "  n{k} [label=\"{label}\", fillcolor=\"{fill}\", tooltip=\"{place}\"]");
+            let _ = writeln!(
+                dot,
+                "  n{k} [label=\"{label}\", fillcolor=\"{fill}\", tooltip=\"{place}\"]"
+            );
         }
         for Arrow { from, to, label } in &arrows {
             let _ = writeln!(dot, "  n{from} -> n{to} [label=\"{}\"]", escaped(label));
@@ -180,7 +216,9 @@ impl<'g> Picture<'g> {
             let (mut read, mut places): (Vec<(usize, Vec<u32>)>, _) = (Vec::new(), HashMap::new());
             let mut seen = HashSet::new();
             for &arg in b.nodes.iter().flat_map(|&id| inner.args(id)) {
-                let Some(&from) = home.get(&arg).filter(|&&from| from != to) else { continue };
+                let Some(&from) = home.get(&arg).filter(|&&from| from != to) else {
+                    continue;
+                };
                 let place = *places.entry(from).or_insert(read.len());
                 if place == read.len() {
                     read.push((from, Vec::new()));
@@ -189,7 +227,11 @@ impl<'g> Picture<'g> {
                     read[place].1.push(arg);
                 }
             }
-            arrows.extend(read.into_iter().map(|(from, values)| Arrow { from, to, label: types(&inner, &values) }));
+            arrows.extend(read.into_iter().map(|(from, values)| Arrow {
+                from,
+                to,
+                label: types(&inner, &values),
+            }));
         }
         (boxes, arrows)
     }
@@ -204,8 +246,13 @@ impl<'g> Picture<'g> {
         let by_scope = |depth: Option<usize>| {
             let fold = scopes.fold(depth, &open);
             let scope = |id: u32| fold[inner.nodes[id as usize].scope as usize];
-            let alone = nodes.iter().map(|&id| Run { scope: scope(id), nodes: vec![id] });
-            let same = |a: &Run, b: &Run| a.scope.is_some() && a.scope == b.scope && a.sweep(&inner) == b.sweep(&inner);
+            let alone = nodes.iter().map(|&id| Run {
+                scope: scope(id),
+                nodes: vec![id],
+            });
+            let same = |a: &Run, b: &Run| {
+                a.scope.is_some() && a.scope == b.scope && a.sweep(&inner) == b.sweep(&inner)
+            };
             merged(alone, same, |run| run.scope)
         };
         let mut folded = by_scope(self.depth);
@@ -215,24 +262,37 @@ impl<'g> Picture<'g> {
             let (mut few, mut many) = (1, deepest);
             while many - few > 1 {
                 let depth = few + (many - few) / 2;
-                *(if by_scope(Some(depth)).len() > self.at_most { &mut many } else { &mut few }) = depth;
+                *(if by_scope(Some(depth)).len() > self.at_most {
+                    &mut many
+                } else {
+                    &mut few
+                }) = depth;
             }
             folded = by_scope(Some(few));
         }
         if folded.len() > self.at_most {
             folded = joined(&inner, folded, self.at_most);
         }
-        folded.into_iter().map(|run| self.draw(&inner, run)).collect()
+        folded
+            .into_iter()
+            .map(|run| self.draw(&inner, run))
+            .collect()
     }
 
     /// The nodes to be drawn.
     fn nodes(&self, inner: &Inner, with_numbers: bool) -> Vec<u32> {
         let mut needed = vec![self.of.is_none(); inner.nodes.len()];
-        self.of.iter().flatten().for_each(|&id| needed[id as usize] = true);
+        self.of
+            .iter()
+            .flatten()
+            .for_each(|&id| needed[id as usize] = true);
         let mut read = vec![false; inner.nodes.len()];
         for id in (0..inner.nodes.len() as u32).rev() {
             if needed[id as usize] {
-                inner.args(id).iter().for_each(|&a| (needed[a as usize], read[a as usize]) = (true, true));
+                inner
+                    .args(id)
+                    .iter()
+                    .for_each(|&a| (needed[a as usize], read[a as usize]) = (true, true));
             }
         }
         let is_drawn = |&id: &u32| {
@@ -274,23 +334,46 @@ impl<'g> Picture<'g> {
         let place = format!("%{first} {}:{}", source.file(), source.line());
         if nodes.len() == 1 {
             // a single node says more than the name of its scope
-            return Drawn { part, label: self.label(inner, first), place, nodes };
+            return Drawn {
+                part,
+                label: self.label(inner, first),
+                place,
+                nodes,
+            };
         }
-        let ops = nodes.iter().filter(|&&id| kind(id) == Kind::Op).map(|&id| inner.op(id).name());
+        let ops = nodes
+            .iter()
+            .filter(|&&id| kind(id) == Kind::Op)
+            .map(|&id| inner.op(id).name());
         let inside = counted(&counts(ops.clone()));
         let title = match scope {
             Some(scope) => inner.path(scope),
             None => {
-                let scope = |&id: &u32| Some(inner.nodes[id as usize].scope).filter(|&scope| scope != 0);
-                match (nodes.iter().find_map(scope), nodes.iter().rev().find_map(scope)) {
-                    (Some(from), Some(to)) if from != to => format!("{} … {}", inner.path(from), inner.path(to)),
+                let scope =
+                    |&id: &u32| Some(inner.nodes[id as usize].scope).filter(|&scope| scope != 0);
+                match (
+                    nodes.iter().find_map(scope),
+                    nodes.iter().rev().find_map(scope),
+                ) {
+                    (Some(from), Some(to)) if from != to => {
+                        format!("{} … {}", inner.path(from), inner.path(to))
+                    }
                     (Some(only), _) => inner.path(only),
                     (None, _) => format!("{} operations", ops.count()),
                 }
             }
         };
-        let title = if part == Part::Backward { format!("∂ {title}") } else { title };
-        Drawn { part, label: vec![title, inside], place, nodes }
+        let title = if part == Part::Backward {
+            format!("∂ {title}")
+        } else {
+            title
+        };
+        Drawn {
+            part,
+            label: vec![title, inside],
+            place,
+            nodes,
+        }
     }
 
     /// The name of a single node: its operation with the numbers it uses.
@@ -301,7 +384,11 @@ impl<'g> Picture<'g> {
             let number = |a: &u32| inner.nodes[*a as usize].kind == Kind::Literal;
             for (place, a) in args.iter().enumerate().filter(|(_, a)| number(a)) {
                 let n = inner.what(*a);
-                what = if place == 0 && args.len() > 1 { format!("{n} {what}") } else { format!("{what} {n}") };
+                what = if place == 0 && args.len() > 1 {
+                    format!("{n} {what}")
+                } else {
+                    format!("{what} {n}")
+                };
             }
         }
         match self.names.get(&id) {
@@ -319,7 +406,9 @@ fn below<'p>(path: &'p str, name: &str) -> Option<&'p str> {
     if path.is_empty() || name.strip_prefix(path).is_some_and(goes_on) {
         return Some("");
     }
-    path.strip_prefix(name).filter(|rest| goes_on(rest)).map(|rest| rest.trim_start_matches('.'))
+    path.strip_prefix(name)
+        .filter(|rest| goes_on(rest))
+        .map(|rest| rest.trim_start_matches('.'))
 }
 
 /// How scopes lie in each other. An outer one is older than those in it.
@@ -340,7 +429,11 @@ impl Scopes<'_> {
             innermost[outer] = false;
             depth[k] = depth[outer] + 1;
         }
-        Scopes { inner, innermost, depth }
+        Scopes {
+            inner,
+            innermost,
+            depth,
+        }
     }
 
     /// The largest number of scopes that lie in each other.
@@ -410,7 +503,11 @@ fn joined(inner: &Inner, all: Vec<Run>, at_most: usize) -> Vec<Run> {
     };
     let sweeps = |a: &Run, b: &Run| a.sweep(inner) == b.sweep(inner);
     let is_node = |run: &Run| run.scope.is_none();
-    let all = merged(all, |a, b| is_node(a) && is_node(b) && line(a) == line(b) && sweeps(a, b), |_| None);
+    let all = merged(
+        all,
+        |a, b| is_node(a) && is_node(b) && line(a) == line(b) && sweeps(a, b),
+        |_| None,
+    );
     if all.len() <= at_most {
         return all;
     }

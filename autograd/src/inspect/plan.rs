@@ -48,10 +48,26 @@ pub struct KernelInfo {
 
 impl Plan {
     pub(crate) fn new(p: &Program, plan: &plan::Plan) -> Plan {
-        let kernels = (0..plan.kernels.len()).map(|k| describe(p, plan, k)).collect();
-        let in_place = plan.updates.iter().filter(|u| u.placed == Placed::InPlace).count();
-        let values = plan.values.iter().filter(|v| matches!(v.home, Home::Arena(_))).count();
-        Plan { kernels, arena: plan.arena, inputs: plan.inputs.len(), values, in_place }
+        let kernels = (0..plan.kernels.len())
+            .map(|k| describe(p, plan, k))
+            .collect();
+        let in_place = plan
+            .updates
+            .iter()
+            .filter(|u| u.placed == Placed::InPlace)
+            .count();
+        let values = plan
+            .values
+            .iter()
+            .filter(|v| matches!(v.home, Home::Arena(_)))
+            .count();
+        Plan {
+            kernels,
+            arena: plan.arena,
+            inputs: plan.inputs.len(),
+            values,
+            in_place,
+        }
     }
 
     /// The kernels, in the order in which they run.
@@ -66,7 +82,10 @@ impl Plan {
 
     /// The arithmetic of all kernels: see [`KernelInfo::flops`].
     pub fn flops(&self) -> usize {
-        self.kernels.iter().map(|k| k.flops).fold(0, usize::saturating_add)
+        self.kernels
+            .iter()
+            .map(|k| k.flops)
+            .fold(0, usize::saturating_add)
     }
 
     /// Kernels, fused groups, buffers, bytes and arithmetic, as a table. The same as printing it.
@@ -106,7 +125,11 @@ fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
                 over = p.ty(p.args(first)[0]);
             }
             over.dtype = f.dtype;
-            let outputs = f.outputs.iter().map(|o| o.value).chain(f.sums.iter().map(|s| s.value));
+            let outputs = f
+                .outputs
+                .iter()
+                .map(|o| o.value)
+                .chain(f.sums.iter().map(|s| s.value));
             let outputs = outputs.chain(f.products.iter().filter_map(|p| p.out));
             ("fused", outputs.map(bytes).fold(0, usize::saturating_add))
         }
@@ -117,24 +140,49 @@ fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
         Kernel::Product { out, .. } => ("product", bytes(out.value)),
         Kernel::Op { out, .. } => ("op", bytes(out.value)),
     };
-    let ops = members.iter().filter(|&&id| p.nodes[id as usize].kind == Kind::Op);
+    let ops = members
+        .iter()
+        .filter(|&&id| p.nodes[id as usize].kind == Kind::Op);
     let ops = counts(ops.map(|&id| p.op(id).name()));
-    let flops = members.iter().map(|&id| work(p, id)).fold(0, usize::saturating_add);
-    KernelInfo { kind, ops, over, reads, writes, flops, late: k >= plan.late, stage: plan.stage(k) }
+    let flops = members
+        .iter()
+        .map(|&id| work(p, id))
+        .fold(0, usize::saturating_add);
+    KernelInfo {
+        kind,
+        ops,
+        over,
+        reads,
+        writes,
+        flops,
+        late: k >= plan.late,
+        stage: plan.stage(k),
+    }
 }
 
 /// One operation for each element that an op looks at; two for each product of a matrix product.
 fn work(p: &Program, id: u32) -> usize {
     let count = |id: u32| p.ty(id).shape.count();
     if p.nodes[id as usize].op == Id::MatMul as u32 {
-        return (2 * count(id)).saturating_mul(p.ty(p.args(id)[0]).shape.last().copied().unwrap_or(0));
+        return (2 * count(id))
+            .saturating_mul(p.ty(p.args(id)[0]).shape.last().copied().unwrap_or(0));
     }
-    if p.op(id).as_any().is::<reduce::Sum>() { count(p.args(id)[0]) } else { count(id) }
+    if p.op(id).as_any().is::<reduce::Sum>() {
+        count(p.args(id)[0])
+    } else {
+        count(id)
+    }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
+        let count = |n: usize, what: &str| {
+            if n == 1 {
+                format!("1 {what}")
+            } else {
+                format!("{n} {what}s")
+            }
+        };
         writeln!(
             f,
             "{}, {} arithmetic operations; {} read, {} in between in {} of memory, {} updated in place",
@@ -159,7 +207,11 @@ impl fmt::Display for Plan {
             };
             let late = if kernel.late { " (last)" } else { "" };
             let flops = scaled(kernel.flops, 1000, &["", "k", "M", "G", "T"]);
-            let (over, reads, writes) = (kernel.over.to_string(), bytes(kernel.reads), bytes(kernel.writes));
+            let (over, reads, writes) = (
+                kernel.over.to_string(),
+                bytes(kernel.reads),
+                bytes(kernel.writes),
+            );
             writeln!(
                 f,
                 "{k:>4} {beside} {:<8} {over:<20} {reads:>9} {writes:>9} {flops:>9}  {}{late}",
@@ -168,7 +220,10 @@ impl fmt::Display for Plan {
             )?;
         }
         if self.kernels.iter().any(|k| k.stage.len() > 1) {
-            writeln!(f, "kernels in brackets run side by side; large ones are split as well")?;
+            writeln!(
+                f,
+                "kernels in brackets run side by side; large ones are split as well"
+            )?;
         }
         Ok(())
     }
@@ -202,6 +257,8 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn plan<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<Plan> {
-        self.with_plan(vars(&what), |planned| Plan::new(planned.program(), planned.plan()))
+        self.with_plan(vars(&what), |planned| {
+            Plan::new(planned.program(), planned.plan())
+        })
     }
 }

@@ -54,7 +54,11 @@ impl Rows {
     fn add(&mut self, name: String, time: Duration, estimated: bool) {
         let place = *self.places.entry(name.clone()).or_insert(self.rows.len());
         if place == self.rows.len() {
-            self.rows.push(Row { name, time: Duration::ZERO, estimated: false });
+            self.rows.push(Row {
+                name,
+                time: Duration::ZERO,
+                estimated: false,
+            });
         }
         self.rows[place].time += time;
         self.rows[place].estimated |= estimated;
@@ -73,7 +77,12 @@ fn weight(inner: &Inner, id: u32) -> f64 {
     let op = inner.nodes[id as usize].op;
     if op == Id::MatMul as u32 {
         // a dozen products in the time of an addition, which waits for memory
-        return count(id) * inner.ty(inner.args(id)[0]).shape.last().map_or(1.0, |&k| k as f64 / 12.0);
+        return count(id)
+            * inner
+                .ty(inner.args(id)[0])
+                .shape
+                .last()
+                .map_or(1.0, |&k| k as f64 / 12.0);
     }
     count(id).max(inner.args(id).iter().map(|&a| count(a)).fold(1.0, f64::max)) * weight_of_one(op)
 }
@@ -96,7 +105,11 @@ fn weight_of_one(op: u32) -> f64 {
         Id::Pow,
         Id::Div,
     ];
-    if (op as usize) < BUILTIN.len() && SLOW.iter().any(|&slow| slow as u32 == op) { 8.0 } else { 1.0 }
+    if (op as usize) < BUILTIN.len() && SLOW.iter().any(|&slow| slow as u32 == op) {
+        8.0
+    } else {
+        1.0
+    }
 }
 
 impl Graph {
@@ -125,27 +138,51 @@ impl Graph {
         for (nodes, time) in clock.into_inner() {
             let names: Vec<&str> = nodes.iter().map(|&id| inner.op(id).name()).collect();
             let estimated = nodes.len() > 1;
-            kernels.push(Row { name: names.join(" "), time, estimated: false });
+            kernels.push(Row {
+                name: names.join(" "),
+                time,
+                estimated: false,
+            });
             let weights: Vec<f64> = nodes.iter().map(|&id| weight(&inner, id)).collect();
             let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE); // of nothing, as of a product of nothing: 0
             for (&id, weight) in nodes.iter().zip(weights) {
                 let (share, node) = (time.mul_f64(weight / all), &inner.nodes[id as usize]);
                 let path = inner.scope_path(id);
                 ops.add(inner.op(id).name().into(), share, estimated);
-                scopes.add(if path.is_empty() { "(none)".into() } else { path }, share, estimated);
-                lines.add(format!("{}:{}", node.source.file(), node.source.line()), share, estimated);
+                scopes.add(
+                    if path.is_empty() {
+                        "(none)".into()
+                    } else {
+                        path
+                    },
+                    share,
+                    estimated,
+                );
+                lines.add(
+                    format!("{}:{}", node.source.file(), node.source.line()),
+                    share,
+                    estimated,
+                );
             }
         }
-        Profile { kernels, ops: ops.sorted(), scopes: scopes.sorted(), lines: lines.sorted() }
+        Profile {
+            kernels,
+            ops: ops.sorted(),
+            scopes: scopes.sorted(),
+            lines: lines.sorted(),
+        }
     }
 }
 
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let total = self.total().as_secs_f64().max(f64::MIN_POSITIVE);
-        for (title, rows) in
-            [("kernel", &self.kernels), ("operation", &self.ops), ("scope", &self.scopes), ("line", &self.lines)]
-        {
+        for (title, rows) in [
+            ("kernel", &self.kernels),
+            ("operation", &self.ops),
+            ("scope", &self.scopes),
+            ("line", &self.lines),
+        ] {
             writeln!(f, "{:>12} {:>6}  {title}", "time (us)", "%")?;
             for row in rows {
                 let seconds = row.time.as_secs_f64();

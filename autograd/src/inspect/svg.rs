@@ -38,15 +38,24 @@ impl Picture<'_> {
         let (boxes, arrows) = self.drawn();
         let sizes: Vec<Point> = boxes.iter().map(size).collect();
         let layout = catch(|| Layout::new(&sizes, &arrows));
-        let layout = layout.map_err(|e| OpError::new(format!("the layout {}", e.message)).at_caller("to_svg"))?;
+        let layout = layout
+            .map_err(|e| OpError::new(format!("the layout {}", e.message)).at_caller("to_svg"))?;
         Ok(draw(&boxes, &sizes, &arrows, &layout))
     }
 }
 
 /// The width and height of a box. Letters are about 6.5 wide.
 fn size(b: &Drawn) -> Point {
-    let longest = b.label.iter().map(|l| shortened(l, LONGEST).chars().count()).max().unwrap_or(0);
-    (6.5 * longest as f64 + 20.0, LINE * b.label.len() as f64 + 10.0)
+    let longest = b
+        .label
+        .iter()
+        .map(|l| shortened(l, LONGEST).chars().count())
+        .max()
+        .unwrap_or(0);
+    (
+        6.5 * longest as f64 + 20.0,
+        LINE * b.label.len() as f64 + 10.0,
+    )
 }
 
 /// Where the centres of boxes are, and the points that arrows go through.
@@ -58,13 +67,21 @@ struct Layout {
 impl Layout {
     fn new(sizes: &[Point], arrows: &[Arrow]) -> Layout {
         let rank = ranks(sizes.len(), arrows);
-        let mut vertices: Vec<(u32, Point)> = sizes.iter().enumerate().map(|(k, &s)| (k as u32, s)).collect();
+        let mut vertices: Vec<(u32, Point)> = sizes
+            .iter()
+            .enumerate()
+            .map(|(k, &s)| (k as u32, s))
+            .collect();
         let (mut edges, mut paths) = (Vec::new(), Vec::new());
         for arrow in arrows {
             let mut path = vec![arrow.from as u32];
             // one place between neighbouring layers, where the first one's type is written, and one in each layer
             for k in 1..2 * (rank[arrow.to] - rank[arrow.from]) {
-                let width = if k == 1 { 5.2 * arrow.label.len() as f64 + 4.0 } else { 4.0 };
+                let width = if k == 1 {
+                    5.2 * arrow.label.len() as f64 + 4.0
+                } else {
+                    4.0
+                };
                 let id = vertices.len() as u32;
                 vertices.push((id, (width, if k % 2 == 1 { 10.0 } else { LINE })));
                 path.push(id);
@@ -88,8 +105,10 @@ impl Layout {
         for (places, ..) in from_vertices_and_edges(&vertices, &edges, &config) {
             let left = |&(id, (x, _)): &(usize, Point)| x - vertices[id].1.0 / 2.0;
             let top = |&(id, (_, y)): &(usize, Point)| y - vertices[id].1.1 / 2.0;
-            let (x0, y0) =
-                (places.iter().map(left).fold(f64::MAX, f64::min), places.iter().map(top).fold(f64::MAX, f64::min));
+            let (x0, y0) = (
+                places.iter().map(left).fold(f64::MAX, f64::min),
+                places.iter().map(top).fold(f64::MAX, f64::min),
+            );
             let mut end: f64 = right;
             for (id, (x, y)) in places {
                 at[id] = (x - x0 + right, y - y0);
@@ -97,7 +116,10 @@ impl Layout {
             }
             right = end + 2.0 * GAP;
         }
-        let paths = paths.iter().map(|path| path.iter().map(|&id| at[id as usize]).collect()).collect();
+        let paths = paths
+            .iter()
+            .map(|path| path.iter().map(|&id| at[id as usize]).collect())
+            .collect();
         at.truncate(sizes.len());
         Layout { boxes: at, paths }
     }
@@ -141,7 +163,10 @@ fn draw(boxes: &[Drawn], sizes: &[Point], arrows: &[Arrow], layout: &Layout) -> 
         let tall = |k: usize| sizes[k].1 / 2.0;
         let line = curve(path, tall(arrow.from), tall(arrow.to));
         // writing to a string cannot fail
-        let _ = writeln!(svg, "<path d=\"{line}\" fill=\"none\" stroke=\"#889099\" marker-end=\"url(#tip)\"/>");
+        let _ = writeln!(
+            svg,
+            "<path d=\"{line}\" fill=\"none\" stroke=\"#889099\" marker-end=\"url(#tip)\"/>"
+        );
     }
     for (arrow, path) in arrows.iter().zip(&layout.paths) {
         let (x, y) = path[1];
@@ -162,9 +187,19 @@ fn draw(boxes: &[Drawn], sizes: &[Point], arrows: &[Arrow], layout: &Layout) -> 
             escaped(&b.place)
         );
         for (k, line) in b.label.iter().enumerate() {
-            let (y, look) =
-                (top + LINE * k as f64 + 16.0, if k == 0 { "" } else { " font-size=\"9.5\" fill=\"#556069\"" });
-            let _ = write!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\"{look}>{}</text>", escaped(&shortened(line, LONGEST)));
+            let (y, look) = (
+                top + LINE * k as f64 + 16.0,
+                if k == 0 {
+                    ""
+                } else {
+                    " font-size=\"9.5\" fill=\"#556069\""
+                },
+            );
+            let _ = write!(
+                svg,
+                "<text x=\"{x:.1}\" y=\"{y:.1}\"{look}>{}</text>",
+                escaped(&shortened(line, LONGEST))
+            );
         }
         svg.push_str("</g>\n");
     }
@@ -176,9 +211,12 @@ fn draw(boxes: &[Drawn], sizes: &[Point], arrows: &[Arrow], layout: &Layout) -> 
 /// Which colour is what, for those that occur.
 fn legend(svg: &mut String, boxes: &[Drawn], y: f64) {
     let mut x = 0.0;
-    for (part, name) in
-        [(Part::Leaf, "leaf"), (Part::Forward, "forward"), (Part::Backward, "backward"), (Part::Error, "error")]
-    {
+    for (part, name) in [
+        (Part::Leaf, "leaf"),
+        (Part::Forward, "forward"),
+        (Part::Backward, "backward"),
+        (Part::Error, "error"),
+    ] {
         if boxes.iter().any(|b| b.part == part) {
             let _ = writeln!(
                 svg,
@@ -207,11 +245,17 @@ fn curve(path: &[Point], from: f64, to: f64) -> String {
         let [(x0, y0), (x1, y1)] = [pair[0], pair[1]];
         let middle = (y0 + y1) / 2.0;
         // writing to a string cannot fail
-        let _ = write!(line, " C{x0:.1} {middle:.1} {x1:.1} {middle:.1} {x1:.1} {y1:.1}");
+        let _ = write!(
+            line,
+            " C{x0:.1} {middle:.1} {x1:.1} {middle:.1} {x1:.1} {y1:.1}"
+        );
     }
     line
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }

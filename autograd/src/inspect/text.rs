@@ -42,7 +42,9 @@ impl Inner {
     pub(crate) fn line(&self, id: u32) -> String {
         let mut line = format!("%{id}: {} = {}", self.ty(id), self.what(id));
         if self.nodes[id as usize].kind == Kind::Op {
-            self.args(id).iter().for_each(|a| line.push_str(&format!(" %{a}")));
+            self.args(id)
+                .iter()
+                .for_each(|a| line.push_str(&format!(" %{a}")));
         }
         let scope = self.scope_path(id);
         if !scope.is_empty() {
@@ -65,7 +67,9 @@ impl Inner {
                 Number::Float(v) => v.to_string(),
             },
             Kind::Error => {
-                let message = self.error(id).map(|e| format!("error in {}: {}", e.op(), e.message()));
+                let message = self
+                    .error(id)
+                    .map(|e| format!("error in {}: {}", e.op(), e.message()));
                 message.unwrap_or_default()
             }
         }
@@ -86,11 +90,21 @@ pub(super) fn counts<'n>(names: impl Iterator<Item = &'n str>) -> Vec<(&'n str, 
 
 /// The same in words: `mul 2×add`.
 pub(super) fn counted(counts: &[(&str, usize)]) -> String {
-    let word = |&(name, count): &(&str, usize)| if count == 1 { name.into() } else { format!("{count}×{name}") };
+    let word = |&(name, count): &(&str, usize)| {
+        if count == 1 {
+            name.into()
+        } else {
+            format!("{count}×{name}")
+        }
+    };
     counts.iter().map(word).collect::<Vec<String>>().join(" ")
 }
 
 /// The text up to a length.
 pub(super) fn shortened(text: &str, most: usize) -> String {
-    if text.chars().count() <= most { text.into() } else { text.chars().take(most - 1).chain(['…']).collect() }
+    if text.chars().count() <= most {
+        text.into()
+    } else {
+        text.chars().take(most - 1).chain(['…']).collect()
+    }
 }

@@ -26,7 +26,12 @@ impl Mask for bool {
 /// Every operation is done for each number by itself and rounded once. Whether it is done for one or for many never
 /// changes a bit.
 pub trait Lanes:
-    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
+    Copy
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
 {
     /// The type of one number.
     type Elem: Float;
@@ -173,30 +178,50 @@ pub trait Lanes:
     /// The angle of the point with these coordinates (this one is the ordinate), from `-π` to `π`
     #[inline(always)]
     fn atan2(self, x: Self) -> Self {
-        self.change(x, |y, x| y.iter_mut().zip(x).for_each(|(y, &x)| *y = <Self::Elem as Float>::atan2(*y, x)))
+        self.change(x, |y, x| {
+            y.iter_mut()
+                .zip(x)
+                .for_each(|(y, &x)| *y = <Self::Elem as Float>::atan2(*y, x))
+        })
     }
     /// `√(x² + y²)` without overflow on the way
     #[inline(always)]
     fn hypot(self, y: Self) -> Self {
-        self.change(y, |x, y| x.iter_mut().zip(y).for_each(|(x, &y)| *x = <Self::Elem as Float>::hypot(*x, y)))
+        self.change(y, |x, y| {
+            x.iter_mut()
+                .zip(y)
+                .for_each(|(x, &y)| *x = <Self::Elem as Float>::hypot(*x, y))
+        })
     }
     /// What is left of `x` after a whole number of `y`, with the sign of `x`
     #[inline(always)]
     fn rem(self, y: Self) -> Self {
-        self.change(y, |x, y| x.iter_mut().zip(y).for_each(|(x, &y)| *x = <Self::Elem as Float>::rem(*x, y)))
+        self.change(y, |x, y| {
+            x.iter_mut()
+                .zip(y)
+                .for_each(|(x, &y)| *x = <Self::Elem as Float>::rem(*x, y))
+        })
     }
 
     /// `xᵖ`
     #[inline(always)]
     fn powf(self, p: Self) -> Self {
-        self.change(p, |x, p| x.iter_mut().zip(p).for_each(|(x, &p)| *x = <Self::Elem as Float>::pow(*x, p)))
+        self.change(p, |x, p| {
+            x.iter_mut()
+                .zip(p)
+                .for_each(|(x, &p)| *x = <Self::Elem as Float>::pow(*x, p))
+        })
     }
 
     /// -1, 0 or 1; NaN stays NaN
     #[inline(always)]
     fn sign(self) -> Self {
         let zero = Self::of(0.0);
-        Self::pick(zero.below(self), Self::of(1.0), Self::pick(self.below(zero), Self::of(-1.0), self))
+        Self::pick(
+            zero.below(self),
+            Self::of(1.0),
+            Self::pick(self.below(zero), Self::of(-1.0), self),
+        )
     }
 
     /// `σ(x) = 1 / (1 + e⁻ˣ)`; small values stay exact and nothing overflows
@@ -285,13 +310,16 @@ pub trait Lanes:
     #[inline(always)]
     fn gelu_tanh(self) -> Self {
         let cube = Self::of(GELU_CUBE) * self * self * self;
-        self.at_least(Self::Elem::nearest(LOWEST)) * (Self::of(GELU_TWICE) * (self + cube)).sigmoid()
+        self.at_least(Self::Elem::nearest(LOWEST))
+            * (Self::of(GELU_TWICE) * (self + cube)).sigmoid()
     }
 
     /// `x·Φ(x)`, where `Φ` is the distribution function of the standard normal; 0 at -∞
     #[inline(always)]
     fn gelu(self) -> Self {
-        self.at_least(Self::Elem::nearest(LOWEST)) * Self::of(0.5) * (-self * Self::of(FRAC_1_SQRT_2)).erfc()
+        self.at_least(Self::Elem::nearest(LOWEST))
+            * Self::of(0.5)
+            * (-self * Self::of(FRAC_1_SQRT_2)).erfc()
     }
 
     /// The nearest number that is at least `low` and at most `high`; NaN stays NaN
@@ -336,7 +364,9 @@ pub trait Lanes:
 
 /// The types of numbers that have functions: `f32` and `f64`, and the algorithm of each function for them.
 #[doc(hidden)]
-pub trait Float: Lanes<Elem = Self, Mask = bool> + Default + PartialOrd + Debug + Send + Sync + 'static {
+pub trait Float:
+    Lanes<Elem = Self, Mask = bool> + Default + PartialOrd + Debug + Send + Sync + 'static
+{
     fn nearest(v: f64) -> Self;
     fn exp<L: Lanes<Elem = Self>>(x: L) -> L;
     /// `exp` of numbers that are not positive.
@@ -540,7 +570,10 @@ macro_rules! scalar {
             fn split(self) -> ($T, $T) {
                 let bits = self.to_bits() as $Int;
                 let e = bits.wrapping_sub(($root as $T).to_bits() as $Int) >> $mantissa; // of others than those: anything
-                ($T::from_bits(bits.wrapping_sub(e << $mantissa) as _), e as $T)
+                (
+                    $T::from_bits(bits.wrapping_sub(e << $mantissa) as _),
+                    e as $T,
+                )
             }
             #[inline(always)]
             fn bit(self, n: u32) -> bool {

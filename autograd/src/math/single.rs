@@ -27,7 +27,10 @@ fn polynomial<L: Lanes<Elem = f32>, const N: usize>(x: L, c: [f32; N]) -> L {
 #[inline(always)]
 fn reduce<L: Lanes<Elem = f32>>(x: L) -> (L, L) {
     let n = x.mul_add(L::splat(LOG2_E), L::splat(MAGIC)) - L::splat(MAGIC);
-    (n, n.mul_add(L::splat(-LN_2[1]), n.mul_add(L::splat(-LN_2[0]), x)))
+    (
+        n,
+        n.mul_add(L::splat(-LN_2[1]), n.mul_add(L::splat(-LN_2[0]), x)),
+    )
 }
 
 /// `eˣ = 2ⁿ·eʳ`
@@ -40,7 +43,16 @@ pub(super) fn exp<L: Lanes<Elem = f32>>(x: L) -> L {
 #[inline(always)]
 pub(super) fn exp_down<L: Lanes<Elem = f32>>(x: L) -> L {
     let (n, r) = reduce(x.at_least(-104.0));
-    let q = polynomial(r, [0.499_999_94, 0.166_665_15, 0.041_668_23, 0.008_369_384, 0.001_382_544_5]);
+    let q = polynomial(
+        r,
+        [
+            0.499_999_94,
+            0.166_665_15,
+            0.041_668_23,
+            0.008_369_384,
+            0.001_382_544_5,
+        ],
+    );
     let p = q.mul_add(r * r, r) + L::splat(1.0);
     p.scale(n)
 }
@@ -49,7 +61,17 @@ pub(super) fn exp_down<L: Lanes<Elem = f32>>(x: L) -> L {
 #[inline(always)]
 pub(super) fn exp_m1<L: Lanes<Elem = f32>>(x: L) -> L {
     let (n, r) = reduce(x.at_least(-20.0).at_most(89.0));
-    let q = polynomial(r, [0.5, 0.166_666_64, 0.041_666_467, 0.008_333_901, 0.001_393_490_8, 1.956_752_4e-4]);
+    let q = polynomial(
+        r,
+        [
+            0.5,
+            0.166_666_64,
+            0.041_666_467,
+            0.008_333_901,
+            0.001_393_490_8,
+            1.956_752_4e-4,
+        ],
+    );
     let p = q.mul_add(r * r, r);
     let half = (n - L::splat(1.0)).two_to();
     let y = half.mul_add(p, half - L::splat(0.5)) * L::splat(2.0);
@@ -78,7 +100,11 @@ pub(super) fn ln<L: Lanes<Elem = f32>>(x: L) -> L {
     let tail = (polynomial(f, p) * f).mul_add(square, e * L::splat(LN_2[1]));
     let y = e.mul_add(L::splat(LN_2[0]), square.mul_add(L::splat(-0.5), tail) + f);
     let zero = L::splat(0.0);
-    let special = L::pick(x.same(zero), L::splat(f32::NEG_INFINITY), L::pick(x.below(zero), L::splat(f32::NAN), x));
+    let special = L::pick(
+        x.same(zero),
+        L::splat(f32::NEG_INFINITY),
+        L::pick(x.below(zero), L::splat(f32::NAN), x),
+    );
     L::pick(zero.below(x) & x.below(L::splat(f32::INFINITY)), y, special)
 }
 
@@ -132,8 +158,13 @@ fn reduce_large(x: f32) -> (f32, f32) {
     let turns = m.wrapping_mul(digits << shift); // in units of 4·2⁻¹²⁸
     let n = (turns >> 125).wrapping_add(1) >> 1 & 3;
     let rest = turns.wrapping_sub(n << 126) as i128;
-    let r = ((rest >> 64) as i64 as f64 * (std::f64::consts::FRAC_PI_2 / (1u64 << 62) as f64)) as f32;
-    if x < 0.0 { (MAGIC - n as f32, -r) } else { (MAGIC + n as f32, r) }
+    let r =
+        ((rest >> 64) as i64 as f64 * (std::f64::consts::FRAC_PI_2 / (1u64 << 62) as f64)) as f32;
+    if x < 0.0 {
+        (MAGIC - n as f32, -r)
+    } else {
+        (MAGIC + n as f32, r)
+    }
 }
 
 /// Sets what belongs to large numbers: seldom, and not in the way of all others.
@@ -163,7 +194,10 @@ fn sine<L: Lanes<Elem = f32>>(x: L, cosine: bool) -> L {
     }
     let quarter = if cosine { turns + L::splat(1.0) } else { turns };
     let s = r * r;
-    let sin = polynomial(s, [-0.166_666_67, 0.008_333_372, -1.984_983_1e-4, 2.798_967e-6]);
+    let sin = polynomial(
+        s,
+        [-0.166_666_67, 0.008_333_372, -1.984_983_1e-4, 2.798_967e-6],
+    );
     let sin = (sin * s).mul_add(r, r);
     let cos = polynomial(s, [0.041_666_646, -0.001_388_729_9, 2.443_028_5e-5]);
     let cos = (cos * s).mul_add(s, s.mul_add(L::splat(-0.5), L::splat(1.0)));
@@ -187,8 +221,20 @@ pub(super) fn cos<L: Lanes<Elem = f32>>(x: L) -> L {
 pub(super) fn tanh_tail<L: Lanes<Elem = f32>>(x: L) -> L {
     let a = x.abs().at_most(53.0); // from there on 0
     let n = a.mul_add(L::splat(-2.0 * LOG2_E), L::splat(MAGIC)) - L::splat(MAGIC);
-    let h = n.mul_add(L::splat(0.5 * LN_2[1]), n.mul_add(L::splat(0.5 * LN_2[0]), a));
-    let q = polynomial(h, [-1.999_999_9, 1.333_323_1, -0.666_679_86, 0.267_748_8, -0.088_745_97]);
+    let h = n.mul_add(
+        L::splat(0.5 * LN_2[1]),
+        n.mul_add(L::splat(0.5 * LN_2[0]), a),
+    );
+    let q = polynomial(
+        h,
+        [
+            -1.999_999_9,
+            1.333_323_1,
+            -0.666_679_86,
+            0.267_748_8,
+            -0.088_745_97,
+        ],
+    );
     let v = q.mul_add(h * h, h + h);
     let e = (L::splat(1.0) - v).scale(n);
     let power = n.at_least(-2.0).two_to();
@@ -200,9 +246,25 @@ pub(super) fn tanh_tail<L: Lanes<Elem = f32>>(x: L) -> L {
 #[inline(always)]
 pub(super) fn erf<L: Lanes<Elem = f32>>(x: L) -> L {
     let t = x.abs().at_most(4.0);
-    let p = [0.128_379_17, -0.376_126_26, 0.112_835_83, -0.026_853_692, 0.005_188_074, -8.007_878e-4, 7.846_108e-5];
+    let p = [
+        0.128_379_17,
+        -0.376_126_26,
+        0.112_835_83,
+        -0.026_853_692,
+        0.005_188_074,
+        -8.007_878e-4,
+        7.846_108e-5,
+    ];
     let near = (polynomial(t * t, p)).mul_add(t, t);
-    let q = [0.128_688_63, 0.634_991_65, 0.106_495_86, -0.023_981_13, 0.003_744_310_7, -3.474_678e-4, 1.366_048_9e-5];
+    let q = [
+        0.128_688_63,
+        0.634_991_65,
+        0.106_495_86,
+        -0.023_981_13,
+        0.003_744_310_7,
+        -3.474_678e-4,
+        1.366_048_9e-5,
+    ];
     let far = L::splat(1.0) - exp(-(polynomial(t, q).mul_add(t, t)));
     L::pick(t.below(L::splat(1.0)), near, far).with_sign_of(x)
 }

@@ -92,6 +92,10 @@ impl<'g> Var<'g> {
     /// through integers and truth values there is none.
     #[track_caller]
     pub fn cast(self, dtype: DType) -> Var<'g> {
-        if self.known_dtype() == dtype { self } else { self.apply(Cast(dtype)) }
+        if self.known_dtype() == dtype {
+            self
+        } else {
+            self.apply(Cast(dtype))
+        }
     }
 }

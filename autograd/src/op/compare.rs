@@ -104,7 +104,11 @@ comparisons! {
 }
 
 /// A comparison of whole tensors.
-fn compare<T: Element>(op: Id, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+fn compare<T: Element>(
+    op: Id,
+    x: &[TensorView<'_>],
+    mut out: TensorViewMut<'_>,
+) -> Result<(), OpError> {
     let shape = *out.shape;
     let mut a = Source::<T>::new(x[0], &shape)?.reader(&shape);
     let mut b = Source::<T>::new(x[1], &shape)?.reader(&shape);
@@ -145,10 +149,15 @@ impl Op for Select {
         let [c, a, b] = inputs::<3>(x)?;
         if c.dtype != DType::Bool {
             let message = format!("the condition is {}, not bool", c.dtype);
-            return Err(OpError::new(message).hint("compare it with something, for example .gt(0.0)"));
+            return Err(
+                OpError::new(message).hint("compare it with something, for example .gt(0.0)")
+            );
         }
         let dtype = same_dtype(&[*a, *b])?;
-        Ok(Type::new(dtype, c.shape.broadcast(&a.shape)?.broadcast(&b.shape)?))
+        Ok(Type::new(
+            dtype,
+            c.shape.broadcast(&a.shape)?.broadcast(&b.shape)?,
+        ))
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
@@ -168,7 +177,11 @@ impl Op for Select {
     /// The cotangent goes to the side that was chosen; the other one gets 0.
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let (chosen, zero) = (r.x[0], r.ct.lit(0.0));
-        Some(if input == 1 { chosen.select(r.ct, zero) } else { chosen.select(zero, r.ct) })
+        Some(if input == 1 {
+            chosen.select(r.ct, zero)
+        } else {
+            chosen.select(zero, r.ct)
+        })
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -176,7 +189,11 @@ impl Op for Select {
     }
 
     fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
-        if input == 0 { Dependency::None } else { Dependency::Elementwise }
+        if input == 0 {
+            Dependency::None
+        } else {
+            Dependency::Elementwise
+        }
     }
 }
 
@@ -209,6 +226,7 @@ impl<'g> Var<'g> {
     pub fn select(self, a: impl Operand<'g>, b: impl Operand<'g>) -> Var<'g> {
         let like = a.as_var().or(b.as_var());
         let like = like.unwrap_or_else(|| self.graph().constant(0.0));
-        self.graph().append(Id::Select, &[self, a.var(like), b.var(like)])
+        self.graph()
+            .append(Id::Select, &[self, a.var(like), b.var(like)])
     }
 }

@@ -12,5 +12,9 @@ pub(crate) fn add<T: Real>(sum: &mut T, owed: &mut T, x: T) {
     let lost = x - (new - *sum);
     *sum = new;
     // next to infinities and NaN nothing was rounded away, and the difference is NaN
-    *owed = if lost.to_f64().is_finite() { lost } else { T::default() };
+    *owed = if lost.to_f64().is_finite() {
+        lost
+    } else {
+        T::default()
+    };
 }

@@ -28,7 +28,10 @@ impl Concat {
             next = next.saturating_add(part.known_shape().get(axis).copied().unwrap_or(0));
             start
         };
-        Concat { axis, starts: parts.iter().map(&mut start).collect() }
+        Concat {
+            axis,
+            starts: parts.iter().map(&mut start).collect(),
+        }
     }
 }
 
@@ -45,13 +48,19 @@ impl Op for Concat {
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let (dtype, first) = (same_dtype(x)?, x[0].shape);
         let fits = |t: &Type| {
-            t.shape.rank() == first.rank() && (0..first.rank()).all(|k| k == self.axis || t.shape[k] == first[k])
+            t.shape.rank() == first.rank()
+                && (0..first.rank()).all(|k| k == self.axis || t.shape[k] == first[k])
         };
         if let Some(other) = x.iter().find(|t| !fits(t)) {
-            let message = format!("{first} and {} differ in more than axis {}", other.shape, self.axis);
+            let message = format!(
+                "{first} and {} differ in more than axis {}",
+                other.shape, self.axis
+            );
             return Err(OpError::new(message));
         }
-        let size = x.iter().fold(0usize, |n, t| n.saturating_add(t.shape[self.axis])); // too large is refused now
+        let size = x
+            .iter()
+            .fold(0usize, |n, t| n.saturating_add(t.shape[self.axis])); // too large is refused now
         Ok(Type::new(dtype, first.resized(self.axis, size)?))
     }
 
@@ -75,7 +84,10 @@ impl Op for Concat {
     /// The slice of the cotangent that stands where the input stood.
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let start = self.starts[input] as isize;
-        Some(r.ct.slice(self.axis as isize, start..start + r.x[input].known_shape()[self.axis] as isize))
+        Some(r.ct.slice(
+            self.axis as isize,
+            start..start + r.x[input].known_shape()[self.axis] as isize,
+        ))
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -87,7 +99,10 @@ impl Op for Concat {
     }
 
     fn for_plan(&self, _: Internal) -> Option<Concat> {
-        Some(Concat { axis: self.axis, starts: Arc::new([]) })
+        Some(Concat {
+            axis: self.axis,
+            starts: Arc::new([]),
+        })
     }
 }
 
@@ -101,11 +116,15 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn concat<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
-        let Some(first) = parts.first() else { return self.fail(Concat::NAME, "there is nothing to join".into(), &[]) };
+        let Some(first) = parts.first() else {
+            return self.fail(Concat::NAME, "there is nothing to join".into(), &[]);
+        };
         if let Some(error) = self.foreign(Concat::NAME, parts.iter().copied()) {
             return error;
         }
-        first.with_shape(Concat::NAME, |shape| Ok(self.apply(Concat::new(shape.axis(axis)?, parts), parts)))
+        first.with_shape(Concat::NAME, |shape| {
+            Ok(self.apply(Concat::new(shape.axis(axis)?, parts), parts))
+        })
     }
 
     /// Tensors of equal shape along a new axis.
@@ -117,7 +136,9 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn stack<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
-        let Some(first) = parts.first() else { return self.fail("stack", "there is nothing to join".into(), &[]) };
+        let Some(first) = parts.first() else {
+            return self.fail("stack", "there is nothing to join".into(), &[]);
+        };
         if let Some(error) = self.foreign("stack", parts.iter().copied()) {
             return error;
         }

@@ -20,7 +20,9 @@ impl Graph {
         let make = || {
             let count = ((stop - start) / step).ceil();
             if step == 0.0 || count.is_nan() || count > isize::MAX as f64 {
-                return Err(OpError::new(format!("from {start} to {stop} in steps of {step} is not a list")));
+                return Err(OpError::new(format!(
+                    "from {start} to {stop} in steps of {step} is not a list"
+                )));
             }
             let count = count as usize; // none below 0
             let mut v = reserve(count)?;
@@ -46,7 +48,13 @@ impl Graph {
             let mut v = reserve(count)?;
             let step = (stop - start) / (count.max(2) - 1) as f64;
             // the last one is exact
-            v.extend((0..count).map(|k| if k > 0 && k + 1 == count { stop } else { start + k as f64 * step }));
+            v.extend((0..count).map(|k| {
+                if k > 0 && k + 1 == count {
+                    stop
+                } else {
+                    start + k as f64 * step
+                }
+            }));
             Ok(v)
         };
         match make() {
@@ -59,7 +67,9 @@ impl Graph {
     #[track_caller]
     pub fn eye(&self, size: usize, dtype: DType) -> Var<'_> {
         let make = || {
-            let count = size.checked_mul(size).ok_or("the matrix is too large for any memory")?;
+            let count = size
+                .checked_mul(size)
+                .ok_or("the matrix is too large for any memory")?;
             let mut v = reserve::<bool>(count)?;
             v.extend((0..count).map(|k| k % (size + 1) == 0));
             Tensor::new([size, size], v).map_err(|e| OpError::new(e.message()))
@@ -87,11 +97,18 @@ impl<'g> Var<'g> {
     /// This number everywhere, with the same shape and dtype.
     #[track_caller]
     pub fn full_like(self, value: impl Operand<'g>) -> Var<'g> {
-        self.with_shape("full_like", |shape| Ok(value.var(self).broadcast_to(*shape)))
+        self.with_shape("full_like", |shape| {
+            Ok(value.var(self).broadcast_to(*shape))
+        })
     }
 
     #[track_caller]
     fn filled(self, value: impl FnOnce(DType) -> Tensor) -> Var<'g> {
-        self.with_shape("full_like", |shape| Ok(self.graph().constant(value(self.known_dtype())).broadcast_to(*shape)))
+        self.with_shape("full_like", |shape| {
+            Ok(self
+                .graph()
+                .constant(value(self.known_dtype()))
+                .broadcast_to(*shape))
+        })
     }
 }

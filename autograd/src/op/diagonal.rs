@@ -4,14 +4,21 @@ use crate::{error::OpError, shape::Shape, tensor::reserve, var::Var};
 
 /// The sizes of a matrix, with those of the batch before them.
 fn matrix(shape: &Shape) -> Result<(&[usize], usize, usize), OpError> {
-    let found = shape.split_last_chunk::<2>().map(|(outer, &[m, n])| (outer, m, n));
+    let found = shape
+        .split_last_chunk::<2>()
+        .map(|(outer, &[m, n])| (outer, m, n));
     found.ok_or_else(|| OpError::new(format!("wants a matrix, got {shape}")))
 }
 
 impl<'g> Var<'g> {
     /// Row numbers against column numbers, as truth values `[m, n]`: where `column - row` is what `test` asks for.
     #[track_caller]
-    fn offsets(self, m: usize, n: usize, test: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>) -> Result<Var<'g>, OpError> {
+    fn offsets(
+        self,
+        m: usize,
+        n: usize,
+        test: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>,
+    ) -> Result<Var<'g>, OpError> {
         let numbers = |count: usize| {
             let mut all = reserve(count)?;
             all.extend(0..count as i64);
@@ -26,7 +33,11 @@ impl<'g> Var<'g> {
         self.with_shape("diagonal", |shape| {
             let (outer, m, n) = matrix(shape)?;
             let (count, step) = (m.min(n) as isize, (n as isize).saturating_add(1));
-            let end = if count == 0 { 0 } else { (count - 1) * step + 1 };
+            let end = if count == 0 {
+                0
+            } else {
+                (count - 1) * step + 1
+            };
             let flat = self.reshape([outer, &[m * n]].concat());
             Ok(flat.slice_step(-1, 0..end, step))
         })
@@ -44,16 +55,22 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn diag(self) -> Var<'g> {
         self.with_shape("diag", |shape| match **shape {
-            [n] => Ok(self.offsets(n, n, |column, row| column.eq(row))?.select(self, self.zeros_like())),
+            [n] => Ok(self
+                .offsets(n, n, |column, row| column.eq(row))?
+                .select(self, self.zeros_like())),
             [_, _] => Ok(self.diagonal()),
-            _ => Err(OpError::new(format!("wants a vector or a matrix, got {shape}"))),
+            _ => Err(OpError::new(format!(
+                "wants a vector or a matrix, got {shape}"
+            ))),
         })
     }
 
     /// The sum of the diagonal of a matrix `[.., m, n]`.
     #[track_caller]
     pub fn trace(self) -> Var<'g> {
-        self.with_shape("trace", |shape| matrix(shape).map(|_| self.diagonal().sum_axis(-1)))
+        self.with_shape("trace", |shape| {
+            matrix(shape).map(|_| self.diagonal().sum_axis(-1))
+        })
     }
 
     /// The lower triangle of a matrix: zeros above diagonal number `k`, counted upwards from the main one.
@@ -70,7 +87,12 @@ impl<'g> Var<'g> {
 
     /// The elements that are kept, and zeros: `keep` compares columns with rows that are shifted to diagonal number `k`.
     #[track_caller]
-    fn triangle(self, op: &'static str, k: isize, keep: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>) -> Var<'g> {
+    fn triangle(
+        self,
+        op: &'static str,
+        k: isize,
+        keep: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>,
+    ) -> Var<'g> {
         self.with_shape(op, |shape| {
             let (_, m, n) = matrix(shape)?;
             if shape.count() == 0 {
@@ -78,7 +100,9 @@ impl<'g> Var<'g> {
             }
             // beyond the corners all diagonals are alike
             let k = k.clamp(-(m as isize), n as isize) as i64;
-            Ok(self.offsets(m, n, |column, row| keep(column, row + k))?.select(self, self.zeros_like()))
+            Ok(self
+                .offsets(m, n, |column, row| keep(column, row + k))?
+                .select(self, self.zeros_like()))
         })
     }
 }

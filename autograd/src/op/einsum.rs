@@ -12,10 +12,14 @@ struct Letters {
 impl Letters {
     fn parse(text: &str, x: &[Var<'_>]) -> Result<Letters, OpError> {
         let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-        let (left, out) =
-            compact.split_once("->").ok_or("wants letters for each operand and the result: \"ij,jk->ik\"")?;
+        let (left, out) = compact
+            .split_once("->")
+            .ok_or("wants letters for each operand and the result: \"ij,jk->ik\"")?;
         let operands: Vec<Vec<char>> = left.split(',').map(|part| part.chars().collect()).collect();
-        let letters = Letters { operands, out: out.chars().collect() };
+        let letters = Letters {
+            operands,
+            out: out.chars().collect(),
+        };
         if letters.operands.len() != x.len() || !(1..=2).contains(&x.len()) {
             return Err(OpError::new(format!(
                 "\"{text}\" names {} operands, there are {}",
@@ -29,19 +33,32 @@ impl Letters {
             return Err(OpError::new(format!("{odd:?} is not a letter")));
         }
         for part in letters.operands.iter().chain([&letters.out]) {
-            if let Some(twice) = part.iter().find(|c| part.iter().filter(|other| other == c).count() > 1) {
+            if let Some(twice) = part
+                .iter()
+                .find(|c| part.iter().filter(|other| other == c).count() > 1)
+            {
                 return Err(
-                    OpError::new(format!("{twice:?} stands twice in one operand")).hint("take its .diagonal() first")
+                    OpError::new(format!("{twice:?} stands twice in one operand"))
+                        .hint("take its .diagonal() first"),
                 );
             }
         }
-        if let Some(lost) = letters.out.iter().find(|c| !letters.operands.iter().any(|part| part.contains(c))) {
-            return Err(OpError::new(format!("{lost:?} is in the result, but in no operand")));
+        if let Some(lost) = letters
+            .out
+            .iter()
+            .find(|c| !letters.operands.iter().any(|part| part.contains(c)))
+        {
+            return Err(OpError::new(format!(
+                "{lost:?} is in the result, but in no operand"
+            )));
         }
         for (letters, x) in letters.operands.iter().zip(x) {
             let shape = x.known_shape();
             if letters.len() != shape.rank() {
-                return Err(OpError::new(format!("{} letters for the axes of {shape}", letters.len())));
+                return Err(OpError::new(format!(
+                    "{} letters for the axes of {shape}",
+                    letters.len()
+                )));
             }
         }
         Ok(letters)
@@ -50,8 +67,12 @@ impl Letters {
     /// The size of a letter's axis; an error if two operands differ.
     fn size(&self, letter: char, x: &[Var<'_>]) -> Result<usize, OpError> {
         let place = |part: &Vec<char>| part.iter().position(|&c| c == letter);
-        let sizes: Vec<usize> =
-            self.operands.iter().zip(x).filter_map(|(part, x)| Some(x.known_shape()[place(part)?])).collect();
+        let sizes: Vec<usize> = self
+            .operands
+            .iter()
+            .zip(x)
+            .filter_map(|(part, x)| Some(x.known_shape()[place(part)?]))
+            .collect();
         match sizes[..] {
             [a, b] if a != b => Err(OpError::new(format!("{letter:?} has sizes {a} and {b}"))),
             [a, ..] => Ok(a),
@@ -63,11 +84,24 @@ impl Letters {
 /// The axes of a tensor in the order of these letters, which are all of its own; others are summed first.
 #[track_caller]
 fn arrange<'g>(x: Var<'g>, own: &[char], wanted: &[char]) -> Var<'g> {
-    let summed: Vec<usize> = (0..own.len()).filter(|&k| !wanted.contains(&own[k])).collect();
+    let summed: Vec<usize> = (0..own.len())
+        .filter(|&k| !wanted.contains(&own[k]))
+        .collect();
     let left: Vec<char> = own.iter().copied().filter(|c| wanted.contains(c)).collect();
-    let x = if summed.is_empty() { x } else { x.sum_axis(summed) };
-    let order: Vec<usize> = wanted.iter().filter_map(|c| left.iter().position(|l| l == c)).collect();
-    if order.iter().enumerate().all(|(k, &at)| k == at) { x } else { x.permute(order) }
+    let x = if summed.is_empty() {
+        x
+    } else {
+        x.sum_axis(summed)
+    };
+    let order: Vec<usize> = wanted
+        .iter()
+        .filter_map(|c| left.iter().position(|l| l == c))
+        .collect();
+    if order.iter().enumerate().all(|(k, &at)| k == at) {
+        x
+    } else {
+        x.permute(order)
+    }
 }
 
 impl Graph {
@@ -108,14 +142,28 @@ impl Graph {
 #[track_caller]
 fn contract<'g>(letters: &Letters, x: &[Var<'g>]) -> Result<Var<'g>, OpError> {
     let (a, b) = (&letters.operands[0], &letters.operands[1]);
-    let pick =
-        |from: &[char], test: &dyn Fn(char) -> bool| from.iter().copied().filter(|&c| test(c)).collect::<Vec<_>>();
+    let pick = |from: &[char], test: &dyn Fn(char) -> bool| {
+        from.iter()
+            .copied()
+            .filter(|&c| test(c))
+            .collect::<Vec<_>>()
+    };
     let batch = pick(&letters.out, &|c| a.contains(&c) && b.contains(&c));
     let rows = pick(&letters.out, &|c| a.contains(&c) && !b.contains(&c));
     let columns = pick(&letters.out, &|c| !a.contains(&c) && b.contains(&c));
     let summed = pick(a, &|c| b.contains(&c) && !letters.out.contains(&c));
-    let sizes = |letters_of: &[char]| letters_of.iter().map(|&c| letters.size(c, x)).collect::<Result<Vec<_>, _>>();
-    let (outer, m, n, k) = (sizes(&batch)?, sizes(&rows)?, sizes(&columns)?, sizes(&summed)?);
+    let sizes = |letters_of: &[char]| {
+        letters_of
+            .iter()
+            .map(|&c| letters.size(c, x))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let (outer, m, n, k) = (
+        sizes(&batch)?,
+        sizes(&rows)?,
+        sizes(&columns)?,
+        sizes(&summed)?,
+    );
     let count = |sizes: &[usize]| sizes.iter().product::<usize>();
     let joined = |v: Var<'g>, own: &[char], order: [&[char]; 3], last: [usize; 2]| {
         let arranged = arrange(v, own, &order.concat());
@@ -123,6 +171,12 @@ fn contract<'g>(letters: &Letters, x: &[Var<'g>]) -> Result<Var<'g>, OpError> {
     };
     let left = joined(x[0], a, [&batch, &rows, &summed], [count(&m), count(&k)])?;
     let right = joined(x[1], b, [&batch, &summed, &columns], [count(&k), count(&n)])?;
-    let product = left.matmul(right).reshape(Shape::new(&[&outer[..], &m, &n].concat())?);
-    Ok(arrange(product, &[batch, rows, columns].concat(), &letters.out))
+    let product = left
+        .matmul(right)
+        .reshape(Shape::new(&[&outer[..], &m, &n].concat())?);
+    Ok(arrange(
+        product,
+        &[batch, rows, columns].concat(),
+        &letters.out,
+    ))
 }

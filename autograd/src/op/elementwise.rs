@@ -47,7 +47,9 @@ impl<'g> Partial<'g> {
             Partial::Over(d) => ct / d,
             Partial::Where(mask) => mask.select(ct, ct.lit(0.0)),
             // neither the value nor the derivative by `ct` multiplies 0 by the factor where the mask is false
-            Partial::WhereTimes(mask, d) => mask.select(ct, ct.lit(0.0)) * mask.select(d, d.lit(0.0)),
+            Partial::WhereTimes(mask, d) => {
+                mask.select(ct, ct.lit(0.0)) * mask.select(d, d.lit(0.0))
+            }
             Partial::WhereFinite(mask, d) => mask.select(ct, ct.lit(0.0)) * d,
         })
     }
@@ -120,7 +122,10 @@ impl<E: Elementwise> Op for E {
 /// The output's type of an op of so many inputs, which may be defined for integers.
 pub(super) fn infer(inputs: usize, integers: bool, x: &[Type]) -> Result<Type, OpError> {
     if x.len() != inputs || !(1..=MAX_INPUTS).contains(&inputs) {
-        return Err(OpError::new(format!("wants {inputs} inputs (at most {MAX_INPUTS}), got {}", x.len())));
+        return Err(OpError::new(format!(
+            "wants {inputs} inputs (at most {MAX_INPUTS}), got {}",
+            x.len()
+        )));
     }
     let dtype = same_dtype(x)?;
     if !(dtype.is_float() || dtype == DType::I64 && integers) {
@@ -149,7 +154,11 @@ impl<'a, T: Element> Source<'a, T> {
     /// An input as seen when broadcast to the output's shape.
     pub(crate) fn new(x: TensorView<'a>, shape: &Shape) -> Result<Source<'a, T>, OpError> {
         let data = x.slice()?;
-        Ok(if x.shape == shape { Source::Whole(data) } else { Source::Broadcast(data, x.shape) })
+        Ok(if x.shape == shape {
+            Source::Whole(data)
+        } else {
+            Source::Broadcast(data, x.shape)
+        })
     }
 
     #[inline(never)]
@@ -158,7 +167,11 @@ impl<'a, T: Element> Source<'a, T> {
             Source::Broadcast(_, own) => Some(Walk::broadcast(own, shape)),
             Source::Whole(_) => None,
         };
-        Reader { source: self, walk, block: [T::default(); BLOCK] }
+        Reader {
+            source: self,
+            walk,
+            block: [T::default(); BLOCK],
+        }
     }
 }
 
@@ -177,7 +190,9 @@ impl<T: Element> Reader<'_, T> {
         match (&self.source, &self.walk) {
             (Source::Whole(data), _) => return &data[start..start + n],
             (_, Some(walk)) if walk.is_constant() && start > 0 => {} // filled in once
-            (Source::Broadcast(data, _), Some(walk)) => walk.copy(data, start, &mut self.block[..n]),
+            (Source::Broadcast(data, _), Some(walk)) => {
+                walk.copy(data, start, &mut self.block[..n])
+            }
             _ => {}
         }
         &self.block[..n]
@@ -192,8 +207,10 @@ pub(super) fn map<T: Element, const N: usize>(
 ) -> Result<(), OpError> {
     let shape = *out.shape;
     let x: &[TensorView<'_>; N] = x.try_into().map_err(|_| "has another number of inputs")?;
-    let mut readers =
-        x.iter().map(|x| Ok(Source::new(*x, &shape)?.reader(&shape))).collect::<Result<Vec<_>, OpError>>()?;
+    let mut readers = x
+        .iter()
+        .map(|x| Ok(Source::new(*x, &shape)?.reader(&shape)))
+        .collect::<Result<Vec<_>, OpError>>()?;
     for (k, out) in out.slice::<T>()?.chunks_mut(BLOCK).enumerate() {
         let mut blocks = [&[][..]; N];
         for (block, reader) in blocks.iter_mut().zip(&mut readers) {
@@ -215,7 +232,11 @@ fn zip<T: Element, const N: usize>(x: [&[T]; N], out: &mut [T], mut f: impl FnMu
 }
 
 /// An elementwise op on whole tensors.
-fn evaluate<E: Elementwise>(op: &E, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+fn evaluate<E: Elementwise>(
+    op: &E,
+    x: &[TensorView<'_>],
+    out: TensorViewMut<'_>,
+) -> Result<(), OpError> {
     with_dtype!(out.dtype(), float T => {
         // the number of inputs is known when this is compiled: one loop is left of the three
         match E::INPUTS {

@@ -24,7 +24,8 @@ impl Op for CheckFinite {
         if x[0].slice::<f64>()?.iter().all(|v| v.is_finite()) {
             return copy(x[0], out);
         }
-        Err(OpError::new("a value is NaN or infinite").hint("detect_anomaly in place of run tells where it comes from"))
+        Err(OpError::new("a value is NaN or infinite")
+            .hint("detect_anomaly in place of run tells where it comes from"))
     }
 
     /// The identity.

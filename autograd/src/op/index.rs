@@ -14,23 +14,42 @@ use crate::{
 /// Positions along an axis of size `n`, all of them checked.
 fn positions(index: TensorView<'_>, n: usize) -> Result<Vec<usize>, OpError> {
     let resolve = |(k, &p): (usize, &i64)| {
-        let from_front = if p < 0 { p.checked_add(n as i64) } else { Some(p) };
+        let from_front = if p < 0 {
+            p.checked_add(n as i64)
+        } else {
+            Some(p)
+        };
         from_front
             .and_then(|p| usize::try_from(p).ok())
             .filter(|&p| p < n)
-            .ok_or_else(|| OpError::new(format!("index {p} (number {k}) is out of range for an axis of size {n}")))
+            .ok_or_else(|| {
+                OpError::new(format!(
+                    "index {p} (number {k}) is out of range for an axis of size {n}"
+                ))
+            })
     };
-    index.slice::<i64>()?.iter().enumerate().map(resolve).collect()
+    index
+        .slice::<i64>()?
+        .iter()
+        .enumerate()
+        .map(resolve)
+        .collect()
 }
 
 /// Numbers of classes, all of them checked: here a negative one is an error, not counted from the end.
 pub(crate) fn labels(labels: TensorView<'_>, classes: usize) -> Result<&[i64], OpError> {
     let labels = labels.slice::<i64>()?;
-    match labels.iter().enumerate().find(|(_, l)| !(0..classes as i64).contains(l)) {
+    match labels
+        .iter()
+        .enumerate()
+        .find(|(_, l)| !(0..classes as i64).contains(l))
+    {
         None => Ok(labels),
         Some((k, bad)) => {
             let last = classes as i64 - 1;
-            Err(OpError::new(format!("label {bad} (number {k}) is not one of the {classes} classes 0 to {last}")))
+            Err(OpError::new(format!(
+                "label {bad} (number {k}) is not one of the {classes} classes 0 to {last}"
+            )))
         }
     }
 }
@@ -39,7 +58,10 @@ fn wants_index(index: &Type) -> Result<(), OpError> {
     if index.dtype == DType::I64 {
         return Ok(());
     }
-    Err(OpError::new(format!("the index is {}, not i64", index.dtype)).hint("positions are i64: .cast(DType::I64)"))
+    Err(
+        OpError::new(format!("the index is {}, not i64", index.dtype))
+            .hint("positions are i64: .cast(DType::I64)"),
+    )
 }
 
 /// Whole slices along an axis: `out[.., j.., ..] = x[.., index[j..], ..]`
@@ -54,7 +76,12 @@ impl Op for Take {
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [x, index] = inputs::<2>(x)?;
         wants_index(index)?;
-        let dims = [&x.shape[..self.axis], &index.shape, &x.shape[self.axis + 1..]].concat();
+        let dims = [
+            &x.shape[..self.axis],
+            &index.shape,
+            &x.shape[self.axis + 1..],
+        ]
+        .concat();
         Ok(Type::new(x.dtype, Shape::new(&dims)?))
     }
 
@@ -74,7 +101,13 @@ impl Op for Take {
     /// The cotangents of equal positions add up.
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let &[x, index] = r.x else { return None };
-        Some(r.ct.graph().apply(Untake { axis: self.axis, size: x.known_shape()[self.axis] }, &[r.ct, index]))
+        Some(r.ct.graph().apply(
+            Untake {
+                axis: self.axis,
+                size: x.known_shape()[self.axis],
+            },
+            &[r.ct, index],
+        ))
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
@@ -83,13 +116,21 @@ impl Op for Take {
 }
 
 /// Adds up slices of length `inner` at the elements that they begin with: in order, with compensated sums.
-fn add_up<T: Real>(src: &[T], inner: usize, to: impl Iterator<Item = usize>, out: &mut [T]) -> Result<(), OpError> {
+fn add_up<T: Real>(
+    src: &[T],
+    inner: usize,
+    to: impl Iterator<Item = usize>,
+    out: &mut [T],
+) -> Result<(), OpError> {
     let mut owed = reserve(out.len())?;
     owed.resize(out.len(), T::default());
     out.fill(T::default());
     for (src, to) in src.chunks_exact(inner.max(1)).zip(to) {
-        let sums = out[to..to + inner].iter_mut().zip(&mut owed[to..to + inner]);
-        sums.zip(src).for_each(|((sum, owed), &x)| compensated::add(sum, owed, x));
+        let sums = out[to..to + inner]
+            .iter_mut()
+            .zip(&mut owed[to..to + inner]);
+        sums.zip(src)
+            .for_each(|((sum, owed), &x)| compensated::add(sum, owed, x));
     }
     Ok(())
 }
@@ -109,12 +150,17 @@ impl Op for Untake {
         wants_index(index)?;
         let middle = src.shape.get(self.axis..self.axis + index.shape.rank());
         if middle != Some(&index.shape[..]) {
-            let message =
-                format!("from axis {} on, {} does not have the index' shape {}", self.axis, src.shape, index.shape);
+            let message = format!(
+                "from axis {} on, {} does not have the index' shape {}",
+                self.axis, src.shape, index.shape
+            );
             return Err(OpError::new(message));
         }
         let after = &src.shape[self.axis + index.shape.rank()..];
-        Ok(Type::new(src.dtype, Shape::new(&[&src.shape[..self.axis], &[self.size], after].concat())?))
+        Ok(Type::new(
+            src.dtype,
+            Shape::new(&[&src.shape[..self.axis], &[self.size], after].concat())?,
+        ))
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
@@ -128,7 +174,10 @@ impl Op for Untake {
     }
 
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
-        Some(r.ct.graph().apply(Take { axis: self.axis }, &[r.ct, r.x[1]]))
+        Some(
+            r.ct.graph()
+                .apply(Take { axis: self.axis }, &[r.ct, r.x[1]]),
+        )
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
@@ -145,17 +194,29 @@ pub(crate) struct Gather {
 /// Shapes of gather: equal but along the axis.
 fn wants_aligned(x: &Shape, index: &Type, axis: usize) -> Result<(), OpError> {
     wants_index(index)?;
-    let fits = x.rank() == index.shape.rank() && (0..x.rank()).all(|k| k == axis || x[k] == index.shape[k]);
+    let fits = x.rank() == index.shape.rank()
+        && (0..x.rank()).all(|k| k == axis || x[k] == index.shape[k]);
     if fits {
         return Ok(());
     }
-    Err(OpError::new(format!("the index {} and {x} must have equal sizes except along axis {axis}", index.shape)))
+    Err(OpError::new(format!(
+        "the index {} and {x} must have equal sizes except along axis {axis}",
+        index.shape
+    )))
 }
 
 /// For each element of an index tensor, where in a tensor with `n` positions along the axis it points.
-fn targets(index: &Shape, axis: usize, positions: &[usize], n: usize) -> impl Iterator<Item = usize> {
+fn targets(
+    index: &Shape,
+    axis: usize,
+    positions: &[usize],
+    n: usize,
+) -> impl Iterator<Item = usize> {
     let (_, own, inner) = index.around(axis);
-    positions.iter().enumerate().map(move |(e, p)| (e / (own * inner) * n + p) * inner + e % inner)
+    positions
+        .iter()
+        .enumerate()
+        .map(move |(e, p)| (e / (own * inner) * n + p) * inner + e % inner)
 }
 
 impl Op for Gather {
@@ -180,7 +241,13 @@ impl Op for Gather {
 
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let &[x, index] = r.x else { return None };
-        Some(r.ct.graph().apply(Scatter { axis: self.axis, size: x.known_shape()[self.axis] }, &[r.ct, index]))
+        Some(r.ct.graph().apply(
+            Scatter {
+                axis: self.axis,
+                size: x.known_shape()[self.axis],
+            },
+            &[r.ct, index],
+        ))
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
@@ -208,7 +275,10 @@ impl Op for Scatter {
                 src.shape, index.shape
             )));
         }
-        Ok(Type::new(src.dtype, src.shape.resized(self.axis, self.size)?))
+        Ok(Type::new(
+            src.dtype,
+            src.shape.resized(self.axis, self.size)?,
+        ))
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
@@ -220,7 +290,10 @@ impl Op for Scatter {
     }
 
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
-        Some(r.ct.graph().apply(Gather { axis: self.axis }, &[r.ct, r.x[1]]))
+        Some(
+            r.ct.graph()
+                .apply(Gather { axis: self.axis }, &[r.ct, r.x[1]]),
+        )
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
@@ -241,7 +314,10 @@ impl Op for OneHot {
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [labels] = inputs::<1>(x)?;
         wants_index(labels)?;
-        Ok(Type::new(self.dtype, Shape::new(&[&labels.shape, &[self.classes][..]].concat())?))
+        Ok(Type::new(
+            self.dtype,
+            Shape::new(&[&labels.shape, &[self.classes][..]].concat())?,
+        ))
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
@@ -288,7 +364,14 @@ impl<'g> Var<'g> {
     /// ```
     #[track_caller]
     pub fn take(self, index: Var<'g>, axis: isize) -> Var<'g> {
-        self.with_shape(Take::NAME, |shape| Ok(self.graph().apply(Take { axis: shape.axis(axis)? }, &[self, index])))
+        self.with_shape(Take::NAME, |shape| {
+            Ok(self.graph().apply(
+                Take {
+                    axis: shape.axis(axis)?,
+                },
+                &[self, index],
+            ))
+        })
     }
 
     /// One element for each entry of an i64 tensor of the same sizes except along the axis: `out[i][j] =
@@ -296,7 +379,12 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn gather(self, axis: isize, index: Var<'g>) -> Var<'g> {
         self.with_shape(Gather::NAME, |shape| {
-            Ok(self.graph().apply(Gather { axis: shape.axis(axis)? }, &[self, index]))
+            Ok(self.graph().apply(
+                Gather {
+                    axis: shape.axis(axis)?,
+                },
+                &[self, index],
+            ))
         })
     }
 
@@ -307,7 +395,14 @@ impl<'g> Var<'g> {
     pub fn scatter_add(self, axis: isize, index: Var<'g>, source: Var<'g>) -> Var<'g> {
         self.with_shape(Scatter::NAME, |shape| {
             let axis = shape.axis(axis)?;
-            Ok(self + self.graph().apply(Scatter { axis, size: shape[axis] }, &[source, index]))
+            Ok(self
+                + self.graph().apply(
+                    Scatter {
+                        axis,
+                        size: shape[axis],
+                    },
+                    &[source, index],
+                ))
         })
     }
 

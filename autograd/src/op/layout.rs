@@ -65,7 +65,13 @@ layout_op!(
     |op, t| if t.shape.count() == op.0.count() {
         Ok(Type::new(t.dtype, op.0))
     } else {
-        Err(OpError::new(format!("{} has {} elements, {} has {}", t.shape, t.shape.count(), op.0, op.0.count())))
+        Err(OpError::new(format!(
+            "{} has {} elements, {} has {}",
+            t.shape,
+            t.shape.count(),
+            op.0,
+            op.0.count()
+        )))
     },
     |_op, x, out| copy(x, out),
     |_op, r| r.ct.reshape(r.x[0].known_shape()),
@@ -84,13 +90,17 @@ layout_op!(
     },
     |op, x, out| {
         let (own, mut strides) = (x.shape.strides(), [0; MAX_RANK]);
-        op.0.iter().enumerate().for_each(|(to, &from)| strides[to] = own[from]);
+        op.0.iter()
+            .enumerate()
+            .for_each(|(to, &from)| strides[to] = own[from]);
         let walk = Walk::new(*out.shape, strides, 0);
         gather(x, out, walk)
     },
     |op, r| {
         let mut back = vec![0; op.0.len()];
-        op.0.iter().enumerate().for_each(|(to, &from)| back[from] = to);
+        op.0.iter()
+            .enumerate()
+            .for_each(|(to, &from)| back[from] = to);
         r.ct.apply(Permute(back))
     }
 );
@@ -104,8 +114,10 @@ layout_op!(
     |op, t| if t.shape.broadcasts_to(&op.0) {
         Ok(Type::new(t.dtype, op.0))
     } else {
-        Err(OpError::new(format!("{} does not broadcast to {}", t.shape, op.0))
-            .hint("sizes must be equal or 1 in the source, compared from the last axis"))
+        Err(
+            OpError::new(format!("{} does not broadcast to {}", t.shape, op.0))
+                .hint("sizes must be equal or 1 in the source, compared from the last axis"),
+        )
     },
     |_op, x, out| {
         let walk = Walk::broadcast(x.shape, out.shape);
@@ -137,7 +149,11 @@ impl Slice {
     /// How it reads `whole`, and writes `part`.
     fn walk(&self, whole: &Shape, part: Shape) -> Walk {
         let mut strides = whole.strides();
-        let offset = if self.size == 0 { 0 } else { self.start as isize * strides[self.axis] };
+        let offset = if self.size == 0 {
+            0
+        } else {
+            self.start as isize * strides[self.axis]
+        };
         strides[self.axis] *= self.step;
         Walk::new(part, strides, offset)
     }
@@ -150,7 +166,10 @@ layout_op!(
         let walk = op.walk(x.shape, *out.shape);
         gather(x, out, walk)
     },
-    |op, r| r.ct.apply(Unslice { slice: op.clone(), whole: r.x[0].known_shape()[op.axis] })
+    |op, r| r.ct.apply(Unslice {
+        slice: op.clone(),
+        whole: r.x[0].known_shape()[op.axis]
+    })
 );
 
 /// The transpose of [`Slice`]: zeros, with the input where the slice was taken.
@@ -162,7 +181,10 @@ struct Unslice {
 layout_op!(
     Unslice,
     "unslice",
-    |op, t| Ok(Type::new(t.dtype, t.shape.resized(op.slice.axis, op.whole)?)),
+    |op, t| Ok(Type::new(
+        t.dtype,
+        t.shape.resized(op.slice.axis, op.whole)?
+    )),
     |op, x, out| {
         let walk = op.slice.walk(out.shape, *x.shape);
         with_dtype!(x.dtype(), T => {
@@ -224,7 +246,11 @@ impl<'g> Var<'g> {
     pub fn reshape(self, shape: impl Ints) -> Var<'g> {
         self.with_shape(Reshape::NAME, |own| {
             let shape = complete(&shape.list(), own)?;
-            Ok(if shape == *own { self } else { self.apply(Reshape(shape)) })
+            Ok(if shape == *own {
+                self
+            } else {
+                self.apply(Reshape(shape))
+            })
         })
     }
 
@@ -250,7 +276,9 @@ impl<'g> Var<'g> {
             let at = shape.axis(axis)?;
             match shape[at] {
                 1 => Ok(self.reshape(shape.reduced(Axes(1 << at), false))),
-                size => Err(OpError::new(format!("axis {axis} of {shape} has size {size}, not 1"))),
+                size => Err(OpError::new(format!(
+                    "axis {axis} of {shape} has size {size}, not 1"
+                ))),
             }
         })
     }
@@ -280,9 +308,16 @@ impl<'g> Var<'g> {
             let axes = axes.list();
             shape.axes(&axes)?;
             if axes.len() != shape.rank() {
-                return Err(OpError::new(format!("{axes:?} does not list each of the {} axes once", shape.rank())));
+                return Err(OpError::new(format!(
+                    "{axes:?} does not list each of the {} axes once",
+                    shape.rank()
+                )));
             }
-            Ok(self.apply(Permute(axes.iter().map(|&a| shape.axis(a)).collect::<Result<_, _>>()?)))
+            Ok(self.apply(Permute(
+                axes.iter()
+                    .map(|&a| shape.axis(a))
+                    .collect::<Result<_, _>>()?,
+            )))
         })
     }
 
@@ -310,7 +345,11 @@ impl<'g> Var<'g> {
     pub fn broadcast_to(self, shape: impl Ints) -> Var<'g> {
         self.with_shape(BroadcastTo::NAME, |own| {
             let shape = sizes(&shape.list())?;
-            Ok(if shape == *own { self } else { self.apply(BroadcastTo(shape)) })
+            Ok(if shape == *own {
+                self
+            } else {
+                self.apply(BroadcastTo(shape))
+            })
         })
     }
 
@@ -319,9 +358,14 @@ impl<'g> Var<'g> {
     pub(crate) fn sum_to(self, shape: Shape) -> Var<'g> {
         self.with_shape("sum", |own| {
             let lead = own.rank() - shape.rank();
-            let summed: Vec<usize> =
-                (0..own.rank()).filter(|&k| k < lead || (shape[k - lead] == 1 && own[k] != 1)).collect();
-            Ok(if summed.is_empty() { self } else { self.sum_axis(summed).reshape(shape) })
+            let summed: Vec<usize> = (0..own.rank())
+                .filter(|&k| k < lead || (shape[k - lead] == 1 && own[k] != 1))
+                .collect();
+            Ok(if summed.is_empty() {
+                self
+            } else {
+                self.sum_axis(summed).reshape(shape)
+            })
         })
     }
 
@@ -351,9 +395,18 @@ impl<'g> Var<'g> {
             }
             let (first, end) = clamp(&range, shape[axis]);
             let size = end.saturating_sub(first).div_ceil(step.unsigned_abs());
-            let start = if step > 0 || size == 0 { first } else { end - 1 };
+            let start = if step > 0 || size == 0 {
+                first
+            } else {
+                end - 1
+            };
             let step = if size > 1 { step } else { 1 }; // no second element: a step of any size is not taken
-            Ok(self.apply(Slice { axis, start, step, size }))
+            Ok(self.apply(Slice {
+                axis,
+                start,
+                step,
+                size,
+            }))
         })
     }
 
@@ -379,9 +432,14 @@ impl<'g> Var<'g> {
     pub fn split(self, sizes: &[usize], axis: isize) -> Vec<Var<'g>> {
         let checked = self.with_shape("split", |shape| {
             let n = shape[shape.axis(axis)?];
-            match sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size)) {
+            match sizes
+                .iter()
+                .try_fold(0usize, |sum, &size| sum.checked_add(size))
+            {
                 Some(sum) if sum == n => Ok(self),
-                _ => Err(OpError::new(format!("the sizes {sizes:?} do not add up to axis {axis} of {shape}"))),
+                _ => Err(OpError::new(format!(
+                    "the sizes {sizes:?} do not add up to axis {axis} of {shape}"
+                ))),
             }
         });
         let mut start = 0;
@@ -403,11 +461,19 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn pad(self, axis: isize, before: usize, after: usize, value: impl crate::var::Operand<'g>) -> Var<'g> {
+    pub fn pad(
+        self,
+        axis: isize,
+        before: usize,
+        after: usize,
+        value: impl crate::var::Operand<'g>,
+    ) -> Var<'g> {
         self.with_shape("pad", |shape| {
             let (at, value) = (shape.axis(axis)?, value.var(self));
             let side = |size: usize| Ok::<_, OpError>(value.broadcast_to(shape.resized(at, size)?));
-            Ok(self.graph().concat(&[side(before)?, self, side(after)?], axis))
+            Ok(self
+                .graph()
+                .concat(&[side(before)?, self, side(after)?], axis))
         })
     }
 
@@ -428,11 +494,16 @@ impl<'g> Var<'g> {
     fn repeated(self, op: &'static str, times: usize, axis: isize, after: usize) -> Var<'g> {
         self.with_shape(op, |shape| {
             let at = shape.axis(axis)?;
-            let n = shape[at].checked_mul(times).ok_or("the result is too large for any memory")?;
+            let n = shape[at]
+                .checked_mul(times)
+                .ok_or("the result is too large for any memory")?;
             let mut wide = shape.to_vec();
             wide.insert(at + after, times);
             let wide = Shape::new(&wide)?;
-            Ok(self.unsqueeze((at + after) as isize).broadcast_to(wide).reshape(shape.resized(at, n)?))
+            Ok(self
+                .unsqueeze((at + after) as isize)
+                .broadcast_to(wide)
+                .reshape(shape.resized(at, n)?))
         })
     }
 
@@ -446,7 +517,13 @@ impl<'g> Var<'g> {
 /// A range over an axis of size `n` in plain positions.
 fn clamp(range: &impl RangeBounds<isize>, n: usize) -> (usize, usize) {
     let n = n as isize;
-    let position = |p: isize| if p < 0 { p.saturating_add(n).max(0) } else { p.min(n) };
+    let position = |p: isize| {
+        if p < 0 {
+            p.saturating_add(n).max(0)
+        } else {
+            p.min(n)
+        }
+    };
     let first = match range.start_bound() {
         Bound::Included(&p) => position(p),
         Bound::Excluded(&-1) => n,
@@ -469,7 +546,10 @@ fn complete(dims: &[isize], own: &Shape) -> Result<Shape, OpError> {
         let rest = sizes(&dims)?.count();
         if rest == 0 || !own.count().is_multiple_of(rest) {
             dims[hole] = -1;
-            let message = format!("{own} has {} elements: no size fits in place of -1 in {dims:?}", own.count());
+            let message = format!(
+                "{own} has {} elements: no size fits in place of -1 in {dims:?}",
+                own.count()
+            );
             return Err(OpError::new(message));
         }
         dims[hole] = (own.count() / rest) as isize;

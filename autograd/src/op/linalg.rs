@@ -22,7 +22,10 @@ pub(crate) const RADIX: usize = 32;
 /// a step (`add`: a fused multiply-add); then groups of `RADIX` neighbouring pieces, in order; then groups of `RADIX` such
 /// groups, and so on. So the error grows with the logarithm of `k`: in f32, `Σ 0.1·0.1` is right to 1e-6 up to `k = 10⁷`, where
 /// one chain over all of `k` loses 1e-2 at 10⁶.
-pub(crate) fn inner_product<T: Default + Add<Output = T>>(k: Range<usize>, add: &impl Fn(T, usize) -> T) -> T {
+pub(crate) fn inner_product<T: Default + Add<Output = T>>(
+    k: Range<usize>,
+    add: &impl Fn(T, usize) -> T,
+) -> T {
     if k.len() <= PIECE {
         return k.fold(T::default(), add);
     }
@@ -30,7 +33,10 @@ pub(crate) fn inner_product<T: Default + Add<Output = T>>(k: Range<usize>, add: 
     while length * RADIX < k.len() {
         length *= RADIX;
     }
-    let groups = k.clone().step_by(length).map(|from| inner_product(from..(from + length).min(k.end), add));
+    let groups = k
+        .clone()
+        .step_by(length)
+        .map(|from| inner_product(from..(from + length).min(k.end), add));
     groups.reduce(T::add).unwrap_or_default()
 }
 
@@ -60,7 +66,10 @@ impl Op for MatMul {
             }));
         }
         let outer = Shape::new(outer_a)?.broadcast(&Shape::new(outer_b)?)?;
-        Ok(Type::new(a.dtype, Shape::new(&[&outer, &[*m, *n][..]].concat())?))
+        Ok(Type::new(
+            a.dtype,
+            Shape::new(&[&outer, &[*m, *n][..]].concat())?,
+        ))
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
@@ -81,7 +90,11 @@ impl Op for MatMul {
     /// `∂A = ct·Bᵀ`, `∂B = Aᵀ·ct`
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let &[a, b] = r.x else { return None };
-        Some(if input == 0 { r.ct.matmul(b.t()) } else { a.t().matmul(r.ct) })
+        Some(if input == 0 {
+            r.ct.matmul(b.t())
+        } else {
+            a.t().matmul(r.ct)
+        })
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -111,8 +124,19 @@ impl Batches {
         let outer = |s: &Shape| s.front(s.rank() - 2);
         let walk = |s: &Shape| Walk::broadcast(&outer(s), &outer(out));
         // there can be any number of empty products
-        let count = if out.count() == 0 { 0 } else { outer(out).count() };
-        Batches { m, k, n, count, a: walk(a), b: walk(b) }
+        let count = if out.count() == 0 {
+            0
+        } else {
+            outer(out).count()
+        };
+        Batches {
+            m,
+            k,
+            n,
+            count,
+            a: walk(a),
+            b: walk(b),
+        }
     }
 
     /// The first elements of `a`, `b` and the output, for each product.
@@ -158,8 +182,14 @@ impl<'g> Var<'g> {
         let b = column.map_or(other, |[k]| other.reshape([k, 1]));
         let product = a.binary(Id::MatMul, b);
         product.with_shape(MatMul::NAME, |shape| {
-            let (outer, [m, n]) = shape.split_last_chunk().ok_or("wants tensors with at least one axis")?;
-            let left = row.is_none().then_some(*m).into_iter().chain(column.is_none().then_some(*n));
+            let (outer, [m, n]) = shape
+                .split_last_chunk()
+                .ok_or("wants tensors with at least one axis")?;
+            let left = row
+                .is_none()
+                .then_some(*m)
+                .into_iter()
+                .chain(column.is_none().then_some(*n));
             Ok(product.reshape(outer.iter().copied().chain(left).collect::<Vec<_>>()))
         })
     }
@@ -169,7 +199,9 @@ impl<'g> Var<'g> {
     pub fn dot(self, other: Var<'g>) -> Var<'g> {
         match (self.dims::<1>(), other.dims::<1>()) {
             (Some(_), Some(_)) => self.matmul(other),
-            _ => self.graph().fail("dot", "wants two vectors".into(), &[self, other]),
+            _ => self
+                .graph()
+                .fail("dot", "wants two vectors".into(), &[self, other]),
         }
     }
 
@@ -178,7 +210,9 @@ impl<'g> Var<'g> {
     pub fn outer(self, other: Var<'g>) -> Var<'g> {
         match (self.dims::<1>(), other.dims::<1>()) {
             (Some([m]), Some([n])) => self.reshape([m, 1]) * other.reshape([1, n]),
-            _ => self.graph().fail("outer", "wants two vectors".into(), &[self, other]),
+            _ => self
+                .graph()
+                .fail("outer", "wants two vectors".into(), &[self, other]),
         }
     }
 }

@@ -37,13 +37,17 @@ impl<'g> Var<'g> {
     /// ```
     #[track_caller]
     pub fn and(self, other: Var<'g>) -> Var<'g> {
-        self.truths("and", || other.truths("and", || self.select(other, self.truth(false))))
+        self.truths("and", || {
+            other.truths("and", || self.select(other, self.truth(false)))
+        })
     }
 
     /// Where at least one is true; also `a | b`.
     #[track_caller]
     pub fn or(self, other: Var<'g>) -> Var<'g> {
-        self.truths("or", || other.truths("or", || self.select(self.truth(true), other)))
+        self.truths("or", || {
+            other.truths("or", || self.select(self.truth(true), other))
+        })
     }
 
     /// Where it is not true; also `!a`.
@@ -80,13 +84,17 @@ impl<'g> Var<'g> {
     /// Where it is not a number. For floats.
     #[track_caller]
     pub fn is_nan(self) -> Var<'g> {
-        self.with_shape("is_nan", |_| wants_float(self.known_dtype()).map(|()| self.ne(self)))
+        self.with_shape("is_nan", |_| {
+            wants_float(self.known_dtype()).map(|()| self.ne(self))
+        })
     }
 
     /// Where it is neither infinite nor NaN. For floats.
     #[track_caller]
     pub fn is_finite(self) -> Var<'g> {
-        self.with_shape("is_finite", |_| wants_float(self.known_dtype()).map(|()| self.abs().lt(f64::INFINITY)))
+        self.with_shape("is_finite", |_| {
+            wants_float(self.known_dtype()).map(|()| self.abs().lt(f64::INFINITY))
+        })
     }
 }
 

@@ -207,7 +207,9 @@ impl dyn DynOp + '_ {
         catch(|| self.raw_dependency(input, x)).unwrap_or(Dependency::Dense)
     }
     pub(crate) fn bytes(&self) -> usize {
-        catch(|| self.raw_bytes()).unwrap_or(0).max(size_of_val(self))
+        catch(|| self.raw_bytes())
+            .unwrap_or(0)
+            .max(size_of_val(self))
     }
     /// Whether it is the same op with the same attributes.
     pub(crate) fn same(&self, other: &dyn DynOp) -> bool {
@@ -247,7 +249,10 @@ impl<O: Op> DynOp for O {
         Op::bytes(self)
     }
     fn raw_same(&self, other: &dyn DynOp) -> bool {
-        other.as_any().downcast_ref::<O>().is_some_and(|other| other == self)
+        other
+            .as_any()
+            .downcast_ref::<O>()
+            .is_some_and(|other| other == self)
     }
 }
 
@@ -283,16 +288,25 @@ builtin! {
 
 /// The inputs of an op as an array, if there are `N`.
 pub(crate) fn inputs<const N: usize>(x: &[Type]) -> Result<&[Type; N], OpError> {
-    x.try_into().map_err(|_| OpError::new(format!("wants {N} inputs, got {}", x.len())))
+    x.try_into()
+        .map_err(|_| OpError::new(format!("wants {N} inputs, got {}", x.len())))
 }
 
 /// The dtype that all inputs share.
 pub(crate) fn same_dtype(x: &[Type]) -> Result<DType, OpError> {
-    let Some((first, rest)) = x.split_first() else { return Err("wants at least one input".into()) };
+    let Some((first, rest)) = x.split_first() else {
+        return Err("wants at least one input".into());
+    };
     match rest.iter().find(|t| t.dtype != first.dtype) {
         None => Ok(first.dtype),
-        Some(other) => Err(OpError::new(format!("the dtypes differ: {} and {}", first.dtype, other.dtype))
-            .hint(format!("convert one side, for example with .cast(DType::{:?})", first.dtype))),
+        Some(other) => Err(OpError::new(format!(
+            "the dtypes differ: {} and {}",
+            first.dtype, other.dtype
+        ))
+        .hint(format!(
+            "convert one side, for example with .cast(DType::{:?})",
+            first.dtype
+        ))),
     }
 }
 

@@ -55,7 +55,9 @@ impl DynOp for Pointwise {
     }
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
-        let About { inputs, integer, .. } = about(self.0);
+        let About {
+            inputs, integer, ..
+        } = about(self.0);
         elementwise::infer(*inputs, integer.is_some(), x)
     }
 
@@ -79,16 +81,27 @@ impl DynOp for Pointwise {
     }
 
     fn raw_dependency(&self, input: usize, _x: &[Type]) -> Dependency {
-        if about(self.0).hint == Some(input) { Dependency::None } else { Dependency::Elementwise }
+        if about(self.0).hint == Some(input) {
+            Dependency::None
+        } else {
+            Dependency::Elementwise
+        }
     }
 
     fn raw_same(&self, other: &dyn DynOp) -> bool {
-        other.as_any().downcast_ref::<Pointwise>().is_some_and(|other| other.0 == self.0)
+        other
+            .as_any()
+            .downcast_ref::<Pointwise>()
+            .is_some_and(|other| other.0 == self.0)
     }
 }
 
 /// An op on whole tensors of integers.
-fn integers(f: Option<Integer>, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+fn integers(
+    f: Option<Integer>,
+    x: &[TensorView<'_>],
+    out: TensorViewMut<'_>,
+) -> Result<(), OpError> {
     let (f, why) = f.ok_or("is not defined for integers")?;
     let (mut fails, inputs) = (false, x.len());
     map::<i64, MAX_INPUTS>(&padded(x)?, out, |x| {
@@ -423,7 +436,12 @@ fn pow_by_exponent<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
 /// Whether it is a number, or one less by numbers: an exponent that nobody differentiates by.
 fn is_fixed(b: Var<'_>) -> bool {
     let inner = b.graph.inner.borrow();
-    let is_leaf = |id: u32| matches!(inner.nodes[id as usize].kind, Kind::Literal | Kind::Constant);
+    let is_leaf = |id: u32| {
+        matches!(
+            inner.nodes[id as usize].kind,
+            Kind::Literal | Kind::Constant
+        )
+    };
     let mut id = b.id;
     while inner.nodes[id as usize].op == Id::Sub as u32 && is_leaf(inner.args(id)[1]) {
         id = inner.args(id)[0];
@@ -544,7 +562,8 @@ impl<'g> Var<'g> {
     #[track_caller]
     fn logistic(self) -> Var<'g> {
         let tail = self.unary(Id::SigmoidTail);
-        self.binary(Id::Sigmoid, tail).binary(Id::SigmoidSlope, tail)
+        self.binary(Id::Sigmoid, tail)
+            .binary(Id::SigmoidSlope, tail)
     }
 
     /// The larger of two numbers, element by element with broadcasting; at a tie each gets half of the gradient. NaN if
@@ -621,6 +640,7 @@ impl<'g> Var<'g> {
     /// bound gets it. NaN stays NaN; `high` wins if the bounds are the wrong way round.
     #[track_caller]
     pub fn clamp(self, low: impl Operand<'g>, high: impl Operand<'g>) -> Var<'g> {
-        self.graph().append(Id::Clamp, &[self, low.var(self), high.var(self)])
+        self.graph()
+            .append(Id::Clamp, &[self, low.var(self), high.var(self)])
     }
 }

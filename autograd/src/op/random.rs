@@ -26,7 +26,10 @@ impl Op for Bernoulli {
         let [_key, p] = inputs::<2>(x)?;
         wants_float(p.dtype)?;
         if p.shape.rank() > 0 {
-            return Err(OpError::new(format!("the probability is one number, got {}", p.shape)));
+            return Err(OpError::new(format!(
+                "the probability is one number, got {}",
+                p.shape
+            )));
         }
         Ok(Type::new(DType::Bool, self.0))
     }
@@ -37,11 +40,15 @@ impl Op for Bernoulli {
             _ => x[1].slice::<f64>()?[0],
         };
         if !(0.0..=1.0).contains(&p) {
-            return Err(OpError::new(format!("{p} is not a probability between 0 and 1")));
+            return Err(OpError::new(format!(
+                "{p} is not a probability between 0 and 1"
+            )));
         }
         let limit = (p * (1u64 << 32) as f64) as u64;
         let mut random = generator(x[0])?;
-        out.slice::<bool>()?.iter_mut().for_each(|o| *o = u64::from(random.next_u32()) < limit);
+        out.slice::<bool>()?
+            .iter_mut()
+            .for_each(|o| *o = u64::from(random.next_u32()) < limit);
         Ok(())
     }
 
@@ -115,7 +122,9 @@ fn normal(u: f64, v: f64) -> f64 {
 
 /// The generator of a key tensor: `[seed, number of the random node]`.
 fn generator(key: TensorView<'_>) -> Result<ChaCha8Rng, OpError> {
-    let &[seed, stream] = key.slice::<i64>()? else { return Err("the key is not two numbers".into()) };
+    let &[seed, stream] = key.slice::<i64>()? else {
+        return Err("the key is not two numbers".into());
+    };
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut random = ChaCha8Rng::from_seed(bytes);
@@ -166,10 +175,22 @@ impl Graph {
     }
 
     #[track_caller]
-    fn draw(&self, name: &'static str, from: Distribution, shape: &[isize], dtype: DType) -> Var<'_> {
+    fn draw(
+        &self,
+        name: &'static str,
+        from: Distribution,
+        shape: &[isize],
+        dtype: DType,
+    ) -> Var<'_> {
         let key = self.random_key();
         match sizes(shape) {
-            Ok(shape) => self.apply(Draw { from, ty: Type::new(dtype, shape) }, &[key]),
+            Ok(shape) => self.apply(
+                Draw {
+                    from,
+                    ty: Type::new(dtype, shape),
+                },
+                &[key],
+            ),
             Err(e) => self.fail(name, e, &[]),
         }
     }

@@ -25,15 +25,31 @@ impl Op for Sum {
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [x] = inputs::<1>(x)?;
-        let dtype = if x.dtype == DType::Bool { DType::I64 } else { x.dtype };
+        let dtype = if x.dtype == DType::Bool {
+            DType::I64
+        } else {
+            x.dtype
+        };
         Ok(Type::new(dtype, x.shape.reduced(self.axes, self.keep)))
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
         let shape = x[0].shape;
         match x[0].dtype() {
-            DType::F32 => fold_axes(shape, self.axes, x[0].slice::<f32>()?, out.slice()?, &mut sum_lines),
-            DType::F64 => fold_axes(shape, self.axes, x[0].slice::<f64>()?, out.slice()?, &mut sum_lines),
+            DType::F32 => fold_axes(
+                shape,
+                self.axes,
+                x[0].slice::<f32>()?,
+                out.slice()?,
+                &mut sum_lines,
+            ),
+            DType::F64 => fold_axes(
+                shape,
+                self.axes,
+                x[0].slice::<f64>()?,
+                out.slice()?,
+                &mut sum_lines,
+            ),
             DType::I64 => count(shape, self.axes, x[0].slice::<i64>()?, out.slice()?)?,
             DType::Bool => count(shape, self.axes, x[0].slice::<bool>()?, out.slice()?)?,
         }
@@ -140,7 +156,11 @@ impl Op for RootOfSquares {
     }
 
     fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
-        if input == 0 { Dependency::None } else { Dependency::Reduced { axes: self.axes.0 } }
+        if input == 0 {
+            Dependency::None
+        } else {
+            Dependency::Reduced { axes: self.axes.0 }
+        }
     }
 }
 
@@ -188,7 +208,12 @@ fn beats<T: Element>(largest: bool, a: T, b: T) -> bool {
 }
 
 /// The largest or the smallest elements over some axes.
-fn eval_extremes(largest: bool, axes: Axes, x: TensorView<'_>, mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+fn eval_extremes(
+    largest: bool,
+    axes: Axes,
+    x: TensorView<'_>,
+    mut out: TensorViewMut<'_>,
+) -> Result<(), OpError> {
     with_dtype!(out.dtype(), T => {
         fold_axes(x.shape, axes, x.slice::<T>()?, out.slice()?, &mut |x, lines, out| {
             for (k, out) in out.iter_mut().enumerate() {
@@ -201,7 +226,12 @@ fn eval_extremes(largest: bool, axes: Axes, x: TensorView<'_>, mut out: TensorVi
 }
 
 /// Where they are along an axis: the first one of several.
-fn places_of_extremes(largest: bool, axis: usize, x: TensorView<'_>, out: &mut [i64]) -> Result<(), OpError> {
+fn places_of_extremes(
+    largest: bool,
+    axis: usize,
+    x: TensorView<'_>,
+    out: &mut [i64],
+) -> Result<(), OpError> {
     let (_, n, inner) = x.shape.around(axis);
     with_dtype!(x.dtype(), T => {
         let (x, lines) = (x.slice::<T>()?, Lines { n, inner });
@@ -216,7 +246,10 @@ fn places_of_extremes(largest: bool, axis: usize, x: TensorView<'_>, out: &mut [
 
 fn not_empty(x: &Type, axes: Axes) -> Result<(), OpError> {
     match (0..x.shape.rank()).find(|&k| axes.has(k) && x.shape[k] == 0) {
-        Some(k) => Err(OpError::new(format!("axis {k} of {} is empty: there is no extreme element", x.shape))),
+        Some(k) => Err(OpError::new(format!(
+            "axis {k} of {} is empty: there is no extreme element",
+            x.shape
+        ))),
         None => Ok(()),
     }
 }
@@ -243,10 +276,23 @@ impl Lines {
 type Fold<'f, T> = dyn FnMut(&[T], Lines, &mut [T]) + 'f;
 
 /// Reduces axes one group of neighbours after the other, the last group first.
-fn fold_axes<T: Element>(shape: &Shape, axes: Axes, x: &[T], out: &mut [T], fold: &mut Fold<'_, T>) {
+fn fold_axes<T: Element>(
+    shape: &Shape,
+    axes: Axes,
+    x: &[T],
+    out: &mut [T],
+    fold: &mut Fold<'_, T>,
+) {
     if x.is_empty() {
         // every line is empty; sums over some of the axes would not be few, and nobody has the memory for them
-        return fold(x, Lines { n: 0, inner: out.len() }, out);
+        return fold(
+            x,
+            Lines {
+                n: 0,
+                inner: out.len(),
+            },
+            out,
+        );
     }
     let (mut shape, mut rest, mut partial) = (*shape, axes, None::<Vec<T>>);
     loop {
@@ -254,9 +300,16 @@ fn fold_axes<T: Element>(shape: &Shape, axes: Axes, x: &[T], out: &mut [T], fold
         let Some(last) = (0..shape.rank()).rev().find(|&k| rest.has(k)) else {
             return fold(x, Lines { n: 1, inner: 1 }, out); // no axes: each element by itself
         };
-        let first = (0..=last).rev().take_while(|&k| rest.has(k)).last().unwrap_or(last);
+        let first = (0..=last)
+            .rev()
+            .take_while(|&k| rest.has(k))
+            .last()
+            .unwrap_or(last);
         let n: usize = shape[first..=last].iter().product();
-        let lines = Lines { n, inner: shape[last + 1..].iter().product() };
+        let lines = Lines {
+            n,
+            inner: shape[last + 1..].iter().product(),
+        };
         for k in first..=last {
             shape = shape.collapsed(k);
             rest.0 &= !(1 << k);
@@ -287,11 +340,16 @@ fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out:
     if lines.n == 0 || lines.inner == 0 {
         return out.fill(T::default());
     }
-    for (out, x) in out.chunks_exact_mut(lines.inner).zip(x.chunks_exact(lines.n * lines.inner)) {
+    for (out, x) in out
+        .chunks_exact_mut(lines.inner)
+        .zip(x.chunks_exact(lines.n * lines.inner))
+    {
         let add = |sum: &mut [T], x: &[T]| sum.iter_mut().zip(x).for_each(|(s, &x)| *s = *s + x);
         let chunks = x.chunks(DEPTH * lines.inner).map(|chunk| {
             let mut sum = vec![T::default(); lines.inner];
-            chunk.chunks_exact(lines.inner).for_each(|x| add(&mut sum, x));
+            chunk
+                .chunks_exact(lines.inner)
+                .for_each(|x| add(&mut sum, x));
             sum
         });
         if let Some(total) = pairwise(chunks, |a, b| add(a, &b)) {
@@ -380,16 +438,27 @@ impl<A> Pairs<A> {
 }
 
 /// Sums integers, or counts truth values: an error only if a sum itself does not fit, whatever comes up on the way.
-fn count<T: Copy + Into<i128>>(shape: &Shape, axes: Axes, x: &[T], out: &mut [i64]) -> Result<(), OpError> {
+fn count<T: Copy + Into<i128>>(
+    shape: &Shape,
+    axes: Axes,
+    x: &[T],
+    out: &mut [i64],
+) -> Result<(), OpError> {
     let mut sums = reserve(out.len())?;
     sums.resize(out.len(), 0i128);
-    Walk::broadcast(&shape.reduced(axes, true), shape).runs(0, x.len(), |start, first, stride, n| {
-        let x = x[start..start + n].iter().map(|&x| x.into());
-        match stride {
-            0 => sums[first] += x.sum::<i128>(),
-            _ => x.enumerate().for_each(|(k, x)| sums[first + k * stride as usize] += x),
-        }
-    });
+    Walk::broadcast(&shape.reduced(axes, true), shape).runs(
+        0,
+        x.len(),
+        |start, first, stride, n| {
+            let x = x[start..start + n].iter().map(|&x| x.into());
+            match stride {
+                0 => sums[first] += x.sum::<i128>(),
+                _ => x
+                    .enumerate()
+                    .for_each(|(k, x)| sums[first + k * stride as usize] += x),
+            }
+        },
+    );
     for (out, sum) in out.iter_mut().zip(sums) {
         *out = i64::try_from(sum).map_err(|_| "an integer sum does not fit in 64 bits")?;
     }
@@ -417,7 +486,9 @@ impl<'g> Var<'g> {
     /// Applies an op over the listed axes; an error if they do not fit.
     #[track_caller]
     fn over<O: Op>(self, axes: impl Ints, op: impl FnOnce(Axes) -> O) -> Var<'g> {
-        self.with_shape(O::NAME, |shape| Ok(self.apply(op(shape.axes(&axes.list())?))))
+        self.with_shape(O::NAME, |shape| {
+            Ok(self.apply(op(shape.axes(&axes.list())?)))
+        })
     }
 
     #[track_caller]
@@ -544,7 +615,12 @@ impl<'g> Var<'g> {
     }
 
     #[track_caller]
-    fn var_over(self, axes: impl FnOnce(&Shape) -> Result<Axes, OpError>, ddof: usize, keep: bool) -> Var<'g> {
+    fn var_over(
+        self,
+        axes: impl FnOnce(&Shape) -> Result<Axes, OpError>,
+        ddof: usize,
+        keep: bool,
+    ) -> Var<'g> {
         self.with_shape("var", |shape| {
             wants_float(self.known_dtype())?;
             let axes = axes(shape)?;
@@ -578,7 +654,9 @@ impl<'g> Var<'g> {
         self.with_shape("std", |shape| {
             wants_float(self.known_dtype())?;
             let axes = axes(shape)?;
-            Ok(self.deviation(axes).root_of_squares(axes, (axes.count(shape) as f64 - ddof as f64).max(0.0)))
+            Ok(self
+                .deviation(axes)
+                .root_of_squares(axes, (axes.count(shape) as f64 - ddof as f64).max(0.0)))
         })
     }
 
@@ -617,12 +695,25 @@ impl<'g> Var<'g> {
     #[track_caller]
     fn root_of_squares(self, axes: Axes, n: f64) -> Var<'g> {
         // below `low` so many digits of squares are lost that it shows; above `high` a product with them may overflow
-        let [low, high, scale] = if self.known_dtype() == DType::F32 { [-80, 100, 100] } else { [-600, 900, 700] }
-            .map(|exponent: i32| 2f64.powi(exponent));
+        let [low, high, scale] = if self.known_dtype() == DType::F32 {
+            [-80, 100, 100]
+        } else {
+            [-600, 900, 700]
+        }
+        .map(|exponent: i32| 2f64.powi(exponent));
         let size = self.square().sum_over(axes, true);
-        let s = size.lt(low).select(size.lit(scale), size.gt(high).select(size.lit(1.0 / scale), size.lit(1.0)));
+        let s = size.lt(low).select(
+            size.lit(scale),
+            size.gt(high).select(size.lit(1.0 / scale), size.lit(1.0)),
+        );
         let squares = (self * s).square().sum_over(axes, true);
-        let root = if n == 1.0 { squares } else { squares / self.lit(n) }.sqrt() / s;
+        let root = if n == 1.0 {
+            squares
+        } else {
+            squares / self.lit(n)
+        }
+        .sqrt()
+            / s;
         let root = root.reshape(self.known_shape().reduced(axes, false));
         self.graph().apply(RootOfSquares { axes, n }, &[root, self])
     }
@@ -637,7 +728,9 @@ impl<'g> Var<'g> {
     /// ```
     #[track_caller]
     pub fn prod(self) -> Var<'g> {
-        self.with_shape("prod", |shape| Ok(self.reshape([shape.count()]).prod_axis(0)))
+        self.with_shape("prod", |shape| {
+            Ok(self.reshape([shape.count()]).prod_axis(0))
+        })
     }
 
     /// The product along an axis, which is removed: halves are multiplied with each other until one is left. Of integers,
@@ -653,7 +746,11 @@ impl<'g> Var<'g> {
             while n > 1 {
                 let half = n as isize / 2;
                 let product = x.slice(at, ..half) * x.slice(at, half..2 * half);
-                x = if n % 2 == 0 { product } else { self.graph().concat(&[product, x.slice(at, 2 * half..)], at) };
+                x = if n % 2 == 0 {
+                    product
+                } else {
+                    self.graph().concat(&[product, x.slice(at, 2 * half..)], at)
+                };
                 n -= half as usize;
             }
             Ok(x.squeeze(at))
@@ -663,12 +760,20 @@ impl<'g> Var<'g> {
     /// The position of the smallest element along an axis, as [`argmax`](Var::argmax).
     #[track_caller]
     pub fn argmin(self, axis: isize) -> Var<'g> {
-        self.with_shape(ArgMin::NAME, |shape| Ok(self.apply(ArgMin { axis: shape.axis(axis)? })))
+        self.with_shape(ArgMin::NAME, |shape| {
+            Ok(self.apply(ArgMin {
+                axis: shape.axis(axis)?,
+            }))
+        })
     }
 
     /// The position of the largest element along an axis, as i64: the first of several, or the first NaN. No gradient.
     #[track_caller]
     pub fn argmax(self, axis: isize) -> Var<'g> {
-        self.with_shape(ArgMax::NAME, |shape| Ok(self.apply(ArgMax { axis: shape.axis(axis)? })))
+        self.with_shape(ArgMax::NAME, |shape| {
+            Ok(self.apply(ArgMax {
+                axis: shape.axis(axis)?,
+            }))
+        })
     }
 }

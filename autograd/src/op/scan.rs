@@ -29,7 +29,8 @@ impl Op for Cumsum {
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
         let (outer, n, inner) = x[0].shape.around(self.axis);
         let lines = (0..outer).flat_map(|o| (0..inner).map(move |i| o * n * inner + i));
-        let place = |first: usize, k: usize| first + if self.backwards { n - 1 - k } else { k } * inner;
+        let place =
+            |first: usize, k: usize| first + if self.backwards { n - 1 - k } else { k } * inner;
         if let DType::I64 | DType::Bool = x[0].dtype() {
             let x: Vec<i64> = match x[0].dtype() {
                 DType::Bool => x[0].slice::<bool>()?.iter().map(|&b| b.into()).collect(),
@@ -39,7 +40,9 @@ impl Op for Cumsum {
             for first in lines {
                 let mut sum = 0i64;
                 for at in (0..n).map(|k| place(first, k)) {
-                    sum = sum.checked_add(x[at]).ok_or("an integer sum does not fit in 64 bits")?;
+                    sum = sum
+                        .checked_add(x[at])
+                        .ok_or("an integer sum does not fit in 64 bits")?;
                     out[at] = sum;
                 }
             }
@@ -60,7 +63,10 @@ impl Op for Cumsum {
 
     /// The transpose: the sums from the other end.
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
-        Some(r.ct.apply(Cumsum { axis: self.axis, backwards: !self.backwards }))
+        Some(r.ct.apply(Cumsum {
+            axis: self.axis,
+            backwards: !self.backwards,
+        }))
     }
 
     fn may_fail(&self, x: &[Type]) -> bool {
@@ -68,7 +74,9 @@ impl Op for Cumsum {
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
-        Dependency::Along { axes: 1 << self.axis }
+        Dependency::Along {
+            axes: 1 << self.axis,
+        }
     }
 }
 
@@ -84,6 +92,11 @@ impl<'g> Var<'g> {
     /// ```
     #[track_caller]
     pub fn cumsum(self, axis: isize) -> Var<'g> {
-        self.with_shape(Cumsum::NAME, |shape| Ok(self.apply(Cumsum { axis: shape.axis(axis)?, backwards: false })))
+        self.with_shape(Cumsum::NAME, |shape| {
+            Ok(self.apply(Cumsum {
+                axis: shape.axis(axis)?,
+                backwards: false,
+            }))
+        })
     }
 }

@@ -26,7 +26,9 @@ fn split<T: Real>(line: &[T], exps: &mut [T]) -> (T, T) {
         }
     }
     let base = base(max);
-    exps.iter_mut().zip(line).for_each(|(e, &x)| *e = (x - base).exp());
+    exps.iter_mut()
+        .zip(line)
+        .for_each(|(e, &x)| *e = (x - base).exp());
     if max.to_f64().is_finite() {
         exps[at] = T::default();
     }
@@ -40,11 +42,21 @@ fn split<T: Real>(line: &[T], exps: &mut [T]) -> (T, T) {
 /// What the elements of a line are taken relative to: their maximum, or 0 if that is -∞, because -∞ less itself is NaN.
 #[inline(always)]
 pub(crate) fn base<T: Real>(max: T) -> T {
-    if max == T::of(f64::NEG_INFINITY) { T::default() } else { max }
+    if max == T::of(f64::NEG_INFINITY) {
+        T::default()
+    } else {
+        max
+    }
 }
 
 /// Calls `f(line, out)` for each line of an axis; lines with a stride are gathered and scattered.
-fn each_line<T: Real>(shape: &Shape, axis: usize, x: &[T], out: &mut [T], mut f: impl FnMut(&[T], &mut [T])) {
+fn each_line<T: Real>(
+    shape: &Shape,
+    axis: usize,
+    x: &[T],
+    out: &mut [T],
+    mut f: impl FnMut(&[T], &mut [T]),
+) {
     let (outer, n, inner) = shape.around(axis);
     if outer == 0 {
         return; // there are no elements, but `n` may be of any size
@@ -54,17 +66,30 @@ fn each_line<T: Real>(shape: &Shape, axis: usize, x: &[T], out: &mut [T], mut f:
     }
     let (mut line, mut result) = (vec![T::default(); n], vec![T::default(); n]);
     for first in (0..outer).flat_map(|o| (0..inner).map(move |i| o * n * inner + i)) {
-        line.iter_mut().enumerate().for_each(|(k, l)| *l = x[first + k * inner]);
+        line.iter_mut()
+            .enumerate()
+            .for_each(|(k, l)| *l = x[first + k * inner]);
         f(&line, &mut result);
-        result.iter().enumerate().for_each(|(k, &r)| out[first + k * inner] = r);
+        result
+            .iter()
+            .enumerate()
+            .for_each(|(k, &r)| out[first + k * inner] = r);
     }
 }
 
 /// Which function of lines an op is, and along which axis, if it is one of this file.
 pub(crate) fn along(op: &dyn Any) -> Option<(RowOp, usize)> {
-    let softmax = op.downcast_ref().map(|&Softmax { axis }| (RowOp::Softmax, axis));
-    let log_softmax = || op.downcast_ref().map(|&LogSoftmax { axis }| (RowOp::LogSoftmax, axis));
-    let logsumexp = || op.downcast_ref().map(|&LogSumExp { axis }| (RowOp::LogSumExp, axis));
+    let softmax = op
+        .downcast_ref()
+        .map(|&Softmax { axis }| (RowOp::Softmax, axis));
+    let log_softmax = || {
+        op.downcast_ref()
+            .map(|&LogSoftmax { axis }| (RowOp::LogSoftmax, axis))
+    };
+    let logsumexp = || {
+        op.downcast_ref()
+            .map(|&LogSumExp { axis }| (RowOp::LogSumExp, axis))
+    };
     softmax.or_else(log_softmax).or_else(logsumexp)
 }
 
@@ -109,7 +134,9 @@ impl Op for Softmax {
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
-        Dependency::Along { axes: 1 << self.axis }
+        Dependency::Along {
+            axes: 1 << self.axis,
+        }
     }
 }
 
@@ -147,7 +174,9 @@ impl Op for LogSoftmax {
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
-        Dependency::Along { axes: 1 << self.axis }
+        Dependency::Along {
+            axes: 1 << self.axis,
+        }
     }
 }
 
@@ -162,7 +191,10 @@ impl Op for LogSumExp {
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let ty = keeps_float(x)?;
-        Ok(Type::new(ty.dtype, ty.shape.reduced(Axes(1 << self.axis), false)))
+        Ok(Type::new(
+            ty.dtype,
+            ty.shape.reduced(Axes(1 << self.axis), false),
+        ))
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
@@ -197,7 +229,9 @@ impl Op for LogSumExp {
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
-        Dependency::Reduced { axes: 1 << self.axis }
+        Dependency::Reduced {
+            axes: 1 << self.axis,
+        }
     }
 }
 
@@ -216,7 +250,9 @@ impl Op for CrossEntropy {
             return Err(OpError::new(message).hint("class numbers are i64: .cast(DType::I64)"));
         }
         match logits.shape.split_last() {
-            Some((_, rest)) if *rest == labels.shape[..] => Ok(Type::new(logits.dtype, labels.shape)),
+            Some((_, rest)) if *rest == labels.shape[..] => {
+                Ok(Type::new(logits.dtype, labels.shape))
+            }
             Some((classes, rest)) => Err(OpError::new(format!(
                 "logits {} (with {classes} classes in the last axis) want labels of shape {rest:?}, got {}",
                 logits.shape, labels.shape
@@ -251,7 +287,11 @@ impl Op for CrossEntropy {
 
     fn dependency(&self, input: usize, x: &[Type]) -> Dependency {
         let last = x[0].shape.rank() - 1;
-        if input == 0 { Dependency::Reduced { axes: 1 << last } } else { Dependency::None }
+        if input == 0 {
+            Dependency::Reduced { axes: 1 << last }
+        } else {
+            Dependency::None
+        }
     }
 }
 
@@ -267,19 +307,31 @@ impl<'g> Var<'g> {
     /// `exp(x) / Σ exp(x)` along an axis: positive numbers that add up to 1; 0 where all are -∞. For floats.
     #[track_caller]
     pub fn softmax(self, axis: isize) -> Var<'g> {
-        self.with_shape(Softmax::NAME, |shape| Ok(self.apply(Softmax { axis: shape.axis(axis)? })))
+        self.with_shape(Softmax::NAME, |shape| {
+            Ok(self.apply(Softmax {
+                axis: shape.axis(axis)?,
+            }))
+        })
     }
 
     /// `ln softmax(x)` along an axis, without overflow and without losing small values; -∞ where all are. For floats.
     #[track_caller]
     pub fn log_softmax(self, axis: isize) -> Var<'g> {
-        self.with_shape(LogSoftmax::NAME, |shape| Ok(self.apply(LogSoftmax { axis: shape.axis(axis)? })))
+        self.with_shape(LogSoftmax::NAME, |shape| {
+            Ok(self.apply(LogSoftmax {
+                axis: shape.axis(axis)?,
+            }))
+        })
     }
 
     /// `ln Σ exp(x)` along an axis, which is removed, without overflow; -∞ of nothing. For floats.
     #[track_caller]
     pub fn logsumexp(self, axis: isize) -> Var<'g> {
-        self.with_shape(LogSumExp::NAME, |shape| Ok(self.apply(LogSumExp { axis: shape.axis(axis)? })))
+        self.with_shape(LogSumExp::NAME, |shape| {
+            Ok(self.apply(LogSumExp {
+                axis: shape.axis(axis)?,
+            }))
+        })
     }
 
     /// The cross-entropy of logits `[.., classes]` with integer labels `[..]`: `-ln softmax(x)[label]`, one loss a
@@ -301,7 +353,10 @@ impl<'g> Var<'g> {
     pub fn cross_entropy(self, labels: Var<'g>) -> Var<'g> {
         let is_known = self.error().is_none() && labels.error().is_none();
         // labels that are neither: the op says what is wrong with them
-        if !is_known || !labels.known_dtype().is_float() || labels.known_shape() != self.known_shape() {
+        if !is_known
+            || !labels.known_dtype().is_float()
+            || labels.known_shape() != self.known_shape()
+        {
             return self.binary(super::Id::CrossEntropy, labels);
         }
         self.with_shape(CrossEntropy::NAME, |shape| {
@@ -338,20 +393,32 @@ impl<'g> Var<'g> {
         weights: Option<Var<'g>>,
         ignore_index: Option<i64>,
     ) -> Var<'g> {
-        if let Some(wrong) = [Some(target), weights].into_iter().flatten().find(|v| v.error().is_some()) {
+        if let Some(wrong) = [Some(target), weights]
+            .into_iter()
+            .flatten()
+            .find(|v| v.error().is_some())
+        {
             return if self.error().is_some() { self } else { wrong };
         }
         self.with_shape(CrossEntropy::NAME, |shape| {
-            let (classes, rows) = shape.split_last().ok_or("the logits have no axis of classes")?;
+            let (classes, rows) = shape
+                .split_last()
+                .ok_or("the logits have no axis of classes")?;
             if !(0.0..=1.0).contains(&smoothing) {
-                return Err(OpError::new(format!("a share of {smoothing} cannot be spread: it is between 0 and 1")));
+                return Err(OpError::new(format!(
+                    "a share of {smoothing} cannot be spread: it is between 0 and 1"
+                )));
             }
             let is_float = target.known_dtype().is_float();
             if let Some(ignored) = ignore_index {
                 return match is_float {
-                    true => Err(OpError::new("probabilities have no label to ignore").hint("set their rows to 0")),
+                    true => Err(OpError::new("probabilities have no label to ignore")
+                        .hint("set their rows to 0")),
                     // labels that do not fit: the op says what is wrong with them
-                    false if target.known_dtype() != DType::I64 || target.known_shape()[..] != *rows => {
+                    false
+                        if target.known_dtype() != DType::I64
+                            || target.known_shape()[..] != *rows =>
+                    {
                         Ok(self.cross_entropy(target))
                     }
                     false => Ok(self.ignoring(target, smoothing, weights, ignored)),
@@ -375,7 +442,13 @@ impl<'g> Var<'g> {
     /// The same, 0 where a label is the ignored one: there the logits are replaced as well, so that nothing of them, NaN for
     /// example, gets into a gradient.
     #[track_caller]
-    fn ignoring(self, labels: Var<'g>, smoothing: f64, weights: Option<Var<'g>>, ignored: i64) -> Var<'g> {
+    fn ignoring(
+        self,
+        labels: Var<'g>,
+        smoothing: f64,
+        weights: Option<Var<'g>>,
+        ignored: i64,
+    ) -> Var<'g> {
         let counts = labels.ne(ignored);
         let logits = counts.unsqueeze(-1).select(self, 0.0);
         let losses = logits.cross_entropy_with(counts.select(labels, 0), smoothing, weights, None);

@@ -70,7 +70,9 @@ impl Op for ArgSort {
                 line.extend((0..n).map(|k| (x[first + k * inner].rank() ^ flip, k)));
             });
             line.sort_unstable(); // of equal elements the positions decide
-            line.iter().enumerate().for_each(|(k, &(_, position))| out[first + k * inner] = position as i64);
+            line.iter()
+                .enumerate()
+                .for_each(|(k, &(_, position))| out[first + k * inner] = position as i64);
         }
         Ok(())
     }
@@ -91,7 +93,12 @@ impl Op for ArgSort {
 impl<'g> Var<'g> {
     #[track_caller]
     fn order_along(self, op: &'static str, axis: isize, descending: bool) -> Var<'g> {
-        self.with_shape(op, |shape| Ok(self.apply(ArgSort { axis: shape.axis(axis)?, descending })))
+        self.with_shape(op, |shape| {
+            Ok(self.apply(ArgSort {
+                axis: shape.axis(axis)?,
+                descending,
+            }))
+        })
     }
 
     /// The positions along an axis in ascending order of their elements, as i64. Stable; NaN comes last. No gradient.
@@ -129,12 +136,18 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn topk(self, k: usize, axis: isize) -> (Var<'g>, Var<'g>) {
         let positions = self.with_shape("topk", |shape| match shape[shape.axis(axis)?] {
-            n if k > n => {
-                Err(OpError::new(format!("there are only {n} elements along axis {axis} of {shape}, not {k}")))
-            }
-            _ => Ok(self.order_along("topk", axis, true).slice(axis, ..k as isize)),
+            n if k > n => Err(OpError::new(format!(
+                "there are only {n} elements along axis {axis} of {shape}, not {k}"
+            ))),
+            _ => Ok(self
+                .order_along("topk", axis, true)
+                .slice(axis, ..k as isize)),
         });
-        let values = if positions.error().is_some() { positions } else { self.gather(axis, positions) };
+        let values = if positions.error().is_some() {
+            positions
+        } else {
+            self.gather(axis, positions)
+        };
         (values, positions)
     }
 }

@@ -21,7 +21,11 @@ const MOST_BYTES: usize = 128 << 20;
 /// The number of plans that have been made.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
-static CACHE: Mutex<Cache> = Mutex::new(Cache { entries: Vec::new(), bytes: 0, clock: 0 });
+static CACHE: Mutex<Cache> = Mutex::new(Cache {
+    entries: Vec::new(),
+    bytes: 0,
+    clock: 0,
+});
 
 struct Cache {
     entries: Vec<(u64, u64, Arc<Entry>)>,
@@ -90,18 +94,31 @@ pub(crate) fn plan(p: &Program, wanted: &[u32], updates: &[Update]) -> Arc<Plan>
     let plan = Arc::new(Plan::new(p, wanted, updates));
     MADE.fetch_add(1, Relaxed);
     // what is too large is not copied first
-    if plan.bytes() + size_of_val(&p.nodes[..]) / size_of::<Node>() * size_of::<Words>() <= MOST_BYTES / 2 {
+    if plan.bytes() + size_of_val(&p.nodes[..]) / size_of::<Node>() * size_of::<Words>()
+        <= MOST_BYTES / 2
+    {
         let key = Key {
             nodes: p.nodes.iter().map(words).collect(),
             spill: p.spill.clone(),
             shapes: p.shapes.clone(),
-            ops: p.ops.iter().map(|op| op.for_plan().unwrap_or_else(|| op.clone())).collect(),
+            ops: p
+                .ops
+                .iter()
+                .map(|op| op.for_plan().unwrap_or_else(|| op.clone()))
+                .collect(),
             wanted: wanted.to_vec(),
             updates: updates.to_vec(),
         };
         let bytes = plan.bytes().saturating_add(key.bytes());
         if bytes <= MOST_BYTES / 2 {
-            keep(hash, Entry { key, plan: plan.clone(), bytes });
+            keep(
+                hash,
+                Entry {
+                    key,
+                    plan: plan.clone(),
+                    bytes,
+                },
+            );
         }
     }
     plan
@@ -114,7 +131,12 @@ fn find(hash: u64, p: &Program, wanted: &[u32], updates: &[Update]) -> Option<Ar
             let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
             cache.clock += 1;
             let clock = cache.clock;
-            let (k, found) = cache.entries.iter_mut().enumerate().skip(after).find(|(_, e)| e.0 == hash)?;
+            let (k, found) = cache
+                .entries
+                .iter_mut()
+                .enumerate()
+                .skip(after)
+                .find(|(_, e)| e.0 == hash)?;
             after = k + 1;
             found.1 = clock;
             found.2.clone()
@@ -130,7 +152,9 @@ fn keep(hash: u64, entry: Entry) {
     let mut old = Vec::new();
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     while cache.entries.len() >= MOST || cache.bytes + entry.bytes > MOST_BYTES {
-        let Some(oldest) = (0..cache.entries.len()).min_by_key(|&k| cache.entries[k].1) else { break };
+        let Some(oldest) = (0..cache.entries.len()).min_by_key(|&k| cache.entries[k].1) else {
+            break;
+        };
         let gone = cache.entries.swap_remove(oldest);
         cache.bytes -= gone.2.bytes;
         old.push(gone);
@@ -146,10 +170,20 @@ fn keep(hash: u64, entry: Entry) {
 impl Key {
     /// The bytes that it takes, with the ops.
     fn bytes(&self) -> usize {
-        let Key { nodes, spill, shapes, ops, wanted, updates } = self;
-        let lists = room(nodes) + room(spill) + room(shapes) + room(ops) + room(wanted) + room(updates);
+        let Key {
+            nodes,
+            spill,
+            shapes,
+            ops,
+            wanted,
+            updates,
+        } = self;
+        let lists =
+            room(nodes) + room(spill) + room(shapes) + room(ops) + room(wanted) + room(updates);
         // each op stands behind two counters
-        let ops = ops.iter().map(|op| op.bytes().saturating_add(2 * size_of::<usize>()));
+        let ops = ops
+            .iter()
+            .map(|op| op.bytes().saturating_add(2 * size_of::<usize>()));
         ops.fold(size_of::<Entry>() + lists, usize::saturating_add)
     }
 
@@ -191,8 +225,16 @@ fn hash(p: &Program, wanted: &[u32], updates: &[Update]) -> u64 {
         }
     }
     let mut hash = rest.iter().fold(0, mix);
-    let tail = wanted.iter().copied().chain(updates.iter().flat_map(|u| [u.target, u.value])).map(u64::from);
-    for word in lanes.into_iter().chain([p.nodes.len() as u64, p.ops.len() as u64]).chain(tail) {
+    let tail = wanted
+        .iter()
+        .copied()
+        .chain(updates.iter().flat_map(|u| [u.target, u.value]))
+        .map(u64::from);
+    for word in lanes
+        .into_iter()
+        .chain([p.nodes.len() as u64, p.ops.len() as u64])
+        .chain(tail)
+    {
         hash = (hash.rotate_left(29) ^ word).wrapping_mul(PRIME);
     }
     hash

@@ -6,8 +6,8 @@
 use super::{
     fuse::{NONE, sum_lines},
     kernel::{
-        self, Code, Flat, FlatOp, Fused, Home, Instruction, Layout, NO_REGISTER, Output, Product, Read, RowOp, RowStep,
-        Source, Step, Sum,
+        self, Code, Flat, FlatOp, Fused, Home, Instruction, Layout, NO_REGISTER, Output, Product,
+        Read, RowOp, RowStep, Source, Step, Sum,
     },
     lower::Lower,
     order::Order,
@@ -34,7 +34,14 @@ const KIND: u32 = 3 << 30;
 /// In place of a value, in the key of a source that is a product: then its node follows.
 const PRODUCT: u32 = NONE - 1;
 
-const EMPTY: Step = Step { code: Code::Keep, load: NO_REGISTER, store: NO_REGISTER, a: 0, b: 0, c: 0 };
+const EMPTY: Step = Step {
+    code: Code::Keep,
+    load: NO_REGISTER,
+    store: NO_REGISTER,
+    a: 0,
+    b: 0,
+    c: 0,
+};
 
 /// What a node does with the accumulator.
 pub(super) enum Action {
@@ -114,16 +121,28 @@ impl Lower<'_, '_> {
             grain: 0,
             layout: Layout::default(),
         };
-        let (products, members): (Vec<u32>, Vec<u32>) = members.iter().partition(|&&id| self.is_product(id));
+        let (products, members): (Vec<u32>, Vec<u32>) =
+            members.iter().partition(|&&id| self.is_product(id));
         let order = self.order(unit, &members);
-        let mut e = Emit { kernel, domain, sources: HashMap::new(), free: Vec::new(), order };
+        let mut e = Emit {
+            kernel,
+            domain,
+            sources: HashMap::new(),
+            free: Vec::new(),
+            order,
+        };
         products.iter().for_each(|&id| self.product(&mut e, id));
         let mut held = None;
         for position in 0..e.order.nodes.len() {
             held = self.emit(&mut e, unit, position, held);
         }
-        members.iter().for_each(|&id| self.register[id as usize] = NONE);
-        if let Some(Product { size: [_, _, n], .. }) = e.kernel.products.first() {
+        members
+            .iter()
+            .for_each(|&id| self.register[id as usize] = NONE);
+        if let Some(Product {
+            size: [_, _, n], ..
+        }) = e.kernel.products.first()
+        {
             let sums = e.kernel.sums.iter().map(|s| (s.n, s.inner));
             e.kernel.grain = kernel::rows_of_splits(count, *n, line, sums).unwrap_or(count / n); // it could be taken
         }
@@ -135,7 +154,12 @@ impl Lower<'_, '_> {
     /// one waits in a temporary, and the last steps of the kernel write it. For `a - r·da` and `b - r·db`, where `da` reads
     /// `b` and `db` reads `a`, whichever comes first has to wait.
     fn defer_stores(&self, e: &mut Emit) {
-        if !e.kernel.outputs.iter().any(|o| self.replaced(o.value).is_some()) {
+        if !e
+            .kernel
+            .outputs
+            .iter()
+            .any(|o| self.replaced(o.value).is_some())
+        {
             return;
         }
         let last_reads = e.kernel.last_reads();
@@ -146,31 +170,51 @@ impl Lower<'_, '_> {
                 continue;
             }
             let old = self.replaced(e.kernel.outputs[(register & !KIND) as usize].value);
-            if old.and_then(|old| last_reads.get(&old)).is_some_and(|&last| last > at && last != usize::MAX) {
+            if old
+                .and_then(|old| last_reads.get(&old))
+                .is_some_and(|&last| last > at && last != usize::MAX)
+            {
                 waits.insert(register, e.temporary());
             }
         }
         for step in &mut e.kernel.steps {
-            for register in [&mut step.load, &mut step.store, &mut step.a, &mut step.b, &mut step.c] {
+            for register in [
+                &mut step.load,
+                &mut step.store,
+                &mut step.a,
+                &mut step.b,
+                &mut step.c,
+            ] {
                 *register = waits.get(register).copied().unwrap_or(*register);
             }
         }
         let mut last: Vec<(u32, u32)> = waits.into_iter().collect();
         last.sort_unstable();
-        let write = |(output, waiting)| Step { load: waiting, store: output, ..EMPTY };
+        let write = |(output, waiting)| Step {
+            load: waiting,
+            store: output,
+            ..EMPTY
+        };
         e.kernel.steps.extend(last.into_iter().map(write));
     }
 
     /// The value that holds the old elements of the parameter that a value is an update of, if a kernel reads them.
     fn replaced(&self, new: u32) -> Option<u32> {
-        let Home::Update(update) = self.plan.values[new as usize].home else { return None };
+        let Home::Update(update) = self.plan.values[new as usize].home else {
+            return None;
+        };
         let target = self.updates[update as usize].target;
-        self.value.get(target as usize).copied().filter(|&value| value != NONE)
+        self.value
+            .get(target as usize)
+            .copied()
+            .filter(|&value| value != NONE)
     }
 
     /// A product that the kernel computes as it goes.
     fn product(&mut self, e: &mut Emit, id: u32) {
-        let Some(size) = self.s.product_size(id) else { return };
+        let Some(size) = self.s.product_size(id) else {
+            return;
+        };
         let [a, b] = [0, 1].map(|k| {
             let read = self.s.read(id, k);
             (self.value(read.root), read.transposed)
@@ -178,7 +222,13 @@ impl Lower<'_, '_> {
         let out = self.is_exported(id).then(|| self.define(id));
         let number = e.kernel.products.len() as u32;
         e.kernel.products.push(Product { a, b, size, out });
-        e.source((PRODUCT, id), Source { value: out.unwrap_or(NONE), read: Read::Product(number) });
+        e.source(
+            (PRODUCT, id),
+            Source {
+                value: out.unwrap_or(NONE),
+                read: Read::Product(number),
+            },
+        );
     }
 
     /// Emits the next node, given the one that is in the accumulator; what is in it then.
@@ -196,7 +246,9 @@ impl Lower<'_, '_> {
                     self.bring(e, unit, id, 0, held);
                     e.step(code, []);
                 }
-                Action::Pair(code, _) if e.order.folded.contains_key(&id) => self.with_product(e, unit, id, code, held),
+                Action::Pair(code, _) if e.order.folded.contains_key(&id) => {
+                    self.with_product(e, unit, id, code, held)
+                }
                 Action::Pair(first, second) => {
                     let (a, b) = (self.inside(unit, id, 0), self.inside(unit, id, 1));
                     if a == b && a.is_some() && a == held && first == Code::Mul {
@@ -218,11 +270,23 @@ impl Lower<'_, '_> {
                     if self.s.arity(id) == 1 {
                         (b, c) = (e.number(1), e.number(0));
                     }
-                    e.push(Step { code, a, b, c, ..EMPTY });
+                    e.push(Step {
+                        code,
+                        a,
+                        b,
+                        c,
+                        ..EMPTY
+                    });
                 }
                 Action::Function(function) => {
                     let [a, b, c] = self.operands(e, unit, id);
-                    e.push(Step { code: Code::Function(function), a, b, c, ..EMPTY });
+                    e.push(Step {
+                        code: Code::Function(function),
+                        a,
+                        b,
+                        c,
+                        ..EMPTY
+                    });
                     self.settle(e, unit, position);
                     return None;
                 }
@@ -235,7 +299,12 @@ impl Lower<'_, '_> {
     /// The registers that hold a node's inputs; the first one again for those that it does not have.
     fn operands(&mut self, e: &mut Emit, unit: u32, id: u32) -> [u32; 3] {
         let mut registers = [self.operand_of(e, unit, id, 0); 3];
-        for (k, register) in registers.iter_mut().enumerate().take(self.s.arity(id)).skip(1) {
+        for (k, register) in registers
+            .iter_mut()
+            .enumerate()
+            .take(self.s.arity(id))
+            .skip(1)
+        {
             *register = self.operand_of(e, unit, id, k);
         }
         registers
@@ -246,7 +315,10 @@ impl Lower<'_, '_> {
         let k = e.order.folded[&id];
         let product = self.s.read(id, k).root;
         self.bring(e, unit, id, 1 - k, held);
-        let (a, b) = (self.operand_of(e, unit, product, 0), self.operand_of(e, unit, product, 1));
+        let (a, b) = (
+            self.operand_of(e, unit, product, 0),
+            self.operand_of(e, unit, product, 1),
+        );
         let code = match code {
             Code::Add => Code::AddProduct,
             Code::Mul => Code::MulProduct,
@@ -254,7 +326,12 @@ impl Lower<'_, '_> {
             _ => Code::ProductSub,
         };
         self.used(e, Some(product));
-        e.push(Step { code, a, b, ..EMPTY });
+        e.push(Step {
+            code,
+            a,
+            b,
+            ..EMPTY
+        });
     }
 
     /// Brings input `k` into the accumulator.
@@ -287,7 +364,10 @@ impl Lower<'_, '_> {
             self.used(e, Some(read.root));
             return self.register[read.root as usize];
         }
-        let (value, seen) = (self.value(read.root), self.s.p.nodes[read.seen as usize].shape);
+        let (value, seen) = (
+            self.value(read.root),
+            self.s.p.nodes[read.seen as usize].shape,
+        );
         let shapes = &self.s.p.shapes;
         let how = kernel::read(&shapes[seen as usize], &shapes[e.domain as usize]);
         e.source((value, seen), Source { value, read: how })
@@ -296,8 +376,15 @@ impl Lower<'_, '_> {
     /// After a node was computed: stores it if it is read otherwise than from the accumulator.
     fn settle(&mut self, e: &mut Emit, unit: u32, position: usize) {
         let id = e.order.nodes[position];
-        let by_steps = e.order.sums(id).filter(|&sum| self.is_by_steps(sum)).count();
-        let (mut direct, is_function) = (by_steps as u32, matches!(action(self.s.p, id), Action::Function(_)));
+        let by_steps = e
+            .order
+            .sums(id)
+            .filter(|&sum| self.is_by_steps(sum))
+            .count();
+        let (mut direct, is_function) = (
+            by_steps as u32,
+            matches!(action(self.s.p, id), Action::Function(_)),
+        );
         if is_function {
             direct = 0; // its result is not in the accumulator
         } else if let Some(&next) = e.order.nodes.get(position + 1 + by_steps)
@@ -342,7 +429,9 @@ impl Lower<'_, '_> {
     }
 
     fn sum(&mut self, e: &mut Emit, unit: u32, id: u32, held: Option<u32>) -> Option<u32> {
-        let Some((n, inner)) = sum_lines(self.s, id) else { return held };
+        let Some((n, inner)) = sum_lines(self.s, id) else {
+            return held;
+        };
         let number = e.kernel.sums.len() as u32;
         let (from, held) = if self.is_by_steps(id) {
             let inside = self.inside(unit, id, 0);
@@ -354,14 +443,24 @@ impl Lower<'_, '_> {
             (Some(register), held.filter(|_| !copied))
         };
         let value = self.define(id);
-        e.kernel.sums.push(Sum { from, value, n, inner });
+        e.kernel.sums.push(Sum {
+            from,
+            value,
+            n,
+            inner,
+        });
         held
     }
 
     /// A register with a whole block of a node's first input, and whether it had to be made: constants have none.
     fn block_of(&mut self, e: &mut Emit, unit: u32, id: u32) -> (u32, bool) {
         let register = self.operand_of(e, unit, id, 0);
-        if !e.kernel.sources.get(register as usize).is_some_and(|s| s.read.is_constant()) {
+        if !e
+            .kernel
+            .sources
+            .get(register as usize)
+            .is_some_and(|s| s.read.is_constant())
+        {
             return (register, false);
         }
         let block = e.keep();
@@ -378,7 +477,14 @@ impl Lower<'_, '_> {
         let (exported, after) = (self.is_exported(id), e.kernel.steps.len() as u32);
         let to = (self.left[id as usize] > 0 || !op.reduces()).then(|| e.keep());
         let value = (exported && op.reduces()).then(|| self.define(id));
-        e.kernel.rows.push(RowStep { op, after, from, labels, to, value });
+        e.kernel.rows.push(RowStep {
+            op,
+            after,
+            from,
+            labels,
+            to,
+            value,
+        });
         let to = to?;
         self.register[id as usize] = to;
         if exported && !op.reduces() {
@@ -412,7 +518,9 @@ impl Lower<'_, '_> {
                 }
             }
         }
-        loaded.iter().for_each(|&root| self.left[root as usize] += 1); // never overwritten
+        loaded
+            .iter()
+            .for_each(|&root| self.left[root as usize] += 1); // never overwritten
         for &id in members {
             let exported = self.is_exported(id);
             self.left[id as usize] += exported as u32;
@@ -430,7 +538,11 @@ impl Lower<'_, '_> {
                 flat.registers - 1
             });
             self.register[id as usize] = to;
-            flat.code.push(Instruction { op: flat_op(self.s.p, id), to, args });
+            flat.code.push(Instruction {
+                op: flat_op(self.s.p, id),
+                to,
+                args,
+            });
             if exported {
                 flat.stores.push((to, self.define(id)));
             }
@@ -438,7 +550,10 @@ impl Lower<'_, '_> {
         for &root in &loaded {
             self.left[root as usize] = 0;
         }
-        members.iter().chain(&loaded).for_each(|&id| self.register[id as usize] = NONE);
+        members
+            .iter()
+            .chain(&loaded)
+            .for_each(|&id| self.register[id as usize] = NONE);
         flat
     }
 }
@@ -457,15 +572,24 @@ fn finish(mut kernel: Fused) -> Fused {
         }
     };
     for step in &mut kernel.steps {
-        for register in [&mut step.load, &mut step.store].into_iter().filter(|r| **r != NO_REGISTER) {
+        for register in [&mut step.load, &mut step.store]
+            .into_iter()
+            .filter(|r| **r != NO_REGISTER)
+        {
             *register = place(*register);
         }
         if step.code != Code::Sum {
             (step.a, step.b, step.c) = (place(step.a), place(step.b), place(step.c));
         }
     }
-    kernel.sums.iter_mut().for_each(|sum| sum.from = sum.from.map(place));
-    kernel.rows.iter_mut().for_each(|row| (row.from, row.to) = (place(row.from), row.to.map(place)));
+    kernel
+        .sums
+        .iter_mut()
+        .for_each(|sum| sum.from = sum.from.map(place));
+    kernel
+        .rows
+        .iter_mut()
+        .for_each(|row| (row.from, row.to) = (place(row.from), row.to.map(place)));
     kernel.lay_out();
     kernel
 }
@@ -503,7 +627,13 @@ impl Emit {
             Code::AddProduct => Some(Code::ProductSub),
             _ => None,
         };
-        if let Some(&mut Step { code, load, store: NO_REGISTER, .. }) = self.open() {
+        if let Some(&mut Step {
+            code,
+            load,
+            store: NO_REGISTER,
+            ..
+        }) = self.open()
+        {
             let merged = match (code, difference) {
                 (Code::Keep, _) => Some(step.code),
                 (Code::Unary(Id::Neg), Some(difference)) => Some(difference),
@@ -525,14 +655,20 @@ impl Emit {
 
     /// Reads a register into the accumulator.
     fn load(&mut self, register: u32) {
-        self.kernel.steps.push(Step { load: register, ..EMPTY });
+        self.kernel.steps.push(Step {
+            load: register,
+            ..EMPTY
+        });
     }
 
     /// Writes the accumulator to a register.
     fn store(&mut self, register: u32) {
         match self.open() {
             Some(step) if step.store == NO_REGISTER => step.store = register,
-            _ => self.kernel.steps.push(Step { store: register, ..EMPTY }),
+            _ => self.kernel.steps.push(Step {
+                store: register,
+                ..EMPTY
+            }),
         }
     }
 
@@ -564,6 +700,12 @@ impl Emit {
 
     /// A register that holds 0 or 1 everywhere.
     fn number(&mut self, n: u8) -> u32 {
-        self.source((NONE, n.into()), Source { value: NONE, read: Read::Number(n) })
+        self.source(
+            (NONE, n.into()),
+            Source {
+                value: NONE,
+                read: Read::Number(n),
+            },
+        )
     }
 }

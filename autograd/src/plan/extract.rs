@@ -22,18 +22,38 @@ pub(crate) struct Extract {
 
 impl Extract {
     /// The part that consists of the [`needed`] nodes. The oldest error among them, if there is one.
-    pub(crate) fn new(inner: &Inner, needed: Vec<u32>, wanted: &[u32], updates: &[Update]) -> Result<Extract, Error> {
+    pub(crate) fn new(
+        inner: &Inner,
+        needed: Vec<u32>,
+        wanted: &[u32],
+        updates: &[Update],
+    ) -> Result<Extract, Error> {
         if let Some(oldest) = needed.iter().find_map(|&id| inner.error(id)) {
             return Err(oldest.clone());
         }
-        let mut part =
-            Part { inner, program: Program::default(), numbers: HashMap::default(), ops: HashMap::default() };
+        let mut part = Part {
+            inner,
+            program: Program::default(),
+            numbers: HashMap::default(),
+            ops: HashMap::default(),
+        };
         part.program.shapes.push(crate::shape::Shape::SCALAR);
         needed.iter().for_each(|&id| part.append(id));
         let number = |id: &u32| part.numbers[id];
         let wanted = wanted.iter().map(number).collect();
-        let updates = updates.iter().map(|u| Update { target: number(&u.target), value: number(&u.value) }).collect();
-        Ok(Extract { program: part.program, nodes: needed, wanted, updates })
+        let updates = updates
+            .iter()
+            .map(|u| Update {
+                target: number(&u.target),
+                value: number(&u.value),
+            })
+            .collect();
+        Ok(Extract {
+            program: part.program,
+            nodes: needed,
+            wanted,
+            updates,
+        })
     }
 }
 
@@ -68,8 +88,14 @@ pub(crate) fn worth_keeping(inner: &Inner, needed: &[u32], wanted: &[u32]) -> Ve
     if needed.iter().filter(|&&id| is_old(id)).count() < LITTLE {
         return Vec::new();
     }
-    let new = needed.iter().filter(|&&id| id >= old && is_computed(inner, id));
-    let mut read: BTreeSet<u32> = new.flat_map(|&id| inner.args(id)).copied().filter(|&arg| is_old(arg)).collect();
+    let new = needed
+        .iter()
+        .filter(|&&id| id >= old && is_computed(inner, id));
+    let mut read: BTreeSet<u32> = new
+        .flat_map(|&id| inner.args(id))
+        .copied()
+        .filter(|&arg| is_old(arg))
+        .collect();
     for id in wanted {
         read.remove(id); // it is kept anyway
     }
@@ -96,18 +122,41 @@ impl Part<'_> {
         let shape = self.program.shape_id(self.inner.ty(id).shape);
         let place = self.program.nodes.len() as u32;
         let node = if is_computed(self.inner, id) {
-            let args: Vec<u32> = self.inner.args(id).iter().map(|arg| self.numbers[arg]).collect();
+            let args: Vec<u32> = self
+                .inner
+                .args(id)
+                .iter()
+                .map(|arg| self.numbers[arg])
+                .collect();
             let args = self.program.hold(&args);
-            Node { op: self.op(node.op), args, shape, ..node }
+            Node {
+                op: self.op(node.op),
+                args,
+                shape,
+                ..node
+            }
         } else {
-            let kind = if node.kind == Kind::Op { Kind::Constant } else { node.kind };
-            Node { op: u32::MAX, args: [place, 0], shape, count: 0, kind, ..node }
+            let kind = if node.kind == Kind::Op {
+                Kind::Constant
+            } else {
+                node.kind
+            };
+            Node {
+                op: u32::MAX,
+                args: [place, 0],
+                shape,
+                count: 0,
+                kind,
+                ..node
+            }
         };
         self.numbers.insert(id, self.program.push(node));
     }
 
     fn op(&mut self, op: u32) -> u32 {
-        let Some(own) = (op as usize).checked_sub(BUILTIN.len()) else { return op };
+        let Some(own) = (op as usize).checked_sub(BUILTIN.len()) else {
+            return op;
+        };
         let (ops, all): (_, &[Arc<dyn DynOp>]) = (&mut self.program.ops, &self.inner.ops);
         *self.ops.entry(op).or_insert_with(|| {
             ops.push(all[own].clone());

@@ -46,11 +46,17 @@ pub(super) struct Units {
 
 impl Units {
     pub(super) fn new(s: &Simple<'_>) -> Units {
-        let mut units = Units { all: Vec::new(), of: vec![NONE; s.class.len()], numbers: HashMap::new() };
+        let mut units = Units {
+            all: Vec::new(),
+            of: vec![NONE; s.class.len()],
+            numbers: HashMap::new(),
+        };
         for &id in &s.needed {
             let unit = match s.class[id as usize] {
                 Class::Unknown | Class::Leaf | Class::View => continue,
-                Class::Elementwise | Class::Broadcast | Class::Sum | Class::Row => units.join(s, id),
+                Class::Elementwise | Class::Broadcast | Class::Sum | Class::Row => {
+                    units.join(s, id)
+                }
                 Class::Single => {
                     let level = 1 + units.highest(s, id);
                     units.make(Unit {
@@ -85,22 +91,33 @@ impl Units {
                 let root = s.read(id, k).root;
                 if s.product_size(root).is_some() {
                     let unit = self.of(id);
-                    reads.push((root, self.all[unit as usize].level, unit, self.reads_whole(s, unit, id, k)));
+                    reads.push((
+                        root,
+                        self.all[unit as usize].level,
+                        unit,
+                        self.reads_whole(s, unit, id, k),
+                    ));
                 }
             }
             if let Some(lines) = sum_lines(s, id) {
                 sums.entry(self.of(id)).or_default().push(lines);
             }
         }
-        sort_by(&mut reads, |&(product, level, ..)| i64::from(product) << 32 | i64::from(level));
+        sort_by(&mut reads, |&(product, level, ..)| {
+            i64::from(product) << 32 | i64::from(level)
+        });
         // what others wait for must not become a part of what may need those others
         let awaited: HashSet<u32> = s.needed.iter().flat_map(|&id| s.waits_for(id)).collect();
         let mut columns: HashMap<u32, usize> = HashMap::new(); // those of a unit's products are the same
         for readers in reads.chunk_by(|a, b| a.0 == b.0) {
             let (product, level, unit, _) = readers[0];
-            let Some([m, _, n]) = s.product_size(product) else { continue };
+            let Some([m, _, n]) = s.product_size(product) else {
+                continue;
+            };
             let &Unit { late, line, .. } = &self.all[unit as usize];
-            let in_order = readers.iter().all(|r| if r.2 == unit { r.3 } else { r.1 > level });
+            let in_order = readers
+                .iter()
+                .all(|r| if r.2 == unit { r.3 } else { r.1 > level });
             let sums = sums.get(&unit).map_or(&[][..], |sums| sums);
             let rows = kernel::rows_of_splits(m * n, n, line, sums.iter().copied());
             let few_rows = rows.is_some_and(|rows| rows.min(m) * n <= MOST_TOGETHER);
@@ -124,7 +141,10 @@ impl Units {
         unit.fused
             && unit.domain != NUMBERS
             && unit.dtype == s.p.nodes[read.root as usize].dtype
-            && matches!(kernel::read(shape(read.seen), &s.p.shapes[unit.domain as usize]), Read::Whole)
+            && matches!(
+                kernel::read(shape(read.seen), &s.p.shapes[unit.domain as usize]),
+                Read::Whole
+            )
     }
 
     /// The unit that computes a node, or [`NONE`] for what comes from outside.
@@ -155,7 +175,10 @@ impl Units {
             }
         }
         let number = self.all.len() as u32;
-        self.all.push(Unit { parent: number, ..unit });
+        self.all.push(Unit {
+            parent: number,
+            ..unit
+        });
         number
     }
 
@@ -196,11 +219,16 @@ impl Units {
             }
             let known_late = match s.class[root as usize] {
                 Class::Sum => true,
-                Class::Row => s.row(root).is_some_and(|(op, n)| op.reduces() && !spreads_rows(s, id, k, n)),
+                Class::Row => s
+                    .row(root)
+                    .is_some_and(|(op, n)| op.reduces() && !spreads_rows(s, id, k, n)),
                 _ => false,
             };
             if known_late {
-                return self.make(Unit { level: highest + 1, ..wanted }); // when all blocks are done
+                return self.make(Unit {
+                    level: highest + 1,
+                    ..wanted
+                }); // when all blocks are done
             }
             if unit == target {
                 continue;
@@ -208,13 +236,25 @@ impl Units {
             let there = &self.all[unit as usize];
             let line = there.line.or(wanted.line);
             let fits = there.fused
-                && (there.domain, there.dtype, there.late) == (wanted.domain, wanted.dtype, wanted.late)
+                && (there.domain, there.dtype, there.late)
+                    == (wanted.domain, wanted.dtype, wanted.late)
                 && wanted.line.is_none_or(|l| line == Some(l));
-            let joined = if target == NONE { line } else { self.all[target as usize].line.or(line) };
-            let nodes = if target == NONE { 1 } else { self.all[target as usize].nodes } + there.nodes;
+            let joined = if target == NONE {
+                line
+            } else {
+                self.all[target as usize].line.or(line)
+            };
+            let nodes = if target == NONE {
+                1
+            } else {
+                self.all[target as usize].nodes
+            } + there.nodes;
             let is_large = wanted.domain != NUMBERS && nodes > MOST_NODES;
             if !fits || is_large || target != NONE && line.is_some() && joined != line {
-                return self.make(Unit { level: highest + 1, ..wanted });
+                return self.make(Unit {
+                    level: highest + 1,
+                    ..wanted
+                });
             }
             if target != NONE {
                 self.all[unit as usize].parent = target;
@@ -226,7 +266,10 @@ impl Units {
         }
         // when what it waits for is done, unless that is done by the same unit
         if target == NONE || self.awaited(s, id, target) >= self.all[target as usize].level {
-            self.make(Unit { level: highest + 1, ..wanted })
+            self.make(Unit {
+                level: highest + 1,
+                ..wanted
+            })
         } else {
             target
         }
@@ -237,11 +280,17 @@ impl Units {
 fn spreads_rows(s: &Simple<'_>, id: u32, k: usize, n: usize) -> bool {
     let shape = |id: u32| &s.p.shapes[s.p.nodes[id as usize].shape as usize];
     let (seen, domain) = (shape(s.read(id, k).seen), shape(works_on(s, id)));
-    let kept = seen.iter().zip(domain.iter()).take_while(|(a, b)| a == b).count();
+    let kept = seen
+        .iter()
+        .zip(domain.iter())
+        .take_while(|(a, b)| a == b)
+        .count();
     match seen.count() {
         1 => domain.count() == n,
         rows => {
-            rows * n == domain.count() && seen.rank() == domain.rank() && seen[kept..].iter().all(|&size| size == 1)
+            rows * n == domain.count()
+                && seen.rank() == domain.rank()
+                && seen[kept..].iter().all(|&size| size == 1)
         }
     }
 }
@@ -259,13 +308,32 @@ fn wanted(s: &Simple<'_>, id: u32) -> Unit {
     let (node, class) = (&s.p.nodes[id as usize], s.class[id as usize]);
     let first = s.p.args(id)[0];
     let shape = s.p.nodes[works_on(s, id) as usize].shape;
-    let domain = if s.p.shapes[shape as usize].count() == 1 { NUMBERS } else { shape };
-    let dtype = if node.dtype == DType::Bool { s.p.nodes[first as usize].dtype } else { node.dtype };
+    let domain = if s.p.shapes[shape as usize].count() == 1 {
+        NUMBERS
+    } else {
+        shape
+    };
+    let dtype = if node.dtype == DType::Bool {
+        s.p.nodes[first as usize].dtype
+    } else {
+        node.dtype
+    };
     let line = match class {
         Class::Row => s.row(id).map(|(_, n)| n),
-        _ => sum_lines(s, id).filter(|&(_, inner)| inner == 1).map(|(n, _)| n),
+        _ => sum_lines(s, id)
+            .filter(|&(_, inner)| inner == 1)
+            .map(|(n, _)| n),
     };
-    Unit { parent: 0, level: 0, domain, dtype, late: s.is_late(id), fused: true, line, nodes: 1 }
+    Unit {
+        parent: 0,
+        level: 0,
+        domain,
+        dtype,
+        late: s.is_late(id),
+        fused: true,
+        line,
+        nodes: 1,
+    }
 }
 
 /// The lines that a sum goes over: their length and the distance between elements of one.
@@ -275,5 +343,8 @@ pub(super) fn sum_lines(s: &Simple<'_>, id: u32) -> Option<(usize, usize)> {
     }
     let sum: &reduce::Sum = s.p.op(id).as_any().downcast_ref()?;
     let shape = &s.p.shapes[s.p.nodes[s.p.args(id)[0] as usize].shape as usize];
-    Some((sum.axes.count(shape), shape[top_axis(sum) + 1..].iter().product()))
+    Some((
+        sum.axes.count(shape),
+        shape[top_axis(sum) + 1..].iter().product(),
+    ))
 }

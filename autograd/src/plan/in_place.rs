@@ -41,7 +41,11 @@ pub(super) fn decide(plan: &mut Plan) {
                 plan.updates[update].placed = Placed::InPlace; // nothing reads the old value
                 continue;
             };
-            let alone = !read_beside(plan, kernel, readers.get(&value).copied().unwrap_or_default());
+            let alone = !read_beside(
+                plan,
+                kernel,
+                readers.get(&value).copied().unwrap_or_default(),
+            );
             let read_before = last_reads.get(&value).is_none_or(|&last| last <= step);
             if alone && read_before {
                 plan.updates[update].placed = Placed::InPlace;
@@ -52,7 +56,11 @@ pub(super) fn decide(plan: &mut Plan) {
 
 /// The value that holds a parameter's old elements, by the node that the parameter is bound to, for all that kernels read.
 fn old_values(plan: &Plan) -> HashMap<u32, u32> {
-    let inputs = plan.values.iter().enumerate().filter(|(_, v)| matches!(v.home, Home::Input(_)));
+    let inputs = plan
+        .values
+        .iter()
+        .enumerate()
+        .filter(|(_, v)| matches!(v.home, Home::Input(_)));
     inputs.map(|(value, v)| (v.node, value as u32)).collect()
 }
 
@@ -62,7 +70,10 @@ fn readers(plan: &Plan) -> HashMap<u32, Readers> {
         plan.kernels[kernel].reads(|value| {
             let of = readers.entry(value).or_default();
             if of.last != Some(kernel) {
-                *of = Readers { last: Some(kernel), before: of.last };
+                *of = Readers {
+                    last: Some(kernel),
+                    before: of.last,
+                };
             }
         });
     }
@@ -80,15 +91,25 @@ fn stores(plan: &Plan, kernel: usize) -> Vec<(usize, usize)> {
             let first = k.registers() - k.outputs.len();
             let stores = k.steps.iter().enumerate();
             let output = |register: u32| k.outputs.get((register as usize).checked_sub(first)?);
-            stores.filter_map(|(step, s)| Some((update(output(s.store)?.value)?, step))).collect()
+            stores
+                .filter_map(|(step, s)| Some((update(output(s.store)?.value)?, step)))
+                .collect()
         }
-        Kernel::Flat(k) => k.stores.iter().filter_map(|&(_, value)| Some((update(value)?, 0))).collect(),
+        Kernel::Flat(k) => k
+            .stores
+            .iter()
+            .filter_map(|&(_, value)| Some((update(value)?, 0)))
+            .collect(),
         Kernel::Product { .. } | Kernel::Op { .. } => Vec::new(),
     }
 }
 
 /// Whether another kernel reads the value at the same time as this one runs, or later.
 fn read_beside(plan: &Plan, kernel: usize, readers: Readers) -> bool {
-    let other = if readers.last == Some(kernel) { readers.before } else { readers.last };
+    let other = if readers.last == Some(kernel) {
+        readers.before
+    } else {
+        readers.last
+    };
     other.is_some_and(|other| other >= plan.stage(kernel).start)
 }

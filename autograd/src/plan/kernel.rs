@@ -50,9 +50,17 @@ pub(crate) enum Kernel {
     /// Single numbers, one instruction each.
     Flat(Flat),
     /// A matrix product; the truth values say whether a matrix is read transposed.
-    Product { a: (Operand, bool), b: (Operand, bool), out: Operand },
+    Product {
+        a: (Operand, bool),
+        b: (Operand, bool),
+        out: Operand,
+    },
     /// An op by its own `eval`.
-    Op { op: OpRef, inputs: Vec<Operand>, out: Operand },
+    Op {
+        op: OpRef,
+        inputs: Vec<Operand>,
+        out: Operand,
+    },
 }
 
 /// Elementwise work on arrays of one shape: each block of elements is taken through a list of steps.
@@ -100,7 +108,11 @@ impl Layout {
     fn take(&mut self, elements: usize) -> usize {
         let start = self.elements;
         // what is too much for any memory is refused when it is reserved
-        self.elements = self.elements.saturating_add(elements.checked_next_multiple_of(LINE).unwrap_or(usize::MAX));
+        self.elements = self.elements.saturating_add(
+            elements
+                .checked_next_multiple_of(LINE)
+                .unwrap_or(usize::MAX),
+        );
         start
     }
 }
@@ -257,9 +269,24 @@ impl Kernel {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Kernel::Fused(k) => {
-                let lists = room(&k.sources) + room(&k.outputs) + room(&k.steps) + room(&k.rows) + room(&k.sums);
-                let Layout { registers, block_of, products, rows: _, elements: _ } = &k.layout;
-                size_of::<Fused>() + lists + room(&k.products) + room(registers) + room(block_of) + room(products)
+                let lists = room(&k.sources)
+                    + room(&k.outputs)
+                    + room(&k.steps)
+                    + room(&k.rows)
+                    + room(&k.sums);
+                let Layout {
+                    registers,
+                    block_of,
+                    products,
+                    rows: _,
+                    elements: _,
+                } = &k.layout;
+                size_of::<Fused>()
+                    + lists
+                    + room(&k.products)
+                    + room(registers)
+                    + room(block_of)
+                    + room(products)
             }
             Kernel::Flat(k) => room(&k.loads) + room(&k.code) + room(&k.stores),
             Kernel::Op { inputs, .. } => room(inputs),
@@ -273,7 +300,10 @@ impl Kernel {
             Kernel::Fused(k) => {
                 let is_value = |s: &&Source| !matches!(s.read, Read::Number(_) | Read::Product(_));
                 k.sources.iter().filter(is_value).for_each(|s| f(s.value));
-                k.products.iter().flat_map(|p| [p.a.0, p.b.0]).for_each(&mut f);
+                k.products
+                    .iter()
+                    .flat_map(|p| [p.a.0, p.b.0])
+                    .for_each(&mut f);
                 k.rows.iter().filter_map(|row| row.labels).for_each(f);
             }
             Kernel::Flat(k) => k.loads.iter().for_each(|&(value, _)| f(value)),
@@ -381,18 +411,24 @@ impl Step {
         let operands = match self.code {
             Code::Keep | Code::Unary(_) | Code::Power(_) | Code::Sum => 0,
             Code::Add | Code::Sub | Code::Mul | Code::Div | Code::SubFrom | Code::DivInto => 1,
-            Code::AddProduct | Code::SubProduct | Code::MulProduct | Code::ProductSub | Code::Binary(_) => 2,
+            Code::AddProduct
+            | Code::SubProduct
+            | Code::MulProduct
+            | Code::ProductSub
+            | Code::Binary(_) => 2,
             Code::Ternary(_) | Code::Function(_) => 3, // a function has its first one in place of those that it does not have
         };
         let load = Some(self.load).filter(|&load| load != NO_REGISTER);
-        load.into_iter().chain([self.a, self.b, self.c].into_iter().take(operands))
+        load.into_iter()
+            .chain([self.a, self.b, self.c].into_iter().take(operands))
     }
 }
 
 impl Fused {
     /// The bytes that it needs to run in so many parts.
     pub(crate) fn room(&self, parts: usize) -> usize {
-        self.partials().saturating_add(self.scratch().saturating_mul(parts))
+        self.partials()
+            .saturating_add(self.scratch().saturating_mul(parts))
     }
 
     /// The bytes of scratch memory that each part needs.
@@ -407,40 +443,66 @@ impl Fused {
         let block = self.block().min(self.count).next_multiple_of(MOST_GROUP) + APART;
         let mut blocks = 0..NO_BLOCK;
         for register in 0..self.registers() {
-            let constant = self.sources.get(register).is_some_and(|s| s.read.is_constant());
-            let temporary = (self.sources.len()..self.sources.len() + self.temporaries as usize).contains(&register);
+            let constant = self
+                .sources
+                .get(register)
+                .is_some_and(|s| s.read.is_constant());
+            let temporary = (self.sources.len()..self.sources.len() + self.temporaries as usize)
+                .contains(&register);
             let is_group = constant || temporary;
             let at = layout.take(if is_group { MOST_GROUP } else { block });
             layout.registers.push(at);
-            layout.block_of.push(if is_group { NO_BLOCK } else { blocks.next().unwrap_or(NO_BLOCK) });
+            layout.block_of.push(if is_group {
+                NO_BLOCK
+            } else {
+                blocks.next().unwrap_or(NO_BLOCK)
+            });
         }
         if !self.rows.is_empty() {
             layout.rows = [(); 3].map(|()| layout.take(STRIDE));
         }
         let columns = self.products.first().map_or(0, |p| p.size[2]);
         let rows = self.rows_together();
-        layout.products = self.products.iter().map(|_| layout.take(rows.saturating_mul(columns))).collect();
+        layout.products = self
+            .products
+            .iter()
+            .map(|_| layout.take(rows.saturating_mul(columns)))
+            .collect();
         self.layout = layout;
     }
 
     /// How many elements are taken through the steps before the next ones: whole lines where they are short.
     pub(crate) fn block(&self) -> usize {
-        if self.line < BLOCK { BLOCK / self.line.max(1) * self.line } else { BLOCK }
+        if self.line < BLOCK {
+            BLOCK / self.line.max(1) * self.line
+        } else {
+            BLOCK
+        }
     }
 
     /// How many rows of its products are computed together: few enough to be still in the cache when they are read.
     pub(crate) fn rows_together(&self) -> usize {
-        let Some(p) = self.products.first() else { return 0 };
+        let Some(p) = self.products.first() else {
+            return 0;
+        };
         let [m, k, n] = p.size;
         // many rows share the way of a second matrix that comes from far away, or is transposed first
         let is_near = k * n <= 1 << 16 && self.products.iter().all(|p| !p.b.1);
-        let most = if is_near { (1 << 13) / n } else { ((1 << 16) / n).max(128) };
+        let most = if is_near {
+            (1 << 13) / n
+        } else {
+            ((1 << 16) / n).max(128)
+        };
         (most / self.grain * self.grain).max(self.grain).min(m)
     }
 
     /// The bytes that the sums of chunks need.
     pub(crate) fn partials(&self) -> usize {
-        let numbers = self.sums.iter().map(|s| s.partials(self.count)).fold(0, usize::saturating_add);
+        let numbers = self
+            .sums
+            .iter()
+            .map(|s| s.partials(self.count))
+            .fold(0, usize::saturating_add);
         lines(numbers, self.dtype)
     }
 
@@ -461,25 +523,52 @@ impl Fused {
             _ => 1,
         };
         let steps = 5 + self.steps.iter().map(step).sum::<usize>() + 50 * self.rows.len(); // 5: memory
-        let product = |p: &Product| p.size.iter().fold(1, |n: usize, &size| n.saturating_mul(size)) / PRODUCTS;
-        self.products.iter().map(product).fold(self.count.saturating_mul(steps) / 50, usize::saturating_add)
+        let product = |p: &Product| {
+            p.size
+                .iter()
+                .fold(1, |n: usize, &size| n.saturating_mul(size))
+                / PRODUCTS
+        };
+        self.products
+            .iter()
+            .map(product)
+            .fold(self.count.saturating_mul(steps) / 50, usize::saturating_add)
     }
 
     /// The last step that reads each value where it lies; `usize::MAX` for what is read again and again or when the steps of
     /// a block are done. Numbers, which are read before the first step, are left out.
     pub(crate) fn last_reads(&self) -> HashMap<u32, usize> {
         let mut last = HashMap::new();
-        let source = |register: u32| self.sources.get(register as usize).filter(|s| !s.read.is_constant());
+        let source = |register: u32| {
+            self.sources
+                .get(register as usize)
+                .filter(|s| !s.read.is_constant())
+        };
         for (at, step) in self.steps.iter().enumerate() {
             for source in step.reads().filter_map(source) {
-                let at = if matches!(source.read, Read::Whole) { at } else { usize::MAX };
+                let at = if matches!(source.read, Read::Whole) {
+                    at
+                } else {
+                    usize::MAX
+                };
                 let last = last.entry(source.value).or_insert(at);
                 *last = at.max(*last);
             }
         }
-        let blocks = self.sums.iter().filter_map(|s| s.from).chain(self.rows.iter().map(|row| row.from));
-        let whole = blocks.filter_map(source).map(|s| s.value).chain(self.rows.iter().filter_map(|row| row.labels));
-        last.extend(whole.chain(self.products.iter().flat_map(|p| [p.a.0, p.b.0])).map(|value| (value, usize::MAX)));
+        let blocks = self
+            .sums
+            .iter()
+            .filter_map(|s| s.from)
+            .chain(self.rows.iter().map(|row| row.from));
+        let whole = blocks
+            .filter_map(source)
+            .map(|s| s.value)
+            .chain(self.rows.iter().filter_map(|row| row.labels));
+        last.extend(
+            whole
+                .chain(self.products.iter().flat_map(|p| [p.a.0, p.b.0]))
+                .map(|value| (value, usize::MAX)),
+        );
         last
     }
 
@@ -496,14 +585,22 @@ impl Fused {
 
 /// The bytes of so many numbers, in whole lines of the cache; far too many if the product is beyond a `usize`.
 fn lines(numbers: usize, dtype: DType) -> usize {
-    numbers.saturating_mul(dtype.size()).checked_next_multiple_of(64).unwrap_or(usize::MAX)
+    numbers
+        .saturating_mul(dtype.size())
+        .checked_next_multiple_of(64)
+        .unwrap_or(usize::MAX)
 }
 
 /// Where a kernel can be split that works on lines of this length and has sums over `n` elements, each `inner` apart: see
 /// [`Fused::splits`]. `None` for nowhere, `Some(None)` for anywhere between lines.
-pub(crate) fn splits(line: usize, mut sums: impl Iterator<Item = (usize, usize)>) -> Option<Option<(usize, usize)>> {
+pub(crate) fn splits(
+    line: usize,
+    mut sums: impl Iterator<Item = (usize, usize)>,
+) -> Option<Option<(usize, usize)>> {
     let whole_lines = |grain: usize| line >= BLOCK || grain.is_multiple_of(line);
-    let Some((n, inner)) = sums.next() else { return Some(None) };
+    let Some((n, inner)) = sums.next() else {
+        return Some(None);
+    };
     let (period, grain) = (n * inner, chunk(inner).saturating_mul(inner));
     let fits = sums.all(|other| other == (n, inner)) && whole_lines(grain) && whole_lines(period);
     fits.then_some(Some((period, grain)))

@@ -42,10 +42,19 @@ pub(super) struct Lower<'s, 'p> {
 }
 
 impl<'s, 'p> Lower<'s, 'p> {
-    pub(super) fn plan(s: &'s Simple<'p>, units: &'s mut Units, wanted: &[u32], updates: &'s [nodes::Update]) -> Plan {
+    pub(super) fn plan(
+        s: &'s Simple<'p>,
+        units: &'s mut Units,
+        wanted: &[u32],
+        updates: &'s [nodes::Update],
+    ) -> Plan {
         let schedule = Schedule::new(s, units);
         let nodes = s.class.len();
-        let plan = Plan { shapes: s.p.shapes.clone(), late: schedule.late, ..Plan::default() };
+        let plan = Plan {
+            shapes: s.p.shapes.clone(),
+            late: schedule.late,
+            ..Plan::default()
+        };
         let mut lower = Lower {
             s,
             units,
@@ -68,8 +77,15 @@ impl<'s, 'p> Lower<'s, 'p> {
             start = end;
         }
         lower.plan.arena = lower.arena.size;
-        lower.plan.results = wanted.iter().map(|&id| lower.operand(s.root(id), id)).collect();
-        lower.plan.updates = updates.iter().enumerate().map(|(k, &update)| lower.update(k, update)).collect();
+        lower.plan.results = wanted
+            .iter()
+            .map(|&id| lower.operand(s.root(id), id))
+            .collect();
+        lower.plan.updates = updates
+            .iter()
+            .enumerate()
+            .map(|(k, &update)| lower.update(k, update))
+            .collect();
         in_place::decide(&mut lower.plan);
         lower.plan
     }
@@ -80,12 +96,19 @@ impl<'s, 'p> Lower<'s, 'p> {
             let members = &schedule.members[range.clone()];
             let kernel = self.kernel(*unit, members);
             self.plan.work.push(self.work(&kernel).min(MOST_WORK));
-            self.plan.stages.push((stage.start as u32, stage.end as u32));
+            self.plan
+                .stages
+                .push((stage.start as u32, stage.end as u32));
             self.plan.kernels.push(kernel);
-            self.plan.ends.push(range_end(&mut self.plan.members, members));
+            self.plan
+                .ends
+                .push(range_end(&mut self.plan.members, members));
         }
         for position in stage {
-            self.free(position as u32 + 1, &schedule.members[schedule.units[position].1.clone()]);
+            self.free(
+                position as u32 + 1,
+                &schedule.members[schedule.units[position].1.clone()],
+            );
         }
     }
 
@@ -95,12 +118,19 @@ impl<'s, 'p> Lower<'s, 'p> {
         match kernel {
             Kernel::Fused(k) => k.work(),
             Kernel::Flat(k) => k.code.len(),
-            Kernel::Product { a: (a, transposed), out, .. } => {
+            Kernel::Product {
+                a: (a, transposed),
+                out,
+                ..
+            } => {
                 let shape = &self.plan.shapes[a.shape as usize];
                 let k = shape[shape.rank() - if *transposed { 2 } else { 1 }];
                 count(out).saturating_mul(k) / PRODUCTS
             }
-            Kernel::Op { inputs, out, .. } => inputs.iter().map(count).fold(count(out), usize::saturating_add),
+            Kernel::Op { inputs, out, .. } => inputs
+                .iter()
+                .map(count)
+                .fold(count(out), usize::saturating_add),
         }
     }
 
@@ -118,7 +148,8 @@ impl<'s, 'p> Lower<'s, 'p> {
 
     fn hand_out(&mut self, root: u32) {
         if self.s.class[root as usize] != Class::Leaf && !self.homes.contains_key(&root) {
-            self.homes.insert(root, Home::Output(self.plan.outputs.len() as u32));
+            self.homes
+                .insert(root, Home::Output(self.plan.outputs.len() as u32));
             let node = &self.s.p.nodes[root as usize];
             self.plan.outputs.push((node.dtype, node.shape));
         }
@@ -148,7 +179,15 @@ impl<'s, 'p> Lower<'s, 'p> {
         let (dtype, count) = (node.dtype, self.s.p.shapes[node.shape as usize].count());
         let home = self.homes.get(&id).copied();
         let home = home.unwrap_or_else(|| Home::Arena(self.arena.take(count * dtype.size())));
-        self.push(id, Value { node: id, home, dtype, count })
+        self.push(
+            id,
+            Value {
+                node: id,
+                home,
+                dtype,
+                count,
+            },
+        )
     }
 
     fn push(&mut self, id: u32, value: Value) -> u32 {
@@ -166,18 +205,35 @@ impl<'s, 'p> Lower<'s, 'p> {
                 let (dtype, count) = (node.dtype, self.s.p.shapes[node.shape as usize].count());
                 let home = Home::Input(self.plan.inputs.len() as u32);
                 self.plan.inputs.push(root);
-                self.push(root, Value { node: root, home, dtype, count })
+                self.push(
+                    root,
+                    Value {
+                        node: root,
+                        home,
+                        dtype,
+                        count,
+                    },
+                )
             }
             value => value,
         }
     }
 
     fn operand(&mut self, root: u32, seen: u32) -> Operand {
-        Operand { value: self.value(root), shape: self.s.p.nodes[seen as usize].shape }
+        Operand {
+            value: self.value(root),
+            shape: self.s.p.nodes[seen as usize].shape,
+        }
     }
 
     fn kernel(&mut self, unit: u32, members: &[u32]) -> Kernel {
-        let Unit { domain, dtype, line, fused, .. } = self.units.all[unit as usize];
+        let Unit {
+            domain,
+            dtype,
+            line,
+            fused,
+            ..
+        } = self.units.all[unit as usize];
         if !fused {
             return self.single(members[0]);
         }
@@ -191,12 +247,23 @@ impl<'s, 'p> Lower<'s, 'p> {
     fn single(&mut self, id: u32) -> Kernel {
         let reads: Vec<Read> = (0..self.s.arity(id)).map(|k| self.s.read(id, k)).collect();
         let inputs: Vec<Operand> = reads.iter().map(|r| self.operand(r.root, r.seen)).collect();
-        let out = Operand { value: self.define(id), shape: self.s.p.nodes[id as usize].shape };
+        let out = Operand {
+            value: self.define(id),
+            shape: self.s.p.nodes[id as usize].shape,
+        };
         match (&inputs[..], &reads[..]) {
             (&[a, b], [ra, rb]) if self.s.p.nodes[id as usize].op == Id::MatMul as u32 => {
-                Kernel::Product { a: (a, ra.transposed), b: (b, rb.transposed), out }
+                Kernel::Product {
+                    a: (a, ra.transposed),
+                    b: (b, rb.transposed),
+                    out,
+                }
             }
-            _ => Kernel::Op { op: self.s.p.op_ref(id).for_plan(), inputs, out },
+            _ => Kernel::Op {
+                op: self.s.p.op_ref(id).for_plan(),
+                inputs,
+                out,
+            },
         }
     }
 
@@ -222,7 +289,10 @@ impl<'s, 'p> Lower<'s, 'p> {
             Some(&home) if home == Home::Update(number as u32) => Placed::Fresh,
             _ => Placed::Move(self.operand(root, update.value)),
         };
-        Update { target: update.target, placed }
+        Update {
+            target: update.target,
+            placed,
+        }
     }
 }
 

@@ -88,7 +88,9 @@ impl Plan {
 
     /// The nodes that a kernel computes, oldest first.
     pub(crate) fn members(&self, kernel: usize) -> &[u32] {
-        let start = kernel.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        let start = kernel
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before] as usize);
         &self.members[start..self.ends[kernel] as usize]
     }
 
@@ -103,11 +105,19 @@ impl Plan {
             // a fused kernel may do work of both kinds: a member of the second must read it
             let swept = self.members(k).iter().copied().filter(|&id| is_swept(id));
             let read = read_by(p, swept);
-            kernel.reads(|value| reads[value as usize] |= read.contains(&self.values[value as usize].node));
+            kernel.reads(|value| {
+                reads[value as usize] |= read.contains(&self.values[value as usize].node)
+            });
         }
         let is_computed = |value: &Value| matches!(value.home, Home::Arena(_) | Home::Output(_));
-        let read = self.values.iter().zip(reads).filter(|(value, is_read)| *is_read && is_computed(value));
-        read.map(|(value, _)| value.node).filter(|&node| !is_swept(node)).collect()
+        let read = self
+            .values
+            .iter()
+            .zip(reads)
+            .filter(|(value, is_read)| *is_read && is_computed(value));
+        read.map(|(value, _)| value.node)
+            .filter(|&node| !is_swept(node))
+            .collect()
     }
 
     /// The bytes that the plan itself takes.
@@ -129,10 +139,25 @@ impl Plan {
             ends,
         } = self;
         size_of::<Plan>()
-            + [room(inputs), room(values), room(kernels), room(outputs), room(results), room(updates)]
-                .iter()
-                .sum::<usize>()
-            + [room(work), room(stages), room(shapes), room(members), room(ends)].iter().sum::<usize>()
+            + [
+                room(inputs),
+                room(values),
+                room(kernels),
+                room(outputs),
+                room(results),
+                room(updates),
+            ]
+            .iter()
+            .sum::<usize>()
+            + [
+                room(work),
+                room(stages),
+                room(shapes),
+                room(members),
+                room(ends),
+            ]
+            .iter()
+            .sum::<usize>()
             + kernels.iter().map(Kernel::bytes).sum::<usize>()
     }
 }

@@ -30,7 +30,10 @@ impl Order {
     /// The sums over a node's elements in the same kernel.
     pub(super) fn sums(&self, id: u32) -> impl Iterator<Item = u32> {
         let start = self.sums.partition_point(|s| s.0 < id);
-        self.sums[start..].iter().take_while(move |s| s.0 == id).map(|s| s.1)
+        self.sums[start..]
+            .iter()
+            .take_while(move |s| s.0 == id)
+            .map(|s| s.1)
     }
 }
 
@@ -51,9 +54,14 @@ impl Lower<'_, '_> {
             kept: HashSet::new(),
             sums: Vec::new(),
         };
-        members.iter().for_each(|&id| self.survey(&mut order, unit, id));
+        members
+            .iter()
+            .for_each(|&id| self.survey(&mut order, unit, id));
         order.sums.sort_unstable();
-        let mut by_phase: Vec<(u32, u32)> = members.iter().map(|&id| (self.phase[id as usize], id)).collect();
+        let mut by_phase: Vec<(u32, u32)> = members
+            .iter()
+            .map(|&id| (self.phase[id as usize], id))
+            .collect();
         by_phase.sort_unstable();
         for nodes in by_phase.chunk_by(|a, b| a.0 == b.0) {
             let mut rows = Vec::new();
@@ -66,16 +74,24 @@ impl Lower<'_, '_> {
             order.nodes.append(&mut rows);
             order.nodes.extend(sums);
         }
-        members.iter().for_each(|&id| self.register[id as usize] = NONE);
+        members
+            .iter()
+            .for_each(|&id| self.register[id as usize] = NONE);
         order
     }
 
     /// What is known of a node from its inputs.
     fn survey(&mut self, order: &mut Order, unit: u32, id: u32) {
         let class = self.s.class[id as usize];
-        let inputs = (0..self.s.arity(id)).filter_map(|k| self.inside(unit, id, k)).collect::<Vec<u32>>();
+        let inputs = (0..self.s.arity(id))
+            .filter_map(|k| self.inside(unit, id, k))
+            .collect::<Vec<u32>>();
         let is_row = |root: u32| self.s.class[root as usize] == Class::Row;
-        let phase = inputs.iter().map(|&root| self.phase[root as usize] + is_row(root) as u32).max().unwrap_or(0);
+        let phase = inputs
+            .iter()
+            .map(|&root| self.phase[root as usize] + is_row(root) as u32)
+            .max()
+            .unwrap_or(0);
         self.phase[id as usize] = phase;
         for &root in inputs.iter() {
             self.left[root as usize] += 1;
@@ -121,7 +137,13 @@ impl Lower<'_, '_> {
         inputs
             .iter()
             .map(|&root| self.need[root as usize])
-            .fold(0, |need, of_input| if need == of_input { need + 1 } else { need.max(of_input) })
+            .fold(0, |need, of_input| {
+                if need == of_input {
+                    need + 1
+                } else {
+                    need.max(of_input)
+                }
+            })
     }
 
     /// Pushes what has to be computed before a node; what is pushed last comes first.
@@ -130,12 +152,20 @@ impl Lower<'_, '_> {
         let (mut inputs, mut count) = ([NONE; 4], 0);
         let folded = self.find_product(unit, id);
         for k in 0..self.s.arity(id) {
-            let Some(root) = self.inside(unit, id, k) else { continue };
+            let Some(root) = self.inside(unit, id, k) else {
+                continue;
+            };
             let wanted = match folded {
-                Some(product) if product == k => [self.inside(unit, root, 0), self.inside(unit, root, 1)],
+                Some(product) if product == k => {
+                    [self.inside(unit, root, 0), self.inside(unit, root, 1)]
+                }
                 _ => [Some(root), None],
             };
-            for root in wanted.into_iter().flatten().filter(|&root| self.phase[root as usize] == phase) {
+            for root in wanted
+                .into_iter()
+                .flatten()
+                .filter(|&root| self.phase[root as usize] == phase)
+            {
                 inputs[count] = root;
                 count += 1;
             }
@@ -157,14 +187,21 @@ impl Lower<'_, '_> {
 
     /// The input that is a product of two stored values, read nowhere else.
     fn find_product(&mut self, unit: u32, id: u32) -> Option<usize> {
-        let Action::Pair(Code::Add | Code::Sub | Code::Mul, _) = action(self.s.p, id) else { return None };
+        let Action::Pair(Code::Add | Code::Sub | Code::Mul, _) = action(self.s.p, id) else {
+            return None;
+        };
         (0..2).find(|&k| {
-            let Some(product) = self.inside(unit, id, k) else { return false };
+            let Some(product) = self.inside(unit, id, k) else {
+                return false;
+            };
             let alone = self.left[product as usize] == 1
                 && !self.is_exported(product)
                 && self.phase[product as usize] == self.phase[id as usize];
             let is_product = matches!(action(self.s.p, product), Action::Pair(Code::Mul, _));
-            let stored = |l: &mut Self, k| l.inside(unit, product, k).is_none_or(|root| l.left[root as usize] > 1);
+            let stored = |l: &mut Self, k| {
+                l.inside(unit, product, k)
+                    .is_none_or(|root| l.left[root as usize] > 1)
+            };
             alone && is_product && stored(self, 0) && stored(self, 1)
         })
     }

@@ -30,7 +30,9 @@ struct Lists {
 impl Lists {
     fn new(keys: usize, pairs: impl Iterator<Item = (u32, u32)> + Clone) -> Lists {
         let mut starts = vec![0; keys + 1];
-        pairs.clone().for_each(|(key, _)| starts[key as usize + 1] += 1);
+        pairs
+            .clone()
+            .for_each(|(key, _)| starts[key as usize + 1] += 1);
         (0..keys).for_each(|k| starts[k + 1] += starts[k]);
         let (mut next, mut items) = (starts.clone(), vec![0; starts[keys] as usize]);
         for (key, item) in pairs {
@@ -52,7 +54,11 @@ impl Schedule {
         let count = units.all.len();
         let (mut of, mut edges) = (Vec::with_capacity(s.needed.len()), Vec::new());
         let mut is_read = vec![false; s.class.len()];
-        for &id in s.needed.iter().filter(|&&id| s.class[id as usize] != Class::Leaf) {
+        for &id in s
+            .needed
+            .iter()
+            .filter(|&&id| s.class[id as usize] != Class::Leaf)
+        {
             let unit = units.of(id);
             of.push((unit, id));
             for k in 0..s.arity(id) {
@@ -86,7 +92,9 @@ impl Schedule {
             ready[units.all[unit as usize].late as usize].push(unit);
         }
         let bytes = |unit: u32| -> usize {
-            let read = members.items[members.range(unit)].iter().filter(|&&id| is_read[id as usize]);
+            let read = members.items[members.range(unit)]
+                .iter()
+                .filter(|&&id| is_read[id as usize]);
             let of = |&id: &u32| s.p.ty(id).shape.count() * s.p.nodes[id as usize].dtype.size();
             read.map(of).sum()
         };
@@ -108,13 +116,22 @@ impl Schedule {
             stage.sort_unstable(); // what is written side by side is also read side by side, by the same threads
             order.extend(stage.iter().map(|&unit| (unit, members.range(unit))));
             stages.push(order.len());
-            for &reader in stage.iter().rev().flat_map(|&unit| readers.items[readers.range(unit)].iter().rev()) {
+            for &reader in stage
+                .iter()
+                .rev()
+                .flat_map(|&unit| readers.items[readers.range(unit)].iter().rev())
+            {
                 waiting[reader as usize] -= 1;
                 if waiting[reader as usize] == 0 {
                     ready[units.all[reader as usize].late as usize].push(reader);
                 }
             }
         }
-        Schedule { late: late.unwrap_or(order.len()), units: order, stages, members: members.items }
+        Schedule {
+            late: late.unwrap_or(order.len()),
+            units: order,
+            stages,
+            members: members.items,
+        }
     }
 }

@@ -66,10 +66,22 @@ pub(super) struct Simple<'p> {
 
 impl<'p> Simple<'p> {
     pub(super) fn new(p: &'p Program, wanted: &[u32], updates: &[Update]) -> Simple<'p> {
-        let end = wanted.iter().chain(updates.iter().map(|u| &u.value)).max().map_or(0, |&top| top as usize + 1);
+        let end = wanted
+            .iter()
+            .chain(updates.iter().map(|u| &u.value))
+            .max()
+            .map_or(0, |&top| top as usize + 1);
         let class = vec![Class::Unknown; end];
         let (root, uses, early) = ((0..end as u32).collect(), vec![0; end], vec![false; end]);
-        let mut simple = Simple { p, class, root, uses, early, needed: Vec::new(), era: Vec::new() };
+        let mut simple = Simple {
+            p,
+            class,
+            root,
+            uses,
+            early,
+            needed: Vec::new(),
+            era: Vec::new(),
+        };
         simple.find_eras();
         simple.classify(wanted, updates);
         simple.count(wanted, updates);
@@ -88,7 +100,11 @@ impl<'p> Simple<'p> {
         }
         let mut era = vec![0; self.class.len()];
         for id in 0..era.len() as u32 {
-            let args = if self.p.nodes[id as usize].kind == Kind::Op { self.p.args(id) } else { &[] };
+            let args = if self.p.nodes[id as usize].kind == Kind::Op {
+                self.p.args(id)
+            } else {
+                &[]
+            };
             let of_args = args.iter().map(|&arg| era[arg as usize]).max().unwrap_or(0);
             era[id as usize] = of_args.max(self.remat(id).map_or(0, |waits_for| waits_for + 1));
         }
@@ -114,7 +130,9 @@ impl<'p> Simple<'p> {
         }
         for &arg in self.p.args(id) {
             let mut arg = arg;
-            while matches!(self.class[arg as usize], Class::View | Class::Broadcast) || self.permutes(arg).is_some() {
+            while matches!(self.class[arg as usize], Class::View | Class::Broadcast)
+                || self.permutes(arg).is_some()
+            {
                 found.extend(self.remat(arg).map(|waits_for| self.root(waits_for)));
                 arg = self.p.args(arg)[0];
             }
@@ -125,10 +143,16 @@ impl<'p> Simple<'p> {
     /// Finds what can be reached, then goes up again: classes, views and duplicates.
     fn classify(&mut self, wanted: &[u32], updates: &[Update]) {
         let mut reached = vec![false; self.class.len()];
-        wanted.iter().chain(updates.iter().map(|u| &u.value)).for_each(|&id| reached[id as usize] = true);
+        wanted
+            .iter()
+            .chain(updates.iter().map(|u| &u.value))
+            .for_each(|&id| reached[id as usize] = true);
         for id in (0..reached.len() as u32).rev() {
             if reached[id as usize] {
-                self.p.args(id).iter().for_each(|&arg| reached[arg as usize] = true);
+                self.p
+                    .args(id)
+                    .iter()
+                    .for_each(|&arg| reached[arg as usize] = true);
             }
         }
         let count = reached.iter().filter(|r| **r).count();
@@ -155,11 +179,23 @@ impl<'p> Simple<'p> {
         let float = |id: u32| p.nodes[id as usize].dtype.is_float();
         let first = p.args(id).first().copied().unwrap_or(0);
         if node.op < ELEMENTWISE {
-            return if node.dtype.is_float() { Class::Elementwise } else { Class::Single };
+            return if node.dtype.is_float() {
+                Class::Elementwise
+            } else {
+                Class::Single
+            };
         }
         if let Some(comparison) = COMPARISONS.iter().position(|&c| c as u32 == node.op) {
-            let of_floats = if comparison == COMPARISONS.len() - 1 { float(id) } else { float(first) };
-            return if of_floats { Class::Elementwise } else { Class::Single };
+            let of_floats = if comparison == COMPARISONS.len() - 1 {
+                float(id)
+            } else {
+                float(first)
+            };
+            return if of_floats {
+                Class::Elementwise
+            } else {
+                Class::Single
+            };
         }
         let op = p.op(id);
         if op.is_view() {
@@ -173,8 +209,15 @@ impl<'p> Simple<'p> {
         if any.is::<Powi>() && node.dtype.is_float() {
             Class::Elementwise
         } else if any.is::<BroadcastTo>() && node.dtype.is_float() {
-            if shape(id).count() == shape(first).count() { Class::View } else { Class::Broadcast }
-        } else if any.is::<Cast>() && node.dtype.is_float() && p.nodes[first as usize].dtype == DType::Bool {
+            if shape(id).count() == shape(first).count() {
+                Class::View
+            } else {
+                Class::Broadcast
+            }
+        } else if any.is::<Cast>()
+            && node.dtype.is_float()
+            && p.nodes[first as usize].dtype == DType::Bool
+        {
             Class::Elementwise
         } else if let Some(sum) = any.downcast_ref::<Sum>() {
             match shape(first).count() {
@@ -198,7 +241,14 @@ impl<'p> Simple<'p> {
         } else if (node.op as usize) < BUILTIN.len() || !node.dtype.is_float() {
             return None;
         } else if let Some(sum) = p.op(id).as_any().downcast_ref::<Sum>() {
-            (RowOp::Sum, if is_adjacent(sum) && inner(top_axis(sum)) == 1 { sum.axes.count(shape) } else { 0 })
+            (
+                RowOp::Sum,
+                if is_adjacent(sum) && inner(top_axis(sum)) == 1 {
+                    sum.axes.count(shape)
+                } else {
+                    0
+                },
+            )
         } else {
             let (op, axis) = softmax::along(p.op(id).as_any())?;
             (op, if inner(axis) == 1 { shape[axis] } else { 0 })
@@ -213,11 +263,18 @@ impl<'p> Simple<'p> {
         if let Some(Permute(axes)) = self.permutes(id) {
             let first = self.root(self.p.args(id)[0]);
             let seen = self.p.nodes[self.p.args(id)[0] as usize].shape;
-            let before = self.permutes(first).filter(|_| self.p.nodes[first as usize].shape == seen)?;
-            let is_back = axes.iter().enumerate().all(|(to, &from)| before.0[from] == to);
+            let before = self
+                .permutes(first)
+                .filter(|_| self.p.nodes[first as usize].shape == seen)?;
+            let is_back = axes
+                .iter()
+                .enumerate()
+                .all(|(to, &from)| before.0[from] == to);
             return is_back.then(|| self.root(self.p.args(first)[0]));
         }
-        let &[a, b] = self.p.args(id) else { return None };
+        let &[a, b] = self.p.args(id) else {
+            return None;
+        };
         let is_same = |x: u32| self.p.nodes[x as usize].shape == node.shape;
         if node.op == Id::Mul as u32 && self.is_ones(a) && is_same(b) {
             return Some(self.root(b));
@@ -244,7 +301,9 @@ impl<'p> Simple<'p> {
         for &Update { value: id, .. } in updates {
             let root = self.root(id) as usize;
             // written into the parameter as it is computed, if it is that simple and not the value of two
-            self.early[root] |= self.class[root] != Class::Elementwise || self.uses[root] > 0 || self.root(id) != id;
+            self.early[root] |= self.class[root] != Class::Elementwise
+                || self.uses[root] > 0
+                || self.root(id) != id;
             self.uses[root] += 1;
         }
         let mut needed = Vec::new();
@@ -270,7 +329,11 @@ impl<'p> Simple<'p> {
     }
 
     pub(super) fn arity(&self, id: u32) -> usize {
-        if self.class[id as usize] == Class::Leaf { 0 } else { self.p.args(id).len() }
+        if self.class[id as usize] == Class::Leaf {
+            0
+        } else {
+            self.p.args(id).len()
+        }
     }
 
     /// What a node reads for input number `k`: views are looked through; so are transposes by matrix products and
@@ -285,7 +348,9 @@ impl<'p> Simple<'p> {
                     let number = |id: u32| self.p.ty(self.p.args(id)[0]).shape.count() == 1;
                     match self.class[seen as usize] {
                         Class::Broadcast => seen = self.p.args(seen)[0],
-                        Class::View if self.class[root as usize] == Class::Broadcast && number(root) => {
+                        Class::View
+                            if self.class[root as usize] == Class::Broadcast && number(root) =>
+                        {
                             seen = self.p.args(root)[0]
                         }
                         _ => break,
@@ -295,52 +360,88 @@ impl<'p> Simple<'p> {
             Class::Single if self.p.nodes[id as usize].op == Id::MatMul as u32 => {
                 let root = self.root(seen);
                 // the view between them must not have changed the shape
-                if self.p.nodes[root as usize].shape == self.p.nodes[seen as usize].shape && self.swaps_last_two(root) {
+                if self.p.nodes[root as usize].shape == self.p.nodes[seen as usize].shape
+                    && self.swaps_last_two(root)
+                {
                     let seen = self.p.args(root)[0];
-                    return Read { root: self.root(seen), seen, transposed: true };
+                    return Read {
+                        root: self.root(seen),
+                        seen,
+                        transposed: true,
+                    };
                 }
             }
             _ => {}
         }
-        Read { root: self.root(seen), seen, transposed: false }
+        Read {
+            root: self.root(seen),
+            seen,
+            transposed: false,
+        }
     }
 
     /// `[m, k, n]` if a node is a matrix product of f32 that can be computed row by row: not a batch of them, or one with
     /// the same second matrix, where the rows simply follow each other.
     pub(super) fn product_size(&self, id: u32) -> Option<[usize; 3]> {
         let (p, node) = (self.p, &self.p.nodes[id as usize]);
-        if node.op != Id::MatMul as u32 || self.class[id as usize] != Class::Single || node.dtype != DType::F32 {
+        if node.op != Id::MatMul as u32
+            || self.class[id as usize] != Class::Single
+            || node.dtype != DType::F32
+        {
             return None;
         }
-        let [a, b] = [p.args(id)[0], p.args(id)[1]].map(|arg| &p.shapes[p.nodes[arg as usize].shape as usize]);
-        let (k, n, count) = (*a.last()?, *b.last()?, p.shapes[node.shape as usize].count());
+        let [a, b] = [p.args(id)[0], p.args(id)[1]]
+            .map(|arg| &p.shapes[p.nodes[arg as usize].shape as usize]);
+        let (k, n, count) = (
+            *a.last()?,
+            *b.last()?,
+            p.shapes[node.shape as usize].count(),
+        );
         let rows = count.checked_div(n)?;
-        let single = p.shapes[node.shape as usize].split_last_chunk::<2>()?.0.iter().product::<usize>() == 1;
+        let single = p.shapes[node.shape as usize]
+            .split_last_chunk::<2>()?
+            .0
+            .iter()
+            .product::<usize>()
+            == 1;
         let joined = b.count() == k * n && a.count() == rows * k && !self.read(id, 0).transposed;
         (k > 0 && rows > 0 && (single || joined)).then_some([rows, k, n])
     }
 
     fn permutes(&self, id: u32) -> Option<&Permute> {
-        let is_own = self.class[id as usize] == Class::Single && self.p.nodes[id as usize].op as usize >= BUILTIN.len();
-        if is_own { self.p.op(id).as_any().downcast_ref() } else { None }
+        let is_own = self.class[id as usize] == Class::Single
+            && self.p.nodes[id as usize].op as usize >= BUILTIN.len();
+        if is_own {
+            self.p.op(id).as_any().downcast_ref()
+        } else {
+            None
+        }
     }
 
     fn swaps_last_two(&self, id: u32) -> bool {
-        let Some(Permute(axes)) = self.permutes(id) else { return false };
+        let Some(Permute(axes)) = self.permutes(id) else {
+            return false;
+        };
         let rank = axes.len();
         let expected = |to: usize| match rank - to {
             1 => rank - 2,
             2 => rank - 1,
             _ => to,
         };
-        rank >= 2 && axes.iter().enumerate().all(|(to, &from)| from == expected(to))
+        rank >= 2
+            && axes
+                .iter()
+                .enumerate()
+                .all(|(to, &from)| from == expected(to))
     }
 }
 
 /// Whether a sum goes over axes that follow each other.
 fn is_adjacent(sum: &Sum) -> bool {
     let mask = sum.axes.0;
-    mask != 0 && (mask >> mask.trailing_zeros()).count_ones() == (mask >> mask.trailing_zeros()).trailing_ones()
+    mask != 0
+        && (mask >> mask.trailing_zeros()).count_ones()
+            == (mask >> mask.trailing_zeros()).trailing_ones()
 }
 
 /// The last axis that a sum goes over.
@@ -360,15 +461,22 @@ const EMPTY: u32 = u32::MAX;
 
 impl Seen {
     fn new(nodes: usize) -> Seen {
-        Seen { table: vec![EMPTY; (2 * nodes).next_power_of_two().min(1 << 16)] }
+        Seen {
+            table: vec![EMPTY; (2 * nodes).next_power_of_two().min(1 << 16)],
+        }
     }
 
     /// An older node with the same value, or this one.
     fn find(&mut self, s: &Simple<'_>, id: u32) -> u32 {
         let (node, mut hash) = (&s.p.nodes[id as usize], 0u64);
         let own = (node.op as usize) >= BUILTIN.len();
-        let name = if own { s.p.op(id).name().as_ptr() as u64 } else { node.op.into() };
-        for word in std::iter::once(name).chain(s.p.args(id).iter().map(|&arg| s.root(arg).into())) {
+        let name = if own {
+            s.p.op(id).name().as_ptr() as u64
+        } else {
+            node.op.into()
+        };
+        for word in std::iter::once(name).chain(s.p.args(id).iter().map(|&arg| s.root(arg).into()))
+        {
             hash = (hash.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         }
         let slot = (hash >> 40) as usize & (self.table.len() - 1);
@@ -389,7 +497,13 @@ fn same(s: &Simple<'_>, older: u32, id: u32) -> bool {
         && s.era(older) == s.era(id)
         && p.shape == q.shape
         && p.dtype == q.dtype
-        && s.p.args(older).iter().zip(s.p.args(id)).all(|(&a, &b)| arg(a) == arg(b))
+        && s.p
+            .args(older)
+            .iter()
+            .zip(s.p.args(id))
+            .all(|(&a, &b)| arg(a) == arg(b))
         && (p.op == q.op
-            || (p.op as usize) >= BUILTIN.len() && (q.op as usize) >= BUILTIN.len() && s.p.op(older).same(s.p.op(id)))
+            || (p.op as usize) >= BUILTIN.len()
+                && (q.op as usize) >= BUILTIN.len()
+                && s.p.op(older).same(s.p.op(id)))
 }

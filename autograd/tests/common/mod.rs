@@ -6,7 +6,9 @@ const FORCED: &str = "AUTOGRAD_ISA";
 /// Numbers without pattern.
 #[allow(dead_code)] // not all files want them
 pub(crate) fn numbers(shape: &[usize], seed: f64) -> autograd::Tensor {
-    let all = (0..shape.iter().product()).map(|k: usize| ((seed + 1.7 * k as f64).sin() * 1.3) as f32).collect();
+    let all = (0..shape.iter().product())
+        .map(|k: usize| ((seed + 1.7 * k as f64).sin() * 1.3) as f32)
+        .collect();
     autograd::Tensor::new(shape, all).expect("small")
 }
 
@@ -18,8 +20,15 @@ pub(crate) fn on_every_instruction_set() {
     }
     let this = std::env::current_exe().expect("the test's path");
     for isa in ["baseline", "avx2", "avx512"] {
-        let run = std::process::Command::new(&this).env(FORCED, isa).output().expect("starts");
-        assert!(run.status.success(), "{isa}: {}", String::from_utf8_lossy(&run.stdout));
+        let run = std::process::Command::new(&this)
+            .env(FORCED, isa)
+            .output()
+            .expect("starts");
+        assert!(
+            run.status.success(),
+            "{isa}: {}",
+            String::from_utf8_lossy(&run.stdout)
+        );
     }
 }
 

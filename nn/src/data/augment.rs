@@ -17,7 +17,9 @@ use rand::RngExt;
 /// ```
 pub fn shift_images(most: usize) -> impl Fn(Tensor, u64) -> Result<Tensor> + Send + Sync {
     move |images, seed| {
-        let &[count, pixels] = images.shape() else { return Ok(images) };
+        let &[count, pixels] = images.shape() else {
+            return Ok(images);
+        };
         let side = pixels.isqrt();
         if side * side != pixels || most == 0 {
             return Ok(images);
@@ -32,7 +34,10 @@ pub fn shift_images(most: usize) -> impl Fn(Tensor, u64) -> Result<Tensor> + Sen
                 let from = y - down;
                 if (0..side as isize).contains(&from) {
                     // the part of the row that is still inside
-                    let (start, end) = (right.max(0) as usize, (side as isize + right.min(0)) as usize);
+                    let (start, end) = (
+                        right.max(0) as usize,
+                        (side as isize + right.min(0)) as usize,
+                    );
                     let (from, to) = (from as usize * side, y as usize * side);
                     let source = &old[from + (start as isize - right) as usize..][..end - start];
                     new[to + start..to + end].copy_from_slice(source);

@@ -47,15 +47,27 @@ impl Inputs {
     fn rows(&self, rows: &[usize]) -> Result<Inputs> {
         match self {
             Inputs::Numbers(tensor) => Ok(Inputs::Numbers(tensor.rows(rows)?)),
-            Inputs::Bytes { shape, bytes, divisor } => {
+            Inputs::Bytes {
+                shape,
+                bytes,
+                divisor,
+            } => {
                 let width: usize = shape[1..].iter().product();
                 if let Some(bad) = rows.iter().find(|&&row| row >= shape[0]) {
-                    return Err(Error::invalid(format!("there is no row {bad} in {shape:?}")));
+                    return Err(Error::invalid(format!(
+                        "there is no row {bad} in {shape:?}"
+                    )));
                 }
                 let mut chosen = reserve(rows.len().saturating_mul(width))?;
-                rows.iter().for_each(|&row| chosen.extend_from_slice(&bytes[row * width..(row + 1) * width]));
+                rows.iter().for_each(|&row| {
+                    chosen.extend_from_slice(&bytes[row * width..(row + 1) * width])
+                });
                 let shape = [&[rows.len()], &shape[1..]].concat();
-                Ok(Inputs::Bytes { shape, bytes: Arc::new(chosen), divisor: *divisor })
+                Ok(Inputs::Bytes {
+                    shape,
+                    bytes: Arc::new(chosen),
+                    divisor: *divisor,
+                })
             }
         }
     }
@@ -63,7 +75,11 @@ impl Inputs {
     fn numbers(&self) -> Result<Tensor> {
         match self {
             Inputs::Numbers(tensor) => Ok(tensor.clone()),
-            Inputs::Bytes { shape, bytes, divisor } => {
+            Inputs::Bytes {
+                shape,
+                bytes,
+                divisor,
+            } => {
                 let mut numbers = reserve(bytes.len())?;
                 numbers.extend(bytes.iter().map(|&b| f32::from(b) / divisor));
                 Ok(Tensor::new(shape, numbers)?)
@@ -86,14 +102,31 @@ impl Dataset {
     /// assert_eq!(grey.rows(&[0])?.0.as_slice::<f32>()?, [0.0, 0.2, 1.0]);
     /// # Ok::<(), nn::Error>(())
     /// ```
-    pub fn from_bytes(shape: &[usize], bytes: Vec<u8>, divisor: f32, targets: Tensor) -> Result<Dataset> {
+    pub fn from_bytes(
+        shape: &[usize],
+        bytes: Vec<u8>,
+        divisor: f32,
+        targets: Tensor,
+    ) -> Result<Dataset> {
         if shape.iter().try_fold(1, |n: usize, &d| n.checked_mul(d)) != Some(bytes.len()) {
-            return Err(Error::invalid(format!("{} bytes do not fill {shape:?}", bytes.len())));
+            return Err(Error::invalid(format!(
+                "{} bytes do not fill {shape:?}",
+                bytes.len()
+            )));
         }
         if !divisor.is_finite() || divisor == 0.0 {
-            return Err(Error::invalid(format!("bytes cannot be divided by {divisor}")));
+            return Err(Error::invalid(format!(
+                "bytes cannot be divided by {divisor}"
+            )));
         }
-        Dataset::of(Inputs::Bytes { shape: shape.into(), bytes: Arc::new(bytes), divisor }, targets)
+        Dataset::of(
+            Inputs::Bytes {
+                shape: shape.into(),
+                bytes: Arc::new(bytes),
+                divisor,
+            },
+            targets,
+        )
     }
 
     fn of(inputs: Inputs, targets: Tensor) -> Result<Dataset> {
@@ -134,8 +167,11 @@ impl Dataset {
 
     /// The number of classes if the targets are labels: the largest one plus 1.
     pub fn classes(&self) -> Option<usize> {
-        let labels =
-            if self.targets.dtype() == DType::I64 { self.targets.as_slice::<i64>().ok()? } else { return None };
+        let labels = if self.targets.dtype() == DType::I64 {
+            self.targets.as_slice::<i64>().ok()?
+        } else {
+            return None;
+        };
         usize::try_from(*labels.iter().max()?).ok()?.checked_add(1)
     }
 
@@ -155,7 +191,9 @@ impl Dataset {
     /// ```
     pub fn split(&self, share: f64, seed: u64) -> Result<(Dataset, Dataset)> {
         if !(0.0..=1.0).contains(&share) {
-            return Err(Error::invalid(format!("a share of {share} is not between 0 and 1")));
+            return Err(Error::invalid(format!(
+                "a share of {share} is not between 0 and 1"
+            )));
         }
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.shuffle(&mut seed::generator(seed));
@@ -166,7 +204,12 @@ impl Dataset {
 
     /// All samples in their order, in batches; the last one may be smaller.
     pub fn batches(&self, size: usize) -> Batches<'_> {
-        Batches { data: self, order: (0..self.len()).collect(), size: size.max(1), next: 0 }
+        Batches {
+            data: self,
+            order: (0..self.len()).collect(),
+            size: size.max(1),
+            next: 0,
+        }
     }
 
     /// All samples in an order drawn from a seed, in batches; the last one may be smaller.

@@ -25,8 +25,16 @@ pub fn digits() -> Result<(Dataset, Dataset)> {
     macro_rules! part {
         ($name:literal) => {
             part(
-                include_bytes!(concat!("../../data/digits/", $name, "-images-idx3-ubyte.gz")),
-                include_bytes!(concat!("../../data/digits/", $name, "-labels-idx1-ubyte.gz")),
+                include_bytes!(concat!(
+                    "../../data/digits/",
+                    $name,
+                    "-images-idx3-ubyte.gz"
+                )),
+                include_bytes!(concat!(
+                    "../../data/digits/",
+                    $name,
+                    "-labels-idx1-ubyte.gz"
+                )),
             )
         };
     }

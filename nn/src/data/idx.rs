@@ -62,7 +62,11 @@ impl Idx {
 
     /// The elements if each is one unsigned byte, as in images; otherwise what was there.
     pub fn into_bytes(self) -> Result<Vec<u8>, Idx> {
-        if self.kind == Kind::U8 { Ok(self.bytes) } else { Err(self) }
+        if self.kind == Kind::U8 {
+            Ok(self.bytes)
+        } else {
+            Err(self)
+        }
     }
 
     /// The elements, each divided by a number, as an f32 tensor.
@@ -79,20 +83,25 @@ impl Idx {
         if matches!(self.kind, Kind::F32 | Kind::F64) {
             return Ok(None);
         }
-        Ok(Some(Tensor::new(&self.shape, self.numbers().map(|v| v as i64).collect())?))
+        Ok(Some(Tensor::new(
+            &self.shape,
+            self.numbers().map(|v| v as i64).collect(),
+        )?))
     }
 
     /// Every element; all types fit into `f64`.
     fn numbers(&self) -> impl Iterator<Item = f64> {
-        self.bytes.chunks_exact(self.kind.size()).map(|b| match (self.kind, b) {
-            (Kind::I8, &[a]) => (a as i8).into(),
-            (Kind::U8, &[a]) => a.into(),
-            (Kind::I16, &[a, b]) => i16::from_be_bytes([a, b]).into(),
-            (Kind::I32, &[a, b, c, d]) => i32::from_be_bytes([a, b, c, d]).into(),
-            (Kind::F32, &[a, b, c, d]) => f32::from_be_bytes([a, b, c, d]).into(),
-            (_, &[a, b, c, d, e, f, g, h]) => f64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            _ => f64::NAN, // chunks have the size of the type
-        })
+        self.bytes
+            .chunks_exact(self.kind.size())
+            .map(|b| match (self.kind, b) {
+                (Kind::I8, &[a]) => (a as i8).into(),
+                (Kind::U8, &[a]) => a.into(),
+                (Kind::I16, &[a, b]) => i16::from_be_bytes([a, b]).into(),
+                (Kind::I32, &[a, b, c, d]) => i32::from_be_bytes([a, b, c, d]).into(),
+                (Kind::F32, &[a, b, c, d]) => f32::from_be_bytes([a, b, c, d]).into(),
+                (_, &[a, b, c, d, e, f, g, h]) => f64::from_be_bytes([a, b, c, d, e, f, g, h]),
+                _ => f64::NAN, // chunks have the size of the type
+            })
     }
 }
 
@@ -107,10 +116,15 @@ pub fn read_idx(path: impl AsRef<Path>) -> Result<Idx> {
 
 /// The contents of an IDX file of this length, plain or gzipped.
 pub(crate) fn unpack(mut reader: impl BufRead, length: u64) -> Result<Idx, String> {
-    let start = reader.fill_buf().map_err(|e| format!("cannot be read: {e}"))?;
+    let start = reader
+        .fill_buf()
+        .map_err(|e| format!("cannot be read: {e}"))?;
     if start.starts_with(&[0x1f, 0x8b]) {
         // deflate cannot pack more than about 1032 bytes into one
-        return parse(&mut MultiGzDecoder::new(reader), length.saturating_mul(1032));
+        return parse(
+            &mut MultiGzDecoder::new(reader),
+            length.saturating_mul(1032),
+        );
     }
     parse(&mut reader, length)
 }
@@ -124,16 +138,22 @@ fn parse(reader: &mut dyn Read, most: u64) -> Result<Idx, String> {
         }
     };
     let mut magic = [0; 4];
-    reader.read_exact(&mut magic).map_err(truncated("within its first four bytes"))?;
+    reader
+        .read_exact(&mut magic)
+        .map_err(truncated("within its first four bytes"))?;
     let [0, 0, code, rank] = magic else {
-        return Err(format!("is not an IDX file: it starts with {magic:02x?}, not with 00 00"));
+        return Err(format!(
+            "is not an IDX file: it starts with {magic:02x?}, not with 00 00"
+        ));
     };
-    let kind =
-        Kind::from_code(code).ok_or_else(|| format!("is not an IDX file: there is no element type 0x{code:02x}"))?;
+    let kind = Kind::from_code(code)
+        .ok_or_else(|| format!("is not an IDX file: there is no element type 0x{code:02x}"))?;
     let mut shape = Vec::new();
     for _ in 0..rank {
         let mut size = [0; 4];
-        reader.read_exact(&mut size).map_err(truncated("within its header"))?;
+        reader
+            .read_exact(&mut size)
+            .map_err(truncated("within its header"))?;
         shape.push(u32::from_be_bytes(size) as usize);
     }
     let count = shape.iter().try_fold(kind.size(), |n, &d| n.checked_mul(d));
@@ -143,17 +163,27 @@ fn parse(reader: &mut dyn Read, most: u64) -> Result<Idx, String> {
         ));
     };
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(count).map_err(|_| format!("does not fit into memory: {count} bytes"))?;
-    reader.take(count as u64).read_to_end(&mut bytes).map_err(truncated("within its elements"))?;
+    bytes
+        .try_reserve_exact(count)
+        .map_err(|_| format!("does not fit into memory: {count} bytes"))?;
+    reader
+        .take(count as u64)
+        .read_to_end(&mut bytes)
+        .map_err(truncated("within its elements"))?;
     if bytes.len() < count {
         return Err(format!(
             "is truncated: its header promises {count} bytes for shape {shape:?}, there are {}",
             bytes.len()
         ));
     }
-    match reader.read(&mut [0]).map_err(truncated("after its elements"))? {
+    match reader
+        .read(&mut [0])
+        .map_err(truncated("after its elements"))?
+    {
         0 => Ok(Idx { shape, kind, bytes }),
-        _ => Err(format!("has more bytes than its header promises for shape {shape:?}")),
+        _ => Err(format!(
+            "has more bytes than its header promises for shape {shape:?}"
+        )),
     }
 }
 
@@ -169,13 +199,22 @@ mod tests {
     fn every_type_is_read() {
         let idx = read(&[0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 1, 7, 255]).expect("valid");
         assert_eq!(idx.to_f32(0.5).expect("fits").to_f64s(), [14.0, 510.0]);
-        assert_eq!(idx.to_i64().expect("fits").expect("integers").shape(), [2, 1]);
+        assert_eq!(
+            idx.to_i64().expect("fits").expect("integers").shape(),
+            [2, 1]
+        );
         let numbers = |bytes: &[u8]| read(bytes).expect("valid").numbers().collect::<Vec<_>>();
         assert_eq!(numbers(&[0, 0, 9, 1, 0, 0, 0, 1, 255]), [-1.0]);
         assert_eq!(numbers(&[0, 0, 0xb, 1, 0, 0, 0, 1, 255, 254]), [-2.0]);
         assert_eq!(numbers(&[0, 0, 0xc, 1, 0, 0, 0, 1, 0, 0, 1, 0]), [256.0]);
-        assert_eq!(numbers(&[&[0, 0, 0xd, 1, 0, 0, 0, 1][..], &1.5f32.to_be_bytes()].concat()), [1.5]);
-        assert_eq!(numbers(&[&[0, 0, 0xe, 1, 0, 0, 0, 1][..], &0.1f64.to_be_bytes()].concat()), [0.1]);
+        assert_eq!(
+            numbers(&[&[0, 0, 0xd, 1, 0, 0, 0, 1][..], &1.5f32.to_be_bytes()].concat()),
+            [1.5]
+        );
+        assert_eq!(
+            numbers(&[&[0, 0, 0xe, 1, 0, 0, 0, 1][..], &0.1f64.to_be_bytes()].concat()),
+            [0.1]
+        );
     }
 
     #[test]
@@ -185,10 +224,15 @@ mod tests {
         assert!(wrong(b"PNG!").contains("starts with"));
         assert!(wrong(&[0, 0, 7, 1, 0, 0, 0, 0]).contains("type 0x07"));
         assert!(wrong(&[0, 0, 8, 3, 0, 0]).contains("within its header"));
-        assert!(wrong(&[0, 0, 8, 1, 255, 255, 255, 255, 1]).contains("more than the file can hold"));
         assert!(
-            wrong(&[0, 0, 8, 4, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255])
-                .contains("more than")
+            wrong(&[0, 0, 8, 1, 255, 255, 255, 255, 1]).contains("more than the file can hold")
+        );
+        assert!(
+            wrong(&[
+                0, 0, 8, 4, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+                255, 255
+            ])
+            .contains("more than")
         );
         assert!(wrong(&[0, 0, 8, 1, 0, 0, 0, 3, 1, 2]).contains("truncated"));
         assert!(wrong(&[0, 0, 8, 1, 0, 0, 0, 1, 1, 2]).contains("more bytes"));

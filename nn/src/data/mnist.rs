@@ -18,10 +18,16 @@ pub fn mnist_folder(folder: impl AsRef<Path>) -> Result<(Dataset, Dataset)> {
     let (train, test) = (part(folder, "train")?, part(folder, "t10k")?);
     let (a, b) = (train.sample_shape(), test.sample_shape());
     if a != b {
-        return Err(Error::file(folder, format!("training images have {} pixels, test images {}", a[0], b[0])));
+        return Err(Error::file(
+            folder,
+            format!("training images have {} pixels, test images {}", a[0], b[0]),
+        ));
     }
     if test.classes() > train.classes() {
-        return Err(Error::file(folder, "the test labels have classes that the training labels have not"));
+        return Err(Error::file(
+            folder,
+            "the test labels have classes that the training labels have not",
+        ));
     }
     Ok((train, test))
 }
@@ -29,7 +35,11 @@ pub fn mnist_folder(folder: impl AsRef<Path>) -> Result<(Dataset, Dataset)> {
 fn part(folder: &Path, name: &str) -> Result<Dataset> {
     let images_path = find(folder, &format!("{name}-images-idx3-ubyte"))?;
     let labels_path = find(folder, &format!("{name}-labels-idx1-ubyte"))?;
-    dataset((&images_path, read_idx(&images_path)?), (&labels_path, read_idx(&labels_path)?), 255.0)
+    dataset(
+        (&images_path, read_idx(&images_path)?),
+        (&labels_path, read_idx(&labels_path)?),
+        255.0,
+    )
 }
 
 /// Images `[count, height, width]` and labels `[count]` as rows of numbers, divided by the largest grey value, and
@@ -40,27 +50,44 @@ pub(crate) fn dataset(
     white: f32,
 ) -> Result<Dataset> {
     let &[count, height, width] = images.shape() else {
-        let found = format!("should hold images [count, height, width], holds {:?}", images.shape());
+        let found = format!(
+            "should hold images [count, height, width], holds {:?}",
+            images.shape()
+        );
         return Err(Error::file(images_path, found));
     };
     if labels.shape() != [count] {
-        let found = format!("should hold one label for each of the {count} images, holds {:?}", labels.shape());
+        let found = format!(
+            "should hold one label for each of the {count} images, holds {:?}",
+            labels.shape()
+        );
         return Err(Error::file(labels_path, found));
     }
     if count == 0 || height * width == 0 {
         return Err(Error::file(images_path, "holds no pixels"));
     }
-    let labels = labels.to_i64()?.ok_or_else(|| Error::file(labels_path, "labels must be integers"))?;
+    let labels = labels
+        .to_i64()?
+        .ok_or_else(|| Error::file(labels_path, "labels must be integers"))?;
     if let Some(bad) = labels.as_slice::<i64>()?.iter().find(|&&l| l < 0) {
-        return Err(Error::file(labels_path, format!("holds a negative label, {bad}")));
+        return Err(Error::file(
+            labels_path,
+            format!("holds a negative label, {bad}"),
+        ));
     }
     // the rows of one image lie one after the other: a new shape is all it takes
     let shape = [count, height * width];
     match images.into_bytes() {
         Ok(bytes) => Dataset::from_bytes(&shape, bytes, white, labels),
         Err(images) => {
-            let rows = images.to_f32(white)?.into_array::<f32>()?.into_shape_with_order(shape);
-            Dataset::new(rows.map_err(|e| Error::file(images_path, e))?.try_into()?, labels)
+            let rows = images
+                .to_f32(white)?
+                .into_array::<f32>()?
+                .into_shape_with_order(shape);
+            Dataset::new(
+                rows.map_err(|e| Error::file(images_path, e))?.try_into()?,
+                labels,
+            )
         }
     }
 }

@@ -23,7 +23,10 @@ impl Module for Dropout {
     #[track_caller]
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
         if !(0.0..1.0).contains(&self.rate) {
-            return x.fail(&format!("a dropout rate of {} is not in 0 ≤ rate < 1", self.rate));
+            return x.fail(&format!(
+                "a dropout rate of {} is not in 0 ≤ rate < 1",
+                self.rate
+            ));
         }
         let g = x.graph();
         let Ok(shape) = x.shape() else { return x };
@@ -31,6 +34,7 @@ impl Module for Dropout {
             return x;
         }
         let _scope = g.scope("dropout");
-        g.bernoulli(1.0 - self.rate, shape).select(x * (1.0 / (1.0 - self.rate)), 0.0)
+        g.bernoulli(1.0 - self.rate, shape)
+            .select(x * (1.0 / (1.0 - self.rate)), 0.0)
     }
 }

@@ -24,8 +24,12 @@ impl Embedding {
     /// For `count` things, vectors of this size, from this seed.
     #[track_caller]
     pub fn new(count: usize, size: usize, seed: u64) -> Embedding {
-        let weight = init::normal(&[count, size], 1.0, seed).unwrap_or(Tensor::from(Vec::<f32>::new()));
-        Embedding { weight: Param::new(weight), made_at: Location::caller() }
+        let weight =
+            init::normal(&[count, size], 1.0, seed).unwrap_or(Tensor::from(Vec::<f32>::new()));
+        Embedding {
+            weight: Param::new(weight),
+            made_at: Location::caller(),
+        }
     }
 
     /// `[count, size]`; given to another layer, the two are tied.

@@ -26,7 +26,8 @@ impl Linear {
         let bound = 1.0 / (inputs.max(1) as f32).sqrt();
         // a layer for which there is no memory is made empty; using it is an error that names its line
         let uniform = |shape: &[usize], k| {
-            init::uniform(shape, bound, seed::derive(seed, k)).unwrap_or(Tensor::from(Vec::<f32>::new()))
+            init::uniform(shape, bound, seed::derive(seed, k))
+                .unwrap_or(Tensor::from(Vec::<f32>::new()))
         };
         Linear {
             weight: Param::new(uniform(&[inputs, outputs], 0)),
@@ -63,9 +64,12 @@ impl Linear {
     #[track_caller]
     pub fn from_params(weight: Param, bias: Param) -> Result<Linear> {
         match (&weight.ty().shape[..], &bias.ty().shape[..]) {
-            (&[inputs, outputs], &[n]) if n == outputs => {
-                Ok(Linear { weight, bias, inputs, made_at: Location::caller() })
-            }
+            (&[inputs, outputs], &[n]) if n == outputs => Ok(Linear {
+                weight,
+                bias,
+                inputs,
+                made_at: Location::caller(),
+            }),
             (w, b) => Err(Error::invalid(format!(
                 "a layer has weights [inputs, outputs] and bias [outputs], not {w:?} and {b:?}"
             ))),
@@ -93,9 +97,10 @@ impl Module for Linear {
             return x.fail("there was no memory for the layer's weights");
         }
         match x.shape().ok().and_then(|s| s.last().copied()) {
-            Some(features) if features != self.inputs => {
-                x.fail(&format!("wants [.., {}], its number of inputs", self.inputs))
-            }
+            Some(features) if features != self.inputs => x.fail(&format!(
+                "wants [.., {}], its number of inputs",
+                self.inputs
+            )),
             _ => x.matmul(weight) + g.param(&self.bias),
         }
     }

@@ -29,7 +29,11 @@ pub fn mlp(sizes: &[usize], activation: Activation, seed: u64) -> Mlp {
     for (k, pair) in sizes.windows(2).enumerate() {
         layers.push(Linear::new(pair[0], pair[1], seed::derive(seed, k as u64)));
     }
-    Mlp { layers, activation, dropout: Dropout::new(0.0) }
+    Mlp {
+        layers,
+        activation,
+        dropout: Dropout::new(0.0),
+    }
 }
 
 impl Mlp {

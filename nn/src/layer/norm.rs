@@ -12,8 +12,12 @@ struct Affine {
 
 impl Affine {
     fn new(features: usize) -> Affine {
-        let of = |value: f32| Tensor::full([features], value).unwrap_or(Tensor::from(Vec::<f32>::new()));
-        Affine { weight: Param::new(of(1.0)), bias: Param::new(of(0.0)) }
+        let of =
+            |value: f32| Tensor::full([features], value).unwrap_or(Tensor::from(Vec::<f32>::new()));
+        Affine {
+            weight: Param::new(of(1.0)),
+            bias: Param::new(of(0.0)),
+        }
     }
 
     fn features(&self) -> usize {
@@ -32,7 +36,10 @@ impl LayerNorm {
     /// For `[.., features]`.
     #[track_caller]
     pub fn new(features: usize) -> LayerNorm {
-        LayerNorm { affine: Affine::new(features), made_at: Location::caller() }
+        LayerNorm {
+            affine: Affine::new(features),
+            made_at: Location::caller(),
+        }
     }
 }
 
@@ -51,7 +58,8 @@ impl Module for LayerNorm {
     }
 
     fn params(&self, p: &mut Params) {
-        p.param("weight", &self.affine.weight).param("bias", &self.affine.bias);
+        p.param("weight", &self.affine.weight)
+            .param("bias", &self.affine.bias);
     }
 }
 
@@ -73,8 +81,16 @@ impl BatchNorm1d {
     #[track_caller]
     pub fn new(features: usize) -> BatchNorm1d {
         let affine = Affine::new(features);
-        let (mean, variance) = (Param::buffer(affine.bias.value()), Param::buffer(affine.weight.value()));
-        BatchNorm1d { affine, mean, variance, made_at: Location::caller() }
+        let (mean, variance) = (
+            Param::buffer(affine.bias.value()),
+            Param::buffer(affine.weight.value()),
+        );
+        BatchNorm1d {
+            affine,
+            mean,
+            variance,
+            made_at: Location::caller(),
+        }
     }
 }
 
@@ -86,7 +102,11 @@ impl Module for BatchNorm1d {
         let features = self.affine.features();
         let batch = match x.dims::<2>() {
             Some([batch, own]) if own == features => batch,
-            _ => return x.fail(&format!("wants [batch, {features}], its number of features")),
+            _ => {
+                return x.fail(&format!(
+                    "wants [batch, {features}], its number of features"
+                ));
+            }
         };
         let (running_mean, running_variance) = (g.param(&self.mean), g.param(&self.variance));
         let (mean, variance) = if g.is_training() {
@@ -95,17 +115,26 @@ impl Module for BatchNorm1d {
             }
             let (mean, variance) = (x.mean_axis(0), x.var_axis(0, 0));
             let unbiased = variance.detach() * (batch as f64 / (batch - 1) as f64);
-            g.assign(&self.mean, (1.0 - MOMENTUM) * running_mean + MOMENTUM * mean.detach());
-            g.assign(&self.variance, (1.0 - MOMENTUM) * running_variance + MOMENTUM * unbiased);
+            g.assign(
+                &self.mean,
+                (1.0 - MOMENTUM) * running_mean + MOMENTUM * mean.detach(),
+            );
+            g.assign(
+                &self.variance,
+                (1.0 - MOMENTUM) * running_variance + MOMENTUM * unbiased,
+            );
             (mean, variance)
         } else {
             (running_mean, running_variance)
         };
-        (x - mean) / (variance + EPSILON).sqrt() * g.param(&self.affine.weight) + g.param(&self.affine.bias)
+        (x - mean) / (variance + EPSILON).sqrt() * g.param(&self.affine.weight)
+            + g.param(&self.affine.bias)
     }
 
     fn params(&self, p: &mut Params) {
-        p.param("weight", &self.affine.weight).param("bias", &self.affine.bias);
-        p.param("running_mean", &self.mean).param("running_var", &self.variance);
+        p.param("weight", &self.affine.weight)
+            .param("bias", &self.affine.bias);
+        p.param("running_mean", &self.mean)
+            .param("running_var", &self.variance);
     }
 }

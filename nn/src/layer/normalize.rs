@@ -31,7 +31,10 @@ impl Normalize {
         let deviation = x.std_axis(0, 0);
         let deviation = deviation.gt(0.0).select(deviation, 1.0);
         let (mean, deviation) = g.run((x.mean_axis(0), deviation))?;
-        Ok(Normalize { mean: Param::buffer(mean), deviation: Param::buffer(deviation) })
+        Ok(Normalize {
+            mean: Param::buffer(mean),
+            deviation: Param::buffer(deviation),
+        })
     }
 }
 
@@ -44,6 +47,7 @@ impl Module for Normalize {
     }
 
     fn params(&self, p: &mut Params) {
-        p.param("mean", &self.mean).param("deviation", &self.deviation);
+        p.param("mean", &self.mean)
+            .param("deviation", &self.deviation);
     }
 }

@@ -13,7 +13,11 @@ pub struct Accumulate<O> {
 
 impl<O> Accumulate<O> {
     pub(super) fn new(inner: O, steps: usize) -> Accumulate<O> {
-        Accumulate { inner, steps, memory: Memory::default() }
+        Accumulate {
+            inner,
+            steps,
+            memory: Memory::default(),
+        }
     }
 
     /// The optimizer inside.
@@ -25,7 +29,9 @@ impl<O> Accumulate<O> {
 impl<O: Optimizer> Optimizer for Accumulate<O> {
     #[track_caller]
     fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
-        let Some(first) = gradients.first() else { return };
+        let Some(first) = gradients.first() else {
+            return;
+        };
         let g = first.weight.graph();
         // the count is a parameter like others: a step that fails does not count
         let counter = self.memory.counter();
@@ -35,7 +41,9 @@ impl<O: Optimizer> Optimizer for Accumulate<O> {
         g.assign(&counter, g.param(&counter) + 1);
         let mut means = Vec::with_capacity(gradients.len());
         for mut d in gradients {
-            let Some([buffer]) = self.memory.of(&d.param, d.weight, ["sum"]) else { continue };
+            let Some([buffer]) = self.memory.of(&d.param, d.weight, ["sum"]) else {
+                continue;
+            };
             let sum = g.param(&buffer) + d.gradient;
             g.assign(&buffer, if is_last { sum.zeros_like() } else { sum });
             d.gradient = sum / self.steps;
@@ -56,7 +64,9 @@ impl<O: Optimizer> Optimizer for Accumulate<O> {
 
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
         let own = self.memory.state(params, &["sum"], true)?;
-        let own = own.into_iter().map(|(name, p)| (format!("accumulated.{name}"), p));
+        let own = own
+            .into_iter()
+            .map(|(name, p)| (format!("accumulated.{name}"), p));
         Ok(own.chain(self.inner.state(params)?).collect())
     }
 }

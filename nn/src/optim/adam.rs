@@ -24,7 +24,11 @@ impl AdamW {
     /// With this learning rate and a decay of 0.01.
     #[allow(clippy::new_ret_no_self)] // one struct for both: only one line differs
     pub fn new(rate: f64) -> Adam {
-        Adam { decoupled: true, weight_decay: 0.01, ..Adam::new(rate) }
+        Adam {
+            decoupled: true,
+            weight_decay: 0.01,
+            ..Adam::new(rate)
+        }
     }
 }
 
@@ -63,17 +67,32 @@ impl Adam {
 impl Optimizer for Adam {
     #[track_caller]
     fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
-        let Some(first) = gradients.first() else { return };
+        let Some(first) = gradients.first() else {
+            return;
+        };
         let g = first.weight.graph();
         let _scope = g.scope("adam");
         let t = self.memory.count(g);
         let rate = scale * self.rate;
         let (b1, b2) = self.betas;
         // numbers of f64, whatever the weights are
-        let correct = |beta: f64| if beta == 0.0 { t * 0.0 + 1.0 } else { 1.0 - (t * beta.ln()).exp() };
+        let correct = |beta: f64| {
+            if beta == 0.0 {
+                t * 0.0 + 1.0
+            } else {
+                1.0 - (t * beta.ln()).exp()
+            }
+        };
         let (length, root) = (rate / correct(b1), correct(b2).sqrt());
-        for Gradient { param, weight: mut w, gradient: mut d } in gradients {
-            let Some([mean, square]) = self.memory.of(&param, w, ["mean", "square"]) else { continue };
+        for Gradient {
+            param,
+            weight: mut w,
+            gradient: mut d,
+        } in gradients
+        {
+            let Some([mean, square]) = self.memory.of(&param, w, ["mean", "square"]) else {
+                continue;
+            };
             let dtype = param.ty().dtype;
             if self.weight_decay != 0.0 {
                 match self.decoupled {
@@ -85,13 +104,20 @@ impl Optimizer for Adam {
             let v = b2 * g.param(&square) + (1.0 - b2) * d.square();
             g.assign(&mean, m);
             g.assign(&square, v);
-            g.assign(&param, w - length.cast(dtype) * m / (v.sqrt() / root.cast(dtype) + self.epsilon));
+            g.assign(
+                &param,
+                w - length.cast(dtype) * m / (v.sqrt() / root.cast(dtype) + self.epsilon),
+            );
         }
     }
 
     fn check(&self) -> Result<()> {
         check(
-            &[("learning rate", self.rate), ("epsilon", self.epsilon), ("weight decay", self.weight_decay)],
+            &[
+                ("learning rate", self.rate),
+                ("epsilon", self.epsilon),
+                ("weight decay", self.weight_decay),
+            ],
             &[("first beta", self.betas.0), ("second beta", self.betas.1)],
         )
     }

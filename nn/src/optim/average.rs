@@ -14,7 +14,11 @@ pub struct Averaged<O> {
 
 impl<O> Averaged<O> {
     pub(super) fn new(inner: O, decay: f64) -> Averaged<O> {
-        Averaged { inner, decay, memory: Memory::default() }
+        Averaged {
+            inner,
+            decay,
+            memory: Memory::default(),
+        }
     }
 
     /// The optimizer inside.
@@ -24,7 +28,9 @@ impl<O> Averaged<O> {
 
     /// The average of a parameter's values; its value if it has not been updated yet.
     fn of(&self, param: &Param) -> Param {
-        let Ok(average) = self.memory.made(param, "average", || Ok::<_, Infallible>(param.value()));
+        let Ok(average) = self
+            .memory
+            .made(param, "average", || Ok::<_, Infallible>(param.value()));
         average
     }
 
@@ -38,16 +44,23 @@ impl<O> Averaged<O> {
 impl<O: Optimizer> Optimizer for Averaged<O> {
     #[track_caller]
     fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
-        let Some(first) = gradients.first() else { return };
+        let Some(first) = gradients.first() else {
+            return;
+        };
         let g = first.weight.graph();
         let params: Vec<Param> = gradients.iter().map(|d| d.param.clone()).collect();
         self.inner.update(gradients, scale);
         let _scope = g.scope("average");
         for param in params {
             // where nothing is updated in this step, the average stays
-            let Some(new) = g.scheduled(&param) else { continue };
+            let Some(new) = g.scheduled(&param) else {
+                continue;
+            };
             let average = self.of(&param);
-            g.assign(&average, self.decay * g.param(&average) + (1.0 - self.decay) * new);
+            g.assign(
+                &average,
+                self.decay * g.param(&average) + (1.0 - self.decay) * new,
+            );
         }
     }
 

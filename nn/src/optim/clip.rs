@@ -13,11 +13,19 @@ pub struct Clip<O> {
 
 impl<O> Clip<O> {
     pub(super) fn norm(inner: O, limit: f64) -> Clip<O> {
-        Clip { inner, limit, by_norm: true }
+        Clip {
+            inner,
+            limit,
+            by_norm: true,
+        }
     }
 
     pub(super) fn value(inner: O, limit: f64) -> Clip<O> {
-        Clip { inner, limit, by_norm: false }
+        Clip {
+            inner,
+            limit,
+            by_norm: false,
+        }
     }
 
     /// The optimizer inside.
@@ -30,7 +38,9 @@ impl<O: Optimizer> Optimizer for Clip<O> {
     #[track_caller]
     fn update(&self, mut gradients: Vec<Gradient<'_>>, scale: f64) {
         let squares = gradients.iter().map(|d| d.gradient.square().sum());
-        let Some(total) = squares.reduce(|a, b| a + b) else { return };
+        let Some(total) = squares.reduce(|a, b| a + b) else {
+            return;
+        };
         let g = total.graph();
         let scope = g.scope("clip");
         // a norm of 0 gives ∞, of which the minimum with 1 is 1
@@ -49,7 +59,10 @@ impl<O: Optimizer> Optimizer for Clip<O> {
         if self.limit > 0.0 {
             return self.inner.check();
         }
-        Err(Error::invalid(format!("gradients cannot be clipped to {}", self.limit)))
+        Err(Error::invalid(format!(
+            "gradients cannot be clipped to {}",
+            self.limit
+        )))
     }
 
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {

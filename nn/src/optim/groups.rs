@@ -29,30 +29,51 @@ pub struct Groups {
 impl Groups {
     /// With an optimizer for all parameters that are in none of the groups to come.
     pub fn new(rest: impl Optimizer + 'static) -> Groups {
-        Groups { rest: Box::new(rest), groups: Vec::new(), places: HashMap::new() }
+        Groups {
+            rest: Box::new(rest),
+            groups: Vec::new(),
+            places: HashMap::new(),
+        }
     }
 
     /// A group of these parameters. One that is in several belongs to the first.
-    pub fn params(mut self, params: &[(String, Param)], optimizer: impl Optimizer + 'static) -> Groups {
+    pub fn params(
+        mut self,
+        params: &[(String, Param)],
+        optimizer: impl Optimizer + 'static,
+    ) -> Groups {
         for (_, param) in params {
             self.places.entry(param.id()).or_insert(self.groups.len());
         }
-        self.groups.push((params.iter().map(|(_, p)| p.clone()).collect(), Box::new(optimizer)));
+        self.groups.push((
+            params.iter().map(|(_, p)| p.clone()).collect(),
+            Box::new(optimizer),
+        ));
         self
     }
 
     /// A group of all parameters of a module.
-    pub fn module(self, module: &(impl Module + ?Sized), optimizer: impl Optimizer + 'static) -> Groups {
+    pub fn module(
+        self,
+        module: &(impl Module + ?Sized),
+        optimizer: impl Optimizer + 'static,
+    ) -> Groups {
         self.params(&module.parameters(), optimizer)
     }
 
     /// The number of the group that a parameter is in; the number of groups if it is in none.
     fn place(&self, param: &Param) -> usize {
-        self.places.get(&param.id()).copied().unwrap_or(self.groups.len())
+        self.places
+            .get(&param.id())
+            .copied()
+            .unwrap_or(self.groups.len())
     }
 
     fn optimizers(&self) -> impl Iterator<Item = &dyn Optimizer> {
-        self.groups.iter().map(|(_, optimizer)| &**optimizer).chain([&*self.rest])
+        self.groups
+            .iter()
+            .map(|(_, optimizer)| &**optimizer)
+            .chain([&*self.rest])
     }
 }
 
@@ -61,8 +82,13 @@ impl Optimizer for Groups {
     fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
         let mut parts: Vec<Vec<Gradient<'_>>> = Vec::new();
         parts.resize_with(self.groups.len() + 1, Vec::new);
-        gradients.into_iter().for_each(|d| parts[self.place(&d.param)].push(d));
-        parts.into_iter().zip(self.optimizers()).for_each(|(part, optimizer)| optimizer.update(part, scale));
+        gradients
+            .into_iter()
+            .for_each(|d| parts[self.place(&d.param)].push(d));
+        parts
+            .into_iter()
+            .zip(self.optimizers())
+            .for_each(|(part, optimizer)| optimizer.update(part, scale));
     }
 
     fn check(&self) -> Result<()> {
@@ -72,8 +98,17 @@ impl Optimizer for Groups {
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
         let mut all = Vec::new();
         for (k, optimizer) in self.optimizers().enumerate() {
-            let own: Vec<(String, Param)> = params.iter().filter(|(_, p)| self.place(p) == k).cloned().collect();
-            all.extend(optimizer.state(&own)?.into_iter().map(|(name, p)| (format!("group{k}.{name}"), p)));
+            let own: Vec<(String, Param)> = params
+                .iter()
+                .filter(|(_, p)| self.place(p) == k)
+                .cloned()
+                .collect();
+            all.extend(
+                optimizer
+                    .state(&own)?
+                    .into_iter()
+                    .map(|(name, p)| (format!("group{k}.{name}"), p)),
+            );
         }
         Ok(all)
     }

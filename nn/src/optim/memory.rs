@@ -26,17 +26,23 @@ impl Memory {
         weight: Var<'_>,
         names: [&'static str; N],
     ) -> Option<[Param; N]> {
-        let buffers: autograd::Result<Vec<Param>> = names.iter().map(|name| self.zeros(param, name)).collect();
+        let buffers: autograd::Result<Vec<Param>> =
+            names.iter().map(|name| self.zeros(param, name)).collect();
         let buffers = buffers.ok().and_then(|all| all.try_into().ok());
         if buffers.is_none() {
-            let message = format!("there is no memory for the {} of a parameter", names.join(" and the "));
+            let message = format!(
+                "there is no memory for the {} of a parameter",
+                names.join(" and the ")
+            );
             weight.graph().assign(param, weight.fail(&message));
         }
         buffers
     }
 
     fn zeros(&self, param: &Param, name: &'static str) -> autograd::Result<Param> {
-        self.made(param, name, || Tensor::zeros(param.ty().shape, param.ty().dtype))
+        self.made(param, name, || {
+            Tensor::zeros(param.ty().shape, param.ty().dtype)
+        })
     }
 
     /// The buffer of a parameter with this name, made by `first` if it is not there yet.

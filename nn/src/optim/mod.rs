@@ -121,16 +121,28 @@ pub struct Gradient<'g> {
 #[track_caller]
 pub fn gradients(loss: Var<'_>) -> Vec<Gradient<'_>> {
     let all = loss.trained_grads().into_iter();
-    all.map(|(param, weight, gradient)| Gradient { param, weight, gradient }).collect()
+    all.map(|(param, weight, gradient)| Gradient {
+        param,
+        weight,
+        gradient,
+    })
+    .collect()
 }
 
 /// An error unless all of these settings are finite numbers from 0 on, and the shares among them below 1.
 fn check(settings: &[(&str, f64)], shares: &[(&str, f64)]) -> Result<()> {
-    if let Some((name, v)) = settings.iter().find(|(_, v)| !(0.0..f64::INFINITY).contains(v)) {
-        return Err(Error::invalid(format!("a {name} of {v} is not a number from 0 on")));
+    if let Some((name, v)) = settings
+        .iter()
+        .find(|(_, v)| !(0.0..f64::INFINITY).contains(v))
+    {
+        return Err(Error::invalid(format!(
+            "a {name} of {v} is not a number from 0 on"
+        )));
     }
     match shares.iter().find(|(_, v)| !(0.0..1.0).contains(v)) {
-        Some((name, v)) => Err(Error::invalid(format!("a {name} of {v} is not in 0 ≤ {name} < 1"))),
+        Some((name, v)) => Err(Error::invalid(format!(
+            "a {name} of {v} is not in 0 ≤ {name} < 1"
+        ))),
         None => Ok(()),
     }
 }

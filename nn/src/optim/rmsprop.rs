@@ -20,7 +20,14 @@ pub struct RmsProp {
 impl RmsProp {
     /// With this learning rate, `α = 0.99`, `ε = 1e-8`, without momentum and weight decay.
     pub fn new(rate: f64) -> RmsProp {
-        RmsProp { rate, alpha: 0.99, epsilon: 1e-8, momentum: 0.0, weight_decay: 0.0, memory: Memory::default() }
+        RmsProp {
+            rate,
+            alpha: 0.99,
+            epsilon: 1e-8,
+            momentum: 0.0,
+            weight_decay: 0.0,
+            memory: Memory::default(),
+        }
     }
 
     /// The share of the mean square that is kept.
@@ -51,11 +58,20 @@ impl RmsProp {
 impl Optimizer for RmsProp {
     #[track_caller]
     fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
-        let Some(first) = gradients.first() else { return };
+        let Some(first) = gradients.first() else {
+            return;
+        };
         let g = first.weight.graph();
         let _scope = g.scope("rmsprop");
-        for Gradient { param, weight: w, gradient: mut d } in gradients {
-            let Some([square, velocity]) = self.memory.of(&param, w, ["square", "velocity"]) else { continue };
+        for Gradient {
+            param,
+            weight: w,
+            gradient: mut d,
+        } in gradients
+        {
+            let Some([square, velocity]) = self.memory.of(&param, w, ["square", "velocity"]) else {
+                continue;
+            };
             if self.weight_decay != 0.0 {
                 d += self.weight_decay * w;
             }
@@ -83,7 +99,11 @@ impl Optimizer for RmsProp {
     }
 
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
-        let names: &[&str] = if self.momentum == 0.0 { &["square"] } else { &["square", "velocity"] };
+        let names: &[&str] = if self.momentum == 0.0 {
+            &["square"]
+        } else {
+            &["square", "velocity"]
+        };
         self.memory.state(params, names, false)
     }
 }

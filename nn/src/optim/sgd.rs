@@ -19,7 +19,13 @@ pub struct Sgd {
 impl Sgd {
     /// With this learning rate, without momentum.
     pub fn new(rate: f64) -> Sgd {
-        Sgd { rate, momentum: 0.0, weight_decay: 0.0, nesterov: false, memory: Memory::default() }
+        Sgd {
+            rate,
+            momentum: 0.0,
+            weight_decay: 0.0,
+            nesterov: false,
+            memory: Memory::default(),
+        }
     }
 
     /// The share of the last step's velocity that is kept.
@@ -44,28 +50,56 @@ impl Sgd {
 impl Optimizer for Sgd {
     #[track_caller]
     fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
-        let Some(first) = gradients.first() else { return };
+        let Some(first) = gradients.first() else {
+            return;
+        };
         let g = first.weight.graph();
         let _scope = g.scope("sgd");
-        for Gradient { param, weight: w, gradient: mut d } in gradients {
+        for Gradient {
+            param,
+            weight: w,
+            gradient: mut d,
+        } in gradients
+        {
             if self.weight_decay != 0.0 {
                 d += self.weight_decay * w;
             }
             if self.momentum != 0.0 {
-                let Some([velocity]) = self.memory.of(&param, w, ["velocity"]) else { continue };
+                let Some([velocity]) = self.memory.of(&param, w, ["velocity"]) else {
+                    continue;
+                };
                 let v = self.momentum * g.param(&velocity) + d;
                 g.assign(&velocity, v);
-                d = if self.nesterov { d + self.momentum * v } else { v };
+                d = if self.nesterov {
+                    d + self.momentum * v
+                } else {
+                    v
+                };
             }
             g.assign(&param, w - (scale * self.rate) * d);
         }
     }
 
     fn check(&self) -> Result<()> {
-        check(&[("learning rate", self.rate), ("momentum", self.momentum), ("weight decay", self.weight_decay)], &[])
+        check(
+            &[
+                ("learning rate", self.rate),
+                ("momentum", self.momentum),
+                ("weight decay", self.weight_decay),
+            ],
+            &[],
+        )
     }
 
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
-        self.memory.state(params, if self.momentum == 0.0 { &[] } else { &["velocity"] }, false)
+        self.memory.state(
+            params,
+            if self.momentum == 0.0 {
+                &[]
+            } else {
+                &["velocity"]
+            },
+            false,
+        )
     }
 }

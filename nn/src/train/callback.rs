@@ -88,7 +88,11 @@ pub struct PauseWhen(pub Arc<AtomicBool>);
 
 impl Callback for PauseWhen {
     fn step(&mut self, _at: &At<'_>) -> Result<Next> {
-        Ok(if self.0.load(Relaxed) { Next::Pause } else { Next::Continue })
+        Ok(if self.0.load(Relaxed) {
+            Next::Pause
+        } else {
+            Next::Continue
+        })
     }
 }
 
@@ -101,12 +105,19 @@ pub struct TimeBudget {
 impl TimeBudget {
     /// From now on.
     pub fn new(budget: Duration) -> TimeBudget {
-        TimeBudget { start: Instant::now(), budget }
+        TimeBudget {
+            start: Instant::now(),
+            budget,
+        }
     }
 }
 
 impl Callback for TimeBudget {
     fn step(&mut self, _at: &At<'_>) -> Result<Next> {
-        Ok(if self.start.elapsed() >= self.budget { Next::Pause } else { Next::Continue })
+        Ok(if self.start.elapsed() >= self.budget {
+            Next::Pause
+        } else {
+            Next::Continue
+        })
     }
 }

@@ -20,17 +20,37 @@ pub struct DryRun {
 impl fmt::Display for DryRun {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "{}", self.layers)?;
-        let width = self.parameters.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let width = self
+            .parameters
+            .iter()
+            .map(|(name, _)| name.chars().count())
+            .max()
+            .unwrap_or(0);
         let mut trained = 0;
         for (name, param) in &self.parameters {
             let (ty, count) = (param.ty(), param.ty().shape.count());
             let kind = if param.is_trained() { "" } else { "  (buffer)" };
             trained += if param.is_trained() { count } else { 0 };
-            writeln!(f, "{name:<width$}  {:<16} {count:>10}{kind}", ty.to_string())?;
+            writeln!(
+                f,
+                "{name:<width$}  {:<16} {count:>10}{kind}",
+                ty.to_string()
+            )?;
         }
-        let bytes: usize = self.parameters.iter().map(|(_, p)| p.ty().shape.count() * p.ty().dtype.size()).sum();
-        let (mib, gflop) = (|n: usize| n as f64 / (1 << 20) as f64, self.plan.flops() as f64 / 1e9);
-        writeln!(f, "\n{trained} numbers are trained; parameters take {:.2} MiB", mib(bytes))?;
+        let bytes: usize = self
+            .parameters
+            .iter()
+            .map(|(_, p)| p.ty().shape.count() * p.ty().dtype.size())
+            .sum();
+        let (mib, gflop) = (
+            |n: usize| n as f64 / (1 << 20) as f64,
+            self.plan.flops() as f64 / 1e9,
+        );
+        writeln!(
+            f,
+            "\n{trained} numbers are trained; parameters take {:.2} MiB",
+            mib(bytes)
+        )?;
         writeln!(
             f,
             "a step: {} kernels, {:.2} MiB between them, {gflop:.3} GFLOP; {} steps an epoch",

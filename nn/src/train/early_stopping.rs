@@ -28,7 +28,12 @@ pub struct EarlyStopping {
 impl EarlyStopping {
     /// Waits for so many epochs.
     pub fn new(patience: usize) -> EarlyStopping {
-        EarlyStopping { patience, best: f64::INFINITY, waited: 0, weights: Vec::new() }
+        EarlyStopping {
+            patience,
+            best: f64::INFINITY,
+            waited: 0,
+            weights: Vec::new(),
+        }
     }
 
     /// The smallest loss so far.
@@ -45,11 +50,18 @@ impl EarlyStopping {
     pub fn observe(&mut self, loss: f64, params: &[(String, Param)]) -> Next {
         if loss < self.best {
             (self.best, self.waited) = (loss, 0);
-            self.weights = params.iter().map(|(name, p)| (name.clone(), p.value())).collect();
+            self.weights = params
+                .iter()
+                .map(|(name, p)| (name.clone(), p.value()))
+                .collect();
         } else {
             self.waited += 1;
         }
-        if self.waited > self.patience { Next::Stop } else { Next::Continue }
+        if self.waited > self.patience {
+            Next::Stop
+        } else {
+            Next::Continue
+        }
     }
 
     /// Sets the parameters to the best weights, if there are any.
@@ -65,12 +77,18 @@ impl EarlyStopping {
 
 impl Callback for EarlyStopping {
     fn epoch(&mut self, at: &At<'_>) -> Result<Next> {
-        let Some(last) = at.history.last() else { return Ok(Next::Continue) };
-        Ok(self.observe(last.validation.map_or(last.train.loss, |v| v.loss), at.params))
+        let Some(last) = at.history.last() else {
+            return Ok(Next::Continue);
+        };
+        Ok(self.observe(
+            last.validation.map_or(last.train.loss, |v| v.loss),
+            at.params,
+        ))
     }
 
     fn note(&self) -> Option<String> {
-        (self.waited > 0).then(|| format!("no better for {} of {} epochs", self.waited, self.patience))
+        (self.waited > 0)
+            .then(|| format!("no better for {} of {} epochs", self.waited, self.patience))
     }
 
     fn end(&mut self, at: &At<'_>) -> Result<()> {
@@ -78,11 +96,17 @@ impl Callback for EarlyStopping {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        let weights = self.weights.iter().map(|(name, value)| (format!("weights.{name}"), value.clone()));
-        [("best".into(), self.best.into()), ("waited".into(), (self.waited as i64).into())]
-            .into_iter()
-            .chain(weights)
-            .collect()
+        let weights = self
+            .weights
+            .iter()
+            .map(|(name, value)| (format!("weights.{name}"), value.clone()));
+        [
+            ("best".into(), self.best.into()),
+            ("waited".into(), (self.waited as i64).into()),
+        ]
+        .into_iter()
+        .chain(weights)
+        .collect()
     }
 
     fn restore(&mut self, state: Vec<(String, Tensor)>) -> Result<()> {

@@ -20,7 +20,8 @@ pub struct Metrics {
 impl fmt::Display for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "loss {:.4}", self.loss)?;
-        self.accuracy.map_or(Ok(()), |a| write!(f, ", accuracy {a:.4}"))
+        self.accuracy
+            .map_or(Ok(()), |a| write!(f, ", accuracy {a:.4}"))
     }
 }
 
@@ -33,7 +34,12 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub(crate) fn add(&mut self, samples: usize, loss: &Tensor, hits: Option<&Tensor>) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        samples: usize,
+        loss: &Tensor,
+        hits: Option<&Tensor>,
+    ) -> Result<()> {
         self.loss += loss.scalar()? * samples as f64;
         if let Some(hits) = hits {
             *self.hits.get_or_insert(0.0) += hits.scalar()?;
@@ -44,18 +50,31 @@ impl Meter {
 
     /// What has been summed up, as numbers.
     pub(crate) fn numbers(&self) -> [f64; 3] {
-        [self.loss, self.hits.unwrap_or(f64::NAN), self.samples as f64]
+        [
+            self.loss,
+            self.hits.unwrap_or(f64::NAN),
+            self.samples as f64,
+        ]
     }
 
     /// The inverse of [`numbers`](Meter::numbers).
     pub(crate) fn of(numbers: &[f64]) -> Option<Meter> {
-        let &[loss, hits, samples] = numbers else { return None };
-        Some(Meter { loss, hits: Some(hits).filter(|h| !h.is_nan()), samples: samples as usize })
+        let &[loss, hits, samples] = numbers else {
+            return None;
+        };
+        Some(Meter {
+            loss,
+            hits: Some(hits).filter(|h| !h.is_nan()),
+            samples: samples as usize,
+        })
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
         let samples = self.samples.max(1) as f64;
-        Metrics { loss: self.loss / samples, accuracy: self.hits.map(|h| h / samples) }
+        Metrics {
+            loss: self.loss / samples,
+            accuracy: self.hits.map(|h| h / samples),
+        }
     }
 }
 
@@ -89,7 +108,12 @@ pub fn evaluate(
     each_batch(
         model,
         data,
-        |outputs, targets| [Some(loss(outputs, targets)), hits(outputs, targets)].into_iter().flatten().collect(),
+        |outputs, targets| {
+            [Some(loss(outputs, targets)), hits(outputs, targets)]
+                .into_iter()
+                .flatten()
+                .collect()
+        },
         |samples, values| meter.add(samples, &values[0], values.get(1)),
     )?;
     Ok(meter.metrics())

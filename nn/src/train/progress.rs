@@ -16,9 +16,9 @@ impl Progress {
             true => ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10)),
             false => ProgressBar::hidden(),
         };
-        if let Ok(style) =
-            ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} batches, {rate}, {eta} left, {msg}")
-        {
+        if let Ok(style) = ProgressStyle::with_template(
+            "{prefix} [{bar:30}] {pos}/{len} batches, {rate}, {eta} left, {msg}",
+        ) {
             let rate = |state: &ProgressState, out: &mut dyn Write| {
                 let _ = write!(out, "{:.0}/s", state.per_sec()); // a display that fails shows nothing
             };
@@ -43,7 +43,11 @@ impl Progress {
 
     pub(crate) fn end_epoch(&self, epoch: &Epoch, notes: &str) {
         if !self.quiet {
-            let gradients = epoch.gradients.as_ref().map(ToString::to_string).unwrap_or_default();
+            let gradients = epoch
+                .gradients
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             self.bar.suspend(|| print!("{epoch}{notes}\n{gradients}"));
         }
     }

@@ -109,7 +109,10 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
 
     /// Changes the inputs of each batch before it is used, by a seed of its own: [`shift_images`](crate::data::shift_images),
     /// or a function of yours. It runs on another thread, ahead of the training.
-    pub fn augment(mut self, change: impl Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm) -> Self {
+    pub fn augment(
+        mut self,
+        change: impl Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm,
+    ) -> Self {
         self.augment = Some(Arc::new(change));
         self
     }
@@ -203,10 +206,23 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             (outputs, (self.loss)(outputs, g.constant(targets)))
         })?;
         let layers = g.picture().of(&[outputs]).to_text();
-        let done = Moment { step: 0, steps_per_epoch: steps, epochs: self.epochs, history: &[] };
-        catch(|| self.optimizer.update(gradients(loss), (self.schedule)(&done)))?;
+        let done = Moment {
+            step: 0,
+            steps_per_epoch: steps,
+            epochs: self.epochs,
+            history: &[],
+        };
+        catch(|| {
+            self.optimizer
+                .update(gradients(loss), (self.schedule)(&done))
+        })?;
         let plan = g.plan((loss, g.check_finite(&[loss])))?;
-        Ok(DryRun { layers, parameters: self.model.parameters(), plan, steps })
+        Ok(DryRun {
+            layers,
+            parameters: self.model.parameters(),
+            plan,
+            steps,
+        })
     }
 
     /// As many samples as a step takes, in the order of the data.
@@ -223,34 +239,59 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     pub fn fit(&mut self, data: &Dataset) -> Result<History> {
         self.check(data)?;
         let only = |(inputs, targets)| Dataset::new(inputs, targets);
-        let first = self.overfit.then(|| self.first_batch(data).and_then(only)).transpose()?;
+        let first = self
+            .overfit
+            .then(|| self.first_batch(data).and_then(only))
+            .transpose()?;
         let data = first.as_ref().unwrap_or(data);
         let params = self.model.parameters();
         let buffers = self.optimizer.state(&params)?;
         let settings = [self.seed as i64, self.batch_size as i64, data.len() as i64];
-        let whole = Whole { model: &params, optimizer: &buffers, settings };
-        let running = Running { whole, steps: self.steps_of(data), progress: Progress::new(self.quiet) };
+        let whole = Whole {
+            model: &params,
+            optimizer: &buffers,
+            settings,
+        };
+        let running = Running {
+            whole,
+            steps: self.steps_of(data),
+            progress: Progress::new(self.quiet),
+        };
         let mut position = match &self.checkpoint {
             Some((path, _)) if path.exists() => running.whole.load(path, &mut self.callbacks)?,
             _ => Position::default(),
         };
         let mut result = Ok(Next::Continue);
-        while !position.finished && position.history.len() < self.epochs && matches!(result, Ok(Next::Continue)) {
+        while !position.finished
+            && position.history.len() < self.epochs
+            && matches!(result, Ok(Next::Continue))
+        {
             result = self.epoch(data, &running, &mut position);
         }
         let at = running.at(&position);
-        let ended = self.callbacks.iter_mut().map(|c| catch(|| c.end(&at)).flatten()).fold(Ok(()), Result::and);
+        let ended = self
+            .callbacks
+            .iter_mut()
+            .map(|c| catch(|| c.end(&at)).flatten())
+            .fold(Ok(()), Result::and);
         result.and(ended)?;
         Ok(position.history)
     }
 
     /// One epoch, or what is left of it.
-    fn epoch(&mut self, data: &Dataset, running: &Running<'_>, position: &mut Position) -> Result<Next> {
+    fn epoch(
+        &mut self,
+        data: &Dataset,
+        running: &Running<'_>,
+        position: &mut Position,
+    ) -> Result<Next> {
         let (start, number) = (Instant::now(), position.history.len() + 1);
         let mut gradients: Option<GradientReport> = None;
         let epoch_seed = seed::derive(self.seed, number as u64);
         let batches = data.shuffled_batches(self.batch_size, epoch_seed);
-        let Running { progress, steps, .. } = running;
+        let Running {
+            progress, steps, ..
+        } = running;
         progress.start_epoch(number, self.epochs, *steps, position.step);
         // batches are prepared on a thread of their own, which draws by number and not by time
         let (first, augment) = (position.step, self.augment.clone());
@@ -266,8 +307,12 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         let next = std::thread::scope(|threads| {
             let (send, receive) = sync_channel(1);
             let prepare_all = move || {
-                let mut batches =
-                    batches.starting_at(first).take(steps.saturating_sub(first)).enumerate().map(prepare).peekable();
+                let mut batches = batches
+                    .starting_at(first)
+                    .take(steps.saturating_sub(first))
+                    .enumerate()
+                    .map(prepare)
+                    .peekable();
                 while batches.peek().is_some() {
                     let some: Vec<_> = batches.by_ref().take(TOGETHER).collect();
                     if send.send(some).is_err() {
@@ -276,19 +321,35 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
                 }
             };
             let started = std::thread::Builder::new().spawn_scoped(threads, prepare_all);
-            started.map_err(|e| Error::invalid(format!("a thread for the data cannot be started: {e}")))?;
+            started.map_err(|e| {
+                Error::invalid(format!("a thread for the data cannot be started: {e}"))
+            })?;
             self.steps(receive, running, position, &mut gradients)
         })?;
         if next != Next::Continue {
             return Ok(next);
         }
         let time = start.elapsed();
-        let validation = self.validation.map(|data| evaluate(self.model, data, &self.loss)).transpose()?;
+        let validation = self
+            .validation
+            .map(|data| evaluate(self.model, data, &self.loss))
+            .transpose()?;
         let train = std::mem::take(&mut position.meter).metrics();
-        position.history.push(Epoch { number, train, validation, time, gradients });
+        position.history.push(Epoch {
+            number,
+            train,
+            validation,
+            time,
+            gradients,
+        });
         position.step = 0;
         let next = self.call(|c, at| c.epoch(at), &running.at(position))?;
-        let notes: String = self.callbacks.iter().filter_map(|c| c.note()).map(|note| format!(" | {note}")).collect();
+        let notes: String = self
+            .callbacks
+            .iter()
+            .filter_map(|c| c.note())
+            .map(|note| format!(" | {note}"))
+            .collect();
         if let Some(epoch) = position.history.last() {
             progress.end_epoch(epoch, &notes);
         }
@@ -310,19 +371,34 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             let (inputs, targets, seed) = batch?;
             let (g, step, samples) = (Graph::training(seed), position.step, inputs.shape()[0]);
             let history = &position.history;
-            let done =
-                Moment { step: (number - 1) * steps + step, steps_per_epoch: steps, epochs: self.epochs, history };
-            let failed = |error| Error::Step { epoch: number, step: step + 1, error };
-            let (loss, hits, report) = self.step(&g, (inputs, targets), &done, running.whole.model)?.map_err(failed)?;
+            let done = Moment {
+                step: (number - 1) * steps + step,
+                steps_per_epoch: steps,
+                epochs: self.epochs,
+                history,
+            };
+            let failed = |error| Error::Step {
+                epoch: number,
+                step: step + 1,
+                error,
+            };
+            let (loss, hits, report) = self
+                .step(&g, (inputs, targets), &done, running.whole.model)?
+                .map_err(failed)?;
             position.meter.add(samples, &loss, hits.as_ref())?;
             position.step += 1;
             match (&mut *gradients, report) {
                 (Some(all), Some(report)) => all.merge(&report),
                 (all, report) => *all = report,
             }
-            running.progress.batch(|| position.meter.metrics().to_string());
+            running
+                .progress
+                .batch(|| position.meter.metrics().to_string());
             let next = self.call(|c, at| c.step(at), &running.at(position))?;
-            let due = self.checkpoint.as_ref().is_some_and(|(_, every)| position.step.is_multiple_of(*every));
+            let due = self
+                .checkpoint
+                .as_ref()
+                .is_some_and(|(_, every)| position.step.is_multiple_of(*every));
             if next != Next::Continue || (due && position.step < steps) {
                 position.finished = next == Next::Stop;
                 self.save(&running.whole, position)?;
@@ -335,7 +411,11 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     }
 
     /// Asks all callbacks; the first that does not want to continue decides.
-    fn call(&mut self, mut ask: impl FnMut(&mut dyn Callback, &At<'_>) -> Result<Next>, at: &At<'_>) -> Result<Next> {
+    fn call(
+        &mut self,
+        mut ask: impl FnMut(&mut dyn Callback, &At<'_>) -> Result<Next>,
+        at: &At<'_>,
+    ) -> Result<Next> {
         let mut next = Next::Continue;
         for callback in &mut self.callbacks {
             let said = catch(|| ask(&mut **callback, at))??;
@@ -369,9 +449,15 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             let report = self.inspect.then(|| g.inspect_gradients(loss).named(names));
             (loss, hits(outputs, targets), report, found)
         })?;
-        let guarded = if self.guard { [&[loss], &gradients[..]].concat() } else { vec![loss] };
+        let guarded = if self.guard {
+            [&[loss], &gradients[..]].concat()
+        } else {
+            vec![loss]
+        };
         let guard = g.check_finite(&guarded);
-        let done = g.run((loss, hits, report, guard)).map(|(loss, hits, report, _)| (loss, hits, report));
+        let done = g
+            .run((loss, hits, report, guard))
+            .map(|(loss, hits, report, _)| (loss, hits, report));
         Ok(done.map_err(|e| match e.op() {
             // nothing was changed: the same inputs are run once more, to see where it comes from
             "check_finite" => g.find_anomaly(&(loss, gradients)).err().unwrap_or(e),
@@ -402,6 +488,11 @@ impl Running<'_> {
     /// Where the training is, for callbacks.
     fn at<'t>(&'t self, position: &'t Position) -> At<'t> {
         let step = position.history.len() * self.steps + position.step;
-        At { step, loss: position.meter.metrics().loss, history: &position.history, params: self.whole.model }
+        At {
+            step,
+            loss: position.meter.metrics().loss,
+            history: &position.history,
+            params: self.whole.model,
+        }
     }
 }

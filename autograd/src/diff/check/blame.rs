@@ -24,7 +24,10 @@ pub(super) struct Found {
 /// Where a rule and differences disagree. Elements are counted: element `.1` of tensor `.0`.
 pub(super) enum Spot {
     /// One element of an output by one of an input.
-    Element { output: (usize, usize), input: (usize, usize) },
+    Element {
+        output: (usize, usize),
+        input: (usize, usize),
+    },
     /// This element of the gradient for a cotangent of zero.
     Zero { input: (usize, usize) },
     /// This element of an output is not finite.
@@ -51,13 +54,21 @@ const MANY: usize = 512;
 impl CheckGrads {
     /// The error: which op it comes from, if a single one can be blamed, and the two numbers.
     #[track_caller]
-    pub(super) fn report(&self, program: &Program<'_>, inputs: &[Tensor], order: u32, found: Found) -> Error {
+    pub(super) fn report(
+        &self,
+        program: &Program<'_>,
+        inputs: &[Tensor],
+        order: u32,
+        found: Found,
+    ) -> Error {
         if let Some(culprit) = self.culprit(program, inputs, order) {
             return culprit;
         }
         let nature = self.nature(program, inputs, &found);
         let what = describe(program, inputs, &found).unwrap_or_default();
-        nature.explain(&what, &format!("order {order}"), wrong(order, &what)).at_caller("check_grads")
+        nature
+            .explain(&what, &format!("order {order}"), wrong(order, &what))
+            .at_caller("check_grads")
     }
 
     /// The first op of the program whose own rule disagrees with differences of a smooth function, at the values it has
@@ -69,19 +80,40 @@ impl CheckGrads {
         (program.f)(&g, &x);
         let (mut cut, mut first) = (None, None);
         for id in 0..g.len() as u32 {
-            let Some(Single { args, op, of, place, replaces, cuts }) = single(&g, id) else { continue };
+            let Some(Single {
+                args,
+                op,
+                of,
+                place,
+                replaces,
+                cuts,
+            }) = single(&g, id)
+            else {
+                continue;
+            };
             let when = format!("found at order {order}{of}");
             let values = g.look(args.clone()).ok()?;
             if any(&values, f64::is_nan) {
                 continue; // they come from before this op, and nothing can be said of its rule
             }
-            let leaves = if replaces { leaf_values(&g, id)? } else { Vec::new() };
+            let leaves = if replaces {
+                leaf_values(&g, id)?
+            } else {
+                Vec::new()
+            };
             let alone = match replaces {
                 false => Program::of(|g, x| vec![g.append_ref(op.clone(), x)], Vec::new()),
-                true => Program::of(|h, x| vec![replay(&g, h, id, &leaves, &args, x)], Vec::new()),
+                true => Program::of(
+                    |h, x| vec![replay(&g, h, id, &leaves, &args, x)],
+                    Vec::new(),
+                ),
             };
             let many = values.iter().map(Tensor::len).sum::<usize>() > MANY;
-            let found = if many { self.along(&alone, &values, 3) } else { self.elements(&alone, &values) };
+            let found = if many {
+                self.along(&alone, &values, 3)
+            } else {
+                self.elements(&alone, &values)
+            };
             let Ok(Some(found)) = found else { continue };
             let nature = self.nature(&alone, &values, &found);
             let what = describe(&alone, &values, &found).unwrap_or_default();
@@ -106,7 +138,9 @@ impl CheckGrads {
         values: &[Tensor],
         found: Found,
     ) -> Result<Found> {
-        let Spot::Along { direction, weights } = &found.spot else { return Ok(found) };
+        let Spot::Along { direction, weights } = &found.spot else {
+            return Ok(found);
+        };
         let (mut direction, mut u) = (direction.clone(), weights.clone());
         let dtype = dtype_of(inputs);
         let by_rule = gradients(program, inputs, &all_like(values, &u)?)?;
@@ -122,35 +156,56 @@ impl CheckGrads {
         let by_rule = |u: &[Vec<f64>]| -> Result<f64> {
             Ok(gradients(program, inputs, &all_like(values, u)?)?[input.0][input.1])
         };
-        let gap = |u: &[Vec<f64>]| -> Result<f64> { Ok(worse((by_rule(u)? - dot(&numeric, u)).abs())) };
+        let gap =
+            |u: &[Vec<f64>]| -> Result<f64> { Ok(worse((by_rule(u)? - dot(&numeric, u)).abs())) };
         while let Some((a, b)) = halves(&u) {
             u = if gap(&a)? >= gap(&b)? { a } else { b };
         }
         let (o, e) = place(&u).unwrap_or((0, 0));
         let mut worst = Worst::new(self);
         let analytic = by_rule(&one_hots(values, Some((o, e))))?;
-        worst.see(dtype, analytic, numeric[o][e], || Spot::Element { output: (o, e), input });
+        worst.see(dtype, analytic, numeric[o][e], || Spot::Element {
+            output: (o, e),
+            input,
+        });
         Ok(worst.found.unwrap_or(found))
     }
 
     /// Whether the function is smooth where it disagrees.
     fn nature(&self, program: &Program<'_>, inputs: &[Tensor], found: &Found) -> Nature {
-        let Ok(values) = evaluate(program, inputs) else { return Nature::NotFinite };
+        let Ok(values) = evaluate(program, inputs) else {
+            return Nature::NotFinite;
+        };
         let (direction, weights, dtype, h) = match &found.spot {
             Spot::Value { .. } => return Nature::NotFinite,
             Spot::Zero { .. } => return Nature::Wrong,
             &Spot::Element { output, input } => {
                 let x = &inputs[input.0];
                 let direction = one_hots(inputs, Some(input));
-                (direction, one_hots(&values, Some(output)), x.dtype(), self.step_at(x, input.1))
+                (
+                    direction,
+                    one_hots(&values, Some(output)),
+                    x.dtype(),
+                    self.step_at(x, input.1),
+                )
             }
             Spot::Along { direction, weights } => {
                 let dtype = dtype_of(inputs);
-                (direction.clone(), weights.clone(), dtype, self.step_for(dtype))
+                (
+                    direction.clone(),
+                    weights.clone(),
+                    dtype,
+                    self.step_for(dtype),
+                )
             }
         };
-        let value = |t: f64| moved(program, inputs, &direction, t).map_or(f64::NAN, |all| dot(&all, &weights));
-        let here = dot(&values.iter().map(Tensor::to_f64s).collect::<Slopes>(), &weights);
+        let value = |t: f64| {
+            moved(program, inputs, &direction, t).map_or(f64::NAN, |all| dot(&all, &weights))
+        };
+        let here = dot(
+            &values.iter().map(Tensor::to_f64s).collect::<Slopes>(),
+            &weights,
+        );
         let sides = |h: f64| ((value(h) - here) / h, (here - value(-h)) / h);
         let centre = |h: f64| (value(h) - value(-h)) / (2.0 * h);
         // of a smooth function both terms shrink with the step, at a kink the first stays, at a jump the second grows
@@ -165,14 +220,25 @@ impl CheckGrads {
         if unknown || !(here.is_finite() && wide.is_finite() && narrow.is_finite()) {
             return Nature::NotFinite;
         }
-        let precision = if dtype == DType::F32 { f32::EPSILON.into() } else { f64::EPSILON };
+        let precision = if dtype == DType::F32 {
+            f32::EPSILON.into()
+        } else {
+            f64::EPSILON
+        };
         let noise = 64.0 * precision * here.abs().max(1.0) / small;
         if narrow > noise && narrow > wide / 4.0 {
             let (right, left) = sides(small);
             return Nature::Kink(right, left);
         }
-        let (gap, at_small) = ((found.analytic - found.numeric).abs(), (found.analytic - centre(small)).abs());
-        if at_small < gap / 16.0 { Nature::Steep } else { Nature::Wrong }
+        let (gap, at_small) = (
+            (found.analytic - found.numeric).abs(),
+            (found.analytic - centre(small)).abs(),
+        );
+        if at_small < gap / 16.0 {
+            Nature::Steep
+        } else {
+            Nature::Wrong
+        }
     }
 }
 
@@ -227,23 +293,51 @@ fn single<'g>(g: &'g Graph, id: u32) -> Option<Single<'g>> {
     }
     let counts = |k: &usize| !types[*k].dtype.is_float() || !is_blind(*k);
     let replaces = !cuts && !(0..args.len()).all(|k| counts(&k));
-    let args = if replaces { (0..args.len()).filter(counts).map(|k| args[k]).collect() } else { args };
+    let args = if replaces {
+        (0..args.len()).filter(counts).map(|k| args[k]).collect()
+    } else {
+        args
+    };
     let of = written_by.map(|of| format!(", in the derivative of {}", inner.op(of).name()));
-    let place = Place { inputs: types, ..inner.place(node.scope, node.source) };
-    Some(Single { args, op, of: of.unwrap_or_default(), place, replaces, cuts })
+    let place = Place {
+        inputs: types,
+        ..inner.place(node.scope, node.source)
+    };
+    Some(Single {
+        args,
+        op,
+        of: of.unwrap_or_default(),
+        place,
+        replaces,
+        cuts,
+    })
 }
 
 /// By node, the values of the leaves up to a node.
 fn leaf_values(g: &Graph, id: u32) -> Option<Vec<Option<Tensor>>> {
-    let leaves: Vec<u32> = (0..id).filter(|&k| !matches!(g.var(k).kind(), Kind::Op | Kind::Error)).collect();
-    let values = g.look(leaves.iter().map(|&k| g.var(k)).collect::<Vec<_>>()).ok()?;
+    let leaves: Vec<u32> = (0..id)
+        .filter(|&k| !matches!(g.var(k).kind(), Kind::Op | Kind::Error))
+        .collect();
+    let values = g
+        .look(leaves.iter().map(|&k| g.var(k)).collect::<Vec<_>>())
+        .ok()?;
     let mut all = vec![None; id as usize];
-    leaves.into_iter().zip(values).for_each(|(k, v)| all[k as usize] = Some(v));
+    leaves
+        .into_iter()
+        .zip(values)
+        .for_each(|(k, v)| all[k as usize] = Some(v));
     Some(all)
 }
 
 /// Writes the nodes of `g` up to one of them into another graph, with `x` for `args` wherever they are read.
-fn replay<'h>(g: &Graph, h: &'h Graph, id: u32, leaves: &[Option<Tensor>], args: &[Var<'_>], x: &[Var<'h>]) -> Var<'h> {
+fn replay<'h>(
+    g: &Graph,
+    h: &'h Graph,
+    id: u32,
+    leaves: &[Option<Tensor>],
+    args: &[Var<'_>],
+    x: &[Var<'h>],
+) -> Var<'h> {
     let inner = g.inner.borrow();
     let mut copies: Vec<Var<'h>> = Vec::new();
     for k in 0..=id {
@@ -253,7 +347,8 @@ fn replay<'h>(g: &Graph, h: &'h Graph, id: u32, leaves: &[Option<Tensor>], args:
             (None, Some(Some(value))) => h.constant(value),
             _ if inner.nodes[k as usize].kind == Kind::Error => h.constant(0.0), // nothing that has a value reads it
             _ => {
-                let inputs: Vec<Var<'h>> = inner.args(k).iter().map(|&a| copies[a as usize]).collect();
+                let inputs: Vec<Var<'h>> =
+                    inner.args(k).iter().map(|&a| copies[a as usize]).collect();
                 h.append_ref(inner.op_ref(k), &inputs)
             }
         });
@@ -262,23 +357,53 @@ fn replay<'h>(g: &Graph, h: &'h Graph, id: u32, leaves: &[Option<Tensor>], args:
 }
 
 /// Which element by which, and the two numbers.
-fn describe(program: &Program<'_>, inputs: &[Tensor], Found { spot, analytic, numeric }: &Found) -> Option<String> {
+fn describe(
+    program: &Program<'_>,
+    inputs: &[Tensor],
+    Found {
+        spot,
+        analytic,
+        numeric,
+    }: &Found,
+) -> Option<String> {
     let output = |(o, e): (usize, usize)| {
         let values = evaluate(program, inputs).ok()?;
-        let output = if values.len() == 1 { "the output".to_string() } else { format!("output {o}") };
-        Some(format!("element {} of {output}", values[o].shape.index_of(e)))
+        let output = if values.len() == 1 {
+            "the output".to_string()
+        } else {
+            format!("output {o}")
+        };
+        Some(format!(
+            "element {} of {output}",
+            values[o].shape.index_of(e)
+        ))
     };
     let what = match spot {
         &Spot::Value { output: at } => return Some(format!("{} is {analytic}", output(at)?)),
         Spot::Zero { input: (i, _) } => {
-            return Some(format!("for a zero cotangent, {}: the rule gives {analytic}, not 0", program.name(*i)));
+            return Some(format!(
+                "for a zero cotangent, {}: the rule gives {analytic}, not 0",
+                program.name(*i)
+            ));
         }
-        Spot::Along { .. } => "along a random direction of all inputs, though not by any one element".to_string(),
-        &Spot::Element { output: at, input: (i, j) } => {
-            format!("{} by element {} of {}", output(at)?, inputs[i].shape.index_of(j), program.name(i))
+        Spot::Along { .. } => {
+            "along a random direction of all inputs, though not by any one element".to_string()
+        }
+        &Spot::Element {
+            output: at,
+            input: (i, j),
+        } => {
+            format!(
+                "{} by element {} of {}",
+                output(at)?,
+                inputs[i].shape.index_of(j),
+                program.name(i)
+            )
         }
     };
-    Some(format!("{what}: the rule gives {analytic}, differences give {numeric}"))
+    Some(format!(
+        "{what}: the rule gives {analytic}, differences give {numeric}"
+    ))
 }
 
 /// The first element of an output that is not finite: there is nothing to compare.
@@ -286,7 +411,11 @@ pub(super) fn not_finite(values: &[Tensor]) -> Option<Found> {
     values.iter().enumerate().find_map(|(o, v)| {
         let numbers = v.to_f64s();
         let e = numbers.iter().position(|v| !v.is_finite())?;
-        Some(Found { spot: Spot::Value { output: (o, e) }, analytic: numbers[e], numeric: numbers[e] })
+        Some(Found {
+            spot: Spot::Value { output: (o, e) },
+            analytic: numbers[e],
+            numeric: numbers[e],
+        })
     })
 }
 
@@ -309,12 +438,16 @@ fn halves(all: &[Vec<f64>]) -> Option<(Slopes, Slopes)> {
             seen += usize::from(v != 0.0);
             if v != 0.0 && keep(seen - 1) { v } else { 0.0 }
         };
-        all.iter().map(|list| list.iter().map(|&v| take(v)).collect()).collect()
+        all.iter()
+            .map(|list| list.iter().map(|&v| take(v)).collect())
+            .collect()
     };
     (count > 1).then(|| (part(&|k| k < count / 2), part(&|k| k >= count / 2)))
 }
 
 /// The list and the position in it of the first number that is not zero.
 fn place(all: &[Vec<f64>]) -> Option<(usize, usize)> {
-    all.iter().enumerate().find_map(|(k, list)| Some((k, list.iter().position(|&v| v != 0.0)?)))
+    all.iter()
+        .enumerate()
+        .find_map(|(k, list)| Some((k, list.iter().position(|&v| v != 0.0)?)))
 }

@@ -14,7 +14,10 @@ use crate::{
     var::Var,
 };
 use blame::{Found, Spot, not_finite};
-use program::{Program, Slopes, cotangents, difference, dot, evaluate, gradients, one_hots, pulled_back, random};
+use program::{
+    Program, Slopes, cotangents, difference, dot, evaluate, gradients, one_hots, pulled_back,
+    random,
+};
 use rand::RngExt;
 
 /// Checks first and second derivatives of a function at some inputs: the whole Jacobian, against central differences.
@@ -66,7 +69,13 @@ impl Default for CheckGrads {
 impl CheckGrads {
     /// First and second order, whole Jacobians, step and tolerance by dtype.
     pub fn new() -> CheckGrads {
-        CheckGrads { order: 2, directions: None, step: None, tolerance: None, double: false }
+        CheckGrads {
+            order: 2,
+            directions: None,
+            step: None,
+            tolerance: None,
+            double: false,
+        }
     }
 
     /// Up to this order of derivatives.
@@ -145,20 +154,31 @@ impl CheckGrads {
         }
         let mut worst = Worst::new(self);
         let numeric = self.columns(program, inputs)?;
-        let floats = values.iter().enumerate().filter(|(_, v)| v.dtype().is_float());
+        let floats = values
+            .iter()
+            .enumerate()
+            .filter(|(_, v)| v.dtype().is_float());
         for (o, e) in floats.flat_map(|(o, v)| (0..v.len()).map(move |e| (o, e))) {
             let cts = program::all_like(&values, &one_hots(&values, Some((o, e))))?;
             let row = gradients(program, inputs, &cts)?;
-            for (i, j) in row.iter().enumerate().flat_map(|(i, d)| (0..d.len()).map(move |j| (i, j))) {
-                worst.see(inputs[i].dtype(), row[i][j], numeric[i][j][o][e], || Spot::Element {
-                    output: (o, e),
-                    input: (i, j),
+            for (i, j) in row
+                .iter()
+                .enumerate()
+                .flat_map(|(i, d)| (0..d.len()).map(move |j| (i, j)))
+            {
+                worst.see(inputs[i].dtype(), row[i][j], numeric[i][j][o][e], || {
+                    Spot::Element {
+                        output: (o, e),
+                        input: (i, j),
+                    }
                 });
             }
         }
         let zeros = program::all_like(&values, &one_hots(&values, None))?;
         for (i, d) in gradients(program, inputs, &zeros)?.iter().enumerate() {
-            d.iter().enumerate().for_each(|(j, &d)| worst.see(DType::F64, d, 0.0, || Spot::Zero { input: (i, j) }));
+            d.iter()
+                .enumerate()
+                .for_each(|(j, &d)| worst.see(DType::F64, d, 0.0, || Spot::Zero { input: (i, j) }));
         }
         Ok(worst.found)
     }
@@ -166,19 +186,36 @@ impl CheckGrads {
     /// Differences of all outputs by each element of each input: `[input][element][output][element]`.
     fn columns(&self, program: &Program<'_>, inputs: &[Tensor]) -> Result<Vec<Vec<Slopes>>> {
         let of_input = |(i, x): (usize, &Tensor)| match x.dtype().is_float() {
-            true => (0..x.len()).map(|j| self.column(program, inputs, (i, j))).collect(),
+            true => (0..x.len())
+                .map(|j| self.column(program, inputs, (i, j)))
+                .collect(),
             false => Ok(Vec::new()),
         };
         inputs.iter().enumerate().map(of_input).collect()
     }
 
     /// Differences of all outputs by one element of one input.
-    fn column(&self, program: &Program<'_>, inputs: &[Tensor], (i, j): (usize, usize)) -> Result<Slopes> {
-        difference(program, inputs, &one_hots(inputs, Some((i, j))), self.step_at(&inputs[i], j))
+    fn column(
+        &self,
+        program: &Program<'_>,
+        inputs: &[Tensor],
+        (i, j): (usize, usize),
+    ) -> Result<Slopes> {
+        difference(
+            program,
+            inputs,
+            &one_hots(inputs, Some((i, j))),
+            self.step_at(&inputs[i], j),
+        )
     }
 
     /// Random directions: `u·(J v)` from differences against `(uᵀJ)·v` from the rules.
-    fn along(&self, program: &Program<'_>, inputs: &[Tensor], count: usize) -> Result<Option<Found>> {
+    fn along(
+        &self,
+        program: &Program<'_>,
+        inputs: &[Tensor],
+        count: usize,
+    ) -> Result<Option<Found>> {
         let values = evaluate(program, inputs)?;
         if let Some(found) = not_finite(&values) {
             return Ok(Some(found));
@@ -187,15 +224,30 @@ impl CheckGrads {
         let mut random = random(1);
         for _ in 0..count {
             let mut draw = |x: &Tensor| -> Vec<f64> {
-                let scale = if x.dtype().is_float() { 1.0 / (x.len() as f64).sqrt() } else { 0.0 };
-                (0..x.len()).map(|_| scale * random.random_range(-1.0..1.0)).collect()
+                let scale = if x.dtype().is_float() {
+                    1.0 / (x.len() as f64).sqrt()
+                } else {
+                    0.0
+                };
+                (0..x.len())
+                    .map(|_| scale * random.random_range(-1.0..1.0))
+                    .collect()
             };
             let direction: Slopes = inputs.iter().map(&mut draw).collect();
             let weights: Slopes = values.iter().map(&mut draw).collect();
-            let numeric = dot(&difference(program, inputs, &direction, self.step_for(dtype))?, &weights);
-            let analytic = dot(&gradients(program, inputs, &program::all_like(&values, &weights)?)?, &direction);
+            let numeric = dot(
+                &difference(program, inputs, &direction, self.step_for(dtype))?,
+                &weights,
+            );
+            let analytic = dot(
+                &gradients(program, inputs, &program::all_like(&values, &weights)?)?,
+                &direction,
+            );
             let mut worst = Worst::new(self);
-            worst.see(dtype, analytic, numeric, || Spot::Along { direction, weights });
+            worst.see(dtype, analytic, numeric, || Spot::Along {
+                direction,
+                weights,
+            });
             if let Some(found) = worst.found {
                 return self.narrow(program, inputs, &values, found).map(Some);
             }
@@ -204,7 +256,8 @@ impl CheckGrads {
     }
 
     fn step_for(&self, dtype: DType) -> f64 {
-        self.step.unwrap_or(if dtype == DType::F32 { 2e-2 } else { 1e-3 })
+        self.step
+            .unwrap_or(if dtype == DType::F32 { 2e-2 } else { 1e-3 })
     }
 
     /// The step for one element.
@@ -215,7 +268,11 @@ impl CheckGrads {
 
 /// What differences along a direction of several tensors are computed in.
 fn dtype_of(inputs: &[Tensor]) -> DType {
-    inputs.iter().map(Tensor::dtype).find(|d| d.is_float()).unwrap_or(DType::F64)
+    inputs
+        .iter()
+        .map(Tensor::dtype)
+        .find(|d| d.is_float())
+        .unwrap_or(DType::F64)
 }
 
 /// Remembers the worst disagreement.
@@ -227,18 +284,33 @@ struct Worst<'c> {
 
 impl<'c> Worst<'c> {
     fn new(check: &'c CheckGrads) -> Worst<'c> {
-        Worst { check, excess: 1.0, found: None }
+        Worst {
+            check,
+            excess: 1.0,
+            found: None,
+        }
     }
 
     fn see(&mut self, dtype: DType, analytic: f64, numeric: f64, at: impl FnOnce() -> Spot) {
-        let tolerance = self.check.tolerance.unwrap_or(if dtype == DType::F32 { 2e-2 } else { 1e-7 });
+        let tolerance =
+            self.check
+                .tolerance
+                .unwrap_or(if dtype == DType::F32 { 2e-2 } else { 1e-7 });
         let allowed = tolerance * analytic.abs().max(numeric.abs()).max(1.0);
         let excess = (analytic - numeric).abs() / allowed;
         // what is not finite is never equal
-        let excess = if excess.is_nan() { f64::INFINITY } else { excess };
+        let excess = if excess.is_nan() {
+            f64::INFINITY
+        } else {
+            excess
+        };
         if excess > self.excess {
             self.excess = excess;
-            self.found = Some(Found { spot: at(), analytic, numeric });
+            self.found = Some(Found {
+                spot: at(),
+                analytic,
+                numeric,
+            });
         }
     }
 }

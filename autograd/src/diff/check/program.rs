@@ -28,13 +28,26 @@ impl<'p> Program<'p> {
         f: impl for<'g> Fn(&'g Graph, &[Var<'g>]) -> Vec<Var<'g>> + 'p,
         names: Vec<Option<String>>,
     ) -> Program<'p> {
-        Program { f: Box::new(f), names }
+        Program {
+            f: Box::new(f),
+            names,
+        }
     }
 
     /// A user's function with the trained parameters that it binds as further inputs; and all inputs.
     #[track_caller]
-    pub(super) fn new(f: &'p Write<'p>, inputs: &[Tensor], double: bool) -> Result<(Program<'p>, Vec<Tensor>)> {
-        let wide = |x: Tensor| if double && x.dtype() == DType::F32 { x.cast(DType::F64) } else { Ok(x) };
+    pub(super) fn new(
+        f: &'p Write<'p>,
+        inputs: &[Tensor],
+        double: bool,
+    ) -> Result<(Program<'p>, Vec<Tensor>)> {
+        let wide = |x: Tensor| {
+            if double && x.dtype() == DType::F32 {
+                x.cast(DType::F64)
+            } else {
+                Ok(x)
+            }
+        };
         let (mut names, mut all) = (vec![None; inputs.len()], inputs.to_vec());
         let (mut trained, mut fixed) = (Vec::new(), Vec::new());
         for (param, is_trained, name) in bound(f, inputs)? {
@@ -50,8 +63,13 @@ impl<'p> Program<'p> {
         let own = inputs.len();
         let program = Program::of(
             move |g, x| {
-                trained.iter().zip(&x[own..]).for_each(|(param, &v)| g.bind(param, v));
-                fixed.iter().for_each(|(value, param)| g.bind(param, g.constant(value)));
+                trained
+                    .iter()
+                    .zip(&x[own..])
+                    .for_each(|(param, &v)| g.bind(param, v));
+                fixed
+                    .iter()
+                    .for_each(|(value, param)| g.bind(param, g.constant(value)));
                 vec![f(&x[..own])]
             },
             names,
@@ -60,7 +78,11 @@ impl<'p> Program<'p> {
     }
 
     pub(super) fn name(&self, input: usize) -> String {
-        self.names.get(input).cloned().flatten().unwrap_or_else(|| format!("input {input}"))
+        self.names
+            .get(input)
+            .cloned()
+            .flatten()
+            .unwrap_or_else(|| format!("input {input}"))
     }
 }
 
@@ -71,10 +93,17 @@ fn bound(f: &Write<'_>, inputs: &[Tensor]) -> Result<Vec<(Param, bool, String)>>
     let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
     catch(|| f(&x)).map_err(|e| e.at("check_grads", here))?;
     let inner = g.inner.borrow();
-    let floats = inner.params.iter().filter(|b| b.param.ty().dtype.is_float());
+    let floats = inner
+        .params
+        .iter()
+        .filter(|b| b.param.ty().dtype.is_float());
     let named = floats.map(|b| {
         let (ty, scope) = (b.param.ty(), inner.scope_path(b.node));
-        let name = if scope.is_empty() { format!("parameter {ty}") } else { format!("parameter {ty} of {scope}") };
+        let name = if scope.is_empty() {
+            format!("parameter {ty}")
+        } else {
+            format!("parameter {ty} of {scope}")
+        };
         (b.param.clone(), b.trained, name)
     });
     Ok(named.collect())
@@ -97,20 +126,36 @@ pub(super) fn evaluate(program: &Program<'_>, inputs: &[Tensor]) -> Result<Vec<T
 }
 
 /// The cotangents of the inputs, all elements of each; nothing for integers.
-pub(super) fn gradients(program: &Program<'_>, inputs: &[Tensor], cts: &[Tensor]) -> Result<Vec<Vec<f64>>> {
+pub(super) fn gradients(
+    program: &Program<'_>,
+    inputs: &[Tensor],
+    cts: &[Tensor],
+) -> Result<Vec<Vec<f64>>> {
     with_graph(program, inputs, |g, x, y| {
         let cts: Vec<Var<'_>> = cts.iter().map(|ct| g.constant(ct)).collect();
         let mut found = g.look(pulled_back(&y, x, &cts))?.into_iter();
-        let mut of = |x: &Tensor| x.dtype().is_float().then(|| found.next().map_or(Vec::new(), |d| d.to_f64s()));
+        let mut of = |x: &Tensor| {
+            x.dtype()
+                .is_float()
+                .then(|| found.next().map_or(Vec::new(), |d| d.to_f64s()))
+        };
         Ok(inputs.iter().map(|x| of(x).unwrap_or_default()).collect())
     })
 }
 
 /// The function of the next order: cotangents of the float inputs `x`, given those of the float outputs.
 pub(super) fn pulled_back<'g>(y: &[Var<'g>], x: &[Var<'g>], cts: &[Var<'g>]) -> Vec<Var<'g>> {
-    let wrt: Vec<Var<'g>> = x.iter().copied().filter(|x| x.known_dtype().is_float()).collect();
+    let wrt: Vec<Var<'g>> = x
+        .iter()
+        .copied()
+        .filter(|x| x.known_dtype().is_float())
+        .collect();
     let mut sums: Vec<Option<Var<'g>>> = vec![None; wrt.len()];
-    for (&y, &ct) in y.iter().zip(cts).filter(|(y, _)| y.error().is_some() || y.known_dtype().is_float()) {
+    for (&y, &ct) in y
+        .iter()
+        .zip(cts)
+        .filter(|(y, _)| y.error().is_some() || y.known_dtype().is_float())
+    {
         for (sum, d) in sums.iter_mut().zip(sweep(y, ct, &wrt)) {
             *sum = match (*sum, d) {
                 (Some(a), Some(b)) => Some(a + b),
@@ -118,25 +163,55 @@ pub(super) fn pulled_back<'g>(y: &[Var<'g>], x: &[Var<'g>], cts: &[Var<'g>]) -> 
             };
         }
     }
-    sums.into_iter().zip(wrt).map(|(d, x)| d.unwrap_or_else(|| x.zero_cotangent())).collect()
+    sums.into_iter()
+        .zip(wrt)
+        .map(|(d, x)| d.unwrap_or_else(|| x.zero_cotangent()))
+        .collect()
 }
 
 /// The outputs at `x + t·direction`, as numbers.
-pub(super) fn moved(program: &Program<'_>, inputs: &[Tensor], direction: &[Vec<f64>], t: f64) -> Result<Slopes> {
+pub(super) fn moved(
+    program: &Program<'_>,
+    inputs: &[Tensor],
+    direction: &[Vec<f64>],
+    t: f64,
+) -> Result<Slopes> {
     let moved = |(x, d): (&Tensor, &Vec<f64>)| match x.dtype().is_float() {
-        true => like(x, &x.to_f64s().iter().zip(d).map(|(x, d)| x + t * d).collect::<Vec<_>>()),
+        true => like(
+            x,
+            &x.to_f64s()
+                .iter()
+                .zip(d)
+                .map(|(x, d)| x + t * d)
+                .collect::<Vec<_>>(),
+        ),
         false => Ok(x.clone()),
     };
-    let moved: Vec<Tensor> = inputs.iter().zip(direction).map(moved).collect::<Result<_>>()?;
-    Ok(evaluate(program, &moved)?.iter().map(Tensor::to_f64s).collect())
+    let moved: Vec<Tensor> = inputs
+        .iter()
+        .zip(direction)
+        .map(moved)
+        .collect::<Result<_>>()?;
+    Ok(evaluate(program, &moved)?
+        .iter()
+        .map(Tensor::to_f64s)
+        .collect())
 }
 
 /// `d/dt f(x + t·direction)` at 0, by central differences of fourth order.
-pub(super) fn difference(program: &Program<'_>, inputs: &[Tensor], direction: &[Vec<f64>], h: f64) -> Result<Slopes> {
+pub(super) fn difference(
+    program: &Program<'_>,
+    inputs: &[Tensor],
+    direction: &[Vec<f64>],
+    h: f64,
+) -> Result<Slopes> {
     let at = |t: f64| moved(program, inputs, direction, t);
     let (a, b, c, d) = (at(2.0 * h)?, at(h)?, at(-h)?, at(-2.0 * h)?);
     let slope = |o: usize, e: usize| (8.0 * (b[o][e] - c[o][e]) - (a[o][e] - d[o][e])) / (12.0 * h);
-    Ok(a.iter().enumerate().map(|(o, v)| (0..v.len()).map(|e| slope(o, e)).collect()).collect())
+    Ok(a.iter()
+        .enumerate()
+        .map(|(o, v)| (0..v.len()).map(|e| slope(o, e)).collect())
+        .collect())
 }
 
 /// A portable generator.
@@ -148,7 +223,9 @@ pub(super) fn random(seed: u64) -> ChaCha8Rng {
 pub(super) fn cotangents(values: &[Tensor]) -> Vec<Tensor> {
     let mut random = random(2);
     let mut draw = |v: &Tensor| {
-        let numbers: Vec<f64> = (0..v.len()).map(|_| random.random_range(0.5..1.5)).collect();
+        let numbers: Vec<f64> = (0..v.len())
+            .map(|_| random.random_range(0.5..1.5))
+            .collect();
         like(v, &numbers).unwrap_or_else(|_| v.clone()) // as many numbers as elements
     };
     values.iter().map(&mut draw).collect()
@@ -165,7 +242,11 @@ pub(super) fn one_hots(like: &[Tensor], at: Option<(usize, usize)>) -> Slopes {
 
 /// These numbers with the types of some tensors.
 pub(super) fn all_like(values: &[Tensor], numbers: &[Vec<f64>]) -> Result<Vec<Tensor>> {
-    values.iter().zip(numbers).map(|(v, n)| like(v, n)).collect()
+    values
+        .iter()
+        .zip(numbers)
+        .map(|(v, n)| like(v, n))
+        .collect()
 }
 
 /// These numbers with the type of a tensor.
@@ -180,7 +261,10 @@ fn like(v: &Tensor, numbers: &[f64]) -> Result<Tensor> {
 /// The sum of all numbers by their weights, list by list: one of integers, which have no gradient, is empty on one side. A
 /// number without weight does not count, not even NaN.
 pub(super) fn dot(numbers: &[Vec<f64>], weights: &[Vec<f64>]) -> f64 {
-    let pairs = numbers.iter().zip(weights).flat_map(|(a, w)| a.iter().zip(w));
+    let pairs = numbers
+        .iter()
+        .zip(weights)
+        .flat_map(|(a, w)| a.iter().zip(w));
     pairs.filter(|&(_, &w)| w != 0.0).map(|(a, w)| a * w).sum()
 }
 

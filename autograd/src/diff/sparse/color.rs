@@ -21,25 +21,51 @@ impl Coloring {
     /// The fewest colours that greedy colourings in several orders find, by columns, or by rows if there are fewer then.
     pub(super) fn new(pattern: &Pattern) -> Coloring {
         let transposed = pattern.transposed();
-        let columns = Side { groups: &transposed, members: pattern };
-        let rows = Side { groups: pattern, members: &transposed };
+        let columns = Side {
+            groups: &transposed,
+            members: pattern,
+        };
+        let rows = Side {
+            groups: pattern,
+            members: &transposed,
+        };
         // the side that may need fewer comes first: it can make the other one needless
         let by_rows = rows.bound() < columns.bound();
-        let (first, second) = if by_rows { (rows, columns) } else { (columns, rows) };
+        let (first, second) = if by_rows {
+            (rows, columns)
+        } else {
+            (columns, rows)
+        };
         let (colors, count) = first.color();
         if second.bound() < count {
             let other = second.color();
             if other.1 < count {
-                return Coloring { colors: other.0, count: other.1, by_rows: !by_rows };
+                return Coloring {
+                    colors: other.0,
+                    count: other.1,
+                    by_rows: !by_rows,
+                };
             }
         }
-        Coloring { colors, count, by_rows }
+        Coloring {
+            colors,
+            count,
+            by_rows,
+        }
     }
 
     /// By columns, of a symmetric matrix.
     pub(super) fn columns(pattern: &Pattern) -> Coloring {
-        let (colors, count) = Side { groups: &pattern.transposed(), members: pattern }.color();
-        Coloring { colors, count, by_rows: false }
+        let (colors, count) = Side {
+            groups: &pattern.transposed(),
+            members: pattern,
+        }
+        .color();
+        Coloring {
+            colors,
+            count,
+            by_rows: false,
+        }
     }
 }
 
@@ -54,7 +80,10 @@ struct Side<'p> {
 impl Side<'_> {
     /// The largest group: so many colours are needed at least.
     fn bound(&self) -> usize {
-        (0..self.members.shape().0).map(|group| self.members.row(group).len()).max().unwrap_or(0)
+        (0..self.members.shape().0)
+            .map(|group| self.members.row(group).len())
+            .max()
+            .unwrap_or(0)
     }
 
     /// The best of several orders.
@@ -66,7 +95,11 @@ impl Side<'_> {
         // the most constrained first
         let size = |&thing: &u32| {
             let groups = self.groups.row(thing as usize).iter();
-            std::cmp::Reverse(groups.map(|&g| self.members.row(g as usize).len()).sum::<usize>())
+            std::cmp::Reverse(
+                groups
+                    .map(|&g| self.members.row(g as usize).len())
+                    .sum::<usize>(),
+            )
         };
         let orders: [&dyn Fn() -> Vec<u32>; 3] = [
             &|| {
@@ -97,7 +130,10 @@ impl Side<'_> {
     fn greedy(&self, order: &[u32]) -> (Vec<u32>, usize) {
         let mut colors = vec![NONE; self.groups.shape().0];
         let (mut taken, mut count) = (Vec::new(), 0);
-        for &thing in order.iter().filter(|&&thing| !self.groups.row(thing as usize).is_empty()) {
+        for &thing in order
+            .iter()
+            .filter(|&&thing| !self.groups.row(thing as usize).is_empty())
+        {
             for &group in self.groups.row(thing as usize) {
                 for &other in self.members.row(group as usize) {
                     if let Some(by) = taken.get_mut(colors[other as usize] as usize) {
@@ -112,7 +148,10 @@ impl Side<'_> {
             }
             colors[thing as usize] = free as u32;
         }
-        colors.iter_mut().filter(|c| **c == NONE).for_each(|c| *c = 0); // nothing is in the way of any colour
+        colors
+            .iter_mut()
+            .filter(|c| **c == NONE)
+            .for_each(|c| *c = 0); // nothing is in the way of any colour
         (colors, count)
     }
 }

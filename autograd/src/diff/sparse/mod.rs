@@ -91,7 +91,14 @@ const TOGETHER: usize = 4;
 /// ```
 #[track_caller]
 pub fn sparse_jacobian<F: for<'g> Fn(Var<'g>) -> Var<'g>>(f: F) -> Sparse<F> {
-    Sparse { f, matrix: Matrix { hessian: false, made_at: Location::caller(), known: Mutex::default() } }
+    Sparse {
+        f,
+        matrix: Matrix {
+            hessian: false,
+            made_at: Location::caller(),
+            known: Mutex::default(),
+        },
+    }
 }
 
 /// The sparse Hessian of a function from vectors to single numbers, as a function of arrays.
@@ -109,13 +116,23 @@ pub fn sparse_jacobian<F: for<'g> Fn(Var<'g>) -> Var<'g>>(f: F) -> Sparse<F> {
 /// ```
 #[track_caller]
 pub fn sparse_hessian<F: for<'g> Fn(Var<'g>) -> Var<'g>>(f: F) -> Sparse<F> {
-    Sparse { f, matrix: Matrix { hessian: true, made_at: Location::caller(), known: Mutex::default() } }
+    Sparse {
+        f,
+        matrix: Matrix {
+            hessian: true,
+            made_at: Location::caller(),
+            known: Mutex::default(),
+        },
+    }
 }
 
 impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
     /// The matrix, row by row (CSR); `T` is the function's own precision. Elements of the pattern that happen to be 0 are
     /// part of it.
-    pub fn call<T: Element>(&self, x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<CsMat<T>> {
+    pub fn call<T: Element>(
+        &self,
+        x: impl TryInto<Tensor, Error: Into<Error>>,
+    ) -> Result<CsMat<T>> {
         let x = tensor(x)?;
         let known = self.matrix.known(&self.f, &x)?;
         let products = self.matrix.products(&self.f, &x, &known, T::DTYPE)?;
@@ -136,11 +153,16 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
     /// assert_eq!(j.data(), [6.0, 8.0]);
     /// # Ok::<(), autograd::Error>(())
     /// ```
-    pub fn update<T: Element>(&self, x: impl TryInto<Tensor, Error: Into<Error>>, matrix: &mut CsMat<T>) -> Result<()> {
+    pub fn update<T: Element>(
+        &self,
+        x: impl TryInto<Tensor, Error: Into<Error>>,
+        matrix: &mut CsMat<T>,
+    ) -> Result<()> {
         let x = tensor(x)?;
         let known = self.matrix.known(&self.f, &x)?;
         let starts = matrix.indptr();
-        let is_same = matrix.is_csr() && known.has_pattern(matrix.shape(), starts.raw_storage(), matrix.indices());
+        let is_same = matrix.is_csr()
+            && known.has_pattern(matrix.shape(), starts.raw_storage(), matrix.indices());
         if !is_same {
             return Err(self.matrix.another_pattern());
         }
@@ -156,12 +178,17 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
 
 impl Matrix {
     fn name(&self) -> &'static str {
-        if self.hessian { "sparse_hessian" } else { "sparse_jacobian" }
+        if self.hessian {
+            "sparse_hessian"
+        } else {
+            "sparse_jacobian"
+        }
     }
 
     fn another_pattern(&self) -> Error {
         let e = OpError::new("the matrix does not have the pattern of this function");
-        e.hint("the pattern changes with constants: call instead of update").at(self.name(), self.made_at)
+        e.hint("the pattern changes with constants: call instead of update")
+            .at(self.name(), self.made_at)
     }
 
     /// What is known of the function for arguments like this one.
@@ -172,7 +199,9 @@ impl Matrix {
                 .hint("reshape in the function: |x| f(x.reshape(..)).flatten()")
                 .at(self.name(), self.made_at));
         }
-        let traced = Traced::new(std::slice::from_ref(x), self.made_at, &|g, x| vec![self.program(f, g, x[0])])?;
+        let traced = Traced::new(std::slice::from_ref(x), self.made_at, &|g, x| {
+            vec![self.program(f, g, x[0])]
+        })?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.as_ref().filter(|known| known.fits(&traced)) {
             return Ok(known.clone());
@@ -195,14 +224,23 @@ impl Matrix {
             (Some(_), true) => y,
             _ => g.fail(
                 "sparse_jacobian",
-                OpError::new(format!("the function gives {}, not a vector of floats", y.ty())),
+                OpError::new(format!(
+                    "the function gives {}, not a vector of floats",
+                    y.ty()
+                )),
                 &[],
             ),
         }
     }
 
     /// The products of the matrix, whose elements are of this type, with all directions.
-    fn products(&self, f: &Write<'_>, x: &Tensor, known: &Known, dtype: DType) -> Result<Vec<Tensor>> {
+    fn products(
+        &self,
+        f: &Write<'_>,
+        x: &Tensor,
+        known: &Known,
+        dtype: DType,
+    ) -> Result<Vec<Tensor>> {
         if dtype != x.dtype() {
             let e = OpError::new(format!("the matrix is {}, not {dtype}", x.dtype()));
             return Err(e.at(self.name(), self.made_at));
@@ -210,17 +248,24 @@ impl Matrix {
         let coloring = &known.structure.coloring;
         let together = coloring.count.min(TOGETHER);
         let groups: Vec<&[Tensor]> = known.seeds.chunks(together.max(1)).collect();
-        let Some(&first) = groups.first() else { return Ok(Vec::new()) };
+        let Some(&first) = groups.first() else {
+            return Ok(Vec::new());
+        };
         let inputs = |seeds: &[Tensor]| -> Vec<Tensor> {
             let padded = (0..together).map(|k| seeds[k.min(seeds.len() - 1)].clone());
             [x.clone()].into_iter().chain(padded).collect()
         };
         let traced = Traced::new(&inputs(first), self.made_at, &|g, v| {
             let y = self.program(f, g, v[0]);
-            v[1..].iter().map(|&seed| Self::product(g, y, v[0], seed, coloring.by_rows)).collect()
+            v[1..]
+                .iter()
+                .map(|&seed| Self::product(g, y, v[0], seed, coloring.by_rows))
+                .collect()
         })?;
-        let products: Vec<Vec<Tensor>> =
-            groups.par_iter().map(|seeds| traced.call(&inputs(seeds))).collect::<Result<_>>()?;
+        let products: Vec<Vec<Tensor>> = groups
+            .par_iter()
+            .map(|seeds| traced.call(&inputs(seeds)))
+            .collect::<Result<_>>()?;
         Ok(products.into_iter().flatten().collect())
     }
 
@@ -241,10 +286,20 @@ impl Known {
         let place = |&id: &u32| Some((nodes.binary_search(&id).ok()?, inner.leaf(id)?));
         let used = found.used.iter().filter_map(place).collect();
         let pattern = Arc::unwrap_or_clone(found.pattern);
-        let coloring = if hessian { Coloring::columns(&pattern) } else { Coloring::new(&pattern) };
+        let coloring = if hessian {
+            Coloring::columns(&pattern)
+        } else {
+            Coloring::new(&pattern)
+        };
         let mut colors = Vec::with_capacity(pattern.nnz());
         for row in 0..pattern.shape().0 {
-            let of = |&column: &u32| coloring.colors[if coloring.by_rows { row } else { column as usize }];
+            let of = |&column: &u32| {
+                coloring.colors[if coloring.by_rows {
+                    row
+                } else {
+                    column as usize
+                }]
+            };
             colors.extend(pattern.row(row).iter().map(of));
         }
         let seed = |color: u32| -> Result<Tensor> {
@@ -253,21 +308,34 @@ impl Known {
                 Tensor::new([coloring.colors.len()], coloring.colors.iter().map(one).collect())
             }, else Tensor::zeros([0], DType::F64))
         };
-        let seeds = (0..coloring.count as u32).map(seed).collect::<Result<_>>()?;
+        let seeds = (0..coloring.count as u32)
+            .map(seed)
+            .collect::<Result<_>>()?;
         let plan = traced.plan();
-        Ok(Known { structure: Arc::new(Structure { pattern, coloring }), plan, used, colors, seeds })
+        Ok(Known {
+            structure: Arc::new(Structure { pattern, coloring }),
+            plan,
+            used,
+            colors,
+            seeds,
+        })
     }
 
     /// Whether a matrix by rows (CSR) has the same elements.
     fn has_pattern(&self, shape: (usize, usize), starts: &[usize], indices: &[usize]) -> bool {
         let pattern = &self.structure.pattern;
         let same = |(&a, &b): (&usize, &u32)| a == b as usize;
-        shape == pattern.shape() && starts == pattern.starts() && indices.iter().zip(pattern.indices()).all(same)
+        shape == pattern.shape()
+            && starts == pattern.starts()
+            && indices.iter().zip(pattern.indices()).all(same)
     }
 
     /// Puts the elements of the products in their places: rows are filled in pieces of about the same length, by all threads.
     fn place<T: Element>(&self, products: &[Tensor], values: &mut [T]) -> Result<()> {
-        let products: Vec<&[T]> = products.iter().map(|p| p.as_slice::<T>()).collect::<Result<_>>()?;
+        let products: Vec<&[T]> = products
+            .iter()
+            .map(|p| p.as_slice::<T>())
+            .collect::<Result<_>>()?;
         let Structure { pattern, coloring } = &*self.structure;
         let rows = pattern.shape().0;
         let pieces = 8 * rayon::current_num_threads();
@@ -284,7 +352,11 @@ impl Known {
             let first = pattern.starts()[rows.start];
             for row in rows {
                 for k in pattern.starts()[row]..pattern.starts()[row + 1] {
-                    let place = if coloring.by_rows { pattern.indices()[k] as usize } else { row };
+                    let place = if coloring.by_rows {
+                        pattern.indices()[k] as usize
+                    } else {
+                        row
+                    };
                     own[k - first] = products[self.colors[k] as usize][place];
                 }
             }
@@ -296,7 +368,10 @@ impl Known {
     fn fits(&self, traced: &Traced) -> bool {
         let (inner, nodes) = traced.parts();
         let same = |(place, value): &(usize, Tensor)| {
-            nodes.get(*place).and_then(|&id| inner.leaf(id)).is_some_and(|now| now == *value)
+            nodes
+                .get(*place)
+                .and_then(|&id| inner.leaf(id))
+                .is_some_and(|now| now == *value)
         };
         Arc::ptr_eq(&self.plan, &traced.plan()) && self.used.iter().all(same)
     }

@@ -46,14 +46,20 @@ impl Pattern {
 
     /// Each row its own column.
     pub(super) fn identity(size: usize) -> Pattern {
-        Pattern { columns: size, starts: (0..=size).collect(), indices: (0..size as u32).collect() }
+        Pattern {
+            columns: size,
+            starts: (0..=size).collect(),
+            indices: (0..size as u32).collect(),
+        }
     }
 
     /// The rows and columns exchanged.
     pub(super) fn transposed(&self) -> Pattern {
         let rows = self.shape().0;
         let mut starts = vec![0; self.columns + 1];
-        self.indices.iter().for_each(|&c| starts[c as usize + 1] += 1);
+        self.indices
+            .iter()
+            .for_each(|&c| starts[c as usize + 1] += 1);
         for c in 0..self.columns {
             starts[c + 1] += starts[c];
         }
@@ -64,11 +70,18 @@ impl Pattern {
                 next[c as usize] += 1;
             }
         }
-        Pattern { columns: rows, starts, indices }
+        Pattern {
+            columns: rows,
+            starts,
+            indices,
+        }
     }
 
     /// The rows with these numbers in this order; an empty one where there is none.
-    pub(super) fn rows(&self, numbers: impl Iterator<Item = Option<usize>> + Clone) -> Result<Pattern, OpError> {
+    pub(super) fn rows(
+        &self,
+        numbers: impl Iterator<Item = Option<usize>> + Clone,
+    ) -> Result<Pattern, OpError> {
         let mut built = Builder::new(self.columns, numbers.size_hint().0);
         built.reserve(numbers.clone().flatten().map(|row| self.row(row).len()))?;
         for number in numbers {
@@ -121,7 +134,11 @@ impl Builder {
     fn new(columns: usize, rows: usize) -> Builder {
         let mut starts = Vec::with_capacity(rows + 1);
         starts.push(0);
-        Builder(Pattern { columns, starts, indices: Vec::new() })
+        Builder(Pattern {
+            columns,
+            starts,
+            indices: Vec::new(),
+        })
     }
 
     /// Makes room for so many more places, if they are not too many.
@@ -129,10 +146,11 @@ impl Builder {
         let all = counts.fold(self.0.indices.len(), usize::saturating_add);
         let more = all - self.0.indices.len();
         if all > MOST || self.0.indices.try_reserve(more).is_err() {
-            let message = format!("the pattern of what depends on what has more than {MOST} places: it is not sparse");
-            return Err(
-                OpError::new(message).hint("a sum over everything that flows back into everything makes it dense")
+            let message = format!(
+                "the pattern of what depends on what has more than {MOST} places: it is not sparse"
             );
+            return Err(OpError::new(message)
+                .hint("a sum over everything that flows back into everything makes it dense"));
         }
         Ok(())
     }

@@ -28,8 +28,13 @@ pub(super) struct Dependences {
 /// How the elements of `y` depend on those of `x`, both nodes of the graph.
 pub(super) fn dependences(inner: &Inner, y: u32, x: u32) -> Result<Dependences> {
     let size = inner.ty(x).shape.count();
-    let mut walk =
-        Walk { inner, patterns: HashMap::new(), known: known(inner, y), values: HashMap::new(), used: Vec::new() };
+    let mut walk = Walk {
+        inner,
+        patterns: HashMap::new(),
+        known: known(inner, y),
+        values: HashMap::new(),
+        used: Vec::new(),
+    };
     walk.patterns.insert(x, Arc::new(Pattern::identity(size)));
     let needed = needed(inner, y, x);
     for id in x + 1..=y {
@@ -40,7 +45,10 @@ pub(super) fn dependences(inner: &Inner, y: u32, x: u32) -> Result<Dependences> 
             let found = found.map_err(|e| inner.error_at(id, inner.op(id).name(), e))?;
             if let Some(found) = found {
                 if found.shape().0 != inner.ty(id).shape.count() {
-                    let e = OpError::new(format!("its dependency is not one of {} elements", inner.ty(id).shape));
+                    let e = OpError::new(format!(
+                        "its dependency is not one of {} elements",
+                        inner.ty(id).shape
+                    ));
                     return Err(inner.error_at(id, inner.op(id).name(), e));
                 }
                 walk.patterns.insert(id, found);
@@ -48,12 +56,20 @@ pub(super) fn dependences(inner: &Inner, y: u32, x: u32) -> Result<Dependences> 
         }
     }
     let count = inner.ty(y).shape.count();
-    let nothing =
-        || Arc::new(Pattern::identity(size).rows((0..count).map(|_| None)).unwrap_or_else(|_| Pattern::identity(0)));
+    let nothing = || {
+        Arc::new(
+            Pattern::identity(size)
+                .rows((0..count).map(|_| None))
+                .unwrap_or_else(|_| Pattern::identity(0)),
+        )
+    };
     let pattern = walk.patterns.remove(&y).unwrap_or_else(nothing);
     walk.used.sort_unstable();
     walk.used.dedup();
-    Ok(Dependences { pattern, used: walk.used })
+    Ok(Dependences {
+        pattern,
+        used: walk.used,
+    })
 }
 
 /// The nodes from `x` on that `y` needs.
@@ -62,7 +78,11 @@ fn needed(inner: &Inner, y: u32, x: u32) -> Vec<bool> {
     needed[(y.max(x) - x) as usize] = true;
     for id in (x..=y).rev() {
         if needed[(id - x) as usize] {
-            inner.args(id).iter().filter(|&&a| a >= x).for_each(|&a| needed[(a - x) as usize] = true);
+            inner
+                .args(id)
+                .iter()
+                .filter(|&&a| a >= x)
+                .for_each(|&a| needed[(a - x) as usize] = true);
         }
     }
     needed
@@ -103,11 +123,16 @@ impl Walk<'_> {
             false => Dependency::None,
         };
         let kinds: Vec<Dependency> = (0..args.len()).map(kind).collect();
-        let matters = |k: usize| kinds[k] != Dependency::None && self.patterns.contains_key(&args[k]);
+        let matters =
+            |k: usize| kinds[k] != Dependency::None && self.patterns.contains_key(&args[k]);
         let inputs: Vec<usize> = (0..args.len()).filter(|&k| matters(k)).collect();
-        let Some(&first) = inputs.first() else { return Ok(None) };
+        let Some(&first) = inputs.first() else {
+            return Ok(None);
+        };
         match kinds[first] {
-            Dependency::Moved if op.is_view() => return Ok(self.patterns.get(&args[first]).cloned()),
+            Dependency::Moved if op.is_view() => {
+                return Ok(self.patterns.get(&args[first]).cloned());
+            }
             Dependency::Moved => {
                 if let Some(found) = self.moved(id, &kinds)? {
                     return Ok(Some(found));
@@ -126,10 +151,16 @@ impl Walk<'_> {
                 Dependency::Reduced { axes } => Some(Arc::new(reduced(&own, &shape, Axes(axes))?)),
                 Dependency::Along { axes } => {
                     let sets = reduced(&own, &shape, Axes(axes))?;
-                    Some(broadcast(Arc::new(sets), &shape.reduced(Axes(axes), true), &out)?)
+                    Some(broadcast(
+                        Arc::new(sets),
+                        &shape.reduced(Axes(axes), true),
+                        &out,
+                    )?)
                 }
                 Dependency::Scattered => self.scattered(id, k, &own)?,
-                Dependency::Dense | Dependency::Moved | Dependency::Product => Some(dense(&own, out.count())?),
+                Dependency::Dense | Dependency::Moved | Dependency::Product => {
+                    Some(dense(&own, out.count())?)
+                }
                 Dependency::None => None,
             };
             all = match (all, part) {
@@ -160,8 +191,14 @@ impl Walk<'_> {
         if !self.values.contains_key(&id) {
             for id in self.below(id) {
                 if !self.values.contains_key(&id) {
-                    let value =
-                        self.inner.define(id, |id| self.inner.leaf_now(id), |arg| self.values.get(&arg)).ok()?;
+                    let value = self
+                        .inner
+                        .define(
+                            id,
+                            |id| self.inner.leaf_now(id),
+                            |arg| self.values.get(&arg),
+                        )
+                        .ok()?;
                     self.values.insert(id, value);
                 }
             }
@@ -171,15 +208,20 @@ impl Walk<'_> {
 
     /// Remembers that what was found holds only while the values stay that this one is computed from.
     fn rests_on(&mut self, id: u32) {
-        let leaves = self.below(id).into_iter().filter(|&id| self.inner.args(id).is_empty());
+        let leaves = self
+            .below(id)
+            .into_iter()
+            .filter(|&id| self.inner.args(id).is_empty());
         self.used.extend(leaves);
     }
 
     /// Where a constant is 0 or false, or, inverted, where it is not, if it is so anywhere. What is made of single numbers
     /// does not count: these are rates and steps, which come and go and are hardly ever 0.
     fn zeros(&mut self, id: u32, inverted: bool) -> Option<Vec<bool>> {
-        let data =
-            |id: u32| self.inner.nodes[id as usize].kind == Kind::Constant && self.inner.ty(id).shape.count() > 1;
+        let data = |id: u32| {
+            self.inner.nodes[id as usize].kind == Kind::Constant
+                && self.inner.ty(id).shape.count() > 1
+        };
         if !self.known[id as usize] || !self.below(id).into_iter().any(data) {
             return None;
         }
@@ -211,10 +253,15 @@ impl Walk<'_> {
             _ => None,
         };
         let own = broadcast(own, shape, out)?;
-        let Some((other, inverted)) = other else { return Ok(own) };
-        let Some(zeros) = self.zeros(other, inverted) else { return Ok(own) };
+        let Some((other, inverted)) = other else {
+            return Ok(own);
+        };
+        let Some(zeros) = self.zeros(other, inverted) else {
+            return Ok(own);
+        };
         let at = positions(&self.inner.ty(other).shape, out)?;
-        let rows = (0..out.count()).map(|e| (!zeros[at.as_ref().map_or(e, |at| at[e])]).then_some(e));
+        let rows =
+            (0..out.count()).map(|e| (!zeros[at.as_ref().map_or(e, |at| at[e])]).then_some(e));
         Ok(Arc::new(own.rows(rows)?))
     }
 
@@ -244,16 +291,27 @@ impl Walk<'_> {
                 _ => return Ok(None),
             });
         }
-        let Some(stacked) = stacked else { return Ok(None) };
+        let Some(stacked) = stacked else {
+            return Ok(None);
+        };
         let mut out = Tensor::blank(Type::new(DType::I64, ty.shape))?;
         let views: Vec<_> = places.iter().map(Tensor::as_view).collect();
-        inner.op(id).eval(&views, out.as_view_mut().ok_or("its buffer is shared")?)?;
+        inner
+            .op(id)
+            .eval(&views, out.as_view_mut().ok_or("its buffer is shared")?)?;
         let from = out.as_slice::<i64>().map_err(said)?;
-        Ok(Some(Arc::new(stacked.rows(from.iter().map(|&p| usize::try_from(p - 1).ok()))?)))
+        Ok(Some(Arc::new(stacked.rows(
+            from.iter().map(|&p| usize::try_from(p - 1).ok()),
+        )?)))
     }
 
     /// An op that adds elements up at places that the derivative rule knows: it takes cotangents from there.
-    fn scattered(&mut self, id: u32, input: usize, own: &Pattern) -> Result<Option<Arc<Pattern>>, OpError> {
+    fn scattered(
+        &mut self,
+        id: u32,
+        input: usize,
+        own: &Pattern,
+    ) -> Result<Option<Arc<Pattern>>, OpError> {
         let inner = self.inner;
         let (args, out) = (inner.args(id).to_vec(), inner.ty(id).shape);
         let g = Graph::new();
@@ -271,11 +329,19 @@ impl Walk<'_> {
             }
             x.push(g.constant(value));
         }
-        let places = Tensor::new(out, (0..out.count()).map(|p| p as f64).collect()).map_err(said)?;
+        let places =
+            Tensor::new(out, (0..out.count()).map(|p| p as f64).collect()).map_err(said)?;
         let ct = g.constant(places);
-        let to = inner.op(id).vjp(input, &Rule { ct, x: &x, y: ct }).ok_or("its rule is not known")?;
+        let to = inner
+            .op(id)
+            .vjp(input, &Rule { ct, x: &x, y: ct })
+            .ok_or("its rule is not known")?;
         let to = to.value().map_err(said)?;
-        let to = to.as_slice::<f64>().map_err(said)?.iter().map(|&to| to as usize);
+        let to = to
+            .as_slice::<f64>()
+            .map_err(said)?
+            .iter()
+            .map(|&to| to as usize);
         Ok(Some(Arc::new(gathered(own, out.count(), to)?)))
     }
 
@@ -283,7 +349,9 @@ impl Walk<'_> {
     /// on what its elements that are not 0 meet.
     fn product(&mut self, id: u32) -> Result<Arc<Pattern>, OpError> {
         let inner = self.inner;
-        let &[a, b] = inner.args(id) else { return Err("wants two inputs".into()) };
+        let &[a, b] = inner.args(id) else {
+            return Err("wants two inputs".into());
+        };
         let (ta, tb, out) = (inner.ty(a).shape, inner.ty(b).shape, inner.ty(id).shape);
         let batches = Batches::new(&ta, &tb, &out);
         let (m, k, n) = (batches.m, batches.k, batches.n);
@@ -291,7 +359,9 @@ impl Walk<'_> {
         let mut all: Option<Pattern> = None;
         for side in 0..2 {
             let (own, other) = if side == 0 { (a, b) } else { (b, a) };
-            let Some(own) = self.patterns.get(&own).cloned() else { continue };
+            let Some(own) = self.patterns.get(&own).cloned() else {
+                continue;
+            };
             let zeros = self.zeros(other, false);
             let of_output = |e: usize| -> Box<dyn Iterator<Item = usize> + '_> {
                 let (batch, i, j) = (e / (m * n), e / n % m, e % n);
@@ -300,9 +370,17 @@ impl Walk<'_> {
                 let right = move |l: usize| at_b + l * n + j;
                 let zeros = zeros.as_ref();
                 if side == 0 {
-                    Box::new((0..k).filter(move |&l| zeros.is_none_or(|z| !z[right(l)])).map(left))
+                    Box::new(
+                        (0..k)
+                            .filter(move |&l| zeros.is_none_or(|z| !z[right(l)]))
+                            .map(left),
+                    )
                 } else {
-                    Box::new((0..k).filter(move |&l| zeros.is_none_or(|z| !z[left(l)])).map(right))
+                    Box::new(
+                        (0..k)
+                            .filter(move |&l| zeros.is_none_or(|z| !z[left(l)]))
+                            .map(right),
+                    )
                 }
             };
             let part = own.unions(out.count(), of_output)?;
@@ -311,7 +389,8 @@ impl Walk<'_> {
                 None => part,
             });
         }
-        all.map(Arc::new).ok_or_else(|| "nothing depends on it".into())
+        all.map(Arc::new)
+            .ok_or_else(|| "nothing depends on it".into())
     }
 }
 
@@ -331,8 +410,18 @@ fn positions(from: &Shape, to: &Shape) -> Result<Option<Vec<usize>>, OpError> {
     }
     let places = Tensor::new(*from, (0..from.count() as i64).collect()).map_err(said)?;
     let mut out = Tensor::blank(Type::new(DType::I64, *to))?;
-    Op::eval(&BroadcastTo(*to), &[places.as_view()], out.as_view_mut().ok_or("its buffer is shared")?)?;
-    Ok(Some(out.as_slice::<i64>().map_err(said)?.iter().map(|&p| p as usize).collect()))
+    Op::eval(
+        &BroadcastTo(*to),
+        &[places.as_view()],
+        out.as_view_mut().ok_or("its buffer is shared")?,
+    )?;
+    Ok(Some(
+        out.as_slice::<i64>()
+            .map_err(said)?
+            .iter()
+            .map(|&p| p as usize)
+            .collect(),
+    ))
 }
 
 fn broadcast(own: Arc<Pattern>, from: &Shape, to: &Shape) -> Result<Arc<Pattern>, OpError> {
@@ -346,11 +435,19 @@ fn broadcast(own: Arc<Pattern>, from: &Shape, to: &Shape) -> Result<Arc<Pattern>
 fn reduced(own: &Pattern, shape: &Shape, axes: Axes) -> Result<Pattern, OpError> {
     let kept = shape.reduced(axes, true);
     let to = positions(&kept, shape)?;
-    gathered(own, kept.count(), (0..shape.count()).map(|from| to.as_ref().map_or(from, |to| to[from])))
+    gathered(
+        own,
+        kept.count(),
+        (0..shape.count()).map(|from| to.as_ref().map_or(from, |to| to[from])),
+    )
 }
 
 /// `count` sets: each row is part of the one that `to` names for it.
-fn gathered(own: &Pattern, count: usize, to: impl Iterator<Item = usize>) -> Result<Pattern, OpError> {
+fn gathered(
+    own: &Pattern,
+    count: usize,
+    to: impl Iterator<Item = usize>,
+) -> Result<Pattern, OpError> {
     let mut sources: Vec<Vec<usize>> = vec![Vec::new(); count];
     to.enumerate().for_each(|(from, to)| sources[to].push(from));
     own.unions(count, |k| Box::new(sources[k].iter().copied()))

@@ -17,9 +17,19 @@ impl fmt::Display for Structure {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let ((rows, columns), nnz) = (self.pattern.shape(), self.pattern.nnz());
         let share = 100.0 * nnz as f64 / (rows as f64 * columns as f64).max(1.0);
-        let what = if self.coloring.by_rows { "rows" } else { "columns" };
-        let (count, plural) = (self.coloring.count, if self.coloring.count == 1 { "" } else { "s" });
-        writeln!(f, "{rows} x {columns}, {nnz} places ({share:.3} %), {count} colour{plural} of {what}")?;
+        let what = if self.coloring.by_rows {
+            "rows"
+        } else {
+            "columns"
+        };
+        let (count, plural) = (
+            self.coloring.count,
+            if self.coloring.count == 1 { "" } else { "s" },
+        );
+        writeln!(
+            f,
+            "{rows} x {columns}, {nnz} places ({share:.3} %), {count} colour{plural} of {what}"
+        )?;
         let letter = |row: usize, column: usize| {
             let color = self.coloring.colors[if self.coloring.by_rows { row } else { column }];
             char::from_digit(10 + color % 26, 36).unwrap_or('●')
@@ -28,12 +38,22 @@ impl fmt::Display for Structure {
     }
 }
 
-fn draw(f: &mut fmt::Formatter, pattern: &Pattern, letter: impl Fn(usize, usize) -> char) -> fmt::Result {
+fn draw(
+    f: &mut fmt::Formatter,
+    pattern: &Pattern,
+    letter: impl Fn(usize, usize) -> char,
+) -> fmt::Result {
     let (rows, columns) = pattern.shape();
     if rows <= MOST && columns <= MOST {
         for row in 0..rows {
             let line: String = (0..columns)
-                .map(|column| if pattern.contains(row, column) { letter(row, column) } else { '·' })
+                .map(|column| {
+                    if pattern.contains(row, column) {
+                        letter(row, column)
+                    } else {
+                        '·'
+                    }
+                })
                 .collect();
             writeln!(f, "{line}")?;
         }

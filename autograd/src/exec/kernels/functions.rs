@@ -13,7 +13,11 @@ pub(crate) type Function<T> = unsafe fn(*mut T, [*const T; MAX_INPUTS], usize);
 /// `n` numbers of each input can be read and as many results written, both rounded up to whole vectors. The results may take the
 /// place of an input, but overlap none otherwise.
 #[inline(always)]
-pub(super) unsafe fn run<V: Vector, F: Formula>(to: *mut V::Elem, [a, b, c]: [*const V::Elem; MAX_INPUTS], n: usize) {
+pub(super) unsafe fn run<V: Vector, F: Formula>(
+    to: *mut V::Elem,
+    [a, b, c]: [*const V::Elem; MAX_INPUTS],
+    n: usize,
+) {
     let mut i = 0;
     while i < n {
         // SAFETY: the caller's promise.

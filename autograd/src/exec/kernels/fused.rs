@@ -33,7 +33,13 @@ pub(crate) struct Job<'r> {
 impl<'r> Job<'r> {
     /// `room` has as many bytes as [`Fused::room`] says.
     pub(crate) fn new(k: &'r Fused, memory: Memory<'r>, parts: usize, room: *mut u8) -> Job<'r> {
-        Job { k, memory, parts, partials: room, scratch: room.wrapping_add(k.partials()) }
+        Job {
+            k,
+            memory,
+            parts,
+            partials: room,
+            scratch: room.wrapping_add(k.partials()),
+        }
     }
 
     /// Does one of its parts. An error if a label is not one of the classes.
@@ -47,7 +53,10 @@ impl<'r> Job<'r> {
             _ if part == self.parts => count,
             place => place - place % period % grain,
         };
-        let (range, scratch) = (at(part)..at(part + 1), self.scratch.wrapping_add(part * self.k.scratch()));
+        let (range, scratch) = (
+            at(part)..at(part + 1),
+            self.scratch.wrapping_add(part * self.k.scratch()),
+        );
         match dtype {
             _ if range.is_empty() => Ok(()),
             DType::F32 => self.blocks::<f32>(scratch.cast(), range),
@@ -96,9 +105,15 @@ impl<'r> Job<'r> {
             // at work any more.
             let (out, partials) = unsafe {
                 let out = slice::from_raw_parts_mut(self.memory.pointer::<T>(sum.value), all);
-                (out, slice::from_raw_parts_mut(partials, sum.partials(self.k.count)))
+                (
+                    out,
+                    slice::from_raw_parts_mut(partials, sum.partials(self.k.count)),
+                )
             };
-            for (out, chunks) in out.chunks_exact_mut(inner).zip(partials.chunks_exact_mut(chunks * inner)) {
+            for (out, chunks) in out
+                .chunks_exact_mut(inner)
+                .zip(partials.chunks_exact_mut(chunks * inner))
+            {
                 pairwise_rows(chunks, inner);
                 out.copy_from_slice(&chunks[..inner]);
             }
@@ -155,7 +170,9 @@ fn number<T: Vectors>(source: &Source, memory: Memory<'_>) -> T {
     unsafe {
         match source.read {
             Read::Number(n) => T::of(n.into()),
-            _ if memory.dtype(source.value) == DType::Bool => T::from_mask(memory.elements::<bool>(source.value)[0]),
+            _ if memory.dtype(source.value) == DType::Bool => {
+                T::from_mask(memory.elements::<bool>(source.value)[0])
+            }
             _ => memory.elements::<T>(source.value)[0],
         }
     }
@@ -177,10 +194,18 @@ impl<T: Vectors> Work<T> {
     fn new(job: &Job<'_>, scratch: *mut T) -> Work<T> {
         let Job { k, memory, .. } = *job;
         let (layout, table) = (&k.layout, T::table());
-        let register = |&at: &usize| Register { start: scratch.wrapping_add(at), mask: table.group - 1 };
+        let register = |&at: &usize| Register {
+            start: scratch.wrapping_add(at),
+            mask: table.group - 1,
+        };
         let mut work = Work {
             table,
-            registers: layout.registers.iter().chain(&layout.registers).map(register).collect(),
+            registers: layout
+                .registers
+                .iter()
+                .chain(&layout.registers)
+                .map(register)
+                .collect(),
             blocks: Vec::with_capacity(layout.registers.len()),
             sums: Vec::new(),
             rows: layout.rows.map(|at| scratch.wrapping_add(at)),
@@ -191,7 +216,8 @@ impl<T: Vectors> Work<T> {
                 read if read.is_constant() => {
                     let start = work.registers[register].start;
                     // SAFETY: there is room for a group.
-                    unsafe { slice::from_raw_parts_mut(start, table.group) }.fill(number(source, memory));
+                    unsafe { slice::from_raw_parts_mut(start, table.group) }
+                        .fill(number(source, memory));
                 }
                 Read::Product(number) => {
                     let room = scratch.wrapping_add(layout.products[number as usize]);
@@ -212,7 +238,13 @@ impl<T: Vectors> Work<T> {
                 },
             );
         }
-        work.sums = job.partials().map(|(_, p)| SumState { lanes: [T::default(); LANES], partials: p }).collect();
+        work.sums = job
+            .partials()
+            .map(|(_, p)| SumState {
+                lanes: [T::default(); LANES],
+                partials: p,
+            })
+            .collect();
         work
     }
 
@@ -220,12 +252,14 @@ impl<T: Vectors> Work<T> {
     fn multiply(&mut self, job: &Job<'_>, start: usize, end: usize) -> usize {
         let Job { k, memory, .. } = *job;
         let mut until = end;
-        for (&Product { a, b, size, out }, &(block, room)) in k.products.iter().zip(&self.products) {
+        for (&Product { a, b, size, out }, &(block, room)) in k.products.iter().zip(&self.products)
+        {
             until = end.min(start + k.rows_together() * size[2]);
             let to = out.map_or(room, |value| memory.pointer::<T>(value).wrapping_add(start));
             // SAFETY: the matrices were written in an earlier stage. A parameter that a product of this kernel reads is not
             // updated in place by it.
-            let [a, b] = [a, b].map(|(value, transposed)| (unsafe { memory.elements::<f32>(value) }, transposed));
+            let [a, b] = [a, b]
+                .map(|(value, transposed)| (unsafe { memory.elements::<f32>(value) }, transposed));
             // SAFETY: there is room for so many rows, in the value or in scratch, and no other thread works on them.
             // Products are of f32, and so is then the kernel.
             let rows = unsafe { slice::from_raw_parts_mut(to.cast(), until - start) };
@@ -240,7 +274,11 @@ impl<T: Vectors> Work<T> {
         let padded = self.registers.len() / 2 + register;
         self.registers[register].mask = usize::MAX;
         self.registers[padded].mask = usize::MAX;
-        self.blocks.push(Block { register, role, scratch: self.registers[padded].start });
+        self.blocks.push(Block {
+            register,
+            role,
+            scratch: self.registers[padded].start,
+        });
     }
 
     /// Takes a range of elements, whose products are there, block by block through the kernel.
@@ -249,7 +287,11 @@ impl<T: Vectors> Work<T> {
         let mut start = range.start;
         while start < range.end {
             let left = range.end - start;
-            let n = k.block().min(left).min(if k.line < BLOCK { left } else { k.line - start % k.line });
+            let n = k.block().min(left).min(if k.line < BLOCK {
+                left
+            } else {
+                k.line - start % k.line
+            });
             let whole = n / self.table.group * self.table.group;
             self.fill(start, n);
             self.load_tail(start, whole, n);
@@ -258,7 +300,9 @@ impl<T: Vectors> Work<T> {
             loop {
                 let next = rows.first().map_or(k.steps.len(), |row| row.after as usize);
                 self.steps(&k.steps[done..next], start, whole, n);
-                let Some((row, rest)) = rows.split_first() else { break };
+                let Some((row, rest)) = rows.split_first() else {
+                    break;
+                };
                 self.row(k, row, memory, start, n)?;
                 (done, rows) = (next, rest);
             }
@@ -270,7 +314,12 @@ impl<T: Vectors> Work<T> {
 
     /// Takes a block of `n` elements through some steps: its whole groups, where the values lie, and then the rest.
     fn steps(&mut self, steps: &[Step], start: usize, whole: usize, n: usize) {
-        let Work { table, registers, sums, .. } = self;
+        let Work {
+            table,
+            registers,
+            sums,
+            ..
+        } = self;
         let (registers, padded) = registers.split_at(registers.len() / 2);
         // SAFETY: `place` made registers good for the elements `0..whole` of the block; the padded ones are longer than `n` rounded up
         // to groups. Steps name registers and sums that the kernel has.
@@ -285,20 +334,34 @@ impl<T: Vectors> Work<T> {
 
     /// Fills the blocks of sources that cannot be read where they lie.
     fn fill(&self, start: usize, n: usize) {
-        for &Block { role, scratch: block, .. } in &self.blocks {
+        for &Block {
+            role,
+            scratch: block,
+            ..
+        } in &self.blocks
+        {
             // SAFETY: blocks have room for `n` elements; sources have as many as their roles say.
             unsafe {
                 let block = slice::from_raw_parts_mut(block, n);
                 match role {
-                    Role::Spread(data, count, walk) => walk.copy(slice::from_raw_parts(data, count), start, block),
+                    Role::Spread(data, count, walk) => {
+                        walk.copy(slice::from_raw_parts(data, count), start, block)
+                    }
                     Role::SpreadTruths(data, count, walk) => {
-                        let (data, mut truths) = (slice::from_raw_parts(data, count), [false; BLOCK]);
+                        let (data, mut truths) =
+                            (slice::from_raw_parts(data, count), [false; BLOCK]);
                         walk.copy(data, start, &mut truths[..n]);
-                        block.iter_mut().zip(truths).for_each(|(b, v)| *b = T::from_mask(v));
+                        block
+                            .iter_mut()
+                            .zip(truths)
+                            .for_each(|(b, v)| *b = T::from_mask(v));
                     }
                     Role::Truths(data) => {
                         let data = slice::from_raw_parts(data.add(start), n);
-                        block.iter_mut().zip(data).for_each(|(b, &v)| *b = T::from_mask(v));
+                        block
+                            .iter_mut()
+                            .zip(data)
+                            .for_each(|(b, &v)| *b = T::from_mask(v));
                     }
                     _ => {}
                 }
@@ -317,7 +380,12 @@ impl<T: Vectors> Work<T> {
 
     /// Copies the last elements of a block, which do not fill a group, from the sources into scratch.
     fn load_tail(&self, start: usize, from: usize, to: usize) {
-        for &Block { role, scratch: block, .. } in &self.blocks {
+        for &Block {
+            role,
+            scratch: block,
+            ..
+        } in &self.blocks
+        {
             if let Role::From(p) = role {
                 // SAFETY: `from..to` lies within the block and, from `start` on, within the value.
                 unsafe { std::ptr::copy(p.wrapping_add(start + from), block.add(from), to - from) }
@@ -327,7 +395,12 @@ impl<T: Vectors> Work<T> {
 
     /// Copies them from scratch to the outputs.
     fn store_tail(&self, start: usize, from: usize, to: usize) {
-        for &Block { role, scratch: block, .. } in &self.blocks {
+        for &Block {
+            role,
+            scratch: block,
+            ..
+        } in &self.blocks
+        {
             if let Role::Into(p) = role {
                 // SAFETY: as above.
                 unsafe { std::ptr::copy(block.add(from), p.add(start + from), to - from) }
@@ -337,11 +410,19 @@ impl<T: Vectors> Work<T> {
 
     /// Writes truth values, and adds the block to the sums.
     fn finish_block(&mut self, k: &Fused, start: usize, n: usize) {
-        for &Block { role, scratch: block, .. } in &self.blocks {
+        for &Block {
+            role,
+            scratch: block,
+            ..
+        } in &self.blocks
+        {
             if let Role::ToTruths(to) = role {
                 // SAFETY: the block has `n` elements, the value as many from `start` on.
                 let block = unsafe { slice::from_raw_parts(block, n) };
-                block.iter().enumerate().for_each(|(k, v)| unsafe { to.add(start + k).write(v.to_mask()) });
+                block
+                    .iter()
+                    .enumerate()
+                    .for_each(|(k, v)| unsafe { to.add(start + k).write(v.to_mask()) });
             }
         }
         for (number, sum) in k.sums.iter().enumerate() {
@@ -364,7 +445,8 @@ impl<T: Vectors> Work<T> {
     /// # Safety
     /// The register holds a whole block of `n` elements, in scratch or in a value, which nobody writes while the slice is in use.
     unsafe fn whole_block<'w>(&self, k: &Fused, register: u32, start: usize, n: usize) -> &'w [T] {
-        let Block { role, scratch, .. } = self.blocks[k.layout.block_of[register as usize] as usize];
+        let Block { role, scratch, .. } =
+            self.blocks[k.layout.block_of[register as usize] as usize];
         let first = match role {
             Role::From(p) | Role::Into(p) => p.wrapping_add(start),
             _ => scratch,
@@ -374,11 +456,20 @@ impl<T: Vectors> Work<T> {
     }
 
     /// A function of the rows of a block, of this length.
-    fn row(&self, k: &Fused, row: &RowStep, memory: Memory<'_>, start: usize, n: usize) -> Result<(), OpError> {
+    fn row(
+        &self,
+        k: &Fused,
+        row: &RowStep,
+        memory: Memory<'_>,
+        start: usize,
+        n: usize,
+    ) -> Result<(), OpError> {
         let line = k.line;
         let (first, count) = (start / line, n / line);
         // SAFETY: labels were written in an earlier stage.
-        let labels = row.labels.map_or(&[][..], |labels| unsafe { &memory.elements(labels)[first..first + count] });
+        let labels = row.labels.map_or(&[][..], |labels| unsafe {
+            &memory.elements(labels)[first..first + count]
+        });
         let [each, one, max] = self.rows;
         let to = row.to.map(|to| self.registers[to as usize].start);
         let each = to.filter(|_| !row.op.reduces()).unwrap_or(each);
@@ -388,8 +479,17 @@ impl<T: Vectors> Work<T> {
             (x, rows::room(each), rows::room(one), rows::room(max))
         };
         // SAFETY: whoever has this table has asked for its instructions.
-        let are_classes =
-            unsafe { (self.table.rows)(Rows { op: row.op, x, n: line, labels, each, one: &mut *one, max }) };
+        let are_classes = unsafe {
+            (self.table.rows)(Rows {
+                op: row.op,
+                x,
+                n: line,
+                labels,
+                each,
+                one: &mut *one,
+                max,
+            })
+        };
         if !are_classes {
             return Err("a label is not one of the classes".into());
         }
@@ -401,7 +501,9 @@ impl<T: Vectors> Work<T> {
         if let Some(to) = to.filter(|_| row.op.reduces()) {
             // SAFETY: a block of scratch memory.
             let to = unsafe { slice::from_raw_parts_mut(to, n) };
-            to.chunks_exact_mut(line).zip(&*one).for_each(|(to, &v)| to.fill(v));
+            to.chunks_exact_mut(line)
+                .zip(&*one)
+                .for_each(|(to, &v)| to.fill(v));
         }
         Ok(())
     }
@@ -418,7 +520,9 @@ impl<T: Vectors> SumState<T> {
             let part = &block[done..(done + inner - column).min(block.len())];
             let chunk = outer * sum.chunks() + row / DEPTH;
             // SAFETY: there is room for a row for each chunk, and no other thread works on this chunk.
-            let top = unsafe { slice::from_raw_parts_mut(self.partials.add(chunk * inner + column), part.len()) };
+            let top = unsafe {
+                slice::from_raw_parts_mut(self.partials.add(chunk * inner + column), part.len())
+            };
             if row % DEPTH == 0 {
                 top.fill(T::default());
             }
@@ -434,8 +538,13 @@ fn pairwise_rows<T: Vectors>(rows: &mut [T], inner: usize) {
     let count = rows.len() / inner;
     let rows = Cell::from_mut(rows).as_slice_of_cells();
     let add = |into: &mut usize, from: usize| {
-        let (into, from) = (&rows[*into * inner..][..inner], &rows[from * inner..][..inner]);
-        into.iter().zip(from).for_each(|(a, b)| a.set(a.get() + b.get()));
+        let (into, from) = (
+            &rows[*into * inner..][..inner],
+            &rows[from * inner..][..inner],
+        );
+        into.iter()
+            .zip(from)
+            .for_each(|(a, b)| a.set(a.get() + b.get()));
     };
     let mut pairs = Pairs(Vec::new());
     (0..count).for_each(|row| pairs.push(row, &add));

@@ -31,7 +31,12 @@ pub(super) const ROOM: usize = STRIDE;
 /// Computes `each` or `one`; false if a label is not one of the classes.
 #[inline(always)]
 pub(super) fn run<T: Vectors>(rows: Rows<'_, T>) -> bool {
-    debug_assert!(rows.x.len() <= BLOCK && rows.each.len() == ROOM && rows.one.len() == ROOM && rows.max.len() == ROOM);
+    debug_assert!(
+        rows.x.len() <= BLOCK
+            && rows.each.len() == ROOM
+            && rows.one.len() == ROOM
+            && rows.max.len() == ROOM
+    );
     rows.run()
 }
 
@@ -48,7 +53,10 @@ impl<T: Vectors> Rows<'_, T> {
     fn run(mut self) -> bool {
         let (n, count) = (self.n, self.x.len() / self.n);
         if self.op == RowOp::Sum {
-            self.x.chunks_exact(n).zip(self.one.iter_mut()).for_each(|(line, one)| *one = sum_chunk(line));
+            self.x
+                .chunks_exact(n)
+                .zip(self.one.iter_mut())
+                .for_each(|(line, one)| *one = sum_chunk(line));
             return true;
         }
         self.split();
@@ -60,23 +68,35 @@ impl<T: Vectors> Rows<'_, T> {
             return true;
         }
         apply(Function::Ln1p, self.one, count);
-        let lines = self.x.chunks_exact(n).zip(&mut self.one[..count]).zip(&self.max[..count]);
+        let lines = self
+            .x
+            .chunks_exact(n)
+            .zip(&mut self.one[..count])
+            .zip(&self.max[..count]);
         match self.op {
             RowOp::LogSoftmax => {
                 for (((line, log), &max), each) in lines.zip(self.each.chunks_exact_mut(n)) {
                     let base = base(max);
-                    each.iter_mut().zip(line).for_each(|(e, &x)| *e = (x - base) - *log);
+                    each.iter_mut()
+                        .zip(line)
+                        .for_each(|(e, &x)| *e = (x - base) - *log);
                 }
             }
             RowOp::LogSumExp => {
                 for ((line, one), &max) in lines {
-                    let infinite = !max.to_f64().is_finite() && !line.iter().any(|x| x.to_f64().is_nan());
+                    let infinite =
+                        !max.to_f64().is_finite() && !line.iter().any(|x| x.to_f64().is_nan());
                     *one = if infinite { max } else { max + *one };
                 }
             }
             _ => {
                 for (((line, one), &max), &label) in lines.zip(self.labels) {
-                    let Some(&x) = usize::try_from(label).ok().and_then(|label| line.get(label)) else { return false };
+                    let Some(&x) = usize::try_from(label)
+                        .ok()
+                        .and_then(|label| line.get(label))
+                    else {
+                        return false;
+                    };
                     *one = (base(max) - x) + *one;
                 }
             }
@@ -88,7 +108,12 @@ impl<T: Vectors> Rows<'_, T> {
     #[inline(always)]
     fn split(&mut self) {
         let (n, mut at) = (self.n, [0u16; BLOCK]);
-        for (row, (line, each)) in self.x.chunks_exact(n).zip(self.each.chunks_exact_mut(n)).enumerate() {
+        for (row, (line, each)) in self
+            .x
+            .chunks_exact(n)
+            .zip(self.each.chunks_exact_mut(n))
+            .enumerate()
+        {
             let (mut first, mut max) = (0, T::of(f64::NEG_INFINITY));
             for (k, &x) in line.iter().enumerate() {
                 if x > max {

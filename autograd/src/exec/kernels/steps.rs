@@ -135,7 +135,9 @@ pub(super) unsafe fn run<V: Vector<Elem: Real>, F: Functions<Elem = V::Elem>>(
                 Code::Function(function) => {
                     let (to, x) = (at!(step.store), [at!(step.a), at!(step.b), at!(step.c)]);
                     // SAFETY: the caller's promise; whoever has these instructions has those of the functions.
-                    unsafe { F::FUNCTIONS[function as usize](to, x.map(|x| x.cast_const()), valid) };
+                    unsafe {
+                        F::FUNCTIONS[function as usize](to, x.map(|x| x.cast_const()), valid)
+                    };
                     // nothing is kept in registers through the call
                     (low, high) = (Wide::of(0.0), Wide::of(0.0));
                     continue;

@@ -32,8 +32,15 @@ pub(crate) struct Stored<T> {
 impl<T: Copy> Stored<T> {
     /// Without its first rows and columns.
     fn from(self, row: usize, column: usize) -> Stored<T> {
-        let (along, across) = if self.transposed { (row, column) } else { (column, row) };
-        Stored { start: self.start.wrapping_add(across * self.stride + along), ..self }
+        let (along, across) = if self.transposed {
+            (row, column)
+        } else {
+            (column, row)
+        };
+        Stored {
+            start: self.start.wrapping_add(across * self.stride + along),
+            ..self
+        }
     }
 }
 
@@ -144,22 +151,46 @@ unsafe fn product<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
         (levels, length) = (levels + 1, length * RADIX);
     }
     let mut numbers = SUMS.take();
-    numbers.resize(numbers.len().max((levels * ROOM * size_of::<T>()).div_ceil(size_of::<f64>())), 0.0);
+    numbers.resize(
+        numbers
+            .len()
+            .max((levels * ROOM * size_of::<T>()).div_ceil(size_of::<f64>())),
+        0.0,
+    );
     let room: *mut T = numbers.as_mut_ptr().cast();
-    for (i, j) in (0..p.m).step_by(rows).flat_map(|i| (0..p.n).step_by(columns).map(move |j| (i, j))) {
+    for (i, j) in (0..p.m)
+        .step_by(rows)
+        .flat_map(|i| (0..p.n).step_by(columns).map(move |j| (i, j)))
+    {
         let (m, n) = (rows.min(p.m - i), columns.min(p.n - j));
         for (number, from) in (0..p.k).step_by(GROUP).enumerate() {
             let (k, a, b) = (GROUP.min(p.k - from), p.a.from(i, from), p.b.from(from, j));
             // SAFETY: a level has room for `rows` times `columns` numbers; the block lies in the output; the caller's promises.
             unsafe {
-                group(&Product { m, k, n, a, b, c: room, ldc: columns }, tiles);
+                group(
+                    &Product {
+                        m,
+                        k,
+                        n,
+                        a,
+                        b,
+                        c: room,
+                        ldc: columns,
+                    },
+                    tiles,
+                );
                 let (mut number, mut sums) = (number, room);
                 for level in 1..=levels {
                     let (to, ldc) = match level {
                         _ if level == levels => (p.c.add(i * p.ldc + j), p.ldc),
                         _ => (sums.add(ROOM), columns),
                     };
-                    add_block((m, n), (sums, columns), (to, ldc), number.is_multiple_of(RADIX));
+                    add_block(
+                        (m, n),
+                        (sums, columns),
+                        (to, ldc),
+                        number.is_multiple_of(RADIX),
+                    );
                     if from + GROUP < p.k && !(number + 1).is_multiple_of(RADIX) {
                         break; // the next level's sum is not complete
                     }
@@ -176,7 +207,12 @@ unsafe fn product<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
 ///
 /// # Safety
 /// They can be read and written, and do not overlap.
-unsafe fn add_block<T: Vectors>((m, n): (usize, usize), from: (*const T, usize), to: (*mut T, usize), first: bool) {
+unsafe fn add_block<T: Vectors>(
+    (m, n): (usize, usize),
+    from: (*const T, usize),
+    to: (*mut T, usize),
+    first: bool,
+) {
     for i in 0..m {
         // SAFETY: the caller's promise.
         let (from, to) = unsafe {
@@ -186,7 +222,9 @@ unsafe fn add_block<T: Vectors>((m, n): (usize, usize), from: (*const T, usize),
         if first {
             to.copy_from_slice(from);
         } else {
-            to.iter_mut().zip(from).for_each(|(to, &from)| *to = *to + from);
+            to.iter_mut()
+                .zip(from)
+                .for_each(|(to, &from)| *to = *to + from);
         }
     }
 }
@@ -201,12 +239,17 @@ thread_local! {
 /// The bytes that this thread keeps for packed panels and sums of groups.
 pub(crate) fn kept_bytes() -> usize {
     let bytes = |v: &RefCell<Vec<f64>>| v.borrow().capacity() * size_of::<f64>();
-    [&PACKED, &SUMS].into_iter().map(|kept| kept.try_with(bytes).unwrap_or(0)).sum()
+    [&PACKED, &SUMS]
+        .into_iter()
+        .map(|kept| kept.try_with(bytes).unwrap_or(0))
+        .sum()
 }
 
 /// Drops what this thread keeps.
 pub(crate) fn drop_kept() {
-    [&PACKED, &SUMS].into_iter().for_each(|kept| drop(kept.try_with(RefCell::take)));
+    [&PACKED, &SUMS]
+        .into_iter()
+        .for_each(|kept| drop(kept.try_with(RefCell::take)));
 }
 
 /// A product whose sums are one group of pieces at most, in tiles: some of `k` at a time, and of the second matrix so much
@@ -219,16 +262,31 @@ unsafe fn group<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
     let stride = p.b.stride;
     let bytes = stride * size_of::<T>();
     // rows that are a multiple of `2 * FAR` apart would push each other out of the cache within one piece
-    let far = bytes >= FAR && (m >= 4 * tiles.rows || m > tiles.rows && bytes.is_multiple_of(2 * FAR));
+    let far =
+        bytes >= FAR && (m >= 4 * tiles.rows || m > tiles.rows && bytes.is_multiple_of(2 * FAR));
     let pack = p.b.transposed || far;
     let cached = CACHED * tiles.lanes;
     let whole = pack || m <= tiles.rows; // each number of the second matrix is read where it lies only once
-    let depth = if whole { DEPTH } else { (cached / n / PIECE * PIECE).clamp(PIECE, DEPTH) };
+    let depth = if whole {
+        DEPTH
+    } else {
+        (cached / n / PIECE * PIECE).clamp(PIECE, DEPTH)
+    };
     let blocks = if whole { 1 } else { n.div_ceil(cached / depth) };
-    let columns = n.div_ceil(blocks).next_multiple_of(tiles.vectors * tiles.lanes);
+    let columns = n
+        .div_ceil(blocks)
+        .next_multiple_of(tiles.vectors * tiles.lanes);
     for from in (0..k).step_by(depth) {
         let (a, b) = (p.a.from(0, from), p.b.from(from, 0));
-        let span = Span { p: Product { k: depth.min(k - from), a, b, ..*p }, first: from == 0 };
+        let span = Span {
+            p: Product {
+                k: depth.min(k - from),
+                a,
+                b,
+                ..*p
+            },
+            first: from == 0,
+        };
         for j in (0..n).step_by(columns) {
             // SAFETY: the caller's promises.
             unsafe {
@@ -256,7 +314,17 @@ impl<T: Vectors> Span<T> {
     /// # Safety
     /// As of [`Tiles::run`].
     unsafe fn packed(&self, tiles: &Tiles<T>) {
-        let Product { k, n, b: Stored { start: b, stride, transposed }, .. } = self.p;
+        let Product {
+            k,
+            n,
+            b:
+                Stored {
+                    start: b,
+                    stride,
+                    transposed,
+                },
+            ..
+        } = self.p;
         let width = tiles.vectors * tiles.lanes;
         PACKED.with_borrow_mut(|numbers| {
             numbers.resize(DEPTH * PANEL / size_of::<f64>(), 0.0);
@@ -270,7 +338,8 @@ impl<T: Vectors> Span<T> {
                     } else {
                         for l in 0..k {
                             let row = std::slice::from_raw_parts(b.add(l * stride + j), columns);
-                            std::slice::from_raw_parts_mut(panel.add(l * width), columns).copy_from_slice(row);
+                            std::slice::from_raw_parts_mut(panel.add(l * width), columns)
+                                .copy_from_slice(row);
                         }
                     }
                     self.columns(tiles, panel, width, j..j + columns);
@@ -295,7 +364,13 @@ impl<T: Vectors> Span<T> {
 /// # Safety
 /// They are columns of the product, whose matrices can be read and written.
 #[inline(always)]
-pub(super) unsafe fn columns<V: Tiled, const M: usize, const N: usize, const T: usize, const A_T: bool>(
+pub(super) unsafe fn columns<
+    V: Tiled,
+    const M: usize,
+    const N: usize,
+    const T: usize,
+    const A_T: bool,
+>(
     span: &Span<V::Elem>,
     b: *const V::Elem,
     ldb: usize,
@@ -381,7 +456,10 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize, const A_T: bo
         for _ in 0..unrolled {
             // SAFETY: as above.
             unsafe { steps::<V, M, N, A_T, UNROLL>(&mut sums, at_a, a.stride, at_b, ldb, last) };
-            (at_a, at_b) = (at_a.wrapping_add(UNROLL * column), at_b.wrapping_add(UNROLL * ldb));
+            (at_a, at_b) = (
+                at_a.wrapping_add(UNROLL * column),
+                at_b.wrapping_add(UNROLL * ldb),
+            );
         }
         for _ in 0..length - unrolled * UNROLL {
             // SAFETY: as above.
@@ -401,7 +479,11 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize, const A_T: bo
                 // SAFETY: as above.
                 unsafe {
                     let to = c.add(r * ldc + v * V::N);
-                    if v + 1 < N { sums[r][v].store(to) } else { sums[r][v].store_first(to, last) }
+                    if v + 1 < N {
+                        sums[r][v].store(to)
+                    } else {
+                        sums[r][v].store_first(to, last)
+                    }
                 }
             }
         }
@@ -441,7 +523,11 @@ unsafe fn load<V: Part, const N: usize>(from: *const V::Elem, v: usize, last: V:
     // SAFETY: the caller's promise.
     unsafe {
         let from = from.add(v * V::N);
-        if v + 1 < N { V::load(from) } else { V::load_first(from, last) }
+        if v + 1 < N {
+            V::load(from)
+        } else {
+            V::load_first(from, last)
+        }
     }
 }
 
@@ -462,7 +548,14 @@ pub(super) unsafe fn transpose<V: Part>(
     for r in (0..whole_rows).step_by(8) {
         for c in (0..whole_columns).step_by(8) {
             // SAFETY: the caller's promise.
-            unsafe { V::transpose_8x8(from.add(r * stride + c), stride, to.add(c * width + r), width) }
+            unsafe {
+                V::transpose_8x8(
+                    from.add(r * stride + c),
+                    stride,
+                    to.add(c * width + r),
+                    width,
+                )
+            }
         }
     }
     for r in 0..rows {

@@ -35,7 +35,12 @@ pub(crate) trait Part: Vector {
     /// # Safety
     /// They can be read and written, in rows that are `stride` and `width` apart.
     #[inline(always)]
-    unsafe fn transpose_8x8(from: *const Self::Elem, stride: usize, to: *mut Self::Elem, width: usize) {
+    unsafe fn transpose_8x8(
+        from: *const Self::Elem,
+        stride: usize,
+        to: *mut Self::Elem,
+        width: usize,
+    ) {
         for r in 0..8 {
             for c in 0..8 {
                 // SAFETY: the caller's promise.
@@ -70,7 +75,12 @@ impl<V: Vector> Vector for Wide<V> {
     unsafe fn load(from: *const V::Elem) -> Self {
         // SAFETY: the caller's promise, for each quarter.
         unsafe {
-            Wide([V::load(from), V::load(from.add(V::N)), V::load(from.add(2 * V::N)), V::load(from.add(3 * V::N))])
+            Wide([
+                V::load(from),
+                V::load(from.add(V::N)),
+                V::load(from.add(2 * V::N)),
+                V::load(from.add(3 * V::N)),
+            ])
         }
     }
     #[inline(always)]
@@ -92,7 +102,11 @@ impl<V: Vector> Vector for Wide<V> {
 /// # Safety
 /// `LANES` numbers can be read and written there.
 #[inline(always)]
-pub(super) unsafe fn add_to_ring<V: Vector>([low, high]: [Wide<V>; 2], ring: *mut V::Elem, at: usize) {
+pub(super) unsafe fn add_to_ring<V: Vector>(
+    [low, high]: [Wide<V>; 2],
+    ring: *mut V::Elem,
+    at: usize,
+) {
     let [a, b, c, d] = low.0;
     let [e, f, g, h] = high.0;
     let (all, in_ring) = ([a, b, c, d, e, f, g, h], LANES / V::N);

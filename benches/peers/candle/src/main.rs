@@ -5,7 +5,9 @@ use candle_nn::{Linear, Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss
 use timing::{Workload, labels, mlp, noise, repeats};
 
 fn main() {
-    timing::main("candle", |name| workload(name).expect("the workload can be made"));
+    timing::main("candle", |name| {
+        workload(name).expect("the workload can be made")
+    });
 }
 
 fn forward(layers: &[Linear], x: &Tensor) -> Result<Tensor> {
@@ -22,15 +24,27 @@ fn workload(name: &str) -> Result<Option<Workload>> {
         let vars = VarMap::new();
         let builder = VarBuilder::from_varmap(&vars, DType::F32, &dev);
         let layer = |(k, w): (usize, &[usize])| linear(w[0], w[1], builder.pp(k));
-        let layers: Vec<Linear> = widths.windows(2).enumerate().map(layer).collect::<Result<_>>()?;
+        let layers: Vec<Linear> = widths
+            .windows(2)
+            .enumerate()
+            .map(layer)
+            .collect::<Result<_>>()?;
         let x = Tensor::from_vec(noise(batch * widths[0], 1.0), (batch, widths[0]), &dev)?;
         if name == "infer_one" {
-            return Ok(Some(Box::new(move || drop(forward(&layers, &x).expect("runs")))));
+            return Ok(Some(Box::new(move || {
+                drop(forward(&layers, &x).expect("runs"))
+            })));
         }
-        let y = Tensor::from_vec(labels(batch).iter().map(|&l| l as u32).collect(), batch, &dev)?;
+        let y = Tensor::from_vec(
+            labels(batch).iter().map(|&l| l as u32).collect(),
+            batch,
+            &dev,
+        )?;
         let mut sgd = SGD::new(vars.all_vars(), 0.1)?;
         return Ok(Some(Box::new(move || {
-            let loss = forward(&layers, &x).and_then(|logits| loss::cross_entropy(&logits, &y)).expect("runs");
+            let loss = forward(&layers, &x)
+                .and_then(|logits| loss::cross_entropy(&logits, &y))
+                .expect("runs");
             sgd.backward_step(&loss).expect("runs");
         })));
     }
@@ -47,7 +61,8 @@ fn workload(name: &str) -> Result<Option<Workload>> {
         }
         "branches" => {
             let x = Tensor::from_vec(noise(128 * 256, 1.0), (128, 256), &dev)?;
-            let weight = |_| Var::from_tensor(&Tensor::from_vec(noise(256 * 256, 0.05), (256, 256), &dev)?);
+            let weight =
+                |_| Var::from_tensor(&Tensor::from_vec(noise(256 * 256, 0.05), (256, 256), &dev)?);
             let weights: Vec<Var> = (0..64).map(weight).collect::<Result<_>>()?;
             Box::new(move || {
                 let mut total = x.matmul(&weights[0])?.tanh()?.sum_all()?;
@@ -59,7 +74,9 @@ fn workload(name: &str) -> Result<Option<Workload>> {
             })
         }
         _ => {
-            let Some(repeats) = repeats(name) else { return Ok(None) };
+            let Some(repeats) = repeats(name) else {
+                return Ok(None);
+            };
             let x = Var::new(0.5f32, &dev)?;
             Box::new(move || {
                 let mut y = x.as_tensor().clone();

@@ -9,7 +9,11 @@ use dfdx::{
 use timing::{Workload, labels, noise, repeats};
 
 type Small = ((Linear<784, 128>, ReLU), Linear<128, 10>);
-type Large = ((Linear<784, 512>, ReLU), (Linear<512, 512>, ReLU), Linear<512, 10>);
+type Large = (
+    (Linear<784, 512>, ReLU),
+    (Linear<512, 512>, ReLU),
+    Linear<512, 10>,
+);
 
 fn main() {
     timing::main("dfdx", workload);
@@ -20,10 +24,21 @@ macro_rules! training {
         let dev = AutoDevice::default();
         let mut model = dev.build_module::<$Model, f32>();
         let mut grads = Some(model.alloc_grads());
-        let mut sgd = Sgd::new(&model, SgdConfig { lr: 0.1, momentum: None, weight_decay: None });
-        let x: Tensor<Rank2<$batch, 784>, f32, _> = dev.tensor_from_vec(noise($batch * 784, 1.0), (Const, Const));
+        let mut sgd = Sgd::new(
+            &model,
+            SgdConfig {
+                lr: 0.1,
+                momentum: None,
+                weight_decay: None,
+            },
+        );
+        let x: Tensor<Rank2<$batch, 784>, f32, _> =
+            dev.tensor_from_vec(noise($batch * 784, 1.0), (Const, Const));
         let mut hot = vec![0.0f32; $batch * 10];
-        labels($batch).iter().enumerate().for_each(|(k, l)| hot[k * 10 + l] = 1.0);
+        labels($batch)
+            .iter()
+            .enumerate()
+            .for_each(|(k, l)| hot[k * 10 + l] = 1.0);
         let y: Tensor<Rank2<$batch, 10>, f32, _> = dev.tensor_from_vec(hot, (Const, Const));
         Box::new(move || {
             let traced = x.trace(grads.take().expect("given back"));
@@ -43,11 +58,13 @@ fn workload(name: &str) -> Option<Workload> {
         "mlp_large" => training!(Large, 128),
         "infer_one" => {
             let model = dev.build_module::<Small, f32>();
-            let x: Tensor<Rank2<1, 784>, f32, _> = dev.tensor_from_vec(noise(784, 1.0), (Const, Const));
+            let x: Tensor<Rank2<1, 784>, f32, _> =
+                dev.tensor_from_vec(noise(784, 1.0), (Const, Const));
             Box::new(move || drop(model.forward(x.clone())))
         }
         "elementwise" => {
-            let x: Tensor<Rank1<1_000_000>, f32, _> = dev.tensor_from_vec(noise(1_000_000, 1.0), (Const,));
+            let x: Tensor<Rank1<1_000_000>, f32, _> =
+                dev.tensor_from_vec(noise(1_000_000, 1.0), (Const,));
             Box::new(move || {
                 let a = x.leaky_trace().tanh() * x.clone();
                 let y = (a + x.leaky_trace().negate().exp()).sigmoid().sum();
@@ -55,13 +72,20 @@ fn workload(name: &str) -> Option<Workload> {
             })
         }
         "branches" => {
-            let x: Tensor<Rank2<128, 256>, f32, _> = dev.tensor_from_vec(noise(128 * 256, 1.0), (Const, Const));
+            let x: Tensor<Rank2<128, 256>, f32, _> =
+                dev.tensor_from_vec(noise(128 * 256, 1.0), (Const, Const));
             let weight = |_| dev.tensor_from_vec(noise(256 * 256, 0.05), (Const, Const));
             let weights: Vec<Tensor<Rank2<256, 256>, f32, _>> = (0..64).map(weight).collect();
             Box::new(move || {
                 // the tape starts at the data; a gradient of the weight is recorded where it is used
-                let one = |w: &Tensor<Rank2<256, 256>, f32, _>| x.leaky_trace().matmul(w.clone()).tanh().sum();
-                let total = weights.iter().map(one).reduce(|a, b| a + b).expect("64 of them");
+                let one = |w: &Tensor<Rank2<256, 256>, f32, _>| {
+                    x.leaky_trace().matmul(w.clone()).tanh().sum()
+                };
+                let total = weights
+                    .iter()
+                    .map(one)
+                    .reduce(|a, b| a + b)
+                    .expect("64 of them");
                 std::hint::black_box(total.backward());
             })
         }

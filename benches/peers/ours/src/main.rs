@@ -13,7 +13,11 @@ fn workload(name: &str) -> Option<Workload> {
     }
     Some(match name {
         "mlp_small" | "mlp_large" => {
-            let training = run(if name == "mlp_small" { Training::small() } else { Training::large() });
+            let training = run(if name == "mlp_small" {
+                Training::small()
+            } else {
+                Training::large()
+            });
             Box::new(move || drop(run(training.step())))
         }
         "infer_one" => {

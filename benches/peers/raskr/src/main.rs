@@ -11,7 +11,8 @@ fn main() {
 }
 
 fn array(shape: &[usize], scale: f32) -> Array {
-    Array::from_shape_vec(shape.to_vec(), noise(shape.iter().product(), scale)).expect("as many as the shape says")
+    Array::from_shape_vec(shape.to_vec(), noise(shape.iter().product(), scale))
+        .expect("as many as the shape says")
 }
 
 fn forward<'g>(params: &[Node<'g>], x: Node<'g>) -> Node<'g> {
@@ -41,13 +42,17 @@ fn workload(name: &str) -> Option<Workload> {
         return Some(Box::new(move || {
             env.run(|c| {
                 let params: Vec<Node<'_>> = ids.iter().map(|&id| c.variable(id)).collect();
-                let (px, py) = (c.placeholder("x", &[-1, widths[0] as isize]), c.placeholder("y", &[-1, 1]));
+                let (px, py) = (
+                    c.placeholder("x", &[-1, widths[0] as isize]),
+                    c.placeholder("y", &[-1, 1]),
+                );
                 let logits = forward(&params, px);
                 if infer {
                     std::hint::black_box(c.evaluator().push(logits).feed(px, x.view()).run());
                     return;
                 }
-                let loss = T::reduce_mean(T::sparse_softmax_cross_entropy(logits, &py), &[0], false);
+                let loss =
+                    T::reduce_mean(T::sparse_softmax_cross_entropy(logits, &py), &[0], false);
                 let grads = T::grad(&[&loss], &params);
                 let mut feeder = ag::Feeder::new();
                 feeder.push(px, x.view()).push(py, y.view());

@@ -12,18 +12,37 @@ pub type Workload = Box<dyn FnMut()>;
 /// is up. An unknown workload is exit status 3.
 pub fn main(peer: &str, make: impl FnOnce(&str) -> Option<Workload> + Send + 'static) {
     let args: Vec<String> = std::env::args().collect();
-    let option = |name: &str| args.iter().position(|a| a == name).and_then(|k| args.get(k + 1));
+    let option = |name: &str| {
+        args.iter()
+            .position(|a| a == name)
+            .and_then(|k| args.get(k + 1))
+    };
     let workload = args.get(1).cloned().unwrap_or_default();
-    let threads: usize = option("--threads").and_then(|v| v.parse().ok()).unwrap_or(1);
-    let seconds: f64 = option("--seconds").and_then(|v| v.parse().ok()).unwrap_or(2.0);
+    let threads: usize = option("--threads")
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(1);
+    let seconds: f64 = option("--seconds")
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(2.0);
     let peer = peer.to_string();
     // deep_chain is about surviving on a small stack
-    let stack = if workload == "deep_chain" { 1 << 20 } else { 16 << 20 };
-    let measured = std::thread::Builder::new().stack_size(stack).spawn(move || {
-        let Some(mut run) = make(&workload) else { std::process::exit(3) };
-        measure(&peer, &workload, threads, seconds, &mut run);
-    });
-    if measured.map(|thread| thread.join().is_err()).unwrap_or(true) {
+    let stack = if workload == "deep_chain" {
+        1 << 20
+    } else {
+        16 << 20
+    };
+    let measured = std::thread::Builder::new()
+        .stack_size(stack)
+        .spawn(move || {
+            let Some(mut run) = make(&workload) else {
+                std::process::exit(3)
+            };
+            measure(&peer, &workload, threads, seconds, &mut run);
+        });
+    if measured
+        .map(|thread| thread.join().is_err())
+        .unwrap_or(true)
+    {
         std::process::exit(1);
     }
 }
@@ -52,7 +71,9 @@ fn measure(peer: &str, workload: &str, threads: usize, seconds: f64, run: &mut W
 fn peak_rss_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|l| l.starts_with("VmHWM:"));
-    let kib = line.and_then(|l| l.split_whitespace().nth(1)).and_then(|v| v.parse::<f64>().ok());
+    let kib = line
+        .and_then(|l| l.split_whitespace().nth(1))
+        .and_then(|v| v.parse::<f64>().ok());
     kib.unwrap_or(f64::NAN) / 1024.0
 }
 

@@ -91,7 +91,10 @@ macro_rules! masks_and_bits {
         #[inline(always)]
         fn bit(self, n: u32) -> $Mask {
             let one = hw!($splat_bits(1 << n));
-            $Mask(hw!($from_bits($equal_bits($and_bits($to_bits(self.0), one), one))))
+            $Mask(hw!($from_bits($equal_bits(
+                $and_bits($to_bits(self.0), one),
+                one
+            ))))
         }
     };
 }
@@ -124,7 +127,10 @@ impl Lanes for F32x8 {
         let bits = hw!(_mm256_castps_si256(self.0));
         let root = hw!(_mm256_set1_epi32(0.707_106_77f32.to_bits() as i32));
         let exponent = hw!(_mm256_srai_epi32::<23>(_mm256_sub_epi32(bits, root)));
-        let rest = hw!(_mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32::<23>(exponent))));
+        let rest = hw!(_mm256_castsi256_ps(_mm256_sub_epi32(
+            bits,
+            _mm256_slli_epi32::<23>(exponent)
+        )));
         (F32x8(rest), F32x8(hw!(_mm256_cvtepi32_ps(exponent))))
     }
 }
@@ -153,7 +159,9 @@ impl Lanes for F64x4 {
     // without the instructions for 64-bit integers: number by number. No function of f64 needs these
     #[inline(always)]
     fn scale(self, n: F64x4) -> F64x4 {
-        self.change(n, |x, n| x.iter_mut().zip(n).for_each(|(x, &n)| *x = x.scale(n)))
+        self.change(n, |x, n| {
+            x.iter_mut().zip(n).for_each(|(x, &n)| *x = x.scale(n))
+        })
     }
     #[inline(always)]
     fn two_to(self) -> F64x4 {
@@ -169,7 +177,10 @@ impl Part for F32x8 {
     type First = __m256i;
     #[inline(always)]
     fn first(n: usize) -> __m256i {
-        hw!(_mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)))
+        hw!(_mm256_cmpgt_epi32(
+            _mm256_set1_epi32(n as i32),
+            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)
+        ))
     }
     #[inline(always)]
     unsafe fn load_first(from: *const f32, first: __m256i) -> F32x8 {
@@ -192,7 +203,10 @@ impl Part for F64x4 {
     type First = __m256i;
     #[inline(always)]
     fn first(n: usize) -> __m256i {
-        hw!(_mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), _mm256_setr_epi64x(0, 1, 2, 3)))
+        hw!(_mm256_cmpgt_epi64(
+            _mm256_set1_epi64x(n as i64),
+            _mm256_setr_epi64x(0, 1, 2, 3)
+        ))
     }
     #[inline(always)]
     unsafe fn load_first(from: *const f64, first: __m256i) -> F64x4 {

@@ -106,8 +106,14 @@ macro_rules! masks_and_bits {
         fn split(self) -> (Self, Self) {
             let bits = hw!($to_bits(self.0));
             let root: $T = $root;
-            let exponent = hw!($shift_right::<$mantissa>($sub_bits(bits, $splat_bits(root.to_bits() as $Int))));
-            let rest = hw!($from_bits($sub_bits(bits, $shift_left::<$mantissa>(exponent))));
+            let exponent = hw!($shift_right::<$mantissa>($sub_bits(
+                bits,
+                $splat_bits(root.to_bits() as $Int)
+            )));
+            let rest = hw!($from_bits($sub_bits(
+                bits,
+                $shift_left::<$mantissa>(exponent)
+            )));
             (Self(rest), Self(hw!($convert(exponent))))
         }
         #[inline(always)]

@@ -13,8 +13,14 @@
 mod avx2;
 #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
 mod avx512;
-#[cfg_attr(any(target_feature = "fma", target_arch = "aarch64"), path = "portable.rs")]
-#[cfg_attr(not(any(target_feature = "fma", target_arch = "aarch64")), path = "scalar.rs")]
+#[cfg_attr(
+    any(target_feature = "fma", target_arch = "aarch64"),
+    path = "portable.rs"
+)]
+#[cfg_attr(
+    not(any(target_feature = "fma", target_arch = "aarch64")),
+    path = "scalar.rs"
+)]
 mod baseline;
 #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
 mod x86;
@@ -63,7 +69,11 @@ trait Compiled: Vector<Elem: Vectors> {
 pub(super) trait Functions: Vector {
     /// # Safety
     /// As of [`functions::run`](super::functions::run), and the processor has the instruction set.
-    unsafe fn function<F: Formula>(to: *mut Self::Elem, x: [*const Self::Elem; MAX_INPUTS], n: usize);
+    unsafe fn function<F: Formula>(
+        to: *mut Self::Elem,
+        x: [*const Self::Elem; MAX_INPUTS],
+        n: usize,
+    );
 
     const FUNCTIONS: [Function<Self::Elem>; FUNCTIONS] = with_functions!(table_of_functions);
 }
@@ -206,9 +216,17 @@ macro_rules! vectors {
                 static CHOSEN: OnceLock<&Table<$T>> = OnceLock::new();
                 CHOSEN.get_or_init(|| {
                     choose(&[
-                        Choice { name: "baseline", is_there: true, table: &<baseline::$Any as Compiled>::TABLE },
+                        Choice {
+                            name: "baseline",
+                            is_there: true,
+                            table: &<baseline::$Any as Compiled>::TABLE,
+                        },
                         #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
-                        Choice { name: "avx2", is_there: avx2::is_there(), table: &<avx2::$Avx2 as Compiled>::TABLE },
+                        Choice {
+                            name: "avx2",
+                            is_there: avx2::is_there(),
+                            table: &<avx2::$Avx2 as Compiled>::TABLE,
+                        },
                         #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
                         Choice {
                             name: "avx512",
@@ -237,5 +255,9 @@ struct Choice<T: 'static> {
 fn choose<T>(sets: &[Choice<T>]) -> &'static Table<T> {
     let asked = std::env::var("AUTOGRAD_ISA").unwrap_or_default();
     let there = || sets.iter().rev().filter(|set| set.is_there);
-    there().find(|set| set.name == asked).or_else(|| there().next()).unwrap_or(&sets[0]).table
+    there()
+        .find(|set| set.name == asked)
+        .or_else(|| there().next())
+        .unwrap_or(&sets[0])
+        .table
 }

@@ -120,7 +120,10 @@ impl<T: Float, const N: usize> Lanes for Array<T, N> {
     }
     #[inline(always)]
     fn split(self) -> (Self, Self) {
-        (Array(self.0.map(|v| v.split().0)), Array(self.0.map(|v| v.split().1)))
+        (
+            Array(self.0.map(|v| v.split().0)),
+            Array(self.0.map(|v| v.split().1)),
+        )
     }
 }
 

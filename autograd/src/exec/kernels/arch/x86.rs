@@ -92,7 +92,10 @@ macro_rules! common_lanes {
         }
         #[inline(always)]
         fn with_sign_of(self, sign: Self) -> Self {
-            Self(hw!($or($and_not($splat(-0.0), self.0), $and($splat(-0.0), sign.0))))
+            Self(hw!($or(
+                $and_not($splat(-0.0), self.0),
+                $and($splat(-0.0), sign.0)
+            )))
         }
         #[inline(always)]
         fn below(self, other: Self) -> $Mask {
@@ -155,7 +158,10 @@ pub(super) unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32
         // macros, not closures: those are compiled without the caller's instruction set
         macro_rules! pair {
             ($r:expr) => {{
-                let (a, b) = (_mm256_loadu_ps(from.add($r * stride)), _mm256_loadu_ps(from.add(($r + 1) * stride)));
+                let (a, b) = (
+                    _mm256_loadu_ps(from.add($r * stride)),
+                    _mm256_loadu_ps(from.add(($r + 1) * stride)),
+                );
                 (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
             }};
         }
@@ -173,8 +179,14 @@ pub(super) unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32
         }
         let (upper, lower) = (four!(0), four!(4));
         for c in 0..4 {
-            _mm256_storeu_ps(to.add(c * width), _mm256_permute2f128_ps::<0x20>(upper[c], lower[c]));
-            _mm256_storeu_ps(to.add((c + 4) * width), _mm256_permute2f128_ps::<0x31>(upper[c], lower[c]));
+            _mm256_storeu_ps(
+                to.add(c * width),
+                _mm256_permute2f128_ps::<0x20>(upper[c], lower[c]),
+            );
+            _mm256_storeu_ps(
+                to.add((c + 4) * width),
+                _mm256_permute2f128_ps::<0x31>(upper[c], lower[c]),
+            );
         }
     }
 }

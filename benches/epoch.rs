@@ -7,7 +7,7 @@ use std::{path::Path, time::Instant};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/mnist");
-    let (train, _) = data::mnist_folder(folder)?;
+    let (train, _) = data::read_mnist(folder)?;
     for threads in [1, std::thread::available_parallelism()?.get()] {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)

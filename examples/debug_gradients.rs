@@ -158,7 +158,7 @@ fn a_dead_layer() -> Result<()> {
         let history = Trainer::new(&model, Sgd::new(0.1))
             .batch_size(20)
             .epochs(1)
-            .inspect()
+            .inspect_gradients()
             .quiet()
             .fit(&data)?;
         let report = history.iter().find_map(|epoch| epoch.gradients.as_ref());

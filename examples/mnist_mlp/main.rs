@@ -48,9 +48,9 @@ fn one_line(message: &str) -> String {
 
 fn run(options: &Options) -> Result<()> {
     let threads = options.start_threads()?;
-    let (train, test) = data::mnist_folder(&options.data)?;
+    let (train, test) = data::read_mnist(&options.data)?;
     if let Some(file) = &options.save {
-        nn::can_save(file)?; // better to know before the training than after it
+        nn::check_writable(file)?; // better to know before the training than after it
     }
 
     let sizes = options.sizes(&train)?;
@@ -65,7 +65,7 @@ fn run(options: &Options) -> Result<()> {
             "{} with {}: {} parameters, {threads} threads",
             names.join("-"),
             options.activation,
-            model.size()
+            model.num_parameters()
         );
         println!(
             "{} training and {} test images from {}",
@@ -129,11 +129,11 @@ fn fit<'m>(
 
 /// For accuracy: every image moved a little each time, and at the end the average of the weights on the way.
 fn best(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Result<History> {
-    let optimizer = AdamW::new(1e-3).weight_decay(0.01).average(0.999);
+    let optimizer = AdamW::new(1e-3).weight_decay(0.01).ema(0.999);
     let trainer = Trainer::new(model, &optimizer)
         .loss(nn::loss::cross_entropy_with(0.05, None, None))
         .schedule(schedule::warm_up(1.0, schedule::cosine))
-        .augment(data::shift_images(2))
+        .augment(data::random_shift(2))
         .batch_size(128)
         .epochs(30);
     let history = fit(options, trainer, train, test)?;
@@ -146,7 +146,7 @@ fn report(options: &Options, model: &impl Module, test: &Dataset, tested: &Metri
     if !options.quiet {
         let outputs = nn::predict(model, &test.inputs()?)?;
         let (read, written) = (show::labels(&outputs)?, test.targets().as_slice::<i64>()?);
-        let confusion = metrics::Confusion::new(&outputs, test.targets())?;
+        let confusion = metrics::ConfusionMatrix::new(&outputs, test.targets())?;
         println!("\nconfusion matrix (rows: written, columns: read)\n{confusion}");
         println!("{}", show::mistakes(test, written, &read)?);
     }

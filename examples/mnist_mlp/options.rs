@@ -88,7 +88,7 @@ pub(crate) enum Schedule {
 }
 
 impl Schedule {
-    pub(crate) fn function(self) -> fn(&nn::schedule::Moment<'_>) -> f64 {
+    pub(crate) fn function(self) -> fn(&nn::schedule::Context<'_>) -> f64 {
         match self {
             Schedule::Constant => nn::schedule::constant,
             Schedule::Linear => nn::schedule::linear,
@@ -117,7 +117,7 @@ impl Options {
     pub(crate) fn sizes(&self, train: &Dataset) -> Result<Vec<usize>> {
         let inputs = train.sample_shape().iter().product();
         let classes = train
-            .classes()
+            .num_classes()
             .ok_or_else(|| Error::Invalid("the labels are not class numbers".into()))?;
         let hidden = if self.best {
             &[1024, 512]

@@ -1,30 +1,30 @@
-//! What can go wrong outside of graphs: files and settings.
+//! The error type of the crate.
 
 use std::{fmt, path::Path};
 
-/// The result of reading data, saving, loading or training.
+/// The result type of the crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of training or of reading and writing files. It reads as one clear message.
+/// An error in training, or in reading or writing files.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Error {
-    /// An operation on tensors.
+    /// An error of a tensor operation.
     Graph(autograd::Error),
-    /// A file that cannot be read or written, or does not hold what it should.
+    /// A file that cannot be read or written, or has unexpected contents.
     File {
-        /// The file.
+        /// The path of the file.
         path: String,
         /// What is wrong with it.
         message: String,
     },
-    /// A setting or data that make no sense.
+    /// An invalid setting or invalid data.
     Invalid(String),
-    /// A step of a training that could not be done; no parameter was changed by it.
+    /// A training step that failed. It changed no parameter.
     Step {
-        /// Counted from 1.
+        /// The epoch, counted from 1.
         epoch: usize,
-        /// Counted from 1 in the epoch.
+        /// The step within the epoch, counted from 1.
         step: usize,
         /// What went wrong.
         error: autograd::Error,
@@ -55,7 +55,7 @@ impl fmt::Display for Error {
     }
 }
 
-// `main() -> Result<(), Error>` prints errors with Debug: let it read like Display.
+// `main() -> Result<(), Error>` prints errors with `Debug`, which must be readable for users.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -70,24 +70,25 @@ impl From<autograd::Error> for Error {
     }
 }
 
-/// Room for so many elements; an error if there is no memory for them.
+/// An empty vector with this capacity; an error if there is not enough memory.
 pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>> {
-    let mut room = Vec::new();
-    room.try_reserve_exact(count)
-        .map_err(|_| Error::invalid(format!("there is no memory for {count} numbers")))?;
-    Ok(room)
+    let mut elements = Vec::new();
+    elements
+        .try_reserve_exact(count)
+        .map_err(|_| Error::invalid(format!("not enough memory for {count} elements")))?;
+    Ok(elements)
 }
 
-/// Runs code of a user (a module, a loss) and turns a panic into an error.
+/// Calls user code (a module, a loss, a callback) and turns a panic into an error.
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|cause| {
-        let said = cause
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|panic| {
+        let message = panic
             .downcast_ref::<&str>()
             .copied()
-            .or(cause.downcast_ref::<String>().map(String::as_str));
+            .or(panic.downcast_ref::<String>().map(String::as_str));
         Error::invalid(format!(
-            "the model or the loss panicked: {}",
-            said.unwrap_or("(no message)")
+            "user code panicked: {}",
+            message.unwrap_or("(no message)")
         ))
     })
 }

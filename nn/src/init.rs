@@ -1,7 +1,7 @@
-//! Initial values of parameters, in f32, from a seed.
+//! Weight initialisation: random f32 tensors from a seed.
 //!
-//! For a weight `[inputs, outputs]` (or `[.., inputs, outputs]`), the fan-in is the number of inputs, the fan-out that of
-//! outputs.
+//! A weight has the shape `[.., inputs, outputs]`. Its fan-in is the number of inputs, its fan-out
+//! the number of outputs.
 
 use crate::{
     error::{Error, Result, reserve},
@@ -10,7 +10,7 @@ use crate::{
 use autograd::{DType, Graph, Shape, Tensor};
 use rand::Rng;
 
-/// Uniform numbers from `-bound` to `bound`, 24 random bits each.
+/// Uniform in `-bound..bound`, with 24 random bits per element.
 ///
 /// ```
 /// let w = nn::init::uniform(&[784, 128], 0.1, 42)?;
@@ -29,40 +29,41 @@ pub fn uniform(shape: &[usize], bound: f32, seed: u64) -> Result<Tensor> {
     Ok(Tensor::new(shape, values)?)
 }
 
-/// Normal numbers with mean 0 and this standard deviation.
-pub fn normal(shape: &[usize], deviation: f32, seed: u64) -> Result<Tensor> {
+/// Normal with mean 0 and this standard deviation.
+pub fn normal(shape: &[usize], std: f32, seed: u64) -> Result<Tensor> {
     let g = Graph::with_seed(seed);
-    Ok((g.normal(shape, DType::F32) * deviation).value()?)
+    Ok((g.normal(shape, DType::F32) * std).value()?)
 }
 
-/// Uniform in `±√(6 / (fan-in + fan-out))`: for tanh and sigmoid (Glorot and Bengio 2010).
+/// Xavier (Glorot) uniform: uniform in `±√(6 / (fan-in + fan-out))`. For tanh and sigmoid (Glorot
+/// and Bengio 2010).
 pub fn xavier_uniform(shape: &[usize], seed: u64) -> Result<Tensor> {
-    let (inputs, outputs) = fans(shape)?;
-    uniform(shape, (6.0 / (inputs + outputs)).sqrt(), seed)
+    let (fan_in, fan_out) = fan_in_and_fan_out(shape)?;
+    uniform(shape, (6.0 / (fan_in + fan_out)).sqrt(), seed)
 }
 
-/// Normal with variance `2 / (fan-in + fan-out)`.
+/// Xavier (Glorot) normal: normal with variance `2 / (fan-in + fan-out)`.
 pub fn xavier_normal(shape: &[usize], seed: u64) -> Result<Tensor> {
-    let (inputs, outputs) = fans(shape)?;
-    normal(shape, (2.0 / (inputs + outputs)).sqrt(), seed)
+    let (fan_in, fan_out) = fan_in_and_fan_out(shape)?;
+    normal(shape, (2.0 / (fan_in + fan_out)).sqrt(), seed)
 }
 
-/// Uniform in `±√(6 / fan-in)`: for ReLU (He, Zhang, Ren and Sun 2015).
+/// Kaiming (He) uniform: uniform in `±√(6 / fan-in)`. For ReLU (He, Zhang, Ren and Sun 2015).
 pub fn kaiming_uniform(shape: &[usize], seed: u64) -> Result<Tensor> {
-    uniform(shape, (6.0 / fans(shape)?.0).sqrt(), seed)
+    uniform(shape, (6.0 / fan_in_and_fan_out(shape)?.0).sqrt(), seed)
 }
 
-/// Normal with variance `2 / fan-in`.
+/// Kaiming (He) normal: normal with variance `2 / fan-in`.
 pub fn kaiming_normal(shape: &[usize], seed: u64) -> Result<Tensor> {
-    normal(shape, (2.0 / fans(shape)?.0).sqrt(), seed)
+    normal(shape, (2.0 / fan_in_and_fan_out(shape)?.0).sqrt(), seed)
 }
 
-/// Fan-in and fan-out of a weight; at least 1, so that nothing is divided by 0.
-fn fans(shape: &[usize]) -> Result<(f32, f32)> {
+/// Fan-in and fan-out of a weight; at least 1, to avoid a division by 0.
+fn fan_in_and_fan_out(shape: &[usize]) -> Result<(f32, f32)> {
     match shape {
         [.., inputs, outputs] => Ok(((*inputs).max(1) as f32, (*outputs).max(1) as f32)),
         _ => Err(Error::invalid(format!(
-            "a weight [inputs, outputs] is wanted, not {shape:?}"
+            "expected the shape [.., inputs, outputs] of a weight, got {shape:?}"
         ))),
     }
 }

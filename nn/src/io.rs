@@ -1,4 +1,4 @@
-//! Parameters in files, in the safetensors format, by path. A saved file appears whole or not at all.
+//! Saves and loads parameters as safetensors files. Files are replaced atomically.
 
 use crate::{
     error::{Error, Result},
@@ -13,13 +13,13 @@ use std::{
 };
 use tempfile::NamedTempFile;
 
-/// Saves all parameters of a module under their paths. The file is written beside its place and moved there when it is
-/// complete.
+/// Saves all parameters of a module in a safetensors file, under their paths. The file is replaced
+/// atomically: it is never incomplete.
 ///
 /// ```
 /// let model = nn::mlp(&[4, 3, 2], nn::Activation::Relu, 1);
-/// let folder = tempfile::tempdir()?;
-/// let file = folder.path().join("model.safetensors");
+/// let directory = tempfile::tempdir()?;
+/// let file = directory.path().join("model.safetensors");
 /// nn::save(&model, &file)?;
 /// let other = nn::mlp(&[4, 3, 2], nn::Activation::Relu, 2);
 /// nn::load(&other, &file)?;
@@ -36,14 +36,14 @@ pub fn save(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()
     write_tensors(path, &tensors)
 }
 
-/// Writes tensors under names into a safetensors file, which appears whole or not at all.
+/// Writes named tensors to a safetensors file. The file is replaced atomically.
 pub fn write_tensors(path: impl AsRef<Path>, tensors: &[(String, Tensor)]) -> Result<()> {
     let path = path.as_ref();
-    let mut stored = Vec::new();
+    let mut serialized = Vec::new();
     for (name, tensor) in tensors {
-        stored.push((name.clone(), tensor.shape().to_vec(), to_bytes(tensor)?));
+        serialized.push((name.clone(), tensor.shape().to_vec(), to_bytes(tensor)?));
     }
-    let views = stored.iter().map(|(name, shape, (dtype, bytes))| {
+    let views = serialized.iter().map(|(name, shape, (dtype, bytes))| {
         Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?))
     });
     let views: Vec<_> = views
@@ -51,7 +51,7 @@ pub fn write_tensors(path: impl AsRef<Path>, tensors: &[(String, Tensor)]) -> Re
         .map_err(|e| Error::file(path, e))?;
     let bytes = safetensors::serialize(views, None).map_err(|e| Error::file(path, e))?;
     let failed = |e: std::io::Error| Error::file(path, format!("cannot be written: {e}"));
-    let mut file = beside(path)?;
+    let mut file = temporary_file_for(path)?;
     file.write_all(&bytes)
         .and_then(|()| file.as_file().sync_all())
         .map_err(failed)?;
@@ -59,39 +59,41 @@ pub fn write_tensors(path: impl AsRef<Path>, tensors: &[(String, Tensor)]) -> Re
     Ok(())
 }
 
-/// Whether a file could be saved at this path: its folder is there and can be written. To be asked before a long
-/// training.
-pub fn can_save(path: impl AsRef<Path>) -> Result<()> {
+/// Checks that a file can be written at this path: its directory exists and is writable. Call it
+/// before a long training.
+pub fn check_writable(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     if path.is_dir() {
-        return Err(Error::file(path, "is a folder"));
+        return Err(Error::file(path, "is a directory"));
     }
-    beside(path).map(drop)
+    temporary_file_for(path).map(drop)
 }
 
-/// A temporary file in the folder of a path; removed unless it is moved there.
-fn beside(path: &Path) -> Result<NamedTempFile> {
-    let folder = path
+/// A temporary file in the directory of `path`, so that it can be renamed to `path`. It is deleted if
+/// it is not renamed.
+fn temporary_file_for(path: &Path) -> Result<NamedTempFile> {
+    let directory = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    if !folder.is_dir() {
+    if !directory.is_dir() {
         return Err(Error::file(
             path,
-            "cannot be written: its folder does not exist",
+            "cannot be written: its directory does not exist",
         ));
     }
-    NamedTempFile::new_in(folder).map_err(|e| Error::file(path, format!("cannot be written: {e}")))
+    NamedTempFile::new_in(directory)
+        .map_err(|e| Error::file(path, format!("cannot be written: {e}")))
 }
 
-/// Sets all parameters of a module from a file. Names, shapes and dtypes must be the module's; otherwise nothing is
-/// changed, and the error says what differs.
+/// Loads all parameters of a module from a safetensors file. Names, shapes and dtypes must match;
+/// otherwise nothing is changed, and the error says what differs.
 pub fn load(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     set(&model.parameters(), &mut read_tensors(path)?, path)
 }
 
-/// Sets parameters from tensors under their names, all of them or none.
+/// Sets parameters from named tensors: all of them, or none if one does not match.
 pub(crate) fn set(
     params: &[(String, Param)],
     from: &mut HashMap<String, Tensor>,
@@ -105,24 +107,24 @@ pub(crate) fn set(
     if let Some(extra) = extra {
         return Err(Error::file(
             path,
-            format!("holds {extra:?}, which the model does not have"),
+            format!("contains {extra:?}, which the model does not have"),
         ));
     }
     for (name, param) in params {
         let (ty, value) = (param.ty(), from.get(name));
-        let value = value.ok_or_else(|| Error::file(path, format!("does not hold {name:?}")))?;
+        let value = value.ok_or_else(|| Error::file(path, format!("does not contain {name:?}")))?;
         if value.shape() != &ty.shape[..] {
-            let wrong = format!(
-                "{name}: has shape {:?}, the model wants {}",
-                value.shape(),
-                ty.shape
+            let message = format!(
+                "{name}: expected shape {}, got {:?}",
+                ty.shape,
+                value.shape()
             );
-            return Err(Error::file(path, wrong));
+            return Err(Error::file(path, message));
         }
         if value.dtype() != ty.dtype {
             return Err(Error::file(
                 path,
-                format!("{name}: is {}, the model wants {}", value.dtype(), ty.dtype),
+                format!("{name}: expected {}, got {}", ty.dtype, value.dtype()),
             ));
         }
     }
@@ -134,7 +136,7 @@ pub(crate) fn set(
     Ok(())
 }
 
-/// The tensors of a safetensors file, by name.
+/// Reads all tensors of a safetensors file, by name.
 pub fn read_tensors(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
     let path = path.as_ref();
     let bytes =
@@ -172,7 +174,7 @@ fn from_view(view: &TensorView<'_>) -> Result<Tensor, String> {
         Dtype::F64 => Tensor::new(view.shape(), all(view, f64::from_le_bytes)),
         Dtype::I64 => Tensor::new(view.shape(), all(view, i64::from_le_bytes)),
         Dtype::BOOL => Tensor::new(view.shape(), all(view, |[b]: [u8; 1]| b != 0)),
-        other => return Err(format!("is {other:?}, which is not supported")),
+        other => return Err(format!("the dtype {other:?} is not supported")),
     };
     tensor.map_err(|e| e.to_string())
 }

@@ -1,11 +1,11 @@
-//! `Module`: what has parameters and maps a `Var` to a `Var`.
+//! The `Module` trait.
 
 use autograd::{Param, Var};
 
-/// A part of a network: a layer, or something made of layers.
+/// A layer, or a model that consists of layers.
 ///
-/// Modules never change: training changes their [`Param`]s, and whether dropout is active is a property of the graph.
-/// So they can be shared between threads.
+/// A module itself is immutable: training updates the values of its [`Param`]s, and the graph says
+/// whether it runs in training or evaluation mode. So modules can be shared between threads.
 ///
 /// ```
 /// use autograd::{Graph, Var};
@@ -33,24 +33,24 @@ pub trait Module: Send + Sync {
     #[track_caller]
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g>;
 
-    /// Names the parameters, its own and those of the modules it is made of. The default: it has none.
+    /// Registers the parameters of the module and of its submodules. By default there are none.
     fn params(&self, p: &mut Params) {
         let _ = p;
     }
 
-    /// All parameters with their paths, such as `layers.0.weight`. One that stands in several places is listed once, by
-    /// its first path.
+    /// All parameters and buffers with their paths, such as `layers.0.weight`. A shared parameter is
+    /// listed once, under its first path.
     fn parameters(&self) -> Vec<(String, Param)> {
         let mut params = Params {
             path: String::new(),
-            found: Vec::new(),
+            params: Vec::new(),
         };
         self.params(&mut params);
-        params.found
+        params.params
     }
 
-    /// The number of trained numbers.
-    fn size(&self) -> usize {
+    /// The number of trainable parameters: the total number of their elements.
+    fn num_parameters(&self) -> usize {
         self.parameters()
             .iter()
             .filter(|(_, p)| p.is_trained())
@@ -69,27 +69,27 @@ impl<M: Module + ?Sized> Module for Box<M> {
     }
 }
 
-/// Collects the parameters of a module, by path.
+/// Collects the parameters of a module and their paths.
 pub struct Params {
     path: String,
-    found: Vec<(String, Param)>,
+    params: Vec<(String, Param)>,
 }
 
 impl Params {
-    /// A parameter of this module.
+    /// Registers a parameter of this module.
     pub fn param(&mut self, name: &str, param: &Param) -> &mut Params {
-        if !self.found.iter().any(|(_, p)| p.same(param)) {
-            self.found.push((self.join(name), param.clone()));
+        if !self.params.iter().any(|(_, p)| p.same(param)) {
+            self.params.push((self.join(name), param.clone()));
         }
         self
     }
 
-    /// A module that this one is made of.
+    /// Registers a submodule.
     pub fn module(&mut self, name: &str, module: &(impl Module + ?Sized)) -> &mut Params {
-        let inner = self.join(name);
-        let outer = std::mem::replace(&mut self.path, inner);
+        let path = self.join(name);
+        let parent = std::mem::replace(&mut self.path, path);
         module.params(self);
-        self.path = outer;
+        self.path = parent;
         self
     }
 

@@ -1,8 +1,8 @@
-//! Seeds from seeds: one number from the user makes all others.
+//! Derives independent seeds from the one seed that the user gives.
 
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 
-/// The seed of part `k` of something that has a seed: neighbours have nothing in common (the finalizer of SplitMix64,
+/// Derives seed `k` from a seed. Similar inputs give unrelated seeds (the finalizer of SplitMix64,
 /// Steele, Lea and Flood 2014).
 pub(crate) fn derive(seed: u64, k: u64) -> u64 {
     let mut z = seed.wrapping_add(k.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -11,7 +11,7 @@ pub(crate) fn derive(seed: u64, k: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A portable generator for a seed.
+/// A random number generator that gives the same numbers on every platform.
 pub(crate) fn generator(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }

@@ -1,13 +1,13 @@
-//! A whole training of real data has the same bits on any number of threads and with every instruction set that has fused
-//! multiply-adds.
+//! Training gives the same bits on any number of threads, and with every instruction set that has
+//! fused multiply-add.
 
 use nn::{Activation, Module, Sgd, Trainer, data};
 use std::process::Command;
 
 /// The environment variable that forces an instruction set.
-const FORCED: &str = "AUTOGRAD_ISA";
+const ISA_VARIABLE: &str = "AUTOGRAD_ISA";
 
-/// The bits of all weights after a training on so many threads.
+/// The bits of all weights after training on `threads` threads.
 fn train(threads: usize) -> nn::Result<Vec<u64>> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -15,7 +15,7 @@ fn train(threads: usize) -> nn::Result<Vec<u64>> {
         .expect("threads");
     pool.install(|| {
         let (train, test) = data::digits()?;
-        // wide enough that its products are split
+        // wide enough for matrix products to run on several threads
         let model = nn::mlp(&[64, 300, 200, 10], Activation::Relu, 3).dropout(0.1);
         let sgd = Sgd::new(0.05).momentum(0.9).weight_decay(1e-4);
         let history = Trainer::new(&model, sgd)
@@ -47,37 +47,37 @@ fn hash(bits: &[u64]) -> u64 {
 }
 
 #[test]
-fn a_training_has_the_same_bits_on_any_number_of_threads() -> nn::Result<()> {
-    let one = train(1)?;
+fn training_is_bitwise_reproducible_on_any_number_of_threads() -> nn::Result<()> {
+    let expected = train(1)?;
     for threads in [2, 3, 4, 8] {
-        assert!(one == train(threads)?, "{threads} threads");
+        assert!(expected == train(threads)?, "{threads} threads");
     }
-    println!("weights: {:016x}", hash(&one));
+    println!("weights: {:016x}", hash(&expected));
     Ok(())
 }
 
-/// Runs the test above with each instruction set and compares what it prints.
+/// Runs the test above with each instruction set, and compares the printed hashes.
 #[test]
-fn a_training_has_the_same_bits_with_every_instruction_set() {
-    if std::env::var(FORCED).is_ok() {
-        return; // one of those
+fn training_is_bitwise_reproducible_with_every_instruction_set() {
+    if std::env::var(ISA_VARIABLE).is_ok() {
+        return; // this is one of the processes started below
     }
-    let this = std::env::current_exe().expect("the test's path");
-    let print = |isa: &str| {
+    let test_binary = std::env::current_exe().expect("the test's path");
+    let weights_hash = |isa: &str| {
         let arguments = [
             "--nocapture",
-            "a_training_has_the_same_bits_on_any_number_of_threads",
+            "training_is_bitwise_reproducible_on_any_number_of_threads",
         ];
-        let run = Command::new(&this)
+        let output = Command::new(&test_binary)
             .args(arguments)
-            .env(FORCED, isa)
+            .env(ISA_VARIABLE, isa)
             .output()
             .expect("starts");
-        let text = String::from_utf8_lossy(&run.stdout).into_owned();
-        assert!(run.status.success(), "{isa}: {text}");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{isa}: {text}");
         let at = text.find("weights: ").expect("printed");
         text[at..at + 25].to_string()
     };
-    // what the processor does not have is the best that it has
-    assert_eq!(print("avx2"), print("avx512"));
+    // on a processor without AVX-512, `avx512` means the best instruction set that it has
+    assert_eq!(weights_hash("avx2"), weights_hash("avx512"));
 }

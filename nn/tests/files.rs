@@ -1,10 +1,10 @@
-//! Files: saved and loaded parameters, IDX folders, and damage of all kinds.
+//! Saving and loading parameters, reading MNIST files, and damaged files.
 
 use nn::{Activation, Module, data};
 use std::{fs, io::Write, path::Path};
 
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a temporary folder")
+fn temporary_directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
 }
 
 fn idx(shape: &[u32], bytes: &[u8]) -> Vec<u8> {
@@ -22,8 +22,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
         .expect("in memory")
 }
 
-/// A small folder in the form of MNIST, half of it gzipped.
-fn mnist_like(at: &Path) {
+/// Writes a small dataset in the format of MNIST. Half of the files are gzipped.
+fn write_mnist_like(directory: &Path) {
     let images = |n: usize| {
         idx(
             &[n as u32, 2, 2],
@@ -36,7 +36,8 @@ fn mnist_like(at: &Path) {
             &(0..n).map(|k| (k % 3) as u8).collect::<Vec<_>>(),
         )
     };
-    let write = |name: &str, bytes: Vec<u8>| fs::write(at.join(name), bytes).expect("writable");
+    let write =
+        |name: &str, bytes: Vec<u8>| fs::write(directory.join(name), bytes).expect("writable");
     write("train-images-idx3-ubyte.gz", gzip(&images(9)));
     write("train-labels-idx1-ubyte", labels(9));
     write("t10k-images-idx3-ubyte", images(4));
@@ -44,15 +45,15 @@ fn mnist_like(at: &Path) {
 }
 
 #[test]
-fn a_folder_is_read() {
-    let folder = folder();
-    mnist_like(folder.path());
-    let (train, test) = data::mnist_folder(folder.path()).expect("right");
+fn reads_mnist_files() {
+    let directory = temporary_directory();
+    write_mnist_like(directory.path());
+    let (train, test) = data::read_mnist(directory.path()).expect("valid files");
     assert_eq!(
         (train.sample_shape(), train.len(), test.targets().shape()),
         (&[4][..], 9, &[4][..])
     );
-    assert_eq!(train.classes(), Some(3));
+    assert_eq!(train.num_classes(), Some(3));
     assert_eq!(
         train
             .inputs()
@@ -65,27 +66,27 @@ fn a_folder_is_read() {
 }
 
 #[test]
-fn damage_names_the_file_and_what_is_wrong() {
+fn errors_name_the_damaged_file_and_the_problem() {
     type Damage = fn(&Path);
     let cases: [(&str, &str, Damage); 9] = [
         ("train-labels", "no such file", |f| {
-            fs::remove_file(f.join("train-labels-idx1-ubyte")).expect("is there")
+            fs::remove_file(f.join("train-labels-idx1-ubyte")).expect("the file exists")
         }),
         ("t10k-images", "truncated", |f| {
             let path = f.join("t10k-images-idx3-ubyte");
-            let bytes = fs::read(&path).expect("is there");
+            let bytes = fs::read(&path).expect("the file exists");
             fs::write(path, &bytes[..bytes.len() - 1]).expect("writable");
         }),
         ("train-images", "damaged", |f| {
             let path = f.join("train-images-idx3-ubyte.gz");
-            let mut bytes = fs::read(&path).expect("is there");
+            let mut bytes = fs::read(&path).expect("the file exists");
             let middle = bytes.len() / 2;
             bytes[middle] ^= 0x55;
             fs::write(path, bytes).expect("writable");
         }),
         ("train-images", "ends", |f| {
             let path = f.join("train-images-idx3-ubyte.gz");
-            let bytes = fs::read(&path).expect("is there");
+            let bytes = fs::read(&path).expect("the file exists");
             fs::write(path, &bytes[..bytes.len() / 2]).expect("writable");
         }),
         ("train-labels", "one label for each of the 9", |f| {
@@ -94,7 +95,7 @@ fn damage_names_the_file_and_what_is_wrong() {
         ("t10k-images", "[count, height, width]", |f| {
             fs::write(f.join("t10k-images-idx3-ubyte"), idx(&[4], &[0; 4])).expect("writable");
         }),
-        ("", "classes that the training labels have not", |f| {
+        ("", "classes that the training labels do not have", |f| {
             fs::write(
                 f.join("t10k-labels-idx1-ubyte.gz"),
                 gzip(&idx(&[4], &[0, 1, 2, 9])),
@@ -114,10 +115,10 @@ fn damage_names_the_file_and_what_is_wrong() {
         }),
     ];
     for (file, message, damage) in cases {
-        let folder = folder();
-        mnist_like(folder.path());
-        damage(folder.path());
-        let e = data::mnist_folder(folder.path())
+        let directory = temporary_directory();
+        write_mnist_like(directory.path());
+        damage(directory.path());
+        let e = data::read_mnist(directory.path())
             .expect_err(message)
             .to_string();
         assert!(
@@ -127,15 +128,15 @@ fn damage_names_the_file_and_what_is_wrong() {
         assert_eq!(e.lines().count(), 1, "{e}");
     }
     assert!(
-        data::mnist_folder("no/such/folder")
-            .is_err_and(|e| e.to_string().contains("no such folder"))
+        data::read_mnist("no/such/directory")
+            .is_err_and(|e| e.to_string().contains("no such directory"))
     );
 }
 
 #[test]
-fn parameters_make_a_round_trip() {
-    let folder = folder();
-    let file = folder.path().join("model.safetensors");
+fn parameters_survive_a_round_trip() {
+    let directory = temporary_directory();
+    let file = directory.path().join("model.safetensors");
     let (a, b) = (
         nn::mlp(&[4, 3, 2], Activation::Relu, 1),
         nn::mlp(&[4, 3, 2], Activation::Relu, 2),
@@ -146,20 +147,22 @@ fn parameters_make_a_round_trip() {
         assert_eq!(p.value(), q.value(), "{name}");
     }
     assert_eq!(
-        fs::read_dir(folder.path()).expect("is there").count(),
+        fs::read_dir(directory.path())
+            .expect("the file exists")
+            .count(),
         1,
-        "nothing is left beside it"
+        "no temporary file is left"
     );
-    nn::save(&b, &file).expect("over an old file");
+    nn::save(&b, &file).expect("replaces an old file");
 }
 
 #[test]
-fn a_wrong_or_damaged_parameter_file_changes_nothing() {
-    let folder = folder();
-    let file = folder.path().join("model.safetensors");
+fn loading_a_wrong_or_damaged_file_changes_nothing() {
+    let directory = temporary_directory();
+    let file = directory.path().join("model.safetensors");
     let model = nn::mlp(&[4, 3, 2], Activation::Relu, 1);
     let before: Vec<_> = model.parameters().iter().map(|(_, p)| p.value()).collect();
-    let refuses = |message: &str| {
+    let fails_with = |message: &str| {
         let e = nn::load(&model, &file).expect_err(message).to_string();
         assert!(
             e.contains(message) && e.contains("model.safetensors"),
@@ -168,37 +171,39 @@ fn a_wrong_or_damaged_parameter_file_changes_nothing() {
         let after: Vec<_> = model.parameters().iter().map(|(_, p)| p.value()).collect();
         assert_eq!(before, after, "{message}");
     };
-    refuses("cannot be read");
+    fails_with("cannot be read");
     nn::save(&nn::mlp(&[4, 5, 2], Activation::Relu, 1), &file).expect("writable");
-    refuses("layers.0.weight: has shape [4, 5], the model wants [4, 3]");
+    fails_with("layers.0.weight: expected shape [4, 3], got [4, 5]");
     nn::save(&nn::mlp(&[4, 3, 2, 2], Activation::Relu, 1), &file).expect("writable");
-    refuses("holds \"layers.2.bias\", which the model does not have");
+    fails_with("contains \"layers.2.bias\", which the model does not have");
     nn::save(&nn::mlp(&[4, 3], Activation::Relu, 1), &file).expect("writable");
-    refuses("does not hold \"layers.1.weight\"");
+    fails_with("does not contain \"layers.1.weight\"");
     nn::save(&model, &file).expect("writable");
-    let whole = fs::read(&file).expect("is there");
-    for length in [0, 4, 8, 20, whole.len() / 2, whole.len() - 1] {
-        fs::write(&file, &whole[..length]).expect("writable");
-        refuses("not a safetensors file");
+    let bytes = fs::read(&file).expect("the file exists");
+    for length in [0, 4, 8, 20, bytes.len() / 2, bytes.len() - 1] {
+        fs::write(&file, &bytes[..length]).expect("writable");
+        fails_with("not a safetensors file");
     }
     fs::write(&file, u64::MAX.to_le_bytes()).expect("writable");
-    refuses("not a safetensors file");
+    fails_with("not a safetensors file");
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_an_error_before_and_after() {
-    let folder = folder();
+fn a_path_that_is_not_writable_is_an_error() {
+    let directory = temporary_directory();
     let model = nn::mlp(&[2, 2], Activation::Relu, 1);
-    for place in [
-        folder.path().join("no/such/folder/model"),
-        folder.path().to_path_buf(),
+    for path in [
+        directory.path().join("no/such/directory/model"),
+        directory.path().to_path_buf(),
     ] {
-        assert!(nn::can_save(&place).is_err());
-        assert!(nn::save(&model, &place).is_err());
+        assert!(nn::check_writable(&path).is_err());
+        assert!(nn::save(&model, &path).is_err());
     }
-    assert!(nn::can_save(folder.path().join("model")).is_ok());
+    assert!(nn::check_writable(directory.path().join("model")).is_ok());
     assert_eq!(
-        fs::read_dir(folder.path()).expect("is there").count(),
+        fs::read_dir(directory.path())
+            .expect("the file exists")
+            .count(),
         0,
         "no partial file"
     );

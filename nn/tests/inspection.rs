@@ -1,13 +1,13 @@
-//! The trainer's guards and its report on gradients.
+//! The trainer's NaN detection and gradient statistics.
 
 use autograd::{CheckGrads, Param, Tensor, Var};
 use nn::{Activation, Dataset, Error, Module, Result, Sgd, Trainer, loss};
 
-fn samples(rows: usize, bad: Option<usize>) -> Result<Dataset> {
+fn samples(rows: usize, nan_at: Option<usize>) -> Result<Dataset> {
     let mut inputs: Vec<f32> = (0..2 * rows).map(|k| (k as f32 * 0.7).sin()).collect();
     let labels: Vec<i64> = inputs.chunks(2).map(|p| (p[1] > p[0]).into()).collect();
-    if let Some(bad) = bad {
-        inputs[bad] = f32::NAN;
+    if let Some(k) = nan_at {
+        inputs[k] = f32::NAN;
     }
     Dataset::new(Tensor::new([rows, 2], inputs)?, labels.into())
 }
@@ -17,15 +17,15 @@ fn values(model: &impl Module) -> Vec<Tensor> {
 }
 
 #[test]
-fn a_nan_loss_ends_the_training_before_it_reaches_the_parameters() -> Result<()> {
+fn a_nan_loss_ends_the_training_and_changes_no_parameter() -> Result<()> {
     let data = samples(8, Some(5))?;
-    for guard in [false, true] {
+    for detect_anomaly in [false, true] {
         let model = nn::mlp(&[2, 4, 2], Activation::Tanh, 1);
         let before = values(&model);
         let trainer = Trainer::new(&model, Sgd::new(0.1).momentum(0.9))
             .batch_size(8)
             .quiet();
-        let mut trainer = if guard {
+        let mut trainer = if detect_anomaly {
             trainer.detect_anomaly()
         } else {
             trainer
@@ -36,9 +36,13 @@ fn a_nan_loss_ends_the_training_before_it_reaches_the_parameters() -> Result<()>
             error,
         }) = trainer.fit(&data)
         else {
-            panic!("went unnoticed")
+            panic!("the NaN was not detected")
         };
-        assert_eq!(error.op(), "constant", "the data are to blame: {error}");
+        assert_eq!(
+            error.op(),
+            "constant",
+            "the NaN comes from the data: {error}"
+        );
         assert!(
             error.message().contains("1 of 16 elements not finite"),
             "{error}"
@@ -48,13 +52,13 @@ fn a_nan_loss_ends_the_training_before_it_reaches_the_parameters() -> Result<()>
     Ok(())
 }
 
-/// `√(w²)`: a slope of 0/0 at 0, behind a value that is fine.
-struct Rooted(Param);
+/// `√(w²)`: at 0, the value is finite and the derivative is 0/0.
+struct RootOfSquare(Param);
 
-impl Module for Rooted {
+impl Module for RootOfSquare {
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
         x.graph()
-            .within("rooted", || x * x.graph().param(&self.0).square().sqrt())
+            .within("root", || x * x.graph().param(&self.0).square().sqrt())
     }
     fn params(&self, p: &mut nn::Params) {
         p.param("w", &self.0);
@@ -62,56 +66,56 @@ impl Module for Rooted {
 }
 
 #[test]
-fn a_nan_gradient_is_caught_by_the_guard_that_was_asked_for() -> Result<()> {
+fn detect_anomaly_finds_a_nan_gradient() -> Result<()> {
     let data = Dataset::new(
         Tensor::from([[1.0f32], [2.0]]),
         Tensor::from([[1.0f32], [2.0]]),
     )?;
-    let train = |guard: bool| {
-        let model = Rooted(Param::new([0.0f32]));
+    let train = |detect_anomaly: bool| {
+        let model = RootOfSquare(Param::new([0.0f32]));
         let mut trainer = Trainer::new(&model, Sgd::new(0.1))
             .loss(loss::mse)
             .epochs(2)
             .quiet();
-        let result = if guard {
+        let result = if detect_anomaly {
             trainer.detect_anomaly().fit(&data)
         } else {
             trainer.fit(&data)
         };
         (result, model.0.value().to_f64s()[0])
     };
-    let (guarded, w) = train(true);
+    let (detected, w) = train(true);
     let Err(Error::Step {
         epoch: 1,
         step: 1,
         error,
-    }) = guarded
+    }) = detected
     else {
-        panic!("went unnoticed")
+        panic!("the NaN was not detected")
     };
-    assert_eq!((error.op(), error.scope(), w), ("sqrt", "rooted", 0.0));
+    assert_eq!((error.op(), error.scope(), w), ("sqrt", "root", 0.0));
     assert!(
         error
             .message()
             .contains("all values of the forward pass before it are finite"),
         "{error}"
     );
-    // without it, the loss of the next step shows it
-    let (unguarded, w) = train(false);
+    // without `detect_anomaly`, the loss of the next step is NaN
+    let (undetected, w) = train(false);
     let Err(Error::Step {
         epoch: 2,
         step: 1,
         error,
-    }) = unguarded
+    }) = undetected
     else {
-        panic!("went unnoticed")
+        panic!("the NaN was not detected")
     };
     assert!(error.op() == "param" && w.is_nan(), "{error}");
     Ok(())
 }
 
 #[test]
-fn the_report_of_an_epoch_has_a_row_for_each_parameter() -> Result<()> {
+fn gradient_statistics_have_a_row_for_each_parameter() -> Result<()> {
     let model = nn::mlp(&[2, 6, 2], Activation::Relu, 1);
     let parameters = model.parameters();
     let bias = &parameters
@@ -119,7 +123,7 @@ fn the_report_of_an_epoch_has_a_row_for_each_parameter() -> Result<()> {
         .find(|(name, _)| name == "layers.0.bias")
         .expect("a bias")
         .1;
-    bias.set(Tensor::from([-10.0f32, 1.0, 1.0, -10.0, 1.0, 1.0]))?; // two units are never above 0
+    bias.set(Tensor::from([-10.0f32, 1.0, 1.0, -10.0, 1.0, 1.0]))?; // two dead units
     let same = nn::mlp(&[2, 6, 2], Activation::Relu, 1);
     same.parameters()
         .iter()
@@ -133,7 +137,7 @@ fn the_report_of_an_epoch_has_a_row_for_each_parameter() -> Result<()> {
             .epochs(2)
             .quiet();
         if inspect {
-            trainer.inspect().fit(&data)
+            trainer.inspect_gradients().fit(&data)
         } else {
             trainer.fit(&data)
         }
@@ -160,7 +164,7 @@ fn the_report_of_an_epoch_has_a_row_for_each_parameter() -> Result<()> {
             "{report}"
         );
     }
-    // looking changes nothing
+    // the statistics do not change the training
     let plain = fit(&same, false)?;
     assert_eq!(values(&model), values(&same));
     assert!(plain[1].gradients.is_none());
@@ -169,7 +173,7 @@ fn the_report_of_an_epoch_has_a_row_for_each_parameter() -> Result<()> {
 }
 
 #[test]
-fn whole_models_are_checked_by_inputs_and_parameters() -> Result<()> {
+fn check_grads_checks_inputs_and_parameters_of_a_model() -> Result<()> {
     let model = nn::mlp(&[3, 4, 2], Activation::Tanh, 1);
     let x = [
         Tensor::from([[0.1f32, -0.4, 0.7], [0.9, 0.2, -0.5]]),
@@ -181,8 +185,8 @@ fn whole_models_are_checked_by_inputs_and_parameters() -> Result<()> {
     let f = function(|x| loss::cross_entropy(model.forward(x[0]), x[1]));
     CheckGrads::new().double().run(f, &x)?;
     CheckGrads::new().double().fast().order(3).run(f, &x)?;
-    CheckGrads::new().run(f, &x)?; // in single precision
-    // a gradient that is lost on its way to a parameter
+    CheckGrads::new().run(f, &x)?; // in f32
+    // `detach` stops the gradient on its way to the parameters
     let e = CheckGrads::new()
         .double()
         .fast()

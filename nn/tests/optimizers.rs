@@ -1,41 +1,43 @@
-//! Each optimizer step by step against its published formula in plain numbers; what wraps them; schedules.
+//! Optimizers step by step against their formulas, computed with plain f64 numbers; wrappers of
+//! optimizers; learning-rate schedules.
 
 use autograd::{Graph, Param, Result, Tensor};
-use nn::{Adam, AdamW, Groups, Optimizer, RmsProp, Sgd, schedule, schedule::Moment};
+use nn::{Adam, AdamW, Optimizer, ParamGroups, RmsProp, Sgd, schedule, schedule::Context};
 
-/// The gradient of the loss `Σ (k + 1)·w⁴/4 - w` that is minimised here.
-fn slope(w: &[f64]) -> Vec<f64> {
+/// The gradient of the test loss `Σ (k + 1)·w⁴/4 - w`.
+fn gradient(w: &[f64]) -> Vec<f64> {
     w.iter()
         .enumerate()
         .map(|(k, w)| (k + 1) as f64 * w.powi(3) - 1.0)
         .collect()
 }
 
-/// One step on a parameter with that loss.
-fn step(optimizer: &impl Optimizer, w: &Param, scale: f64) -> Result<()> {
+/// One optimizer step with the test loss.
+fn step(optimizer: &impl Optimizer, w: &Param, lr_scale: f64) -> Result<()> {
     let g = Graph::new();
     let v = g.param(w);
     let loss = (v.powi(4) * g.constant([0.25, 0.5, 0.75]) - v).sum();
-    optimizer.update(nn::gradients(loss), scale);
+    optimizer.update(nn::gradients(loss), lr_scale);
     g.run(loss).map(drop)
 }
 
-/// Twenty steps, each compared with a formula that changes plain numbers: weights, gradient, step number, rate scale.
-fn follows(
+/// Compares twenty steps of an optimizer with a formula. The formula updates the weights; its other
+/// arguments are gradient, step number and learning-rate factor.
+fn assert_follows(
     optimizer: impl Optimizer,
     mut formula: impl FnMut(&mut [f64], &[f64], i32, f64),
 ) -> Result<()> {
-    let mut by_hand = vec![0.5, -1.5, 2.0];
-    let w = Param::new(by_hand.clone());
+    let mut expected = vec![0.5, -1.5, 2.0];
+    let w = Param::new(expected.clone());
     for t in 1..=20 {
-        let scale = 1.0 / f64::from(t).sqrt();
-        step(&optimizer, &w, scale)?;
-        let d = slope(&by_hand);
-        formula(&mut by_hand, &d, t, scale);
-        for (a, b) in w.value().to_f64s().iter().zip(&by_hand) {
+        let lr_scale = 1.0 / f64::from(t).sqrt();
+        step(&optimizer, &w, lr_scale)?;
+        let d = gradient(&expected);
+        formula(&mut expected, &d, t, lr_scale);
+        for (a, b) in w.value().to_f64s().iter().zip(&expected) {
             assert!(
                 (a - b).abs() < 1e-12 * b.abs().max(1.0),
-                "step {t}: {a}, by hand {b}"
+                "step {t}: expected {b}, got {a}"
             );
         }
     }
@@ -44,11 +46,11 @@ fn follows(
 
 #[test]
 fn sgd_follows_its_formula() -> Result<()> {
-    follows(Sgd::new(0.01), |w, d, _, s| {
+    assert_follows(Sgd::new(0.01), |w, d, _, s| {
         (0..3).for_each(|k| w[k] -= s * 0.01 * d[k])
     })?;
     let mut v = [0.0; 3];
-    follows(
+    assert_follows(
         Sgd::new(0.01).momentum(0.9).weight_decay(0.1),
         move |w, d, _, s| {
             for k in 0..3 {
@@ -58,7 +60,7 @@ fn sgd_follows_its_formula() -> Result<()> {
         },
     )?;
     let mut v = [0.0; 3];
-    follows(
+    assert_follows(
         Sgd::new(0.01).momentum(0.8).nesterov(),
         move |w, d, _, s| {
             for k in 0..3 {
@@ -78,14 +80,14 @@ fn adam_and_adamw_follow_their_formulas() -> Result<()> {
             Adam::new(0.05)
         };
         let (mut m, mut v) = ([0.0; 3], [0.0; 3]);
-        follows(
+        assert_follows(
             optimizer.weight_decay(decay).betas(0.8, 0.95).epsilon(1e-6),
             move |w, d, t, s| {
                 for k in 0..3 {
-                    let rate = s * 0.05;
+                    let lr = s * 0.05;
                     let d = if decoupled { d[k] } else { d[k] + decay * w[k] };
                     if decoupled {
-                        w[k] -= rate * decay * w[k];
+                        w[k] -= lr * decay * w[k];
                     }
                     m[k] = 0.8 * m[k] + 0.2 * d;
                     v[k] = 0.95 * v[k] + (1.0 - 0.95) * d * d;
@@ -93,7 +95,7 @@ fn adam_and_adamw_follow_their_formulas() -> Result<()> {
                         m[k] / (1.0 - 0.8f64.powi(t)),
                         v[k] / (1.0 - 0.95f64.powi(t)),
                     );
-                    w[k] -= rate * mean / (square.sqrt() + 1e-6);
+                    w[k] -= lr * mean / (square.sqrt() + 1e-6);
                 }
             },
         )?;
@@ -105,7 +107,7 @@ fn adam_and_adamw_follow_their_formulas() -> Result<()> {
 fn rmsprop_follows_its_formula() -> Result<()> {
     for momentum in [0.0, 0.9] {
         let (mut v, mut b) = ([0.0; 3], [0.0; 3]);
-        follows(
+        assert_follows(
             RmsProp::new(0.01)
                 .alpha(0.9)
                 .momentum(momentum)
@@ -124,20 +126,20 @@ fn rmsprop_follows_its_formula() -> Result<()> {
 }
 
 #[test]
-fn gradients_are_clipped_before_anything_else() -> Result<()> {
-    follows(Sgd::new(0.1).clip_norm(1.5), |w, d, _, s| {
+fn clipping_applies_before_the_update() -> Result<()> {
+    assert_follows(Sgd::new(0.1).clip_norm(1.5), |w, d, _, s| {
         let norm = d.iter().map(|d| d * d).sum::<f64>().sqrt();
         (0..3).for_each(|k| w[k] -= s * 0.1 * d[k] * (1.5 / norm).min(1.0));
     })?;
-    follows(Sgd::new(0.1).clip_value(0.7), |w, d, _, s| {
+    assert_follows(Sgd::new(0.1).clip_value(0.7), |w, d, _, s| {
         (0..3).for_each(|k| w[k] -= s * 0.1 * d[k].clamp(-0.7, 0.7));
     })
 }
 
 #[test]
-fn accumulated_gradients_are_their_mean() -> Result<()> {
+fn gradient_accumulation_uses_the_mean() -> Result<()> {
     let mut sum = [0.0; 3];
-    follows(Sgd::new(0.05).accumulate(4), move |w, d, t, s| {
+    assert_follows(Sgd::new(0.05).accumulate(4), move |w, d, t, s| {
         for k in 0..3 {
             sum[k] += d[k];
             if t % 4 == 0 {
@@ -149,12 +151,12 @@ fn accumulated_gradients_are_their_mean() -> Result<()> {
 }
 
 #[test]
-fn averages_follow_the_weights() -> Result<()> {
-    let (w, optimizer) = (Param::new([0.5, -1.5, 2.0]), Sgd::new(0.05).average(0.9));
+fn ema_follows_the_weights() -> Result<()> {
+    let (w, optimizer) = (Param::new([0.5, -1.5, 2.0]), Sgd::new(0.05).ema(0.9));
     let (mut weights, mut average) = (vec![0.5, -1.5, 2.0], vec![0.5, -1.5, 2.0]);
     for _ in 0..10 {
         step(&optimizer, &w, 1.0)?;
-        let d = slope(&weights);
+        let d = gradient(&weights);
         for k in 0..3 {
             weights[k] -= 0.05 * d[k];
             average[k] = 0.9 * average[k] + (1.0 - 0.9) * weights[k];
@@ -168,17 +170,17 @@ fn averages_follow_the_weights() -> Result<()> {
     };
     close(&w.value().to_f64s(), &weights);
     optimizer
-        .store(&[("w".into(), w.clone())])
+        .copy_to(&[("w".into(), w.clone())])
         .expect("the same type");
     close(&w.value().to_f64s(), &average);
     Ok(())
 }
 
 #[test]
-fn groups_have_optimizers_of_their_own() -> Result<()> {
+fn each_parameter_group_has_its_own_optimizer() -> Result<()> {
     let (a, b, c) = (Param::new(1.0), Param::new(1.0), Param::new(1.0));
     let named = |p: &Param| vec![("p".to_string(), p.clone())];
-    let groups = Groups::new(Sgd::new(0.1))
+    let groups = ParamGroups::new(Sgd::new(0.1))
         .params(&named(&b), Sgd::new(0.01))
         .params(&named(&c), Sgd::new(0.0));
     let g = Graph::new();
@@ -193,27 +195,27 @@ fn groups_have_optimizers_of_their_own() -> Result<()> {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_refused() {
-    let wrong: [&dyn Optimizer; 7] = [
+fn invalid_settings_are_errors() {
+    let invalid: [&dyn Optimizer; 7] = [
         &Sgd::new(-1.0),
         &Adam::new(0.1).betas(1.0, 0.9),
         &Adam::new(f64::NAN),
         &RmsProp::new(0.1).alpha(1.5),
         &Sgd::new(0.1).clip_norm(0.0),
         &Sgd::new(0.1).accumulate(0),
-        &Sgd::new(0.1).average(1.0),
+        &Sgd::new(0.1).ema(1.0),
     ];
-    wrong.iter().for_each(|o| assert!(o.check().is_err()));
+    invalid.iter().for_each(|o| assert!(o.check().is_err()));
     assert!(
         Adam::new(0.1)
             .clip_value(1.0)
             .accumulate(2)
-            .average(0.99)
+            .ema(0.99)
             .check()
             .is_ok()
     );
     assert!(
-        Groups::new(Sgd::new(0.1))
+        ParamGroups::new(Sgd::new(0.1))
             .params(&[], Sgd::new(-0.1))
             .check()
             .is_err()
@@ -221,7 +223,7 @@ fn settings_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn single_precision_stays_single() -> Result<()> {
+fn f32_weights_stay_f32() -> Result<()> {
     let w = Param::new([0.5f32, -1.5]);
     for optimizer in [
         &Adam::new(0.1) as &dyn Optimizer,
@@ -238,7 +240,7 @@ fn single_precision_stays_single() -> Result<()> {
     Ok(())
 }
 
-/// Logistic regression in f64 by Adam, against Newton's method.
+/// Logistic regression in f64: Adam against Newton's method.
 #[test]
 fn adam_finds_the_optimum_of_a_logistic_regression() -> Result<()> {
     let n = 60;
@@ -280,9 +282,9 @@ fn adam_finds_the_optimum_of_a_logistic_regression() -> Result<()> {
     Ok(())
 }
 
-/// Linear regression in f64 by Adam, against the normal equations.
+/// Linear regression in f64: Adam against the normal equations.
 #[test]
-fn adam_finds_the_least_squares() -> Result<()> {
+fn adam_finds_the_least_squares_solution() -> Result<()> {
     let n = 40;
     let inputs: Vec<f64> = (0..3 * n)
         .map(|k| {
@@ -296,7 +298,7 @@ fn adam_finds_the_least_squares() -> Result<()> {
     let targets: Vec<f64> = (0..n)
         .map(|k| 2.0 * inputs[3 * k] - inputs[3 * k + 1] + 0.5 + 0.3 * (k as f64).cos())
         .collect();
-    // `XᵀX·w = Xᵀy`, as a step of Newton's method from 0
+    // `XᵀX·w = Xᵀy`, solved as one step of Newton's method from 0
     let (mut h, mut d) = ([0.0; 9], [0.0; 3]);
     for (row, y) in inputs.chunks(3).zip(&targets) {
         for (a, &left) in row.iter().enumerate() {
@@ -306,7 +308,7 @@ fn adam_finds_the_least_squares() -> Result<()> {
                 .for_each(|(b, right)| h[3 * a + b] += left * right);
         }
     }
-    let closed = solve3(&[0.0; 3], &h, &d);
+    let exact = solve3(&[0.0; 3], &h, &d);
     let (x, y) = (Tensor::new([n, 3], inputs)?, Tensor::from(targets));
     let (w, adam) = (Param::new([0.0, 0.0, 0.0]), Adam::new(0.05));
     for k in 0..4000 {
@@ -315,7 +317,7 @@ fn adam_finds_the_least_squares() -> Result<()> {
         adam.update(nn::gradients(loss), 0.997f64.powi(k));
         g.run(loss)?;
     }
-    for (a, b) in w.value().to_f64s().iter().zip(closed) {
+    for (a, b) in w.value().to_f64s().iter().zip(exact) {
         assert!((a - b).abs() < 1e-6, "{a}, the normal equations give {b}");
     }
     Ok(())
@@ -327,17 +329,17 @@ fn solve3(w: &[f64], h: &[f64], d: &[f64]) -> Vec<f64> {
         m[0] * (m[4] * m[8] - m[5] * m[7]) - m[1] * (m[3] * m[8] - m[5] * m[6])
             + m[2] * (m[3] * m[7] - m[4] * m[6])
     };
-    let with = |column: usize| {
+    let det_with_column = |column: usize| {
         let mut m = h.to_vec();
         (0..3).for_each(|row| m[3 * row + column] = d[row]);
         det(&m)
     };
-    (0..3).map(|k| w[k] - with(k) / det(h)).collect()
+    (0..3).map(|k| w[k] - det_with_column(k) / det(h)).collect()
 }
 
 #[test]
 fn schedules() {
-    let at = |step| Moment {
+    let at = |step| Context {
         step,
         steps_per_epoch: 10,
         epochs: 4,
@@ -387,7 +389,7 @@ fn schedules() {
         .collect();
     let plateau = schedule::reduce_on_plateau(0.5, 1);
     let after = |n: usize| {
-        plateau(&Moment {
+        plateau(&Context {
             history: &history[..n],
             ..at(0)
         })
@@ -398,14 +400,14 @@ fn schedules() {
     );
 }
 
-/// Parameters that no gradient reaches stay as they are, whatever decay and momentum would do: a frozen teacher's behind
-/// `detach`, those that only decide a comparison or an `argmax`, and both sides of an adversarial training.
+/// Parameters without a gradient do not change, in spite of weight decay and momentum: those behind
+/// `detach`, and those that are used only in a comparison or an `argmax`.
 #[test]
-fn only_what_a_gradient_reaches_is_updated() -> Result<()> {
+fn parameters_without_a_gradient_are_not_updated() -> Result<()> {
     let optimizers: [fn() -> Box<dyn Optimizer>; 4] = [
         || Box::new(Sgd::new(0.1).momentum(0.9).weight_decay(0.1)),
         || Box::new(Adam::new(0.1).weight_decay(0.1)),
-        || Box::new(AdamW::new(0.1).weight_decay(0.1).average(0.9)),
+        || Box::new(AdamW::new(0.1).weight_decay(0.1).ema(0.9)),
         || Box::new(RmsProp::new(0.1).weight_decay(0.1).clip_norm(1.0)),
     ];
     for optimizer in optimizers {
@@ -415,10 +417,10 @@ fn only_what_a_gradient_reaches_is_updated() -> Result<()> {
             Param::new([0.5, 2.5]),
             Param::new([0.1, -0.1]),
         );
-        // it is trained once: from then on there is momentum that could move it
-        for of in [&teacher, &gate] {
+        // one step with a gradient: from now on there is momentum
+        for param in [&teacher, &gate] {
             let g = Graph::new();
-            let loss = g.param(of).square().sum();
+            let loss = g.param(param).square().sum();
             optimizer.step(loss);
             g.run(loss)?;
         }
@@ -440,9 +442,10 @@ fn only_what_a_gradient_reaches_is_updated() -> Result<()> {
     Ok(())
 }
 
-/// The two steps of an adversarial training, by one optimizer with momentum and decay: each moves its own side.
+/// Adversarial training with one optimizer: the step of the critic changes only the critic, the step of
+/// the generator only the generator.
 #[test]
-fn the_two_sides_of_an_adversarial_training() -> Result<()> {
+fn adversarial_steps_update_one_side_each() -> Result<()> {
     let (generator, critic) = (Param::new([0.5, -0.5]), Param::new([1.0, 1.0]));
     let optimizer = Sgd::new(0.1).momentum(0.9).weight_decay(0.1);
     let values = || [&generator, &critic].map(|p| p.value().to_f64s());
@@ -455,8 +458,8 @@ fn the_two_sides_of_an_adversarial_training() -> Result<()> {
         let loss = score(fake).softplus() + (-score(real)).softplus();
         optimizer.step(loss);
         g.run(loss)?;
-        let between = values();
-        assert!(between[0] == before[0] && between[1] != before[1]);
+        let after_critic_step = values();
+        assert!(after_critic_step[0] == before[0] && after_critic_step[1] != before[1]);
 
         critic.freeze(true);
         let g = Graph::new();
@@ -465,7 +468,7 @@ fn the_two_sides_of_an_adversarial_training() -> Result<()> {
         optimizer.step(loss);
         g.run(loss)?;
         critic.freeze(false);
-        assert!(values()[0] != between[0] && values()[1] == between[1]);
+        assert!(values()[0] != after_critic_step[0] && values()[1] == after_critic_step[1]);
     }
     Ok(())
 }

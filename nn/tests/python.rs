@@ -1,4 +1,5 @@
-//! Parameters to and from Python: `tests/python/round_trip.py` made the files beside it, and checks what is saved here.
+//! Exchange of parameters with Python: `tests/python/round_trip.py` wrote the files in its directory,
+//! and checks files that are saved here.
 
 use autograd::{Graph, Tensor};
 use nn::{Activation, Module, Result};
@@ -7,14 +8,14 @@ use std::{
     process::Command,
 };
 
-fn beside(name: &str) -> PathBuf {
+fn test_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/python")
         .join(name)
 }
 
-/// Loads a model and compares its logits with those that Python got.
-fn agrees(model: &Path, expected: &Path) -> Result<()> {
+/// Loads a model and compares its logits with those of Python.
+fn assert_same_logits(model: &Path, expected: &Path) -> Result<()> {
     let mlp = nn::mlp(&[12, 16, 8, 4], Activation::Relu, 1);
     nn::load(&mlp, model)?;
     let expected = nn::read_tensors(expected)?;
@@ -22,60 +23,60 @@ fn agrees(model: &Path, expected: &Path) -> Result<()> {
     let logits = mlp.forward(g.constant(&expected["inputs"])).value()?;
     assert_eq!(logits.shape(), [20, 4]);
     for (a, b) in logits.to_f64s().iter().zip(expected["logits"].to_f64s()) {
-        assert!((a - b).abs() < 1e-5, "{a}, in Python {b}");
+        assert!((a - b).abs() < 1e-5, "expected {b}, got {a}");
     }
     Ok(())
 }
 
-/// Whether Python is here with these packages; where it is not there is nothing to ask.
+/// Whether Python with these packages is installed. If not, the test is skipped.
 fn python_has(packages: &str) -> bool {
     let has = Command::new("python3")
         .args(["-c", &format!("import {packages}")])
         .output();
     let has = has.is_ok_and(|output| output.status.success());
     if !has {
-        println!("skipped: python3 with {packages} is not here");
+        println!("skipped: python3 with {packages} is not installed");
     }
     has
 }
 
-/// A model and what is expected of it, in a folder that is removed when it is dropped.
-fn files() -> (tempfile::TempDir, PathBuf, PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
+/// The paths of a model and of its expected logits, in a temporary directory.
+fn temporary_files() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
     let [model, expected] =
-        ["model.safetensors", "expected.safetensors"].map(|name| folder.path().join(name));
-    (folder, model, expected)
+        ["model.safetensors", "expected.safetensors"].map(|name| directory.path().join(name));
+    (directory, model, expected)
 }
 
-fn round_trip(what: &str, model: &Path, expected: &Path) {
+fn run_python(command: &str, model: &Path, expected: &Path) {
     let output = Command::new("python3")
-        .arg(beside("round_trip.py"))
-        .arg(what)
+        .arg(test_file("round_trip.py"))
+        .arg(command)
         .args([model, expected])
         .output();
-    let output = output.expect("python3 was there a moment ago");
-    let (said, failed) = (
+    let output = output.expect("python3 is installed");
+    let (stdout, stderr) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
-    println!("{what}: {said}");
-    assert!(output.status.success(), "{said}{failed}");
+    println!("{command}: {stdout}");
+    assert!(output.status.success(), "{stdout}{stderr}");
 }
 
 #[test]
-fn a_model_made_by_python_gives_the_logits_that_python_got() -> Result<()> {
-    agrees(
-        &beside("model.safetensors"),
-        &beside("expected.safetensors"),
+fn a_model_from_python_gives_the_same_logits() -> Result<()> {
+    assert_same_logits(
+        &test_file("model.safetensors"),
+        &test_file("expected.safetensors"),
     )
 }
 
 #[test]
-fn a_model_saved_here_gives_the_same_logits_in_python() -> Result<()> {
+fn a_saved_model_gives_the_same_logits_in_python() -> Result<()> {
     if !python_has("numpy, safetensors.numpy") {
         return Ok(());
     }
-    let (_folder, model, expected) = files();
+    let (_directory, model, expected) = temporary_files();
     let mlp = nn::mlp(&[784, 128, 10], Activation::Relu, 42);
     nn::save(&mlp, &model)?;
     let inputs = Tensor::new(
@@ -87,17 +88,17 @@ fn a_model_saved_here_gives_the_same_logits_in_python() -> Result<()> {
         &expected,
         &[("inputs".into(), inputs), ("logits".into(), logits)],
     )?;
-    round_trip("check", &model, &expected);
-    round_trip("make", &model, &expected);
-    agrees(&model, &expected)
+    run_python("check", &model, &expected);
+    run_python("make", &model, &expected);
+    assert_same_logits(&model, &expected)
 }
 
 #[test]
-fn a_model_trained_by_pytorch_gives_the_same_logits_here() -> Result<()> {
+fn a_model_trained_by_pytorch_gives_the_same_logits() -> Result<()> {
     if !python_has("torch, safetensors.numpy") {
         return Ok(());
     }
-    let (_folder, model, expected) = files();
-    round_trip("train", &model, &expected);
-    agrees(&model, &expected)
+    let (_directory, model, expected) = temporary_files();
+    run_python("train", &model, &expected);
+    assert_same_logits(&model, &expected)
 }

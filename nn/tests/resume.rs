@@ -1,9 +1,9 @@
-//! A training that is stopped at any moment and resumed ends with the bits of one that was not.
+//! A training that is interrupted and resumed ends with the same bits as one without interruption.
 
 use autograd::Tensor;
 use nn::{
-    Activation, Adam, EarlyStopping, Log, Module, Next, Optimizer, PauseWhen, Result, Sgd, Trainer,
-    data,
+    Activation, Adam, ControlFlow, EarlyStopping, Logger, Module, Optimizer, PauseOnFlag, Result,
+    Sgd, Trainer, data,
 };
 use std::{
     path::Path,
@@ -12,64 +12,69 @@ use std::{
     time::Duration,
 };
 
-/// A training with everything that has a state: dropout, moments, averages, accumulation, a schedule.
+/// A training with all kinds of state: dropout, Adam moments, EMA, gradient accumulation, a schedule.
 fn train(checkpoint: Option<&Path>, weights: &Path, every: usize) -> Result<()> {
     let (train, test) = data::digits()?;
     let model = nn::mlp(&[64, 24, 10], Activation::Relu, 5).dropout(0.2);
-    let optimizer = Adam::new(2e-3).accumulate(2).clip_norm(1.0).average(0.99);
+    let optimizer = Adam::new(2e-3).accumulate(2).clip_norm(1.0).ema(0.99);
     let mut trainer = Trainer::new(&model, &optimizer)
         .schedule(nn::schedule::warm_up(1.0, nn::schedule::cosine))
         .batch_size(16)
         .epochs(6)
         .seed(3)
         .validate(&test)
-        .with(EarlyStopping::new(3))
+        .callback(EarlyStopping::new(3))
         .quiet();
     if let Some(path) = checkpoint {
         trainer = trainer.checkpoint(path, every);
     }
     trainer.fit(&train)?;
     drop(trainer);
-    optimizer.store(&model.parameters())?;
+    optimizer.copy_to(&model.parameters())?;
     nn::save(&model, weights)
 }
 
-const CHILD: &str = "NN_TEST_RESUME_FOLDER";
+const CHILD_DIRECTORY: &str = "NN_TEST_RESUME_DIRECTORY";
 
-/// Not a test of its own: the process that is killed.
+/// Not a test of its own: the test below starts this function as a process and kills it.
 #[test]
 fn child() {
-    let Ok(folder) = std::env::var(CHILD) else {
+    let Ok(directory) = std::env::var(CHILD_DIRECTORY) else {
         return;
     };
-    let folder = Path::new(&folder);
-    train(Some(&folder.join("state")), &folder.join("weights"), 3).expect("a training");
+    let directory = Path::new(&directory);
+    train(
+        Some(&directory.join("state")),
+        &directory.join("weights"),
+        3,
+    )
+    .expect("a training");
 }
 
 #[test]
-fn killed_at_random_points_and_resumed_it_ends_with_the_same_bits() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let whole = folder.path().join("whole");
-    train(None, &whole, 1).expect("a training");
-    let expected = std::fs::read(&whole).expect("its weights");
+fn a_killed_training_resumes_to_the_same_bits() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let uninterrupted = directory.path().join("uninterrupted");
+    train(None, &uninterrupted, 1).expect("a training");
+    let expected = std::fs::read(&uninterrupted).expect("its weights");
     let start = || {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command
             .args(["child", "--exact", "--quiet"])
-            .env(CHILD, folder.path());
+            .env(CHILD_DIRECTORY, directory.path());
         command
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("a process")
     };
-    let (mut kills, mut runs, mut starts) = (0, 0, 0);
-    // kills in the middle of a training: some of it is saved, and it has not ended
+    // Kills that count are those in the middle of a training: a checkpoint exists, and the training has
+    // not ended.
+    let (mut kills, mut finished_trainings, mut starts) = (0, 0, 0);
     while kills < 20 {
         let mut child = start();
-        // a different moment each time: of starting, reading, training, saving
+        // a different delay each time; after 40 starts it gets longer, in case the machine is slow
         starts += 1;
-        // later and later, in case that the machine is slow
         let wait = 10 + starts * 37 % (90 + 5 * u64::saturating_sub(starts, 40));
         assert!(
             starts < 400,
@@ -78,39 +83,42 @@ fn killed_at_random_points_and_resumed_it_ends_with_the_same_bits() {
         std::thread::sleep(Duration::from_millis(wait));
         let finished = child.try_wait().expect("its state").is_some();
         if starts % 2 == 0 && cfg!(unix) {
-            // as by a key on the keyboard, which the program does not catch
+            // like Ctrl-C, which the program does not catch
             let _ = Command::new("kill")
                 .args(["-INT", &child.id().to_string()])
                 .stderr(Stdio::null())
                 .status();
         } else {
-            let _ = child.kill(); // it may have ended by itself
+            let _ = child.kill(); // fails if the process has ended
         }
         child.wait().expect("an end");
-        kills += u64::from(!finished && folder.path().join("state").exists());
+        kills += u64::from(!finished && directory.path().join("state").exists());
         if finished {
-            runs += 1;
-            let weights = std::fs::read(folder.path().join("weights")).expect("weights");
+            finished_trainings += 1;
+            let weights = std::fs::read(directory.path().join("weights")).expect("weights");
             assert!(weights == expected, "after {kills} kills");
             for file in ["weights", "state"] {
-                std::fs::remove_file(folder.path().join(file)).expect("removable");
+                std::fs::remove_file(directory.path().join(file)).expect("removable");
             }
         }
     }
-    // the last one to its end
+    // the last training runs to its end
     assert!(start().wait().expect("an end").success());
-    let weights = std::fs::read(folder.path().join("weights")).expect("weights");
+    let weights = std::fs::read(directory.path().join("weights")).expect("weights");
     assert!(
         weights == expected,
-        "after {kills} kills in {runs} trainings"
+        "after {kills} kills in {finished_trainings} trainings"
     );
 }
 
 #[test]
-fn paused_and_resumed_it_goes_on_where_it_was() -> Result<()> {
-    let folder = tempfile::tempdir().expect("a folder");
+fn a_paused_training_resumes_where_it_stopped() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory");
     let (train, test) = data::digits()?;
-    let (state, log) = (folder.path().join("state"), folder.path().join("log.csv"));
+    let (state, log) = (
+        directory.path().join("state"),
+        directory.path().join("log.csv"),
+    );
     let fit = |pause: bool, epochs: usize| {
         let model = nn::mlp(&[64, 10], Activation::Relu, 1);
         let flag = Arc::new(AtomicBool::new(pause));
@@ -118,8 +126,8 @@ fn paused_and_resumed_it_goes_on_where_it_was() -> Result<()> {
             .epochs(epochs)
             .validate(&test)
             .checkpoint(&state, 1000)
-            .with(PauseWhen(flag))
-            .with(Log::csv(&log))
+            .callback(PauseOnFlag(flag))
+            .callback(Logger::csv(&log))
             .quiet();
         let history = trainer.fit(&train)?;
         Ok::<_, nn::Error>((history, model.parameters()[0].1.value()))
@@ -127,7 +135,7 @@ fn paused_and_resumed_it_goes_on_where_it_was() -> Result<()> {
     assert_eq!(fit(true, 2)?.0.len(), 0, "paused after the first step");
     let (history, weights) = fit(false, 2)?;
     assert_eq!(history.len(), 2);
-    // a finished one stays as it is
+    // a finished training does not continue
     let (again, same) = fit(false, 2)?;
     assert_eq!((again.len(), &same), (2, &weights));
     assert_eq!(again[1].validation, history[1].validation);
@@ -144,9 +152,9 @@ fn paused_and_resumed_it_goes_on_where_it_was() -> Result<()> {
         lines[1].starts_with("1,1.") && lines[2].starts_with("2,0."),
         "{lines:?}"
     );
-    // with more epochs it goes on
+    // with more epochs it continues
     assert_eq!(fit(false, 3)?.0.len(), 3);
-    // another training's state is refused
+    // the checkpoint of another training is an error
     let model = nn::mlp(&[64, 10], Activation::Relu, 1);
     let other = Trainer::new(&model, Sgd::new(0.1))
         .seed(9)
@@ -161,41 +169,43 @@ fn paused_and_resumed_it_goes_on_where_it_was() -> Result<()> {
 }
 
 #[test]
-fn early_stopping_puts_the_best_weights_back_however_it_ends() -> Result<()> {
+fn early_stopping_restores_the_best_weights_even_after_an_error() -> Result<()> {
     let (train, test) = data::digits()?;
-    /// Records the weights of each epoch; fails in the last one if asked to.
-    struct Watch<'w>(&'w std::cell::RefCell<Vec<(f64, Tensor)>>, bool);
-    impl nn::Callback for Watch<'_> {
-        fn epoch(&mut self, at: &nn::At<'_>) -> Result<Next> {
-            let loss = at
+    /// Records loss and weights of each epoch; optionally fails in epoch 4.
+    struct Recorder<'w>(&'w std::cell::RefCell<Vec<(f64, Tensor)>>, bool);
+    impl nn::Callback for Recorder<'_> {
+        fn on_epoch_end(&mut self, context: &nn::CallbackContext<'_>) -> Result<ControlFlow> {
+            let loss = context
                 .history
                 .last()
                 .and_then(|e| e.validation)
                 .map_or(f64::NAN, |v| v.loss);
-            self.0.borrow_mut().push((loss, at.params[0].1.value()));
-            if self.1 && at.history.len() == 4 {
+            self.0
+                .borrow_mut()
+                .push((loss, context.params[0].1.value()));
+            if self.1 && context.history.len() == 4 {
                 return Err(nn::Error::Invalid("on purpose".into()));
             }
-            Ok(Next::Continue)
+            Ok(ControlFlow::Continue)
         }
     }
     for fails in [false, true] {
-        let seen = std::cell::RefCell::default();
+        let recorded = std::cell::RefCell::default();
         let model = nn::mlp(&[64, 32, 10], Activation::Relu, 1);
         let result = Trainer::new(&model, Sgd::new(1.0).momentum(0.9))
             .epochs(30)
             .validate(&test)
-            .with(EarlyStopping::new(2))
-            .with(Watch(&seen, fails))
+            .callback(EarlyStopping::new(2))
+            .callback(Recorder(&recorded, fails))
             .quiet()
             .fit(&train);
         assert_eq!(result.is_err(), fails);
-        let seen = seen.into_inner();
+        let recorded = recorded.into_inner();
         assert!(
-            fails || seen.len() < 30,
-            "so high a rate does not get better for long"
+            fails || recorded.len() < 30,
+            "with such a high learning rate, the loss stops improving early"
         );
-        let best = seen
+        let best = recorded
             .iter()
             .min_by(|a, b| a.0.total_cmp(&b.0))
             .expect("an epoch");
@@ -205,9 +215,9 @@ fn early_stopping_puts_the_best_weights_back_however_it_ends() -> Result<()> {
 }
 
 #[test]
-fn a_damaged_state_is_an_error_that_names_the_file() -> Result<()> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let state = folder.path().join("state");
+fn a_damaged_checkpoint_is_an_error_that_names_the_file() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("state");
     let (train, _) = data::digits()?;
     let fit = || {
         let model = nn::mlp(&[64, 10], Activation::Relu, 1);
@@ -218,37 +228,37 @@ fn a_damaged_state_is_an_error_that_names_the_file() -> Result<()> {
             .fit(&train)
     };
     fit()?;
-    let whole = nn::read_tensors(&state)?;
-    let with = |name: &str, value: Option<Tensor>| {
-        let mut all: Vec<(String, Tensor)> = whole
+    let tensors = nn::read_tensors(&state)?;
+    let error_with = |name: &str, value: Option<Tensor>| {
+        let mut all: Vec<(String, Tensor)> = tensors
             .clone()
             .into_iter()
-            .filter(|(own, _)| own != name)
+            .filter(|(other, _)| other != name)
             .collect();
         all.extend(value.map(|value| (name.to_string(), value)));
         nn::write_tensors(&state, &all).expect("writable");
         fit().expect_err(name).to_string()
     };
-    for (name, value, said) in [
+    for (name, value, message) in [
         (
             "trainer.position",
             Some(Tensor::from([-1, 0])),
-            "its position is damaged",
+            "\"trainer.position\" is damaged",
         ),
-        ("trainer.meter", None, "it has no meter"),
+        ("trainer.meter", None, "it has no entry \"trainer.meter\""),
         (
             "model.layers.0.bias",
             Some(Tensor::from([0f32])),
-            "layers.0.bias: has shape [1], the model wants [10]",
+            "layers.0.bias: expected shape [10], got [1]",
         ),
         (
             "optimizer.velocity.layers.0.bias",
             None,
-            "does not hold \"velocity.layers.0.bias\"",
+            "does not contain \"velocity.layers.0.bias\"",
         ),
     ] {
-        let e = with(name, value);
-        assert!(e.contains(said) && e.contains("state"), "{e}");
+        let e = error_with(name, value);
+        assert!(e.contains(message) && e.contains("state"), "{e}");
     }
     std::fs::write(&state, &std::fs::read(&state).expect("a file")[..100]).expect("writable");
     assert!(fit().is_err_and(|e| e.to_string().contains("is not a safetensors file")));

@@ -1,44 +1,44 @@
-//! What the trainer can do beside training: try, show, log, and read tables.
+//! Callbacks, dry runs and logs of the trainer, and reading of tables.
 
 use autograd::Tensor;
-use nn::{Activation, Adam, At, Callback, Log, Next, Result, Sgd, TimeBudget, Trainer, data};
+use nn::{
+    Activation, Adam, Callback, CallbackContext, ControlFlow, Logger, Result, Sgd, TimeBudget,
+    Trainer, data,
+};
 use std::{cell::RefCell, time::Duration};
 
-/// Counts its calls.
-#[derive(Default)]
-struct Calls<'c> {
-    seen: Option<&'c RefCell<Vec<(&'static str, usize)>>>,
+/// Records its calls: the name of the method and the step.
+struct CallRecorder<'c> {
+    calls: &'c RefCell<Vec<(&'static str, usize)>>,
 }
 
-impl Callback for Calls<'_> {
-    fn step(&mut self, at: &At<'_>) -> Result<Next> {
-        self.say("step", at)
+impl Callback for CallRecorder<'_> {
+    fn on_step_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+        self.record("step", context)
     }
-    fn epoch(&mut self, at: &At<'_>) -> Result<Next> {
-        self.say("epoch", at)
+    fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+        self.record("epoch", context)
     }
-    fn end(&mut self, at: &At<'_>) -> Result<()> {
-        self.say("end", at).map(drop)
+    fn on_train_end(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+        self.record("end", context).map(drop)
     }
 }
 
-impl Calls<'_> {
-    fn say(&self, what: &'static str, at: &At<'_>) -> Result<Next> {
-        self.seen
-            .into_iter()
-            .for_each(|seen| seen.borrow_mut().push((what, at.step)));
-        Ok(Next::Continue)
+impl CallRecorder<'_> {
+    fn record(&self, method: &'static str, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+        self.calls.borrow_mut().push((method, context.step));
+        Ok(ControlFlow::Continue)
     }
 }
 
 #[test]
-fn callbacks_come_at_the_named_points_and_batches_can_be_limited() -> Result<()> {
+fn callbacks_are_called_and_steps_can_be_limited() -> Result<()> {
     let (train, _) = data::digits()?;
-    let (model, seen) = (nn::mlp(&[64, 10], Activation::Relu, 1), RefCell::default());
+    let (model, calls) = (nn::mlp(&[64, 10], Activation::Relu, 1), RefCell::default());
     let history = Trainer::new(&model, Sgd::new(0.1))
         .epochs(2)
-        .batches_per_epoch(2)
-        .with(Calls { seen: Some(&seen) })
+        .max_steps_per_epoch(2)
+        .callback(CallRecorder { calls: &calls })
         .quiet()
         .fit(&train)?;
     assert_eq!(history.len(), 2);
@@ -51,17 +51,17 @@ fn callbacks_come_at_the_named_points_and_batches_can_be_limited() -> Result<()>
         ("epoch", 4),
         ("end", 4),
     ];
-    assert_eq!(seen.into_inner(), expected);
+    assert_eq!(calls.into_inner(), expected);
     Ok(())
 }
 
 #[test]
-fn one_batch_can_be_learnt_by_heart() -> Result<()> {
+fn a_model_can_overfit_one_batch() -> Result<()> {
     let (train, _) = data::digits()?;
     let model = nn::mlp(&[64, 64, 10], Activation::Relu, 1);
     let history = Trainer::new(&model, Adam::new(0.01))
         .epochs(60)
-        .overfit()
+        .overfit_batch()
         .quiet()
         .fit(&train)?;
     assert!(
@@ -77,32 +77,32 @@ fn a_dry_run_shows_layers_parameters_memory_and_arithmetic() -> Result<()> {
     let (train, _) = data::digits()?;
     let model = nn::mlp(&[64, 32, 10], Activation::Relu, 1);
     let before = nn::Module::parameters(&model)[0].1.value();
-    let dry = Trainer::new(&model, Adam::new(0.01))
+    let summary = Trainer::new(&model, Adam::new(0.01))
         .batch_size(50)
         .dry_run(&train)?;
-    let text = dry.to_string();
+    let text = summary.to_string();
     for part in [
         "f32[50, 32] = mlp.0.linear",
         "layers.1.weight",
         "f32[32, 10]",
-        "2410 numbers are trained",
+        "2410 trainable parameters",
         "GFLOP",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    assert_eq!(dry.steps, train.len().div_ceil(50));
+    assert_eq!(summary.steps_per_epoch, train.len().div_ceil(50));
     assert_eq!(nn::Module::parameters(&model)[0].1.value(), before);
     Ok(())
 }
 
 #[test]
-fn logs_are_lines_of_json_and_budgets_pause() -> Result<()> {
+fn json_lines_log_and_time_budget() -> Result<()> {
     let (train, test) = data::digits()?;
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("log.jsonl");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("log.jsonl");
     let model = nn::mlp(&[64, 10], Activation::Relu, 1);
     let trainer = || Trainer::new(&model, Sgd::new(0.1)).validate(&test).quiet();
-    trainer().with(Log::json_lines(&file)).fit(&train)?;
+    trainer().callback(Logger::json_lines(&file)).fit(&train)?;
     let text = std::fs::read_to_string(&file).expect("a log");
     assert!(
         text.starts_with("{\"epoch\":1,\"loss\":") && text.trim_end().ends_with('}'),
@@ -110,7 +110,7 @@ fn logs_are_lines_of_json_and_budgets_pause() -> Result<()> {
     );
     let history = trainer()
         .epochs(1000)
-        .with(TimeBudget::new(Duration::ZERO))
+        .callback(TimeBudget::new(Duration::ZERO))
         .fit(&train)?;
     assert!(history.is_empty());
     Ok(())
@@ -118,10 +118,10 @@ fn logs_are_lines_of_json_and_budgets_pause() -> Result<()> {
 
 #[test]
 #[cfg(feature = "csv")]
-fn tables_are_read_and_mistakes_named() -> Result<()> {
-    let folder = tempfile::tempdir().expect("a folder");
+fn csv_files_are_read_and_errors_are_located() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory");
     let write = |text: &str| {
-        let file = folder.path().join("table.csv");
+        let file = directory.path().join("table.csv");
         std::fs::write(&file, text).expect("writable");
         file
     };
@@ -133,7 +133,7 @@ fn tables_are_read_and_mistakes_named() -> Result<()> {
             &Tensor::from([0.5f32, 1.5])
         )
     );
-    for (text, said) in [
+    for (text, message) in [
         ("a,b\n1,2\n", "has no column \"price\""),
         (
             "a,price\nx,2\n",
@@ -142,20 +142,20 @@ fn tables_are_read_and_mistakes_named() -> Result<()> {
         ("a,price\n1\n", "found record with 1 fields"),
     ] {
         let e = data::read_csv(write(text), "price")
-            .expect_err(said)
+            .expect_err(message)
             .to_string();
-        assert!(e.contains(said) && e.contains("table.csv"), "{e}");
+        assert!(e.contains(message) && e.contains("table.csv"), "{e}");
     }
-    assert!(data::read_csv(folder.path().join("none.csv"), "price").is_err());
+    assert!(data::read_csv(directory.path().join("none.csv"), "price").is_err());
     Ok(())
 }
 
 #[test]
 #[cfg(feature = "npy")]
-fn arrays_of_numpy_are_read() -> Result<()> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("array.npy");
-    // the format as its description has it: magic, version, length of the header, header, elements
+fn npy_files_are_read() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("array.npy");
+    // npy format: magic, version, length of the header, header, elements
     let npy = |kind: &str, shape: &str, elements: &[u8]| {
         let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}");
         let header = format!("{header:<117}\n");
@@ -176,12 +176,12 @@ fn arrays_of_numpy_are_read() -> Result<()> {
         Tensor::from([[1f32, 2.0], [3.0, 4.0]])
     );
     assert_eq!(npy("<i8", "(1,)", &7i64.to_le_bytes())?, Tensor::from([7]));
-    for (kind, shape, said) in [
-        ("<f4", "(2, 3)", "not a whole npy file"),
-        ("<c8", "(2,)", "a type other than"),
+    for (kind, shape, message) in [
+        ("<f4", "(2, 3)", "not a valid npy file"),
+        ("<c8", "(2,)", "expected elements of type"),
     ] {
-        let e = npy(kind, shape, &bytes).expect_err(said).to_string();
-        assert!(e.contains(said) && e.contains("array.npy"), "{e}");
+        let e = npy(kind, shape, &bytes).expect_err(message).to_string();
+        assert!(e.contains(message) && e.contains("array.npy"), "{e}");
     }
     Ok(())
 }

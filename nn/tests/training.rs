@@ -1,10 +1,11 @@
-//! Layers, the optimizer against its formula, and whole trainings: right, reproducible, and errors that say what is wrong.
+//! Complete trainings: they learn, they are reproducible, and errors are clear. Also single layers,
+//! losses and initialisers.
 
 use autograd::{DType, Graph, Param, Result, Tensor};
 use nn::{Activation, Dataset, Dropout, Linear, Module, Optimizer, Sequential, Sgd, Trainer};
 
+/// Three clusters of points, around the corners of a triangle.
 fn blobs(samples: usize) -> Dataset {
-    // three clouds of points around the corners of a triangle
     let noise = |k: usize| ((k as f32 * 12.9898).sin() * 43_758.547).fract();
     let corner = [(0.0, 1.0), (1.0, -1.0), (-1.0, -1.0)];
     let point = |k: usize| {
@@ -31,7 +32,7 @@ fn weights(model: &impl Module) -> Vec<f64> {
 }
 
 #[test]
-fn linear_is_what_it_says() -> Result<()> {
+fn linear_layer() -> Result<()> {
     let layer = Linear::new(3, 2, 1);
     let bound = 1.0 / 3f64.sqrt();
     let all = weights(&layer);
@@ -69,17 +70,17 @@ fn linear_is_what_it_says() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_input_names_layer_and_line() {
+fn a_wrong_input_shape_names_the_layer_and_its_line() {
     let (model, line) = (nn::mlp(&[3, 4, 2], Activation::Relu, 1), line!());
     let g = Graph::new();
     let e = model
         .forward(g.constant([[1f32, 2.0]]))
         .value()
-        .expect_err("two features, three wanted");
+        .expect_err("expected three features, got two");
     assert_eq!(e.scope(), "mlp.0.linear");
     let text = e.to_string();
     assert!(
-        text.contains("wants [.., 3]") && text.contains("f32[1, 2]"),
+        text.contains("expected an input [.., 3]") && text.contains("f32[1, 2]"),
         "{text}"
     );
     assert!(text.contains(&format!("training.rs:{line}")), "{text}");
@@ -91,18 +92,18 @@ fn a_wrong_input_names_layer_and_line() {
 }
 
 #[test]
-fn dropout_keeps_the_mean_and_sleeps_when_not_training() -> Result<()> {
+fn dropout_preserves_the_mean_and_is_off_in_evaluation() -> Result<()> {
     let x = Tensor::full([100, 100], 1f32)?;
     let layer = Dropout::new(0.25);
     let g = Graph::new();
     assert_eq!(layer.forward(g.constant(&x)).value()?, x);
     let g = Graph::training(3);
     let y = layer.forward(g.constant(&x)).value()?;
-    let (kept, scale) = (
+    let (nonzero, scale) = (
         y.to_f64s().iter().filter(|&&v| v != 0.0).count(),
         1.0 / 0.75,
     );
-    assert!((7300..7700).contains(&kept), "{kept}");
+    assert!((7300..7700).contains(&nonzero), "{nonzero}");
     assert!(
         y.to_f64s()
             .iter()
@@ -175,7 +176,7 @@ fn gradients_are_clipped_together() -> Result<()> {
 }
 
 #[test]
-fn losses_are_what_they_say() -> Result<()> {
+fn losses_follow_their_formulas() -> Result<()> {
     let (x, t) = (
         Tensor::from([0.3, -1.7, 2.5]),
         Tensor::from([0.0, 1.0, 0.4]),
@@ -214,7 +215,7 @@ fn losses_are_what_they_say() -> Result<()> {
 }
 
 #[test]
-fn initial_values_have_the_published_variances() -> nn::Result<()> {
+fn initialisers_have_the_published_variances() -> nn::Result<()> {
     use nn::init;
     let shape = [300, 200];
     let variance = |t: Tensor| t.to_f64s().iter().map(|v| v * v).sum::<f64>() / t.len() as f64;
@@ -241,7 +242,7 @@ fn initial_values_have_the_published_variances() -> nn::Result<()> {
 }
 
 #[test]
-fn frozen_parameters_stay() -> nn::Result<()> {
+fn frozen_parameters_do_not_change() -> nn::Result<()> {
     let model = nn::mlp(&[2, 8, 3], Activation::Tanh, 1);
     let params = model.parameters();
     params[0].1.freeze(true);
@@ -250,7 +251,7 @@ fn frozen_parameters_stay() -> nn::Result<()> {
         .quiet()
         .fit(&blobs(90))?;
     assert_eq!(params[0].1.value(), before);
-    assert_eq!(model.size(), 8 + 8 * 3 + 3);
+    assert_eq!(model.num_parameters(), 8 + 8 * 3 + 3);
     Ok(())
 }
 
@@ -286,7 +287,7 @@ fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() -> nn::Result<()
             .build()
             .expect("threads");
         pool.install(|| -> nn::Result<Vec<u64>> {
-            // wide enough that products are split over threads
+            // wide enough for matrix products to run on several threads
             let model = nn::mlp(&[2, 600, 600, 3], Activation::Relu, seed).dropout(0.1);
             let sgd = Sgd::new(0.05).momentum(0.9);
             Trainer::new(&model, sgd)
@@ -297,16 +298,16 @@ fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() -> nn::Result<()
             Ok(weights(&model).iter().map(|w| w.to_bits()).collect())
         })
     };
-    let one = train(1, 1)?;
+    let expected = train(1, 1)?;
     for threads in [2, 3, 8] {
-        assert!(one == train(1, threads)?, "{threads} threads");
+        assert!(expected == train(1, threads)?, "{threads} threads");
     }
-    assert!(one != train(2, 1)?, "another seed");
+    assert!(expected != train(2, 1)?, "another seed");
     Ok(())
 }
 
 #[test]
-fn batches_cover_everything_once() -> nn::Result<()> {
+fn batches_contain_every_sample_once() -> nn::Result<()> {
     let data = Dataset::new(
         Tensor::new([10, 1], (0..10).map(|k| k as f32).collect())?,
         Tensor::new([10], (0..10i64).collect())?,
@@ -330,7 +331,7 @@ fn batches_cover_everything_once() -> nn::Result<()> {
 }
 
 #[test]
-fn senseless_settings_are_errors() {
+fn invalid_settings_are_errors() {
     let (model, data) = (nn::mlp(&[2, 3], Activation::Relu, 1), blobs(9));
     let before = weights(&model);
     for sgd in [
@@ -360,7 +361,7 @@ fn senseless_settings_are_errors() {
         Trainer::new(&other, Sgd::new(0.1))
             .quiet()
             .fit(&data)
-            .is_err_and(|e| e.to_string().contains("wants [.., 5]"))
+            .is_err_and(|e| e.to_string().contains("expected an input [.., 5]"))
     );
     assert!(Dataset::new(Tensor::from([1.0]), Tensor::from([1, 2])).is_err());
     let panics = Trainer::new(&model, Sgd::new(0.1))
@@ -372,7 +373,7 @@ fn senseless_settings_are_errors() {
 }
 
 #[test]
-fn names_are_paths_and_tied_parameters_count_once() {
+fn parameter_names_are_paths_and_tied_parameters_are_listed_once() {
     struct Tied(Linear);
     impl Module for Tied {
         fn forward<'g>(&self, x: autograd::Var<'g>) -> autograd::Var<'g> {
@@ -390,7 +391,7 @@ fn names_are_paths_and_tied_parameters_count_once() {
             .collect::<Vec<_>>()
     };
     assert_eq!(names(&tied), ["encoder.weight", "encoder.bias"]);
-    assert_eq!(tied.size(), 12);
+    assert_eq!(tied.num_parameters(), 12);
     let model = Sequential::new()
         .then(tied)
         .then(Activation::Relu)

@@ -1,49 +1,56 @@
-//! Changes to samples that leave their meaning as it is: more data from the same data.
+//! Data augmentation.
 
 use crate::{error::Result, seed};
 use autograd::Tensor;
 use rand::RngExt;
 
-/// Moves each image of a batch by up to `most` pixels in each direction, and fills in with 0: for rows that are square
-/// images of f32, other rows stay. For [`Trainer::augment`](crate::Trainer::augment).
+/// Data augmentation for images: shifts each image of a batch by a random offset of up to `max_shift`
+/// pixels in each direction, and fills the border with 0. For
+/// [`Trainer::augment`](crate::Trainer::augment).
+///
+/// Each row of the batch must be a square f32 image. Other inputs are returned unchanged.
 ///
 /// ```
 /// use autograd::Tensor;
 /// let images = Tensor::new([2, 9], (0..18).map(|k| k as f32).collect::<Vec<f32>>())?;
-/// let moved = nn::data::shift_images(1)(images.clone(), 7)?;
-/// assert_eq!(moved.shape(), [2, 9]);
-/// assert_eq!(nn::data::shift_images(0)(images.clone(), 7)?, images);
+/// let shifted = nn::data::random_shift(1)(images.clone(), 7)?;
+/// assert_eq!(shifted.shape(), [2, 9]);
+/// assert_eq!(nn::data::random_shift(0)(images.clone(), 7)?, images);
 /// # Ok::<(), nn::Error>(())
 /// ```
-pub fn shift_images(most: usize) -> impl Fn(Tensor, u64) -> Result<Tensor> + Send + Sync {
+pub fn random_shift(max_shift: usize) -> impl Fn(Tensor, u64) -> Result<Tensor> + Send + Sync {
     move |images, seed| {
         let &[count, pixels] = images.shape() else {
             return Ok(images);
         };
         let side = pixels.isqrt();
-        if side * side != pixels || most == 0 {
+        if side * side != pixels || max_shift == 0 {
             return Ok(images);
         }
-        let mut random = seed::generator(seed);
-        let (old, mut new) = (images.as_slice::<f32>()?, vec![0f32; count * pixels]);
-        let most = most.min(side) as i64;
-        for (old, new) in old.chunks_exact(pixels).zip(new.chunks_exact_mut(pixels)) {
-            let mut draw = || random.random_range(-most..=most) as isize;
+        let mut rng = seed::generator(seed);
+        let (input, mut output) = (images.as_slice::<f32>()?, vec![0f32; count * pixels]);
+        let max_shift = max_shift.min(side) as i64;
+        for (source, target) in input
+            .chunks_exact(pixels)
+            .zip(output.chunks_exact_mut(pixels))
+        {
+            let mut draw = || rng.random_range(-max_shift..=max_shift) as isize;
             let (down, right) = (draw(), draw());
             for y in 0..side as isize {
-                let from = y - down;
-                if (0..side as isize).contains(&from) {
-                    // the part of the row that is still inside
+                let source_y = y - down;
+                if (0..side as isize).contains(&source_y) {
+                    // the columns of the target row whose source is inside of the image
                     let (start, end) = (
                         right.max(0) as usize,
                         (side as isize + right.min(0)) as usize,
                     );
-                    let (from, to) = (from as usize * side, y as usize * side);
-                    let source = &old[from + (start as isize - right) as usize..][..end - start];
-                    new[to + start..to + end].copy_from_slice(source);
+                    let (source_row, target_row) = (source_y as usize * side, y as usize * side);
+                    let source_start = source_row + (start as isize - right) as usize;
+                    target[target_row + start..target_row + end]
+                        .copy_from_slice(&source[source_start..][..end - start]);
                 }
             }
         }
-        Ok(Tensor::new([count, pixels], new)?)
+        Ok(Tensor::new([count, pixels], output)?)
     }
 }

@@ -1,4 +1,4 @@
-//! Samples in memory: inputs and targets, row by row, and their order in an epoch.
+//! Datasets in memory, and their mini-batches.
 
 use crate::{
     error::{Error, Result, reserve},
@@ -8,12 +8,17 @@ use autograd::{DType, Tensor};
 use rand::seq::SliceRandom;
 use std::sync::Arc;
 
-/// Inputs and targets: row `k` of one belongs to row `k` of the other.
+/// A dataset in memory. Row `k` of the inputs and row `k` of the targets are one sample.
 ///
 /// ```
 /// use autograd::Tensor;
-/// let data = nn::Dataset::new(Tensor::from([[0.1f32], [0.2], [0.3]]), Tensor::from([0, 1, 0]))?;
-/// let sizes: Vec<usize> = data.batches(2).map(|b| b.map(|(x, _)| x.shape()[0])).collect::<Result<_, _>>()?;
+/// let inputs = Tensor::from([[0.1f32], [0.2], [0.3]]);
+/// let data = nn::Dataset::new(inputs, Tensor::from([0, 1, 0]))?;
+/// let mut sizes = Vec::new();
+/// for batch in data.batches(2) {
+///     let (inputs, targets) = batch?;
+///     sizes.push(targets.len());
+/// }
 /// assert_eq!(sizes, [2, 1]);
 /// # Ok::<(), nn::Error>(())
 /// ```
@@ -23,11 +28,11 @@ pub struct Dataset {
     targets: Tensor,
 }
 
-/// Inputs, a row a sample.
+/// Inputs, one row per sample.
 #[derive(Clone, Debug)]
 enum Inputs {
-    Numbers(Tensor),
-    /// f32 of one byte each: what they are divided by makes numbers of them.
+    Tensor(Tensor),
+    /// Bytes that are converted to f32 when they are read: each is divided by `divisor`.
     Bytes {
         shape: Vec<usize>,
         bytes: Arc<Vec<u8>>,
@@ -38,68 +43,69 @@ enum Inputs {
 impl Inputs {
     fn shape(&self) -> &[usize] {
         match self {
-            Inputs::Numbers(tensor) => tensor.shape(),
+            Inputs::Tensor(tensor) => tensor.shape(),
             Inputs::Bytes { shape, .. } => shape,
         }
     }
 
-    /// These rows, kept as they are here.
+    /// Selects rows without conversion to f32.
     fn rows(&self, rows: &[usize]) -> Result<Inputs> {
         match self {
-            Inputs::Numbers(tensor) => Ok(Inputs::Numbers(tensor.rows(rows)?)),
+            Inputs::Tensor(tensor) => Ok(Inputs::Tensor(tensor.rows(rows)?)),
             Inputs::Bytes {
                 shape,
                 bytes,
                 divisor,
             } => {
                 let width: usize = shape[1..].iter().product();
-                if let Some(bad) = rows.iter().find(|&&row| row >= shape[0]) {
+                if let Some(row) = rows.iter().find(|&&row| row >= shape[0]) {
                     return Err(Error::invalid(format!(
-                        "there is no row {bad} in {shape:?}"
+                        "row {row} is out of range for the shape {shape:?}"
                     )));
                 }
-                let mut chosen = reserve(rows.len().saturating_mul(width))?;
+                let mut selected = reserve(rows.len().saturating_mul(width))?;
                 rows.iter().for_each(|&row| {
-                    chosen.extend_from_slice(&bytes[row * width..(row + 1) * width])
+                    selected.extend_from_slice(&bytes[row * width..(row + 1) * width])
                 });
                 let shape = [&[rows.len()], &shape[1..]].concat();
                 Ok(Inputs::Bytes {
                     shape,
-                    bytes: Arc::new(chosen),
+                    bytes: Arc::new(selected),
                     divisor: *divisor,
                 })
             }
         }
     }
 
-    fn numbers(&self) -> Result<Tensor> {
+    fn to_tensor(&self) -> Result<Tensor> {
         match self {
-            Inputs::Numbers(tensor) => Ok(tensor.clone()),
+            Inputs::Tensor(tensor) => Ok(tensor.clone()),
             Inputs::Bytes {
                 shape,
                 bytes,
                 divisor,
             } => {
-                let mut numbers = reserve(bytes.len())?;
-                numbers.extend(bytes.iter().map(|&b| f32::from(b) / divisor));
-                Ok(Tensor::new(shape, numbers)?)
+                let mut elements = reserve(bytes.len())?;
+                elements.extend(bytes.iter().map(|&b| f32::from(b) / divisor));
+                Ok(Tensor::new(shape, elements)?)
             }
         }
     }
 }
 
 impl Dataset {
-    /// From tensors with equally many rows.
+    /// From inputs and targets with the same number of rows.
     pub fn new(inputs: Tensor, targets: Tensor) -> Result<Dataset> {
-        Dataset::of(Inputs::Numbers(inputs), targets)
+        Dataset::from_inputs(Inputs::Tensor(inputs), targets)
     }
 
-    /// From inputs of one byte each, such as the grey values of images. They stay bytes, which takes a quarter of the
-    /// memory and of the time to read it; a batch of them is f32, each byte divided by `divisor`.
+    /// From inputs of one byte each, such as greyscale images. They are stored as bytes, which takes
+    /// a quarter of the memory of f32. A batch is converted to f32: each byte is divided by `divisor`.
     ///
     /// ```
-    /// let grey = nn::Dataset::from_bytes(&[2, 3], vec![0, 51, 255, 102, 0, 0], 255.0, vec![7i64, 1].into())?;
-    /// assert_eq!(grey.rows(&[0])?.0.as_slice::<f32>()?, [0.0, 0.2, 1.0]);
+    /// let (pixels, labels) = (vec![0, 51, 255, 102, 0, 0], vec![7i64, 1]);
+    /// let data = nn::Dataset::from_bytes(&[2, 3], pixels, 255.0, labels.into())?;
+    /// assert_eq!(data.rows(&[0])?.0.as_slice::<f32>()?, [0.0, 0.2, 1.0]);
     /// # Ok::<(), nn::Error>(())
     /// ```
     pub fn from_bytes(
@@ -110,16 +116,16 @@ impl Dataset {
     ) -> Result<Dataset> {
         if shape.iter().try_fold(1, |n: usize, &d| n.checked_mul(d)) != Some(bytes.len()) {
             return Err(Error::invalid(format!(
-                "{} bytes do not fill {shape:?}",
+                "{} bytes do not match the shape {shape:?}",
                 bytes.len()
             )));
         }
         if !divisor.is_finite() || divisor == 0.0 {
             return Err(Error::invalid(format!(
-                "bytes cannot be divided by {divisor}"
+                "expected a finite divisor other than 0, got {divisor}"
             )));
         }
-        Dataset::of(
+        Dataset::from_inputs(
             Inputs::Bytes {
                 shape: shape.into(),
                 bytes: Arc::new(bytes),
@@ -129,20 +135,20 @@ impl Dataset {
         )
     }
 
-    fn of(inputs: Inputs, targets: Tensor) -> Result<Dataset> {
+    fn from_inputs(inputs: Inputs, targets: Tensor) -> Result<Dataset> {
         match (inputs.shape().first(), targets.shape().first()) {
             (Some(a), Some(b)) if a == b => Ok(Dataset { inputs, targets }),
             _ => Err(Error::invalid(format!(
-                "inputs {:?} and targets {:?} must have equally many rows",
+                "inputs {:?} and targets {:?} must have the same number of rows",
                 inputs.shape(),
                 targets.shape()
             ))),
         }
     }
 
-    /// The inputs, a row a sample. Those that are kept as bytes are made numbers at each call.
+    /// The inputs, one row per sample. Inputs that are stored as bytes are converted in each call.
     pub fn inputs(&self) -> Result<Tensor> {
-        self.inputs.numbers()
+        self.inputs.to_tensor()
     }
 
     /// The shape of one input.
@@ -150,7 +156,7 @@ impl Dataset {
         &self.inputs.shape()[1..]
     }
 
-    /// The targets, a row a sample.
+    /// The targets, one row per sample.
     pub fn targets(&self) -> &Tensor {
         &self.targets
     }
@@ -165,8 +171,8 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// The number of classes if the targets are labels: the largest one plus 1.
-    pub fn classes(&self) -> Option<usize> {
+    /// The number of classes: the largest label plus 1. `None` if the targets are not labels.
+    pub fn num_classes(&self) -> Option<usize> {
         let labels = if self.targets.dtype() == DType::I64 {
             self.targets.as_slice::<i64>().ok()?
         } else {
@@ -175,12 +181,15 @@ impl Dataset {
         usize::try_from(*labels.iter().max()?).ok()?.checked_add(1)
     }
 
-    /// The samples with these numbers, in this order.
+    /// The samples with these indices, in this order: inputs and targets.
     pub fn rows(&self, rows: &[usize]) -> Result<(Tensor, Tensor)> {
-        Ok((self.inputs.rows(rows)?.numbers()?, self.targets.rows(rows)?))
+        Ok((
+            self.inputs.rows(rows)?.to_tensor()?,
+            self.targets.rows(rows)?,
+        ))
     }
 
-    /// Two parts, drawn by a seed: this share of the samples, and the others.
+    /// Splits the dataset at random into two: this fraction of the samples, and the others.
     ///
     /// ```
     /// # use autograd::Tensor;
@@ -189,20 +198,22 @@ impl Dataset {
     /// assert_eq!((train.len(), validation.len()), (8, 2));
     /// # Ok::<(), nn::Error>(())
     /// ```
-    pub fn split(&self, share: f64, seed: u64) -> Result<(Dataset, Dataset)> {
-        if !(0.0..=1.0).contains(&share) {
+    pub fn split(&self, fraction: f64, seed: u64) -> Result<(Dataset, Dataset)> {
+        if !(0.0..=1.0).contains(&fraction) {
             return Err(Error::invalid(format!(
-                "a share of {share} is not between 0 and 1"
+                "expected a fraction from 0 to 1, got {fraction}"
             )));
         }
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.shuffle(&mut seed::generator(seed));
-        let (first, second) = order.split_at((share * self.len() as f64).round() as usize);
-        let part = |rows: &[usize]| Dataset::of(self.inputs.rows(rows)?, self.targets.rows(rows)?);
+        let (first, second) = order.split_at((fraction * self.len() as f64).round() as usize);
+        let part = |rows: &[usize]| {
+            Dataset::from_inputs(self.inputs.rows(rows)?, self.targets.rows(rows)?)
+        };
         Ok((part(first)?, part(second)?))
     }
 
-    /// All samples in their order, in batches; the last one may be smaller.
+    /// All samples in order, in batches of this size. The last batch may be smaller.
     pub fn batches(&self, size: usize) -> Batches<'_> {
         Batches {
             data: self,
@@ -212,7 +223,7 @@ impl Dataset {
         }
     }
 
-    /// All samples in an order drawn from a seed, in batches; the last one may be smaller.
+    /// All samples, shuffled, in batches of this size. The last batch may be smaller.
     pub fn shuffled_batches(&self, size: usize, seed: u64) -> Batches<'_> {
         let mut batches = self.batches(size);
         batches.order.shuffle(&mut seed::generator(seed));
@@ -220,7 +231,7 @@ impl Dataset {
     }
 }
 
-/// Goes through a dataset batch by batch: pairs of inputs and targets.
+/// An iterator over mini-batches: pairs of inputs and targets.
 pub struct Batches<'d> {
     data: &'d Dataset,
     order: Vec<usize>,
@@ -229,7 +240,7 @@ pub struct Batches<'d> {
 }
 
 impl Batches<'_> {
-    /// From this batch on: those before it are left out.
+    /// Skips the first batches without reading their data.
     pub(crate) fn starting_at(mut self, batch: usize) -> Self {
         self.next = batch.saturating_mul(self.size).min(self.order.len());
         self
@@ -246,8 +257,8 @@ impl Iterator for Batches<'_> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.order.len() - self.next).div_ceil(self.size);
-        (left, Some(left))
+        let remaining = (self.order.len() - self.next).div_ceil(self.size);
+        (remaining, Some(remaining))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Data: datasets in memory, batches, and files.
+//! Datasets, mini-batches, file formats and data augmentation.
 
 mod augment;
 mod dataset;
@@ -9,12 +9,12 @@ mod mnist;
 #[cfg(any(feature = "csv", feature = "npy"))]
 mod table;
 
-pub use augment::shift_images;
+pub use augment::random_shift;
 pub use dataset::{Batches, Dataset};
 #[cfg(feature = "digits")]
 pub use digits::digits;
 pub use idx::{Idx, read_idx};
-pub use mnist::mnist_folder;
+pub use mnist::read_mnist;
 #[cfg(feature = "csv")]
 pub use table::read_csv;
 #[cfg(feature = "npy")]

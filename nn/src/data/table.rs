@@ -1,18 +1,19 @@
-//! Datasets from tables of numbers: CSV (feature `csv`) and NumPy's npy (feature `npy`).
+//! CSV files (feature `csv`) and NumPy's npy files (feature `npy`).
 
 use crate::error::{Error, Result};
 use autograd::Tensor;
 use std::path::Path;
 
-/// A table of numbers with a line of names at the top: all columns but the one called `target` are inputs (f32, a row a
-/// line). If every target is a whole number from 0 on, targets are labels (i64), otherwise numbers (f32).
+/// Reads a dataset from a CSV file of numbers with a header line. The column `target` contains the
+/// targets, all others are inputs (f32). If all targets are integers ≥ 0, they are labels (i64),
+/// otherwise f32.
 ///
 /// ```
-/// let folder = tempfile::tempdir()?;
-/// let file = folder.path().join("flowers.csv");
+/// let directory = tempfile::tempdir()?;
+/// let file = directory.path().join("flowers.csv");
 /// std::fs::write(&file, "length,kind,width\n5.1,0,3.5\n6.2,1,2.9\n")?;
 /// let data = nn::data::read_csv(&file, "kind")?;
-/// assert_eq!((data.inputs()?.shape(), data.classes()), (&[2, 2][..], Some(2)));
+/// assert_eq!((data.inputs()?.shape(), data.num_classes()), (&[2, 2][..], Some(2)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[cfg(feature = "csv")]
@@ -24,9 +25,9 @@ pub fn read_csv(path: impl AsRef<Path>, target: &str) -> Result<crate::data::Dat
         .from_path(path)
         .map_err(failed)?;
     let names = reader.headers().map_err(failed)?.clone();
-    let place = names.iter().position(|name| name == target);
-    let place = place
-        .ok_or_else(|| Error::file(path, format!("has no column {target:?}, but {:?}", &names)))?;
+    let target_column = names.iter().position(|name| name == target);
+    let target_column = target_column
+        .ok_or_else(|| Error::file(path, format!("has no column {target:?}, only {:?}", &names)))?;
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     for (line, record) in reader.records().enumerate() {
         for (column, text) in record.map_err(failed)?.iter().enumerate() {
@@ -40,7 +41,7 @@ pub fn read_csv(path: impl AsRef<Path>, target: &str) -> Result<crate::data::Dat
                     ),
                 )
             })?;
-            if column == place {
+            if column == target_column {
                 targets.push(number)
             } else {
                 inputs.push(number as f32)
@@ -59,7 +60,7 @@ pub fn read_csv(path: impl AsRef<Path>, target: &str) -> Result<crate::data::Dat
     crate::data::Dataset::new(inputs, targets)
 }
 
-/// An array of f32, f64, i64 or bool in NumPy's format, as `numpy.save` writes it.
+/// Reads an array of f32, f64, i64 or bool from an npy file, as written by `numpy.save`.
 #[cfg(feature = "npy")]
 pub fn read_npy(path: impl AsRef<Path>) -> Result<Tensor> {
     use ndarray::ArrayD;
@@ -73,13 +74,13 @@ pub fn read_npy(path: impl AsRef<Path>) -> Result<Tensor> {
             match ArrayD::<$T>::read_npy(&bytes[..]) {
                 Ok(array) => return Ok(array.try_into()?),
                 Err(e) if wrong_type(&e) => {}
-                Err(e) => return Err(Error::file(path, format!("is not a whole npy file: {e}"))),
+                Err(e) => return Err(Error::file(path, format!("is not a valid npy file: {e}"))),
             }
         )* };
     }
     try_as!(f32 f64 i64 bool);
     Err(Error::file(
         path,
-        "holds elements of a type other than f32, f64, i64 and bool",
+        "expected elements of type f32, f64, i64 or bool",
     ))
 }

@@ -14,11 +14,11 @@ use std::{fmt, str::FromStr};
 pub enum Activation {
     /// `max(x, 0)`
     Relu,
-    /// `x` above 0, `x/100` below
+    /// `x` if `x > 0`, else `x/100`
     LeakyRelu,
-    /// `x` above 0, `eˣ - 1` below
+    /// `x` if `x > 0`, else `eˣ - 1`
     Elu,
-    /// `x·Φ(x)`, with the normal distribution `Φ`
+    /// `x·Φ(x)`, with the cumulative normal distribution `Φ`
     Gelu,
     /// `x·σ(x)`
     Silu,
@@ -33,7 +33,7 @@ pub enum Activation {
 use Activation::*;
 
 impl Activation {
-    /// All of them.
+    /// All activation functions.
     pub const ALL: [Activation; 8] = [Relu, LeakyRelu, Elu, Gelu, Silu, Softplus, Tanh, Sigmoid];
 }
 
@@ -73,6 +73,6 @@ impl FromStr for Activation {
     fn from_str(name: &str) -> Result<Activation, String> {
         let names = || Activation::ALL.map(|a| a.to_string()).join(", ");
         let found = Activation::ALL.into_iter().find(|a| a.to_string() == name);
-        found.ok_or_else(|| format!("there is no activation {name:?}: choose one of {}", names()))
+        found.ok_or_else(|| format!("unknown activation {name:?}, expected one of {}", names()))
     }
 }

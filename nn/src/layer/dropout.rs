@@ -3,17 +3,17 @@
 use crate::module::Module;
 use autograd::Var;
 
-/// Sets elements to 0 with this probability while training and scales the others by `1/(1 - rate)`, so that the mean
-/// stays (Srivastava et al. 2014). In a graph that is not for training it does nothing.
+/// Dropout (Srivastava et al. 2014): in training, sets each element to 0 with probability `rate` and
+/// scales the others by `1/(1 - rate)`. In evaluation it does nothing.
 ///
-/// A rate outside `0 ≤ rate < 1` is an error when a value is asked for.
+/// A rate outside of `0 ≤ rate < 1` is an error when a value is computed.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Dropout {
     rate: f64,
 }
 
 impl Dropout {
-    /// Drops with this probability.
+    /// `rate`: the probability of setting an element to 0.
     pub fn new(rate: f64) -> Dropout {
         Dropout { rate }
     }
@@ -24,7 +24,7 @@ impl Module for Dropout {
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
         if !(0.0..1.0).contains(&self.rate) {
             return x.fail(&format!(
-                "a dropout rate of {} is not in 0 ≤ rate < 1",
+                "the dropout rate {} is not in 0 ≤ rate < 1",
                 self.rate
             ));
         }

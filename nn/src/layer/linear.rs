@@ -11,20 +11,21 @@ use std::panic::Location;
 
 /// `y = x·W + b` for `x: [.., inputs]`, with `weight: [inputs, outputs]` and `bias: [outputs]`, in f32.
 ///
-/// Both start uniform in `±1/√inputs`, as PyTorch's `Linear` does. (Its weight is stored transposed.)
+/// Weight and bias are initialised uniformly in `±1/√inputs`, like PyTorch's `Linear`. (PyTorch
+/// stores the weight transposed.)
 pub struct Linear {
     weight: Param,
     bias: Param,
     inputs: usize,
-    made_at: &'static Location<'static>,
+    location: &'static Location<'static>,
 }
 
 impl Linear {
-    /// A layer with random weights from this seed.
+    /// A layer with random weights.
     #[track_caller]
     pub fn new(inputs: usize, outputs: usize, seed: u64) -> Linear {
         let bound = 1.0 / (inputs.max(1) as f32).sqrt();
-        // a layer for which there is no memory is made empty; using it is an error that names its line
+        // without enough memory, the weight is empty, and `forward` gives an error with the layer's line
         let uniform = |shape: &[usize], k| {
             init::uniform(shape, bound, seed::derive(seed, k))
                 .unwrap_or(Tensor::from(Vec::<f32>::new()))
@@ -33,15 +34,17 @@ impl Linear {
             weight: Param::new(uniform(&[inputs, outputs], 0)),
             bias: Param::new(uniform(&[outputs], 1)),
             inputs,
-            made_at: Location::caller(),
+            location: Location::caller(),
         }
     }
 
-    /// A layer with given weights `[inputs, outputs]` and bias `[outputs]`, from [`init`](crate::init) for example.
+    /// A layer with this weight `[inputs, outputs]` and bias `[outputs]`, for example from
+    /// [`init`](crate::init).
     ///
     /// ```
     /// use nn::{Linear, init};
-    /// let layer = Linear::from_tensors(init::kaiming_normal(&[784, 128], 1)?, init::uniform(&[128], 0.1, 2)?)?;
+    /// let (weight, bias) = (init::kaiming_normal(&[784, 128], 1)?, init::uniform(&[128], 0.1, 2)?);
+    /// let layer = Linear::from_tensors(weight, bias)?;
     /// # let _ = layer;
     /// # Ok::<(), nn::Error>(())
     /// ```
@@ -50,15 +53,17 @@ impl Linear {
         Linear::from_params(Param::new(weight), Param::new(bias))
     }
 
-    /// A layer with parameters that others may have, too: they are tied then, and trained together.
+    /// A layer with these parameters. If another layer has the same parameter, the weights are tied:
+    /// shared and trained together.
     ///
     /// ```
     /// use autograd::{Param, Tensor};
     /// use nn::{Linear, Module, Sequential};
     /// let first = Linear::new(4, 4, 1);
-    /// let second = Linear::from_params(first.weight().clone(), Param::new(Tensor::full([4], 0f32)?))?;
+    /// let bias = Param::new(Tensor::full([4], 0f32)?);
+    /// let second = Linear::from_params(first.weight().clone(), bias)?;
     /// let model = Sequential::new().then(first).then(second);
-    /// assert_eq!(model.size(), 16 + 4 + 4);       // the weight counts once
+    /// assert_eq!(model.num_parameters(), 16 + 4 + 4);       // the shared weight counts once
     /// # Ok::<(), nn::Error>(())
     /// ```
     #[track_caller]
@@ -68,10 +73,10 @@ impl Linear {
                 weight,
                 bias,
                 inputs,
-                made_at: Location::caller(),
+                location: Location::caller(),
             }),
             (w, b) => Err(Error::invalid(format!(
-                "a layer has weights [inputs, outputs] and bias [outputs], not {w:?} and {b:?}"
+                "expected a weight [inputs, outputs] and a bias [outputs], got {w:?} and {b:?}"
             ))),
         }
     }
@@ -91,16 +96,15 @@ impl Module for Linear {
     #[track_caller]
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
         let g = x.graph();
-        let _scope = g.scope_made_at("linear", self.made_at);
+        let _scope = g.scope_made_at("linear", self.location);
         let weight = g.param(&self.weight);
         if weight.dims::<2>().is_none() {
-            return x.fail("there was no memory for the layer's weights");
+            return x.fail("there was not enough memory for the weights of this layer");
         }
         match x.shape().ok().and_then(|s| s.last().copied()) {
-            Some(features) if features != self.inputs => x.fail(&format!(
-                "wants [.., {}], its number of inputs",
-                self.inputs
-            )),
+            Some(features) if features != self.inputs => {
+                x.fail(&format!("expected an input [.., {}]", self.inputs))
+            }
             _ => x.matmul(weight) + g.param(&self.bias),
         }
     }

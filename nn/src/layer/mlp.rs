@@ -7,20 +7,21 @@ use crate::{
 };
 use autograd::Var;
 
-/// Linear layers with an activation between them: `[batch, inputs]` to `[batch, outputs]`. Made by [`mlp`].
+/// A multi-layer perceptron: linear layers with activations between them. It maps `[batch, inputs]`
+/// to `[batch, outputs]`. Created by [`mlp`].
 pub struct Mlp {
     layers: Vec<Linear>,
     activation: Activation,
     dropout: Dropout,
 }
 
-/// A multi-layer perceptron with these sizes, from the inputs to the outputs. The outputs have no activation: they are
-/// logits, to be given to a loss. Fewer than two sizes give a model that hands its input on.
+/// A multi-layer perceptron with these layer sizes, from the inputs to the outputs. The last layer
+/// has no activation: the outputs are logits. With fewer than two sizes, the model is the identity.
 ///
 /// ```
 /// use nn::Module;
 /// let model = nn::mlp(&[784, 128, 10], nn::Activation::Relu, 42);
-/// assert_eq!(model.size(), 101_770);
+/// assert_eq!(model.num_parameters(), 101_770);
 /// assert_eq!(model.parameters()[0].0, "layers.0.weight");
 /// ```
 #[track_caller]
@@ -37,7 +38,7 @@ pub fn mlp(sizes: &[usize], activation: Activation, seed: u64) -> Mlp {
 }
 
 impl Mlp {
-    /// Drops this share of the hidden units while training.
+    /// Adds dropout with this rate after each hidden layer.
     pub fn dropout(mut self, rate: f64) -> Mlp {
         self.dropout = Dropout::new(rate);
         self

@@ -1,4 +1,4 @@
-//! Layers, one a file.
+//! Layers.
 
 pub(crate) mod activation;
 pub(crate) mod dropout;

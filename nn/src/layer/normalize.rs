@@ -1,4 +1,4 @@
-//! Normalisation of inputs by what the training data are like.
+//! Standardisation of inputs.
 
 use crate::{
     data::Dataset,
@@ -7,33 +7,35 @@ use crate::{
 };
 use autograd::{Graph, Param, Var};
 
-/// `(x - mean) / deviation` with numbers for each feature that were measured on data. They are buffers: saved with the model
-/// and not trained, so that whoever loads it need not know the data.
+/// Standardises inputs: `(x - mean) / std`, with the mean and the standard deviation of each feature
+/// over a dataset. They are buffers: not trained, but saved and loaded with the model.
 ///
 /// ```
 /// use autograd::Tensor;
 /// use nn::{Dataset, Linear, Module, Normalize, Sequential};
-/// let train = Dataset::new(Tensor::from([[1f32, 10.0], [3.0, 10.0]]), Tensor::from([0, 1]))?;
+/// let inputs = Tensor::from([[1f32, 10.0], [3.0, 10.0]]);
+/// let train = Dataset::new(inputs, Tensor::from([0, 1]))?;
 /// let model = Sequential::new().then(Normalize::fit(&train)?).then(Linear::new(2, 2, 1));
 /// assert_eq!(model.parameters()[0].1.value().to_f64s(), [2.0, 10.0]);
 /// # Ok::<(), nn::Error>(())
 /// ```
 pub struct Normalize {
     mean: Param,
-    deviation: Param,
+    std: Param,
 }
 
 impl Normalize {
-    /// Measured on all samples. A feature that never changes is only centred.
+    /// Computes the statistics over all samples. If the standard deviation of a feature is 0, it is
+    /// replaced by 1.
     pub fn fit(data: &Dataset) -> Result<Normalize> {
         let g = Graph::new();
         let x = g.constant(data.inputs()?);
-        let deviation = x.std_axis(0, 0);
-        let deviation = deviation.gt(0.0).select(deviation, 1.0);
-        let (mean, deviation) = g.run((x.mean_axis(0), deviation))?;
+        let std = x.std_axis(0, 0);
+        let std = std.gt(0.0).select(std, 1.0);
+        let (mean, std) = g.run((x.mean_axis(0), std))?;
         Ok(Normalize {
             mean: Param::buffer(mean),
-            deviation: Param::buffer(deviation),
+            std: Param::buffer(std),
         })
     }
 }
@@ -43,11 +45,10 @@ impl Module for Normalize {
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
         let g = x.graph();
         let _scope = g.scope("normalize");
-        (x - g.param(&self.mean)) / g.param(&self.deviation)
+        (x - g.param(&self.mean)) / g.param(&self.std)
     }
 
     fn params(&self, p: &mut Params) {
-        p.param("mean", &self.mean)
-            .param("deviation", &self.deviation);
+        p.param("mean", &self.mean).param("deviation", &self.std);
     }
 }

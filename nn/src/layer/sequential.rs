@@ -1,9 +1,9 @@
-//! Modules one after the other.
+//! A sequence of modules.
 
 use crate::module::{Module, Params};
 use autograd::Var;
 
-/// Modules one after the other; their names are their numbers.
+/// Applies modules one after the other. The name of a module is its index.
 ///
 /// ```
 /// use nn::{Activation, Dropout, Linear, Module, Sequential};
@@ -12,7 +12,7 @@ use autograd::Var;
 ///     .then(Activation::Relu)
 ///     .then(Dropout::new(0.2))
 ///     .then(Linear::new(128, 10, 2));
-/// assert_eq!(model.size(), 784 * 128 + 128 + 128 * 10 + 10);
+/// assert_eq!(model.num_parameters(), 784 * 128 + 128 + 128 * 10 + 10);
 /// assert_eq!(model.parameters()[2].0, "3.weight");
 /// ```
 #[derive(Default)]
@@ -21,12 +21,12 @@ pub struct Sequential {
 }
 
 impl Sequential {
-    /// Nothing yet: what goes in comes out.
+    /// An empty sequence: the identity.
     pub fn new() -> Sequential {
         Sequential::default()
     }
 
-    /// Adds a module at the end.
+    /// Appends a module.
     pub fn then(mut self, module: impl Module + 'static) -> Sequential {
         self.modules.push(Box::new(module));
         self

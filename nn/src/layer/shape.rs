@@ -1,9 +1,9 @@
-//! Modules without parameters of their own: flattening, shortcuts, and functions.
+//! Modules without parameters of their own: flatten, residual connections, functions.
 
 use crate::module::{Module, Params};
 use autograd::Var;
 
-/// Makes rows of a batch: `[batch, ..]` becomes `[batch, n]`.
+/// Flattens all axes but the first: `[batch, ..]` becomes `[batch, n]`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flatten;
 
@@ -14,7 +14,7 @@ impl Module for Flatten {
     }
 }
 
-/// Adds its input to what a module makes of it: `x + f(x)` (He, Zhang, Ren and Sun 2016).
+/// A residual connection: `x + f(x)` (He, Zhang, Ren and Sun 2016).
 pub struct Residual<M>(pub M);
 
 impl<M: Module> Module for Residual<M> {
@@ -42,7 +42,7 @@ impl<M: Module> Module for Residual<M> {
 pub struct Lambda<F>(F);
 
 impl<F: for<'g> Fn(Var<'g>) -> Var<'g> + Send + Sync> Lambda<F> {
-    /// This function.
+    /// Wraps a function.
     pub fn new(f: F) -> Lambda<F> {
         Lambda(f)
     }

@@ -1,14 +1,14 @@
-//! Gradients of several steps, one update.
+//! Gradient accumulation.
 
-use super::{Gradient, Optimizer, memory::Memory};
+use super::{Gradient, Optimizer, state::OptimizerState};
 use crate::error::{Error, Result};
 use autograd::Param;
 
-/// An optimizer that updates at every n-th step: see [`Optimizer::accumulate`].
+/// An optimizer with gradient accumulation: see [`Optimizer::accumulate`].
 pub struct Accumulate<O> {
     inner: O,
     steps: usize,
-    memory: Memory,
+    state: OptimizerState,
 }
 
 impl<O> Accumulate<O> {
@@ -16,11 +16,11 @@ impl<O> Accumulate<O> {
         Accumulate {
             inner,
             steps,
-            memory: Memory::default(),
+            state: OptimizerState::default(),
         }
     }
 
-    /// The optimizer inside.
+    /// The inner optimizer.
     pub fn inner(&self) -> &O {
         &self.inner
     }
@@ -28,20 +28,20 @@ impl<O> Accumulate<O> {
 
 impl<O: Optimizer> Optimizer for Accumulate<O> {
     #[track_caller]
-    fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
+    fn update(&self, gradients: Vec<Gradient<'_>>, lr_scale: f64) {
         let Some(first) = gradients.first() else {
             return;
         };
         let g = first.weight.graph();
-        // the count is a parameter like others: a step that fails does not count
-        let counter = self.memory.counter();
-        let count = counter.value().scalar().unwrap_or(0.0) as usize;
-        let is_last = (count + 1).is_multiple_of(self.steps);
+        // the counter is a buffer that the graph updates, so a failed step does not count
+        let step_counter = self.state.step_counter();
+        let completed = step_counter.value().scalar().unwrap_or(0.0) as usize;
+        let is_last = (completed + 1).is_multiple_of(self.steps);
         let scope = g.scope("accumulate");
-        g.assign(&counter, g.param(&counter) + 1);
+        g.assign(&step_counter, g.param(&step_counter) + 1);
         let mut means = Vec::with_capacity(gradients.len());
         for mut d in gradients {
-            let Some([buffer]) = self.memory.of(&d.param, d.weight, ["sum"]) else {
+            let Some([buffer]) = self.state.buffers(&d.param, d.weight, ["sum"]) else {
                 continue;
             };
             let sum = g.param(&buffer) + d.gradient;
@@ -51,7 +51,7 @@ impl<O: Optimizer> Optimizer for Accumulate<O> {
         }
         drop(scope);
         if is_last {
-            self.inner.update(means, scale);
+            self.inner.update(means, lr_scale);
         }
     }
 
@@ -59,14 +59,16 @@ impl<O: Optimizer> Optimizer for Accumulate<O> {
         if self.steps > 0 {
             return self.inner.check();
         }
-        Err(Error::invalid("gradients of 0 steps cannot be accumulated"))
+        Err(Error::invalid(
+            "expected at least 1 step of gradient accumulation, got 0",
+        ))
     }
 
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
-        let own = self.memory.state(params, &["sum"], true)?;
-        let own = own
+        let buffers = self.state.named_buffers(params, &["sum"], true)?;
+        let buffers = buffers
             .into_iter()
             .map(|(name, p)| (format!("accumulated.{name}"), p));
-        Ok(own.chain(self.inner.state(params)?).collect())
+        Ok(buffers.chain(self.inner.state(params)?).collect())
     }
 }

@@ -1,34 +1,34 @@
-//! Limits for gradients.
+//! Gradient clipping.
 
 use super::{Gradient, Optimizer};
 use crate::error::{Error, Result};
 use autograd::Param;
 
-/// An optimizer whose gradients are limited first: see [`Optimizer::clip_norm`] and [`Optimizer::clip_value`].
+/// An optimizer with gradient clipping: see [`Optimizer::clip_norm`] and [`Optimizer::clip_value`].
 pub struct Clip<O> {
     inner: O,
-    limit: f64,
+    max: f64,
     by_norm: bool,
 }
 
 impl<O> Clip<O> {
-    pub(super) fn norm(inner: O, limit: f64) -> Clip<O> {
+    pub(super) fn norm(inner: O, max: f64) -> Clip<O> {
         Clip {
             inner,
-            limit,
+            max,
             by_norm: true,
         }
     }
 
-    pub(super) fn value(inner: O, limit: f64) -> Clip<O> {
+    pub(super) fn value(inner: O, max: f64) -> Clip<O> {
         Clip {
             inner,
-            limit,
+            max,
             by_norm: false,
         }
     }
 
-    /// The optimizer inside.
+    /// The inner optimizer.
     pub fn inner(&self) -> &O {
         &self.inner
     }
@@ -36,32 +36,32 @@ impl<O> Clip<O> {
 
 impl<O: Optimizer> Optimizer for Clip<O> {
     #[track_caller]
-    fn update(&self, mut gradients: Vec<Gradient<'_>>, scale: f64) {
+    fn update(&self, mut gradients: Vec<Gradient<'_>>, lr_scale: f64) {
         let squares = gradients.iter().map(|d| d.gradient.square().sum());
-        let Some(total) = squares.reduce(|a, b| a + b) else {
+        let Some(squared_norm) = squares.reduce(|a, b| a + b) else {
             return;
         };
-        let g = total.graph();
+        let g = squared_norm.graph();
         let scope = g.scope("clip");
-        // a norm of 0 gives ∞, of which the minimum with 1 is 1
-        let factor = (self.limit / total.sqrt()).minimum(1.0);
+        // with a norm of 0 the quotient is ∞, and the factor 1
+        let factor = (self.max / squared_norm.sqrt()).minimum(1.0);
         for d in &mut gradients {
             d.gradient = match self.by_norm {
                 true => d.gradient * factor,
-                false => d.gradient.clamp(-self.limit, self.limit),
+                false => d.gradient.clamp(-self.max, self.max),
             };
         }
         drop(scope);
-        self.inner.update(gradients, scale);
+        self.inner.update(gradients, lr_scale);
     }
 
     fn check(&self) -> Result<()> {
-        if self.limit > 0.0 {
+        if self.max > 0.0 {
             return self.inner.check();
         }
         Err(Error::invalid(format!(
-            "gradients cannot be clipped to {}",
-            self.limit
+            "expected a positive clipping threshold, got {}",
+            self.max
         )))
     }
 

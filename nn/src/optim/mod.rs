@@ -1,25 +1,26 @@
-//! Optimizers: they append the updates of parameters to the graph of a loss, so that the whole step is one program.
+//! Optimizers. They append the parameter updates to the graph of the loss, so that a whole training
+//! step is one program.
 //!
-//! Each is a struct with settings and a [`Memory`] of buffers. What can be done with any of them (clipping, accumulation,
-//! averages, groups) wraps it and is an optimizer again.
+//! Clipping, accumulation, moving averages and parameter groups work with every optimizer: they wrap
+//! it, and the wrapper is an optimizer again.
 
 pub(crate) mod accumulate;
 pub(crate) mod adam;
-pub(crate) mod average;
 pub(crate) mod clip;
-pub(crate) mod groups;
-mod memory;
+pub(crate) mod ema;
+pub(crate) mod param_groups;
 pub(crate) mod rmsprop;
 pub(crate) mod sgd;
+mod state;
 
 use crate::error::{Error, Result};
 use accumulate::Accumulate;
 use autograd::{Param, Var};
-use average::Averaged;
 use clip::Clip;
+use ema::Ema;
 use std::ops::Deref;
 
-/// Updates parameters so that a loss gets smaller.
+/// Updates parameters to minimise a loss.
 ///
 /// ```
 /// use autograd::{Graph, Param};
@@ -36,45 +37,48 @@ use std::ops::Deref;
 /// # Ok::<(), autograd::Error>(())
 /// ```
 pub trait Optimizer: Send + Sync {
-    /// Appends gradients and updates of all trained parameters that a gradient of the loss reaches to the graph of the loss.
-    /// They are carried out by the next [`run`](autograd::Graph::run). A parameter behind `detach` is not updated: neither
-    /// weight decay nor momentum moves it.
+    /// Appends the gradients of the loss and the parameter updates to the graph. The next
+    /// [`run`](autograd::Graph::run) carries them out.
+    ///
+    /// It updates all trainable parameters to which a gradient flows. A parameter without a gradient,
+    /// for example behind `detach`, is not changed, not even by weight decay or momentum.
     #[track_caller]
     fn step(&self, loss: Var<'_>) {
         self.update(gradients(loss), 1.0);
     }
 
-    /// Appends the updates that follow from these gradients, with this multiple of the learning rate (what a schedule asks
-    /// for). [`step`](Optimizer::step) is this with all [`gradients`] of a loss.
+    /// Appends the parameter updates for these gradients to the graph. The learning rate is multiplied
+    /// by `lr_scale`, the factor of a [schedule](crate::schedule). [`step`](Optimizer::step) calls
+    /// this with all [`gradients`] of a loss and a factor of 1.
     #[track_caller]
-    fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64);
+    fn update(&self, gradients: Vec<Gradient<'_>>, lr_scale: f64);
 
-    /// Whether the settings make sense.
+    /// Checks the settings.
     fn check(&self) -> Result<()>;
 
-    /// The buffers for these parameters, with names: what has to be saved for a training to be resumed. Those that are not
-    /// there yet are made.
+    /// The optimizer state for these parameters, as named buffers, to store in a checkpoint. Creates
+    /// buffers that do not exist yet.
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>>;
 
-    /// With all gradients scaled down together so that their norm is at most `limit`, before anything else is done with
-    /// them (Pascanu, Mikolov and Bengio 2013).
-    fn clip_norm(self, limit: f64) -> Clip<Self>
+    /// Gradient clipping by global norm: if the norm of all gradients together exceeds `max_norm`,
+    /// they are scaled down to that norm (Pascanu, Mikolov and Bengio 2013).
+    fn clip_norm(self, max_norm: f64) -> Clip<Self>
     where
         Self: Sized,
     {
-        Clip::norm(self, limit)
+        Clip::norm(self, max_norm)
     }
 
-    /// With each element of each gradient limited to `-limit..=limit`.
-    fn clip_value(self, limit: f64) -> Clip<Self>
+    /// Gradient clipping by value: clamps each element to `-max_value..=max_value`.
+    fn clip_value(self, max_value: f64) -> Clip<Self>
     where
         Self: Sized,
     {
-        Clip::value(self, limit)
+        Clip::value(self, max_value)
     }
 
-    /// Updates at every `steps`-th step only, by the mean of the gradients since the last update: the effect of a batch that
-    /// is `steps` times as large.
+    /// Gradient accumulation: updates the parameters once every `steps` steps, with the mean of the
+    /// gradients since the last update. The effect is that of a batch `steps` times as large.
     fn accumulate(self, steps: usize) -> Accumulate<Self>
     where
         Self: Sized,
@@ -82,21 +86,22 @@ pub trait Optimizer: Send + Sync {
         Accumulate::new(self, steps)
     }
 
-    /// Keeps a moving average of the weights beside them: `average ← decay·average + (1 - decay)·weight` after each update
-    /// (Polyak and Juditsky 1992). [`Averaged::store`] puts it in their place.
-    fn average(self, decay: f64) -> Averaged<Self>
+    /// Maintains an exponential moving average (EMA) of the weights (Polyak and Juditsky 1992):
+    /// `average ← decay·average + (1 - decay)·weight` after each update. After the training,
+    /// [`Ema::copy_to`] replaces the weights by their averages.
+    fn ema(self, decay: f64) -> Ema<Self>
     where
         Self: Sized,
     {
-        Averaged::new(self, decay)
+        Ema::new(self, decay)
     }
 }
 
-/// What points to an optimizer is one: `&O`, `Box<O>`, `Arc<O>`.
+/// A pointer to an optimizer is an optimizer: `&O`, `Box<O>`, `Arc<O>`.
 impl<P: Deref<Target: Optimizer> + Send + Sync> Optimizer for P {
     #[track_caller]
-    fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
-        (**self).update(gradients, scale);
+    fn update(&self, gradients: Vec<Gradient<'_>>, lr_scale: f64) {
+        (**self).update(gradients, lr_scale);
     }
     fn check(&self) -> Result<()> {
         (**self).check()
@@ -106,42 +111,43 @@ impl<P: Deref<Target: Optimizer> + Send + Sync> Optimizer for P {
     }
 }
 
-/// A trained parameter in a graph, and the gradient of a loss with respect to it.
+/// The gradient of a loss with respect to a trainable parameter.
 #[derive(Clone)]
 pub struct Gradient<'g> {
     /// The parameter.
     pub param: Param,
-    /// Its value in the graph.
+    /// The value of the parameter in the graph.
     pub weight: Var<'g>,
-    /// The gradient, of the same type.
+    /// The gradient, with the same shape and dtype.
     pub gradient: Var<'g>,
 }
 
-/// The gradients of a loss with respect to all trained parameters that they reach.
+/// The gradients of a loss with respect to all trainable parameters to which a gradient flows.
 #[track_caller]
 pub fn gradients(loss: Var<'_>) -> Vec<Gradient<'_>> {
-    let all = loss.trained_grads().into_iter();
-    all.map(|(param, weight, gradient)| Gradient {
-        param,
-        weight,
-        gradient,
-    })
-    .collect()
+    let grads = loss.trained_grads().into_iter();
+    grads
+        .map(|(param, weight, gradient)| Gradient {
+            param,
+            weight,
+            gradient,
+        })
+        .collect()
 }
 
-/// An error unless all of these settings are finite numbers from 0 on, and the shares among them below 1.
-fn check(settings: &[(&str, f64)], shares: &[(&str, f64)]) -> Result<()> {
+/// Checks that all `settings` are finite and not negative, and that all `fractions` are in `0..1`.
+fn check(settings: &[(&str, f64)], fractions: &[(&str, f64)]) -> Result<()> {
     if let Some((name, v)) = settings
         .iter()
         .find(|(_, v)| !(0.0..f64::INFINITY).contains(v))
     {
         return Err(Error::invalid(format!(
-            "a {name} of {v} is not a number from 0 on"
+            "{name}: expected a finite number ≥ 0, got {v}"
         )));
     }
-    match shares.iter().find(|(_, v)| !(0.0..1.0).contains(v)) {
+    match fractions.iter().find(|(_, v)| !(0.0..1.0).contains(v)) {
         Some((name, v)) => Err(Error::invalid(format!(
-            "a {name} of {v} is not in 0 ≤ {name} < 1"
+            "{name}: expected 0 ≤ {name} < 1, got {v}"
         ))),
         None => Ok(()),
     }

@@ -1,54 +1,56 @@
 //! RMSProp.
 
-use super::{Gradient, Optimizer, check, memory::Memory};
+use super::{Gradient, Optimizer, check, state::OptimizerState};
 use crate::error::Result;
 use autograd::Param;
 
 /// RMSProp (Tieleman and Hinton 2012), as PyTorch defines it:
 ///
-/// `d ← ∂loss/∂w + decay·w`, `v ← α·v + (1 - α)·d²`, `s ← d / (√v + ε)`; `w ← w - rate·s`, or with momentum
-/// `b ← momentum·b + s`, `w ← w - rate·b`
+/// - weight decay: `d ← ∂loss/∂w + decay·w`;
+/// - mean square: `v ← α·v + (1 - α)·d²`, and `s ← d / (√v + ε)`;
+/// - update: `w ← w - lr·s`, or with momentum `b ← momentum·b + s` and `w ← w - lr·b`.
 pub struct RmsProp {
-    rate: f64,
+    lr: f64,
     alpha: f64,
     epsilon: f64,
     momentum: f64,
     weight_decay: f64,
-    memory: Memory,
+    state: OptimizerState,
 }
 
 impl RmsProp {
-    /// With this learning rate, `α = 0.99`, `ε = 1e-8`, without momentum and weight decay.
-    pub fn new(rate: f64) -> RmsProp {
+    /// `lr`: the learning rate. The defaults are `α = 0.99`, `ε = 1e-8`, no momentum and no weight
+    /// decay.
+    pub fn new(lr: f64) -> RmsProp {
         RmsProp {
-            rate,
+            lr,
             alpha: 0.99,
             epsilon: 1e-8,
             momentum: 0.0,
             weight_decay: 0.0,
-            memory: Memory::default(),
+            state: OptimizerState::default(),
         }
     }
 
-    /// The share of the mean square that is kept.
+    /// The decay rate of the mean square.
     pub fn alpha(mut self, alpha: f64) -> RmsProp {
         self.alpha = alpha;
         self
     }
 
-    /// What is added to the root of the mean square.
+    /// The number that is added to the denominator for numerical stability.
     pub fn epsilon(mut self, epsilon: f64) -> RmsProp {
         self.epsilon = epsilon;
         self
     }
 
-    /// The share of the last step that is kept.
+    /// The momentum.
     pub fn momentum(mut self, momentum: f64) -> RmsProp {
         self.momentum = momentum;
         self
     }
 
-    /// Adds this multiple of the weights to their gradients.
+    /// The weight decay (L2 penalty).
     pub fn weight_decay(mut self, decay: f64) -> RmsProp {
         self.weight_decay = decay;
         self
@@ -57,7 +59,7 @@ impl RmsProp {
 
 impl Optimizer for RmsProp {
     #[track_caller]
-    fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
+    fn update(&self, gradients: Vec<Gradient<'_>>, lr_scale: f64) {
         let Some(first) = gradients.first() else {
             return;
         };
@@ -69,7 +71,8 @@ impl Optimizer for RmsProp {
             gradient: mut d,
         } in gradients
         {
-            let Some([square, velocity]) = self.memory.of(&param, w, ["square", "velocity"]) else {
+            let Some([square, velocity]) = self.state.buffers(&param, w, ["square", "velocity"])
+            else {
                 continue;
             };
             if self.weight_decay != 0.0 {
@@ -82,19 +85,19 @@ impl Optimizer for RmsProp {
                 step += self.momentum * g.param(&velocity);
                 g.assign(&velocity, step);
             }
-            g.assign(&param, w - (scale * self.rate) * step);
+            g.assign(&param, w - (lr_scale * self.lr) * step);
         }
     }
 
     fn check(&self) -> Result<()> {
         check(
             &[
-                ("learning rate", self.rate),
+                ("learning rate", self.lr),
                 ("epsilon", self.epsilon),
                 ("momentum", self.momentum),
                 ("weight decay", self.weight_decay),
             ],
-            &[("share alpha", self.alpha)],
+            &[("alpha", self.alpha)],
         )
     }
 
@@ -104,6 +107,6 @@ impl Optimizer for RmsProp {
         } else {
             &["square", "velocity"]
         };
-        self.memory.state(params, names, false)
+        self.state.named_buffers(params, names, false)
     }
 }

@@ -1,46 +1,47 @@
 //! Stochastic gradient descent.
 
-use super::{Gradient, Optimizer, check, memory::Memory};
+use super::{Gradient, Optimizer, check, state::OptimizerState};
 use crate::error::Result;
 use autograd::Param;
 
 /// Stochastic gradient descent with momentum and weight decay, as PyTorch defines it:
 ///
-/// `d ← ∂loss/∂w + decay·w`, `v ← momentum·v + d` (starting from 0), `w ← w - rate·v`; with Nesterov's momentum
-/// `w ← w - rate·(d + momentum·v)`
+/// - weight decay: `d ← ∂loss/∂w + decay·w`;
+/// - velocity, initially 0: `v ← momentum·v + d`;
+/// - update: `w ← w - lr·v`, or with Nesterov momentum `w ← w - lr·(d + momentum·v)`.
 pub struct Sgd {
-    rate: f64,
+    lr: f64,
     momentum: f64,
     weight_decay: f64,
     nesterov: bool,
-    memory: Memory,
+    state: OptimizerState,
 }
 
 impl Sgd {
-    /// With this learning rate, without momentum.
-    pub fn new(rate: f64) -> Sgd {
+    /// `lr`: the learning rate. By default, there is no momentum and no weight decay.
+    pub fn new(lr: f64) -> Sgd {
         Sgd {
-            rate,
+            lr,
             momentum: 0.0,
             weight_decay: 0.0,
             nesterov: false,
-            memory: Memory::default(),
+            state: OptimizerState::default(),
         }
     }
 
-    /// The share of the last step's velocity that is kept.
+    /// The momentum.
     pub fn momentum(mut self, momentum: f64) -> Sgd {
         self.momentum = momentum;
         self
     }
 
-    /// Looks ahead along the velocity (Nesterov's momentum).
+    /// Uses Nesterov momentum.
     pub fn nesterov(mut self) -> Sgd {
         self.nesterov = true;
         self
     }
 
-    /// Adds this multiple of the weights to their gradients.
+    /// The weight decay (L2 penalty).
     pub fn weight_decay(mut self, decay: f64) -> Sgd {
         self.weight_decay = decay;
         self
@@ -49,7 +50,7 @@ impl Sgd {
 
 impl Optimizer for Sgd {
     #[track_caller]
-    fn update(&self, gradients: Vec<Gradient<'_>>, scale: f64) {
+    fn update(&self, gradients: Vec<Gradient<'_>>, lr_scale: f64) {
         let Some(first) = gradients.first() else {
             return;
         };
@@ -65,7 +66,7 @@ impl Optimizer for Sgd {
                 d += self.weight_decay * w;
             }
             if self.momentum != 0.0 {
-                let Some([velocity]) = self.memory.of(&param, w, ["velocity"]) else {
+                let Some([velocity]) = self.state.buffers(&param, w, ["velocity"]) else {
                     continue;
                 };
                 let v = self.momentum * g.param(&velocity) + d;
@@ -76,14 +77,14 @@ impl Optimizer for Sgd {
                     v
                 };
             }
-            g.assign(&param, w - (scale * self.rate) * d);
+            g.assign(&param, w - (lr_scale * self.lr) * d);
         }
     }
 
     fn check(&self) -> Result<()> {
         check(
             &[
-                ("learning rate", self.rate),
+                ("learning rate", self.lr),
                 ("momentum", self.momentum),
                 ("weight decay", self.weight_decay),
             ],
@@ -92,7 +93,7 @@ impl Optimizer for Sgd {
     }
 
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
-        self.memory.state(
+        self.state.named_buffers(
             params,
             if self.momentum == 0.0 {
                 &[]

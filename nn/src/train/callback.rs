@@ -1,4 +1,4 @@
-//! What a training calls at certain points.
+//! Hooks that the training loop calls after steps and epochs.
 
 use super::history::Epoch;
 use crate::error::Result;
@@ -11,99 +11,100 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a training does next.
+/// What the training loop does after a callback returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Next {
-    /// It goes on.
+pub enum ControlFlow {
+    /// Continue training.
     Continue,
-    /// It is finished, although epochs are left.
+    /// Stop for good: the training counts as finished, even if epochs are left.
     Stop,
-    /// It ends here, to be resumed later.
+    /// Stop now, but resume later from the checkpoint.
     Pause,
 }
 
-/// Where a training is when it calls.
-pub struct At<'t> {
-    /// The number of steps that have been done, over all epochs.
+/// The state of the training that callbacks can read.
+pub struct CallbackContext<'t> {
+    /// The number of completed steps, over all epochs.
     pub step: usize,
-    /// The mean loss of the epoch so far.
+    /// The mean training loss of the current epoch so far.
     pub loss: f64,
-    /// The epochs that have been done.
+    /// The completed epochs.
     pub history: &'t [Epoch],
-    /// The model's parameters, by path.
+    /// The model's parameters and their paths.
     pub params: &'t [(String, Param)],
 }
 
-/// Something that a training calls at certain points. A panic or an error in it ends the training.
+/// A hook that the training loop calls after steps and epochs. An error or a panic in a callback
+/// ends the training.
 ///
 /// ```
-/// use nn::{At, Callback, Next, Result};
-/// /// Stops when the training loss is small enough.
-/// struct SmallEnough(f64);
-/// impl Callback for SmallEnough {
-///     fn epoch(&mut self, at: &At<'_>) -> Result<Next> {
-///         let small = at.history.last().is_some_and(|epoch| epoch.train.loss < self.0);
-///         Ok(if small { Next::Stop } else { Next::Continue })
+/// use nn::{Callback, CallbackContext, ControlFlow, Result};
+/// /// Stops when the training loss is below a threshold.
+/// struct StopBelow(f64);
+/// impl Callback for StopBelow {
+///     fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+///         let below = context.history.last().is_some_and(|epoch| epoch.train.loss < self.0);
+///         Ok(if below { ControlFlow::Stop } else { ControlFlow::Continue })
 ///     }
 /// }
 /// ```
 pub trait Callback {
-    /// After each step.
-    fn step(&mut self, at: &At<'_>) -> Result<Next> {
-        let _ = at;
-        Ok(Next::Continue)
+    /// Called after each step.
+    fn on_step_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+        let _ = context;
+        Ok(ControlFlow::Continue)
     }
 
-    /// After each epoch, its validation included.
-    fn epoch(&mut self, at: &At<'_>) -> Result<Next> {
-        let _ = at;
-        Ok(Next::Continue)
+    /// Called after each epoch and its validation.
+    fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+        let _ = context;
+        Ok(ControlFlow::Continue)
     }
 
-    /// What is to be said beside the numbers of the last epoch, if anything.
-    fn note(&self) -> Option<String> {
+    /// A message to print after the metrics of the last epoch, if there is one.
+    fn message(&self) -> Option<String> {
         None
     }
 
-    /// When the training ends, however it ends.
-    fn end(&mut self, at: &At<'_>) -> Result<()> {
-        let _ = at;
+    /// Called when the training ends: finished, stopped, paused or failed.
+    fn on_train_end(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+        let _ = context;
         Ok(())
     }
 
-    /// What has to be saved for a training to be resumed: tensors under names.
+    /// Named tensors to store in a checkpoint.
     fn state(&self) -> Vec<(String, Tensor)> {
         Vec::new()
     }
 
-    /// Takes back what [`state`](Callback::state) gave.
-    fn restore(&mut self, state: Vec<(String, Tensor)>) -> Result<()> {
+    /// Restores what [`state`](Callback::state) returned.
+    fn load_state(&mut self, state: Vec<(String, Tensor)>) -> Result<()> {
         let _ = state;
         Ok(())
     }
 }
 
-/// Pauses a training when this flag is set, by a signal handler or another thread for example.
-pub struct PauseWhen(pub Arc<AtomicBool>);
+/// Pauses the training when this flag is set, for example by a signal handler or another thread.
+pub struct PauseOnFlag(pub Arc<AtomicBool>);
 
-impl Callback for PauseWhen {
-    fn step(&mut self, _at: &At<'_>) -> Result<Next> {
+impl Callback for PauseOnFlag {
+    fn on_step_end(&mut self, _context: &CallbackContext<'_>) -> Result<ControlFlow> {
         Ok(if self.0.load(Relaxed) {
-            Next::Pause
+            ControlFlow::Pause
         } else {
-            Next::Continue
+            ControlFlow::Continue
         })
     }
 }
 
-/// Pauses a training when it has run for so long.
+/// Pauses the training when a time budget is used up.
 pub struct TimeBudget {
     start: Instant,
     budget: Duration,
 }
 
 impl TimeBudget {
-    /// From now on.
+    /// Starts the clock now.
     pub fn new(budget: Duration) -> TimeBudget {
         TimeBudget {
             start: Instant::now(),
@@ -113,11 +114,11 @@ impl TimeBudget {
 }
 
 impl Callback for TimeBudget {
-    fn step(&mut self, _at: &At<'_>) -> Result<Next> {
+    fn on_step_end(&mut self, _context: &CallbackContext<'_>) -> Result<ControlFlow> {
         Ok(if self.start.elapsed() >= self.budget {
-            Next::Pause
+            ControlFlow::Pause
         } else {
-            Next::Continue
+            ControlFlow::Continue
         })
     }
 }

@@ -1,20 +1,21 @@
-//! What a training step would be, without running it.
+//! A summary of the model and of one training step, without running it.
 
 use autograd::{Param, Plan};
 use std::fmt;
 
-/// A step of a training that is not run: what [`Trainer::dry_run`](crate::Trainer::dry_run) returns. Printed, it shows layers
-/// with their shapes, parameters, memory and arithmetic.
+/// A summary of the model and of one training step, returned by
+/// [`Trainer::dry_run`](crate::Trainer::dry_run). Its `Display` output shows layers with their
+/// shapes, parameters, memory and arithmetic.
 #[derive(Clone, Debug)]
 pub struct DryRun {
-    /// The forward pass, a line a layer: what it makes, and of what.
+    /// The forward pass as text: one line per layer, with output shape and inputs.
     pub layers: String,
-    /// The parameters, by path.
+    /// The parameters and their paths.
     pub parameters: Vec<(String, Param)>,
-    /// How the step would be computed: kernels, memory between them, arithmetic.
+    /// The execution plan of a step: kernels, memory for intermediate values, arithmetic.
     pub plan: Plan,
-    /// The steps of an epoch.
-    pub steps: usize,
+    /// The number of steps per epoch.
+    pub steps_per_epoch: usize,
 }
 
 impl fmt::Display for DryRun {
@@ -26,11 +27,11 @@ impl fmt::Display for DryRun {
             .map(|(name, _)| name.chars().count())
             .max()
             .unwrap_or(0);
-        let mut trained = 0;
+        let mut trainable = 0;
         for (name, param) in &self.parameters {
             let (ty, count) = (param.ty(), param.ty().shape.count());
             let kind = if param.is_trained() { "" } else { "  (buffer)" };
-            trained += if param.is_trained() { count } else { 0 };
+            trainable += if param.is_trained() { count } else { 0 };
             writeln!(
                 f,
                 "{name:<width$}  {:<16} {count:>10}{kind}",
@@ -48,15 +49,16 @@ impl fmt::Display for DryRun {
         );
         writeln!(
             f,
-            "\n{trained} numbers are trained; parameters take {:.2} MiB",
+            "\n{trainable} trainable parameters; parameters and buffers take {:.2} MiB",
             mib(bytes)
         )?;
         writeln!(
             f,
-            "a step: {} kernels, {:.2} MiB between them, {gflop:.3} GFLOP; {} steps an epoch",
+            "one step: {} kernels, {:.2} MiB for intermediate values, {gflop:.3} GFLOP; \
+             {} steps per epoch",
             self.plan.kernels().len(),
             mib(self.plan.arena_bytes()),
-            self.steps
+            self.steps_per_epoch
         )
     }
 }

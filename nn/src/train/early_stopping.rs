@@ -1,72 +1,76 @@
-//! Stopping when it gets no better.
+//! Early stopping.
 
-use super::callback::{At, Callback, Next};
+use super::callback::{Callback, CallbackContext, ControlFlow};
 use crate::error::{Error, Result};
 use autograd::{Param, Tensor};
 
-/// Stops when a loss has not become smaller for `patience` epochs, and puts the best weights back. In a trainer it looks at
-/// the loss of the validation, or of the training where there is none; on its own it is told:
+/// Stops the training when the loss has not improved for more than `patience` epochs, and restores
+/// the best weights.
+///
+/// As a [`Callback`] it monitors the validation loss, or the training loss if there is no
+/// validation data. In a training loop of your own, call [`observe`](EarlyStopping::observe):
 ///
 /// ```
-/// use nn::{EarlyStopping, Module, Next};
+/// use nn::{ControlFlow, EarlyStopping, Module};
 /// let model = nn::mlp(&[2, 2], nn::Activation::Relu, 1);
 /// let mut stopping = EarlyStopping::new(1);
 /// let params = model.parameters();
-/// let said: Vec<Next> = [0.5, 0.4, 0.6, 0.45].map(|loss| stopping.observe(loss, &params)).to_vec();
-/// assert_eq!(said, [Next::Continue, Next::Continue, Next::Continue, Next::Stop]);
-/// assert_eq!((stopping.best(), stopping.waited()), (0.4, 2));
-/// stopping.restore_best(&params)?;
+/// let decisions = [0.5, 0.4, 0.6, 0.45].map(|loss| stopping.observe(loss, &params));
+/// assert_eq!(decisions[..3], [ControlFlow::Continue; 3]);
+/// assert_eq!(decisions[3], ControlFlow::Stop);
+/// assert_eq!((stopping.best_loss(), stopping.epochs_without_improvement()), (0.4, 2));
+/// stopping.restore_best_weights(&params)?;
 /// # Ok::<(), nn::Error>(())
 /// ```
 pub struct EarlyStopping {
     patience: usize,
-    best: f64,
-    waited: usize,
-    weights: Vec<(String, Tensor)>,
+    best_loss: f64,
+    epochs_without_improvement: usize,
+    best_weights: Vec<(String, Tensor)>,
 }
 
 impl EarlyStopping {
-    /// Waits for so many epochs.
+    /// `patience`: the number of epochs without improvement that are tolerated.
     pub fn new(patience: usize) -> EarlyStopping {
         EarlyStopping {
             patience,
-            best: f64::INFINITY,
-            waited: 0,
-            weights: Vec::new(),
+            best_loss: f64::INFINITY,
+            epochs_without_improvement: 0,
+            best_weights: Vec::new(),
         }
     }
 
     /// The smallest loss so far.
-    pub fn best(&self) -> f64 {
-        self.best
+    pub fn best_loss(&self) -> f64 {
+        self.best_loss
     }
 
-    /// For how many epochs it has not become smaller.
-    pub fn waited(&self) -> usize {
-        self.waited
+    /// The number of epochs since the smallest loss.
+    pub fn epochs_without_improvement(&self) -> usize {
+        self.epochs_without_improvement
     }
 
-    /// Takes note of a loss; of the weights if it is the smallest one.
-    pub fn observe(&mut self, loss: f64, params: &[(String, Param)]) -> Next {
-        if loss < self.best {
-            (self.best, self.waited) = (loss, 0);
-            self.weights = params
+    /// Records the loss of an epoch. If it is the smallest so far, also stores the weights.
+    pub fn observe(&mut self, loss: f64, params: &[(String, Param)]) -> ControlFlow {
+        if loss < self.best_loss {
+            (self.best_loss, self.epochs_without_improvement) = (loss, 0);
+            self.best_weights = params
                 .iter()
                 .map(|(name, p)| (name.clone(), p.value()))
                 .collect();
         } else {
-            self.waited += 1;
+            self.epochs_without_improvement += 1;
         }
-        if self.waited > self.patience {
-            Next::Stop
+        if self.epochs_without_improvement > self.patience {
+            ControlFlow::Stop
         } else {
-            Next::Continue
+            ControlFlow::Continue
         }
     }
 
-    /// Sets the parameters to the best weights, if there are any.
-    pub fn restore_best(&self, params: &[(String, Param)]) -> Result<()> {
-        for (name, value) in &self.weights {
+    /// Sets the parameters to the best weights. Does nothing if no loss was recorded.
+    pub fn restore_best_weights(&self, params: &[(String, Param)]) -> Result<()> {
+        for (name, value) in &self.best_weights {
             if let Some((_, param)) = params.iter().find(|(own, _)| own == name) {
                 param.set(value.clone())?;
             }
@@ -76,47 +80,56 @@ impl EarlyStopping {
 }
 
 impl Callback for EarlyStopping {
-    fn epoch(&mut self, at: &At<'_>) -> Result<Next> {
-        let Some(last) = at.history.last() else {
-            return Ok(Next::Continue);
+    fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+        let Some(last) = context.history.last() else {
+            return Ok(ControlFlow::Continue);
         };
-        Ok(self.observe(
-            last.validation.map_or(last.train.loss, |v| v.loss),
-            at.params,
-        ))
+        Ok(self.observe(last.monitored_loss(), context.params))
     }
 
-    fn note(&self) -> Option<String> {
-        (self.waited > 0)
-            .then(|| format!("no better for {} of {} epochs", self.waited, self.patience))
+    fn message(&self) -> Option<String> {
+        let epochs = self.epochs_without_improvement;
+        (epochs > 0).then(|| {
+            format!(
+                "no improvement for {epochs} epoch(s), patience {}",
+                self.patience
+            )
+        })
     }
 
-    fn end(&mut self, at: &At<'_>) -> Result<()> {
-        self.restore_best(at.params)
+    fn on_train_end(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+        self.restore_best_weights(context.params)
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
         let weights = self
-            .weights
+            .best_weights
             .iter()
             .map(|(name, value)| (format!("weights.{name}"), value.clone()));
         [
-            ("best".into(), self.best.into()),
-            ("waited".into(), (self.waited as i64).into()),
+            ("best".into(), self.best_loss.into()),
+            (
+                "waited".into(),
+                (self.epochs_without_improvement as i64).into(),
+            ),
         ]
         .into_iter()
         .chain(weights)
         .collect()
     }
 
-    fn restore(&mut self, state: Vec<(String, Tensor)>) -> Result<()> {
-        self.weights.clear();
+    fn load_state(&mut self, state: Vec<(String, Tensor)>) -> Result<()> {
+        self.best_weights.clear();
         for (name, value) in state {
             match (name.as_str(), name.strip_prefix("weights.")) {
-                ("best", _) => self.best = value.scalar()?,
-                ("waited", _) => self.waited = value.scalar()? as usize,
-                (_, Some(path)) => self.weights.push((path.into(), value)),
-                _ => return Err(Error::invalid(format!("early stopping has no {name:?}"))),
+                ("best", _) => self.best_loss = value.scalar()?,
+                ("waited", _) => self.epochs_without_improvement = value.scalar()? as usize,
+                (_, Some(path)) => self.best_weights.push((path.into(), value)),
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "early stopping: unknown state entry {name:?}"
+                    )));
+                }
             }
         }
         Ok(())

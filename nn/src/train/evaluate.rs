@@ -1,4 +1,4 @@
-//! Measuring a model on data.
+//! Evaluation: metrics and predictions of a model.
 
 use crate::{
     data::Dataset,
@@ -8,12 +8,13 @@ use crate::{
 use autograd::{DType, Graph, Tensor, Var};
 use std::fmt;
 
-/// Loss and accuracy over some samples.
+/// Loss and accuracy over a set of samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Metrics {
-    /// The mean loss of a sample.
+    /// The mean loss per sample.
     pub loss: f64,
-    /// The share of samples whose largest output is at the label, if the targets are labels.
+    /// The fraction of samples whose largest logit is that of the label; `None` if the targets are
+    /// not class labels.
     pub accuracy: Option<f64>,
 }
 
@@ -25,46 +26,47 @@ impl fmt::Display for Metrics {
     }
 }
 
-/// Sums up batches.
+/// Accumulates loss and accuracy over batches.
 #[derive(Default)]
 pub(crate) struct Meter {
-    loss: f64,
-    hits: Option<f64>,
+    loss_sum: f64,
+    correct: Option<f64>,
     samples: usize,
 }
 
 impl Meter {
+    /// Adds a batch: its number of samples, its mean loss, and its number of correct predictions.
     pub(crate) fn add(
         &mut self,
         samples: usize,
         loss: &Tensor,
-        hits: Option<&Tensor>,
+        correct: Option<&Tensor>,
     ) -> Result<()> {
-        self.loss += loss.scalar()? * samples as f64;
-        if let Some(hits) = hits {
-            *self.hits.get_or_insert(0.0) += hits.scalar()?;
+        self.loss_sum += loss.scalar()? * samples as f64;
+        if let Some(correct) = correct {
+            *self.correct.get_or_insert(0.0) += correct.scalar()?;
         }
         self.samples += samples;
         Ok(())
     }
 
-    /// What has been summed up, as numbers.
-    pub(crate) fn numbers(&self) -> [f64; 3] {
+    /// The accumulated sums, for a checkpoint; NaN stands for no accuracy.
+    pub(crate) fn to_array(&self) -> [f64; 3] {
         [
-            self.loss,
-            self.hits.unwrap_or(f64::NAN),
+            self.loss_sum,
+            self.correct.unwrap_or(f64::NAN),
             self.samples as f64,
         ]
     }
 
-    /// The inverse of [`numbers`](Meter::numbers).
-    pub(crate) fn of(numbers: &[f64]) -> Option<Meter> {
-        let &[loss, hits, samples] = numbers else {
+    /// The inverse of [`to_array`](Meter::to_array).
+    pub(crate) fn from_slice(sums: &[f64]) -> Option<Meter> {
+        let &[loss_sum, correct, samples] = sums else {
             return None;
         };
         Some(Meter {
-            loss,
-            hits: Some(hits).filter(|h| !h.is_nan()),
+            loss_sum,
+            correct: Some(correct).filter(|c| !c.is_nan()),
             samples: samples as usize,
         })
     }
@@ -72,24 +74,25 @@ impl Meter {
     pub(crate) fn metrics(&self) -> Metrics {
         let samples = self.samples.max(1) as f64;
         Metrics {
-            loss: self.loss / samples,
-            accuracy: self.hits.map(|h| h / samples),
+            loss: self.loss_sum / samples,
+            accuracy: self.correct.map(|c| c / samples),
         }
     }
 }
 
-/// How many samples of a batch are right, if outputs `[batch, classes]` and labels `[batch]` make that a question.
-pub(crate) fn hits<'g>(outputs: Var<'g>, targets: Var<'g>) -> Option<Var<'g>> {
-    let labelled = targets.dtype().is_ok_and(|d| d == DType::I64)
+/// The number of correct predictions in a batch, if the outputs are logits `[batch, classes]` and
+/// the targets are labels `[batch]`.
+pub(crate) fn count_correct<'g>(outputs: Var<'g>, targets: Var<'g>) -> Option<Var<'g>> {
+    let is_classification = targets.dtype().is_ok_and(|d| d == DType::I64)
         && targets.dims::<1>().is_some()
         && outputs.dims::<2>().is_some();
-    labelled.then(|| outputs.argmax(-1).eq(targets).sum())
+    is_classification.then(|| outputs.argmax(-1).eq(targets).sum())
 }
 
-/// Batches for evaluation: large, since nothing has to be kept.
-const BATCH: usize = 1000;
+/// The batch size of evaluation. It can be large, because nothing is stored for a backward pass.
+const EVALUATION_BATCH_SIZE: usize = 1000;
 
-/// Loss and accuracy of a model on data, without training.
+/// Computes loss and accuracy of a model on a dataset, in evaluation mode.
 ///
 /// ```
 /// # use autograd::Tensor;
@@ -105,49 +108,56 @@ pub fn evaluate(
     loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Result<Metrics> {
     let mut meter = Meter::default();
-    each_batch(
+    for_each_batch(
         model,
         data,
         |outputs, targets| {
-            [Some(loss(outputs, targets)), hits(outputs, targets)]
-                .into_iter()
-                .flatten()
-                .collect()
+            [
+                Some(loss(outputs, targets)),
+                count_correct(outputs, targets),
+            ]
+            .into_iter()
+            .flatten()
+            .collect()
         },
         |samples, values| meter.add(samples, &values[0], values.get(1)),
     )?;
     Ok(meter.metrics())
 }
 
-/// Computes some values of outputs and targets, at least one, batch by batch, without training. `take` gets the number of
-/// samples and the values.
-pub(crate) fn each_batch(
+/// Evaluates a function of outputs and targets on each batch. `consume` receives the number of
+/// samples in the batch and the values of the function (at least one).
+pub(crate) fn for_each_batch(
     model: &(impl Module + ?Sized),
     data: &Dataset,
     f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Vec<Var<'g>>,
-    mut take: impl FnMut(usize, &[Tensor]) -> Result<()>,
+    mut consume: impl FnMut(usize, &[Tensor]) -> Result<()>,
 ) -> Result<()> {
-    for batch in data.batches(BATCH) {
+    for batch in data.batches(EVALUATION_BATCH_SIZE) {
         let (inputs, targets) = batch?;
         let (g, samples) = (Graph::new(), inputs.shape()[0]);
         let values = catch(|| f(model.forward(g.constant(inputs)), g.constant(targets)))?;
-        take(samples, &g.run(values)?)?;
+        consume(samples, &g.run(values)?)?;
     }
     Ok(())
 }
 
-/// The outputs of a model for inputs of any number, row by row.
+/// The outputs of a model, one row per row of `inputs`. Runs in batches, so `inputs` can have any
+/// number of rows.
 pub fn predict(model: &(impl Module + ?Sized), inputs: &Tensor) -> Result<Tensor> {
     let count = inputs.shape().first().copied().unwrap_or(0);
     let rows: Vec<usize> = (0..count).collect();
-    let batch = |rows: &[usize]| {
+    let predict_batch = |rows: &[usize]| {
         let g = Graph::new();
         let inputs = inputs.rows(rows)?;
         Ok(catch(|| model.forward(g.constant(inputs)))?.value()?)
     };
-    let parts: Vec<Tensor> = match rows.len() {
-        0 => vec![batch(&[])?],
-        _ => rows.chunks(BATCH).map(batch).collect::<Result<_>>()?,
+    let outputs: Vec<Tensor> = match rows.len() {
+        0 => vec![predict_batch(&[])?],
+        _ => rows
+            .chunks(EVALUATION_BATCH_SIZE)
+            .map(predict_batch)
+            .collect::<Result<_>>()?,
     };
-    Ok(Tensor::from_rows(&parts)?)
+    Ok(Tensor::from_rows(&outputs)?)
 }

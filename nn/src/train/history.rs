@@ -1,26 +1,36 @@
-//! What happened in a training, epoch by epoch.
+//! The training history.
 
 use crate::train::evaluate::Metrics;
 use autograd::GradientReport;
 use std::{fmt, time::Duration};
 
-/// One pass over the training data.
+/// The results of one epoch: one pass over the training data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Epoch {
-    /// Counted from 1.
+    /// The number of the epoch, counted from 1.
     pub number: usize,
-    /// Loss and accuracy over the training data, as they were while the weights changed.
+    /// Training loss and accuracy: the mean over all steps. The weights change during the epoch, so
+    /// this is not the result of the final weights.
     pub train: Metrics,
-    /// Loss and accuracy over the validation data afterwards.
+    /// Validation loss and accuracy at the end of the epoch.
     pub validation: Option<Metrics>,
-    /// How long the training took, without the validation.
+    /// The training time, without validation.
     pub time: Duration,
-    /// The gradients in numbers, over all steps, if [`inspect`](crate::Trainer::inspect) asked for them.
+    /// Gradient statistics over all steps, if
+    /// [`inspect_gradients`](crate::Trainer::inspect_gradients) is on.
     pub gradients: Option<GradientReport>,
 }
 
-/// The epochs of a training, in order.
+/// The results of all epochs, in order.
 pub type History = Vec<Epoch>;
+
+impl Epoch {
+    /// The loss that early stopping and schedules monitor: the validation loss, or the training loss
+    /// if there is no validation data.
+    pub(crate) fn monitored_loss(&self) -> f64 {
+        self.validation.map_or(self.train.loss, |v| v.loss)
+    }
+}
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {

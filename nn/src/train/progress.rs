@@ -1,10 +1,10 @@
-//! Where a training is: a bar on a terminal, one plain line an epoch everywhere.
+//! Progress output: a progress bar on terminals, and one line of text per epoch.
 
 use crate::train::history::Epoch;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::{fmt::Write, io::IsTerminal};
 
-/// Shows one training.
+/// The progress output of one training.
 pub(crate) struct Progress {
     bar: ProgressBar,
     quiet: bool,
@@ -20,35 +20,36 @@ impl Progress {
             "{prefix} [{bar:30}] {pos}/{len} batches, {rate}, {eta} left, {msg}",
         ) {
             let rate = |state: &ProgressState, out: &mut dyn Write| {
-                let _ = write!(out, "{:.0}/s", state.per_sec()); // a display that fails shows nothing
+                let _ = write!(out, "{:.0}/s", state.per_sec()); // a broken display is no reason to fail
             };
             bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
         }
         Progress { bar, quiet }
     }
 
-    pub(crate) fn start_epoch(&self, number: usize, of: usize, batches: usize, done: usize) {
+    pub(crate) fn start_epoch(&self, epoch: usize, epochs: usize, steps: usize, done: usize) {
         self.bar.reset();
-        self.bar.set_length(batches as u64);
+        self.bar.set_length(steps as u64);
         self.bar.set_position(done as u64);
-        self.bar.set_prefix(format!("epoch {number}/{of}"));
+        self.bar.set_prefix(format!("epoch {epoch}/{epochs}"));
     }
 
-    pub(crate) fn batch(&self, metrics: impl FnOnce() -> String) {
+    pub(crate) fn step(&self, metrics: impl FnOnce() -> String) {
         self.bar.inc(1);
         if !self.bar.is_hidden() {
             self.bar.set_message(metrics());
         }
     }
 
-    pub(crate) fn end_epoch(&self, epoch: &Epoch, notes: &str) {
+    pub(crate) fn end_epoch(&self, epoch: &Epoch, messages: &str) {
         if !self.quiet {
             let gradients = epoch
                 .gradients
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            self.bar.suspend(|| print!("{epoch}{notes}\n{gradients}"));
+            self.bar
+                .suspend(|| print!("{epoch}{messages}\n{gradients}"));
         }
     }
 }

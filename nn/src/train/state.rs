@@ -1,5 +1,6 @@
-//! The whole state of a training in one file: parameters, buffers of the optimizer, position, what was measured, and what
-//! callbacks remember. The order of the data and all random numbers follow from the seed and the position.
+//! Checkpoints of a training: parameters, optimizer state, cursor, metrics and callback state in
+//! one file. The data order and all random numbers are derived from the seed and the cursor, so
+//! they need not be stored.
 
 use super::{
     callback::Callback,
@@ -13,35 +14,38 @@ use crate::{
 use autograd::{Param, Tensor};
 use std::{collections::HashMap, path::Path, time::Duration};
 
-/// What a training needs to go on from where it was.
+/// How far the training has come.
 #[derive(Default)]
-pub(super) struct Position {
+pub(super) struct Cursor {
+    /// The completed epochs.
     pub(super) history: History,
-    /// The number of steps that have been done in the epoch after these.
+    /// The number of completed steps in the current epoch.
     pub(super) step: usize,
+    /// The metrics of the current epoch so far.
     pub(super) meter: Meter,
-    /// A callback has ended it.
+    /// Whether a callback has stopped the training.
     pub(super) finished: bool,
 }
 
-/// Everything that a state consists of.
-pub(super) struct Whole<'s> {
+/// The parts of a checkpoint that exist for the whole training.
+pub(super) struct TrainingState<'s> {
     pub(super) model: &'s [(String, Param)],
     pub(super) optimizer: &'s [(String, Param)],
-    /// Settings that must be the same: the seed, the batch size, the number of samples.
+    /// Seed, batch size and number of samples. They must be equal when a training is resumed.
     pub(super) settings: [i64; 3],
 }
 
-impl Whole<'_> {
+impl TrainingState<'_> {
     pub(super) fn save(
         &self,
         path: &Path,
-        position: &Position,
+        cursor: &Cursor,
         callbacks: &[Box<dyn Callback + '_>],
     ) -> Result<()> {
-        let mut all: Vec<(String, Tensor)> = Vec::new();
-        let mut add =
-            |prefix: &str, name: &str, value: Tensor| all.push((format!("{prefix}.{name}"), value));
+        let mut tensors: Vec<(String, Tensor)> = Vec::new();
+        let mut add = |prefix: &str, name: &str, value: Tensor| {
+            tensors.push((format!("{prefix}.{name}"), value))
+        };
         self.model
             .iter()
             .for_each(|(name, p)| add("model", name, p.value()));
@@ -58,85 +62,86 @@ impl Whole<'_> {
         add(
             "trainer",
             "position",
-            Tensor::from([position.step as i64, position.finished.into()]),
+            Tensor::from([cursor.step as i64, cursor.finished.into()]),
         );
-        add("trainer", "meter", Tensor::from(position.meter.numbers()));
-        let history: Vec<f64> = position.history.iter().flat_map(numbers).collect();
+        add("trainer", "meter", Tensor::from(cursor.meter.to_array()));
+        let history: Vec<f64> = cursor.history.iter().flat_map(epoch_to_array).collect();
         add(
             "trainer",
             "history",
-            Tensor::new([position.history.len(), 6], history)?,
+            Tensor::new([cursor.history.len(), 6], history)?,
         );
-        io::write_tensors(path, &all)
+        io::write_tensors(path, &tensors)
     }
 
-    /// Sets everything from a file; nothing is changed if it does not fit.
+    /// Loads a checkpoint into the model, the optimizer and the callbacks.
     pub(super) fn load(
         &self,
         path: &Path,
         callbacks: &mut [Box<dyn Callback + '_>],
-    ) -> Result<Position> {
-        let mut parts: HashMap<String, HashMap<String, Tensor>> = HashMap::new();
+    ) -> Result<Cursor> {
+        let mut sections: HashMap<String, HashMap<String, Tensor>> = HashMap::new();
         for (name, value) in io::read_tensors(path)? {
-            let (part, rest) = name.split_once('.').unwrap_or(("", &name));
-            parts
-                .entry(part.into())
+            let (section, rest) = name.split_once('.').unwrap_or(("", &name));
+            sections
+                .entry(section.into())
                 .or_default()
                 .insert(rest.into(), value);
         }
-        let wrong = |message: &str| {
+        let mismatch = |message: &str| {
             Error::file(
                 path,
-                format!("is not the state of this training: {message}"),
+                format!("is not a checkpoint of this training: {message}"),
             )
         };
-        let mut own = parts
+        let mut trainer = sections
             .remove("trainer")
-            .ok_or_else(|| wrong("it has no position"))?;
+            .ok_or_else(|| mismatch("it has no section \"trainer\""))?;
         let mut take = |name: &str| {
-            own.remove(name)
-                .ok_or_else(|| wrong(&format!("it has no {name}")))
+            trainer
+                .remove(name)
+                .ok_or_else(|| mismatch(&format!("it has no entry \"trainer.{name}\"")))
         };
         if take("settings")?.as_slice::<i64>()? != self.settings {
-            return Err(wrong(
-                "the seed, the batch size or the number of samples is another one",
+            return Err(mismatch(
+                "the seed, the batch size or the number of samples differs",
             ));
         }
         let (position, meter, history) = (take("position")?, take("meter")?, take("history")?);
+        let damaged = |name: &str| mismatch(&format!("\"trainer.{name}\" is damaged"));
         let (step, finished) = match *position.as_slice::<i64>()? {
             [step, finished] => (
-                usize::try_from(step).map_err(|_| wrong("its position is damaged"))?,
+                usize::try_from(step).map_err(|_| damaged("position"))?,
                 finished,
             ),
-            _ => return Err(wrong("its position is damaged")),
+            _ => return Err(damaged("position")),
         };
-        let meter =
-            Meter::of(meter.as_slice()?).ok_or_else(|| wrong("what it measured is damaged"))?;
+        let meter = Meter::from_slice(meter.as_slice()?).ok_or_else(|| damaged("meter"))?;
         let history = history
             .as_slice::<f64>()?
             .chunks_exact(6)
-            .map(epoch)
+            .map(epoch_from_slice)
             .collect();
         io::set(
             self.model,
-            &mut parts.remove("model").unwrap_or_default(),
+            &mut sections.remove("model").unwrap_or_default(),
             path,
         )?;
         io::set(
             self.optimizer,
-            &mut parts.remove("optimizer").unwrap_or_default(),
+            &mut sections.remove("optimizer").unwrap_or_default(),
             path,
         )?;
         for (k, callback) in callbacks.iter_mut().enumerate() {
-            callback.restore(
-                parts
+            callback.load_state(
+                sections
                     .remove(&format!("callback{k}"))
                     .unwrap_or_default()
                     .into_iter()
                     .collect(),
             )?;
         }
-        Ok(Position {
+        Ok(Cursor {
             history,
             step,
             meter,
@@ -145,13 +150,13 @@ impl Whole<'_> {
     }
 }
 
-/// An epoch as numbers; NaN for what was not measured.
-fn numbers(epoch: &Epoch) -> [f64; 6] {
-    let nothing = Metrics {
+/// The metrics of an epoch as numbers; NaN stands for a missing metric.
+fn epoch_to_array(epoch: &Epoch) -> [f64; 6] {
+    let missing = Metrics {
         loss: f64::NAN,
         accuracy: None,
     };
-    let validation = epoch.validation.unwrap_or(nothing);
+    let validation = epoch.validation.unwrap_or(missing);
     let accuracy = |m: &Metrics| m.accuracy.unwrap_or(f64::NAN);
     let seconds = epoch.time.as_secs_f64();
     [
@@ -164,17 +169,18 @@ fn numbers(epoch: &Epoch) -> [f64; 6] {
     ]
 }
 
-fn epoch(numbers: &[f64]) -> Epoch {
-    let measured = |v: f64| Some(v).filter(|v| !v.is_nan());
+/// The inverse of [`epoch_to_array`].
+fn epoch_from_slice(values: &[f64]) -> Epoch {
+    let present = |v: f64| Some(v).filter(|v| !v.is_nan());
     let metrics = |loss: f64, accuracy: f64| Metrics {
         loss,
-        accuracy: measured(accuracy),
+        accuracy: present(accuracy),
     };
     Epoch {
-        number: numbers[0] as usize,
-        train: metrics(numbers[1], numbers[2]),
-        validation: measured(numbers[3]).map(|loss| metrics(loss, numbers[4])),
-        time: Duration::try_from_secs_f64(numbers[5]).unwrap_or_default(),
+        number: values[0] as usize,
+        train: metrics(values[1], values[2]),
+        validation: present(values[3]).map(|loss| metrics(loss, values[4])),
+        time: Duration::try_from_secs_f64(values[5]).unwrap_or_default(),
         gradients: None,
     }
 }

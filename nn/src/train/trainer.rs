@@ -1,20 +1,19 @@
 //! The training loop.
 
 use super::{
-    callback::{At, Callback, Next},
+    callback::{Callback, CallbackContext, ControlFlow},
     dry_run::DryRun,
-    evaluate::{evaluate, hits},
+    evaluate::{count_correct, evaluate},
     history::{Epoch, History},
     progress::Progress,
-    state::{Position, Whole},
+    state::{Cursor, TrainingState},
 };
 use crate::{
     data::Dataset,
     error::{Error, Result, catch},
     module::Module,
     optim::{Optimizer, gradients},
-    schedule::Moment,
-    seed,
+    schedule, seed,
 };
 use autograd::{GradientReport, Graph, Param, Tensor, Var};
 use std::{
@@ -26,18 +25,21 @@ use std::{
     time::Instant,
 };
 
-/// So many batches are prepared in one go: each time the thread that does it takes a core from the training.
-const TOGETHER: usize = 8;
+/// The number of batches that the data thread prepares at a time. Each time it runs, it takes a core
+/// from the training, so it should not run for every batch.
+const PREFETCH_BATCHES: usize = 8;
 
-type Schedule<'m> = Box<dyn Fn(&Moment<'_>) -> f64 + 'm>;
-type Augment<'m> = dyn Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm;
+type Schedule<'m> = Box<dyn Fn(&schedule::Context<'_>) -> f64 + 'm>;
+type Augmentation<'m> = dyn Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm;
 type Loss<'m> = Box<dyn for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm>;
 
-/// Trains a model on a dataset, batch by batch.
+/// Trains a model on a dataset with mini-batches.
 ///
-/// Everything random (the order of samples, dropout) comes from one seed: the same seed gives the same weights, bit for
-/// bit, on any number of threads. A loss that is NaN or infinite ends the training with an error that tells where it comes
-/// from, before any parameter is changed. See the [crate docs](crate) for an example, and for a step written by hand.
+/// One seed determines everything random (data order, dropout): the same seed gives the same
+/// weights, bit for bit, on any number of threads. If the loss becomes NaN or infinite, the training
+/// ends with an error that names the operation which caused it; no parameter is changed by that
+/// step. See the [crate documentation](crate) for examples of the trainer and of a training loop
+/// without it.
 pub struct Trainer<'m, M: ?Sized, O> {
     model: &'m M,
     optimizer: O,
@@ -48,26 +50,28 @@ pub struct Trainer<'m, M: ?Sized, O> {
     seed: u64,
     validation: Option<&'m Dataset>,
     quiet: bool,
-    guard: bool,
-    inspect: bool,
+    detect_anomaly: bool,
+    inspect_gradients: bool,
     callbacks: Vec<Box<dyn Callback + 'm>>,
+    /// The file, and the number of steps between two checkpoints.
     checkpoint: Option<(PathBuf, usize)>,
-    augment: Option<Arc<Augment<'m>>>,
-    overfit: bool,
-    most_batches: usize,
+    augmentation: Option<Arc<Augmentation<'m>>>,
+    overfit_batch: bool,
+    max_steps_per_epoch: usize,
 }
 
-/// Inputs, targets and the seed of a step.
-type Prepared = (Tensor, Tensor, u64);
+/// The inputs, the targets and the seed of a step.
+type Batch = (Tensor, Tensor, u64);
 
-/// What is measured in a step.
-type Measured = (Tensor, Option<Tensor>, Option<GradientReport>);
+/// The loss of a step, the number of correct predictions, and gradient statistics.
+type StepResult = (Tensor, Option<Tensor>, Option<GradientReport>);
 
 impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
-    /// With cross-entropy as the loss, a constant rate, batches of 64, one epoch, seed 0, without validation.
+    /// A trainer with the default settings: cross-entropy loss, constant learning rate, batch size
+    /// 64, one epoch, seed 0, no validation.
     pub fn new(model: &'m M, optimizer: O) -> Trainer<'m, M, O> {
         let loss: Loss<'m> = Box::new(crate::loss::cross_entropy);
-        let schedule: Schedule<'m> = Box::new(crate::schedule::constant);
+        let schedule: Schedule<'m> = Box::new(schedule::constant);
         Trainer {
             model,
             optimizer,
@@ -78,421 +82,425 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             seed: 0,
             validation: None,
             quiet: false,
-            guard: false,
-            inspect: false,
+            detect_anomaly: false,
+            inspect_gradients: false,
             callbacks: Vec::new(),
             checkpoint: None,
-            augment: None,
-            overfit: false,
-            most_batches: usize::MAX,
+            augmentation: None,
+            overfit_batch: false,
+            max_steps_per_epoch: usize::MAX,
         }
     }
 
-    /// The loss: a function of outputs and targets that gives a single number.
+    /// The loss: a function of outputs and targets that returns a scalar.
     pub fn loss(mut self, loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm) -> Self {
         self.loss = Box::new(loss);
         self
     }
 
-    /// Which multiple of the learning rate to use, step by step: one of [`schedule`](crate::schedule) or a function of your
-    /// own.
-    pub fn schedule(mut self, schedule: impl Fn(&Moment<'_>) -> f64 + 'm) -> Self {
+    /// The learning-rate schedule: one of [`schedule`] or a function of your own. It returns the
+    /// factor by which the learning rate of each step is multiplied.
+    pub fn schedule(mut self, schedule: impl Fn(&schedule::Context<'_>) -> f64 + 'm) -> Self {
         self.schedule = Box::new(schedule);
         self
     }
 
-    /// The number of samples in a step; the last batch of an epoch may be smaller.
+    /// The number of samples per step. The last batch of an epoch may be smaller.
     pub fn batch_size(mut self, size: usize) -> Self {
         self.batch_size = size;
         self
     }
 
-    /// Changes the inputs of each batch before it is used, by a seed of its own: [`shift_images`](crate::data::shift_images),
-    /// or a function of yours. It runs on another thread, ahead of the training.
+    /// Data augmentation: transforms the inputs of each training batch. Use
+    /// [`random_shift`](crate::data::random_shift) or a function of your own of the inputs and a
+    /// seed. It runs on the thread that prefetches the data.
     pub fn augment(
         mut self,
-        change: impl Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm,
+        transform: impl Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm,
     ) -> Self {
-        self.augment = Some(Arc::new(change));
+        self.augmentation = Some(Arc::new(transform));
         self
     }
 
-    /// How often to go through the data.
+    /// The number of epochs.
     pub fn epochs(mut self, epochs: usize) -> Self {
         self.epochs = epochs;
         self
     }
 
-    /// The seed of the order of samples and of random layers.
+    /// The seed for shuffling and for random layers such as dropout.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Measures the model on this data after each epoch.
+    /// Evaluates the model on this dataset after each epoch.
     pub fn validate(mut self, data: &'m Dataset) -> Self {
         self.validation = Some(data);
         self
     }
 
-    /// Prints nothing. Otherwise there is a bar on a terminal (on standard error) and one line an epoch (on standard
-    /// output).
+    /// Prints nothing. By default, the trainer prints one line per epoch to standard output, and
+    /// shows a progress bar on standard error if that is a terminal.
     pub fn quiet(mut self) -> Self {
         self.quiet = true;
         self
     }
 
-    /// Guards gradients as well as the loss: a step in which one of them is NaN or infinite is not carried out, and the
-    /// training ends with an error that tells where it comes from (see [`Graph::detect_anomaly`]). The loss is always
-    /// guarded. It costs about as much as keeping all gradients in memory.
+    /// Checks that all gradients are finite, not only the loss. If one of them is NaN or infinite,
+    /// the step is not applied, and the training ends with an error that names the operation which
+    /// caused it (see [`Graph::detect_anomaly`]). All gradients then have to be stored, so this
+    /// costs memory and time.
     pub fn detect_anomaly(mut self) -> Self {
-        self.guard = true;
+        self.detect_anomaly = true;
         self
     }
 
-    /// Reports gradients in numbers after each epoch: norms, zeros, dead units, updates against weights (see
-    /// [`Graph::inspect_gradients`]). It makes steps slower.
-    pub fn inspect(mut self) -> Self {
-        self.inspect = true;
+    /// Reports gradient statistics after each epoch: norms, zeros, dead units, and the ratio of
+    /// update to weight (see [`Graph::inspect_gradients`]). Steps get slower.
+    pub fn inspect_gradients(mut self) -> Self {
+        self.inspect_gradients = true;
         self
     }
 
-    /// Calls this at the end of steps and epochs: [`EarlyStopping`](crate::EarlyStopping), a [`Log`](crate::Log), one of your
-    /// own. They are called in the order in which they were added.
-    pub fn with(mut self, callback: impl Callback + 'm) -> Self {
+    /// Adds a callback: [`EarlyStopping`](crate::EarlyStopping), a [`Logger`](crate::Logger), or one
+    /// of your own. Callbacks are called in the order in which they were added.
+    pub fn callback(mut self, callback: impl Callback + 'm) -> Self {
         self.callbacks.push(Box::new(callback));
         self
     }
 
-    /// Saves the whole state of the training to this file after every so many steps, after each epoch, and when it is
-    /// paused. If the file is there when [`fit`](Trainer::fit) begins, the training goes on from there: the result has
-    /// the same bits as without the interruption. Each time the file appears whole or not at all.
+    /// Saves a checkpoint of the complete training state to this file every `steps` steps, after
+    /// each epoch, and when the training is paused. If the file exists when [`fit`](Trainer::fit)
+    /// starts, the training resumes from it, and ends with the same bits as a training without the
+    /// interruption. The file is replaced atomically.
     pub fn checkpoint(mut self, path: impl AsRef<Path>, steps: usize) -> Self {
         self.checkpoint = Some((path.as_ref().into(), steps.max(1)));
         self
     }
 
-    /// Trains on the first batch only, over and over, one step an epoch: a model and a loss that are right bring its loss close
-    /// to 0. A first thing to try.
-    pub fn overfit(mut self) -> Self {
-        self.overfit = true;
+    /// Trains on the first batch only, one step per epoch. A useful first test: if model and loss
+    /// are correct, the loss of this batch goes to about 0.
+    pub fn overfit_batch(mut self) -> Self {
+        self.overfit_batch = true;
         self
     }
 
-    /// Uses only so many batches of an epoch (others in each): to see whether everything works, validation and checkpoints
-    /// included.
-    pub fn batches_per_epoch(mut self, batches: usize) -> Self {
-        self.most_batches = batches.max(1);
+    /// Limits each epoch to this many steps. Each epoch still shuffles all the data. Use it to test
+    /// the whole pipeline quickly, with validation and checkpoints.
+    pub fn max_steps_per_epoch(mut self, steps: usize) -> Self {
+        self.max_steps_per_epoch = steps.max(1);
         self
     }
 
-    /// What a step would be, without running it.
+    /// Summarises the model and one training step, without running it.
     ///
     /// ```
     /// # use autograd::Tensor;
     /// # let data = nn::Dataset::new(Tensor::full([100, 64], 0.5f32)?, vec![3i64; 100].into())?;
     /// let model = nn::mlp(&[64, 32, 10], nn::Activation::Relu, 1);
-    /// let dry = nn::Trainer::new(&model, nn::Adam::new(1e-3)).batch_size(50).dry_run(&data)?;
-    /// assert_eq!((dry.steps, dry.parameters.len()), (2, 4));
-    /// println!("{dry}");
+    /// let trainer = nn::Trainer::new(&model, nn::Adam::new(1e-3)).batch_size(50);
+    /// let summary = trainer.dry_run(&data)?;
+    /// assert_eq!((summary.steps_per_epoch, summary.parameters.len()), (2, 4));
+    /// println!("{summary}");
     /// # Ok::<(), nn::Error>(())
     /// ```
     pub fn dry_run(&self, data: &Dataset) -> Result<DryRun> {
         self.check(data)?;
-        let (g, steps) = (Graph::training(self.seed), self.steps_of(data));
+        let (g, steps_per_epoch) = (Graph::training(self.seed), self.steps_per_epoch(data));
         let (inputs, targets) = self.first_batch(data)?;
         let (outputs, loss) = catch(|| {
             let outputs = self.model.forward(g.constant(inputs));
             (outputs, (self.loss)(outputs, g.constant(targets)))
         })?;
         let layers = g.picture().of(&[outputs]).to_text();
-        let done = Moment {
+        let context = schedule::Context {
             step: 0,
-            steps_per_epoch: steps,
+            steps_per_epoch,
             epochs: self.epochs,
             history: &[],
         };
         catch(|| {
             self.optimizer
-                .update(gradients(loss), (self.schedule)(&done))
+                .update(gradients(loss), (self.schedule)(&context))
         })?;
         let plan = g.plan((loss, g.check_finite(&[loss])))?;
         Ok(DryRun {
             layers,
             parameters: self.model.parameters(),
             plan,
-            steps,
+            steps_per_epoch,
         })
     }
 
-    /// As many samples as a step takes, in the order of the data.
+    /// The first batch, without shuffling.
     fn first_batch(&self, data: &Dataset) -> Result<(Tensor, Tensor)> {
         data.rows(&Vec::from_iter(0..self.batch_size.min(data.len())))
     }
 
-    /// The steps of an epoch.
-    fn steps_of(&self, data: &Dataset) -> usize {
-        data.len().div_ceil(self.batch_size).min(self.most_batches)
+    fn steps_per_epoch(&self, data: &Dataset) -> usize {
+        data.len()
+            .div_ceil(self.batch_size)
+            .min(self.max_steps_per_epoch)
     }
 
-    /// Trains. The parameters of the model are updated in place; what happened is returned epoch by epoch.
+    /// Trains the model. Updates its parameters in place and returns the metrics of each epoch.
     pub fn fit(&mut self, data: &Dataset) -> Result<History> {
         self.check(data)?;
-        let only = |(inputs, targets)| Dataset::new(inputs, targets);
-        let first = self
-            .overfit
-            .then(|| self.first_batch(data).and_then(only))
+        let to_dataset = |(inputs, targets)| Dataset::new(inputs, targets);
+        let single_batch = self
+            .overfit_batch
+            .then(|| self.first_batch(data).and_then(to_dataset))
             .transpose()?;
-        let data = first.as_ref().unwrap_or(data);
+        let data = single_batch.as_ref().unwrap_or(data);
         let params = self.model.parameters();
-        let buffers = self.optimizer.state(&params)?;
+        let optimizer_state = self.optimizer.state(&params)?;
         let settings = [self.seed as i64, self.batch_size as i64, data.len() as i64];
-        let whole = Whole {
-            model: &params,
-            optimizer: &buffers,
-            settings,
-        };
-        let running = Running {
-            whole,
-            steps: self.steps_of(data),
+        let session = Session {
+            state: TrainingState {
+                model: &params,
+                optimizer: &optimizer_state,
+                settings,
+            },
+            steps_per_epoch: self.steps_per_epoch(data),
             progress: Progress::new(self.quiet),
         };
-        let mut position = match &self.checkpoint {
-            Some((path, _)) if path.exists() => running.whole.load(path, &mut self.callbacks)?,
-            _ => Position::default(),
+        let mut cursor = match &self.checkpoint {
+            Some((path, _)) if path.exists() => session.state.load(path, &mut self.callbacks)?,
+            _ => Cursor::default(),
         };
-        let mut result = Ok(Next::Continue);
-        while !position.finished
-            && position.history.len() < self.epochs
-            && matches!(result, Ok(Next::Continue))
+        let mut result = Ok(ControlFlow::Continue);
+        while !cursor.finished
+            && cursor.history.len() < self.epochs
+            && matches!(result, Ok(ControlFlow::Continue))
         {
-            result = self.epoch(data, &running, &mut position);
+            result = self.run_epoch(data, &session, &mut cursor);
         }
-        let at = running.at(&position);
-        let ended = self
+        let context = session.callback_context(&cursor);
+        let end_result = self
             .callbacks
             .iter_mut()
-            .map(|c| catch(|| c.end(&at)).flatten())
+            .map(|c| catch(|| c.on_train_end(&context)).flatten())
             .fold(Ok(()), Result::and);
-        result.and(ended)?;
-        Ok(position.history)
+        result.and(end_result)?;
+        Ok(cursor.history)
     }
 
-    /// One epoch, or what is left of it.
-    fn epoch(
+    /// Runs an epoch, or the rest of it after a resume.
+    fn run_epoch(
         &mut self,
         data: &Dataset,
-        running: &Running<'_>,
-        position: &mut Position,
-    ) -> Result<Next> {
-        let (start, number) = (Instant::now(), position.history.len() + 1);
+        session: &Session<'_>,
+        cursor: &mut Cursor,
+    ) -> Result<ControlFlow> {
+        let (start, number) = (Instant::now(), cursor.history.len() + 1);
         let mut gradients: Option<GradientReport> = None;
         let epoch_seed = seed::derive(self.seed, number as u64);
         let batches = data.shuffled_batches(self.batch_size, epoch_seed);
-        let Running {
-            progress, steps, ..
-        } = running;
-        progress.start_epoch(number, self.epochs, *steps, position.step);
-        // batches are prepared on a thread of their own, which draws by number and not by time
-        let (first, augment) = (position.step, self.augment.clone());
+        let steps_per_epoch = session.steps_per_epoch;
+        session
+            .progress
+            .start_epoch(number, self.epochs, steps_per_epoch, cursor.step);
+        // The seed of a batch depends on its number and not on timing, so the data thread does not
+        // make results depend on the number of threads.
+        let (first_step, augmentation) = (cursor.step, self.augmentation.clone());
         let prepare = move |(k, batch): (usize, Result<(Tensor, Tensor)>)| {
             let (inputs, targets) = batch?;
-            let seed = seed::derive(epoch_seed, (first + k) as u64);
-            let inputs = match &augment {
-                Some(change) => catch(|| change(inputs, seed::derive(seed, 1)))??,
+            let seed = seed::derive(epoch_seed, (first_step + k) as u64);
+            let inputs = match &augmentation {
+                Some(transform) => catch(|| transform(inputs, seed::derive(seed, 1)))??,
                 None => inputs,
             };
             Ok((inputs, targets, seed))
         };
-        let next = std::thread::scope(|threads| {
-            let (send, receive) = sync_channel(1);
-            let prepare_all = move || {
+        let control = std::thread::scope(|threads| {
+            let (sender, receiver) = sync_channel(1);
+            let prefetch = move || {
                 let mut batches = batches
-                    .starting_at(first)
-                    .take(steps.saturating_sub(first))
+                    .starting_at(first_step)
+                    .take(steps_per_epoch.saturating_sub(first_step))
                     .enumerate()
                     .map(prepare)
                     .peekable();
                 while batches.peek().is_some() {
-                    let some: Vec<_> = batches.by_ref().take(TOGETHER).collect();
-                    if send.send(some).is_err() {
-                        return; // nobody listens any more: the training has ended
+                    let chunk: Vec<_> = batches.by_ref().take(PREFETCH_BATCHES).collect();
+                    if sender.send(chunk).is_err() {
+                        return; // the training has ended and dropped the receiver
                     }
                 }
             };
-            let started = std::thread::Builder::new().spawn_scoped(threads, prepare_all);
-            started.map_err(|e| {
-                Error::invalid(format!("a thread for the data cannot be started: {e}"))
-            })?;
-            self.steps(receive, running, position, &mut gradients)
+            let spawned = std::thread::Builder::new().spawn_scoped(threads, prefetch);
+            spawned.map_err(|e| Error::invalid(format!("cannot start the data thread: {e}")))?;
+            self.run_steps(receiver, session, cursor, &mut gradients)
         })?;
-        if next != Next::Continue {
-            return Ok(next);
+        if control != ControlFlow::Continue {
+            return Ok(control);
         }
         let time = start.elapsed();
         let validation = self
             .validation
             .map(|data| evaluate(self.model, data, &self.loss))
             .transpose()?;
-        let train = std::mem::take(&mut position.meter).metrics();
-        position.history.push(Epoch {
+        let train = std::mem::take(&mut cursor.meter).metrics();
+        cursor.history.push(Epoch {
             number,
             train,
             validation,
             time,
             gradients,
         });
-        position.step = 0;
-        let next = self.call(|c, at| c.epoch(at), &running.at(position))?;
-        let notes: String = self
+        cursor.step = 0;
+        let context = session.callback_context(cursor);
+        let control = self.run_callbacks(|c| c.on_epoch_end(&context))?;
+        let messages: String = self
             .callbacks
             .iter()
-            .filter_map(|c| c.note())
-            .map(|note| format!(" | {note}"))
+            .filter_map(|c| c.message())
+            .map(|message| format!(" | {message}"))
             .collect();
-        if let Some(epoch) = position.history.last() {
-            progress.end_epoch(epoch, &notes);
+        if let Some(epoch) = cursor.history.last() {
+            session.progress.end_epoch(epoch, &messages);
         }
-        position.finished = next == Next::Stop;
-        self.save(&running.whole, position)?;
-        Ok(next)
+        cursor.finished = control == ControlFlow::Stop;
+        self.save_checkpoint(&session.state, cursor)?;
+        Ok(control)
     }
 
-    /// The steps of an epoch.
-    fn steps(
+    /// Runs the steps of an epoch.
+    fn run_steps(
         &mut self,
-        batches: Receiver<Vec<Result<Prepared>>>,
-        running: &Running<'_>,
-        position: &mut Position,
+        batches: Receiver<Vec<Result<Batch>>>,
+        session: &Session<'_>,
+        cursor: &mut Cursor,
         gradients: &mut Option<GradientReport>,
-    ) -> Result<Next> {
-        let (number, steps) = (position.history.len() + 1, running.steps);
+    ) -> Result<ControlFlow> {
+        let (epoch, steps_per_epoch) = (cursor.history.len() + 1, session.steps_per_epoch);
         for batch in batches.into_iter().flatten() {
             let (inputs, targets, seed) = batch?;
-            let (g, step, samples) = (Graph::training(seed), position.step, inputs.shape()[0]);
-            let history = &position.history;
-            let done = Moment {
-                step: (number - 1) * steps + step,
-                steps_per_epoch: steps,
+            let (g, step, samples) = (Graph::training(seed), cursor.step, inputs.shape()[0]);
+            let context = schedule::Context {
+                step: (epoch - 1) * steps_per_epoch + step,
+                steps_per_epoch,
                 epochs: self.epochs,
-                history,
+                history: &cursor.history,
             };
             let failed = |error| Error::Step {
-                epoch: number,
+                epoch,
                 step: step + 1,
                 error,
             };
-            let (loss, hits, report) = self
-                .step(&g, (inputs, targets), &done, running.whole.model)?
+            let (loss, correct, report) = self
+                .run_step(&g, (inputs, targets), &context, session.state.model)?
                 .map_err(failed)?;
-            position.meter.add(samples, &loss, hits.as_ref())?;
-            position.step += 1;
+            cursor.meter.add(samples, &loss, correct.as_ref())?;
+            cursor.step += 1;
             match (&mut *gradients, report) {
-                (Some(all), Some(report)) => all.merge(&report),
-                (all, report) => *all = report,
+                (Some(total), Some(report)) => total.merge(&report),
+                (total, report) => *total = report,
             }
-            running
-                .progress
-                .batch(|| position.meter.metrics().to_string());
-            let next = self.call(|c, at| c.step(at), &running.at(position))?;
-            let due = self
+            session.progress.step(|| cursor.meter.metrics().to_string());
+            let context = session.callback_context(cursor);
+            let control = self.run_callbacks(|c| c.on_step_end(&context))?;
+            let checkpoint_due = self
                 .checkpoint
                 .as_ref()
-                .is_some_and(|(_, every)| position.step.is_multiple_of(*every));
-            if next != Next::Continue || (due && position.step < steps) {
-                position.finished = next == Next::Stop;
-                self.save(&running.whole, position)?;
+                .is_some_and(|(_, every)| cursor.step.is_multiple_of(*every));
+            if control != ControlFlow::Continue || (checkpoint_due && cursor.step < steps_per_epoch)
+            {
+                cursor.finished = control == ControlFlow::Stop;
+                self.save_checkpoint(&session.state, cursor)?;
             }
-            if next != Next::Continue {
-                return Ok(next);
+            if control != ControlFlow::Continue {
+                return Ok(control);
             }
         }
-        Ok(Next::Continue)
+        Ok(ControlFlow::Continue)
     }
 
-    /// Asks all callbacks; the first that does not want to continue decides.
-    fn call(
+    /// Calls all callbacks. The first one that does not return `Continue` decides.
+    fn run_callbacks(
         &mut self,
-        mut ask: impl FnMut(&mut dyn Callback, &At<'_>) -> Result<Next>,
-        at: &At<'_>,
-    ) -> Result<Next> {
-        let mut next = Next::Continue;
+        mut call: impl FnMut(&mut dyn Callback) -> Result<ControlFlow>,
+    ) -> Result<ControlFlow> {
+        let mut control = ControlFlow::Continue;
         for callback in &mut self.callbacks {
-            let said = catch(|| ask(&mut **callback, at))??;
-            next = if next == Next::Continue { said } else { next };
+            let returned = catch(|| call(&mut **callback))??;
+            if control == ControlFlow::Continue {
+                control = returned;
+            }
         }
-        Ok(next)
+        Ok(control)
     }
 
-    fn save(&self, whole: &Whole<'_>, position: &Position) -> Result<()> {
+    fn save_checkpoint(&self, state: &TrainingState<'_>, cursor: &Cursor) -> Result<()> {
         match &self.checkpoint {
-            Some((path, _)) => whole.save(path, position, &self.callbacks),
+            Some((path, _)) => state.save(path, cursor, &self.callbacks),
             None => Ok(()),
         }
     }
 
-    /// One step: forward, backward and update in one run. The loss, the number of right answers, and the gradients in
-    /// numbers. The outer error is one of the user's code, the inner one of the graph.
-    fn step(
+    /// Runs one step: forward pass, backward pass and update in a single run. The outer error comes
+    /// from user code that panicked, the inner one from the graph.
+    fn run_step(
         &self,
         g: &Graph,
         (inputs, targets): (Tensor, Tensor),
-        done: &Moment<'_>,
-        names: &[(String, Param)],
-    ) -> Result<autograd::Result<Measured>> {
-        let (loss, hits, report, gradients) = catch(|| {
+        context: &schedule::Context<'_>,
+        params: &[(String, Param)],
+    ) -> Result<autograd::Result<StepResult>> {
+        let (loss, correct, report, gradients) = catch(|| {
             let (outputs, targets) = (self.model.forward(g.constant(inputs)), g.constant(targets));
             let loss = (self.loss)(outputs, targets);
             let gradients = gradients(loss);
-            let found: Vec<Var<'_>> = gradients.iter().map(|d| d.gradient).collect();
-            self.optimizer.update(gradients, (self.schedule)(done));
-            let report = self.inspect.then(|| g.inspect_gradients(loss).named(names));
-            (loss, hits(outputs, targets), report, found)
+            let gradient_vars: Vec<Var<'_>> = gradients.iter().map(|d| d.gradient).collect();
+            self.optimizer.update(gradients, (self.schedule)(context));
+            let report = self
+                .inspect_gradients
+                .then(|| g.inspect_gradients(loss).named(params));
+            (loss, count_correct(outputs, targets), report, gradient_vars)
         })?;
-        let guarded = if self.guard {
+        let checked = if self.detect_anomaly {
             [&[loss], &gradients[..]].concat()
         } else {
             vec![loss]
         };
-        let guard = g.check_finite(&guarded);
-        let done = g
-            .run((loss, hits, report, guard))
-            .map(|(loss, hits, report, _)| (loss, hits, report));
-        Ok(done.map_err(|e| match e.op() {
-            // nothing was changed: the same inputs are run once more, to see where it comes from
+        let check = g.check_finite(&checked);
+        let result = g
+            .run((loss, correct, report, check))
+            .map(|(loss, correct, report, _)| (loss, correct, report));
+        Ok(result.map_err(|e| match e.op() {
+            // The failed run changed no parameter, so the same step can run again to find the cause.
             "check_finite" => g.find_anomaly(&(loss, gradients)).err().unwrap_or(e),
             _ => e,
         }))
     }
 
+    /// Checks the settings.
     fn check(&self, data: &Dataset) -> Result<()> {
         if self.batch_size == 0 {
-            return Err(Error::invalid("a batch size of 0 trains nothing"));
+            return Err(Error::invalid("the batch size must be at least 1"));
         }
         if data.is_empty() {
-            return Err(Error::invalid("there are no samples to train on"));
+            return Err(Error::invalid("the training dataset is empty"));
         }
         self.optimizer.check()
     }
 }
 
-/// What stays the same while a training runs.
-struct Running<'r> {
-    whole: Whole<'r>,
-    /// The steps of an epoch.
-    steps: usize,
+/// What stays the same during a call of [`Trainer::fit`].
+struct Session<'s> {
+    state: TrainingState<'s>,
+    steps_per_epoch: usize,
     progress: Progress,
 }
 
-impl Running<'_> {
-    /// Where the training is, for callbacks.
-    fn at<'t>(&'t self, position: &'t Position) -> At<'t> {
-        let step = position.history.len() * self.steps + position.step;
-        At {
-            step,
-            loss: position.meter.metrics().loss,
-            history: &position.history,
-            params: self.whole.model,
+impl Session<'_> {
+    fn callback_context<'t>(&'t self, cursor: &'t Cursor) -> CallbackContext<'t> {
+        CallbackContext {
+            step: cursor.history.len() * self.steps_per_epoch + cursor.step,
+            loss: cursor.meter.metrics().loss,
+            history: &cursor.history,
+            params: self.state.model,
         }
     }
 }

@@ -1,13 +1,14 @@
-//! What the trainer adds to its steps: an epoch of `mnist_mlp`'s defaults against as many steps on batches that are there
-//! already, with one thread and with all of them. `cargo bench --bench epoch`
+//! The overhead of the trainer: an epoch with the default settings of `mnist_mlp`, compared with the
+//! same number of steps on prepared batches, with one thread and with all threads:
+//! `cargo bench --bench epoch`.
 
 use autograd::Graph;
 use nn::{Activation, Module, Optimizer, Sgd, Trainer, data, loss};
 use std::{path::Path, time::Instant};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/mnist");
-    let (train, _) = data::read_mnist(folder)?;
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/mnist");
+    let (train, _) = data::read_mnist(directory)?;
     for threads in [1, std::thread::available_parallelism()?.get()] {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -18,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             (epoch, steps) = (epoch.min(a), steps.min(b));
         }
         println!(
-            "{threads} thread(s): an epoch {:.1} ms, its steps alone {:.1} ms: {:.3} times as long",
+            "{threads} thread(s): epoch {:.1} ms, steps only {:.1} ms, ratio {:.3}",
             epoch * 1e3,
             steps * 1e3,
             epoch / steps
@@ -27,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The seconds of an epoch, and of its steps alone.
+/// The time of an epoch and of its steps only, in seconds.
 fn measure(train: &nn::Dataset) -> nn::Result<(f64, f64)> {
     let model = nn::mlp(&[784, 128, 10], Activation::Relu, 42);
     let history = Trainer::new(&model, Sgd::new(0.07).momentum(0.9))

@@ -1,4 +1,4 @@
-//! The named workloads, written as a user would with the public interface: built anew at each run.
+//! The benchmark workloads, written with the public interface. Each run builds its graph again.
 //!
 //! | name | one run |
 //! |---|---|
@@ -15,7 +15,7 @@ use nn::{Activation, Mlp, Module, Optimizer, Sgd};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::time::{Duration, Instant};
 
-/// Pools of one thread and of as many as the machine has, with their names: what each benchmark is measured with.
+/// The thread pools of the benchmarks, with their names: one thread, and all threads of the machine.
 pub fn pools() -> Vec<(String, ThreadPool)> {
     let all = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut counts = vec![1, all];
@@ -33,18 +33,18 @@ pub fn pools() -> Vec<(String, ThreadPool)> {
         .collect()
 }
 
-/// How long it takes to run something so often on a pool's threads.
-pub fn time<T>(pool: &ThreadPool, often: u64, run: &(impl Fn() -> T + Sync)) -> Duration {
+/// The time of `iterations` calls of `run` in a thread pool.
+pub fn time<T>(pool: &ThreadPool, iterations: u64, run: &(impl Fn() -> T + Sync)) -> Duration {
     pool.install(|| {
         let start = Instant::now();
-        for _ in 0..often {
+        for _ in 0..iterations {
             std::hint::black_box(run());
         }
         start.elapsed()
     })
 }
 
-/// Numbers without pattern between -1 and 1: a small congruential generator, so that every run sees the same.
+/// Pseudo-random numbers between -1 and 1, the same in every run (linear congruential generator).
 pub fn noise(count: usize) -> Vec<f32> {
     let mut state = 12345u32;
     let mut next = || {
@@ -54,7 +54,7 @@ pub fn noise(count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// An MLP with a batch of data and an optimizer.
+/// Training of an MLP: model, optimizer and one batch of data.
 pub struct Training {
     model: Mlp,
     sgd: Sgd,
@@ -63,7 +63,7 @@ pub struct Training {
 }
 
 impl Training {
-    /// A network of these sizes and a batch of this many rows.
+    /// A network with these layer sizes, and a batch of `batch` samples.
     pub fn new(sizes: &[usize], batch: usize) -> Result<Training> {
         let model = nn::mlp(sizes, Activation::Relu, 1);
         let images = Tensor::new([batch, sizes[0]], noise(batch * sizes[0]))?;
@@ -96,18 +96,18 @@ impl Training {
         )
     }
 
-    /// The loss only.
+    /// The forward pass: the loss.
     pub fn forward(&self) -> Result<Tensor> {
         self.loss(&Graph::training(0)).value()
     }
 
-    /// The loss and all gradients.
+    /// Forward and backward pass: the loss and all gradients.
     pub fn backward(&self) -> Result<Tensor> {
         let g = Graph::training(0);
         Ok(self.loss(&g).backward()?.value().clone())
     }
 
-    /// Loss, gradients and update.
+    /// A training step: loss, gradients and update.
     pub fn step(&self) -> Result<Tensor> {
         let g = Graph::training(0);
         let loss = self.loss(&g);
@@ -115,15 +115,16 @@ impl Training {
         g.run(loss)
     }
 
-    /// The plan of a step, looked up: what a step costs before its first kernel runs, when its structure is known.
-    pub fn look_up(&self) -> Result<usize> {
+    /// The overhead of a step before its first kernel runs: builds the graph and finds its plan in the
+    /// cache.
+    pub fn trace_and_plan_lookup(&self) -> Result<usize> {
         let g = Graph::training(0);
         let loss = self.loss(&g);
         self.sgd.step(loss);
         g.prepare(loss)
     }
 
-    /// What a step costs before anything is computed: the graph, the sweep and the updates, written and dropped.
+    /// Builds the graph of a step, with gradients and updates, and drops it.
     pub fn trace(&self) -> usize {
         let g = Graph::training(0);
         self.sgd.step(self.loss(&g));
@@ -138,7 +139,7 @@ pub struct Inference {
 }
 
 impl Inference {
-    /// 784-128-10 and one row.
+    /// A 784-128-10 network and one sample.
     pub fn new() -> Result<Inference> {
         Ok(Inference {
             model: nn::mlp(&[784, 128, 10], Activation::Relu, 1),
@@ -159,7 +160,7 @@ pub struct Elementwise {
 }
 
 impl Elementwise {
-    /// On this many values.
+    /// A vector of `count` values.
     pub fn new(count: usize) -> Elementwise {
         Elementwise {
             x: noise(count).into(),
@@ -171,12 +172,12 @@ impl Elementwise {
         (x.tanh() * x + (-x).exp()).sigmoid().sum()
     }
 
-    /// The sum only.
+    /// The forward pass: the sum.
     pub fn forward(&self) -> Result<Tensor> {
         self.sum(&Graph::new()).value()
     }
 
-    /// The sum and its gradient.
+    /// Forward and backward pass: the sum and its gradient.
     pub fn backward(&self) -> Result<Tensor> {
         let g = Graph::new();
         Ok(self.sum(&g).backward()?.value().clone())
@@ -190,7 +191,7 @@ pub struct Branches {
 }
 
 impl Branches {
-    /// This many separate weights.
+    /// `count` independent branches, each with its own weight.
     pub fn new(count: usize) -> Result<Branches> {
         let weight = |_| {
             Ok(Param::new(Tensor::new(
@@ -214,19 +215,19 @@ impl Branches {
         total
     }
 
-    /// The sum only.
+    /// The forward pass: the sum.
     pub fn forward(&self) -> Result<Tensor> {
         self.total(&Graph::new()).value()
     }
 
-    /// The sum and the gradients of all weights.
+    /// Forward and backward pass: the sum and the gradients of all weights.
     pub fn backward(&self) -> Result<Tensor> {
         let g = Graph::new();
         Ok(self.total(&g).backward()?.value().clone())
     }
 }
 
-fn write<'g>(x: Var<'g>, repeats: usize) -> Var<'g> {
+fn append_chain<'g>(x: Var<'g>, repeats: usize) -> Var<'g> {
     let mut y = x;
     for _ in 0..repeats {
         y = y * x + x;
@@ -234,53 +235,54 @@ fn write<'g>(x: Var<'g>, repeats: usize) -> Var<'g> {
     y
 }
 
-/// The value of `scalar_chain`.
+/// The forward pass of `scalar_chain`.
 pub fn chain_forward(repeats: usize) -> Result<f64> {
     let g = Graph::new();
-    write(g.input(0.5), repeats).value()?.scalar()
+    append_chain(g.input(0.5), repeats).value()?.scalar()
 }
 
-/// `scalar_chain` and `deep_chain`: the gradient, after this many repeats.
+/// `scalar_chain` and `deep_chain`: forward and backward pass.
 pub fn chain(repeats: usize) -> Result<f64> {
     let g = Graph::new();
     let x = g.input(0.5);
-    write(x, repeats).backward()?.scalar(x)
+    append_chain(x, repeats).backward()?.scalar(x)
 }
 
-/// The chain compiled once: value and gradient at a point, without tracing.
+/// The chain, compiled once: value and gradient, without tracing in each run.
 pub fn compiled_chain(repeats: usize) -> impl Fn(f64) -> Result<[Tensor; 2]> {
     let f = compile(move |[x]| {
-        let y = write(x, repeats);
+        let y = append_chain(x, repeats);
         let [d] = x.graph().grad(y, &[x]);
         [y, d]
     });
     move |x| f.call([x])
 }
 
-/// The plan of a chain of this many repeats and its gradient, from nothing: a structure that was not seen before.
-/// `fresh` must be another number each time.
-pub fn plan_chain(repeats: usize, fresh: usize) -> Result<usize> {
+/// Plans a chain and its gradient without the plan cache. `salt` must differ from call to call: it
+/// changes the structure of the graph, so that the cache cannot have its plan.
+pub fn plan_chain(repeats: usize, salt: usize) -> Result<usize> {
     let g = Graph::new();
     let x = g.input(0.5);
-    let y = write(x, repeats) * 2.0;
-    let y = (0..fresh).fold(y, |y, _| -y);
+    let y = append_chain(x, repeats) * 2.0;
+    let y = (0..salt).fold(y, |y, _| -y);
     let plan = g.plan((y, g.grads(y, &[x])))?;
     Ok(plan.kernels().len())
 }
 
-/// Writes a chain of this many repeats and, if `sweep`, its gradient; computes nothing. The number of nodes.
-pub fn write_chain(repeats: usize, sweep: bool) -> usize {
+/// Builds the graph of a chain and, if `with_gradient`, of its gradient, without computing it. Returns
+/// the number of nodes.
+pub fn build_chain(repeats: usize, with_gradient: bool) -> usize {
     let g = Graph::new();
     let x = g.input(0.5);
-    let y = write(x, repeats);
-    if sweep {
+    let y = append_chain(x, repeats);
+    if with_gradient {
         g.grad(y, &[x]);
     }
     g.len()
 }
 
-/// The article's small graph: `f = x·y + ln x`, its value and gradients.
-pub fn article() -> Result<f64> {
+/// The first example of the README: `f = x·y + ln x`, its value and gradients.
+pub fn readme_example() -> Result<f64> {
     let g = Graph::new();
     let (x, y) = (g.input(2.0), g.input(3.0));
     let f = x * y + x.ln();

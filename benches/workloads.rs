@@ -1,12 +1,13 @@
-//! The named workloads, forward, backward and whole step apart, with one thread and with all of them: `cargo bench`.
+//! The benchmark workloads: forward pass, forward and backward pass, and whole training step, with
+//! one thread and with all threads: `cargo bench`.
 
 use benches::{
-    Branches, Elementwise, Inference, Training, article, chain, chain_forward, compiled_chain,
-    pools, time, write_chain,
+    Branches, Elementwise, Inference, Training, build_chain, chain, chain_forward, compiled_chain,
+    pools, readme_example, time,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-/// Measures the parts of a workload in each pool.
+/// Measures the parts of a workload in each thread pool.
 macro_rules! on_all_pools {
     ($c:ident, $group:literal, $($name:literal: $run:expr;)*) => {
         let mut group = $c.benchmark_group($group);
@@ -21,7 +22,7 @@ fn training(c: &mut Criterion) {
     let small = Training::small().expect("memory for the workload");
     on_all_pools! { c, "mlp_small",
         "trace": || small.trace();
-        "trace and look up": || small.look_up();
+        "trace and plan lookup": || small.trace_and_plan_lookup();
         "forward": || small.forward();
         "backward": || small.backward();
         "step": || small.step();
@@ -43,7 +44,7 @@ fn tensors(c: &mut Criterion) {
     on_all_pools! { c, "branches", "forward": || branches.forward(); "backward": || branches.backward(); }
 }
 
-/// Too small for threads: with all of them as fast as with one.
+/// Too small to run on several threads: the times with one and with all threads should be equal.
 fn scalars(c: &mut Criterion) {
     let compiled = compiled_chain(1_000);
     on_all_pools! { c, "scalar_chain",
@@ -51,15 +52,17 @@ fn scalars(c: &mut Criterion) {
         "backward": || chain(1_000);
         "compiled": || compiled(0.5);
     }
-    on_all_pools! { c, "article", "backward": article; }
+    on_all_pools! { c, "readme_example", "backward": readme_example; }
 }
 
-/// What a node costs before anything is computed: a thousand repeats are 2,000 nodes forward.
+/// The cost per node of building a graph. A thousand repeats give 2,000 nodes in the forward pass.
 fn nodes(c: &mut Criterion) {
     let mut group = c.benchmark_group("node");
-    for (name, sweep) in [("append", false), ("append_and_sweep", true)] {
-        group.throughput(Throughput::Elements(write_chain(1_000, sweep) as u64));
-        group.bench_function(name, |b| b.iter(|| write_chain(1_000, sweep)));
+    for (name, with_gradient) in [("append", false), ("append_with_gradient", true)] {
+        group.throughput(Throughput::Elements(
+            build_chain(1_000, with_gradient) as u64
+        ));
+        group.bench_function(name, |b| b.iter(|| build_chain(1_000, with_gradient)));
     }
     group.finish();
 }

@@ -1,20 +1,22 @@
-//! An operation of your own: `cargo run --release --example custom_op`.
+//! Custom operations: `cargo run --release --example custom_op`.
 //!
-//! Three ways, from short to general: a composition of operations that are there; an elementwise function, of which the
-//! value and one derivative an input are stated; and the trait `Op`, for anything that computes one tensor from others.
+//! There are three ways, from short to general: compose existing operations; implement
+//! `Elementwise` for an elementwise function, with its value and one partial derivative per input;
+//! or implement `Op` for any computation of a tensor from other tensors.
 
 use autograd::{
     CheckGrads, DType, Elementwise, Error, Graph, Op, OpError, Partial, Real, Rule, Tensor,
     TensorView, TensorViewMut, Type, Var, check_grads,
 };
 
-/// First: a composition needs no rule: its derivative follows.
+/// First way: compose existing operations. The derivative follows automatically.
 fn swish(x: Var<'_>) -> Var<'_> {
     x * x.sigmoid()
 }
 
-/// Second: `ln cosh x`: a loss between the squared and the absolute error, with derivative `tanh x`. It works for f32 and f64,
-/// broadcasts if it has several inputs, and can be differentiated as often as its partial derivative can.
+/// Second way: an elementwise function. This one is `ln cosh x`, a smooth loss between the squared and
+/// the absolute error, with the derivative `tanh x`. It works for f32 and f64. Elementwise functions
+/// of several inputs broadcast. Higher derivatives follow from the partial derivatives.
 #[derive(Clone, PartialEq, Debug)]
 struct LnCosh;
 
@@ -23,9 +25,9 @@ impl Elementwise for LnCosh {
     const INPUTS: usize = 1;
 
     fn value<T: Real>(&self, x: &[T]) -> T {
-        // |x| + ln((1 + e^(-2|x|)) / 2), which does not overflow
-        let size = x[0].abs();
-        size + (T::of(-2.0) * size).exp().ln_1p() - T::of(std::f64::consts::LN_2)
+        // |x| + ln((1 + e^(-2|x|)) / 2): the same function, but it does not overflow
+        let abs = x[0].abs();
+        abs + (T::of(-2.0) * abs).exp().ln_1p() - T::of(std::f64::consts::LN_2)
     }
 
     fn partial<'g>(&self, _input: usize, x: &[Var<'g>], _y: Var<'g>) -> Partial<'g> {
@@ -33,20 +35,21 @@ impl Elementwise for LnCosh {
     }
 }
 
-/// Third: the running sum along a vector: `y[i] = x[0] + .. + x[i]`. Its transpose runs backwards, which is what the derivative
-/// needs: the cotangent of `x[j]` is the sum of those of `y[j], y[j + 1], ..`.
+/// Third way: implement `Op`. This one is the cumulative sum of a vector, `y[i] = x[0] + .. + x[i]`.
+/// Its vector-Jacobian product is the cumulative sum in reverse order: the cotangent of `x[j]` is the
+/// sum of the cotangents of `y[j], y[j + 1], ..`.
 #[derive(Clone, PartialEq, Debug)]
-struct RunningSum {
-    backwards: bool,
+struct CumulativeSum {
+    reverse: bool,
 }
 
-impl Op for RunningSum {
-    const NAME: &'static str = "running_sum";
+impl Op for CumulativeSum {
+    const NAME: &'static str = "cumulative_sum";
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         match x {
             [t] if t.dtype == DType::F64 && t.shape.rank() == 1 => Ok(*t),
-            _ => Err(OpError::new("wants one f64 vector").hint("cast or reshape it first")),
+            _ => Err(OpError::new("expected one f64 vector").hint("cast or reshape it first")),
         }
     }
 
@@ -54,7 +57,7 @@ impl Op for RunningSum {
         let (x, y) = (x[0].slice::<f64>()?, out.slice::<f64>()?);
         let mut sum = 0.0;
         for k in 0..x.len() {
-            let k = if self.backwards { x.len() - 1 - k } else { k };
+            let k = if self.reverse { x.len() - 1 - k } else { k };
             sum += x[k];
             y[k] = sum;
         }
@@ -62,8 +65,8 @@ impl Op for RunningSum {
     }
 
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
-        Some(r.ct.apply(RunningSum {
-            backwards: !self.backwards,
+        Some(r.ct.apply(CumulativeSum {
+            reverse: !self.reverse,
         }))
     }
 
@@ -72,20 +75,20 @@ impl Op for RunningSum {
     }
 }
 
-/// The same with a mistake in the rule: it forgets to turn round.
+/// The same operation with a bug in the derivative: it does not reverse the order.
 #[derive(Clone, PartialEq, Debug)]
-struct WrongSum;
+struct BuggySum;
 
-impl Op for WrongSum {
-    const NAME: &'static str = "wrong_sum";
+impl Op for BuggySum {
+    const NAME: &'static str = "buggy_sum";
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
-        Op::infer(&RunningSum { backwards: false }, x)
+        Op::infer(&CumulativeSum { reverse: false }, x)
     }
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-        Op::eval(&RunningSum { backwards: false }, x, out)
+        Op::eval(&CumulativeSum { reverse: false }, x, out)
     }
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
-        Some(r.ct.apply(RunningSum { backwards: false }))
+        Some(r.ct.apply(CumulativeSum { reverse: false }))
     }
 }
 
@@ -95,36 +98,36 @@ fn main() -> Result<(), Error> {
     for (name, y) in [
         ("swish", swish(x)),
         ("ln cosh", x.apply(LnCosh)),
-        ("running sum", x.apply(RunningSum { backwards: false })),
+        ("cumulative sum", x.apply(CumulativeSum { reverse: false })),
     ] {
         let grads = y.square().sum().backward()?;
         let d = grads.get(x).map(Tensor::to_string).unwrap_or_default();
         println!(
-            "{name:<12} {}  gradient of its squares' sum {d}",
+            "{name:<15} {}  gradient of the sum of squares: {d}",
             y.value()?
         );
     }
 
-    // rules are checked against differences, to second order or higher
+    // compares derivatives of first and second order with finite differences
     let inputs = [Tensor::from([0.5, -1.0, 2.0])];
     check_grads(|x| swish(x[0]), &inputs)?;
     CheckGrads::new()
         .order(3)
         .run(|x| x[0].apply(LnCosh), &inputs)?;
     check_grads(
-        |x| x[0].apply(RunningSum { backwards: false }).sin(),
+        |x| x[0].apply(CumulativeSum { reverse: false }).sin(),
         &inputs,
     )?;
-    println!("\nall three pass the gradient checker");
+    println!("\nall three pass the gradient check");
 
-    match check_grads(|x| x[0].sin().apply(WrongSum).exp(), &inputs) {
-        Ok(()) => println!("the wrong rule went unnoticed"),
-        Err(e) => println!("\nand the wrong one is found:\n{e}"),
+    match check_grads(|x| x[0].sin().apply(BuggySum).exp(), &inputs) {
+        Ok(()) => println!("the gradient check did not find the bug"),
+        Err(e) => println!("\nthe gradient check finds the bug:\n{e}"),
     }
     println!(
-        "\nwhat does not fit is an error that names the line:\n{}",
+        "\na wrong input is an error with the line number:\n{}",
         g.input(1.0)
-            .apply(RunningSum { backwards: false })
+            .apply(CumulativeSum { reverse: false })
             .value()
             .unwrap_err()
     );

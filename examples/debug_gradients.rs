@@ -1,16 +1,19 @@
-//! Three things that go wrong with gradients, and how each is found: `cargo run --release --example debug_gradients`.
+//! Three common problems with gradients, and how to find them:
+//! `cargo run --release --example debug_gradients`.
 //!
-//! A derivative rule that is wrong by 2 %: the checker names the operation, its line and the worst element. A NaN in the
-//! middle of a training: the step is refused, and the error tells where the NaN came from. A layer that learns nothing: the
-//! table of gradients shows its dead units.
+//! 1. A derivative is wrong by 2 %. The gradient check names the operation, its line and the element
+//!    with the largest error.
+//! 2. A NaN appears during training. The step is not applied, and the error says where the NaN comes
+//!    from.
+//! 3. A layer does not learn. The gradient statistics show its dead units.
 
 use autograd::{CheckGrads, Elementwise, Error, Graph, Partial, Real, Tensor, Var};
 use nn::{Activation, Dataset, Linear, Module, Params, Result, Sgd, Trainer, loss};
 
 fn main() -> Result<()> {
-    a_wrong_rule()?;
-    a_nan()?;
-    a_dead_layer()
+    wrong_derivative()?;
+    nan()?;
+    dead_layer()
 }
 
 fn title(text: &str) {
@@ -20,7 +23,7 @@ fn title(text: &str) {
 /// The softsign `x / (1 + |x|)`, whose derivative is `1 / (1 + |x|)²`.
 #[derive(Clone, PartialEq, Debug)]
 struct Softsign {
-    planted: bool,
+    buggy: bool,
 }
 
 impl Elementwise for Softsign {
@@ -32,8 +35,12 @@ impl Elementwise for Softsign {
     }
 
     fn partial<'g>(&self, _input: usize, x: &[Var<'g>], _y: Var<'g>) -> Partial<'g> {
-        let right = (1.0 + x[0].abs()).square().recip();
-        Partial::Times(if self.planted { right * 1.02 } else { right })
+        let derivative = (1.0 + x[0].abs()).square().recip();
+        Partial::Times(if self.buggy {
+            derivative * 1.02
+        } else {
+            derivative
+        })
     }
 }
 
@@ -41,15 +48,13 @@ impl Elementwise for Softsign {
 struct Network {
     first: Linear,
     second: Linear,
-    planted: bool,
+    buggy: bool,
 }
 
 impl Module for Network {
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
         let hidden = x.graph().within("hidden", || {
-            self.first.forward(x).apply(Softsign {
-                planted: self.planted,
-            })
+            self.first.forward(x).apply(Softsign { buggy: self.buggy })
         });
         self.second.forward(hidden)
     }
@@ -60,18 +65,18 @@ impl Module for Network {
     }
 }
 
-fn a_wrong_rule() -> Result<()> {
-    title("A derivative rule that is 2 % too large");
-    let network = |planted| Network {
+fn wrong_derivative() -> Result<()> {
+    title("A derivative that is 2 % too large");
+    let network = |buggy| Network {
         first: Linear::new(4, 3, 1),
         second: Linear::new(3, 2, 2),
-        planted,
+        buggy,
     };
     let inputs = [
         Tensor::from([[0.3f32, -0.8, 0.5, 0.1], [0.9, 0.2, -0.4, -0.7]]),
         Tensor::from([0, 1]),
     ];
-    // the whole model: the checker finds the parameters by itself
+    // the gradient check covers the parameters of the model, too
     let check = |model: Network, check: CheckGrads| {
         check
             .double()
@@ -79,42 +84,40 @@ fn a_wrong_rule() -> Result<()> {
     };
     check(network(false), CheckGrads::new())?;
     println!(
-        "without the mistake: first and second derivatives are right, by inputs and by all parameters\n"
+        "without the bug: all first and second derivatives are correct, for inputs and parameters\n"
     );
     for (mode, options) in [
         ("full", CheckGrads::new()),
         ("fast", CheckGrads::new().fast()),
     ] {
-        let found = found(check(network(true), options), "softsign")?;
-        println!("with it, {mode} mode:\n{found}\n");
+        let error = expect_error(check(network(true), options), "softsign")?;
+        println!("with the bug, {mode} mode:\n{error}\n");
     }
 
-    println!("a kink is told from a mistake:");
+    println!("a kink is not reported as a wrong derivative:");
     let kink = CheckGrads::new().run(|x| x[0].relu(), &[Tensor::from([0.5, 0.0])]);
-    println!("{}", found(kink, "relu")?);
+    println!("{}", expect_error(kink, "relu")?);
     Ok(())
 }
 
-/// The distance of each row from a centre: its derivative is 0/0 where they meet.
+/// The distance of each row from a centre. Its derivative at the centre is 0/0.
 fn distances<'g>(x: Var<'g>, centre: Var<'g>) -> Var<'g> {
     x.graph()
         .within("distances", || (x - centre).square().sum_axis(-1).sqrt())
 }
 
-fn a_nan() -> Result<()> {
+fn nan() -> Result<()> {
     title("A NaN");
-    println!("by hand: the value is fine, the gradient is not\n");
+    println!("in a graph: the value is finite, the gradient is not\n");
     let g = Graph::new();
     let (x, centre) = (g.constant([[1.0, 2.0], [3.0, 1.0]]), g.input([3.0, 1.0]));
     let total = distances(x, centre).sum();
     println!(
         "{}\n",
-        found(g.detect_anomaly((total, g.grad(total, &[centre]))), "sqrt")?
+        expect_error(g.detect_anomaly((total, g.grad(total, &[centre]))), "sqrt")?
     );
 
-    println!(
-        "in a training: one of 64 samples is infinite, and the step that meets it is not carried out\n"
-    );
+    println!("in training: one of 64 samples is infinite, and its step is not applied\n");
     let mut inputs: Vec<f32> = (0..128).map(|k| (k as f32 * 0.7).sin()).collect();
     let labels: Vec<i64> = inputs.chunks(2).map(|p| (p[1] > p[0]).into()).collect();
     inputs[77] = f32::INFINITY;
@@ -128,7 +131,7 @@ fn a_nan() -> Result<()> {
     match trainer.fit(&data) {
         Ok(_) => {
             return Err(nn::Error::Invalid(
-                "the infinite sample went unnoticed".into(),
+                "the infinite sample was not detected".into(),
             ));
         }
         Err(e) => println!("{e}"),
@@ -141,8 +144,8 @@ fn a_nan() -> Result<()> {
     Ok(())
 }
 
-fn a_dead_layer() -> Result<()> {
-    title("A layer that learns nothing");
+fn dead_layer() -> Result<()> {
+    title("A layer that does not learn");
     let inputs: Vec<f32> = (0..400).map(|k| (k as f32 * 0.7).sin()).collect();
     let labels: Vec<i64> = inputs.chunks(2).map(|p| (p[1] > p[0]).into()).collect();
     let data = Dataset::new(Tensor::new([200, 2], inputs)?, labels.into())?;
@@ -153,7 +156,7 @@ fn a_dead_layer() -> Result<()> {
             .iter()
             .find(|(name, _)| name == "layers.1.bias")
         {
-            p.set(Tensor::full([8], bias)?)?; // with -10, no unit of the second layer is ever above 0
+            p.set(Tensor::full([8], bias)?)?; // with -10, all units of the second layer are dead
         }
         let history = Trainer::new(&model, Sgd::new(0.1))
             .batch_size(20)
@@ -163,35 +166,33 @@ fn a_dead_layer() -> Result<()> {
             .fit(&data)?;
         let report = history.iter().find_map(|epoch| epoch.gradients.as_ref());
         println!(
-            "the second layer's bias starts at {bias}:\n{}",
+            "second layer initialised with bias {bias}:\n{}",
             report.map(ToString::to_string).unwrap_or_default()
         );
         let row = report.and_then(|r| r.rows.iter().find(|row| row.name == "layers.1.weight"));
         let dead = row.and_then(|row| row.dead_units()).map(|(dead, _)| dead);
-        let wanted = if bias < 0.0 {
+        let as_expected = if bias < 0.0 {
             dead == Some(8)
         } else {
             dead < Some(8)
         };
-        if !wanted {
+        if !as_expected {
             return Err(nn::Error::Invalid(format!(
-                "{dead:?} dead units were not expected"
+                "unexpected number of dead units: {dead:?}"
             )));
         }
     }
-    println!(
-        "All units of the second layer are dead, and nothing flows through them to the first one."
-    );
+    println!("All units of the second layer are dead, so no gradient reaches the first layer.");
     Ok(())
 }
 
-/// The error that names this operation; anything else is one of the example itself.
-fn found<T>(result: autograd::Result<T>, op: &str) -> Result<Error> {
+/// The error, if it names this operation. Anything else is a failure of the example.
+fn expect_error<T>(result: autograd::Result<T>, op: &str) -> Result<Error> {
     match result {
         Err(e) if e.op() == op => Ok(e),
         Err(e) => Err(e.into()),
         Ok(_) => Err(nn::Error::Invalid(format!(
-            "the mistake in {op} went unnoticed"
+            "the bug in {op} was not detected"
         ))),
     }
 }

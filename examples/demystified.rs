@@ -1,8 +1,10 @@
-//! Reverse-mode differentiation step by step, on three small functions: `cargo run --release --example demystified`.
+//! Reverse-mode automatic differentiation step by step, for three small functions:
+//! `cargo run --release --example demystified`.
 //!
-//! For each of them: the program as a graph; the value and the local derivatives of every node; the backward pass, in
-//! which a node's adjoint (the derivative of the result with respect to it) is the sum over all places where it is used;
-//! and the check against the derivative worked out by hand.
+//! For each function it prints the graph, the value and the local derivatives of each node, and the
+//! backward pass. In the backward pass, the adjoint of a node is the derivative of the result with
+//! respect to the node: a sum over all uses of the node. Finally, it compares the gradients with
+//! closed formulas.
 
 use autograd::{Graph, Var};
 use std::error::Error;
@@ -15,7 +17,7 @@ fn main() -> Result<()> {
     product_and_logarithm()
 }
 
-/// The sigmoid from four primitives: each has a derivative that everybody knows, and the chain rule does the rest.
+/// The sigmoid from four primitive operations with well-known derivatives.
 fn sigmoid() -> Result<()> {
     title("sigmoid: s(x) = 1 / (1 + exp(-x)) at x = 0.5");
     let g = Graph::new();
@@ -25,7 +27,7 @@ fn sigmoid() -> Result<()> {
     let b = trace.node("b = exp(a)", a.exp(), &[a]);
     let c = trace.node("c = 1 + b", 1.0 + b, &[b]);
     let s = trace.node("s = 1/c", c.recip(), &[c]);
-    trace.show(s)?;
+    trace.print(s)?;
     let value = 1.0 / (1.0 + (-0.5f64).exp());
     trace.check(s, &[("s(1 - s)", x, value * (1.0 - value))])
 }
@@ -42,7 +44,7 @@ fn two_inputs() -> Result<()> {
     let v3 = trace.node("v3 = sin(x2)", x2.sin(), &[x2]);
     let v4 = trace.node("v4 = v1 + v2", v1 + v2, &[v1, v2]);
     let f = trace.node("f = v4 - v3", v4 - v3, &[v4, v3]);
-    trace.show(f)?;
+    trace.print(f)?;
     trace.check(
         f,
         &[
@@ -52,7 +54,7 @@ fn two_inputs() -> Result<()> {
     )
 }
 
-/// The function in the README.
+/// The first example of the README.
 fn product_and_logarithm() -> Result<()> {
     title("f(x, y) = x*y + ln(x) at x = 2, y = 3");
     let g = Graph::new();
@@ -62,7 +64,7 @@ fn product_and_logarithm() -> Result<()> {
     let p = trace.node("p = x*y", x * y, &[x, y]);
     let l = trace.node("l = ln(x)", x.ln(), &[x]);
     let f = trace.node("f = p + l", p + l, &[p, l]);
-    trace.show(f)?;
+    trace.print(f)?;
     trace.check(f, &[("y + 1/x", x, 3.5), ("x", y, 2.0)])
 }
 
@@ -86,16 +88,16 @@ impl<'g> Trace<'g> {
         v
     }
 
-    /// The name before the equals sign.
+    /// The name of a node: the part before the equals sign.
     fn name(&self, v: Var<'g>) -> &'static str {
         let node = self.nodes.iter().find(|(_, w, _)| w.id() == v.id());
         node.map_or("?", |(name, ..)| name.split(" = ").next().unwrap_or(name))
     }
 
-    fn show(&self, f: Var<'g>) -> Result<()> {
+    fn print(&self, f: Var<'g>) -> Result<()> {
         let g = f.graph();
         println!(
-            "The graph, a line a node; each uses older ones only:\n\n{}",
+            "The graph, one line per node; the inputs of a node are earlier nodes:\n\n{}",
             g.to_text()
         );
 
@@ -126,7 +128,8 @@ impl<'g> Trace<'g> {
         Ok(())
     }
 
-    /// The sum that makes an adjoint: for each use, the user's adjoint times the local derivative.
+    /// An adjoint as a sum: for each use of the node, the adjoint of the using node times the local
+    /// derivative.
     fn uses(&self, f: Var<'g>, v: Var<'g>) -> Result<String> {
         let g = f.graph();
         let (mut terms, mut sum) = (Vec::new(), 0.0);
@@ -144,7 +147,7 @@ impl<'g> Trace<'g> {
         let total = g.grad(f, &[v])[0].value()?.scalar()?;
         if !terms.is_empty() && (sum - total).abs() > 1e-12 {
             return Err(format!(
-                "the uses of {} add up to {sum}, not to {total}",
+                "the uses of {} sum up to {sum}, expected {total}",
                 self.name(v)
             )
             .into());
@@ -156,9 +159,9 @@ impl<'g> Trace<'g> {
         })
     }
 
-    /// One reverse sweep for all inputs, against the closed forms.
+    /// Compares the gradients of one backward pass with closed formulas.
     fn check(&self, f: Var<'g>, closed: &[(&str, Var<'g>, f64)]) -> Result<()> {
-        println!("\nOne call of backward(), against the derivative worked out by hand:\n");
+        println!("\nOne call of backward(), compared with closed formulas:\n");
         let grads = f.backward()?;
         for (formula, x, expected) in closed {
             let got = grads.scalar(*x)?;
@@ -169,7 +172,7 @@ impl<'g> Trace<'g> {
             );
             if (got - expected).abs() > 1e-14 * expected.abs().max(1.0) {
                 return Err(format!(
-                    "d{}/d{}: backward() and the closed form disagree",
+                    "d{}/d{}: backward() and the closed formula disagree",
                     self.name(f),
                     self.name(*x)
                 )

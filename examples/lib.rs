@@ -1,1 +1,1 @@
-//! The examples are programs; this library is empty.
+//! An empty library: the examples are programs.

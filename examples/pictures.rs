@@ -1,7 +1,8 @@
-//! Draws graphs into a folder, without Graphviz: `cargo run --release --features svg --example pictures -- DIR`.
+//! Draws graphs as SVG files, without Graphviz:
+//! `cargo run --release --features svg --example pictures -- DIR`.
 //!
-//! Three small functions with their derivatives, a training step of a multi-layer perceptron, and a graph of a thousand
-//! nodes. Without a folder, the pictures are printed as text.
+//! It draws three small functions with their derivatives, a training step of a multi-layer
+//! perceptron, and a graph with a thousand nodes. Without `DIR`, it prints the graphs as text.
 
 use autograd::{Graph, Picture, Tensor, Var};
 use nn::{Activation, Module, Optimizer, Sgd, loss};
@@ -10,14 +11,14 @@ use std::{fs, path::Path};
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
-    let folder = std::env::args().nth(1);
+    let directory = std::env::args().nth(1);
     let save = |name: &str, picture: Picture<'_>| -> Result<()> {
-        let Some(folder) = &folder else {
+        let Some(directory) = &directory else {
             println!("{name}\n\n{}", picture.to_text());
             return Ok(());
         };
-        fs::create_dir_all(folder)?;
-        let file = Path::new(folder).join(format!("{name}.svg"));
+        fs::create_dir_all(directory)?;
+        let file = Path::new(directory).join(format!("{name}.svg"));
         fs::write(&file, picture.to_svg()?)?;
         println!("{}", file.display());
         Ok(())
@@ -96,7 +97,7 @@ fn main() -> Result<()> {
     )
 }
 
-/// Eight nodes.
+/// A block of eight nodes.
 fn block(x: Var<'_>) -> Var<'_> {
     let a = x.tanh() * x;
     (a + 1.0).sigmoid() * (x.cos() + a)

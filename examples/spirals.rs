@@ -1,7 +1,8 @@
-//! Two interleaved spirals, learned without the trainer: `cargo run --release --example spirals`.
+//! Classifies two interleaved spirals, with `autograd` only: `cargo run --release --example spirals`.
 //!
-//! Everything is written by hand: the data, the parameters, the model, the loss, and the update of gradient descent with
-//! momentum. One graph is one step; `run` carries out forward pass, backward pass and updates together.
+//! It does not use the crate `nn`: data, parameters, model, loss and gradient descent with momentum
+//! are written out. Each step is one graph; `run` executes its forward pass, backward pass and
+//! parameter updates.
 
 use autograd::{DType, Graph, Param, Result, Tensor, Var};
 
@@ -9,54 +10,54 @@ const HIDDEN: usize = 32;
 const POINTS: usize = 200;
 
 fn main() -> Result<()> {
-    let (points, side) = spirals()?;
+    let (points, labels) = spirals()?;
     let model = Model::new(7)?;
-    let (rate, momentum) = (0.05, 0.9);
+    let (lr, momentum) = (0.05, 0.9);
 
     for step in 0..=1500 {
         let g = Graph::new();
         let logits = model.forward(g.constant(&points));
-        let target = g.constant(&side);
-        // binary cross-entropy: -ln σ(x) on one side, -ln(1 - σ(x)) on the other
+        let target = g.constant(&labels);
+        // binary cross-entropy: -ln σ(x) for target 1, -ln(1 - σ(x)) for target 0
         let loss = (logits.softplus() - target * logits).mean();
-        let right = logits.gt(0.0).eq(target.gt(0.5)).cast(DType::F64).mean();
+        let accuracy = logits.gt(0.0).eq(target.gt(0.5)).cast(DType::F64).mean();
 
         let weights: Vec<Var<'_>> = model.params.iter().map(|(w, _)| g.param(w)).collect();
         for ((w, velocity), d) in model.params.iter().zip(g.grads(loss, &weights)) {
             let v = momentum * g.param(velocity) + d;
             g.assign(velocity, v);
-            g.assign(w, g.param(w) - rate * v);
+            g.assign(w, g.param(w) - lr * v);
         }
 
-        let (loss, right) = g.run((loss, right))?;
+        let (loss, accuracy) = g.run((loss, accuracy))?;
         if step % 300 == 0 {
             println!(
                 "step {step:>4}: loss {:.4}, accuracy {:.3}",
                 loss.scalar()?,
-                right.scalar()?
+                accuracy.scalar()?
             );
         }
     }
-    println!("\n{}", picture(&model)?);
+    println!("\n{}", decision_regions(&model)?);
     Ok(())
 }
 
-/// Points `[2·POINTS, 2]` on two spirals, and which one they are on, `[2·POINTS, 1]`.
+/// Points on two spirals, `[2·POINTS, 2]`, and the index of their spiral, `[2·POINTS, 1]`.
 fn spirals() -> Result<(Tensor, Tensor)> {
-    let (mut points, mut side) = (Vec::new(), Vec::new());
+    let (mut points, mut labels) = (Vec::new(), Vec::new());
     for k in 0..2 * POINTS {
-        let (t, which) = ((k / 2) as f64 / POINTS as f64, (k % 2) as f64);
-        let (radius, angle) = (0.2 + t, 7.0 * t + std::f64::consts::PI * which);
+        let (t, spiral) = ((k / 2) as f64 / POINTS as f64, (k % 2) as f64);
+        let (radius, angle) = (0.2 + t, 7.0 * t + std::f64::consts::PI * spiral);
         points.extend([radius * angle.cos(), radius * angle.sin()]);
-        side.push(which);
+        labels.push(spiral);
     }
     Ok((
         Tensor::new([2 * POINTS, 2], points)?,
-        Tensor::new([2 * POINTS, 1], side)?,
+        Tensor::new([2 * POINTS, 1], labels)?,
     ))
 }
 
-/// A network 2-32-32-1 with tanh: each parameter with its velocity.
+/// A 2-32-32-1 network with tanh: each parameter with its velocity.
 struct Model {
     params: Vec<(Param, Param)>,
 }
@@ -67,10 +68,10 @@ impl Model {
         let mut params = Vec::new();
         for (inputs, outputs) in [(2, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, 1)] {
             let weight = g.normal([inputs, outputs], DType::F64) * (1.0 / inputs as f64).sqrt();
-            for start in [weight, g.zeros([outputs], DType::F64)] {
-                let start = start.value()?;
-                let velocity = Tensor::zeros(start.shape(), DType::F64)?;
-                params.push((Param::new(start), Param::buffer(velocity)));
+            for initial in [weight, g.zeros([outputs], DType::F64)] {
+                let initial = initial.value()?;
+                let velocity = Tensor::zeros(initial.shape(), DType::F64)?;
+                params.push((Param::new(initial), Param::buffer(velocity)));
             }
         }
         Ok(Model { params })
@@ -90,22 +91,22 @@ impl Model {
     }
 }
 
-/// Which side the model sees where, as text.
-fn picture(model: &Model) -> Result<String> {
+/// The predicted class of each point of a grid, as text.
+fn decision_regions(model: &Model) -> Result<String> {
     let (width, height) = (60, 24);
-    let at = |k: usize, n: usize| 2.6 * (k as f64 + 0.5) / n as f64 - 1.3;
+    let coordinate = |k: usize, n: usize| 2.6 * (k as f64 + 0.5) / n as f64 - 1.3;
     let grid: Vec<f64> = (0..width * height)
-        .flat_map(|k| [at(k % width, width), -at(k / width, height)])
+        .flat_map(|k| [coordinate(k % width, width), -coordinate(k / width, height)])
         .collect();
     let g = Graph::new();
-    let seen = model
+    let classes = model
         .forward(g.constant(Tensor::new([width * height, 2], grid)?))
         .gt(0.0)
         .value()?;
-    let marks: Vec<char> = seen
+    let marks: Vec<char> = classes
         .as_slice::<bool>()?
         .iter()
-        .map(|&s| if s { '#' } else { '.' })
+        .map(|&c| if c { '#' } else { '.' })
         .collect();
     Ok(marks
         .chunks(width)

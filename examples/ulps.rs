@@ -1,17 +1,17 @@
-//! How far the functions of f32 are from the true value, in units of the last place, over all 2³² arguments.
+//! The error of the f32 functions over all 2³² arguments, in units in the last place (ULP).
 //!
 //! ```sh
 //! cargo run --release --example ulps           # all arguments: a few minutes on two cores
-//! cargo run --release --example ulps -- 997    # every 997th
+//! cargo run --release --example ulps -- 997    # every 997th argument
 //! AUTOGRAD_ISA=avx2 cargo run --release --example ulps
 //! ```
 //!
-//! The functions run as the engine runs them: through a graph, on the best instruction set that the machine has. The true
-//! value is taken to be the same function in f64.
+//! The functions run in a graph, with the best instruction set of the machine. The reference value is
+//! the same function in f64.
 
 use autograd::{Graph, Tensor, Var};
 
-/// A function of the engine, and what it should be.
+/// Name, the function of `autograd`, and the reference function.
 type Function = (&'static str, for<'g> fn(Var<'g>) -> Var<'g>, fn(f64) -> f64);
 
 const FUNCTIONS: [Function; 11] = [
@@ -42,9 +42,9 @@ fn main() -> autograd::Result<()> {
         .and_then(|s| s.parse().ok())
         .unwrap_or(1u64)
         .max(1);
-    println!("{:>8} {:>8}   at", "function", "ulp");
-    for (name, f, truth) in FUNCTIONS {
-        let (mut worst, mut at) = (0.0, 0.0);
+    println!("{:>8} {:>8}   argument", "function", "max ULP");
+    for (name, f, reference) in FUNCTIONS {
+        let (mut max_error, mut argument) = (0.0, 0.0);
         let mut start = 0u64;
         while start < 1 << 32 {
             let end = (start + (step << 20)).min(1 << 32);
@@ -55,40 +55,40 @@ fn main() -> autograd::Result<()> {
             let g = Graph::new();
             let y = f(g.constant(Tensor::from(x.clone()))).value()?;
             for (&x, &y) in x.iter().zip(y.as_slice::<f32>()?) {
-                let distance = ulps(y, truth(x.into()));
-                if distance > worst {
-                    (worst, at) = (distance, x);
+                let error = ulp_error(y, reference(x.into()));
+                if error > max_error {
+                    (max_error, argument) = (error, x);
                 }
             }
             start = end;
         }
-        println!("{name:>8} {worst:>8.3}   {at:e}");
+        println!("{name:>8} {max_error:>8.3}   {argument:e}");
     }
     Ok(())
 }
 
-/// The distance from the true value in units of the last place of an f32 of its size; infinite where one is NaN and the
-/// other not, or one an infinity that the other does not round to.
-fn ulps(got: f32, truth: f64) -> f64 {
-    let rounded = truth as f32;
-    if got == rounded || got.is_nan() && truth.is_nan() {
+/// The error in units in the last place of the reference value as f32. It is infinite if only one of
+/// the two is NaN, or if only one is infinite after rounding.
+fn ulp_error(got: f32, reference: f64) -> f64 {
+    let rounded = reference as f32;
+    if got == rounded || got.is_nan() && reference.is_nan() {
         return 0.0;
     }
     if !got.is_finite() || !rounded.is_finite() {
-        // one place beyond the largest number is one unit away from it
-        let largest = f64::from(f32::MAX);
-        let near = |v: f64| v.is_infinite() || v.abs() > largest * (1.0 - 1e-7);
-        let plausible = !got.is_nan()
-            && !truth.is_nan()
-            && near(got.into())
-            && near(truth)
-            && (got < 0.0) == (truth < 0.0);
-        return if plausible { 1.0 } else { f64::INFINITY };
+        // overflow next to the largest f32 counts as an error of one unit
+        let max = f64::from(f32::MAX);
+        let is_near_overflow = |v: f64| v.is_infinite() || v.abs() > max * (1.0 - 1e-7);
+        let off_by_one = !got.is_nan()
+            && !reference.is_nan()
+            && is_near_overflow(got.into())
+            && is_near_overflow(reference)
+            && (got < 0.0) == (reference < 0.0);
+        return if off_by_one { 1.0 } else { f64::INFINITY };
     }
-    let exponent = if truth == 0.0 {
+    let exponent = if reference == 0.0 {
         -126
     } else {
-        (truth.abs().log2().floor() as i32).max(-126)
+        (reference.abs().log2().floor() as i32).max(-126)
     };
-    (f64::from(got) - truth).abs() / 2f64.powi(exponent - 23)
+    (f64::from(got) - reference).abs() / 2f64.powi(exponent - 23)
 }

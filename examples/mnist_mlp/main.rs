@@ -1,9 +1,10 @@
-//! Trains a multi-layer perceptron to read handwritten digits: `cargo run --release --example mnist_mlp`.
+//! Trains a multi-layer perceptron on MNIST: `cargo run --release --example mnist_mlp`.
 //!
-//! Without options: 784-128-10 on the 60,000 images of MNIST, tested on the 10,000 others.
+//! By default it trains a 784-128-10 network on the 60,000 training images, and tests it on the
+//! 10,000 test images.
 
 mod options;
-mod show;
+mod report;
 
 use clap::Parser;
 use nn::{
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is wrong with the command line, without the advice to ask for help.
+/// An error message of the command-line parser as one line, without usage and hints.
 fn one_line(message: &str) -> String {
     let lines = message
         .lines()
@@ -50,7 +51,7 @@ fn run(options: &Options) -> Result<()> {
     let threads = options.start_threads()?;
     let (train, test) = data::read_mnist(&options.data)?;
     if let Some(file) = &options.save {
-        nn::check_writable(file)?; // better to know before the training than after it
+        nn::check_writable(file)?; // fail before the training, not after it
     }
 
     let sizes = options.sizes(&train)?;
@@ -76,13 +77,13 @@ fn run(options: &Options) -> Result<()> {
     }
 
     let history = if options.best {
-        best(options, &model, &train, &test)
+        fit_best(options, &model, &train, &test)
     } else {
-        plain(options, &model, &train, &test)
+        fit_sgd(options, &model, &train, &test)
     };
     let history = history.map_err(|e| match e {
         Error::Step { epoch, step, error } if error.message().contains("not finite") => Error::Invalid(format!(
-            "the loss is no longer a finite number (epoch {epoch}, step {step}, first in {} {}): try a smaller --lr than {}",
+            "the loss is not finite (epoch {epoch}, step {step}, first in {} {}): try a smaller --lr than {}",
             error.op(),
             error.scope(),
             options.lr
@@ -93,15 +94,16 @@ fn run(options: &Options) -> Result<()> {
     if let Some(file) = &options.save {
         nn::save(&model, file)?;
     }
-    let tested = match history.last().and_then(|epoch| epoch.validation) {
-        Some(tested) if !options.best => tested,
-        _ => nn::evaluate(&model, &test, nn::loss::cross_entropy)?, // no epoch was trained, or the weights are averages now
+    let metrics = match history.last().and_then(|epoch| epoch.validation) {
+        Some(metrics) if !options.best => metrics,
+        // no epoch was trained, or the weights were replaced by their averages
+        _ => nn::evaluate(&model, &test, nn::loss::cross_entropy)?,
     };
-    report(options, &model, &test, &tested)
+    print_report(options, &model, &test, &metrics)
 }
 
-/// By stochastic gradient descent, as the options say.
-fn plain(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Result<History> {
+/// Trains by stochastic gradient descent with the settings of the options.
+fn fit_sgd(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Result<History> {
     let trainer = Trainer::new(model, Sgd::new(options.lr).momentum(options.momentum))
         .loss(nn::loss::cross_entropy)
         .schedule(options.schedule.function())
@@ -110,7 +112,7 @@ fn plain(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Res
     fit(options, trainer, train, test)
 }
 
-/// Trains with the options that both ways share.
+/// Trains with the options that apply to both optimizers.
 fn fit<'m>(
     options: &Options,
     trainer: Trainer<'m, Mlp, impl Optimizer>,
@@ -127,8 +129,8 @@ fn fit<'m>(
     trainer.fit(train)
 }
 
-/// For accuracy: every image moved a little each time, and at the end the average of the weights on the way.
-fn best(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Result<History> {
+/// Trains for accuracy: AdamW with data augmentation, label smoothing and averaged weights (EMA).
+fn fit_best(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Result<History> {
     let optimizer = AdamW::new(1e-3).weight_decay(0.01).ema(0.999);
     let trainer = Trainer::new(model, &optimizer)
         .loss(nn::loss::cross_entropy_with(0.05, None, None))
@@ -137,19 +139,30 @@ fn best(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Resu
         .batch_size(128)
         .epochs(30);
     let history = fit(options, trainer, train, test)?;
-    optimizer.store(&model.parameters())?;
+    optimizer.copy_to(&model.parameters())?;
     Ok(history)
 }
 
-/// The confusion matrix, a few digits that were read wrongly, and the accuracy.
-fn report(options: &Options, model: &impl Module, test: &Dataset, tested: &Metrics) -> Result<()> {
+/// Prints the confusion matrix, some misclassified images, and the accuracy.
+fn print_report(
+    options: &Options,
+    model: &impl Module,
+    test: &Dataset,
+    test_metrics: &Metrics,
+) -> Result<()> {
     if !options.quiet {
         let outputs = nn::predict(model, &test.inputs()?)?;
-        let (read, written) = (show::labels(&outputs)?, test.targets().as_slice::<i64>()?);
+        let (predicted, labels) = (
+            report::predicted_classes(&outputs)?,
+            test.targets().as_slice::<i64>()?,
+        );
         let confusion = metrics::ConfusionMatrix::new(&outputs, test.targets())?;
-        println!("\nconfusion matrix (rows: written, columns: read)\n{confusion}");
-        println!("{}", show::mistakes(test, written, &read)?);
+        println!("\nconfusion matrix (rows: actual, columns: predicted)\n{confusion}");
+        println!("{}", report::misclassified(test, labels, &predicted)?);
     }
-    println!("test accuracy: {:.4}", tested.accuracy.unwrap_or_default());
+    println!(
+        "test accuracy: {:.4}",
+        test_metrics.accuracy.unwrap_or_default()
+    );
     Ok(())
 }

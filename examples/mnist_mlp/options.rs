@@ -1,19 +1,18 @@
-//! The command line, and whether it makes sense.
+//! The command-line options and their checks.
 
 use clap::{Parser, ValueEnum};
 use nn::{Activation, Dataset, Error, Result};
 use std::path::PathBuf;
 
 const NOTE: &str = "\
-Without options it trains a network of 784 inputs, 128 hidden units and 10 outputs for 5 epochs, which takes a
-few seconds and reads about 98 of 100 digits right. The same seed gives the same result, whatever the number of
-threads.";
+By default it trains a network with 784 inputs, 128 hidden units and 10 outputs for 5 epochs. This takes a few
+seconds and gives a test accuracy of about 0.98. The same seed gives the same result on any number of threads.";
 
-/// Trains a network to read handwritten digits (or any images in the format of MNIST) and tests it.
+/// Trains and tests a neural network on images of handwritten digits (MNIST, or data in the same format)
 #[derive(Parser, Debug)]
 #[command(after_help = NOTE)]
 pub(crate) struct Options {
-    /// Folder with the four IDX files, such as train-images-idx3-ubyte.gz
+    /// Directory with the four IDX files, such as train-images-idx3-ubyte.gz
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/data/mnist"), hide_default_value = true)]
     pub(crate) data: PathBuf,
 
@@ -25,35 +24,35 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME", default_value_t = Activation::Relu)]
     pub(crate) activation: Activation,
 
-    /// How often to go through the training images; 0 only tests (with --load)
+    /// Number of epochs (passes over the training images); 0: only test (with --load)
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) epochs: usize,
 
-    /// Number of images in one step
+    /// Number of images per training step
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
     pub(crate) batch_size: usize,
 
-    /// Learning rate: how far a step goes
+    /// Learning rate
     #[arg(long, value_name = "RATE", default_value_t = 0.07, value_parser = rate)]
     pub(crate) lr: f64,
 
-    /// How the learning rate changes from the first step to the last
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = Schedule::Linear)]
+    /// Learning-rate schedule
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Schedule::Linear)]
     pub(crate) schedule: Schedule,
 
-    /// How much of the last step's direction is kept, from 0 to less than 1
-    #[arg(long, default_value_t = 0.9, value_parser = share, value_name = "SHARE")]
+    /// Momentum, from 0 to less than 1
+    #[arg(long, default_value_t = 0.9, value_parser = fraction, value_name = "FRACTION")]
     pub(crate) momentum: f64,
 
-    /// Share of hidden units left out at random in each training step, from 0 to less than 1
-    #[arg(long, default_value_t = 0.0, value_parser = share, value_name = "SHARE")]
+    /// Dropout rate: the fraction of hidden units set to 0 in each training step, from 0 to less than 1
+    #[arg(long, default_value_t = 0.0, value_parser = fraction, value_name = "FRACTION")]
     pub(crate) dropout: f64,
 
-    /// Seed of the first weights, of the order of the images and of dropout
+    /// Random seed for initial weights, shuffling and dropout
     #[arg(long, value_name = "N", default_value_t = 42)]
     pub(crate) seed: u64,
 
-    /// Number of threads; 0 means one for each core
+    /// Number of threads; 0: one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
 
@@ -61,25 +60,25 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) save: Option<PathBuf>,
 
-    /// Start from a network saved before, with the same sizes
+    /// Start from a saved network with the same layer sizes
     #[arg(long, value_name = "FILE")]
     pub(crate) load: Option<PathBuf>,
 
-    /// Train for accuracy instead: 784-1024-512-10 by AdamW for 30 epochs, with dropout, images moved by up to 2 pixels,
-    /// and averaged weights; takes a few minutes. Other options about network and training are left aside
+    /// Train for accuracy: a 784-1024-512-10 network with AdamW for 30 epochs, with dropout, images shifted by up to
+    /// 2 pixels, and averaged weights. Takes a few minutes. Ignores other options for network and training
     #[arg(long)]
     pub(crate) best: bool,
 
-    /// Save the whole training to this file now and then, and go on from there if it exists
+    /// Save checkpoints of the training to this file; resume from it if it exists
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
 
-    /// Print the test accuracy only
+    /// Print only the test accuracy
     #[arg(long)]
     pub(crate) quiet: bool,
 }
 
-/// How the learning rate changes.
+/// The learning-rate schedules.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Schedule {
     Constant,
@@ -98,11 +97,11 @@ impl Schedule {
 }
 
 impl Options {
-    /// Starts the pool of threads; returns how many there are.
+    /// Starts the thread pool and returns its number of threads.
     pub(crate) fn start_threads(&self) -> Result<usize> {
         if self.threads > 1024 {
             return Err(Error::Invalid(format!(
-                "{} threads are too many: at most 1024",
+                "expected at most 1024 threads, got {}",
                 self.threads
             )));
         }
@@ -113,12 +112,12 @@ impl Options {
         Ok(rayon::current_num_threads())
     }
 
-    /// From the inputs over the hidden layers to one output a class.
+    /// The layer sizes: inputs, hidden layers, and one output per class.
     pub(crate) fn sizes(&self, train: &Dataset) -> Result<Vec<usize>> {
         let inputs = train.sample_shape().iter().product();
         let classes = train
             .num_classes()
-            .ok_or_else(|| Error::Invalid("the labels are not class numbers".into()))?;
+            .ok_or_else(|| Error::Invalid("the labels must be integers".into()))?;
         let hidden = if self.best {
             &[1024, 512]
         } else {
@@ -133,20 +132,20 @@ fn positive(text: &str) -> Result<usize, String> {
         Ok(0) => Err("must be at least 1".into()),
         Ok(n) if n > 1_000_000 => Err("must be at most 1000000".into()),
         Ok(n) => Ok(n),
-        Err(_) => Err("is not a whole number".into()),
+        Err(_) => Err("is not a positive integer".into()),
     }
 }
 
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(v) if v > 0.0 && v.is_finite() => Ok(v),
-        _ => Err("is not a number above 0".into()),
+        _ => Err("must be a number greater than 0".into()),
     }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+fn fraction(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(v) if (0.0..1.0).contains(&v) => Ok(v),
-        _ => Err("is not a number from 0 to less than 1".into()),
+        _ => Err("must be a number from 0 to less than 1".into()),
     }
 }

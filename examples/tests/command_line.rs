@@ -1,4 +1,4 @@
-//! The examples as a user meets them: what they print, and one clear line for everything that can be wrong.
+//! Runs the examples as programs and checks their output and their error messages.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// An example's program, which `cargo test` builds beside the tests.
+/// The path of an example program. `cargo test` builds it next to the tests.
 fn program(name: &str) -> PathBuf {
     let tests = std::env::current_exe().expect("a running test");
     let target = tests
@@ -29,9 +29,9 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A small folder in the form of MNIST: images of 8 by 8 in which one of three rows is bright.
-fn small() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+/// A small dataset in the format of MNIST: 8 x 8 images, in which one of three rows is bright.
+fn small_dataset() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
     for (part, count) in [("train", 240u32), ("t10k", 60)] {
         let image = |k: u32| {
             (0..64u32).map(move |p| {
@@ -53,23 +53,23 @@ fn small() -> tempfile::TempDir {
         let mut labels = [&[0, 0, 8, 1][..], &count.to_be_bytes()].concat();
         labels.extend((0..count).map(|k| (k % 3) as u8));
         fs::write(
-            folder.path().join(format!("{part}-images-idx3-ubyte")),
+            directory.path().join(format!("{part}-images-idx3-ubyte")),
             images,
         )
         .expect("writable");
         fs::write(
-            folder.path().join(format!("{part}-labels-idx1-ubyte")),
+            directory.path().join(format!("{part}-labels-idx1-ubyte")),
             labels,
         )
         .expect("writable");
     }
-    folder
+    directory
 }
 
 #[test]
-fn a_training_prints_what_it_does_and_the_accuracy_last() {
-    let folder = small();
-    let data = folder.path().to_str().expect("utf-8");
+fn training_prints_its_progress_and_ends_with_the_accuracy() {
+    let directory = small_dataset();
+    let data = directory.path().to_str().expect("utf-8");
     let output = run(&[
         "--data",
         data,
@@ -101,11 +101,11 @@ fn a_training_prints_what_it_does_and_the_accuracy_last() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_file_whatever_the_threads() {
-    let folder = small();
-    let data = folder.path().to_str().expect("utf-8");
-    let saved = |threads: &str, seed: &str| {
-        let file = folder.path().join(format!("{threads}-{seed}"));
+fn the_same_seed_gives_the_same_file_on_any_number_of_threads() {
+    let directory = small_dataset();
+    let data = directory.path().to_str().expect("utf-8");
+    let train_and_save = |threads: &str, seed: &str| {
+        let file = directory.path().join(format!("{threads}-{seed}"));
         let save = file.to_str().expect("utf-8");
         let output = run(&[
             "--data",
@@ -126,29 +126,29 @@ fn the_same_seed_gives_the_same_file_whatever_the_threads() {
         assert_eq!(text(&output.stdout).lines().count(), 1);
         (fs::read(&file).expect("saved"), text(&output.stdout), file)
     };
-    let (bytes, out, file) = saved("1", "3");
-    assert!(bytes == saved("4", "3").0 && bytes != saved("1", "4").0);
-    // loaded and only tested, it reads as well as before
+    let (bytes, out, file) = train_and_save("1", "3");
+    assert!(bytes == train_and_save("4", "3").0 && bytes != train_and_save("1", "4").0);
+    // the loaded network has the same test accuracy
     let file = file.to_str().expect("utf-8");
     let again = run(&["--data", data, "--load", file, "--epochs", "0", "--quiet"]);
     assert_eq!(text(&again.stdout), out);
 }
 
 #[test]
-fn everything_that_can_be_wrong_is_one_clear_line() {
-    let folder = small();
-    let data = folder.path().to_str().expect("utf-8");
-    let inside = |name: &str| {
-        folder
+fn each_error_is_one_line() {
+    let directory = small_dataset();
+    let data = directory.path().to_str().expect("utf-8");
+    let path_of = |name: &str| {
+        directory
             .path()
             .join(name)
             .to_str()
             .expect("utf-8")
             .to_string()
     };
-    fs::write(inside("garbage"), b"not a network").expect("writable");
+    fs::write(path_of("garbage"), b"not a network").expect("writable");
     let cases: [(&[&str], &str); 13] = [
-        (&["--data", "no/such/folder"], "no such folder"),
+        (&["--data", "no/such/directory"], "no such directory"),
         (&["--data", data, "--lr", "nan"], "--lr"),
         (&["--data", data, "--lr", "0"], "--lr"),
         (&["--data", data, "--hidden", "0"], "--hidden"),
@@ -162,11 +162,11 @@ fn everything_that_can_be_wrong_is_one_clear_line() {
         ),
         (&["--data", data, "--threads", "100000"], "threads"),
         (
-            &["--data", data, "--save", "/no/such/folder/model"],
-            "folder does not exist",
+            &["--data", data, "--save", "/no/such/directory/model"],
+            "directory does not exist",
         ),
         (
-            &["--data", data, "--load", &inside("garbage")],
+            &["--data", data, "--load", &path_of("garbage")],
             "not a safetensors file",
         ),
         (
@@ -187,16 +187,16 @@ fn everything_that_can_be_wrong_is_one_clear_line() {
         );
         assert!(!text(&output.stdout).contains("test accuracy"), "{args:?}");
     }
-    assert!(!Path::new(&inside("model")).exists());
+    assert!(!Path::new(&path_of("model")).exists());
 }
 
 #[test]
-fn damaged_data_is_named() {
-    let folder = small();
-    let data = folder.path().to_str().expect("utf-8");
-    let labels = folder.path().join("train-labels-idx1-ubyte");
-    let whole = fs::read(&labels).expect("is there");
-    fs::write(&labels, &whole[..whole.len() - 5]).expect("writable");
+fn errors_name_the_damaged_file() {
+    let directory = small_dataset();
+    let data = directory.path().to_str().expect("utf-8");
+    let labels = directory.path().join("train-labels-idx1-ubyte");
+    let bytes = fs::read(&labels).expect("the file exists");
+    fs::write(&labels, &bytes[..bytes.len() - 5]).expect("writable");
     let err = text(&run(&["--data", data]).stderr);
     assert!(
         err.contains("train-labels-idx1-ubyte")
@@ -204,8 +204,8 @@ fn damaged_data_is_named() {
             && err.lines().count() == 1,
         "{err}"
     );
-    // labels and images exchanged
-    fs::copy(folder.path().join("train-images-idx3-ubyte"), &labels).expect("writable");
+    // images in place of labels
+    fs::copy(directory.path().join("train-images-idx3-ubyte"), &labels).expect("writable");
     let err = text(&run(&["--data", data]).stderr);
     assert!(
         err.contains("train-labels-idx1-ubyte") && err.contains("one label for each"),
@@ -214,7 +214,7 @@ fn damaged_data_is_named() {
 }
 
 #[test]
-fn help_is_written_for_a_newcomer() {
+fn help_lists_all_options() {
     let help = text(&run(&["--help"]).stdout);
     let options = [
         "--data",
@@ -236,7 +236,7 @@ fn help_is_written_for_a_newcomer() {
 }
 
 #[test]
-fn demystified_adds_up() {
+fn demystified_prints_the_sum_of_adjoints() {
     let output = Command::new(program("demystified"))
         .output()
         .expect("the example was built");
@@ -252,7 +252,7 @@ fn demystified_adds_up() {
 }
 
 #[test]
-fn implicit_agrees() {
+fn implicit_and_unrolled_gradients_agree() {
     let output = Command::new(program("implicit"))
         .output()
         .expect("the example was built");
@@ -265,7 +265,7 @@ fn implicit_agrees() {
 }
 
 #[test]
-fn debug_gradients_finds_all_three_mistakes() {
+fn debug_gradients_finds_all_three_problems() {
     let output = Command::new(program("debug_gradients"))
         .output()
         .expect("the example was built");

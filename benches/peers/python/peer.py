@@ -1,6 +1,6 @@
-"""PyTorch (eager) and JAX (jit) on the named workloads: `peer.py torch|jax WORKLOAD --threads N --seconds S`.
+"""PyTorch (eager) and JAX (jit) on the benchmark workloads: `peer.py torch|jax WORKLOAD --threads N --seconds S`.
 
-Prints one JSON line, like the Rust programs beside it. Exit status 3: no such workload for this peer.
+Prints one JSON line, like the Rust peers. Exit status 3: the workload is not implemented for this peer.
 """
 import json
 import os
@@ -15,7 +15,7 @@ threads, seconds = int(option.get("--threads", 1)), float(option.get("--seconds"
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=" + ("true" if threads > 1 else "false")
 
-import numpy as np  # after the settings above: libraries read them when they are loaded
+import numpy as np  # after the settings above, because the libraries read them when they are loaded
 
 WIDTHS = {"mlp_small": [784, 128, 10], "mlp_large": [784, 512, 512, 10], "infer_one": [784, 128, 10]}
 BATCH = {"mlp_small": 64, "mlp_large": 128, "infer_one": 1}
@@ -122,7 +122,7 @@ def jax_run():
         x, weights = jnp.asarray(noise(128, 256)), [jnp.asarray(noise(256, 256, scale=0.05)) for _ in range(64)]
         gradient = jax.jit(jax.value_and_grad(lambda ws: sum(jnp.tanh(x @ w).sum() for w in ws)))
         return lambda: jax.block_until_ready(gradient(weights))
-    if workload == "scalar_chain":  # traced anew at each run, as a program that is built anew is
+    if workload == "scalar_chain":  # traced in each run, since the other peers also build the graph in each run
 
         def chain(x):
             y = x
@@ -142,9 +142,9 @@ while time.perf_counter() - start < seconds / 4:
     run()
 times, start = [], time.perf_counter()
 while time.perf_counter() - start < seconds or len(times) < 3:
-    one = time.perf_counter()
+    run_start = time.perf_counter()
     run()
-    times.append((time.perf_counter() - one) * 1e6)
+    times.append((time.perf_counter() - run_start) * 1e6)
 print(json.dumps({
     "peer": peer, "workload": workload, "threads": threads, "median_us": round(statistics.median(times), 2),
     "min_us": round(min(times), 2), "n": len(times),

@@ -1,11 +1,12 @@
-"""Parameters to and from Python, by safetensors with NumPy or PyTorch (pip install safetensors numpy, and perhaps torch).
+"""Exchanges parameters with Python as safetensors files, with NumPy or PyTorch.
 
-    python round_trip.py check MODEL EXPECTED   a model that was saved by nn::save: are its logits those in EXPECTED?
-    python round_trip.py make MODEL EXPECTED    makes a model, inputs and their logits, for nn::load
-    python round_trip.py train MODEL EXPECTED   the same with a model that PyTorch trains
+    python round_trip.py check MODEL EXPECTED   checks that a model saved by nn::save gives the logits in EXPECTED
+    python round_trip.py make MODEL EXPECTED    writes a random model for nn::load, inputs and their logits
+    python round_trip.py train MODEL EXPECTED   the same with a model trained by PyTorch
 
-Where PyTorch is installed, `check` asks it, too. A linear layer is x @ weight + bias with weight [inputs, outputs]; torch's
-Linear has it transposed. EXPECTED holds the tensors "inputs" and "logits".
+It needs the packages safetensors and numpy; `train` needs torch, and `check` also compares with PyTorch if it is
+installed. A linear layer is x @ weight + bias with weight [inputs, outputs]; torch.nn.Linear stores the weight
+transposed. EXPECTED contains the tensors "inputs" and "logits".
 """
 
 import importlib.util
@@ -16,12 +17,12 @@ from safetensors.numpy import load_file, save_file
 
 
 def depth(model):
-    """The number of linear layers, which nn::mlp calls layers.0, layers.1, and so on."""
+    """The number of linear layers; nn::mlp names them layers.0, layers.1, ..."""
     return len({name.split(".")[1] for name in model})
 
 
-def in_numpy(model, x):
-    """The logits of a multi-layer perceptron with relu."""
+def numpy_logits(model, x):
+    """The logits of a multi-layer perceptron with ReLU."""
     for k in range(depth(model)):
         x = np.maximum(x, 0) if k > 0 else x
         x = x @ model[f"layers.{k}.weight"] + model[f"layers.{k}.bias"]
@@ -29,7 +30,7 @@ def in_numpy(model, x):
 
 
 def to_torch(model):
-    """The same model as layers of PyTorch."""
+    """The same model in PyTorch."""
     import torch
 
     modules = []
@@ -42,7 +43,7 @@ def to_torch(model):
 
 
 def from_torch(sequential):
-    """The parameters of such layers, named and laid out as nn::mlp has them."""
+    """The parameters of a PyTorch model, with the names and the layout of nn::mlp."""
     import torch
 
     linears = [m for m in sequential if isinstance(m, torch.nn.Linear)]
@@ -52,17 +53,17 @@ def from_torch(sequential):
 
 def check(model, expected):
     model, expected = load_file(model), load_file(expected)
-    found = {"NumPy": in_numpy(model, expected["inputs"])}
+    found = {"NumPy": numpy_logits(model, expected["inputs"])}
     if importlib.util.find_spec("torch"):
         import torch
 
         found["PyTorch"] = to_torch(model)(torch.from_numpy(expected["inputs"])).detach().numpy()
-    good = True
+    passed = True
     for name, logits in found.items():
         difference = np.abs(logits - expected["logits"]).max()
-        print(f"largest difference to {name}: {difference}")
-        good &= logits.shape == expected["logits"].shape and difference < 1e-5
-    return 0 if good else 1
+        print(f"maximum difference to {name}: {difference}")
+        passed &= logits.shape == expected["logits"].shape and difference < 1e-5
+    return 0 if passed else 1
 
 
 SIZES = [12, 16, 8, 4]
@@ -76,7 +77,7 @@ def make(model, expected):
         parameters[f"layers.{k}.bias"] = random.normal(size=n).astype(np.float32)
     inputs = random.normal(size=(20, SIZES[0])).astype(np.float32)
     save_file(parameters, model)
-    save_file({"inputs": inputs, "logits": in_numpy(parameters, inputs)}, expected)
+    save_file({"inputs": inputs, "logits": numpy_logits(parameters, inputs)}, expected)
     return 0
 
 

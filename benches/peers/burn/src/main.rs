@@ -1,4 +1,4 @@
-//! burn with its `flex` backend on the named workloads.
+//! burn, with its `flex` backend, on the benchmark workloads.
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use timing::{Workload, labels, mlp, noise, repeats};
@@ -26,10 +26,14 @@ fn forward(layers: &[(Tensor<2>, Tensor<2>)], x: &Tensor<2>) -> Tensor<2> {
 }
 
 fn workload(name: &str) -> Option<Workload> {
-    let plain = Device::flex();
+    let inference_device = Device::flex();
     let device = Device::flex().autodiff();
     if let Some((widths, batch)) = mlp(name) {
-        let device = if name == "infer_one" { plain } else { device };
+        let device = if name == "infer_one" {
+            inference_device
+        } else {
+            device
+        };
         let layer = |w: &[usize]| {
             (
                 matrix(&device, w[0], w[1], 0.05),
@@ -55,7 +59,9 @@ fn workload(name: &str) -> Option<Workload> {
                 .neg();
             let mut grads = loss.backward();
             let mut step = |p: &Tensor<2>| {
-                let d = p.grad_remove(&mut grads).expect("has a gradient");
+                let d = p
+                    .grad_remove(&mut grads)
+                    .expect("every parameter has a gradient");
                 Tensor::from_inner(p.clone().inner() - d * 0.1).require_grad()
             };
             layers = layers.iter().map(|(w, b)| (step(w), step(b))).collect();
@@ -77,12 +83,12 @@ fn workload(name: &str) -> Option<Workload> {
                 .map(|_| matrix(&device, 256, 256, 0.05).require_grad())
                 .collect();
             Box::new(move || {
-                let one = |w: &Tensor<2>| x.clone().matmul(w.clone()).tanh().sum();
+                let branch = |w: &Tensor<2>| x.clone().matmul(w.clone()).tanh().sum();
                 let total = weights
                     .iter()
-                    .map(one)
+                    .map(branch)
                     .reduce(|a, b| a + b)
-                    .expect("64 of them");
+                    .expect("64 branches");
                 std::hint::black_box(total.backward());
             })
         }

@@ -1,4 +1,4 @@
-//! candle on the named workloads.
+//! candle on the benchmark workloads.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Linear, Module, Optimizer, SGD, VarBuilder, VarMap, linear, loss};
@@ -6,7 +6,7 @@ use timing::{Workload, labels, mlp, noise, repeats};
 
 fn main() {
     timing::main("candle", |name| {
-        workload(name).expect("the workload can be made")
+        workload(name).expect("the workload is created")
     });
 }
 
@@ -53,7 +53,7 @@ fn workload(name: &str) -> Result<Option<Workload>> {
             let x = Var::from_tensor(&Tensor::from_vec(noise(1_000_000, 1.0), 1_000_000, &dev)?)?;
             Box::new(move || {
                 let a = ((x.tanh()? * x.as_tensor())? + x.neg()?.exp()?)?;
-                // sigmoid from primitives: the one of candle_nn has no gradient
+                // sigmoid from primitives, because that of candle_nn has no gradient
                 let y = (a.neg()?.exp()? + 1.0)?.recip()?.sum_all()?;
                 std::hint::black_box(y.backward()?.get(&x));
                 Ok(())

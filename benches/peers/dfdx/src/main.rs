@@ -1,4 +1,4 @@
-//! dfdx on the named workloads. Its shapes are types, so that each network is a type of its own.
+//! dfdx on the benchmark workloads. Shapes are part of the types, so each network has its own type.
 
 use dfdx::{
     losses::cross_entropy_with_logits_loss,
@@ -34,19 +34,24 @@ macro_rules! training {
         );
         let x: Tensor<Rank2<$batch, 784>, f32, _> =
             dev.tensor_from_vec(noise($batch * 784, 1.0), (Const, Const));
-        let mut hot = vec![0.0f32; $batch * 10];
+        let mut one_hot = vec![0.0f32; $batch * 10];
         labels($batch)
             .iter()
             .enumerate()
-            .for_each(|(k, l)| hot[k * 10 + l] = 1.0);
-        let y: Tensor<Rank2<$batch, 10>, f32, _> = dev.tensor_from_vec(hot, (Const, Const));
+            .for_each(|(k, l)| one_hot[k * 10 + l] = 1.0);
+        let y: Tensor<Rank2<$batch, 10>, f32, _> = dev.tensor_from_vec(one_hot, (Const, Const));
         Box::new(move || {
-            let traced = x.trace(grads.take().expect("given back"));
+            let traced = x.trace(
+                grads
+                    .take()
+                    .expect("the previous step returned the gradients"),
+            );
             let loss = cross_entropy_with_logits_loss(model.forward_mut(traced), y.clone());
-            let mut found = loss.backward();
-            sgd.update(&mut model, &found).expect("all are used");
-            model.zero_grads(&mut found);
-            grads = Some(found);
+            let mut gradients = loss.backward();
+            sgd.update(&mut model, &gradients)
+                .expect("every parameter has a gradient");
+            model.zero_grads(&mut gradients);
+            grads = Some(gradients);
         })
     }};
 }
@@ -77,22 +82,22 @@ fn workload(name: &str) -> Option<Workload> {
             let weight = |_| dev.tensor_from_vec(noise(256 * 256, 0.05), (Const, Const));
             let weights: Vec<Tensor<Rank2<256, 256>, f32, _>> = (0..64).map(weight).collect();
             Box::new(move || {
-                // the tape starts at the data; a gradient of the weight is recorded where it is used
-                let one = |w: &Tensor<Rank2<256, 256>, f32, _>| {
+                // the tape starts at the data, and records the gradients of the weights where they are used
+                let branch = |w: &Tensor<Rank2<256, 256>, f32, _>| {
                     x.leaky_trace().matmul(w.clone()).tanh().sum()
                 };
                 let total = weights
                     .iter()
-                    .map(one)
+                    .map(branch)
                     .reduce(|a, b| a + b)
-                    .expect("64 of them");
+                    .expect("64 branches");
                 std::hint::black_box(total.backward());
             })
         }
         _ => {
             let (repeats, x) = (repeats(name)?, dev.tensor(0.5f32));
             Box::new(move || {
-                // a tensor times itself panics: the chain starts from a copy
+                // a tensor times itself panics, so the chain starts from a copy
                 let mut y = x.leaky_trace() * 1.0;
                 for _ in 0..repeats {
                     y = y * x.clone() + x.clone();

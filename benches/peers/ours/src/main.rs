@@ -1,4 +1,4 @@
-//! `autograd` and `nn` on the named workloads: the very functions that `cargo bench` measures.
+//! `autograd` and `nn` on the benchmark workloads: the same functions that `cargo bench` measures.
 
 use benches::{Branches, Elementwise, Inference, Training, chain};
 use timing::Workload;

@@ -1,4 +1,4 @@
-//! `autograd` by raskr on the named workloads.
+//! raskr's `autograd` on the benchmark workloads.
 
 use raskr::{self as ag, ndarray, prelude::*, tensor_ops as T};
 use timing::{Workload, labels, mlp, noise, repeats};
@@ -12,7 +12,7 @@ fn main() {
 
 fn array(shape: &[usize], scale: f32) -> Array {
     Array::from_shape_vec(shape.to_vec(), noise(shape.iter().product(), scale))
-        .expect("as many as the shape says")
+        .expect("the number of elements matches the shape")
 }
 
 fn forward<'g>(params: &[Node<'g>], x: Node<'g>) -> Node<'g> {
@@ -36,7 +36,7 @@ fn workload(name: &str) -> Option<Workload> {
         }
         let x = array(&[batch, widths[0]], 1.0);
         let y: Vec<f32> = labels(batch).iter().map(|&l| l as f32).collect();
-        let y = Array::from_shape_vec(vec![batch, 1], y).expect("one a row");
+        let y = Array::from_shape_vec(vec![batch, 1], y).expect("one label per row");
         let sgd = ag::optimizers::SGD::new(0.1f32);
         let infer = name == "infer_one";
         return Some(Box::new(move || {

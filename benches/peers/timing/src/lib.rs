@@ -1,16 +1,16 @@
-//! Times one workload and prints one JSON line: what all peers share.
+//! Shared by all peers: measures one workload and prints the result as one JSON line.
 //!
-//! `peer-x WORKLOAD [--threads N] [--seconds S]`; the caller sets the number of threads in the environment and on which
-//! cores the process may run.
+//! `peer-x WORKLOAD [--threads N] [--seconds S]`. The caller sets the number of threads in the
+//! environment, and the cores on which the process may run.
 
 use std::time::{Duration, Instant};
 
-/// A workload that is ready to run again and again.
+/// A workload. Each call is one run.
 pub type Workload = Box<dyn FnMut()>;
 
-/// Parses the command line, makes the workload and measures it: a warm-up of a quarter of the time, then until the time
-/// is up. An unknown workload is exit status 3.
-pub fn main(peer: &str, make: impl FnOnce(&str) -> Option<Workload> + Send + 'static) {
+/// Parses the command line, creates the workload and measures it for the given time, after a warm-up of
+/// a quarter of that time. The exit status for an unknown workload is 3.
+pub fn main(peer: &str, create: impl FnOnce(&str) -> Option<Workload> + Send + 'static) {
     let args: Vec<String> = std::env::args().collect();
     let option = |name: &str| {
         args.iter()
@@ -25,38 +25,35 @@ pub fn main(peer: &str, make: impl FnOnce(&str) -> Option<Workload> + Send + 'st
         .and_then(|v| v.parse().ok())
         .unwrap_or(2.0);
     let peer = peer.to_string();
-    // deep_chain is about surviving on a small stack
-    let stack = if workload == "deep_chain" {
+    // deep_chain tests that a deep graph does not overflow a small stack
+    let stack_size = if workload == "deep_chain" {
         1 << 20
     } else {
         16 << 20
     };
-    let measured = std::thread::Builder::new()
-        .stack_size(stack)
+    let spawned = std::thread::Builder::new()
+        .stack_size(stack_size)
         .spawn(move || {
-            let Some(mut run) = make(&workload) else {
+            let Some(mut run) = create(&workload) else {
                 std::process::exit(3)
             };
             measure(&peer, &workload, threads, seconds, &mut run);
         });
-    if measured
-        .map(|thread| thread.join().is_err())
-        .unwrap_or(true)
-    {
+    if spawned.map(|thread| thread.join().is_err()).unwrap_or(true) {
         std::process::exit(1);
     }
 }
 
 fn measure(peer: &str, workload: &str, threads: usize, seconds: f64, run: &mut Workload) {
-    let warm = Instant::now();
-    while warm.elapsed() < Duration::from_secs_f64(seconds / 4.0) {
+    let warm_up = Instant::now();
+    while warm_up.elapsed() < Duration::from_secs_f64(seconds / 4.0) {
         run();
     }
     let (mut times, start) = (Vec::new(), Instant::now());
     while start.elapsed() < Duration::from_secs_f64(seconds) || times.len() < 3 {
-        let one = Instant::now();
+        let run_start = Instant::now();
         run();
-        times.push(one.elapsed().as_secs_f64() * 1e6);
+        times.push(run_start.elapsed().as_secs_f64() * 1e6);
     }
     times.sort_by(f64::total_cmp);
     let (median, min, n) = (times[times.len() / 2], times[0], times.len());
@@ -67,7 +64,7 @@ fn measure(peer: &str, workload: &str, threads: usize, seconds: f64, run: &mut W
     );
 }
 
-/// The largest resident size of this process so far.
+/// The peak resident set size of this process.
 fn peak_rss_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|l| l.starts_with("VmHWM:"));
@@ -77,7 +74,7 @@ fn peak_rss_mib() -> f64 {
     kib.unwrap_or(f64::NAN) / 1024.0
 }
 
-/// Numbers without pattern between -1 and 1, times a scale.
+/// Pseudo-random numbers between -scale and scale.
 pub fn noise(count: usize, scale: f32) -> Vec<f32> {
     let mut state = 12345u32;
     let mut next = || {
@@ -87,12 +84,12 @@ pub fn noise(count: usize, scale: f32) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// Labels of a batch.
+/// The labels of a batch.
 pub fn labels(count: usize) -> Vec<usize> {
     (0..count).map(|k| k * 7 % 10).collect()
 }
 
-/// Widths and batch of the MLP workloads.
+/// The layer sizes and the batch size of an MLP workload.
 pub fn mlp(workload: &str) -> Option<(Vec<usize>, usize)> {
     match workload {
         "mlp_small" => Some((vec![784, 128, 10], 64)),
@@ -102,7 +99,7 @@ pub fn mlp(workload: &str) -> Option<(Vec<usize>, usize)> {
     }
 }
 
-/// How often a chain repeats.
+/// The number of repeats of a chain workload.
 pub fn repeats(workload: &str) -> Option<usize> {
     match workload {
         "scalar_chain" => Some(1_000),

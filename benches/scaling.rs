@@ -1,5 +1,6 @@
-//! How cost grows with size, with one thread and with all of them: `cargo bench --bench widening`. Throughput is per
-//! branch, per element or per node, so that equal numbers mean linear growth.
+//! Scaling: how the time grows with the size of a workload, with one thread and with all threads:
+//! `cargo bench --bench scaling`. Throughput is per branch, per weight, per element or per operation:
+//! a constant throughput means linear growth.
 
 use benches::{Branches, Elementwise, Training, chain, compiled_chain, plan_chain, pools, time};
 use criterion::{
@@ -7,7 +8,7 @@ use criterion::{
     measurement::WallTime,
 };
 
-/// Measures something of some size in each pool.
+/// Measures a workload of this size in each thread pool.
 fn measure<T>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -20,9 +21,9 @@ fn measure<T>(
     }
 }
 
-/// The sum and gradients of 1 to 64 branches.
+/// 1 to 64 branches. Throughput per branch.
 fn branches(c: &mut Criterion) {
-    let mut group = c.benchmark_group("widening/branches");
+    let mut group = c.benchmark_group("scaling/branches");
     for count in [1, 4, 16, 64] {
         let branches = Branches::new(count).expect("memory for the workload");
         group.throughput(Throughput::Elements(count as u64));
@@ -32,9 +33,9 @@ fn branches(c: &mut Criterion) {
     group.finish();
 }
 
-/// A training step of networks whose hidden layers are 64 to 2048 wide, per weight.
+/// Training steps of networks with hidden layers of 64 to 2048 units. Throughput per weight.
 fn widths(c: &mut Criterion) {
-    let mut group = c.benchmark_group("widening/width");
+    let mut group = c.benchmark_group("scaling/width");
     group.sample_size(20);
     for width in [64, 256, 1024, 2048] {
         let training =
@@ -49,9 +50,9 @@ fn widths(c: &mut Criterion) {
     group.finish();
 }
 
-/// Elementwise work on 1 to 10⁷ values, per value.
+/// Elementwise operations on 1 to 10⁷ elements. Throughput per element.
 fn elements(c: &mut Criterion) {
-    let mut group = c.benchmark_group("widening/elements");
+    let mut group = c.benchmark_group("scaling/elements");
     group.sample_size(20);
     for count in [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000] {
         let elementwise = Elementwise::new(count);
@@ -62,15 +63,16 @@ fn elements(c: &mut Criterion) {
     group.finish();
 }
 
-/// Chains of 10 to 10⁶ operations: written, differentiated and run; compiled; planned for the first time. Per operation.
+/// Chains of 10 to 10⁶ operations: built and run each time, compiled once, and planned without cache.
+/// Throughput per operation.
 fn chains(c: &mut Criterion) {
-    let mut group = c.benchmark_group("widening/chain");
+    let mut group = c.benchmark_group("scaling/chain");
     group.sample_size(10);
-    let mut fresh = 0;
+    let mut salt = 0;
     for operations in [10usize, 100, 1_000, 10_000, 100_000, 1_000_000] {
         let repeats = operations / 2;
         group.throughput(Throughput::Elements(operations as u64));
-        group.bench_function(BenchmarkId::new("built anew", operations), |b| {
+        group.bench_function(BenchmarkId::new("built each time", operations), |b| {
             b.iter(|| chain(repeats))
         });
         let compiled = compiled_chain(repeats);
@@ -78,8 +80,8 @@ fn chains(c: &mut Criterion) {
             b.iter(|| compiled(0.5))
         });
         let mut plan = || {
-            fresh = (fresh + 1) % 500;
-            plan_chain(repeats, fresh)
+            salt = (salt + 1) % 500;
+            plan_chain(repeats, salt)
         };
         group.bench_function(BenchmarkId::new("planned", operations), |b| {
             b.iter(&mut plan)
@@ -88,5 +90,5 @@ fn chains(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(widening, branches, widths, elements, chains);
-criterion_main!(widening);
+criterion_group!(scaling, branches, widths, elements, chains);
+criterion_main!(scaling);

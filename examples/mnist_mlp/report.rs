@@ -1,10 +1,10 @@
-//! What the trained network does, as text.
+//! Text output about the predictions of the trained network.
 
 use autograd::{Graph, Tensor};
 use nn::{Dataset, Result};
 
-/// The class with the largest output, row by row.
-pub(crate) fn labels(outputs: &Tensor) -> Result<Vec<i64>> {
+/// The class with the largest output, for each row.
+pub(crate) fn predicted_classes(outputs: &Tensor) -> Result<Vec<i64>> {
     Ok(Graph::new()
         .constant(outputs)
         .argmax(-1)
@@ -13,12 +13,12 @@ pub(crate) fn labels(outputs: &Tensor) -> Result<Vec<i64>> {
         .to_vec())
 }
 
-/// The first few images that were read wrongly, side by side.
-pub(crate) fn mistakes(test: &Dataset, written: &[i64], read: &[i64]) -> Result<String> {
-    const SHOWN: usize = 4;
-    let wrong: Vec<usize> = (0..read.len())
-        .filter(|&k| written[k] != read[k])
-        .take(SHOWN)
+/// The first misclassified images as text, side by side.
+pub(crate) fn misclassified(test: &Dataset, labels: &[i64], predicted: &[i64]) -> Result<String> {
+    const MAX_IMAGES: usize = 4;
+    let wrong: Vec<usize> = (0..predicted.len())
+        .filter(|&k| labels[k] != predicted[k])
+        .take(MAX_IMAGES)
         .collect();
     let pixels: usize = test.sample_shape().iter().product();
     let side = pixels.isqrt();
@@ -31,9 +31,12 @@ pub(crate) fn mistakes(test: &Dataset, written: &[i64], read: &[i64]) -> Result<
         .chunks(pixels)
         .map(|image| draw(image, side))
         .collect();
-    let titles = wrong
-        .iter()
-        .map(|&k| format!("{:side$}  ", format!("{} read as {}", written[k], read[k])));
+    let titles = wrong.iter().map(|&k| {
+        format!(
+            "{:side$}  ",
+            format!("{}, predicted {}", labels[k], predicted[k])
+        )
+    });
     let mut text = format!("{}\n", titles.collect::<String>().trim_end());
     for line in 0..images[0].len() {
         let row: String = images
@@ -46,17 +49,18 @@ pub(crate) fn mistakes(test: &Dataset, written: &[i64], read: &[i64]) -> Result<
     Ok(text)
 }
 
-/// An image in lines of text, two rows of pixels a line, since characters are twice as high as wide.
+/// Draws an image as lines of text. A line stands for two rows of pixels, because characters are about
+/// twice as high as wide.
 fn draw(image: &[f32], side: usize) -> Vec<String> {
-    let shade = |row: &[f32], below: &[f32], x: usize| {
-        let grey = (row[x] + below.get(x).copied().unwrap_or(0.0)) / 2.0;
-        [' ', '.', ':', '+', '*', '#', '@'][(grey * 6.99) as usize]
+    let character = |row: &[f32], next_row: &[f32], x: usize| {
+        let brightness = (row[x] + next_row.get(x).copied().unwrap_or(0.0)) / 2.0;
+        [' ', '.', ':', '+', '*', '#', '@'][(brightness * 6.99) as usize]
     };
     let rows: Vec<&[f32]> = image.chunks(side).collect();
     rows.chunks(2)
-        .map(|two| {
+        .map(|pair| {
             (0..side)
-                .map(|x| shade(two[0], two.get(1).copied().unwrap_or(&[]), x))
+                .map(|x| character(pair[0], pair.get(1).copied().unwrap_or(&[]), x))
                 .collect()
         })
         .collect()

@@ -1,6 +1,7 @@
-//! The overhead of the trainer: an epoch with the default settings of `mnist_mlp`, compared with the
-//! same number of steps on prepared batches, with one thread and with all threads:
-//! `cargo bench --bench epoch`.
+//! The overhead of the trainer: `cargo bench --bench epoch`.
+//!
+//! It compares an epoch with the default settings of `mnist_mlp` with the same number of steps on
+//! prepared batches, with one thread and with all threads.
 
 use autograd::Graph;
 use nn::{Activation, Module, Optimizer, Sgd, Trainer, data, loss};

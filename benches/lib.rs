@@ -2,11 +2,11 @@
 //!
 //! | name | one run |
 //! |---|---|
-//! | `mlp_small` | a training step of 784-128-10, ReLU, batch 64: forward, mean cross-entropy, backward, SGD |
-//! | `mlp_large` | the same with 784-512-512-10 and batch 128 |
+//! | `mlp_small` | a training step (cross-entropy, SGD) of 784-128-10 with ReLU, batch size 64 |
+//! | `mlp_large` | the same with 784-512-512-10, batch size 128 |
 //! | `infer_one` | the forward pass of 784-128-10 on one row |
-//! | `elementwise` | 10⁶ values: `sum(sigmoid(tanh(x)·x + exp(-x)))` and its gradient |
-//! | `branches` | `x: [128, 256]`, 64 weights `[256, 256]`: `Σ sum(tanh(x·w))` and the gradients of all weights |
+//! | `elementwise` | `sum(sigmoid(tanh(x)·x + exp(-x)))` and its gradient, 10⁶ elements |
+//! | `branches` | `Σ sum(tanh(x·w))` and its gradients, `x: [128, 256]`, 64 weights `[256, 256]` |
 //! | `scalar_chain` | `y = x`, then 1,000 times `y = y·x + x`, and the gradient |
 //! | `deep_chain` | the same 200,000 times |
 
@@ -15,7 +15,8 @@ use nn::{Activation, Mlp, Module, Optimizer, Sgd};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::time::{Duration, Instant};
 
-/// The thread pools of the benchmarks, with their names: one thread, and all threads of the machine.
+/// The thread pools of the benchmarks, with their names: one thread, and all threads of the
+/// machine.
 pub fn pools() -> Vec<(String, ThreadPool)> {
     let all = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut counts = vec![1, all];
@@ -115,8 +116,8 @@ impl Training {
         g.run(loss)
     }
 
-    /// The overhead of a step before its first kernel runs: builds the graph and finds its plan in the
-    /// cache.
+    /// The overhead of a step before its first kernel runs: builds the graph and finds its plan in
+    /// the cache.
     pub fn trace_and_plan_lookup(&self) -> Result<usize> {
         let g = Graph::training(0);
         let loss = self.loss(&g);
@@ -269,8 +270,8 @@ pub fn plan_chain(repeats: usize, salt: usize) -> Result<usize> {
     Ok(plan.kernels().len())
 }
 
-/// Builds the graph of a chain and, if `with_gradient`, of its gradient, without computing it. Returns
-/// the number of nodes.
+/// Builds the graph of a chain and, if `with_gradient`, of its gradient, without computing it.
+/// Returns the number of nodes.
 pub fn build_chain(repeats: usize, with_gradient: bool) -> usize {
     let g = Graph::new();
     let x = g.input(0.5);

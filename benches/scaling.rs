@@ -1,6 +1,6 @@
 //! Scaling: how the time grows with the size of a workload, with one thread and with all threads:
-//! `cargo bench --bench scaling`. Throughput is per branch, per weight, per element or per operation:
-//! a constant throughput means linear growth.
+//! `cargo bench --bench scaling`. Throughput is per branch, per weight, per element or per
+//! operation: a constant throughput means linear growth.
 
 use benches::{Branches, Elementwise, Training, chain, compiled_chain, plan_chain, pools, time};
 use criterion::{
@@ -63,8 +63,8 @@ fn elements(c: &mut Criterion) {
     group.finish();
 }
 
-/// Chains of 10 to 10⁶ operations: built and run each time, compiled once, and planned without cache.
-/// Throughput per operation.
+/// Chains of 10 to 10⁶ operations: built and run each time, compiled once, and planned without
+/// cache. Throughput per operation.
 fn chains(c: &mut Criterion) {
     let mut group = c.benchmark_group("scaling/chain");
     group.sample_size(10);

@@ -14,9 +14,9 @@ fn swish(x: Var<'_>) -> Var<'_> {
     x * x.sigmoid()
 }
 
-/// Second way: an elementwise function. This one is `ln cosh x`, a smooth loss between the squared and
-/// the absolute error, with the derivative `tanh x`. It works for f32 and f64. Elementwise functions
-/// of several inputs broadcast. Higher derivatives follow from the partial derivatives.
+/// Second way: an elementwise function. This one is `ln cosh x`, a smooth loss between the squared
+/// and the absolute error, with the derivative `tanh x`. It works for f32 and f64. Elementwise
+/// functions of several inputs broadcast. Higher derivatives follow from the partial derivatives.
 #[derive(Clone, PartialEq, Debug)]
 struct LnCosh;
 
@@ -35,9 +35,9 @@ impl Elementwise for LnCosh {
     }
 }
 
-/// Third way: implement `Op`. This one is the cumulative sum of a vector, `y[i] = x[0] + .. + x[i]`.
-/// Its vector-Jacobian product is the cumulative sum in reverse order: the cotangent of `x[j]` is the
-/// sum of the cotangents of `y[j], y[j + 1], ..`.
+/// Third way: implement `Op`. This one is the cumulative sum of a vector,
+/// `y[i] = x[0] + .. + x[i]`. Its vector-Jacobian product is the cumulative sum in reverse order:
+/// the cotangent of `x[j]` is the sum of the cotangents of `y[j], y[j + 1], ..`.
 #[derive(Clone, PartialEq, Debug)]
 struct CumulativeSum {
     reverse: bool,

@@ -1,10 +1,10 @@
 //! Three common problems with gradients, and how to find them:
 //! `cargo run --release --example debug_gradients`.
 //!
-//! 1. A derivative is wrong by 2 %. The gradient check names the operation, its line and the element
-//!    with the largest error.
-//! 2. A NaN appears during training. The step is not applied, and the error says where the NaN comes
-//!    from.
+//! 1. A derivative is wrong by 2 %. The gradient check names the operation, its line and the
+//!    element with the largest error.
+//! 2. A NaN appears during training. The step is not applied, and the error says where the NaN
+//!    comes from.
 //! 3. A layer does not learn. The gradient statistics show its dead units.
 
 use autograd::{CheckGrads, Elementwise, Error, Graph, Partial, Real, Tensor, Var};

@@ -26,8 +26,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     large(224, 2)
 }
 
-/// The discrete Laplacian (five-point stencil) with no-flux boundaries. The axes are `[substance, row,
-/// column]`.
+/// The discrete Laplacian (five-point stencil) with no-flux boundaries. The axes are
+/// `[substance, row, column]`.
 fn laplacian(x: Var<'_>) -> Var<'_> {
     let g = x.graph();
     let difference = |axis: isize| {

@@ -1,8 +1,8 @@
-//! Classifies two interleaved spirals, with `autograd` only: `cargo run --release --example spirals`.
+//! Classifies two interleaved spirals: `cargo run --release --example spirals`.
 //!
-//! It does not use the crate `nn`: data, parameters, model, loss and gradient descent with momentum
-//! are written out. Each step is one graph; `run` executes its forward pass, backward pass and
-//! parameter updates.
+//! It uses `autograd` without `nn`: data, parameters, model, loss and gradient descent with
+//! momentum are written out. Each step is one graph; `run` executes its forward pass, backward pass
+//! and parameter updates.
 
 use autograd::{DType, Graph, Param, Result, Tensor, Var};
 

@@ -6,8 +6,8 @@
 //! AUTOGRAD_ISA=avx2 cargo run --release --example ulps
 //! ```
 //!
-//! The functions run in a graph, with the best instruction set of the machine. The reference value is
-//! the same function in f64.
+//! The functions run in a graph, with the best instruction set of the machine. The reference value
+//! is the same function in f64.
 
 use autograd::{Graph, Tensor, Var};
 
@@ -67,8 +67,8 @@ fn main() -> autograd::Result<()> {
     Ok(())
 }
 
-/// The error in units in the last place of the reference value as f32. It is infinite if only one of
-/// the two is NaN, or if only one is infinite after rounding.
+/// The error in units in the last place of the reference value as f32. It is infinite if only one
+/// of the two is NaN, or if only one is infinite after rounding.
 fn ulp_error(got: f32, reference: f64) -> f64 {
     let rounded = reference as f32;
     if got == rounded || got.is_nan() && reference.is_nan() {

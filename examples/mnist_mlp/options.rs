@@ -8,7 +8,8 @@ const NOTE: &str = "\
 By default it trains a network with 784 inputs, 128 hidden units and 10 outputs for 5 epochs. This takes a few
 seconds and gives a test accuracy of about 0.98. The same seed gives the same result on any number of threads.";
 
-/// Trains and tests a neural network on images of handwritten digits (MNIST, or data in the same format)
+/// Trains and tests a neural network on images of handwritten digits (MNIST, or data in the same
+/// format)
 #[derive(Parser, Debug)]
 #[command(after_help = NOTE)]
 pub(crate) struct Options {
@@ -20,7 +21,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZES", value_delimiter = ',', default_value = "128", value_parser = positive)]
     pub(crate) hidden: Vec<usize>,
 
-    /// Activation function of the hidden layers: relu, leaky_relu, elu, gelu, silu, softplus, tanh or sigmoid
+    /// Activation function of the hidden layers: relu, leaky_relu, elu, gelu, silu, softplus, tanh
+    /// or sigmoid
     #[arg(long, value_name = "NAME", default_value_t = Activation::Relu)]
     pub(crate) activation: Activation,
 
@@ -44,7 +46,8 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 0.9, value_parser = fraction, value_name = "FRACTION")]
     pub(crate) momentum: f64,
 
-    /// Dropout rate: the fraction of hidden units set to 0 in each training step, from 0 to less than 1
+    /// Dropout rate: the fraction of hidden units set to 0 in each training step, from 0 to less
+    /// than 1
     #[arg(long, default_value_t = 0.0, value_parser = fraction, value_name = "FRACTION")]
     pub(crate) dropout: f64,
 
@@ -64,8 +67,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) load: Option<PathBuf>,
 
-    /// Train for accuracy: a 784-1024-512-10 network with AdamW for 30 epochs, with dropout, images shifted by up to
-    /// 2 pixels, and averaged weights. Takes a few minutes. Ignores other options for network and training
+    /// Train for accuracy: a 784-1024-512-10 network with AdamW for 30 epochs, with dropout, images
+    /// shifted by up to 2 pixels, and averaged weights. Takes a few minutes. Ignores other options
+    /// for network and training
     #[arg(long)]
     pub(crate) best: bool,
 

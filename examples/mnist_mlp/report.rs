@@ -49,8 +49,8 @@ pub(crate) fn misclassified(test: &Dataset, labels: &[i64], predicted: &[i64]) -
     Ok(text)
 }
 
-/// Draws an image as lines of text. A line stands for two rows of pixels, because characters are about
-/// twice as high as wide.
+/// Draws an image as lines of text. A line stands for two rows of pixels, because characters are
+/// about twice as high as wide.
 fn draw(image: &[f32], side: usize) -> Vec<String> {
     let character = |row: &[f32], next_row: &[f32], x: usize| {
         let brightness = (row[x] + next_row.get(x).copied().unwrap_or(0.0)) / 2.0;

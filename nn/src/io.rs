@@ -69,8 +69,8 @@ pub fn check_writable(path: impl AsRef<Path>) -> Result<()> {
     temporary_file_for(path).map(drop)
 }
 
-/// A temporary file in the directory of `path`, so that it can be renamed to `path`. It is deleted if
-/// it is not renamed.
+/// A temporary file in the directory of `path`, so that it can be renamed to `path`. It is deleted
+/// if it is not renamed.
 fn temporary_file_for(path: &Path) -> Result<NamedTempFile> {
     let directory = path
         .parent()

@@ -29,8 +29,9 @@
 //!   and [parameter groups](ParamGroups);
 //! - [learning-rate schedules](schedule);
 //! - [data] from arrays and files;
-//! - a [trainer](Trainer) with [callbacks](Callback), [checkpoints](Trainer::checkpoint) that resume
-//!   bit for bit, [dry runs](Trainer::dry_run) and [NaN detection](Trainer::detect_anomaly).
+//! - a [trainer](Trainer) with [callbacks](Callback), [checkpoints](Trainer::checkpoint) that
+//!   resume bit for bit, [dry runs](Trainer::dry_run) and
+//!   [NaN detection](Trainer::detect_anomaly).
 //!
 //! A complete training loop without the trainer, to copy and change:
 //!

@@ -94,8 +94,8 @@ pub mod unreduced {
             super::elementwise(prediction, target, |a, b| {
                 let (d, abs) = (a - b, (a - b).abs());
                 let is_quadratic = abs.le(delta);
-                // 0 replaces `d` outside of the quadratic part: for an infinite `d`, the gradient of
-                // the unused branch would be 0·∞ = NaN
+                // 0 replaces `d` outside of the quadratic part: for an infinite `d`, the gradient
+                // of the unused branch would be 0·∞ = NaN
                 is_quadratic.select(
                     is_quadratic.select(d, 0.0).square() * 0.5,
                     (abs - delta / 2.0) * delta,
@@ -132,8 +132,8 @@ pub fn cross_entropy<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
 }
 
 /// [`cross_entropy`] with label smoothing, class weights and a label to ignore, like the arguments
-/// `label_smoothing`, `weight` and `ignore_index` of PyTorch's `cross_entropy`. With class weights, the
-/// mean is weighted. Ignored labels do not count in the mean; if all are ignored, it is NaN.
+/// `label_smoothing`, `weight` and `ignore_index` of PyTorch's `cross_entropy`. With class weights,
+/// the mean is weighted. Ignored labels do not count in the mean; if all are ignored, it is NaN.
 ///
 /// ```
 /// use autograd::Tensor;
@@ -198,8 +198,8 @@ pub fn mae<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
     unreduced::mae(prediction, target).mean()
 }
 
-/// The mean Huber loss (Huber 1964): `d²/2` if `|d| ≤ delta`, else `delta·(|d| - delta/2)`, where `d`
-/// is the difference. It is less sensitive to outliers than the squared error.
+/// The mean Huber loss (Huber 1964): `d²/2` if `|d| ≤ delta`, else `delta·(|d| - delta/2)`, where
+/// `d` is the difference. It is less sensitive to outliers than the squared error.
 ///
 /// ```
 /// let g = autograd::Graph::new();
@@ -226,8 +226,8 @@ pub fn bce_with_logits<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
     unreduced::bce_with_logits(logits, target).mean()
 }
 
-/// The Kullback–Leibler divergence `Σ p·(ln p - ln q)` of log-probabilities `ln q` `[.., classes]` and
-/// probabilities `p`; the mean over the samples (PyTorch's `batchmean`).
+/// The Kullback–Leibler divergence `Σ p·(ln p - ln q)` of log-probabilities `ln q` `[.., classes]`
+/// and probabilities `p`; the mean over the samples (PyTorch's `batchmean`).
 ///
 /// ```
 /// let g = autograd::Graph::new();
@@ -247,8 +247,8 @@ fn weighted<'g>(p: Var<'g>, cost: Var<'g>) -> Var<'g> {
     p * p.eq(0.0).select(finite, cost)
 }
 
-/// Applies an elementwise loss. The shapes must be equal, since broadcasting a target is nearly always
-/// a mistake.
+/// Applies an elementwise loss. The shapes must be equal, since broadcasting a target is nearly
+/// always a mistake.
 #[track_caller]
 fn elementwise<'g>(
     a: Var<'g>,

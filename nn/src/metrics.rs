@@ -9,8 +9,8 @@ use crate::{
 use autograd::{Graph, Tensor, Var};
 use std::fmt;
 
-/// The mean of a metric over a dataset. The metric is a function of outputs and targets that returns
-/// one value per sample, or the mean over the batch.
+/// The mean of a metric over a dataset. The metric is a function of outputs and targets that
+/// returns one value per sample, or the mean over the batch.
 ///
 /// ```
 /// # use autograd::Tensor;

@@ -38,8 +38,8 @@ pub trait Module: Send + Sync {
         let _ = p;
     }
 
-    /// All parameters and buffers with their paths, such as `layers.0.weight`. A shared parameter is
-    /// listed once, under its first path.
+    /// All parameters and buffers with their paths, such as `layers.0.weight`. A shared parameter
+    /// is listed once, under its first path.
     fn parameters(&self) -> Vec<(String, Param)> {
         let mut params = Params {
             path: String::new(),

@@ -1,8 +1,8 @@
 //! Learning-rate schedules: the factor by which the learning rate of each step is multiplied.
 //!
-//! A schedule is any function from a [`Context`] to a factor. Schedules are composed by calling each
-//! other. The factor is a value in the graph and not part of its structure, so a schedule never
-//! makes the engine plan the step again.
+//! A schedule is any function from a [`Context`] to a factor. Schedules are composed by calling
+//! each other. The factor is a value in the graph and not part of its structure, so a schedule
+//! never makes the engine plan the step again.
 //!
 //! ```
 //! use nn::schedule::{self, Context};

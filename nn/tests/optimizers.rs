@@ -442,8 +442,8 @@ fn parameters_without_a_gradient_are_not_updated() -> Result<()> {
     Ok(())
 }
 
-/// Adversarial training with one optimizer: the step of the critic changes only the critic, the step of
-/// the generator only the generator.
+/// Adversarial training with one optimizer: the step of the critic changes only the critic, the
+/// step of the generator only the generator.
 #[test]
 fn adversarial_steps_update_one_side_each() -> Result<()> {
     let (generator, critic) = (Param::new([0.5, -0.5]), Param::new([1.0, 1.0]));

@@ -16,7 +16,8 @@ fn schedules_never_need_a_new_plan() -> Result<()> {
             schedule::exponential(0.9),
         )),
         Box::new(schedule::reduce_on_plateau(0.5, 0)),
-        Box::new(|at: &Context<'_>| [1.0, 0.0, 2.0][at.step % 3]), // with the special values 1 and 0
+        // with the special values 0 and 1
+        Box::new(|context: &Context<'_>| [1.0, 0.0, 2.0][context.step % 3]),
     ];
     let mut plan_counts = Vec::new();
     for schedule in schedules {

@@ -1,5 +1,5 @@
-//! Exchange of parameters with Python: `tests/python/round_trip.py` wrote the files in its directory,
-//! and checks files that are saved here.
+//! Exchange of parameters with Python: `tests/python/round_trip.py` wrote the files in its
+//! directory, and checks files that are saved here.
 
 use autograd::{Graph, Tensor};
 use nn::{Activation, Module, Result};

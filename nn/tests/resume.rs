@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// A training with all kinds of state: dropout, Adam moments, EMA, gradient accumulation, a schedule.
+/// A training with all kinds of state: Adam moments, EMA, gradient accumulation, dropout, schedule.
 fn train(checkpoint: Option<&Path>, weights: &Path, every: usize) -> Result<()> {
     let (train, test) = data::digits()?;
     let model = nn::mlp(&[64, 24, 10], Activation::Relu, 5).dropout(0.2);
@@ -68,8 +68,8 @@ fn a_killed_training_resumes_to_the_same_bits() {
             .spawn()
             .expect("a process")
     };
-    // Kills that count are those in the middle of a training: a checkpoint exists, and the training has
-    // not ended.
+    // Kills that count are those in the middle of a training: a checkpoint exists, and the training
+    // has not ended.
     let (mut kills, mut finished_trainings, mut starts) = (0, 0, 0);
     while kills < 20 {
         let mut child = start();

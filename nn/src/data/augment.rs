@@ -4,8 +4,8 @@ use crate::{error::Result, seed};
 use autograd::Tensor;
 use rand::RngExt;
 
-/// Data augmentation for images: shifts each image of a batch by a random offset of up to `max_shift`
-/// pixels in each direction, and fills the border with 0. For
+/// Data augmentation for images: shifts each image of a batch by a random offset of up to
+/// `max_shift` pixels in each direction, and fills the border with 0. For
 /// [`Trainer::augment`](crate::Trainer::augment).
 ///
 /// Each row of the batch must be a square f32 image. Other inputs are returned unchanged.

@@ -99,8 +99,9 @@ impl Dataset {
         Dataset::from_inputs(Inputs::Tensor(inputs), targets)
     }
 
-    /// From inputs of one byte each, such as greyscale images. They are stored as bytes, which takes
-    /// a quarter of the memory of f32. A batch is converted to f32: each byte is divided by `divisor`.
+    /// From inputs of one byte each, such as greyscale images. They are stored as bytes, which
+    /// takes a quarter of the memory of f32. A batch is converted to f32: each byte is divided by
+    /// `divisor`.
     ///
     /// ```
     /// let (pixels, labels) = (vec![0, 51, 255, 102, 0, 0], vec![7i64, 1]);
@@ -193,7 +194,8 @@ impl Dataset {
     ///
     /// ```
     /// # use autograd::Tensor;
-    /// # let data = nn::Dataset::new(Tensor::from(vec![0.5f32; 10]), Tensor::from(vec![0i64; 10]))?;
+    /// # let inputs = Tensor::from(vec![0.5f32; 10]);
+    /// # let data = nn::Dataset::new(inputs, Tensor::from(vec![0i64; 10]))?;
     /// let (train, validation) = data.split(0.8, 42)?;
     /// assert_eq!((train.len(), validation.len()), (8, 2));
     /// # Ok::<(), nn::Error>(())

@@ -6,12 +6,13 @@ use crate::{
 };
 use std::path::Path;
 
-/// 1,437 training and 360 test images of handwritten digits with their labels 0 to 9. Each image has
-/// 8 x 8 pixels: a row of 64 values from 0 to 1. For quick starts and tests; needs the feature
+/// 1,437 training and 360 test images of handwritten digits with their labels 0 to 9. Each image
+/// has 8 x 8 pixels: a row of 64 values from 0 to 1. For quick starts and tests; needs the feature
 /// `digits`.
 ///
 /// Alpaydin and Kaynak (1998), Optical Recognition of Handwritten Digits, UCI Machine Learning
-/// Repository, CC BY 4.0. Some of the test images are from writers who are not in the training images.
+/// Repository, CC BY 4.0. Some of the test images are from writers who are not in the training
+/// images.
 ///
 /// ```
 /// use nn::{Activation, Sgd, Trainer, data};

@@ -130,7 +130,8 @@ pub(crate) fn decode(mut reader: impl BufRead, length: u64) -> Result<Idx, Strin
     parse(&mut reader, length)
 }
 
-/// Reads and checks header and elements. `max_bytes` is an upper bound for the size of the elements.
+/// Reads and checks header and elements. `max_bytes` is an upper bound for the size of the
+/// elements.
 fn parse(reader: &mut dyn Read, max_bytes: u64) -> Result<Idx, String> {
     let truncated = |what: &'static str| {
         move |e: std::io::Error| match e.kind() {

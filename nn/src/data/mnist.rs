@@ -6,12 +6,12 @@ use crate::{
 };
 use std::path::{Path, PathBuf};
 
-/// Reads the training set and the test set of MNIST from a directory. Fashion-MNIST, KMNIST and others
-/// have the same files: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
+/// Reads the training set and the test set of MNIST from a directory. Fashion-MNIST, KMNIST and
+/// others have the same files: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
 /// `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each plain or with the suffix `.gz`.
 ///
-/// Each image is a row of f32 values from 0 to 1. The labels are i64. The images are stored as bytes
-/// and converted batch by batch.
+/// Each image is a row of f32 values from 0 to 1. The labels are i64. The images are stored as
+/// bytes and converted batch by batch.
 pub fn read_mnist(directory: impl AsRef<Path>) -> Result<(Dataset, Dataset)> {
     let directory = directory.as_ref();
     if !directory.is_dir() {

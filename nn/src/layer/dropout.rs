@@ -3,8 +3,8 @@
 use crate::module::Module;
 use autograd::Var;
 
-/// Dropout (Srivastava et al. 2014): in training, sets each element to 0 with probability `rate` and
-/// scales the others by `1/(1 - rate)`. In evaluation it does nothing.
+/// Dropout (Srivastava et al. 2014): in training, sets each element to 0 with probability `rate`
+/// and scales the others by `1/(1 - rate)`. In evaluation it does nothing.
 ///
 /// A rate outside of `0 ≤ rate < 1` is an error when a value is computed.
 #[derive(Clone, Copy, PartialEq, Debug)]

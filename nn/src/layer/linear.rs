@@ -9,7 +9,8 @@ use crate::{
 use autograd::{Param, Tensor, Var};
 use std::panic::Location;
 
-/// `y = x·W + b` for `x: [.., inputs]`, with `weight: [inputs, outputs]` and `bias: [outputs]`, in f32.
+/// `y = x·W + b` for `x: [.., inputs]`, with `weight: [inputs, outputs]` and `bias: [outputs]`, in
+/// f32.
 ///
 /// Weight and bias are initialised uniformly in `±1/√inputs`, like PyTorch's `Linear`. (PyTorch
 /// stores the weight transposed.)
@@ -25,7 +26,8 @@ impl Linear {
     #[track_caller]
     pub fn new(inputs: usize, outputs: usize, seed: u64) -> Linear {
         let bound = 1.0 / (inputs.max(1) as f32).sqrt();
-        // without enough memory, the weight is empty, and `forward` gives an error with the layer's line
+        // `new` returns no `Result`: if memory runs out, the weight is empty and `forward` fails with
+        // the line of this call
         let uniform = |shape: &[usize], k| {
             init::uniform(shape, bound, seed::derive(seed, k))
                 .unwrap_or(Tensor::from(Vec::<f32>::new()))
@@ -43,7 +45,8 @@ impl Linear {
     ///
     /// ```
     /// use nn::{Linear, init};
-    /// let (weight, bias) = (init::kaiming_normal(&[784, 128], 1)?, init::uniform(&[128], 0.1, 2)?);
+    /// let weight = init::kaiming_normal(&[784, 128], 1)?;
+    /// let bias = init::uniform(&[128], 0.1, 2)?;
     /// let layer = Linear::from_tensors(weight, bias)?;
     /// # let _ = layer;
     /// # Ok::<(), nn::Error>(())
@@ -53,8 +56,8 @@ impl Linear {
         Linear::from_params(Param::new(weight), Param::new(bias))
     }
 
-    /// A layer with these parameters. If another layer has the same parameter, the weights are tied:
-    /// shared and trained together.
+    /// A layer with these parameters. If another layer has the same parameter, the weights are
+    /// tied: shared and trained together.
     ///
     /// ```
     /// use autograd::{Param, Tensor};

@@ -7,8 +7,8 @@ use crate::{
 };
 use autograd::{Graph, Param, Var};
 
-/// Standardises inputs: `(x - mean) / std`, with the mean and the standard deviation of each feature
-/// over a dataset. They are buffers: not trained, but saved and loaded with the model.
+/// Standardises inputs: `(x - mean) / std`, with the mean and the standard deviation of each
+/// feature over a dataset. They are buffers: not trained, but saved and loaded with the model.
 ///
 /// ```
 /// use autograd::Tensor;

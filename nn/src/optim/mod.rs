@@ -1,8 +1,8 @@
 //! Optimizers. They append the parameter updates to the graph of the loss, so that a whole training
 //! step is one program.
 //!
-//! Clipping, accumulation, moving averages and parameter groups work with every optimizer: they wrap
-//! it, and the wrapper is an optimizer again.
+//! Clipping, accumulation, moving averages and parameter groups work with every optimizer: they
+//! wrap it, and the wrapper is an optimizer again.
 
 pub(crate) mod accumulate;
 pub(crate) mod adam;
@@ -40,24 +40,24 @@ pub trait Optimizer: Send + Sync {
     /// Appends the gradients of the loss and the parameter updates to the graph. The next
     /// [`run`](autograd::Graph::run) carries them out.
     ///
-    /// It updates all trainable parameters to which a gradient flows. A parameter without a gradient,
-    /// for example behind `detach`, is not changed, not even by weight decay or momentum.
+    /// It updates all trainable parameters to which a gradient flows. A parameter without a
+    /// gradient, for example behind `detach`, is not changed, not even by weight decay or momentum.
     #[track_caller]
     fn step(&self, loss: Var<'_>) {
         self.update(gradients(loss), 1.0);
     }
 
-    /// Appends the parameter updates for these gradients to the graph. The learning rate is multiplied
-    /// by `lr_scale`, the factor of a [schedule](crate::schedule). [`step`](Optimizer::step) calls
-    /// this with all [`gradients`] of a loss and a factor of 1.
+    /// Appends the parameter updates for these gradients to the graph. The learning rate is
+    /// multiplied by `lr_scale`, the factor of a [schedule](crate::schedule).
+    /// [`step`](Optimizer::step) calls this with all [`gradients`] of a loss and a factor of 1.
     #[track_caller]
     fn update(&self, gradients: Vec<Gradient<'_>>, lr_scale: f64);
 
     /// Checks the settings.
     fn check(&self) -> Result<()>;
 
-    /// The optimizer state for these parameters, as named buffers, to store in a checkpoint. Creates
-    /// buffers that do not exist yet.
+    /// The optimizer state for these parameters, as named buffers, to store in a checkpoint.
+    /// Creates buffers that do not exist yet.
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>>;
 
     /// Gradient clipping by global norm: if the norm of all gradients together exceeds `max_norm`,

@@ -24,8 +24,8 @@ pub struct ParamGroups {
     /// The optimizer for all parameters that are in no group.
     default: Box<dyn Optimizer>,
     groups: Vec<(Vec<Param>, Box<dyn Optimizer>)>,
-    /// The index of the group of each parameter, by parameter id. The groups hold the parameters, so
-    /// their ids are not reused.
+    /// The index of the group of each parameter, by parameter id. The groups hold the parameters,
+    /// so their ids are not reused.
     group_indices: HashMap<usize, usize>,
 }
 
@@ -39,7 +39,8 @@ impl ParamGroups {
         }
     }
 
-    /// Adds a group with these parameters. A parameter that is in several groups belongs to the first.
+    /// Adds a group with these parameters. If a parameter is in several groups, the first one
+    /// counts.
     pub fn params(
         mut self,
         params: &[(String, Param)],

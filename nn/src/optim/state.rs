@@ -74,8 +74,8 @@ impl OptimizerState {
         counter.get_or_insert_with(|| Param::buffer(0i64)).clone()
     }
 
-    /// Increments the step counter in the graph. Returns the number of this step, counted from 1, as
-    /// f64.
+    /// Increments the step counter in the graph. Returns the number of this step, counted from 1,
+    /// as f64.
     #[track_caller]
     pub(super) fn next_step<'g>(&self, g: &'g Graph) -> Var<'g> {
         let counter = self.step_counter();

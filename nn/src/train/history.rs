@@ -25,8 +25,8 @@ pub struct Epoch {
 pub type History = Vec<Epoch>;
 
 impl Epoch {
-    /// The loss that early stopping and schedules monitor: the validation loss, or the training loss
-    /// if there is no validation data.
+    /// The loss that early stopping and schedules monitor: the validation loss, or the training
+    /// loss if there is no validation data.
     pub(crate) fn monitored_loss(&self) -> f64 {
         self.validation.map_or(self.train.loss, |v| v.loss)
     }

@@ -20,7 +20,8 @@ impl Progress {
             "{prefix} [{bar:30}] {pos}/{len} batches, {rate}, {eta} left, {msg}",
         ) {
             let rate = |state: &ProgressState, out: &mut dyn Write| {
-                let _ = write!(out, "{:.0}/s", state.per_sec()); // a broken display is no reason to fail
+                // a failed write only affects the display
+                let _ = write!(out, "{:.0}/s", state.per_sec());
             };
             bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
         }

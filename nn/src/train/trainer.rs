@@ -25,8 +25,8 @@ use std::{
     time::Instant,
 };
 
-/// The number of batches that the data thread prepares at a time. Each time it runs, it takes a core
-/// from the training, so it should not run for every batch.
+/// The number of batches that the data thread prepares at a time. Each time it runs, it takes a
+/// core from the training, so it should not run for every batch.
 const PREFETCH_BATCHES: usize = 8;
 
 type Schedule<'m> = Box<dyn Fn(&schedule::Context<'_>) -> f64 + 'm>;
@@ -36,10 +36,10 @@ type Loss<'m> = Box<dyn for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm>;
 /// Trains a model on a dataset with mini-batches.
 ///
 /// One seed determines everything random (data order, dropout): the same seed gives the same
-/// weights, bit for bit, on any number of threads. If the loss becomes NaN or infinite, the training
-/// ends with an error that names the operation which caused it; no parameter is changed by that
-/// step. See the [crate documentation](crate) for examples of the trainer and of a training loop
-/// without it.
+/// weights, bit for bit, on any number of threads. If the loss becomes NaN or infinite, the
+/// training ends with an error that names the operation which caused it; no parameter is changed by
+/// that step. See the [crate documentation](crate) for examples of the trainer and of a training
+/// loop without it.
 pub struct Trainer<'m, M: ?Sized, O> {
     model: &'m M,
     optimizer: O,
@@ -163,8 +163,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         self
     }
 
-    /// Adds a callback: [`EarlyStopping`](crate::EarlyStopping), a [`Logger`](crate::Logger), or one
-    /// of your own. Callbacks are called in the order in which they were added.
+    /// Adds a callback: [`EarlyStopping`](crate::EarlyStopping), a [`Logger`](crate::Logger), or
+    /// one of your own. Callbacks are called in the order in which they were added.
     pub fn callback(mut self, callback: impl Callback + 'm) -> Self {
         self.callbacks.push(Box::new(callback));
         self
@@ -469,7 +469,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             .run((loss, correct, report, check))
             .map(|(loss, correct, report, _)| (loss, correct, report));
         Ok(result.map_err(|e| match e.op() {
-            // The failed run changed no parameter, so the same step can run again to find the cause.
+            // the failed run changed no parameter, so the step can run again to find the cause
             "check_finite" => g.find_anomaly(&(loss, gradients)).err().unwrap_or(e),
             _ => e,
         }))

@@ -82,7 +82,8 @@ fn workload(name: &str) -> Option<Workload> {
             let weight = |_| dev.tensor_from_vec(noise(256 * 256, 0.05), (Const, Const));
             let weights: Vec<Tensor<Rank2<256, 256>, f32, _>> = (0..64).map(weight).collect();
             Box::new(move || {
-                // the tape starts at the data, and records the gradients of the weights where they are used
+                // the tape starts at the data, and records the gradients of the weights where they
+                // are used
                 let branch = |w: &Tensor<Rank2<256, 256>, f32, _>| {
                     x.leaky_trace().matmul(w.clone()).tanh().sum()
                 };

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 /// A workload. Each call is one run.
 pub type Workload = Box<dyn FnMut()>;
 
-/// Parses the command line, creates the workload and measures it for the given time, after a warm-up of
-/// a quarter of that time. The exit status for an unknown workload is 3.
+/// Parses the command line, creates the workload and measures it for the given time, after a
+/// warm-up of a quarter of that time. The exit status for an unknown workload is 3.
 pub fn main(peer: &str, create: impl FnOnce(&str) -> Option<Workload> + Send + 'static) {
     let args: Vec<String> = std::env::args().collect();
     let option = |name: &str| {

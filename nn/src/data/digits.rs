@@ -25,9 +25,9 @@ use std::path::Path;
 /// # Ok::<(), nn::Error>(())
 /// ```
 pub fn digits() -> Result<(Dataset, Dataset)> {
-    macro_rules! part {
+    macro_rules! split {
         ($name:literal) => {
-            part(
+            decode_split(
                 include_bytes!(concat!(
                     "../../data/digits/",
                     $name,
@@ -41,10 +41,10 @@ pub fn digits() -> Result<(Dataset, Dataset)> {
             )
         };
     }
-    Ok((part!("train")?, part!("t10k")?))
+    Ok((split!("train")?, split!("t10k")?))
 }
 
-fn part(images: &[u8], labels: &[u8]) -> Result<Dataset> {
+fn decode_split(images: &[u8], labels: &[u8]) -> Result<Dataset> {
     let path = Path::new("embedded digits");
     let read = |bytes: &[u8]| decode(bytes, bytes.len() as u64).map_err(|e| Error::file(path, e));
     const MAX_PIXEL_VALUE: f32 = 16.0;

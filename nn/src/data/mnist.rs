@@ -17,7 +17,10 @@ pub fn read_mnist(directory: impl AsRef<Path>) -> Result<(Dataset, Dataset)> {
     if !directory.is_dir() {
         return Err(Error::file(directory, "no such directory"));
     }
-    let (train, test) = (part(directory, "train")?, part(directory, "t10k")?);
+    let (train, test) = (
+        read_split(directory, "train")?,
+        read_split(directory, "t10k")?,
+    );
     let (a, b) = (train.sample_shape(), test.sample_shape());
     if a != b {
         return Err(Error::file(
@@ -34,7 +37,7 @@ pub fn read_mnist(directory: impl AsRef<Path>) -> Result<(Dataset, Dataset)> {
     Ok((train, test))
 }
 
-fn part(directory: &Path, name: &str) -> Result<Dataset> {
+fn read_split(directory: &Path, name: &str) -> Result<Dataset> {
     let images_path = find(directory, &format!("{name}-images-idx3-ubyte"))?;
     let labels_path = find(directory, &format!("{name}-labels-idx1-ubyte"))?;
     dataset(

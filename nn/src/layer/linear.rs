@@ -26,8 +26,8 @@ impl Linear {
     #[track_caller]
     pub fn new(inputs: usize, outputs: usize, seed: u64) -> Linear {
         let bound = 1.0 / (inputs.max(1) as f32).sqrt();
-        // `new` returns no `Result`: if memory runs out, the weight is empty and `forward` fails with
-        // the line of this call
+        // `new` returns no `Result`: without enough memory, the weight is empty and `forward` fails
+        // with an error that names the line where the layer was created
         let uniform = |shape: &[usize], k| {
             init::uniform(shape, bound, seed::derive(seed, k))
                 .unwrap_or(Tensor::from(Vec::<f32>::new()))

@@ -71,7 +71,7 @@ impl EarlyStopping {
     /// Sets the parameters to the best weights. Does nothing if no loss was recorded.
     pub fn restore_best_weights(&self, params: &[(String, Param)]) -> Result<()> {
         for (name, value) in &self.best_weights {
-            if let Some((_, param)) = params.iter().find(|(own, _)| own == name) {
+            if let Some((_, param)) = params.iter().find(|(other, _)| other == name) {
                 param.set(value.clone())?;
             }
         }

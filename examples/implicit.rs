@@ -17,7 +17,7 @@ fn iterate<'g>(w: Var<'g>, b: Var<'g>) -> Var<'g> {
     (0..STEPS).fold(b.zeros_like(), |x, _| (w.matmul(x) + b).tanh())
 }
 
-/// Solves for `u`, times the derivative of `tanh`: the cotangent of `W·x + b`.
+/// The cotangent of `W·x + b`: the solution `u`, times the derivative of `tanh`.
 fn solve<'g>(r: &Rule<'_, 'g>) -> Var<'g> {
     let (w, x) = (r.x[0], r.y);
     let slope = 1.0 - x.square();

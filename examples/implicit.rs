@@ -55,7 +55,7 @@ fn main() -> Result<(), Error> {
         let loss = x.square().sum();
         let [dw, db] = g.grad(loss, &[w, b]);
         let stored: usize = g
-            .kept_for_backward((loss, dw, db))?
+            .saved_for_backward((loss, dw, db))?
             .iter()
             .map(|value| value.bytes)
             .sum();

@@ -7,7 +7,9 @@
 /// 2. [Rules](how_it_works::page_2_rules): vector-Jacobian products instead of Jacobians.
 /// 3. [The reverse pass](how_it_works::page_3_reverse): one loop over the list, backwards.
 /// 4. [Derivatives of derivatives](how_it_works::page_4_higher): and forward mode, which needs no rules of its own.
-/// 5. [The plan](how_it_works::page_5_plan): simplified, fused, laid out, scheduled, kept.
+/// 5. [The plan](how_it_works::page_5_plan): lowered, fused, scheduled, laid out, cached.
+///
+/// For those who want to change the crate, [the engine](the_engine) explains the planner and the executor.
 pub mod how_it_works {
     /// # 1. A graph
     #[doc = include_str!("../docs/book/1_graph.md")]
@@ -33,6 +35,10 @@ pub mod how_it_works {
     #[doc = include_str!("../docs/book/5_plan.md")]
     pub mod page_5_plan {}
 }
+
+/// # The engine: from a graph to values
+#[doc = include_str!("../docs/book/the_engine.md")]
+pub mod the_engine {}
 
 /// # Write your own operation
 #[doc = include_str!("../docs/book/own_op.md")]

@@ -2,9 +2,13 @@
 
 use crate::{
     error::{Error, OpError, Place, Result, catch},
-    nodes::{Binding, Inner, Kind, Node, OpRef, ScopeEntry, Source, Update},
-    op::{ELEMENTWISE, Id, Op},
-    param::{Moment, Param},
+    index::Index,
+    nodes::{
+        Binding, Inner, Kind, Node, NodeId, OpId, OpRef, ScopeEntry, ScopeId, ShapeId, Source,
+        Update,
+    },
+    op::{Id, Op},
+    param::{Moment, Param, stale_parameter},
     shape::Ints,
     tensor::{DType, Number, Tensor, Type},
     var::Var,
@@ -37,9 +41,33 @@ pub struct Graph {
     pub(crate) inner: RefCell<Inner>,
     /// Where new nodes come from, if not from the caller's line and the current scope: set while a rule or a method made
     /// of several ops appends nodes.
-    origin: Cell<Option<(Source, u32)>>,
+    origin: Cell<Option<Origin>>,
     training: bool,
     seed: u64,
+}
+
+/// Where a node comes from.
+#[derive(Clone, Copy)]
+struct Origin {
+    source: Source,
+    scope: ScopeId,
+}
+
+impl Origin {
+    /// A leaf from here, whose value stands at this place in the table of its kind.
+    #[inline]
+    fn leaf(self, kind: Kind, entry: usize, dtype: DType, shape: ShapeId) -> Node {
+        Node {
+            op: None,
+            args: Node::at_entry(entry),
+            shape,
+            scope: self.scope,
+            count: 0,
+            dtype,
+            kind,
+            source: self.source,
+        }
+    }
 }
 
 impl Drop for Graph {
@@ -126,22 +154,12 @@ impl Graph {
             Ok(value) => value,
             Err(e) => return self.fail(e.op(), OpError::new(e.message()), &[]),
         };
-        let (source, scope) = self.origin(Location::caller());
+        let origin = self.origin(Location::caller());
         let mut inner = self.inner.borrow_mut();
         let shape = inner.program.shape_id(value.shape);
-        let args = [inner.leaves.len() as u32, 0];
-        let dtype = value.dtype();
+        let node = origin.leaf(kind, inner.leaves.len(), value.dtype(), shape);
         inner.leaves.push(value);
-        self.var(inner.program.push(Node {
-            op: u32::MAX,
-            args,
-            shape,
-            scope,
-            count: 0,
-            dtype,
-            kind,
-            source,
-        }))
+        self.var(inner.program.push(node))
     }
 
     /// A number in an expression, with this dtype. Its value is not part of the program's structure.
@@ -175,20 +193,11 @@ impl Graph {
     #[track_caller]
     #[inline]
     fn immediate(&self, value: Number, dtype: DType, kind: Kind) -> Var<'_> {
-        let (source, scope) = self.origin(Location::caller());
+        let origin = self.origin(Location::caller());
         let mut inner = self.inner.borrow_mut();
-        let args = [inner.literals.len() as u32, 0];
+        let node = origin.leaf(kind, inner.literals.len(), dtype, ShapeId::SCALAR);
         inner.literals.push(value);
-        self.var(inner.program.push(Node {
-            op: u32::MAX,
-            args,
-            shape: 0,
-            scope,
-            count: 0,
-            dtype,
-            kind,
-            source,
-        }))
+        self.var(inner.program.push(node))
     }
 
     /// A tensor of this shape in which every element is `value`.
@@ -223,23 +232,12 @@ impl Graph {
         if !self.inner.borrow_mut().moment.admits(param) {
             return self.fail("param", stale_parameter(param), &[]);
         }
-        let (source, scope) = self.origin(Location::caller());
+        let origin = self.origin(Location::caller());
         let mut inner = self.inner.borrow_mut();
         let Type { dtype, shape } = param.ty();
-        let (args, shape) = (
-            [inner.params.len() as u32, 0],
-            inner.program.shape_id(shape),
-        );
-        let node = inner.program.push(Node {
-            op: u32::MAX,
-            args,
-            shape,
-            scope,
-            count: 0,
-            dtype,
-            kind: Kind::Param,
-            source,
-        });
+        let shape = inner.program.shape_id(shape);
+        let node = origin.leaf(Kind::Param, inner.params.len(), dtype, shape);
+        let node = inner.program.push(node);
         inner.params.push(Binding {
             param: param.clone(),
             node,
@@ -280,11 +278,9 @@ impl Graph {
             value
         };
         let mut inner = self.inner.borrow_mut();
-        let node = inner.nodes[bound.id as usize];
+        let node = inner.nodes[bound.id];
         if node.kind == Kind::Param {
-            inner.params[node.args[0] as usize]
-                .scheduled
-                .get_or_insert(value.id);
+            inner.params[node.entry()].scheduled.get_or_insert(value.id);
         }
         inner.updates.push(Update {
             target: bound.id,
@@ -297,18 +293,6 @@ impl Graph {
         let inner = self.inner.borrow();
         let node = *inner.bound.get(&param.id())?;
         inner.binding(node)?.scheduled.map(|value| self.var(value))
-    }
-
-    /// The parameters that a value depends on and that are trained, with their `Var`s, in the order in which they were
-    /// bound; whether a gradient reaches them or not: see [`Var::trained_grads`]. None if the value belongs to another graph.
-    pub fn trained_params<'g>(&'g self, of: Var<'g>) -> Vec<(Param, Var<'g>)> {
-        if !std::ptr::eq(of.graph(), self) {
-            return Vec::new();
-        }
-        let leaves = crate::diff::reverse::leaves(of);
-        let inner = self.inner.borrow();
-        let bound = |v: Var<'g>| inner.binding(v.id).map(|b| (b.param.clone(), v));
-        leaves.into_iter().filter_map(bound).collect()
     }
 
     /// Opens a scope: until the guard is dropped, nodes carry this name, below the names of the scopes around it. Names
@@ -332,8 +316,8 @@ impl Graph {
 
     fn open_scope(&self, name: &str, made_at: Option<Source>) -> Scope<'_> {
         let mut inner = self.inner.borrow_mut();
-        let (scope, outer) = (inner.scopes.len() as u32, inner.scope);
-        inner.scopes.push(ScopeEntry {
+        let outer = inner.scope;
+        let scope = inner.scopes.push(ScopeEntry {
             name: name.into(),
             made_at,
             outer,
@@ -358,7 +342,7 @@ impl Graph {
     /// Appends a built-in op without attributes.
     #[track_caller]
     pub(crate) fn append<'g>(&'g self, op: Id, x: &[Var<'g>]) -> Var<'g> {
-        self.append_ref(OpRef::Builtin(op as u32), x)
+        self.append_ref(OpRef::Builtin(op), x)
     }
 
     /// Appends an elementwise op on inputs of one type without asking the op; anything else takes the way through
@@ -366,23 +350,23 @@ impl Graph {
     #[track_caller]
     #[inline]
     pub(crate) fn append_fast<'g, const N: usize>(&'g self, op: Id, x: [Var<'g>; N]) -> Var<'g> {
-        if (op as u32) < ELEMENTWISE {
+        if op.is_pointwise() {
             let mut inner = self.inner.borrow_mut();
-            let first = inner.nodes[x[0].id as usize];
+            let first = inner.nodes[x[0].id];
             let same = x[1..].iter().all(|v| {
                 std::ptr::eq(v.graph(), self) && {
-                    let n = &inner.nodes[v.id as usize];
+                    let n = &inner.nodes[v.id];
                     n.shape == first.shape && n.dtype == first.dtype && n.kind != Kind::Error
                 }
             });
             if same && first.kind != Kind::Error && first.dtype.is_float() {
-                let (source, scope) = self
-                    .origin
-                    .get()
-                    .unwrap_or((Location::caller(), inner.scope));
-                let args = [x[0].id, x.get(1).map_or(0, |v| v.id)];
+                let Origin { source, scope } = self.origin.get().unwrap_or(Origin {
+                    source: Location::caller(),
+                    scope: inner.scope,
+                });
+                let args = [x[0].id, x.get(1).map_or(NodeId::new(0), |v| v.id)];
                 let node = Node {
-                    op: op as u32,
+                    op: Some(OpId::of(op)),
                     args,
                     scope,
                     count: N as u16,
@@ -423,16 +407,17 @@ impl Graph {
             Ok(ty) => ty,
             Err(e) => return self.fail(op.name(), e, x),
         };
-        let (source, scope) = self.origin(Location::caller());
+        let Origin { source, scope } = self.origin(Location::caller());
         let mut inner = self.inner.borrow_mut();
-        let op = inner.program.op_number(reference);
+        let op = Some(inner.program.op_id(reference));
         let shape = inner.program.shape_id(ty.shape);
         let args = match *x {
-            [a] => [a.id, 0],
-            [a, b] => [a.id, b.id],
-            _ => inner
-                .program
-                .hold(&x.iter().map(|v| v.id).collect::<Vec<_>>()),
+            [a] => inner.program.hold(&[a.id]),
+            [a, b] => inner.program.hold(&[a.id, b.id]),
+            _ => {
+                let args: Vec<NodeId> = x.iter().map(|v| v.id).collect();
+                inner.program.hold(&args)
+            }
         };
         let count = x.len() as u16;
         self.var(inner.program.push(Node {
@@ -478,24 +463,15 @@ impl Graph {
             return *first;
         }
         let inputs = x.iter().map(|v| v.ty()).collect();
-        let (source, scope) = self.origin(Location::caller());
+        let origin = self.origin(Location::caller());
         let mut inner = self.inner.borrow_mut();
         let place = Place {
             inputs,
-            ..inner.place(scope, source)
+            ..inner.place(origin.scope, origin.source)
         };
-        let args = [inner.errors.len() as u32, 0];
+        let entry = inner.errors.len();
         inner.errors.push(Error::new(op, what, place));
-        let node = Node {
-            op: u32::MAX,
-            args,
-            shape: 0,
-            scope,
-            count: 0,
-            dtype: DType::F64,
-            kind: Kind::Error,
-            source,
-        };
+        let node = origin.leaf(Kind::Error, entry, DType::F64, ShapeId::SCALAR);
         self.var(inner.program.push(node))
     }
 
@@ -510,33 +486,28 @@ impl Graph {
         self.constant([self.seed as i64, count])
     }
 
-    pub(crate) fn var(&self, id: u32) -> Var<'_> {
+    pub(crate) fn var(&self, id: NodeId) -> Var<'_> {
         Var { graph: self, id }
     }
 
     #[inline]
-    fn origin(&self, caller: Source) -> (Source, u32) {
-        self.origin
-            .get()
-            .unwrap_or_else(|| (caller, self.inner.borrow().scope))
+    fn origin(&self, caller: Source) -> Origin {
+        self.origin.get().unwrap_or_else(|| Origin {
+            source: caller,
+            scope: self.inner.borrow().scope,
+        })
     }
 
     /// Nodes appended until the guard is dropped come from the caller's line, unless an outer origin is set.
     #[track_caller]
-    pub(crate) fn here(&self) -> Origin<'_> {
+    pub(crate) fn here(&self) -> OriginGuard<'_> {
         let before = self.origin.get();
         self.origin.set(Some(self.origin(Location::caller())));
-        Origin {
+        OriginGuard {
             graph: self,
             before,
         }
     }
-}
-
-/// What a stale parameter's error says.
-pub(crate) fn stale_parameter(param: &Param) -> OpError {
-    OpError::new(format!("a parameter ({}) changed since it was bound", param.ty()))
-        .hint("a graph sees its parameters at one moment: ask for all values of a step in one run, and make a new graph for the next")
 }
 
 impl fmt::Debug for Graph {
@@ -549,7 +520,7 @@ impl fmt::Debug for Graph {
 #[must_use = "the scope ends when this is dropped: bind it to a name"]
 pub struct Scope<'g> {
     graph: &'g Graph,
-    scope: u32,
+    scope: ScopeId,
 }
 
 impl Drop for Scope<'_> {
@@ -559,20 +530,23 @@ impl Drop for Scope<'_> {
 }
 
 /// Restores where nodes come from, also when a rule panics.
-pub(crate) struct Origin<'g> {
+pub(crate) struct OriginGuard<'g> {
     graph: &'g Graph,
-    before: Option<(Source, u32)>,
+    before: Option<Origin>,
 }
 
-impl Origin<'_> {
+impl OriginGuard<'_> {
     /// From now on nodes come from where this node came from.
     #[inline]
     pub(crate) fn move_to(&self, node: &Node) {
-        self.graph.origin.set(Some((node.source, node.scope)));
+        self.graph.origin.set(Some(Origin {
+            source: node.source,
+            scope: node.scope,
+        }));
     }
 }
 
-impl Drop for Origin<'_> {
+impl Drop for OriginGuard<'_> {
     fn drop(&mut self) {
         self.graph.origin.set(self.before);
     }

@@ -121,7 +121,7 @@ impl Kept {
 
 /// The bytes of the panel of matrix products.
 fn panel() -> usize {
-    tile::kept_bytes()
+    tile::cached_bytes()
 }
 
 /// The memory for a run, which begins; fresh where a run within a run has it already.
@@ -140,7 +140,7 @@ pub(crate) fn keep_scratch(scratch: Box<Scratch>) {
         let Need { arena, blocks, .. } = scratch.need();
         let all = kept
             .made
-            .saturating_add(arena + blocks + scratch.lists() + kept.of_graph + panel());
+            .saturating_add(arena + blocks + scratch.list_bytes() + kept.of_graph + panel());
         kept.needs[kept.runs % RUNS] = Need { arena, blocks, all };
         kept.runs += 1;
         kept.made = kept.made.saturating_add(scratch.made_before);
@@ -207,7 +207,7 @@ pub fn release_memory() {
         dropped
     });
     drop(dropped);
-    tile::drop_kept();
+    tile::free_cached();
     cache::clear();
 }
 

@@ -92,6 +92,7 @@ pub mod docs;
 mod error;
 mod exec;
 mod graph;
+mod index;
 mod inspect;
 mod keep;
 mod math;
@@ -100,6 +101,7 @@ mod op;
 mod param;
 mod plan;
 mod pool;
+mod run;
 mod shape;
 mod sorted;
 mod tensor;
@@ -115,17 +117,13 @@ pub use diff::{
     jacobian::{hessian, hvp, jacobian, jacobians, jvp, vjp},
 };
 pub use error::{Error, OpError, Result};
-pub use exec::{
-    fetch::Fetch,
-    function::{Function, compile},
-};
 pub use graph::{Graph, Scope};
 pub use inspect::{
     gradients::{GradientReport, GradientRow, InspectGradients},
-    kept::Kept,
     picture::Picture,
     plan::{KernelInfo, Plan, plans_made},
     profile::{Profile, Row},
+    saved::SavedValue,
 };
 pub use keep::{kept_bytes, release_memory};
 pub use math::Lanes;
@@ -134,6 +132,10 @@ pub use op::{
     elementwise::{Elementwise, Partial},
 };
 pub use param::Param;
+pub use run::{
+    fetch::Fetch,
+    function::{Function, compile},
+};
 pub use shape::{Ints, MAX_RANK, Shape};
 pub use tensor::{DType, Element, Tensor, Type};
 pub use var::{Operand, Var};

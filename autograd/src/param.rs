@@ -42,8 +42,13 @@ struct Inner {
     ty: Type,
     trained: bool,
     frozen: AtomicBool,
-    /// The value and the epoch in which it was last changed.
-    state: RwLock<(Tensor, u64)>,
+    state: RwLock<State>,
+}
+
+struct State {
+    value: Tensor,
+    /// The epoch in which it was last changed.
+    changed: u64,
 }
 
 impl Param {
@@ -61,18 +66,17 @@ impl Param {
     fn make(value: Tensor, trained: bool) -> Param {
         // updates are written into it again and again
         let value = value.in_line();
-        let (ty, frozen) = (value.ty(), AtomicBool::new(false));
         Param(Arc::new(Inner {
-            ty,
+            ty: value.ty(),
             trained,
-            frozen,
-            state: RwLock::new((value, 0)),
+            frozen: AtomicBool::new(false),
+            state: RwLock::new(State { value, changed: 0 }),
         }))
     }
 
     /// The value now.
     pub fn value(&self) -> Tensor {
-        self.read().0.clone()
+        self.read().value.clone()
     }
 
     /// Sets the value by hand. An error if dtype or shape differ. Graphs that bound the parameter before are stale.
@@ -130,7 +134,7 @@ impl Param {
         Arc::as_ptr(&self.0) as usize
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, (Tensor, u64)> {
+    fn read(&self) -> RwLockReadGuard<'_, State> {
         self.0.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,10 +161,10 @@ pub(crate) enum Moment {
 impl Moment {
     /// Whether a parameter can be bound: it has not changed since the moment, which the first one fixes.
     pub(crate) fn admits(&mut self, param: &Param) -> bool {
-        let changed = param.read(); // while it is held, no commit can change this one
+        let state = param.read(); // while it is held, no commit can change this one
         match *self {
             Moment::None => *self = Moment::At(EPOCH.load(SeqCst)),
-            Moment::At(epoch) => return changed.1 <= epoch,
+            Moment::At(epoch) => return state.changed <= epoch,
             Moment::EachRun => {}
         }
         true
@@ -179,15 +183,12 @@ pub(crate) fn snapshot(
         Moment::At(epoch) => epoch,
         Moment::None | Moment::EachRun => EPOCH.load(SeqCst),
     };
-    if let Some(stale) = held
-        .iter()
-        .filter(|(_, state)| state.1 > epoch)
-        .map(|h| h.0)
-        .min()
-    {
+    let stale = held.iter().filter(|(_, state)| state.changed > epoch);
+    if let Some(stale) = stale.map(|&(k, _)| k).min() {
         return Err(stale);
     }
-    held.iter().for_each(|(k, state)| take(*k, state.0.clone()));
+    held.iter()
+        .for_each(|(k, state)| take(*k, state.value.clone()));
     Ok(epoch)
 }
 
@@ -217,33 +218,30 @@ pub(crate) fn commit<E>(
     let (mut updated, mut others) = (Vec::with_capacity(count), Vec::new());
     for k in in_order(params) {
         if k < count {
-            updated.push((
-                k,
-                params[k]
-                    .0
-                    .state
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner),
-            ));
+            let state = params[k].0.state.write();
+            updated.push((k, state.unwrap_or_else(PoisonError::into_inner)));
         } else {
             others.push((k, params[k].read()));
         }
     }
     let versions = updated
         .iter()
-        .map(|(k, state)| (*k, state.1))
-        .chain(others.iter().map(|(k, state)| (*k, state.1)));
-    if let Some((stale, _)) = versions.filter(|v| v.1 > epoch).min() {
+        .map(|(k, state)| (*k, state.changed))
+        .chain(others.iter().map(|(k, state)| (*k, state.changed)));
+    let stale = versions.filter(|&(_, changed)| changed > epoch);
+    if let Some(stale) = stale.map(|(k, _)| k).min() {
         return Err(Refused::Stale(stale));
     }
     let mut in_places: Vec<Option<&mut Tensor>> = (0..count).map(|_| None).collect();
     updated
         .iter_mut()
-        .for_each(|(k, state)| in_places[*k] = Some(&mut state.0));
+        .for_each(|(k, state)| in_places[*k] = Some(&mut state.value));
     let mut tensors: Vec<&mut Tensor> = in_places.into_iter().flatten().collect();
     change(&mut tensors).map_err(Refused::Failed)?;
     let now = EPOCH.fetch_add(1, SeqCst) + 1;
-    updated.iter_mut().for_each(|(_, state)| state.1 = now);
+    updated
+        .iter_mut()
+        .for_each(|(_, state)| state.changed = now);
     Ok(())
 }
 
@@ -257,4 +255,10 @@ fn in_order(params: &[&Param]) -> impl Iterator<Item = usize> {
     order.sort_unstable();
     order.dedup_by_key(|(id, _)| *id);
     order.into_iter().map(|(_, k)| k)
+}
+
+/// What a stale parameter's error says.
+pub(crate) fn stale_parameter(param: &Param) -> OpError {
+    OpError::new(format!("a parameter ({}) changed since it was bound", param.ty()))
+        .hint("a graph sees its parameters at one moment: ask for all values of a step in one run, and make a new graph for the next")
 }

@@ -244,7 +244,7 @@ const fn fits(dims: &[usize]) -> bool {
 
 /// A set of axes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Axes(pub u8);
+pub struct Axes(pub(crate) u8);
 
 impl Axes {
     pub(crate) fn has(self, axis: usize) -> bool {

@@ -3,7 +3,8 @@
 use crate::{
     error::{Error, OpError, Result},
     graph::Graph,
-    nodes::Kind,
+    index::Index,
+    nodes::{Kind, NodeId},
     op::{Id, Op},
     shape::Shape,
     tensor::{DType, Number, Tensor, Type},
@@ -30,7 +31,7 @@ use std::{fmt, ops};
 #[derive(Clone, Copy)]
 pub struct Var<'g> {
     pub(crate) graph: &'g Graph,
-    pub(crate) id: u32,
+    pub(crate) id: NodeId,
 }
 
 impl<'g> Var<'g> {
@@ -41,7 +42,7 @@ impl<'g> Var<'g> {
 
     /// Its place in the graph's list of nodes.
     pub fn id(self) -> usize {
-        self.id as usize
+        self.id.index()
     }
 
     /// The sizes of the axes; the error if there is one. Computes nothing.
@@ -108,7 +109,7 @@ impl<'g> Var<'g> {
     }
 
     pub(crate) fn known_dtype(self) -> DType {
-        self.graph.inner.borrow().nodes[self.id as usize].dtype
+        self.graph.inner.borrow().nodes[self.id].dtype
     }
 
     #[track_caller]
@@ -168,7 +169,7 @@ impl<'g> Var<'g> {
     }
 
     pub(crate) fn kind(self) -> Kind {
-        self.graph.inner.borrow().nodes[self.id as usize].kind
+        self.graph.inner.borrow().nodes[self.id].kind
     }
 
     /// Whether it is a 1 of differentiation, of the same type as `other`.
@@ -177,10 +178,7 @@ impl<'g> Var<'g> {
             return false;
         }
         let inner = self.graph.inner.borrow();
-        let (node, other) = (
-            &inner.nodes[self.id as usize],
-            &inner.nodes[other.id as usize],
-        );
+        let (node, other) = (&inner.nodes[self.id], &inner.nodes[other.id]);
         node.kind == Kind::One && (node.shape, node.dtype) == (other.shape, other.dtype)
     }
 }

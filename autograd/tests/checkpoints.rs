@@ -55,7 +55,7 @@ fn the_same_bits_with_less_memory() -> Result<()> {
         let wanted: Vec<Var<'_>> = std::iter::once(loss).chain(g.grads(loss, &w)).collect();
         let plan = g.plan(wanted.clone())?;
         let kept: usize = g
-            .kept_for_backward(wanted.clone())?
+            .saved_for_backward(wanted.clone())?
             .iter()
             .map(|k| k.bytes)
             .sum();

@@ -187,7 +187,7 @@ fn updates_have_the_same_bits_whether_the_gradient_is_asked_for_or_not() -> Resu
             .plan(loss)?
             .kernels()
             .iter()
-            .filter(|k| k.late)
+            .filter(|k| k.commit)
             .map(|k| k.ops.clone())
             .collect::<Vec<_>>();
         assert!(

@@ -138,7 +138,7 @@ fn faults_are_errors_and_change_nothing() {
                     );
                     let _ = (
                         g.find_anomaly(&y).is_ok(),
-                        g.kept_for_backward((y, d)).is_ok(),
+                        g.saved_for_backward((y, d)).is_ok(),
                         g.jvp(y, &[v], &[w]).error(),
                     );
                     assert_eq!(g.run(y).is_ok(), looked[0], "{what}");

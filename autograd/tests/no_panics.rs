@@ -410,7 +410,7 @@ fn of_a_graph<'g>(
             "inspect_gradients",
             run(g.run(g.inspect_gradients(v.sum()))),
         ),
-        ("kept_for_backward", run(g.kept_for_backward((x, v)))),
+        ("saved_for_backward", run(g.saved_for_backward((x, v)))),
         ("plan", run(g.plan((x, v)))),
         ("profile", run(g.profile((x, v)))),
     ]
@@ -516,7 +516,7 @@ fn what_is_stale_is_refused() {
         "Gradients::get",
         "Gradients::scalar",
         "plan",
-        "kept_for_backward",
+        "saved_for_backward",
         "find_anomaly",
     ];
     let linear = [

@@ -54,7 +54,7 @@ fn the_kernels_of_a_training_step_are_counted() -> Result<()> {
     assert_eq!((count("product"), count("op")), (0, 1), "{plan}");
     // product, bias and relu (with its mask); product, bias, losses, their gradient and that of the bias; the losses'
     // sum; product, the mask's application and the other bias; updates
-    assert_eq!((count("fused"), count("numbers")), (4 + 4, 2), "{plan}");
+    assert_eq!((count("fused"), count("scalar")), (4 + 4, 2), "{plan}");
     let with_product = |k: &&KernelInfo| k.ops.iter().any(|op| op.0 == "matmul");
     assert_eq!(
         plan.kernels().iter().filter(with_product).count(),
@@ -62,7 +62,7 @@ fn the_kernels_of_a_training_step_are_counted() -> Result<()> {
         "two forward, three backward: {plan}"
     );
     // the gradients of the weights are computed where they are subtracted, and are never in memory
-    let late: Vec<&KernelInfo> = plan.kernels().iter().filter(|k| k.late).collect();
+    let late: Vec<&KernelInfo> = plan.kernels().iter().filter(|k| k.commit).collect();
     assert_eq!(
         (late.len(), late.iter().filter(|k| with_product(k)).count()),
         (4, 2),
@@ -457,5 +457,75 @@ fn every_batch_size_is_right_whatever_was_planned_before() -> Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+/// The chapter about the engine shows listings of two programs: they are what the planner makes of them.
+#[test]
+fn the_chapter_about_the_engine_tells_the_truth() -> Result<()> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/book/the_engine.md");
+    let chapter = std::fs::read_to_string(path).expect("the chapter");
+    let shown = |stages: String| {
+        let starts = |line: &str| !line.starts_with(' ');
+        let lines: Vec<&str> = stages.lines().collect();
+        for section in lines.chunk_by(|_, next| !starts(next)) {
+            let text = section.join("\n");
+            let is_shown =
+                chapter.contains(&text) || section[0] == "groups" || section[0] == "stages";
+            assert!(is_shown, "the chapter does not show\n{text}");
+        }
+        stages
+    };
+    let g = Graph::new();
+    let x = g.input([0.5, 1.0, 2.0]);
+    let y = 1.0 / (1.0 + (-x).exp());
+    let [d] = g.grad(y.sum(), &[x]);
+    shown(g.plan_stages((y, d))?);
+
+    let weight = Param::new(Tensor::full([3, 2], 0.01f32)?);
+    let bias = Param::new(Tensor::full([2], 0f32)?);
+    let g = Graph::new();
+    let x = g.constant(Tensor::full([4, 3], 0.5f32)?);
+    let (w, b) = (g.param(&weight), g.param(&bias));
+    let loss = (x.matmul(w) + b).relu().sum();
+    let [dw, db] = g.grad(loss, &[w, b]);
+    g.assign(&weight, w - 0.1 * dw);
+    g.assign(&bias, b - 0.1 * db);
+    let stages = shown(g.plan_stages(loss)?);
+    let groups = stages.find("groups").zip(stages.find("kernels"));
+    let (start, end) = groups.expect("both sections");
+    assert!(chapter.contains(&stages[start..end]), "{stages}");
+    Ok(())
+}
+
+/// The planner checks each of its stages in debug builds. Plans that are broken on purpose show that the checks would notice.
+#[cfg(debug_assertions)]
+#[test]
+fn broken_plans_are_noticed() -> Result<()> {
+    let tried = |g: &Graph, wanted: Vec<Var<'_>>| {
+        let (count, unnoticed) = g.unnoticed_plan_mutations(wanted).expect("no errors");
+        assert!(unnoticed.is_empty(), "{unnoticed:?}");
+        count
+    };
+    let g = Graph::new();
+    let x = g.input(numbers(&[40, 50], 0.2));
+    let y = ((x.exp() + 1.0).ln() * x).sum_axis(0);
+    let z = (y.cumsum(0) - y).softmax(0) + x.sin().sum_axis(0);
+    let a = tried(&g, [vec![y, z], g.grads(z.sum(), &[x])].concat());
+
+    let (g, weights) = (Graph::new(), weights());
+    let loss = loss(&g, &weights, 32);
+    step(&g, &weights, loss);
+    let b = tried(&g, vec![loss]);
+
+    // two parameters that are updated by each other: not both can be in place
+    let [p, q] = [1.0, 2.0].map(|seed| Param::new(numbers(&[30, 30], seed)));
+    let g = Graph::new();
+    let (v, w) = (g.param(&p), g.param(&q));
+    g.assign(&p, v + w.matmul(v));
+    g.assign(&q, w * v);
+    let c = tried(&g, vec![v.sum()]);
+    // each of the three can be broken in most ways, and all of them together in all
+    assert!(a >= 12 && b >= 12 && c >= 8, "{a} {b} {c}");
     Ok(())
 }

@@ -7,8 +7,9 @@
 use crate::{
     error::OpError,
     graph::Graph,
-    nodes::{Inner, Kind, Node, OpRef},
-    op::{Dependency, Internal, Op, Rule, inputs, layout::copy},
+    index::each,
+    nodes::{Inner, Kind, Node, NodeId, OpRef},
+    op::{Dependency, Internal, Lowering, Op, Rule, inputs, layout::copy},
     tensor::Type,
     var::Var,
     view::{TensorView, TensorViewMut},
@@ -40,8 +41,8 @@ impl Op for Remat {
         false
     }
 
-    fn is_view(&self, _: Internal) -> bool {
-        true
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Recompute
     }
 
     fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
@@ -59,7 +60,7 @@ impl Graph {
     /// derivatives of any order work.
     ///
     /// Only what the block reads and what it returns is kept for the backward pass;
-    /// [`Plan::arena_bytes`](crate::Plan::arena_bytes) says what that comes to, and [`Graph::kept_for_backward`] what it is.
+    /// [`Plan::arena_bytes`](crate::Plan::arena_bytes) says what that comes to, and [`Graph::saved_for_backward`] what it is.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -71,9 +72,9 @@ impl Graph {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     pub fn checkpoint<R>(&self, f: impl FnOnce() -> R) -> R {
-        let start = self.len() as u32;
+        let start = self.inner.borrow().nodes.next();
         let result = f();
-        let end = self.len() as u32;
+        let end = self.inner.borrow().nodes.next();
         if start < end {
             self.inner.borrow_mut().checkpoints.push(start..end);
         }
@@ -86,7 +87,7 @@ pub(super) struct Blocks {
     /// So many of the graph's, the first ones. They stand in the order in which they ended, an inner one before those around
     /// it.
     waiting: usize,
-    copies: HashMap<u32, u32>,
+    copies: HashMap<NodeId, NodeId>,
 }
 
 impl Blocks {
@@ -105,7 +106,7 @@ impl Blocks {
 
     /// The node that stands for this one in rules.
     #[inline]
-    pub(super) fn copy(&self, id: u32) -> u32 {
+    pub(super) fn copy(&self, id: NodeId) -> NodeId {
         if self.is_empty() {
             id
         } else {
@@ -114,7 +115,7 @@ impl Blocks {
     }
 
     /// Opens all blocks that this node, which has this cotangent, belongs to.
-    pub(super) fn open(&mut self, g: &Graph, id: u32, cotangent: u32) {
+    pub(super) fn open(&mut self, g: &Graph, id: NodeId, cotangent: NodeId) {
         let inner = &mut *g.inner.borrow_mut();
         while let Some(last) = self.waiting.checked_sub(1)
             && inner.checkpoints[last].end > id
@@ -128,12 +129,12 @@ impl Blocks {
     }
 
     /// Appends a block once more.
-    fn append(&mut self, inner: &mut Inner, block: Range<u32>, cotangent: u32) {
-        let remat = inner.program.op_number(OpRef::Own(Arc::new(Remat)));
+    fn append(&mut self, inner: &mut Inner, block: Range<NodeId>, cotangent: NodeId) {
+        let remat = inner.program.op_id(OpRef::Own(Arc::new(Remat)));
         let (mut outside, mut inside) = (HashMap::new(), HashMap::new());
-        let start = inner.nodes.len() as u32;
-        for id in block.clone().filter(|&id| id < start) {
-            let node = inner.nodes[id as usize];
+        let start = inner.nodes.next();
+        for id in each(block).filter(|&id| id < start) {
+            let node = inner.nodes[id];
             if node.kind != Kind::Op {
                 continue; // a leaf is where it is
             }
@@ -143,9 +144,9 @@ impl Blocks {
                     Some(&copy) => copy,
                     None => *outside.entry(*arg).or_insert_with(|| {
                         let args = [self.copy(*arg), cotangent];
-                        let of = inner.nodes[args[0] as usize];
+                        let of = inner.nodes[args[0]];
                         inner.program.push(Node {
-                            op: remat,
+                            op: Some(remat),
                             args,
                             count: 2,
                             kind: Kind::Op,
@@ -158,7 +159,7 @@ impl Blocks {
             inside.insert(id, inner.program.push(Node { args, ..node }));
         }
         // a derivative of the derivative recomputes the copies, too
-        let end = inner.nodes.len() as u32;
+        let end = inner.nodes.next();
         inner.checkpoints.push(start..end);
         self.copies.extend(inside);
     }

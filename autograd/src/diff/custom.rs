@@ -2,7 +2,7 @@
 
 use crate::{
     error::OpError,
-    op::{Dependency, Internal, Op, Rule, layout::copy},
+    op::{Dependency, Internal, Lowering, Op, Rule, layout::copy},
     tensor::Type,
     var::Var,
     view::{TensorView, TensorViewMut},
@@ -61,8 +61,8 @@ impl Op for CustomVjp {
         Some(CustomVjp(Arc::new(|_, _| None)))
     }
 
-    fn is_view(&self, _: Internal) -> bool {
-        true
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::View
     }
 
     /// Nothing flows through the value, and of the rule nothing is known.

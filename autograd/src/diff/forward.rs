@@ -2,11 +2,12 @@
 //! vector-Jacobian product is the Jacobian-vector product (Townsend 2017). The cotangent it is taken at is a dummy, on
 //! which nothing that is computed depends; what only served to get there is never run.
 
-use super::{checkpoint::Remat, reverse::sweep_from};
+use super::reverse::{Nodes, sweep_from};
 use crate::{
     error::OpError,
     graph::Graph,
-    nodes::{Inner, Kind},
+    nodes::{Inner, Kind, NodeId},
+    op::Lowering,
     var::Var,
 };
 
@@ -55,7 +56,7 @@ impl Graph {
         let Some(number) = pairs.reduce(|a, b| a + b) else {
             return y.zero_cotangent();
         };
-        let between = self.len() as u32;
+        let between = self.inner.borrow().nodes.next();
         let product = sweep_from(&[(number, number.one_cotangent())], &[dummy])[0];
         let Some(product) = product else {
             return y.zero_cotangent();
@@ -103,34 +104,29 @@ pub(super) fn misfit(wrt: &[Var<'_>], tangents: &[Var<'_>]) -> Option<OpError> {
 }
 
 /// The oldest node from `between` on that `value` needs and that reads what depends on the dummy.
-fn first_use(inner: &Inner, value: u32, dummy: u32, between: u32) -> Option<u32> {
-    let at = |id: u32| id.checked_sub(dummy).map(|k| k as usize);
-    let count = at(value + 1)?;
-    let (mut needed, mut depends) = (vec![false; count], vec![false; count]);
-    (needed[at(value)?], depends[0]) = (true, true);
-    for id in (dummy..=value).rev() {
-        if needed[at(id)?] {
-            read(inner, id)
-                .iter()
-                .filter_map(|&arg| at(arg))
-                .for_each(|k| needed[k] = true);
+fn first_use(inner: &Inner, value: NodeId, dummy: NodeId, between: NodeId) -> Option<NodeId> {
+    let nodes = Nodes::between(dummy, value);
+    let reads = |id: NodeId| read(inner, id).iter().filter_map(|&arg| nodes.at(arg));
+    let (mut needed, mut depends) = (vec![false; nodes.len], vec![false; nodes.len]);
+    (needed[nodes.at(value)?], depends[0]) = (true, true);
+    for k in (0..nodes.len).rev() {
+        if needed[k] {
+            reads(nodes.id(k)).for_each(|arg| needed[arg] = true);
         }
     }
-    for id in dummy + 1..=value {
-        depends[at(id)?] = read(inner, id)
-            .iter()
-            .filter_map(|&arg| at(arg))
-            .any(|k| depends[k]);
+    for k in 1..nodes.len {
+        depends[k] = reads(nodes.id(k)).any(|arg| depends[arg]);
     }
-    let reads = |&arg: &u32| arg < between && at(arg).is_some_and(|k| depends[k]);
-    (between..=value)
-        .find(|&id| at(id).is_some_and(|k| needed[k]) && read(inner, id).iter().any(reads))
+    let first = nodes.at(between)?;
+    let is_use =
+        |&k: &usize| needed[k] && reads(nodes.id(k)).any(|arg| arg < first && depends[arg]);
+    (first..nodes.len).find(is_use).map(|k| nodes.id(k))
 }
 
 /// The nodes whose values a node reads: not what a recomputed block only waits for.
-fn read(inner: &Inner, id: u32) -> &[u32] {
+fn read(inner: &Inner, id: NodeId) -> &[NodeId] {
     let args = inner.args(id);
     let only_waits =
-        inner.nodes[id as usize].kind == Kind::Op && inner.op(id).as_any().is::<Remat>();
+        inner.nodes[id].kind == Kind::Op && matches!(inner.op(id).lowering(), Lowering::Recompute);
     if only_waits { &args[..1] } else { args }
 }

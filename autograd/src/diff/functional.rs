@@ -97,7 +97,7 @@ fn value_and_gradients(
     let x: Vec<Var<'_>> = x.into_iter().map(|x| g.leaf(x, Kind::Input)).collect();
     let y = catch(|| f(&x)).map_err(|e| e.at("function", here))?;
     let d = g.grads(y, &x);
-    g.look((y, d))
+    g.evaluate((y, d))
 }
 
 /// An argument as a tensor.

@@ -4,6 +4,7 @@ use super::reverse;
 use crate::{
     error::{OpError, Result},
     graph::Graph,
+    nodes::NodeId,
     param::Param,
     tensor::Tensor,
     var::Var,
@@ -44,7 +45,7 @@ impl<'g> Var<'g> {
         let mut reached = found.iter().map(Option::is_some);
         leaves.retain(|_| reached.next().unwrap_or(false));
         let grads: Vec<Var<'g>> = found.into_iter().flatten().collect();
-        let (value, grads) = g.look((y, grads))?;
+        let (value, grads) = g.evaluate((y, grads))?;
         Ok(Gradients {
             graph: g,
             value,
@@ -68,7 +69,7 @@ impl<'g> Gradients<'g> {
         }
     }
 
-    fn at(&self, node: u32) -> Option<&Tensor> {
+    fn at(&self, node: NodeId) -> Option<&Tensor> {
         let place = self
             .by_leaf
             .binary_search_by_key(&node, |(leaf, _)| leaf.id)

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     error::{Error, OpError, Result, catch},
-    exec::function::{self, Traced},
     graph::Graph,
+    run::function::{self, Traced},
     shape::Shape,
     tensor::{DType, Tensor, Type, reserve, with_dtype},
     var::Var,

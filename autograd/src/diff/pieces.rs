@@ -5,7 +5,13 @@
 //! where there are none; what overlaps is added.
 
 use crate::{
-    graph::Graph, nodes::Kind, op::layout::Slice, shape::Shape, sorted::sort_by, var::Var,
+    graph::Graph,
+    index::Index,
+    nodes::{Kind, NodeId},
+    op::layout::Slice,
+    shape::Shape,
+    sorted::sort_by,
+    var::Var,
 };
 use std::{
     cmp::Reverse,
@@ -15,9 +21,9 @@ use std::{
 /// A cotangent of a piece.
 struct Piece {
     /// What the rule gave: the piece among zeros.
-    among_zeros: u32,
+    among_zeros: NodeId,
     /// The piece alone.
-    alone: u32,
+    alone: NodeId,
     axis: usize,
     start: usize,
     end: usize,
@@ -51,7 +57,7 @@ impl Pieces {
     }
 
     /// The sum of all pieces that have arrived for this place, and of what has arrived besides.
-    pub(super) fn sum(&mut self, g: &Graph, to: usize, besides: Option<u32>) -> Option<u32> {
+    pub(super) fn sum(&mut self, g: &Graph, to: usize, besides: Option<NodeId>) -> Option<NodeId> {
         let layers = layers(self.0.remove(&to)?);
         let whole = g.var(layers.first()?.first()?.among_zeros).known_shape();
         let joined = layers.iter().map(|layer| join(g, layer, whole));
@@ -93,7 +99,7 @@ fn layers(mut pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
     sort_by(&mut layers, |layer| {
         layer
             .iter()
-            .map(|piece| i64::from(piece.among_zeros))
+            .map(|piece| piece.among_zeros.index() as i64)
             .min()
             .unwrap_or(0)
     });

@@ -7,15 +7,13 @@ use super::{checkpoint::Blocks, pieces::Pieces};
 use crate::{
     error::{OpError, catch},
     graph::Graph,
-    nodes::{Inner, Kind, OpRef},
-    op::{BUILTIN, DynOp, Rule, layout::Slice},
+    index::Index,
+    nodes::{Inner, Kind, NodeId, OpRef, RuleCall},
+    op::{DynOp, Rule, layout::Slice},
     param::Param,
     var::Var,
 };
 use std::collections::BinaryHeap;
-
-/// No cotangent has arrived: it is structurally zero.
-const NONE: u32 = u32::MAX;
 
 /// The cotangents of `wrt`, given the cotangent `ct` of `y`; `None` where `y` does not depend on it.
 pub(crate) fn sweep<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
@@ -31,51 +29,50 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
     if let Some(error) = first_error(from, wrt) {
         return vec![Some(error); wrt.len()];
     }
-    let nodes = {
-        let inner = g.inner.borrow();
-        let start = wrt.iter().map(|w| w.id).min().unwrap_or(u32::MAX);
-        Nodes::below(&inner, from.iter().map(|(y, _)| y.id), start)
+    let Some(start) = wrt.iter().map(|w| w.id).min() else {
+        return Vec::new();
     };
+    let nodes = Nodes::below(&g.inner.borrow(), from.iter().map(|(y, _)| y.id), start);
     let (mut few, mut many) = ([false; FEW], Vec::new());
     let varies = table(&mut few, &mut many, nodes.len, false);
     depends_on(&g.inner.borrow(), wrt, &nodes, varies);
-    let (mut few, mut many) = ([NONE; FEW], Vec::new());
-    let cotangents = table(&mut few, &mut many, nodes.len, NONE);
-    for (y, ct) in from {
-        let Some(k) = nodes.at(y.id) else { continue };
-        cotangents[k] = if cotangents[k] == NONE {
-            ct.id
-        } else {
-            (g.var(cotangents[k]) + *ct).id
-        };
+    // none where no cotangent has arrived: it is structurally zero
+    let (mut few, mut many) = ([None; FEW], Vec::new());
+    let cotangents: &mut [Option<NodeId>] = table(&mut few, &mut many, nodes.len, None);
+    for &(y, ct) in from {
+        if let Some(k) = nodes.at(y.id) {
+            cotangents[k] = Some(sum(g, cotangents[k], ct));
+        }
     }
     let mut x = Vec::new();
     let (mut blocks, mut pieces) = (Blocks::new(&g.inner.borrow()), Pieces::default());
-    let first = g.len() as u32;
+    let first = g.inner.borrow().nodes.next();
     let origin = g.here();
     for k in (0..nodes.len).rev() {
         let has_pieces = pieces.has(k);
-        if cotangents[k] == NONE && !has_pieces || !varies[k] {
+        if cotangents[k].is_none() && !has_pieces || !varies[k] {
             continue;
         }
         let id = nodes.id(k);
         let op = {
             let inner = &mut *g.inner.borrow_mut();
-            let node = &inner.program.nodes[id as usize];
+            let node = &inner.program.nodes[id];
             let is_op = node.kind == Kind::Op;
             if !is_op && !has_pieces {
                 continue;
             }
             origin.move_to(node);
-            inner.rules.push((id, inner.program.nodes.len() as u32));
+            let first = inner.program.nodes.next();
+            inner.rules.push(RuleCall { of: id, first });
             is_op.then(|| inner.op_ref(id))
         };
         if has_pieces {
-            let besides = Some(cotangents[k]).filter(|&ct| ct != NONE);
-            cotangents[k] = pieces.sum(g, k, besides).unwrap_or(NONE);
+            cotangents[k] = pieces.sum(g, k, cotangents[k]);
         }
-        let Some(op) = op else { continue };
-        blocks.open(g, id, cotangents[k]);
+        let (Some(op), Some(ct)) = (op, cotangents[k]) else {
+            continue;
+        };
+        blocks.open(g, id, ct);
         x.clear();
         x.extend(
             g.inner
@@ -85,7 +82,7 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
                 .map(|&a| g.var(blocks.copy(a))),
         );
         let rule = Rule {
-            ct: g.var(cotangents[k]),
+            ct: g.var(ct),
             x: &x,
             y: g.var(blocks.copy(id)),
         };
@@ -106,26 +103,20 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
                 pieces.keep(to, slice, rule.ct, d);
                 continue;
             }
-            // the first cotangent is stored, later ones are added, always in this order
-            let sum = if cotangents[to] == NONE {
-                d
-            } else {
-                g.var(cotangents[to]) + d
-            };
-            cotangents[to] = sum.id;
+            cotangents[to] = Some(sum(g, cotangents[to], d));
         }
     }
-    let swept = first..g.len() as u32;
-    g.inner.borrow_mut().swept.push(swept);
-    wrt.iter()
-        .map(|w| {
-            nodes
-                .at(w.id)
-                .map(|k| cotangents[k])
-                .filter(|&c| c != NONE)
-                .map(|c| g.var(c))
-        })
-        .collect()
+    let inner = &mut *g.inner.borrow_mut();
+    inner.swept.push(first..inner.program.nodes.next());
+    let found = |w: &Var<'g>| cotangents[nodes.at(w.id)?].map(|ct| g.var(ct));
+    wrt.iter().map(found).collect()
+}
+
+/// A cotangent added to what has arrived before: the first one is stored, later ones are added,
+/// always in this order.
+#[inline(always)]
+fn sum<'g>(g: &'g Graph, before: Option<NodeId>, next: Var<'g>) -> NodeId {
+    before.map_or(next, |before| g.var(before) + next).id
 }
 
 /// The slice of neighbours that an op is, if it is one.
@@ -140,29 +131,32 @@ fn slice(op: &OpRef) -> Option<&Slice> {
 }
 
 /// The nodes that a pass visits, oldest first: all from one to another, or, where only few of many are needed, these.
-struct Nodes {
-    start: u32,
-    len: usize,
+pub(super) struct Nodes {
+    start: NodeId,
+    pub(super) len: usize,
     /// The few that are needed; empty if all are visited.
-    few: Vec<u32>,
+    few: Vec<NodeId>,
 }
 
 impl Nodes {
+    /// All nodes from one to another, the second one included.
+    pub(super) fn between(first: NodeId, last: NodeId) -> Nodes {
+        Nodes {
+            start: first,
+            len: (last.index() + 1).saturating_sub(first.index()),
+            few: Vec::new(),
+        }
+    }
+
     /// What some values are computed from, and themselves, from node `start` on. Looked for up to a part of the nodes between
     /// them, so that a derivative of something small does not cost more in a long graph, and that of a whole graph no more.
-    fn below(inner: &Inner, of: impl Iterator<Item = u32> + Clone, start: u32) -> Nodes {
-        let end = of.clone().map(|id| id + 1).max().unwrap_or(0);
-        let start = start.min(end);
-        let all = Nodes {
-            start,
-            len: (end - start) as usize,
-            few: Vec::new(),
-        };
+    fn below(inner: &Inner, of: impl Iterator<Item = NodeId> + Clone, start: NodeId) -> Nodes {
+        let all = Nodes::between(start, of.clone().max().unwrap_or(start));
         if all.len <= MANY {
             return all;
         }
         // a heap visits younger nodes before older ones: each only once, since equal ones come together
-        let mut heap: BinaryHeap<u32> = of.filter(|&id| id >= start).collect();
+        let mut heap: BinaryHeap<NodeId> = of.filter(|&id| id >= start).collect();
         let mut few = Vec::new();
         while let Some(id) = heap.pop() {
             if few.last() == Some(&id) {
@@ -184,9 +178,9 @@ impl Nodes {
 
     /// A node by its place.
     #[inline]
-    fn id(&self, place: usize) -> u32 {
+    pub(super) fn id(&self, place: usize) -> NodeId {
         if self.few.is_empty() {
-            self.start + place as u32
+            NodeId::new(self.start.index() + place)
         } else {
             self.few[place]
         }
@@ -194,11 +188,11 @@ impl Nodes {
 
     /// The place of a node, if it is one of these.
     #[inline]
-    fn at(&self, id: u32) -> Option<usize> {
+    pub(super) fn at(&self, id: NodeId) -> Option<usize> {
         if !self.few.is_empty() {
             return self.few.binary_search(&id).ok();
         }
-        let place = id.wrapping_sub(self.start) as usize;
+        let place = id.index().wrapping_sub(self.start.index());
         (place < self.len).then_some(place)
     }
 }
@@ -224,12 +218,12 @@ fn first_error<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Option<Var<'
 fn depends_on(inner: &Inner, wrt: &[Var<'_>], nodes: &Nodes, varies: &mut [bool]) {
     for w in wrt {
         if let Some(k) = nodes.at(w.id) {
-            varies[k] = inner.nodes[w.id as usize].dtype.is_float();
+            varies[k] = inner.nodes[w.id].dtype.is_float();
         }
     }
     for k in 0..varies.len() {
         let id = nodes.id(k);
-        if !varies[k] && inner.nodes[id as usize].dtype.is_float() {
+        if !varies[k] && inner.nodes[id].dtype.is_float() {
             varies[k] = inner
                 .args(id)
                 .iter()
@@ -258,7 +252,7 @@ fn table<'t, T: Copy>(
 fn call<'g>(op: &OpRef, input: usize, rule: &Rule<'_, 'g>) -> Option<Var<'g>> {
     let x = rule.x[input];
     let d = match op {
-        OpRef::Builtin(number) => BUILTIN[*number as usize].vjp(input, rule)?,
+        OpRef::Builtin(_) => op.get().vjp(input, rule)?,
         OpRef::Own(op) => match catch(|| op.vjp(input, rule)) {
             Ok(d) => d?,
             Err(e) => {
@@ -272,7 +266,7 @@ fn call<'g>(op: &OpRef, input: usize, rule: &Rule<'_, 'g>) -> Option<Var<'g>> {
     };
     if std::ptr::eq(d.graph(), x.graph()) {
         let inner = x.graph.inner.borrow();
-        let (node, of) = (&inner.nodes[d.id as usize], &inner.nodes[x.id as usize]);
+        let (node, of) = (&inner.nodes[d.id], &inner.nodes[x.id]);
         if (node.shape, node.dtype) == (of.shape, of.dtype) || node.kind == Kind::Error {
             return Some(d);
         }
@@ -304,7 +298,7 @@ fn refuse<'g>(op: &dyn DynOp, rule: &Rule<'_, 'g>, what: OpError) -> Option<Var<
 /// The leaves with gradients that a value depends on: inputs and trained parameters, oldest first.
 pub(crate) fn leaves<'g>(y: Var<'g>) -> Vec<Var<'g>> {
     let inner = y.graph.inner.borrow();
-    let nodes = Nodes::below(&inner, std::iter::once(y.id), 0);
+    let nodes = Nodes::below(&inner, std::iter::once(y.id), NodeId::new(0));
     let (mut few, mut many) = ([false; FEW], Vec::new());
     let needed = table(&mut few, &mut many, nodes.len, false);
     for k in (0..nodes.len).rev() {
@@ -318,12 +312,12 @@ pub(crate) fn leaves<'g>(y: Var<'g>) -> Vec<Var<'g>> {
                 .for_each(|k| needed[k] = true);
         }
     }
-    let is_leaf = |&id: &u32| {
-        let node = &inner.nodes[id as usize];
+    let is_leaf = |&id: &NodeId| {
+        let node = &inner.nodes[id];
         node.dtype.is_float()
             && match node.kind {
                 Kind::Input => true,
-                Kind::Param => inner.params[node.args[0] as usize].trained,
+                Kind::Param => inner.params[node.entry()].trained,
                 _ => false,
             }
     };
@@ -436,6 +430,19 @@ impl Graph {
             .zip(wrt)
             .map(|(d, w)| d.unwrap_or_else(|| w.zero_cotangent()))
             .collect()
+    }
+
+    /// The parameters that a value depends on and that are trained, with their `Var`s, in the order
+    /// in which they were bound; whether a gradient reaches them or not: see
+    /// [`Var::trained_grads`]. None if the value belongs to another graph.
+    pub fn trained_params<'g>(&'g self, of: Var<'g>) -> Vec<(Param, Var<'g>)> {
+        if !std::ptr::eq(of.graph(), self) {
+            return Vec::new();
+        }
+        let leaves = leaves(of);
+        let inner = self.inner.borrow();
+        let bound = |v: Var<'g>| inner.binding(v.id).map(|b| (b.param.clone(), v));
+        leaves.into_iter().filter_map(bound).collect()
     }
 
     /// The gradients of a single number by those that they reach.

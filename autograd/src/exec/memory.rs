@@ -1,19 +1,21 @@
 //! The memory of a run: where each value's elements are, as pointers, and the buffers behind them.
 //!
-//! A plan guarantees what the pointers rest on: a value is written by one kernel, in a stage before that of anyone who reads
-//! it, and its place in the arena is given to another value only after the stage of its last reader. The one exception is a
-//! parameter that is updated in place: its old value and its new one are two values at one place, and the kernel that
-//! writes the new one is the last to read the old one, element by element ([`in_place`](crate::plan)). So `elements`,
-//! `view`, `view_mut` and `write`, which make references, are unsafe: their callers say which of this they rely on. Each
-//! access checks that the type is the value's.
+//! A plan guarantees what the pointers rest on: a value is written by one kernel, in a stage before
+//! that of anyone who reads it, and its place in the arena is given to another value only after the
+//! stage of its last reader. The one exception is a parameter that is updated in place: its old
+//! value and its new one are two values at one place, and the kernel that writes the new one is the
+//! last to read the old one, element by element ([`in_place`](crate::plan)). So `elements`, `view`,
+//! `view_mut` and `write`, which make references, are unsafe: their callers say which of this they
+//! rely on. Each access checks that the type is the value's.
 
 #![allow(unsafe_code)]
 
 use crate::{
+    index::{Index, IndexVec, list_bytes},
     keep::{self, Need},
     plan::{
-        kernel::{Operand, Value},
-        room,
+        index::ValueId,
+        kernel::{Value, View},
     },
     shape::Shape,
     tensor::{Buf, DType, Data, Element, Tensor, with_dtype},
@@ -37,8 +39,9 @@ pub(crate) struct Bytes {
 }
 
 impl Bytes {
-    /// Memory for at least this many bytes, or none if it cannot be had. What it holds is unspecified.
-    pub(crate) fn room(&mut self, bytes: usize) -> Option<*mut u8> {
+    /// Memory for at least this many bytes, or none if it cannot be had. What it holds is
+    /// unspecified.
+    pub(crate) fn reserve(&mut self, bytes: usize) -> Option<*mut u8> {
         let lines = bytes.div_ceil(size_of::<Line>());
         if lines > self.lines.len() {
             // what it held is not needed: nothing is copied, and the two are not there at once
@@ -60,7 +63,9 @@ impl Bytes {
 pub(crate) struct Scratch {
     pub(crate) arena: Bytes,
     pub(crate) blocks: Bytes,
-    pub(crate) at: Vec<*mut u8>,
+    /// Where each value of the plan is.
+    pub(crate) addresses: IndexVec<ValueId, *mut u8>,
+    /// The numbers of expressions.
     pub(crate) numbers: Vec<u64>,
     /// The bytes of tensors that a run around this one had made when this one began.
     pub(crate) made_before: usize,
@@ -96,16 +101,16 @@ impl Scratch {
 
     /// The bytes that are kept.
     pub(crate) fn bytes(&self) -> usize {
-        self.arena.bytes() + self.blocks.bytes() + self.lists()
+        self.arena.bytes() + self.blocks.bytes() + self.list_bytes()
     }
 
-    pub(crate) fn lists(&self) -> usize {
-        room(&self.at) + room(&self.numbers)
+    pub(crate) fn list_bytes(&self) -> usize {
+        self.addresses.bytes() + list_bytes(&self.numbers)
     }
 
     /// The run is over: the thread keeps its memory.
     pub(crate) fn give(mut self: Box<Scratch>) {
-        self.at.clear();
+        self.addresses.clear();
         self.numbers.clear();
         keep::keep_scratch(self);
     }
@@ -114,16 +119,19 @@ impl Scratch {
 /// Where the values of a plan are.
 #[derive(Clone, Copy)]
 pub(crate) struct Memory<'r> {
-    values: &'r [Value],
+    values: &'r IndexVec<ValueId, Value>,
     at: *const *mut u8,
-    _run: PhantomData<&'r [*mut u8]>,
+    _run: PhantomData<&'r IndexVec<ValueId, *mut u8>>,
 }
 
 impl<'r> Memory<'r> {
     /// # Safety
-    /// Each pointer is valid for as many elements as its value has, until the run is over, and what the head of this
-    /// file says holds for the plan.
-    pub(crate) unsafe fn new(values: &'r [Value], at: &'r [*mut u8]) -> Memory<'r> {
+    /// Each pointer is valid for as many elements as its value has, until the run is over, and what
+    /// the head of this file says holds for the plan.
+    pub(crate) unsafe fn new(
+        values: &'r IndexVec<ValueId, Value>,
+        at: &'r IndexVec<ValueId, *mut u8>,
+    ) -> Memory<'r> {
         assert_eq!(values.len(), at.len());
         Memory {
             values,
@@ -132,29 +140,29 @@ impl<'r> Memory<'r> {
         }
     }
 
-    pub(crate) fn dtype(&self, value: u32) -> DType {
-        self.values[value as usize].dtype
+    pub(crate) fn dtype(&self, value: ValueId) -> DType {
+        self.values[value].dtype
     }
 
-    pub(crate) fn count(&self, value: u32) -> usize {
-        self.values[value as usize].count
+    pub(crate) fn count(&self, value: ValueId) -> usize {
+        self.values[value].count
     }
 
     /// The address of a value's elements, which are of this type.
-    pub(crate) fn pointer<T: Element>(&self, value: u32) -> *mut T {
+    pub(crate) fn pointer<T: Element>(&self, value: ValueId) -> *mut T {
         assert!(
             self.dtype(value) == T::DTYPE,
             "a value is read as another type"
         );
         // SAFETY: the index was checked just now; there are as many pointers as values.
-        unsafe { (*self.at.add(value as usize)).cast() }
+        unsafe { (*self.at.add(value.index())).cast() }
     }
 
     /// The elements of a value.
     ///
     /// # Safety
     /// The value has been written, and nobody writes its elements while the slice is in use.
-    pub(crate) unsafe fn elements<T: Element>(&self, value: u32) -> &'r [T] {
+    pub(crate) unsafe fn elements<T: Element>(&self, value: ValueId) -> &'r [T] {
         // SAFETY: `new`'s conditions, and the caller's promise.
         unsafe { slice::from_raw_parts(self.pointer(value), self.count(value)) }
     }
@@ -162,8 +170,9 @@ impl<'r> Memory<'r> {
     /// Writes a value's elements.
     ///
     /// # Safety
-    /// The caller is the kernel that computes the value, and nobody else reads or writes its elements meanwhile.
-    pub(crate) unsafe fn write<T: Element>(&self, value: u32, elements: &[T]) {
+    /// The caller is the kernel that computes the value, and nobody else reads or writes its
+    /// elements meanwhile.
+    pub(crate) unsafe fn write<T: Element>(&self, value: ValueId, elements: &[T]) {
         assert_eq!(self.count(value), elements.len());
         // SAFETY: `new`'s conditions, and the caller's promise.
         unsafe {
@@ -175,15 +184,15 @@ impl<'r> Memory<'r> {
     ///
     /// # Safety
     /// As of [`elements`](Memory::elements).
-    pub(crate) unsafe fn view(&self, operand: Operand, shape: &'r Shape) -> TensorView<'r> {
-        assert_eq!(self.count(operand.value), shape.count());
+    pub(crate) unsafe fn view(&self, view: View, shape: &'r Shape) -> TensorView<'r> {
+        assert_eq!(self.count(view.value), shape.count());
         // SAFETY: the caller's promise.
         let data = unsafe {
-            match self.dtype(operand.value) {
-                DType::F32 => Elements::F32(self.elements(operand.value)),
-                DType::F64 => Elements::F64(self.elements(operand.value)),
-                DType::I64 => Elements::I64(self.elements(operand.value)),
-                DType::Bool => Elements::Bool(self.elements(operand.value)),
+            match self.dtype(view.value) {
+                DType::F32 => Elements::F32(self.elements(view.value)),
+                DType::F64 => Elements::F64(self.elements(view.value)),
+                DType::I64 => Elements::I64(self.elements(view.value)),
+                DType::Bool => Elements::Bool(self.elements(view.value)),
             }
         };
         TensorView { shape, data }
@@ -192,15 +201,15 @@ impl<'r> Memory<'r> {
     /// A value for an op to write.
     ///
     /// # Safety
-    /// The caller is the kernel that computes the value, calls this once, and nobody else reads or writes its elements while
-    /// the view is in use.
-    pub(crate) unsafe fn view_mut(&self, operand: Operand, shape: &'r Shape) -> TensorViewMut<'r> {
+    /// The caller is the kernel that computes the value, calls this once, and nobody else reads or
+    /// writes its elements while the view is in use.
+    pub(crate) unsafe fn view_mut(&self, view: View, shape: &'r Shape) -> TensorViewMut<'r> {
         /// # Safety
         /// As of `view_mut`.
-        unsafe fn whole<'r, T: Element>(memory: &Memory<'r>, value: u32) -> &'r mut [T] {
+        unsafe fn whole<'r, T: Element>(memory: &Memory<'r>, value: ValueId) -> &'r mut [T] {
             let (pointer, count) = (memory.pointer::<T>(value), memory.count(value));
-            // SAFETY: `new`'s conditions and the caller's promise. The bytes come from another value and need not be
-            // booleans: those are cleared; any bytes are numbers.
+            // SAFETY: `new`'s conditions and the caller's promise. The bytes come from another
+            // value and need not be booleans: those are cleared; any bytes are numbers.
             unsafe {
                 if T::DTYPE == DType::Bool {
                     pointer.write_bytes(0, count);
@@ -208,14 +217,14 @@ impl<'r> Memory<'r> {
                 slice::from_raw_parts_mut(pointer, count)
             }
         }
-        assert_eq!(self.count(operand.value), shape.count());
+        assert_eq!(self.count(view.value), shape.count());
         // SAFETY: the caller's promise.
         let data = unsafe {
-            match self.dtype(operand.value) {
-                DType::F32 => ElementsMut::F32(whole(self, operand.value)),
-                DType::F64 => ElementsMut::F64(whole(self, operand.value)),
-                DType::I64 => ElementsMut::I64(whole(self, operand.value)),
-                DType::Bool => ElementsMut::Bool(whole(self, operand.value)),
+            match self.dtype(view.value) {
+                DType::F32 => ElementsMut::F32(whole(self, view.value)),
+                DType::F64 => ElementsMut::F64(whole(self, view.value)),
+                DType::I64 => ElementsMut::I64(whole(self, view.value)),
+                DType::Bool => ElementsMut::Bool(whole(self, view.value)),
             }
         };
         TensorViewMut { shape, data }

@@ -1,61 +1,61 @@
-//! Stages: kernels that do not depend on each other. Those that are worth it are split, and the parts of all of them are
-//! dealt to the threads together, which meet once at the end. Small stages stay on the caller's thread.
+//! Stages: kernels that do not depend on each other. Those that are worth it are cut into parts,
+//! and the parts of all of them are dealt to the threads together, which meet once at the end.
+//! Small stages stay on the caller's thread.
+//!
+//! How many parts there are follows from the costs that the plan estimates and from the number of
+//! threads. It changes no bit: a kernel may be cut only where that is so
+//! ([`tiling`](crate::plan::tiling)).
 
 #![allow(unsafe_code)] // scratch memory is divided among the kernels
 
 use super::{
-    crew,
-    gemm::{self, Matrix},
-    kernels::{flat, fused},
+    kernels::{fused, scalar},
     memory::{Bytes, Memory},
+    product::{self, Matrix},
+    team::{self, MAX_LANES},
 };
 use crate::{
     error::{OpError, catch},
+    index::{Index, each},
     op::DynOp,
     plan::{
-        MOST_AT_ONCE, Plan,
-        kernel::{Flat, Kernel, Operand},
+        MAX_KERNELS_AT_ONCE, Plan, Stage,
+        cost::Cost,
+        index::KernelId,
+        kernel::{Fused, Kernel, Matrix as PlannedMatrix, View},
     },
+    view::TensorView,
 };
-use std::{
-    ops::Range,
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
-/// A kernel that is to run in some parts.
-enum Task<'r> {
-    Fused(fused::Job<'r>),
-    Product(gemm::Job<'r>),
-    Flat(&'r Flat, *mut u8),
-    Op(&'r dyn DynOp, &'r [Operand], Operand),
+/// A kernel that failed, and why.
+pub(super) struct Failure {
+    pub(super) kernel: KernelId,
+    pub(super) error: OpError,
 }
 
-/// The tasks of a stage.
-struct Stage<'r> {
-    plan: &'r Plan,
-    memory: Memory<'r>,
-    tasks: Vec<Task<'r>>,
-}
+/// How many parts each kernel of a stage has.
+type Parts = [usize; MAX_KERNELS_AT_ONCE];
 
-// SAFETY: the tasks of a stage do not depend on each other: what one writes, none of the others reads. The parts of a task
-// write elements, rows and sums of their own, in scratch memory of their own.
-unsafe impl Sync for Stage<'_> {}
-
-/// How many parts each kernel of a stage has; `None` if one is to run after the other on this thread.
-fn split(plan: &Plan, stage: Range<usize>) -> Option<[usize; MOST_AT_ONCE]> {
-    let length = crew::length_of_parts(plan.work[stage.clone()].iter().sum())?;
-    let (mut counts, threads) = ([0; MOST_AT_ONCE], crew::threads());
-    for (count, k) in counts.iter_mut().zip(stage) {
-        let work = plan.work[k];
-        // about so long: few, or as many for each thread
-        let parts = (work + length / 2) / length;
-        let many = 2 * parts > threads && work >= threads * crew::LEAST_PART;
+/// How many parts each kernel of a stage has; `None` if one is to run after the other on this
+/// thread.
+fn split(plan: &Plan, stage: Stage) -> Option<Parts> {
+    let least = Cost::LEAST_PART.nanoseconds();
+    let cost: Cost = each(stage.clone()).map(|k| plan.costs[k]).sum();
+    let length = team::length_of_parts(cost)?;
+    let (mut counts, threads) = ([0; MAX_KERNELS_AT_ONCE], team::threads());
+    for (count, k) in counts.iter_mut().zip(each(stage)) {
+        let cost = plan.costs[k].nanoseconds();
+        // of about that length: few, or as many for each thread
+        let parts = (cost + length / 2) / length;
+        // many parts are dealt evenly; a multiple of the threads gives each as many
+        let many = 2 * parts > threads && cost >= threads * least;
         let parts = if many {
-            (work / crew::LEAST_PART).next_multiple_of(threads)
+            (cost / least).next_multiple_of(threads)
         } else {
             parts
         };
-        *count = parts.clamp(1, plan.kernels[k].most_parts(threads));
+        *count = parts.clamp(1, plan.kernels[k].max_parts(threads));
     }
     Some(counts)
 }
@@ -65,145 +65,186 @@ fn split(plan: &Plan, stage: Range<usize>) -> Option<[usize; MOST_AT_ONCE]> {
 struct Part {
     /// The thread that begins with it.
     lane: usize,
-    kernel: usize,
+    /// The kernel, counted within the stage.
+    task: usize,
     number: usize,
 }
 
-/// Which thread begins with which parts. Kernels of many parts give as many to each thread, the same ones each time;
-/// others go to the one that has least to do.
-fn deal(plan: &Plan, stage: Range<usize>, counts: [usize; MOST_AT_ONCE]) -> Vec<Part> {
-    let threads = crew::threads().min(crew::LANES);
-    let (mut loads, mut list) = ([0; crew::LANES], Vec::with_capacity(counts.iter().sum()));
-    for (kernel, count) in stage.zip(counts) {
+/// Which thread begins with which parts. Kernels of many parts give as many to each thread, the
+/// same ones each time; others go to the one that has least to do.
+fn deal(plan: &Plan, stage: Stage, counts: Parts) -> Vec<Part> {
+    let threads = team::threads().min(MAX_LANES);
+    let (mut loads, mut list) = ([0; MAX_LANES], Vec::with_capacity(counts.iter().sum()));
+    for (task, (kernel, count)) in each(stage).zip(counts).enumerate() {
         for number in 0..count {
             let least = || (0..threads).min_by_key(|&lane| loads[lane]).unwrap_or(0);
-            let lane = if count.is_multiple_of(threads) {
+            // the same parts to the same threads in each run: what they wrote is in their caches
+            let is_even = count.is_multiple_of(threads);
+            let lane = if is_even {
                 number * threads / count
             } else {
                 least()
             };
-            loads[lane] += plan.work[kernel] / count;
-            list.push(Part {
-                lane,
-                kernel,
-                number,
-            });
+            loads[lane] += plan.costs[kernel].nanoseconds() / count;
+            list.push(Part { lane, task, number });
         }
     }
-    list.sort_unstable_by_key(|part| (part.lane, part.kernel, part.number));
+    list.sort_unstable_by_key(|part| (part.lane, part.task, part.number));
     list
 }
 
-/// The bytes that a stage needs while it runs.
-pub(super) fn room(plan: &Plan, stage: Range<usize>) -> usize {
-    room_of(plan, stage.clone(), split(plan, stage))
+/// The scratch bytes that a stage needs while it runs.
+pub(super) fn scratch_bytes(plan: &Plan, stage: Stage) -> usize {
+    scratch_bytes_of(plan, stage.clone(), split(plan, stage))
 }
 
-fn room_of(plan: &Plan, stage: Range<usize>, counts: Option<[usize; MOST_AT_ONCE]>) -> usize {
+fn scratch_bytes_of(plan: &Plan, stage: Stage, counts: Option<Parts>) -> usize {
+    let bytes = |(k, parts): (KernelId, usize)| plan.kernels[k].scratch_bytes(parts);
     match counts {
-        None => stage.map(|k| plan.kernels[k].room(1)).max().unwrap_or(0),
-        Some(counts) => stage
+        None => each(stage).map(|k| bytes((k, 1))).max().unwrap_or(0),
+        Some(counts) => each(stage)
             .zip(counts)
-            .map(|(k, count)| plan.kernels[k].room(count))
+            .map(bytes)
             .fold(0, usize::saturating_add),
     }
 }
 
-/// Runs a stage, in scratch memory that is there already if it was reserved. The number of the kernel that failed, if one
-/// did.
+/// Runs a stage, in scratch memory that is there already if it was reserved.
 pub(super) fn run<'r>(
     plan: &'r Plan,
-    stage: Range<usize>,
+    stage: Stage,
     memory: Memory<'r>,
     scratch: &mut Bytes,
-) -> Result<(), (usize, OpError)> {
+) -> Result<(), Failure> {
     let counts = split(plan, stage.clone());
-    let room = scratch.room(room_of(plan, stage.clone(), counts));
-    let room = room.ok_or_else(|| (stage.start, "there is no memory for it".into()))?;
-    let Some(counts) = counts else {
-        let alone = |k| catch(|| alone(plan, k, memory, room)).and_then(|done| done);
-        return stage
-            .into_iter()
-            .try_for_each(|k| alone(k).map_err(|e| (k, e)));
-    };
-    let (mut tasks, mut next) = (Vec::with_capacity(stage.len()), room);
-    let list = deal(plan, stage.clone(), counts);
-    for (k, count) in stage.clone().zip(counts) {
-        tasks.push(Task::new(plan, k, memory, count, next));
-        next = next.wrapping_add(plan.kernels[k].room(count));
-    }
-    let (this, failed) = (
-        Stage {
-            plan,
-            memory,
-            tasks,
-        },
-        Mutex::new(None),
-    );
-    let part = |number: usize| {
-        let Part { kernel, number, .. } = list[number];
-        let done = catch(|| this.part(kernel - stage.start, number)).and_then(|done| done);
-        done.inspect_err(|e| {
-            note_failure(
-                &mut failed.lock().unwrap_or_else(PoisonError::into_inner),
-                kernel,
-                e,
-            )
-        })
-    };
-    let done = match list.len() {
-        1 => part(0),
-        _ => crew::each(
-            list.len(),
-            |lane| list.partition_point(|part| part.lane < lane),
-            &part,
-        ),
-    };
-    // the kernel and its own error, whichever of several was reported first
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.map_err(|e| failed.unwrap_or((stage.start, e)))?;
-    this.tasks.iter().for_each(Task::finish);
-    Ok(())
-}
-
-/// Of several kernels that fail, the first of the stage is told, with its own error.
-fn note_failure(failed: &mut Option<(usize, OpError)>, kernel: usize, e: &OpError) {
-    if failed.as_ref().is_none_or(|known| kernel < known.0) {
-        *failed = Some((kernel, e.clone()));
+    let bytes = scratch.reserve(scratch_bytes_of(plan, stage.clone(), counts));
+    let bytes = bytes.ok_or_else(|| Failure {
+        kernel: stage.start,
+        error: "there is no memory for it".into(),
+    })?;
+    match counts {
+        Some(counts) => run_parts(plan, stage, counts, memory, bytes),
+        None => each(stage).try_for_each(|kernel| {
+            let done = catch(|| run_alone(plan, kernel, memory, bytes)).and_then(|done| done);
+            done.map_err(|error| Failure { kernel, error })
+        }),
     }
 }
 
 /// Runs one kernel on this thread.
-fn alone<'r>(plan: &'r Plan, k: usize, memory: Memory<'r>, room: *mut u8) -> Result<(), OpError> {
-    let task = Task::new(plan, k, memory, 1, room);
+fn run_alone<'r>(
+    plan: &'r Plan,
+    k: KernelId,
+    memory: Memory<'r>,
+    scratch: *mut u8,
+) -> Result<(), OpError> {
+    let task = Task::new(plan, k, memory, 1, scratch);
     task.part(plan, memory, 0)?;
     task.finish();
     Ok(())
 }
 
-impl<'r> Stage<'r> {
+/// Runs the parts of all kernels on all threads.
+fn run_parts<'r>(
+    plan: &'r Plan,
+    stage: Stage,
+    counts: Parts,
+    memory: Memory<'r>,
+    scratch: *mut u8,
+) -> Result<(), Failure> {
+    let (mut tasks, mut next) = (Vec::with_capacity(counts.len()), scratch);
+    let list = deal(plan, stage.clone(), counts);
+    for (k, count) in each(stage.clone()).zip(counts) {
+        tasks.push(Task::new(plan, k, memory, count, next));
+        next = next.wrapping_add(plan.kernels[k].scratch_bytes(count));
+    }
+    let (tasks, first_failure) = (
+        Tasks {
+            plan,
+            memory,
+            tasks,
+        },
+        Mutex::new(None::<(usize, OpError)>),
+    );
+    let part = |k: usize| {
+        let Part { task, number, .. } = list[k];
+        let done = catch(|| tasks.part(task, number)).and_then(|done| done);
+        done.inspect_err(|e| {
+            // of several kernels that fail, the first of the stage is told, with its own error
+            let mut known = first_failure.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.as_ref().is_none_or(|known| task < known.0) {
+                *known = Some((task, e.clone()));
+            }
+        })
+    };
+    let done = match list.len() {
+        1 => part(0),
+        parts => {
+            let first = |lane| list.partition_point(|part| part.lane < lane);
+            team::parallel_for(parts, first, &part)
+        }
+    };
+    let known = first_failure
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    done.map_err(|e| {
+        let (task, error) = known.unwrap_or((0, e));
+        let kernel = KernelId::new(stage.start.index() + task);
+        Failure { kernel, error }
+    })?;
+    tasks.tasks.iter().for_each(Task::finish);
+    Ok(())
+}
+
+/// A kernel that is to run in some parts.
+enum Task<'r> {
+    Fused(fused::Job<'r>),
+    Product(product::Job<'r>),
+    Scalar(&'r Fused, *mut u8),
+    Opaque(&'r dyn DynOp, &'r [View], View),
+}
+
+/// The tasks of a stage.
+struct Tasks<'r> {
+    plan: &'r Plan,
+    memory: Memory<'r>,
+    tasks: Vec<Task<'r>>,
+}
+
+// SAFETY: the tasks of a stage do not depend on each other: what one writes, none of the others
+// reads. The parts of a task write elements, rows and sums of their own, in scratch memory of their
+// own.
+unsafe impl Sync for Tasks<'_> {}
+
+impl Tasks<'_> {
     fn part(&self, task: usize, part: usize) -> Result<(), OpError> {
         self.tasks[task].part(self.plan, self.memory, part)
     }
 }
 
 impl<'r> Task<'r> {
-    fn new(plan: &'r Plan, k: usize, memory: Memory<'r>, parts: usize, room: *mut u8) -> Task<'r> {
+    fn new(
+        plan: &'r Plan,
+        k: KernelId,
+        memory: Memory<'r>,
+        parts: usize,
+        scratch: *mut u8,
+    ) -> Task<'r> {
         match &plan.kernels[k] {
-            Kernel::Fused(k) => Task::Fused(fused::Job::new(k, memory, parts, room)),
+            Kernel::Fused(k) => Task::Fused(fused::Job::new(k, memory, parts, scratch)),
+            Kernel::Scalar(k) => Task::Scalar(k, scratch),
+            Kernel::Opaque { op, inputs, out } => Task::Opaque(op.get(), inputs, *out),
             Kernel::Product { a, b, out } => {
-                // SAFETY: what it reads was written in an earlier stage, and nothing of this stage writes it.
-                let view = |operand| unsafe { memory.view(operand, plan.shape(operand)) };
-                let matrix = |(operand, transposed)| Matrix {
-                    view: view(operand),
-                    transposed,
+                let matrix = |m: &PlannedMatrix| Matrix {
+                    // SAFETY: what it reads was written in an earlier stage, and nothing of this
+                    // stage writes it.
+                    view: unsafe { memory.view(m.view, plan.shape(m.view)) },
+                    transposed: m.transposed,
                 };
                 // SAFETY: one task is made of each kernel of a stage.
                 let out = unsafe { memory.view_mut(*out, plan.shape(*out)) };
-                Task::Product(gemm::Job::new(matrix(*a), matrix(*b), out, parts))
+                Task::Product(product::Job::new(matrix(a), matrix(b), out, parts))
             }
-            Kernel::Flat(k) => Task::Flat(k, room),
-            Kernel::Op { op, inputs, out } => Task::Op(op.get(), inputs, *out),
         }
     }
 
@@ -211,20 +252,24 @@ impl<'r> Task<'r> {
         match self {
             Task::Fused(job) => job.part(part),
             Task::Product(job) => job.part(part),
-            Task::Flat(k, room) => {
-                // SAFETY: the task was given room for it.
-                unsafe { flat::run(k, memory, *room) };
+            Task::Scalar(k, scratch) => {
+                // SAFETY: the task was given the scratch memory for it, and has one part.
+                unsafe { scalar::run(k, memory, *scratch) };
                 Ok(())
             }
-            Task::Op(op, inputs, out) => {
-                // SAFETY: what it reads was written in an earlier stage, and nothing of this stage writes it.
-                let view = |&operand| unsafe { memory.view(operand, plan.shape(operand)) };
+            Task::Opaque(op, inputs, out) => {
+                // SAFETY: what it reads was written in an earlier stage, and nothing of this stage
+                // writes it.
+                let view = |&view: &View| unsafe { memory.view(view, plan.shape(view)) };
                 // SAFETY: such a kernel has one part.
                 let out = unsafe { memory.view_mut(*out, plan.shape(*out)) };
                 match inputs[..] {
                     [a] => op.eval(&[view(&a)], out),
                     [a, b] => op.eval(&[view(&a), view(&b)], out),
-                    _ => op.eval(&inputs.iter().map(view).collect::<Vec<_>>(), out),
+                    _ => op.eval(
+                        &inputs.iter().map(view).collect::<Vec<TensorView<'_>>>(),
+                        out,
+                    ),
                 }
             }
         }

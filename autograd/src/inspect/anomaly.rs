@@ -2,10 +2,11 @@
 
 use crate::{
     error::{Error, OpError, Result},
-    exec::fetch::{Fetch, vars},
     graph::Graph,
-    nodes::Inner,
+    index::IndexVec,
+    nodes::{Inner, NodeId},
     op::guard,
+    run::fetch::{Fetch, vars},
     tensor::{DType, Tensor},
     var::Var,
 };
@@ -72,8 +73,8 @@ impl Graph {
 }
 
 /// The report, if something that is wanted is not finite.
-fn anomaly(inner: &Inner, wanted: &[u32]) -> Result<Option<Error>> {
-    let values = inner.define_needed(wanted, u32::MAX, false, &|id| inner.leaf_now(id))?;
+fn anomaly(inner: &Inner, wanted: &[NodeId]) -> Result<Option<Error>> {
+    let values = inner.define_needed(wanted, None, false, &|id| inner.leaf_now(id))?;
     let to_blame = to_blame(inner, wanted, &values);
     let backward = to_blame
         .iter()
@@ -103,7 +104,7 @@ fn anomaly(inner: &Inner, wanted: &[u32]) -> Result<Option<Error>> {
     } else {
         inner.rule_of(id).unwrap_or(id)
     };
-    let node = &inner.nodes[id as usize];
+    let node = &inner.nodes[id];
     Ok(Some(Error::new(
         inner.name(of),
         OpError::new(message),
@@ -113,36 +114,30 @@ fn anomaly(inner: &Inner, wanted: &[u32]) -> Result<Option<Error>> {
 
 /// The nodes through which what is not finite came into the wanted values, oldest first: NaNs come from NaNs where there
 /// are any among the inputs, and otherwise from infinities.
-fn to_blame(inner: &Inner, wanted: &[u32], values: &[Option<Tensor>]) -> Vec<u32> {
-    let state: Vec<State> = values
+fn to_blame(
+    inner: &Inner,
+    wanted: &[NodeId],
+    values: &IndexVec<NodeId, Option<Tensor>>,
+) -> Vec<NodeId> {
+    let state = values
         .iter()
-        .map(|v| v.as_ref().map_or(State::Fine, State::of))
-        .collect();
-    let mut blamed = vec![false; values.len()];
-    for id in wanted
-        .iter()
-        .copied()
-        .chain(inner.updates.iter().map(|u| u.value))
-    {
-        blamed[id as usize] |= state[id as usize] != State::Fine;
+        .map(|v| v.as_ref().map_or(State::Fine, State::of));
+    let state: IndexVec<NodeId, State> = IndexVec::from_vec(state.collect());
+    let mut blamed = IndexVec::filled(false, values.len());
+    let updates = inner.updates.iter().map(|u| u.value);
+    for id in wanted.iter().copied().chain(updates) {
+        blamed[id] |= state[id] != State::Fine;
     }
-    for id in (0..values.len() as u32).rev() {
-        if blamed[id as usize] {
+    for id in values.indices().rev() {
+        if blamed[id] {
             let args = inner.args(id);
-            let worst = args
-                .iter()
-                .map(|&a| state[a as usize])
-                .max()
-                .unwrap_or(State::Fine);
-            let as_bad = |&&a: &&u32| worst != State::Fine && state[a as usize] == worst;
-            args.iter()
-                .filter(as_bad)
-                .for_each(|&a| blamed[a as usize] = true);
+            let worst = args.iter().map(|&a| state[a]).max();
+            let worst = worst.filter(|&worst| worst != State::Fine);
+            let as_bad = |&&a: &&NodeId| worst == Some(state[a]);
+            args.iter().filter(as_bad).for_each(|&a| blamed[a] = true);
         }
     }
-    (0..values.len() as u32)
-        .filter(|&id| blamed[id as usize])
-        .collect()
+    values.indices().filter(|&id| blamed[id]).collect()
 }
 
 /// What is wrong with a value.
@@ -179,22 +174,20 @@ impl State {
 /// What is known about nodes, in words.
 struct Report<'r> {
     inner: &'r Inner,
-    values: &'r [Option<Tensor>],
+    values: &'r IndexVec<NodeId, Option<Tensor>>,
 }
 
 impl Report<'_> {
     /// How many elements are bad, the first of them, and the range of the others.
-    fn numbers(&self, id: u32) -> String {
-        self.values[id as usize]
-            .as_ref()
-            .map_or_else(String::new, numbers)
+    fn numbers(&self, id: NodeId) -> String {
+        self.values[id].as_ref().map_or_else(String::new, numbers)
     }
 
     /// A node with its inputs.
-    fn node(&self, out: &mut String, title: &str, id: u32) {
+    fn node(&self, out: &mut String, title: &str, id: NodeId) {
         let inner = self.inner;
-        let place = |id: u32| {
-            let (node, scope) = (&inner.nodes[id as usize], inner.scope_path(id));
+        let place = |id: NodeId| {
+            let (node, scope) = (&inner.nodes[id], inner.scope_path(id));
             format!(
                 "{}{}",
                 if scope.is_empty() {
@@ -207,7 +200,7 @@ impl Report<'_> {
         };
         let rule = inner
             .rule_of(id)
-            .map(|of| format!(", derivative of {} %{of}", inner.name(of)))
+            .map(|of| format!(", derivative of {} {of}", inner.name(of)))
             .unwrap_or_default();
         // writing to a string cannot fail
         let _ = write!(

@@ -2,10 +2,10 @@
 
 use crate::{
     diff::reverse::leaves,
-    exec::fetch::Fetch,
     graph::Graph,
     nodes::Kind,
     param::Param,
+    run::fetch::Fetch,
     tensor::{Tensor, Type},
     var::Var,
 };
@@ -164,9 +164,9 @@ impl Graph {
             };
             let param = inner.binding(leaf.id).map(|b| b.param.clone());
             let name = if param.is_some() {
-                format!("parameter %{}{place}", leaf.id)
+                format!("parameter {}{place}", leaf.id)
             } else {
-                format!("input %{}", leaf.id)
+                format!("input {}", leaf.id)
             };
             (name, param)
         };

@@ -2,10 +2,10 @@
 
 mod anomaly;
 pub(crate) mod gradients;
-pub(crate) mod kept;
 pub(crate) mod picture;
 pub(crate) mod plan;
 pub(crate) mod profile;
+pub(crate) mod saved;
 #[cfg(feature = "svg")]
 mod svg;
 mod text;

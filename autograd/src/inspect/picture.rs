@@ -7,7 +7,8 @@
 use super::text::{counted, counts};
 use crate::{
     graph::Graph,
-    nodes::{Inner, Kind},
+    index::{Index, IndexVec, index},
+    nodes::{Inner, Kind, NodeId, ScopeId},
     var::Var,
 };
 use std::{
@@ -15,16 +16,21 @@ use std::{
     fmt::Write,
 };
 
+index! {
+    /// A box of a picture.
+    BoxId,
+}
+
 /// How a graph is drawn: what [`Graph::picture`] returns.
 #[derive(Clone)]
 pub struct Picture<'g> {
     graph: &'g Graph,
-    of: Option<Vec<u32>>,
+    of: Option<Vec<NodeId>>,
     depth: Option<usize>,
     open: Vec<String>,
     all: bool,
     at_most: usize,
-    names: HashMap<u32, String>,
+    names: HashMap<NodeId, String>,
 }
 
 /// A box: a node, or several that are folded into one.
@@ -35,7 +41,7 @@ pub(super) struct Drawn {
     pub(super) label: Vec<String>,
     /// The source line.
     pub(super) place: String,
-    nodes: Vec<u32>,
+    nodes: Vec<NodeId>,
 }
 
 /// What a box belongs to.
@@ -50,8 +56,8 @@ pub(super) enum Part {
 /// An arrow from one box to another, with the type of what goes along it.
 #[derive(Debug)]
 pub(super) struct Arrow {
-    pub(super) from: usize,
-    pub(super) to: usize,
+    pub(super) from: BoxId,
+    pub(super) to: BoxId,
     pub(super) label: String,
 }
 
@@ -143,15 +149,15 @@ impl<'g> Picture<'g> {
         let boxes = self.boxes(true);
         let inner = self.graph.inner.borrow();
         let mut text = String::new();
-        for b in &boxes {
+        for b in boxes.iter() {
             let (Some(&first), Some(&last)) = (b.nodes.first(), b.nodes.last()) else {
                 continue;
             };
             let line = match b.nodes.len() {
                 1 => inner.line(first),
                 _ => {
-                    let own = |id: u32| b.nodes.binary_search(&id).is_ok();
-                    let mut outside: Vec<u32> = b
+                    let own = |id: NodeId| b.nodes.binary_search(&id).is_ok();
+                    let mut outside: Vec<NodeId> = b
                         .nodes
                         .iter()
                         .flat_map(|&id| inner.args(id).to_vec())
@@ -159,10 +165,10 @@ impl<'g> Picture<'g> {
                         .collect();
                     let mut seen = HashSet::new();
                     outside.retain(|&a| seen.insert(a));
-                    let inputs: String = outside.iter().map(|a| format!(" %{a}")).collect();
+                    let inputs: String = outside.iter().map(|a| format!(" {a}")).collect();
                     let inside = b.label.get(1).map_or("", String::as_str);
                     format!(
-                        "%{first}..%{last}: {} = {}{inputs}  ({inside})",
+                        "{first}..{last}: {} = {}{inputs}  ({inside})",
                         inner.ty(last),
                         b.label[0]
                     )
@@ -181,7 +187,8 @@ impl<'g> Picture<'g> {
             "digraph {\n  node [shape=box, style=\"rounded,filled\", color=\"#445566\", fontname=\"sans-serif\", fontsize=11]\n  \
              edge [color=\"#889099\", fontname=\"sans-serif\", fontsize=9]\n",
         );
-        for (k, b) in boxes.iter().enumerate() {
+        for (id, b) in boxes.enumerate() {
+            let k = id.index();
             let label = b
                 .label
                 .iter()
@@ -196,6 +203,7 @@ impl<'g> Picture<'g> {
             );
         }
         for Arrow { from, to, label } in &arrows {
+            let (from, to) = (from.index(), to.index());
             let _ = writeln!(dot, "  n{from} -> n{to} [label=\"{}\"]", escaped(label));
         }
         dot.push_str("}\n");
@@ -203,17 +211,22 @@ impl<'g> Picture<'g> {
     }
 
     /// The boxes and the arrows between them.
-    pub(super) fn drawn(&self) -> (Vec<Drawn>, Vec<Arrow>) {
+    pub(super) fn drawn(&self) -> (IndexVec<BoxId, Drawn>, Vec<Arrow>) {
+        /// What another box gives to the one at hand.
+        struct Read {
+            from: BoxId,
+            values: Vec<NodeId>,
+        }
         let boxes = self.boxes(false);
         let inner = self.graph.inner.borrow();
         let mut home = HashMap::new();
-        for (k, b) in boxes.iter().enumerate() {
-            home.extend(b.nodes.iter().map(|&id| (id, k)));
+        for (own, b) in boxes.enumerate() {
+            home.extend(b.nodes.iter().map(|&id| (id, own)));
         }
         let mut arrows = Vec::new();
-        for (to, b) in boxes.iter().enumerate() {
-            // what each other box gives to this one, in the order in which it is read
-            let (mut read, mut places): (Vec<(usize, Vec<u32>)>, _) = (Vec::new(), HashMap::new());
+        for (to, b) in boxes.enumerate() {
+            // in the order in which it is read
+            let (mut read, mut places): (Vec<Read>, _) = (Vec::new(), HashMap::new());
             let mut seen = HashSet::new();
             for &arg in b.nodes.iter().flat_map(|&id| inner.args(id)) {
                 let Some(&from) = home.get(&arg).filter(|&&from| from != to) else {
@@ -221,13 +234,16 @@ impl<'g> Picture<'g> {
                 };
                 let place = *places.entry(from).or_insert(read.len());
                 if place == read.len() {
-                    read.push((from, Vec::new()));
+                    read.push(Read {
+                        from,
+                        values: Vec::new(),
+                    });
                 }
                 if seen.insert(arg) {
-                    read[place].1.push(arg);
+                    read[place].values.push(arg);
                 }
             }
-            arrows.extend(read.into_iter().map(|(from, values)| Arrow {
+            arrows.extend(read.into_iter().map(|Read { from, values }| Arrow {
                 from,
                 to,
                 label: types(&inner, &values),
@@ -238,14 +254,14 @@ impl<'g> Picture<'g> {
 
     /// The boxes, in the order of creation, at most as many as wanted. Numbers in expressions are part of the nodes that
     /// use them, unless each of them is asked for.
-    fn boxes(&self, with_numbers: bool) -> Vec<Drawn> {
+    fn boxes(&self, with_numbers: bool) -> IndexVec<BoxId, Drawn> {
         let inner = self.graph.inner.borrow();
         let nodes = self.nodes(&inner, with_numbers);
         let scopes = Scopes::new(&inner);
         let open = self.open(&inner);
         let by_scope = |depth: Option<usize>| {
             let fold = scopes.fold(depth, &open);
-            let scope = |id: u32| fold[inner.nodes[id as usize].scope as usize];
+            let scope = |id: NodeId| fold[inner.nodes[id].scope];
             let alone = nodes.iter().map(|&id| Run {
                 scope: scope(id),
                 nodes: vec![id],
@@ -273,47 +289,44 @@ impl<'g> Picture<'g> {
         if folded.len() > self.at_most {
             folded = joined(&inner, folded, self.at_most);
         }
-        folded
-            .into_iter()
-            .map(|run| self.draw(&inner, run))
-            .collect()
+        let boxes = folded.into_iter().map(|run| self.draw(&inner, run));
+        IndexVec::from_vec(boxes.collect())
     }
 
     /// The nodes to be drawn.
-    fn nodes(&self, inner: &Inner, with_numbers: bool) -> Vec<u32> {
-        let mut needed = vec![self.of.is_none(); inner.nodes.len()];
-        self.of
-            .iter()
-            .flatten()
-            .for_each(|&id| needed[id as usize] = true);
-        let mut read = vec![false; inner.nodes.len()];
-        for id in (0..inner.nodes.len() as u32).rev() {
-            if needed[id as usize] {
-                inner
-                    .args(id)
-                    .iter()
-                    .for_each(|&a| (needed[a as usize], read[a as usize]) = (true, true));
+    fn nodes(&self, inner: &Inner, with_numbers: bool) -> Vec<NodeId> {
+        let count = inner.nodes.len();
+        let mut needed = IndexVec::filled(self.of.is_none(), count);
+        for &id in self.of.iter().flatten() {
+            needed[id] = true;
+        }
+        let mut read = IndexVec::filled(false, count);
+        for id in inner.nodes.indices().rev() {
+            if needed[id] {
+                for &a in inner.args(id) {
+                    (needed[a], read[a]) = (true, true);
+                }
             }
         }
-        let is_drawn = |&id: &u32| {
-            needed[id as usize]
-                && match inner.nodes[id as usize].kind {
+        let is_drawn = |&id: &NodeId| {
+            needed[id]
+                && match inner.nodes[id].kind {
                     Kind::Literal => with_numbers,
-                    Kind::One | Kind::Zero => with_numbers || read[id as usize],
+                    Kind::One | Kind::Zero => with_numbers || read[id],
                     _ => true,
                 }
         };
-        (0..inner.nodes.len() as u32).filter(is_drawn).collect()
+        inner.nodes.indices().filter(is_drawn).collect()
     }
 
     /// By scope: whether it is shown opened: it was asked for, lies in one that was, or one that was lies in it.
-    fn open(&self, inner: &Inner) -> Vec<bool> {
-        let mut open = vec![self.all; inner.scopes.len()];
+    fn open(&self, inner: &Inner) -> IndexVec<ScopeId, bool> {
+        let mut open = IndexVec::filled(self.all, inner.scopes.len());
         for wanted in &self.open {
             // by scope: what is left of the wanted path below it; nothing if the paths part
-            let mut left: Vec<Option<&str>> = vec![Some(wanted)];
-            for (k, scope) in inner.scopes.iter().enumerate().skip(1) {
-                let below = left[scope.outer as usize].and_then(|left| below(left, &scope.name));
+            let mut left: IndexVec<ScopeId, Option<&str>> = IndexVec::from_vec(vec![Some(wanted)]);
+            for (k, scope) in inner.scopes.enumerate().skip(1) {
+                let below = left[scope.outer].and_then(|left| below(left, &scope.name));
                 open[k] |= below.is_some();
                 left.push(below);
             }
@@ -323,15 +336,15 @@ impl<'g> Picture<'g> {
 
     fn draw(&self, inner: &Inner, Run { scope, nodes }: Run) -> Drawn {
         let first = nodes[0];
-        let kind = |id: u32| inner.nodes[id as usize].kind;
+        let kind = |id: NodeId| inner.nodes[id].kind;
         let part = match () {
             () if nodes.iter().any(|&id| kind(id) == Kind::Error) => Part::Error,
             () if inner.sweep_of(first).is_some() || kind(first) == Kind::One => Part::Backward,
             () if nodes.iter().all(|&id| kind(id) != Kind::Op) => Part::Leaf,
             () => Part::Forward,
         };
-        let source = inner.nodes[first as usize].source;
-        let place = format!("%{first} {}:{}", source.file(), source.line());
+        let source = inner.nodes[first].source;
+        let place = format!("{first} {}:{}", source.file(), source.line());
         if nodes.len() == 1 {
             // a single node says more than the name of its scope
             return Drawn {
@@ -349,8 +362,9 @@ impl<'g> Picture<'g> {
         let title = match scope {
             Some(scope) => inner.path(scope),
             None => {
-                let scope =
-                    |&id: &u32| Some(inner.nodes[id as usize].scope).filter(|&scope| scope != 0);
+                let scope = |&id: &NodeId| {
+                    Some(inner.nodes[id].scope).filter(|&scope| scope != ScopeId::OUTERMOST)
+                };
                 match (
                     nodes.iter().find_map(scope),
                     nodes.iter().rev().find_map(scope),
@@ -377,11 +391,11 @@ impl<'g> Picture<'g> {
     }
 
     /// The name of a single node: its operation with the numbers it uses.
-    fn label(&self, inner: &Inner, id: u32) -> Vec<String> {
+    fn label(&self, inner: &Inner, id: NodeId) -> Vec<String> {
         let mut what = inner.what(id);
-        if inner.nodes[id as usize].kind == Kind::Op {
+        if inner.nodes[id].kind == Kind::Op {
             let args = inner.args(id);
-            let number = |a: &u32| inner.nodes[*a as usize].kind == Kind::Literal;
+            let number = |a: &NodeId| inner.nodes[*a].kind == Kind::Literal;
             for (place, a) in args.iter().enumerate().filter(|(_, a)| number(a)) {
                 let n = inner.what(*a);
                 what = if place == 0 && args.len() > 1 {
@@ -392,7 +406,7 @@ impl<'g> Picture<'g> {
             }
         }
         match self.names.get(&id) {
-            Some(name) if inner.nodes[id as usize].kind == Kind::Op => vec![name.clone(), what],
+            Some(name) if inner.nodes[id].kind == Kind::Op => vec![name.clone(), what],
             Some(name) => vec![name.clone()],
             None => vec![what],
         }
@@ -415,19 +429,19 @@ fn below<'p>(path: &'p str, name: &str) -> Option<&'p str> {
 struct Scopes<'i> {
     inner: &'i Inner,
     /// By scope: whether no other one has been opened in it.
-    innermost: Vec<bool>,
+    innermost: IndexVec<ScopeId, bool>,
     /// By scope: how many there are from the outermost one to it.
-    depth: Vec<usize>,
+    depth: IndexVec<ScopeId, usize>,
 }
 
 impl Scopes<'_> {
     fn new(inner: &Inner) -> Scopes<'_> {
         let count = inner.scopes.len();
-        let (mut innermost, mut depth) = (vec![true; count], vec![0; count]);
-        for k in 1..count {
-            let outer = inner.scopes[k].outer as usize;
-            innermost[outer] = false;
-            depth[k] = depth[outer] + 1;
+        let mut innermost = IndexVec::filled(true, count);
+        let mut depth = IndexVec::filled(0, count);
+        for (k, scope) in inner.scopes.enumerate().skip(1) {
+            innermost[scope.outer] = false;
+            depth[k] = depth[scope.outer] + 1;
         }
         Scopes {
             inner,
@@ -442,12 +456,15 @@ impl Scopes<'_> {
     }
 
     /// By scope: the outermost scope around it that is folded into one box, if there is one; itself, perhaps.
-    fn fold(&self, depth: Option<usize>, open: &[bool]) -> Vec<Option<u32>> {
-        let mut fold: Vec<Option<u32>> = vec![None];
-        for k in 1..self.depth.len() {
+    fn fold(
+        &self,
+        depth: Option<usize>,
+        open: &IndexVec<ScopeId, bool>,
+    ) -> IndexVec<ScopeId, Option<ScopeId>> {
+        let mut fold: IndexVec<ScopeId, Option<ScopeId>> = IndexVec::from_vec(vec![None]);
+        for (k, scope) in self.inner.scopes.enumerate().skip(1) {
             let own = !open[k] && depth.map_or(self.innermost[k], |depth| self.depth[k] >= depth);
-            let outer = fold[self.inner.scopes[k].outer as usize];
-            fold.push(outer.or(own.then_some(k as u32)));
+            fold.push(fold[scope.outer].or(own.then_some(k)));
         }
         fold
     }
@@ -455,8 +472,8 @@ impl Scopes<'_> {
 
 /// A run of neighbouring nodes, with the scope that is folded into it, if it is one.
 struct Run {
-    scope: Option<u32>,
-    nodes: Vec<u32>,
+    scope: Option<ScopeId>,
+    nodes: Vec<NodeId>,
 }
 
 impl Run {
@@ -466,7 +483,7 @@ impl Run {
 }
 
 /// The types of what goes along an arrow.
-fn types(inner: &Inner, values: &[u32]) -> String {
+fn types(inner: &Inner, values: &[NodeId]) -> String {
     let first = inner.ty(values[0]);
     match values.len() {
         1 => first.to_string(),
@@ -479,7 +496,7 @@ fn types(inner: &Inner, values: &[u32]) -> String {
 fn merged(
     all: impl IntoIterator<Item = Run>,
     same: impl Fn(&Run, &Run) -> bool,
-    scope: impl Fn(&Run) -> Option<u32>,
+    scope: impl Fn(&Run) -> Option<ScopeId>,
 ) -> Vec<Run> {
     let mut merged: Vec<Run> = Vec::new();
     for run in all {
@@ -498,7 +515,7 @@ fn merged(
 /// backward stay apart.
 fn joined(inner: &Inner, all: Vec<Run>, at_most: usize) -> Vec<Run> {
     let line = |run: &Run| {
-        let source = inner.nodes[run.nodes[0] as usize].source;
+        let source = inner.nodes[run.nodes[0]].source;
         (source.file(), source.line())
     };
     let sweeps = |a: &Run, b: &Run| a.sweep(inner) == b.sweep(inner);

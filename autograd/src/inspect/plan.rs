@@ -2,16 +2,23 @@
 
 use super::text::{counted, counts};
 use crate::{
-    error::Result,
-    exec::fetch::{Fetch, vars},
+    error::{Error, Result},
     graph::Graph,
-    nodes::{Kind, Program},
-    op::{Id, reduce},
+    index::Index,
+    nodes::{NodeId, Program},
+    op::Lowering,
     plan::{
         self, Placed,
-        kernel::{Home, Kernel},
+        index::KernelId,
+        kernel::{Kernel, Placement},
     },
-    tensor::Type,
+    run::{
+        fetch::{Fetch, vars},
+        function::Function,
+    },
+    shape::Shape,
+    tensor::{DType, Tensor, Type},
+    var::Var,
 };
 use std::{fmt, ops::Range};
 
@@ -28,7 +35,7 @@ pub struct Plan {
 /// One kernel of a [`Plan`].
 #[derive(Clone, Debug)]
 pub struct KernelInfo {
-    /// `fused`, `numbers`, `product` or `op`.
+    /// `fused`, `scalar`, `product` or `op`.
     pub kind: &'static str,
     /// The names of the operations that it does, in order; those of one name once, with their number.
     pub ops: Vec<(&'static str, usize)>,
@@ -40,15 +47,17 @@ pub struct KernelInfo {
     pub writes: usize,
     /// Arithmetic operations: a multiply-add counts as two, a function such as `exp` as one.
     pub flops: usize,
-    /// It runs when everything else has, because it writes into parameters.
-    pub late: bool,
+    /// It belongs to the commit phase: it runs when everything else has, because it updates parameters.
+    pub commit: bool,
     /// The kernels that can run at the same time as this one, itself included, as positions in [`Plan::kernels`].
     pub stage: Range<usize>,
 }
 
 impl Plan {
     pub(crate) fn new(p: &Program, plan: &plan::Plan) -> Plan {
-        let kernels = (0..plan.kernels.len())
+        let kernels = plan
+            .kernels
+            .indices()
             .map(|k| describe(p, plan, k))
             .collect();
         let in_place = plan
@@ -59,7 +68,7 @@ impl Plan {
         let values = plan
             .values
             .iter()
-            .filter(|v| matches!(v.home, Home::Arena(_)))
+            .filter(|v| matches!(v.placement, Placement::Arena(_)))
             .count();
         Plan {
             kernels,
@@ -109,68 +118,61 @@ pub fn plans_made() -> usize {
     plan::cache::made()
 }
 
-fn describe(p: &Program, plan: &plan::Plan, k: usize) -> KernelInfo {
-    let members = plan.members(k);
-    let bytes = |value: u32| {
-        let value = &plan.values[value as usize];
-        value.count * value.dtype.size()
-    };
-    let first = members.first().copied().unwrap_or(0);
-    let mut over = p.ty(first);
-    let mut reads = 0;
-    plan.kernels[k].reads(|value| reads = bytes(value).saturating_add(reads));
-    let (kind, writes) = match &plan.kernels[k] {
-        Kernel::Fused(f) => {
-            if p.op(first).as_any().is::<reduce::Sum>() {
-                over = p.ty(p.args(first)[0]);
-            }
-            over.dtype = f.dtype;
-            let outputs = f
-                .outputs
-                .iter()
-                .map(|o| o.value)
-                .chain(f.sums.iter().map(|s| s.value));
-            let outputs = outputs.chain(f.products.iter().filter_map(|p| p.out));
-            ("fused", outputs.map(bytes).fold(0, usize::saturating_add))
+fn describe(p: &Program, plan: &plan::Plan, id: KernelId) -> KernelInfo {
+    let (kernel, members) = (&plan.kernels[id], plan.members(id));
+    let (mut reads, mut writes) = (0usize, 0usize);
+    kernel.reads(|value| reads = reads.saturating_add(plan.values[value].bytes()));
+    kernel.writes(|value| writes = writes.saturating_add(plan.values[value].bytes()));
+    let mut over = match kernel {
+        Kernel::Product { out, .. } | Kernel::Opaque { out, .. } => plan.ty(*out),
+        Kernel::Fused(_) | Kernel::Scalar(_) => {
+            members
+                .first()
+                .map_or(Type::new(DType::F64, Shape::SCALAR), |&id| {
+                    // a kernel that begins with a reduction works on what is reduced
+                    let is_sum = matches!(p.op(id).lowering(), Lowering::Sum(_));
+                    p.ty(if is_sum { p.args(id)[0] } else { id })
+                })
         }
-        Kernel::Flat(f) => {
-            over.dtype = f.dtype;
-            ("numbers", f.stores.iter().map(|s| bytes(s.1)).sum())
-        }
-        Kernel::Product { out, .. } => ("product", bytes(out.value)),
-        Kernel::Op { out, .. } => ("op", bytes(out.value)),
     };
-    let ops = members
-        .iter()
-        .filter(|&&id| p.nodes[id as usize].kind == Kind::Op);
-    let ops = counts(ops.map(|&id| p.op(id).name()));
-    let flops = members
-        .iter()
-        .map(|&id| work(p, id))
-        .fold(0, usize::saturating_add);
+    let kind = match kernel {
+        Kernel::Fused(k) => {
+            over.dtype = k.dtype;
+            "fused"
+        }
+        Kernel::Scalar(k) => {
+            over.dtype = k.dtype;
+            "scalar"
+        }
+        Kernel::Product { .. } => "product",
+        Kernel::Opaque { .. } => "op",
+    };
+    let stage = plan.stage_of(id);
     KernelInfo {
         kind,
-        ops,
+        ops: counts(members.iter().map(|&id| p.op(id).name())),
         over,
         reads,
         writes,
-        flops,
-        late: k >= plan.late,
-        stage: plan.stage(k),
+        flops: members
+            .iter()
+            .map(|&id| flops(p, id))
+            .fold(0, usize::saturating_add),
+        commit: plan.commit_kernels().contains(&id),
+        stage: stage.start.index()..stage.end.index(),
     }
 }
 
-/// One operation for each element that an op looks at; two for each product of a matrix product.
-fn work(p: &Program, id: u32) -> usize {
-    let count = |id: u32| p.ty(id).shape.count();
-    if p.nodes[id as usize].op == Id::MatMul as u32 {
-        return (2 * count(id))
-            .saturating_mul(p.ty(p.args(id)[0]).shape.last().copied().unwrap_or(0));
-    }
-    if p.op(id).as_any().is::<reduce::Sum>() {
-        count(p.args(id)[0])
-    } else {
-        count(id)
+/// One operation for each element that an op goes through; two for each product of a matrix product.
+fn flops(p: &Program, id: NodeId) -> usize {
+    let count = |id: NodeId| p.shape(id).count();
+    match p.op(id).lowering() {
+        Lowering::MatMul => {
+            let k = p.shape(p.args(id)[0]).last().copied().unwrap_or(0);
+            (2 * count(id)).saturating_mul(k)
+        }
+        Lowering::Sum(_) => count(p.args(id)[0]),
+        _ => count(id),
     }
 }
 
@@ -205,7 +207,7 @@ impl fmt::Display for Plan {
                 k if k + 1 == kernel.stage.end => '└',
                 _ => '│',
             };
-            let late = if kernel.late { " (last)" } else { "" };
+            let commit = if kernel.commit { " (commit)" } else { "" };
             let flops = scaled(kernel.flops, 1000, &["", "k", "M", "G", "T"]);
             let (over, reads, writes) = (
                 kernel.over.to_string(),
@@ -214,7 +216,7 @@ impl fmt::Display for Plan {
             );
             writeln!(
                 f,
-                "{k:>4} {beside} {:<8} {over:<20} {reads:>9} {writes:>9} {flops:>9}  {}{late}",
+                "{k:>4} {beside} {:<8} {over:<20} {reads:>9} {writes:>9} {flops:>9}  {}{commit}",
                 kernel.kind,
                 counted(&kernel.ops)
             )?;
@@ -243,6 +245,16 @@ fn scaled(n: usize, step: usize, units: &[&str]) -> String {
     format!("{value:.digits$}{}", units[unit])
 }
 
+impl<F, const N: usize, const M: usize> Function<F, N, M>
+where
+    F: for<'g> Fn([Var<'g>; N]) -> [Var<'g>; M],
+{
+    /// How inputs like these are worked on.
+    pub fn plan<T: TryInto<Tensor, Error: Into<Error>>>(&self, inputs: [T; N]) -> Result<Plan> {
+        self.with_plan(inputs, Plan::new)
+    }
+}
+
 impl Graph {
     /// How these values and the scheduled updates would be computed, without computing anything.
     ///
@@ -259,6 +271,38 @@ impl Graph {
     pub fn plan<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<Plan> {
         self.with_plan(vars(&what), |planned| {
             Plan::new(planned.program(), planned.plan())
+        })
+    }
+
+    /// What each stage of planning makes of these values and the scheduled updates, as text: the lowered graph, fusion groups, stages,
+    /// the steps of each kernel, and where values are. For those who work on the planner, whose chapter
+    /// [the engine](crate::docs::the_engine) explains it; the text may change at any time.
+    ///
+    /// ```
+    /// let g = autograd::Graph::new();
+    /// let x = g.input([1.0, 2.0, 3.0]);
+    /// let stages = g.plan_stages(x.sin() * x)?;
+    /// assert!(stages.contains("= sin(r0)"));
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn plan_stages<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<String> {
+        self.with_selection(vars(&what), |selected| {
+            plan::dump::stages(selected.program, selected.wanted, selected.updates)
+        })
+    }
+
+    /// Breaks the plan for these values on purpose, one invariant after the other: how many could be broken, and those that the
+    /// planner's checks did not notice. For tests, in debug builds.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn unnoticed_plan_mutations<'g, F: Fetch<'g>>(
+        &'g self,
+        what: F,
+    ) -> Result<(usize, Vec<&'static str>)> {
+        self.with_selection(vars(&what), |selected| {
+            plan::mutations::unnoticed(selected.program, selected.wanted, selected.updates)
         })
     }
 }

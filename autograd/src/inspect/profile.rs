@@ -2,14 +2,9 @@
 
 use super::text::shortened;
 use crate::{
-    error::Result,
-    exec::{fetch::Fetch, run::Clock},
-    graph::Graph,
-    nodes::Inner,
-    op::{BUILTIN, Id},
-    sorted::sort_by,
+    error::Result, graph::Graph, nodes::NodeId, plan::cost, run::fetch::Fetch, sorted::sort_by,
 };
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{cell::RefCell, collections::HashMap, fmt, time::Duration};
 
 /// The times of one run: what [`Graph::profile`] returns. Printed, it is a table.
 #[derive(Clone, Debug, Default)]
@@ -71,45 +66,10 @@ impl Rows {
     }
 }
 
-/// About how much longer an operation takes than an addition of a single number does.
-fn weight(inner: &Inner, id: u32) -> f64 {
-    let count = |id: u32| inner.ty(id).shape.count() as f64;
-    let op = inner.nodes[id as usize].op;
-    if op == Id::MatMul as u32 {
-        // a dozen products in the time of an addition, which waits for memory
-        return count(id)
-            * inner
-                .ty(inner.args(id)[0])
-                .shape
-                .last()
-                .map_or(1.0, |&k| k as f64 / 12.0);
-    }
-    count(id).max(inner.args(id).iter().map(|&a| count(a)).fold(1.0, f64::max)) * weight_of_one(op)
-}
-
-/// The same for one element.
-fn weight_of_one(op: u32) -> f64 {
-    const SLOW: [Id; 14] = [
-        Id::Exp,
-        Id::Expm1,
-        Id::Ln,
-        Id::Ln1p,
-        Id::Sin,
-        Id::Cos,
-        Id::SigmoidTail,
-        Id::TanhTail,
-        Id::Erf,
-        Id::Erfc,
-        Id::Gelu,
-        Id::Softplus,
-        Id::Pow,
-        Id::Div,
-    ];
-    if (op as usize) < BUILTIN.len() && SLOW.iter().any(|&slow| slow as u32 == op) {
-        8.0
-    } else {
-        1.0
-    }
+/// The time of a kernel.
+struct KernelTime {
+    nodes: Vec<NodeId>,
+    time: Duration,
 }
 
 impl Graph {
@@ -126,16 +86,19 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn profile<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<(F::Out, Profile)> {
-        let clock = Clock::default();
+        let times = RefCell::new(Vec::new());
+        let clock = |nodes: Vec<NodeId>, time: Duration| {
+            times.borrow_mut().push(KernelTime { nodes, time });
+        };
         let values = self.run_with(what, Some(&clock))?;
-        Ok((values, self.measured(clock)))
+        Ok((values, self.measured(times.into_inner())))
     }
 
-    fn measured(&self, clock: Clock) -> Profile {
+    fn measured(&self, times: Vec<KernelTime>) -> Profile {
         let inner = self.inner.borrow();
         let mut kernels = Vec::new();
         let [mut ops, mut scopes, mut lines] = [(); 3].map(|()| Rows::default());
-        for (nodes, time) in clock.into_inner() {
+        for KernelTime { nodes, time } in times {
             let names: Vec<&str> = nodes.iter().map(|&id| inner.op(id).name()).collect();
             let estimated = nodes.len() > 1;
             kernels.push(Row {
@@ -143,10 +106,10 @@ impl Graph {
                 time,
                 estimated: false,
             });
-            let weights: Vec<f64> = nodes.iter().map(|&id| weight(&inner, id)).collect();
+            let weights: Vec<f64> = nodes.iter().map(|&id| cost::weight(&inner, id)).collect();
             let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE); // of nothing, as of a product of nothing: 0
             for (&id, weight) in nodes.iter().zip(weights) {
-                let (share, node) = (time.mul_f64(weight / all), &inner.nodes[id as usize]);
+                let (share, node) = (time.mul_f64(weight / all), &inner.nodes[id]);
                 let path = inner.scope_path(id);
                 ops.add(inner.op(id).name().into(), share, estimated);
                 scopes.add(

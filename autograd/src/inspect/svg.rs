@@ -2,12 +2,13 @@
 //! places of their own in the layers between, so that they do not cross boxes.
 
 use super::{
-    picture::{Arrow, Drawn, Part, Picture},
+    picture::{Arrow, BoxId, Drawn, Part, Picture},
     text::shortened,
 };
 use crate::{
     error::{OpError, Result, catch},
     graph::Graph,
+    index::{Index, IndexVec, index},
 };
 use rust_sugiyama::{
     configure::{Config, CrossingMinimization, RankingType},
@@ -16,6 +17,22 @@ use rust_sugiyama::{
 use std::fmt::Write;
 
 type Point = (f64, f64);
+
+index! {
+    /// What the layout finds a place for: first all boxes, then places that arrows pass through.
+    Vertex,
+}
+
+impl Vertex {
+    fn of(b: BoxId) -> Vertex {
+        Vertex::new(b.index())
+    }
+
+    /// As the layout takes it.
+    fn number(self) -> u32 {
+        self.index() as u32
+    }
+}
 
 /// The height of a line of text, and the space between boxes.
 const LINE: f64 = 15.0;
@@ -36,7 +53,7 @@ impl Picture<'_> {
     #[track_caller]
     pub fn to_svg(&self) -> Result<String> {
         let (boxes, arrows) = self.drawn();
-        let sizes: Vec<Point> = boxes.iter().map(size).collect();
+        let sizes = IndexVec::from_vec(boxes.iter().map(size).collect());
         let layout = catch(|| Layout::new(&sizes, &arrows));
         let layout = layout
             .map_err(|e| OpError::new(format!("the layout {}", e.message)).at_caller("to_svg"))?;
@@ -60,21 +77,17 @@ fn size(b: &Drawn) -> Point {
 
 /// Where the centres of boxes are, and the points that arrows go through.
 struct Layout {
-    boxes: Vec<Point>,
+    boxes: IndexVec<BoxId, Point>,
     paths: Vec<Vec<Point>>,
 }
 
 impl Layout {
-    fn new(sizes: &[Point], arrows: &[Arrow]) -> Layout {
-        let rank = ranks(sizes.len(), arrows);
-        let mut vertices: Vec<(u32, Point)> = sizes
-            .iter()
-            .enumerate()
-            .map(|(k, &s)| (k as u32, s))
-            .collect();
+    fn new(boxes: &IndexVec<BoxId, Point>, arrows: &[Arrow]) -> Layout {
+        let rank = ranks(boxes.len(), arrows);
+        let mut sizes: IndexVec<Vertex, Point> = IndexVec::from_vec(boxes.to_vec());
         let (mut edges, mut paths) = (Vec::new(), Vec::new());
         for arrow in arrows {
-            let mut path = vec![arrow.from as u32];
+            let mut path = vec![Vertex::of(arrow.from)];
             // one place between neighbouring layers, where the first one's type is written, and one in each layer
             for k in 1..2 * (rank[arrow.to] - rank[arrow.from]) {
                 let width = if k == 1 {
@@ -82,12 +95,12 @@ impl Layout {
                 } else {
                     4.0
                 };
-                let id = vertices.len() as u32;
-                vertices.push((id, (width, if k % 2 == 1 { 10.0 } else { LINE })));
-                path.push(id);
+                let height = if k % 2 == 1 { 10.0 } else { LINE };
+                path.push(sizes.push((width, height)));
             }
-            path.push(arrow.to as u32);
-            edges.extend(path.windows(2).map(|pair| (pair[0], pair[1])));
+            path.push(Vertex::of(arrow.to));
+            let pairs = path.windows(2);
+            edges.extend(pairs.map(|pair| (pair[0].number(), pair[1].number())));
             paths.push(path);
         }
         let config = Config {
@@ -97,55 +110,73 @@ impl Layout {
             dummy_size: 1.0,
             ranking_type: RankingType::Original,
             c_minimization: CrossingMinimization::Median,
-            transpose: vertices.len() < 400,
+            transpose: sizes.len() < 400,
         };
-        let mut at = vec![(0.0, 0.0); vertices.len()];
+        let vertices: Vec<(u32, Point)> = sizes
+            .enumerate()
+            .map(|(vertex, &size)| (vertex.number(), size))
+            .collect();
+        let mut at: IndexVec<Vertex, Point> = IndexVec::filled((0.0, 0.0), sizes.len());
         let mut right = 0.0;
         // parts that are not connected stand side by side
         for (places, ..) in from_vertices_and_edges(&vertices, &edges, &config) {
-            let left = |&(id, (x, _)): &(usize, Point)| x - vertices[id].1.0 / 2.0;
-            let top = |&(id, (_, y)): &(usize, Point)| y - vertices[id].1.1 / 2.0;
+            let left = |&(id, (x, _)): &(usize, Point)| x - sizes[Vertex::new(id)].0 / 2.0;
+            let top = |&(id, (_, y)): &(usize, Point)| y - sizes[Vertex::new(id)].1 / 2.0;
             let (x0, y0) = (
                 places.iter().map(left).fold(f64::MAX, f64::min),
                 places.iter().map(top).fold(f64::MAX, f64::min),
             );
             let mut end: f64 = right;
             for (id, (x, y)) in places {
-                at[id] = (x - x0 + right, y - y0);
-                end = end.max(at[id].0 + vertices[id].1.0 / 2.0);
+                let vertex = Vertex::new(id);
+                at[vertex] = (x - x0 + right, y - y0);
+                end = end.max(at[vertex].0 + sizes[vertex].0 / 2.0);
             }
             right = end + 2.0 * GAP;
         }
         let paths = paths
             .iter()
-            .map(|path| path.iter().map(|&id| at[id as usize]).collect())
+            .map(|path| path.iter().map(|&vertex| at[vertex]).collect())
             .collect();
-        at.truncate(sizes.len());
-        Layout { boxes: at, paths }
+        let boxes = boxes.indices().map(|b| at[Vertex::of(b)]).collect();
+        Layout {
+            boxes: IndexVec::from_vec(boxes),
+            paths,
+        }
     }
 }
 
 /// The layer of each box: below all that it reads; what reads nothing stands right above what reads it.
-fn ranks(count: usize, arrows: &[Arrow]) -> Vec<usize> {
-    let mut rank = vec![0; count];
+fn ranks(count: usize, arrows: &[Arrow]) -> IndexVec<BoxId, usize> {
+    let mut rank = IndexVec::filled(0, count);
     for arrow in arrows {
         // arrows come in the order of the boxes that they lead to, and these use older ones only
         rank[arrow.to] = rank[arrow.to].max(rank[arrow.from] + 1);
     }
-    let (mut reads, mut lowest) = (vec![false; count], vec![usize::MAX; count]);
+    let mut reads = IndexVec::filled(false, count);
+    // by box: the layer of the highest box that reads it
+    let mut lowest: IndexVec<BoxId, Option<usize>> = IndexVec::filled(None, count);
     for arrow in arrows {
+        let (before, new) = (lowest[arrow.from], rank[arrow.to]);
         reads[arrow.to] = true;
-        lowest[arrow.from] = lowest[arrow.from].min(rank[arrow.to]);
+        lowest[arrow.from] = Some(before.map_or(new, |before| before.min(new)));
     }
-    for k in (0..count).filter(|&k| !reads[k] && lowest[k] != usize::MAX) {
-        rank[k] = lowest[k] - 1;
+    for (own, &lowest) in lowest.enumerate().filter(|&(own, _)| !reads[own]) {
+        if let Some(lowest) = lowest {
+            rank[own] = lowest - 1;
+        }
     }
     rank
 }
 
-fn draw(boxes: &[Drawn], sizes: &[Point], arrows: &[Arrow], layout: &Layout) -> String {
+fn draw(
+    boxes: &[Drawn],
+    sizes: &IndexVec<BoxId, Point>,
+    arrows: &[Arrow],
+    layout: &Layout,
+) -> String {
     let (mut width, mut height): Point = (0.0, 0.0);
-    for ((x, y), (w, h)) in layout.boxes.iter().zip(sizes) {
+    for ((x, y), (w, h)) in layout.boxes.iter().zip(sizes.iter()) {
         (width, height) = (width.max(x + w / 2.0), height.max(y + h / 2.0));
     }
     for (x, _) in layout.paths.iter().flatten() {
@@ -160,7 +191,7 @@ fn draw(boxes: &[Drawn], sizes: &[Point], arrows: &[Arrow], layout: &Layout) -> 
          <rect x=\"-{GAP}\" y=\"-{GAP}\" width=\"{width:.0}\" height=\"{height:.0}\" fill=\"#ffffff\"/>\n"
     );
     for (arrow, path) in arrows.iter().zip(&layout.paths) {
-        let tall = |k: usize| sizes[k].1 / 2.0;
+        let tall = |b: BoxId| sizes[b].1 / 2.0;
         let line = curve(path, tall(arrow.from), tall(arrow.to));
         // writing to a string cannot fail
         let _ = writeln!(
@@ -178,7 +209,7 @@ fn draw(boxes: &[Drawn], sizes: &[Point], arrows: &[Arrow], layout: &Layout) -> 
             escaped(&arrow.label)
         );
     }
-    for ((b, &(x, y)), &(w, h)) in boxes.iter().zip(&layout.boxes).zip(sizes) {
+    for ((b, &(x, y)), &(w, h)) in boxes.iter().zip(layout.boxes.iter()).zip(sizes.iter()) {
         let (left, top, fill) = (x - w / 2.0, y - h / 2.0, b.part.fill());
         let _ = write!(
             svg,

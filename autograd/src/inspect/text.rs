@@ -2,7 +2,8 @@
 
 use crate::{
     graph::Graph,
-    nodes::{Inner, Kind},
+    index::Index,
+    nodes::{Inner, Kind, NodeId},
     tensor::Number,
 };
 use std::ops::Range;
@@ -29,8 +30,8 @@ impl Graph {
     /// Every node with one of these numbers as text, as far as there are such nodes.
     pub fn to_text_range(&self, nodes: Range<usize>) -> String {
         let (inner, mut text) = (self.inner.borrow(), String::new());
-        for id in nodes.start..nodes.end.min(inner.nodes.len()) {
-            text.push_str(&inner.line(id as u32));
+        for id in (nodes.start..nodes.end.min(inner.nodes.len())).map(NodeId::new) {
+            text.push_str(&inner.line(id));
             text.push('\n');
         }
         text
@@ -39,12 +40,12 @@ impl Graph {
 
 impl Inner {
     /// A node with its inputs and its scope.
-    pub(crate) fn line(&self, id: u32) -> String {
-        let mut line = format!("%{id}: {} = {}", self.ty(id), self.what(id));
-        if self.nodes[id as usize].kind == Kind::Op {
+    pub(crate) fn line(&self, id: NodeId) -> String {
+        let mut line = format!("{id}: {} = {}", self.ty(id), self.what(id));
+        if self.nodes[id].kind == Kind::Op {
             self.args(id)
                 .iter()
-                .for_each(|a| line.push_str(&format!(" %{a}")));
+                .for_each(|a| line.push_str(&format!(" {a}")));
         }
         let scope = self.scope_path(id);
         if !scope.is_empty() {
@@ -54,13 +55,13 @@ impl Inner {
     }
 
     /// What a node is, without its inputs.
-    pub(super) fn what(&self, id: u32) -> String {
-        let node = &self.nodes[id as usize];
+    pub(super) fn what(&self, id: NodeId) -> String {
+        let node = &self.nodes[id];
         match node.kind {
             Kind::Op => self.op(id).name().into(),
             Kind::Input => "input".into(),
             Kind::Constant => "constant".into(),
-            Kind::Param if self.params[node.args[0] as usize].trained => "param".into(),
+            Kind::Param if self.params[node.entry()].trained => "param".into(),
             Kind::Param => "buffer".into(),
             Kind::Literal | Kind::One | Kind::Zero => match self.literal(id) {
                 Number::Int(v) => v.to_string(),

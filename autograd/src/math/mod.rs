@@ -3,6 +3,7 @@
 
 mod lanes;
 mod single;
+pub(crate) mod sum;
 
 pub use lanes::Lanes;
 pub(crate) use lanes::{Float, GELU_CUBE, GELU_TWICE, Mask, TANH_HALF, Wide};

@@ -1,6 +1,6 @@
 //! Conversion between dtypes.
 
-use super::{Dependency, Op, Rule, inputs};
+use super::{Dependency, Internal, Lowering, Op, Rule, inputs};
 use crate::{
     error::OpError,
     tensor::{DType, Type, with_dtype},
@@ -47,6 +47,10 @@ impl Op for Cast {
 
     fn may_fail(&self, x: &[Type]) -> bool {
         self.0 == DType::I64 && x.iter().any(|t| t.dtype.is_float())
+    }
+
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Cast
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {

@@ -1,9 +1,11 @@
 //! Comparisons and `select`: truth values, which have no gradient, and the choice between two tensors by them.
 
 use super::{
-    Dependency, DynOp, Id, Op, Real, Rule,
+    Dependency, DynOp, Id, Internal, Lowering, Op, Real, Rule,
     elementwise::{BLOCK, Source},
-    inputs, same_dtype,
+    inputs,
+    lowering::Scalar,
+    same_dtype,
 };
 use crate::{
     error::OpError,
@@ -50,6 +52,10 @@ macro_rules! comparisons {
 
             fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
                 None
+            }
+
+            fn lowering(&self) -> Lowering<'_> {
+                Lowering::Elementwise(Scalar::Formula(self.0))
             }
 
             fn as_any(&self) -> &dyn Any {
@@ -182,6 +188,10 @@ impl Op for Select {
         } else {
             chosen.select(zero, r.ct)
         })
+    }
+
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Elementwise(Scalar::Formula(Id::Select))
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {

@@ -1,6 +1,10 @@
 //! Elementwise ops: what users write, and the loops that evaluate them. Those that are built in are in [`pointwise`](super::pointwise).
 
-use super::{Dependency, Op, Real, Rule, same_dtype};
+use super::{
+    Dependency, Internal, Lowering, Op, Real, Rule,
+    lowering::{OwnLoop, Scalar},
+    same_dtype,
+};
 use crate::{
     error::OpError,
     shape::{Shape, Walk},
@@ -8,7 +12,7 @@ use crate::{
     var::Var,
     view::{TensorView, TensorViewMut},
 };
-use std::fmt::Debug;
+use std::{cell::Cell, fmt::Debug};
 
 /// The partial derivative of an elementwise op: by what the cotangent is multiplied.
 #[derive(Clone, Copy, Debug)]
@@ -114,8 +118,31 @@ impl<E: Elementwise> Op for E {
         x.iter().any(|t| !t.dtype.is_float())
     }
 
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Elementwise(Scalar::Own(self))
+    }
+
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
         Dependency::Elementwise
+    }
+}
+
+impl<E: Elementwise> OwnLoop for E {
+    fn f32(&self, x: [&[Cell<f32>]; MAX_INPUTS], out: &[Cell<f32>]) {
+        own_loop(self, x, out);
+    }
+    fn f64(&self, x: [&[Cell<f64>]; MAX_INPUTS], out: &[Cell<f64>]) {
+        own_loop(self, x, out);
+    }
+}
+
+/// `out[i] = f(x[0][i], x[1][i], ..)` for the formula of an op.
+fn own_loop<E: Elementwise, T: Real>(op: &E, x: [&[Cell<T>]; MAX_INPUTS], out: &[Cell<T>]) {
+    let n = out.len();
+    let [a, b, c] = x.map(|x| &x[..n]); // checked once, not for each element
+    for i in 0..n {
+        let x = [a[i].get(), b[i].get(), c[i].get()];
+        out[i].set(op.value(&x[..E::INPUTS]));
     }
 }
 
@@ -251,21 +278,39 @@ fn evaluate<E: Elementwise>(
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Powi(pub(crate) i32);
 
-impl Elementwise for Powi {
+impl Op for Powi {
     const NAME: &'static str = "powi";
-    const INPUTS: usize = 1;
 
-    fn value<T: Real>(&self, x: &[T]) -> T {
-        x[0].powi(self.0)
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        infer(1, false, x)
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        with_dtype!(out.dtype(), float T => {
+            map::<T, 1>(x, out, |x| x[0].powi(self.0))
+        }, else super::wants_float(out.dtype()))
     }
 
     /// `n·xⁿ⁻¹`; 0 for `n = 0` and 1 for `n = 1`, at `x = 0` too
-    fn partial<'g>(&self, _input: usize, x: &[Var<'g>], _y: Var<'g>) -> Partial<'g> {
-        match self.0 {
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        let partial = match self.0 {
             0 => Partial::Zero,
             1 => Partial::One,
-            n => Partial::Times(n as f64 * x[0].powi(n.saturating_sub(1))),
-        }
+            n => Partial::Times(n as f64 * r.x[0].powi(n.saturating_sub(1))),
+        };
+        partial.of(r.ct)
+    }
+
+    fn may_fail(&self, x: &[Type]) -> bool {
+        x.iter().any(|t| !t.dtype.is_float())
+    }
+
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Elementwise(Scalar::Power(self.0))
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Elementwise
     }
 }
 

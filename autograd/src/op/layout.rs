@@ -1,6 +1,6 @@
 //! Layout: the same numbers in another shape or order.
 
-use super::{Dependency, Id, Internal, Op, Rule, inputs};
+use super::{Dependency, Id, Internal, Lowering, Op, Rule, inputs};
 use crate::{
     error::OpError,
     shape::{Axes, Ints, MAX_RANK, Shape, Walk, sizes},
@@ -29,7 +29,7 @@ pub(crate) fn copy(x: TensorView<'_>, mut out: TensorViewMut<'_>) -> Result<(), 
 /// Declares a layout op: it never fails while running.
 macro_rules! layout_op {
     ($Op:ty, $name:literal, |$self:ident, $t:ident| $infer:expr, |$this:ident, $x:ident, $out:ident| $eval:expr,
-     |$me:ident, $r:ident| $vjp:expr $(, $view:expr)?) => {
+     |$me:ident, $r:ident| $vjp:expr $(, |$that:ident| $lowering:expr)?) => {
         impl Op for $Op {
             const NAME: &'static str = $name;
             fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
@@ -51,7 +51,10 @@ macro_rules! layout_op {
             fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
                 Dependency::Moved
             }
-            $(fn is_view(&self, _: Internal) -> bool { $view })?
+            $(fn lowering(&self, _: Internal) -> Lowering<'_> {
+                let $that = self;
+                $lowering
+            })?
         }
     };
 }
@@ -75,7 +78,7 @@ layout_op!(
     },
     |_op, x, out| copy(x, out),
     |_op, r| r.ct.reshape(r.x[0].known_shape()),
-    true
+    |_op| Lowering::View
 );
 
 /// The axes in another order: output axis `i` is input axis `self.0[i]`.
@@ -102,7 +105,8 @@ layout_op!(
             .enumerate()
             .for_each(|(to, &from)| back[from] = to);
         r.ct.apply(Permute(back))
-    }
+    },
+    |op| Lowering::Permute(&op.0)
 );
 
 /// Repeats along axes of size 1 and along new axes in front.
@@ -123,7 +127,8 @@ layout_op!(
         let walk = Walk::broadcast(x.shape, out.shape);
         gather(x, out, walk)
     },
-    |_op, r| r.ct.sum_to(r.x[0].known_shape())
+    |_op, r| r.ct.sum_to(r.x[0].known_shape()),
+    |_op| Lowering::Broadcast
 );
 
 /// The elements `start, start + step, ..` of an axis, `size` of them.
@@ -228,8 +233,8 @@ impl Op for Detach {
         Dependency::None
     }
 
-    fn is_view(&self, _: Internal) -> bool {
-        true
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::View
     }
 }
 

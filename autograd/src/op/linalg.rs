@@ -3,7 +3,7 @@
 //! The order in which an element is summed is fixed by `k` alone, never by threads, instruction sets, or how the operands
 //! lie: see [`inner_product`].
 
-use super::{Dependency, Id, Op, Rule, inputs, same_dtype, wants_float};
+use super::{Dependency, Id, Internal, Lowering, Op, Rule, inputs, same_dtype, wants_float};
 use crate::{
     error::OpError,
     shape::{Shape, Walk},
@@ -95,6 +95,10 @@ impl Op for MatMul {
         } else {
             a.t().matmul(r.ct)
         })
+    }
+
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::MatMul
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {

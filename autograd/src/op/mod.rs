@@ -17,6 +17,7 @@ pub(crate) mod index;
 pub(crate) mod layout;
 pub(crate) mod linalg;
 pub(crate) mod logic;
+pub(crate) mod lowering;
 pub(crate) mod pointwise;
 pub(crate) mod random;
 pub(crate) mod reduce;
@@ -31,6 +32,7 @@ use crate::{
     var::Var,
     view::{TensorView, TensorViewMut},
 };
+pub(crate) use lowering::Lowering;
 pub use scalar::Real;
 use std::{any::Any, fmt::Debug, sync::Arc};
 
@@ -155,10 +157,10 @@ pub trait Op: Clone + PartialEq + Debug + Send + Sync + 'static {
         None
     }
 
-    /// Whether the output is the first input with another shape: nothing is computed.
+    /// How the op can be computed, beside by `eval`.
     #[doc(hidden)]
-    fn is_view(&self, _: Internal) -> bool {
-        false
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Opaque
     }
 }
 
@@ -174,7 +176,7 @@ mod internal {
 }
 pub(crate) use internal::Internal;
 
-/// The object-safe twin of [`Op`]. Of what it answers only `is_view` is believed: types are those that were told when the
+/// The object-safe twin of [`Op`]. Of what it answers only `lowering` is believed: types are those that were told when the
 /// node was made, whatever `infer` would say now, and nodes whose ops call themselves the same are only the same if their types
 /// are.
 pub(crate) trait DynOp: Debug + Send + Sync {
@@ -185,8 +187,8 @@ pub(crate) trait DynOp: Debug + Send + Sync {
     fn for_plan(&self) -> Option<Arc<dyn DynOp>> {
         None
     }
-    fn is_view(&self) -> bool {
-        false
+    fn lowering(&self) -> Lowering<'_> {
+        Lowering::Opaque
     }
     fn as_any(&self) -> &dyn Any;
     // as the op's author wrote them: they may panic
@@ -233,8 +235,8 @@ impl<O: Op> DynOp for O {
     fn for_plan(&self) -> Option<Arc<dyn DynOp>> {
         Some(Arc::new(Op::for_plan(self, Internal(()))?))
     }
-    fn is_view(&self) -> bool {
-        Op::is_view(self, Internal(()))
+    fn lowering(&self) -> Lowering<'_> {
+        Op::lowering(self, Internal(()))
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -261,10 +263,21 @@ impl<O: Op> DynOp for O {
 macro_rules! builtin {
     ($($Pointwise:ident)* | $($Comparison:ident)* | $($file:ident: $($Op:ident)*;)*) => {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        #[repr(u32)]
-        pub(crate) enum Id { $($Pointwise,)* $($Comparison,)* $($($Op,)*)* }
-        pub(crate) const ELEMENTWISE: u32 = [$(Id::$Pointwise),*].len() as u32;
-        pub(crate) const IDS: [Id; BUILTIN.len()] = [$(Id::$Pointwise,)* $(Id::$Comparison,)* $($(Id::$Op,)*)*];
+        #[repr(u8)]
+        pub enum Id { $($Pointwise,)* $($Comparison,)* $($($Op,)*)* }
+
+        impl Id {
+            /// All of them, by number.
+            pub(crate) const ALL: [Id; BUILTIN.len()] =
+                [$(Id::$Pointwise,)* $(Id::$Comparison,)* $($(Id::$Op,)*)*];
+
+            /// Whether it computes a float from floats of the same type element by element.
+            #[inline]
+            pub(crate) fn is_pointwise(self) -> bool {
+                (self as u32) < [$(Id::$Pointwise),*].len() as u32
+            }
+        }
+
         pub(crate) static BUILTIN: [&dyn DynOp; [$(Id::$Pointwise,)* $(Id::$Comparison,)* $($(Id::$Op,)*)*].len()] = [
             $(&pointwise::Pointwise(Id::$Pointwise),)*
             $(&compare::Comparison(Id::$Comparison),)*

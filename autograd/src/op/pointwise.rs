@@ -2,13 +2,14 @@
 //! How kernels compute them is listed below the table: some in registers, others by functions.
 
 use super::{
-    Dependency, DynOp, Id, Real, Rule,
+    Dependency, DynOp, Id, Lowering, Real, Rule,
     elementwise::{self, MAX_INPUTS, Partial, map},
+    lowering::Scalar,
 };
 use crate::{
     error::OpError,
     math::{GELU_CUBE, GELU_TWICE, Lanes, TANH_HALF},
-    nodes::Kind,
+    nodes::{Kind, NodeId},
     tensor::{Type, with_dtype},
     var::{Operand, Var},
     view::{TensorView, TensorViewMut},
@@ -70,6 +71,10 @@ impl DynOp for Pointwise {
 
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         (about(self.0).partial)(input, r.x, r.y).of(r.ct)
+    }
+
+    fn lowering(&self) -> Lowering<'_> {
+        Lowering::Elementwise(Scalar::Formula(self.0))
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -288,6 +293,12 @@ macro_rules! functions {
         pub(crate) const FUNCTIONS: usize = [$(Function::$Op),*].len();
 
         impl Function {
+            /// The op that it is.
+            pub(crate) fn id(self) -> Id {
+                const IDS: [Id; FUNCTIONS] = [$(Id::$Op),*];
+                IDS[self as usize]
+            }
+
             /// The function that an op is, if it is one.
             pub(crate) fn of(op: Id) -> Option<Function> {
                 match op {
@@ -436,14 +447,9 @@ fn pow_by_exponent<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
 /// Whether it is a number, or one less by numbers: an exponent that nobody differentiates by.
 fn is_fixed(b: Var<'_>) -> bool {
     let inner = b.graph.inner.borrow();
-    let is_leaf = |id: u32| {
-        matches!(
-            inner.nodes[id as usize].kind,
-            Kind::Literal | Kind::Constant
-        )
-    };
+    let is_leaf = |id: NodeId| matches!(inner.nodes[id].kind, Kind::Literal | Kind::Constant);
     let mut id = b.id;
-    while inner.nodes[id as usize].op == Id::Sub as u32 && is_leaf(inner.args(id)[1]) {
+    while inner.nodes[id].is(Id::Sub) && is_leaf(inner.args(id)[1]) {
         id = inner.args(id)[0];
     }
     is_leaf(id)

@@ -3,9 +3,10 @@
 //! The order in which a sum is rounded is fixed by shape and axes alone, never by threads or instruction sets: see
 //! [`sum_lines`].
 
-use super::{Dependency, Internal, Op, Rule, inputs, layout::copy, wants_float};
+use super::{Dependency, Internal, Lowering, Op, Rule, inputs, layout::copy, wants_float};
 use crate::{
     error::OpError,
+    math::sum::{SUM_DEPTH, pairwise, sum_line},
     shape::{Axes, Ints, Shape, Walk},
     tensor::{DType, Element, Type, reserve, with_dtype},
     var::Var,
@@ -63,6 +64,10 @@ impl Op for Sum {
 
     fn may_fail(&self, x: &[Type]) -> bool {
         x.iter().any(|t| !t.dtype.is_float())
+    }
+
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Sum(self.axes)
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
@@ -151,8 +156,8 @@ impl Op for RootOfSquares {
         false
     }
 
-    fn is_view(&self, _: Internal) -> bool {
-        true
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::View
     }
 
     fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
@@ -325,11 +330,7 @@ fn fold_axes<T: Element>(
 
 /// Sums lines of floats in the canonical order.
 ///
-/// A contiguous line is cut into chunks of `DEPTH * LANES` elements; element `i` of a chunk goes to lane `i % LANES` and
-/// the lanes are added up as a balanced tree. A line with a stride is cut into chunks of `DEPTH` elements, each added up
-/// in order. Lanes and chunks begin with +0, so that no sum is -0, not even that of one element. The chunks' sums are
-/// added pairwise, neighbours first ([`pairwise`]). So the error grows with the logarithm of the length, and lanes (or
-/// neighbouring lines) can be added side by side.
+/// See [`math::sum`](crate::math::sum).
 fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out: &mut [T]) {
     if lines.inner == 1 {
         for (k, out) in out.iter_mut().enumerate() {
@@ -345,7 +346,7 @@ fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out:
         .zip(x.chunks_exact(lines.n * lines.inner))
     {
         let add = |sum: &mut [T], x: &[T]| sum.iter_mut().zip(x).for_each(|(s, &x)| *s = *s + x);
-        let chunks = x.chunks(DEPTH * lines.inner).map(|chunk| {
+        let chunks = x.chunks(SUM_DEPTH * lines.inner).map(|chunk| {
             let mut sum = vec![T::default(); lines.inner];
             chunk
                 .chunks_exact(lines.inner)
@@ -354,85 +355,6 @@ fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out:
         });
         if let Some(total) = pairwise(chunks, |a, b| add(a, &b)) {
             out.copy_from_slice(&total);
-        }
-    }
-}
-
-pub(crate) const LANES: usize = 32;
-pub(crate) const DEPTH: usize = 32;
-/// The elements of a contiguous line that are summed side by side.
-pub(crate) const CHUNK: usize = LANES * DEPTH;
-
-/// Sums a contiguous line in the canonical order.
-pub(crate) fn sum_line<T: Element + std::ops::Add<Output = T>>(x: &[T]) -> T {
-    if x.len() <= DEPTH * LANES {
-        return sum_chunk(x);
-    }
-    pairwise(x.chunks(DEPTH * LANES).map(sum_chunk), |a, b| *a = *a + b).unwrap_or_default()
-}
-
-#[inline(always)]
-pub(crate) fn sum_chunk<T: Element + std::ops::Add<Output = T>>(x: &[T]) -> T {
-    let mut lanes = [T::default(); LANES];
-    let whole = x.len() / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
-        for k in 0..LANES {
-            lanes[k] = lanes[k] + x[start + k];
-        }
-    }
-    for (k, &x) in x[whole..].iter().enumerate() {
-        lanes[k] = lanes[k] + x;
-    }
-    sum_lanes(lanes)
-}
-
-/// The lanes, added up as a balanced tree.
-#[inline(always)]
-pub(crate) fn sum_lanes<T: Element + std::ops::Add<Output = T>>(mut lanes: [T; LANES]) -> T {
-    let mut width = LANES;
-    while width > 1 {
-        width /= 2;
-        for k in 0..width {
-            lanes[k] = lanes[k] + lanes[k + width];
-        }
-    }
-    lanes[0]
-}
-
-/// Adds parts pairwise, neighbours first, then neighbouring sums of equal size; what is left over joins from the end.
-fn pairwise<A>(parts: impl Iterator<Item = A>, add: impl Fn(&mut A, A)) -> Option<A> {
-    let mut pairs = Pairs(Vec::new());
-    parts.for_each(|part| pairs.push(part, &add));
-    pairs.finish(&add)
-}
-
-/// A pairwise sum that grows part by part: sums of ever larger groups, each with its size as a power of two.
-pub(crate) struct Pairs<A>(pub(crate) Vec<(u32, A)>);
-
-impl<A> Pairs<A> {
-    pub(crate) fn push(&mut self, part: A, add: &impl Fn(&mut A, A)) {
-        self.0.push((0, part));
-        while let [.., (a, _), (b, _)] = self.0[..]
-            && a == b
-        {
-            self.join(add);
-        }
-    }
-
-    /// The sum of all parts; begins anew.
-    pub(crate) fn finish(&mut self, add: &impl Fn(&mut A, A)) -> Option<A> {
-        while self.0.len() > 1 {
-            self.join(add);
-        }
-        self.0.pop().map(|(_, sum)| sum)
-    }
-
-    fn join(&mut self, add: &impl Fn(&mut A, A)) {
-        if let Some((_, right)) = self.0.pop()
-            && let Some((level, left)) = self.0.last_mut()
-        {
-            add(left, right);
-            *level += 1;
         }
     }
 }

@@ -5,17 +5,18 @@
 //! `rest = 1e-30` is not lost beside 1. A line of -∞ only has nothing to choose from: its softmax is 0 everywhere, so that a
 //! masked row does not poison what it is multiplied by; its log_softmax and logsumexp are -∞.
 
-use super::{Dependency, Op, Real, Rule, index::labels, inputs, reduce::sum_line, wants_float};
+use super::{
+    Dependency, Internal, Lowering, Op, Real, Rule, index::labels, inputs, lowering::LineFunction,
+    wants_float,
+};
 use crate::{
     error::OpError,
-    math::Lanes,
-    plan::kernel::RowOp,
+    math::{Lanes, sum::sum_line},
     shape::{Axes, Shape},
     tensor::{DType, Type, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
-use std::any::Any;
 
 /// The largest element and the sum of the others' exponentials relative to it. Leaves `exp(xᵢ - m)` in `exps`.
 fn split<T: Real>(line: &[T], exps: &mut [T]) -> (T, T) {
@@ -77,22 +78,6 @@ fn each_line<T: Real>(
     }
 }
 
-/// Which function of lines an op is, and along which axis, if it is one of this file.
-pub(crate) fn along(op: &dyn Any) -> Option<(RowOp, usize)> {
-    let softmax = op
-        .downcast_ref()
-        .map(|&Softmax { axis }| (RowOp::Softmax, axis));
-    let log_softmax = || {
-        op.downcast_ref()
-            .map(|&LogSoftmax { axis }| (RowOp::LogSoftmax, axis))
-    };
-    let logsumexp = || {
-        op.downcast_ref()
-            .map(|&LogSumExp { axis }| (RowOp::LogSumExp, axis))
-    };
-    softmax.or_else(log_softmax).or_else(logsumexp)
-}
-
 /// The type rule of ops that keep their one float input's type.
 fn keeps_float(x: &[Type]) -> Result<Type, OpError> {
     let [x] = inputs::<1>(x)?;
@@ -127,6 +112,13 @@ impl Op for Softmax {
     /// `y·(ct - Σ ct·y)`
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         Some(r.y * (r.ct - (r.ct * r.y).sum_axis_keep(self.axis)))
+    }
+
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Line {
+            function: LineFunction::Softmax,
+            axis: Some(self.axis),
+        }
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -167,6 +159,13 @@ impl Op for LogSoftmax {
     /// `ct - softmax(x)·Σ ct`
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         Some(r.ct - r.y.exp() * r.ct.sum_axis_keep(self.axis))
+    }
+
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Line {
+            function: LineFunction::LogSoftmax,
+            axis: Some(self.axis),
+        }
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -222,6 +221,13 @@ impl Op for LogSumExp {
         let (y, ct) = (r.y.reshape(keep), r.ct.reshape(keep));
         let y = y.eq(f64::NEG_INFINITY).select(0.0, y);
         Some(ct * (x - y).exp())
+    }
+
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Line {
+            function: LineFunction::LogSumExp,
+            axis: Some(self.axis),
+        }
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -283,6 +289,13 @@ impl Op for CrossEntropy {
         let log_p = x.log_softmax(-1);
         let hit = labels.one_hot(shape[last], DType::Bool);
         Some(r.ct.reshape(shape.collapsed(last)) * hit.select(log_p.expm1(), log_p.exp()))
+    }
+
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Line {
+            function: LineFunction::CrossEntropy,
+            axis: None,
+        }
     }
 
     fn dependency(&self, input: usize, x: &[Type]) -> Dependency {

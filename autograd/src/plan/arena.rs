@@ -13,13 +13,14 @@ pub(super) struct Arena {
     /// Size and start.
     by_size: BTreeSet<(usize, usize)>,
     end: usize,
-    /// The most that was needed at once; `usize::MAX` if that is more than any memory has. Then nothing runs, and the places
-    /// mean nothing.
+    /// The most that was needed at once; `usize::MAX` if that is more than any memory has. Then
+    /// nothing runs, and the places mean nothing.
     pub(super) size: usize,
 }
 
 impl Arena {
-    /// A place for this many bytes: the smallest free part that is large enough, or new memory at the end.
+    /// A place for this many bytes: the smallest free part that is large enough, or new memory at
+    /// the end.
     pub(super) fn take(&mut self, bytes: usize) -> usize {
         let bytes = round(bytes);
         if let Some(&(size, start)) = self.by_size.range((bytes, 0)..).next() {

@@ -1,10 +1,11 @@
-//! Plans by the structure of what they compute, shared by all threads, bounded in number and bytes. A hash finds a
-//! candidate; it is used only if the whole structure is the same.
+//! Plans by the structure of what they compute, shared by all threads, bounded in number and bytes.
+//! A hash finds a candidate; it is used only if the whole structure is the same.
 
-use super::{Plan, room};
+use super::Plan;
 use crate::{
     error::catch,
-    nodes::{Kind, Node, Program, Update},
+    index::{Index, IndexVec, list_bytes},
+    nodes::{Kind, Node, NodeId, Program, ShapeId, Update},
     op::DynOp,
     shape::Shape,
 };
@@ -28,9 +29,16 @@ static CACHE: Mutex<Cache> = Mutex::new(Cache {
 });
 
 struct Cache {
-    entries: Vec<(u64, u64, Arc<Entry>)>,
+    entries: Vec<Slot>,
     bytes: usize,
     clock: u64,
+}
+
+struct Slot {
+    hash: u64,
+    /// When it was used last.
+    used: u64,
+    entry: Arc<Entry>,
 }
 
 /// A plan with the structure that it is for.
@@ -42,11 +50,11 @@ struct Entry {
 
 /// Everything of a program that a plan depends on.
 struct Key {
-    nodes: Vec<Words>,
-    spill: Vec<u32>,
-    shapes: Vec<Shape>,
+    nodes: IndexVec<NodeId, Words>,
+    spill: Vec<NodeId>,
+    shapes: IndexVec<ShapeId, Shape>,
     ops: Vec<Arc<dyn DynOp>>,
-    wanted: Vec<u32>,
+    wanted: Vec<NodeId>,
     updates: Vec<Update>,
 }
 
@@ -59,10 +67,10 @@ fn words(node: &Node) -> Words {
     // where a leaf's value stands says nothing about the structure
     let mask = if node.kind == Kind::Op { u32::MAX } else { 0 };
     [
-        node.op,
-        node.args[0] & mask,
-        node.args[1] & mask,
-        node.shape,
+        node.op.map_or(0, Index::raw),
+        node.args[0].raw() & mask,
+        node.args[1].raw() & mask,
+        node.shape.raw(),
         node.count as u32 | (node.dtype as u32) << 16 | kind << 24,
     ]
 }
@@ -86,7 +94,7 @@ pub(crate) fn made() -> usize {
 }
 
 /// The plan for a program: an old one if the structure is known, else a new one.
-pub(crate) fn plan(p: &Program, wanted: &[u32], updates: &[Update]) -> Arc<Plan> {
+pub(crate) fn plan(p: &Program, wanted: &[NodeId], updates: &[Update]) -> Arc<Plan> {
     let hash = hash(p, wanted, updates);
     if let Some(plan) = find(hash, p, wanted, updates) {
         return plan;
@@ -94,11 +102,9 @@ pub(crate) fn plan(p: &Program, wanted: &[u32], updates: &[Update]) -> Arc<Plan>
     let plan = Arc::new(Plan::new(p, wanted, updates));
     MADE.fetch_add(1, Relaxed);
     // what is too large is not copied first
-    if plan.bytes() + size_of_val(&p.nodes[..]) / size_of::<Node>() * size_of::<Words>()
-        <= MOST_BYTES / 2
-    {
+    if plan.bytes() + p.nodes.len() * size_of::<Words>() <= MOST_BYTES / 2 {
         let key = Key {
-            nodes: p.nodes.iter().map(words).collect(),
+            nodes: IndexVec::from_vec(p.nodes.iter().map(words).collect()),
             spill: p.spill.clone(),
             shapes: p.shapes.clone(),
             ops: p
@@ -124,7 +130,7 @@ pub(crate) fn plan(p: &Program, wanted: &[u32], updates: &[Update]) -> Arc<Plan>
     plan
 }
 
-fn find(hash: u64, p: &Program, wanted: &[u32], updates: &[Update]) -> Option<Arc<Plan>> {
+fn find(hash: u64, p: &Program, wanted: &[NodeId], updates: &[Update]) -> Option<Arc<Plan>> {
     let mut after = 0;
     loop {
         let candidate = {
@@ -136,10 +142,10 @@ fn find(hash: u64, p: &Program, wanted: &[u32], updates: &[Update]) -> Option<Ar
                 .iter_mut()
                 .enumerate()
                 .skip(after)
-                .find(|(_, e)| e.0 == hash)?;
+                .find(|(_, slot)| slot.hash == hash)?;
             after = k + 1;
-            found.1 = clock;
-            found.2.clone()
+            found.used = clock;
+            found.entry.clone()
         };
         // compared without the lock: another thread may look meanwhile
         if candidate.key.is(p, wanted, updates) {
@@ -152,17 +158,21 @@ fn keep(hash: u64, entry: Entry) {
     let mut old = Vec::new();
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     while cache.entries.len() >= MOST || cache.bytes + entry.bytes > MOST_BYTES {
-        let Some(oldest) = (0..cache.entries.len()).min_by_key(|&k| cache.entries[k].1) else {
+        let Some(oldest) = (0..cache.entries.len()).min_by_key(|&k| cache.entries[k].used) else {
             break;
         };
         let gone = cache.entries.swap_remove(oldest);
-        cache.bytes -= gone.2.bytes;
+        cache.bytes -= gone.entry.bytes;
         old.push(gone);
     }
     cache.bytes += entry.bytes;
     cache.clock += 1;
-    let clock = cache.clock;
-    cache.entries.push((hash, clock, Arc::new(entry)));
+    let slot = Slot {
+        hash,
+        used: cache.clock,
+        entry: Arc::new(entry),
+    };
+    cache.entries.push(slot);
     drop(cache);
     let _ = catch(|| drop(old)); // ops of other programs, whose destructors may panic: that is nothing to this one
 }
@@ -178,8 +188,12 @@ impl Key {
             wanted,
             updates,
         } = self;
-        let lists =
-            room(nodes) + room(spill) + room(shapes) + room(ops) + room(wanted) + room(updates);
+        let lists = nodes.bytes()
+            + list_bytes(spill)
+            + shapes.bytes()
+            + list_bytes(ops)
+            + list_bytes(wanted)
+            + list_bytes(updates);
         // each op stands behind two counters
         let ops = ops
             .iter()
@@ -187,7 +201,7 @@ impl Key {
         ops.fold(size_of::<Entry>() + lists, usize::saturating_add)
     }
 
-    fn is(&self, p: &Program, wanted: &[u32], updates: &[Update]) -> bool {
+    fn is(&self, p: &Program, wanted: &[NodeId], updates: &[Update]) -> bool {
         // differences are gathered, not branched on: several nodes are compared at once
         let equal = |(key, nodes): (&[Words], &[Node])| {
             let differ = |(k, n): (&Words, &Node)| {
@@ -201,14 +215,13 @@ impl Key {
             && self.updates.iter().eq(updates)
             && self.ops.len() == p.ops.len()
             && self.spill.iter().eq(&p.spill)
-            && self.shapes.len() == p.shapes.len()
-            && self.shapes[1..] == p.shapes[1..] // the first one is that of a single number
+            && self.shapes == p.shapes
             && self.nodes.chunks(64).zip(p.nodes.chunks(64)).all(equal)
             && self.ops.iter().zip(&p.ops).all(|(a, b)| a.same(&**b))
     }
 }
 
-fn hash(p: &Program, wanted: &[u32], updates: &[Update]) -> u64 {
+fn hash(p: &Program, wanted: &[NodeId], updates: &[Update]) -> u64 {
     const PRIME: u64 = 0x9E37_79B9_7F4A_7C15;
     // four at once: each one's multiplications wait for each other
     let mut lanes = [1u64, 2, 3, 4];
@@ -229,7 +242,7 @@ fn hash(p: &Program, wanted: &[u32], updates: &[Update]) -> u64 {
         .iter()
         .copied()
         .chain(updates.iter().flat_map(|u| [u.target, u.value]))
-        .map(u64::from);
+        .map(|id| id.index() as u64);
     for word in lanes
         .into_iter()
         .chain([p.nodes.len() as u64, p.ops.len() as u64])

@@ -1,484 +1,536 @@
-//! Units of elementwise work become lists of steps.
+//! Emission: a fusion group becomes a kernel's list of steps. Stage 5 of 7, one group after the
+//! other in the order of the schedule.
 //!
-//! A fused kernel has one accumulator (of many numbers) and registers. Nodes are emitted in an order that lets the
-//! accumulator run on from one to the next; what is read later is stored.
+//! A kernel has one accumulator (of many numbers side by side) and registers. Nodes are emitted in
+//! an order ([`order`](super::order)) that lets the accumulator run on from one to the next; only
+//! what is read later is stored. Kernels of arrays and of single numbers are emitted alike.
+//!
+//! Example: `y = x·2 - b` is emitted as load `x`; `Mul` by the register of 2; `Sub` of the register
+//! of `b`; store to the register of the output `y`. The first two become one step, and so do the
+//! last two.
 
 use super::{
-    fuse::{NONE, sum_lines},
-    kernel::{
-        self, Code, Flat, FlatOp, Fused, Home, Instruction, Layout, NO_REGISTER, Output, Product,
-        Read, RowOp, RowStep, Source, Step, Sum,
-    },
-    lower::Lower,
-    order::Order,
-    simplify::Class,
+    dag::{Apply, Dag, Kind, Lines, Operand},
+    fuse::{Groups, Work},
+    in_place,
+    index::{DagId, GroupId, ProductId, Reg},
+    kernel::{Code, Fused, Kernel, LineStep, Matrix, Product, Read, Register, Step, Sum},
+    order::{Order, Slot},
+    place::Values,
+    tiling::{self, Layout},
 };
 use crate::{
-    nodes::Program,
-    op::{
-        BUILTIN, IDS, Id,
-        elementwise::Powi,
-        pointwise::Function,
-        reduce::{self, CHUNK},
-    },
-    tensor::DType,
+    index::IndexVec,
+    math::sum::SUM_CHUNK,
+    nodes::ShapeId,
+    op::{Id, lowering::LineFunction, pointwise::Function},
+    shape::{Shape, Walk},
 };
 use std::collections::HashMap;
 
-/// Kinds of registers while their final numbers are not known: the highest bits.
-const TEMPORARY: u32 = 1 << 30;
-const KEPT: u32 = 2 << 30;
-const OUTPUT: u32 = 3 << 30;
-const KIND: u32 = 3 << 30;
-
-/// In place of a value, in the key of a source that is a product: then its node follows.
-const PRODUCT: u32 = NONE - 1;
-
-const EMPTY: Step = Step {
-    code: Code::Keep,
-    load: NO_REGISTER,
-    store: NO_REGISTER,
-    a: 0,
-    b: 0,
-    c: 0,
-};
-
 /// What a node does with the accumulator.
 pub(super) enum Action {
-    /// Reads its one operand.
-    Alone(Code),
-    /// Two operands: the code if the first is in the accumulator, and if the second is.
-    Pair(Code, Code),
-    /// All operands in registers.
-    Several(Code),
+    /// Something to its one operand, which is in the accumulator.
+    Unary(Code),
+    /// Two operands, one of which is in the accumulator.
+    Arithmetic(Arithmetic),
+    /// Adds 0 to its one operand.
+    AddZero,
+    /// All operands in registers, the result in the accumulator.
+    FromRegisters(Id),
+    /// 1 or 0, by its one operand in a register.
+    FromBool,
     /// All operands in registers, and the result as well.
     Function(Function),
+    Own,
 }
 
-pub(super) fn action(p: &Program, id: u32) -> Action {
-    let op = p.nodes[id as usize].op as usize;
-    if op >= BUILTIN.len() {
-        return match p.op(id).as_any().downcast_ref::<Powi>() {
-            Some(power) => Action::Alone(Code::Power(power.0)),
-            None => Action::Several(Code::Ternary(Id::Select)), // truth values as numbers
-        };
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arithmetic {
+    Add,
+    Sub,
+    Mul,
+    Div,
+}
+
+impl Arithmetic {
+    /// The accumulator and a register.
+    fn with_right(self, register: Reg) -> Code {
+        match self {
+            Arithmetic::Add => Code::Add(register),
+            Arithmetic::Sub => Code::Sub(register),
+            Arithmetic::Mul => Code::Mul(register),
+            Arithmetic::Div => Code::Div(register),
+        }
     }
-    match IDS[op] {
-        Id::Add => Action::Pair(Code::Add, Code::Add),
-        Id::Sub => Action::Pair(Code::Sub, Code::SubFrom),
-        Id::Mul => Action::Pair(Code::Mul, Code::Mul),
-        Id::Div => Action::Pair(Code::Div, Code::DivInto),
-        op => match Function::of(op) {
-            Some(function) => Action::Function(function),
-            None if p.nodes[id as usize].count == 1 => Action::Alone(Code::Unary(op)),
-            None if p.nodes[id as usize].count == 2 => Action::Several(Code::Binary(op)),
-            None => Action::Several(Code::Ternary(op)),
+
+    /// A register and the accumulator.
+    fn with_left(self, register: Reg) -> Code {
+        match self {
+            Arithmetic::Add => Code::Add(register),
+            Arithmetic::Sub => Code::SubFrom(register),
+            Arithmetic::Mul => Code::Mul(register),
+            Arithmetic::Div => Code::DivInto(register),
+        }
+    }
+
+    /// The accumulator and the product of two registers, which is the left or the right operand.
+    fn with_product(self, a: Reg, b: Reg, is_right: bool) -> Code {
+        match self {
+            Arithmetic::Add => Code::AddProduct(a, b),
+            Arithmetic::Mul => Code::MulProduct(a, b),
+            _ if is_right => Code::SubProduct(a, b),
+            _ => Code::ProductSub(a, b),
+        }
+    }
+}
+
+impl Lines {
+    /// Long lines are summed chunk by chunk as they are computed, others from a stored block.
+    pub(super) fn are_summed_by_steps(self) -> bool {
+        self.inner == 1 && self.n > SUM_CHUNK
+    }
+}
+
+/// How a kernel over the elements of one shape reads another.
+fn read(from: &Shape, to: &Shape) -> Option<Read> {
+    match from.count() {
+        1 => Some(Read::Constant),
+        count if count == to.count() => Some(Read::Whole),
+        _ => None,
+    }
+}
+
+/// Emits the kernel of a group.
+pub(super) fn kernel<'p>(
+    dag: &Dag<'p>,
+    groups: &Groups,
+    group: GroupId,
+    members: &[DagId],
+    values: &mut Values<'_, 'p>,
+    slots: &mut IndexVec<DagId, Slot>,
+) -> Kernel {
+    let (domain, dtype, line) = match groups.all[group].work {
+        Work::Single => return single(dag, members[0], values),
+        Work::Scalars { dtype } => (ShapeId::SCALAR, dtype, None),
+        Work::Elements {
+            domain,
+            dtype,
+            line,
+        } => (domain, dtype, line),
+    };
+    let mut emitter = Emitter {
+        dag,
+        groups,
+        group,
+        values,
+        slots,
+        kernel: Fused::new(dtype, dag.shape(domain).count(), line),
+        domain,
+        order: Order::default(),
+        numbers: [None; 2],
+        other_sources: HashMap::new(),
+        read: Vec::new(),
+        free: Vec::new(),
+    };
+    emitter.emit_all(members, line);
+    let mut kernel = Box::new(emitter.kernel);
+    kernel.shrink(); // plans are cached, and the cache counts bytes
+    if groups.all[group].work == (Work::Scalars { dtype }) {
+        kernel.layout = Layout::of_scalars(&kernel);
+        return Kernel::Scalar(kernel);
+    }
+    kernel.layout = Layout::of_blocks(&kernel);
+    Kernel::Fused(kernel)
+}
+
+/// The kernel of a node that is not fused.
+fn single(dag: &Dag<'_>, id: DagId, values: &mut Values<'_, '_>) -> Kernel {
+    let node = &dag.nodes[id];
+    let matrix = |operand: Operand, values: &mut Values<'_, '_>| Matrix {
+        view: values.view(operand),
+        transposed: operand.transposed,
+    };
+    match (node.kind, dag.operands(id)) {
+        (Kind::MatMul, &[a, b]) => Kernel::Product {
+            a: matrix(a, values),
+            b: matrix(b, values),
+            out: values.define_view(id),
+        },
+        (_, operands) => Kernel::Opaque {
+            inputs: operands
+                .iter()
+                .map(|&operand| values.view(operand))
+                .collect(),
+            out: values.define_view(id),
+            op: dag.program.op_ref(node.id).for_plan(),
         },
     }
 }
 
 /// A kernel that is being written.
-struct Emit {
+pub(super) struct Emitter<'e, 'd, 'p> {
+    pub(super) dag: &'e Dag<'p>,
+    groups: &'e Groups,
+    group: GroupId,
+    pub(super) values: &'e mut Values<'d, 'p>,
+    pub(super) slots: &'e mut IndexVec<DagId, Slot>,
     kernel: Fused,
-    domain: u32,
-    sources: HashMap<(u32, u32), u32>,
-    free: Vec<u32>,
+    /// The shape whose elements the kernel works through.
+    domain: ShapeId,
     order: Order,
+    /// The registers of the numbers 0 and 1.
+    numbers: [Option<Reg>; 2],
+    /// The registers of nodes from outside that are read with several shapes, except the first.
+    other_sources: HashMap<(DagId, ShapeId), Reg>,
+    /// The nodes from outside that are read.
+    read: Vec<DagId>,
+    /// Temporaries that are not read any more.
+    free: Vec<Reg>,
 }
 
-impl Lower<'_, '_> {
-    /// The node that input `k` of a member reads, if steps of the same unit compute it.
-    pub(super) fn inside(&mut self, unit: u32, id: u32, k: usize) -> Option<u32> {
-        let root = self.s.read(id, k).root;
-        (self.units.of(root) == unit && !self.is_product(root)).then_some(root)
-    }
-
-    fn is_product(&self, id: u32) -> bool {
-        self.s.class[id as usize] == Class::Single
-    }
-
-    pub(super) fn fused(
-        &mut self,
-        unit: u32,
-        domain: u32,
-        dtype: DType,
-        line: Option<usize>,
-        members: &[u32],
-    ) -> Fused {
-        let count = self.s.p.shapes[domain as usize].count();
-        let kernel = Fused {
-            dtype,
-            count,
-            line: line.unwrap_or(count),
-            sources: Vec::new(),
-            temporaries: 0,
-            kept: 0,
-            outputs: Vec::new(),
-            steps: Vec::new(),
-            rows: Vec::new(),
-            sums: Vec::new(),
-            products: Vec::new(),
-            grain: 0,
-            layout: Layout::default(),
-        };
-        let (products, members): (Vec<u32>, Vec<u32>) =
-            members.iter().partition(|&&id| self.is_product(id));
-        let order = self.order(unit, &members);
-        let mut e = Emit {
-            kernel,
-            domain,
-            sources: HashMap::new(),
-            free: Vec::new(),
-            order,
-        };
-        products.iter().for_each(|&id| self.product(&mut e, id));
+impl Emitter<'_, '_, '_> {
+    fn emit_all(&mut self, members: &[DagId], line: Option<usize>) {
+        let is_product = |id: &DagId| self.dag.nodes[*id].kind == Kind::MatMul;
+        if members.iter().any(is_product) {
+            let (products, others): (Vec<DagId>, Vec<DagId>) =
+                members.iter().partition(|id| is_product(id));
+            products.iter().for_each(|&id| self.product(id));
+            self.order = self.order(&others);
+        } else {
+            self.order = self.order(members);
+        }
         let mut held = None;
-        for position in 0..e.order.nodes.len() {
-            held = self.emit(&mut e, unit, position, held);
+        for position in 0..self.order.nodes.len() {
+            held = self.emit(position, held);
         }
-        members
-            .iter()
-            .for_each(|&id| self.register[id as usize] = NONE);
-        if let Some(Product {
-            size: [_, _, n], ..
-        }) = e.kernel.products.first()
-        {
-            let sums = e.kernel.sums.iter().map(|s| (s.n, s.inner));
-            e.kernel.grain = kernel::rows_of_splits(count, *n, line, sums).unwrap_or(count / n); // it could be taken
+        if let Some(&Product { size, .. }) = self.kernel.products.first() {
+            let sums: Vec<Lines> = self.kernel.sums.iter().map(|s| s.lines).collect();
+            // fusion has made sure that there is such a number
+            let rows = tiling::rows_between_cuts(self.kernel.count, size.n, line, &sums);
+            self.kernel.product_grain = rows.unwrap_or(self.kernel.count / size.n);
         }
-        self.defer_stores(&mut e);
-        finish(e.kernel)
+        let used = members.iter().chain(&self.read);
+        used.for_each(|&id| self.slots[id] = Slot::default());
+        self.defer_stores();
     }
 
-    /// Lets new values of parameters be written over the old ones. Where a later step still reads the old value, the new
-    /// one waits in a temporary, and the last steps of the kernel write it. For `a - r·da` and `b - r·db`, where `da` reads
-    /// `b` and `db` reads `a`, whichever comes first has to wait.
-    fn defer_stores(&self, e: &mut Emit) {
-        if !e
-            .kernel
-            .outputs
-            .iter()
-            .any(|o| self.replaced(o.value).is_some())
-        {
-            return;
-        }
-        let last_reads = e.kernel.last_reads();
-        let mut waits: HashMap<u32, u32> = HashMap::new();
-        for at in 0..e.kernel.steps.len() {
-            let register = e.kernel.steps[at].store;
-            if register == NO_REGISTER || register & KIND != OUTPUT {
-                continue;
-            }
-            let old = self.replaced(e.kernel.outputs[(register & !KIND) as usize].value);
-            if old
-                .and_then(|old| last_reads.get(&old))
-                .is_some_and(|&last| last > at && last != usize::MAX)
-            {
-                waits.insert(register, e.temporary());
-            }
-        }
-        for step in &mut e.kernel.steps {
-            for register in [
-                &mut step.load,
-                &mut step.store,
-                &mut step.a,
-                &mut step.b,
-                &mut step.c,
-            ] {
-                *register = waits.get(register).copied().unwrap_or(*register);
-            }
-        }
-        let mut last: Vec<(u32, u32)> = waits.into_iter().collect();
-        last.sort_unstable();
-        let write = |(output, waiting)| Step {
-            load: waiting,
-            store: output,
-            ..EMPTY
-        };
-        e.kernel.steps.extend(last.into_iter().map(write));
+    /// The node that operand `k` of a member is, if steps of this kernel compute it.
+    pub(super) fn inside(&self, id: DagId, k: usize) -> Option<DagId> {
+        let node = self.dag.operands(id)[k].node;
+        let is_inside = self.groups.of[node] == Some(self.group);
+        (is_inside && self.dag.nodes[node].kind != Kind::MatMul).then_some(node)
     }
 
-    /// The value that holds the old elements of the parameter that a value is an update of, if a kernel reads them.
-    fn replaced(&self, new: u32) -> Option<u32> {
-        let Home::Update(update) = self.plan.values[new as usize].home else {
+    /// What an elementwise node does; none for other nodes.
+    pub(super) fn action(&self, id: DagId) -> Option<Action> {
+        let Kind::Elementwise(apply) = self.dag.nodes[id].kind else {
             return None;
         };
-        let target = self.updates[update as usize].target;
-        self.value
-            .get(target as usize)
-            .copied()
-            .filter(|&value| value != NONE)
-    }
-
-    /// A product that the kernel computes as it goes.
-    fn product(&mut self, e: &mut Emit, id: u32) {
-        let Some(size) = self.s.product_size(id) else {
-            return;
-        };
-        let [a, b] = [0, 1].map(|k| {
-            let read = self.s.read(id, k);
-            (self.value(read.root), read.transposed)
-        });
-        let out = self.is_exported(id).then(|| self.define(id));
-        let number = e.kernel.products.len() as u32;
-        e.kernel.products.push(Product { a, b, size, out });
-        e.source(
-            (PRODUCT, id),
-            Source {
-                value: out.unwrap_or(NONE),
-                read: Read::Product(number),
+        Some(match apply {
+            Apply::Power(n) => Action::Unary(Code::Power(n)),
+            Apply::FromBool => Action::FromBool,
+            Apply::SumOfOne => Action::AddZero,
+            Apply::Own => Action::Own,
+            Apply::Formula(Id::Add) => Action::Arithmetic(Arithmetic::Add),
+            Apply::Formula(Id::Sub) => Action::Arithmetic(Arithmetic::Sub),
+            Apply::Formula(Id::Mul) => Action::Arithmetic(Arithmetic::Mul),
+            Apply::Formula(Id::Div) => Action::Arithmetic(Arithmetic::Div),
+            Apply::Formula(op) => match Function::of(op) {
+                Some(function) => Action::Function(function),
+                None if self.dag.operands(id).len() == 1 => Action::Unary(Code::Unary(op)),
+                None => Action::FromRegisters(op),
             },
-        );
+        })
     }
 
     /// Emits the next node, given the one that is in the accumulator; what is in it then.
-    fn emit(&mut self, e: &mut Emit, unit: u32, position: usize, held: Option<u32>) -> Option<u32> {
-        let (p, id) = (self.s.p, e.order.nodes[position]);
-        match self.s.class[id as usize] {
-            Class::Sum => return self.sum(e, unit, id, held),
-            Class::Row => return self.row(e, unit, id),
-            Class::Broadcast => {
-                let from = self.operand_of(e, unit, id, 0);
-                e.load(from);
+    fn emit(&mut self, position: usize, held: Option<DagId>) -> Option<DagId> {
+        let id = self.order.nodes[position];
+        match self.dag.nodes[id].kind {
+            Kind::Sum(axes) => {
+                let lines = axes.lines(self.dag.shape(self.domain));
+                return self.sum(id, lines, held);
             }
-            _ => match action(p, id) {
-                Action::Alone(code) => {
-                    self.bring(e, unit, id, 0, held);
-                    e.step(code, []);
-                }
-                Action::Pair(code, _) if e.order.folded.contains_key(&id) => {
-                    self.with_product(e, unit, id, code, held)
-                }
-                Action::Pair(first, second) => {
-                    let (a, b) = (self.inside(unit, id, 0), self.inside(unit, id, 1));
-                    if a == b && a.is_some() && a == held && first == Code::Mul {
-                        self.used(e, held);
-                        self.used(e, held);
-                        e.step(Code::Unary(Id::Square), []);
-                    } else if held.is_some() && b == held && a != held {
-                        let other = self.operand_of(e, unit, id, 0);
-                        self.used(e, held);
-                        e.step(second, [other]);
-                    } else {
-                        let other = self.operand_of(e, unit, id, 1);
-                        self.bring(e, unit, id, 0, held.filter(|_| a != b));
-                        e.step(first, [other]);
-                    }
-                }
-                Action::Several(code) => {
-                    let [a, mut b, mut c] = self.operands(e, unit, id);
-                    if self.s.arity(id) == 1 {
-                        (b, c) = (e.number(1), e.number(0));
-                    }
-                    e.push(Step {
-                        code,
-                        a,
-                        b,
-                        c,
-                        ..EMPTY
-                    });
-                }
-                Action::Function(function) => {
-                    let [a, b, c] = self.operands(e, unit, id);
-                    e.push(Step {
-                        code: Code::Function(function),
-                        a,
-                        b,
-                        c,
-                        ..EMPTY
-                    });
-                    self.settle(e, unit, position);
-                    return None;
-                }
-            },
+            Kind::Line(function, _) => return self.line(id, function),
+            Kind::Broadcast => {
+                let from = self.operand(id, 0);
+                self.load(from);
+            }
+            _ => self.apply(id, held),
         }
-        self.settle(e, unit, position);
-        Some(id)
+        self.settle(position);
+        (!self.goes_to_a_register(id)).then_some(id)
     }
 
-    /// The registers that hold a node's inputs; the first one again for those that it does not have.
-    fn operands(&mut self, e: &mut Emit, unit: u32, id: u32) -> [u32; 3] {
-        let mut registers = [self.operand_of(e, unit, id, 0); 3];
+    /// Whether a node's result is not in the accumulator when its step is done.
+    fn goes_to_a_register(&self, id: DagId) -> bool {
+        matches!(self.action(id), Some(Action::Function(_) | Action::Own))
+    }
+
+    /// Emits an elementwise node.
+    fn apply(&mut self, id: DagId, held: Option<DagId>) {
+        let Some(action) = self.action(id) else {
+            return;
+        };
+        match action {
+            Action::Unary(code) => {
+                self.bring(id, 0, held);
+                self.code(code);
+            }
+            Action::Arithmetic(op) => match self.slots[id].folded {
+                Some(k) => self.with_product(id, op, k.into(), held),
+                None => self.arithmetic(id, op, held),
+            },
+            Action::AddZero => {
+                self.bring(id, 0, held);
+                let zero = self.number(0);
+                self.code(Code::Add(zero));
+            }
+            Action::FromRegisters(op) => {
+                let x = self.operands(id);
+                self.code(match self.dag.operands(id).len() {
+                    2 => Code::Binary(op, x[0], x[1]),
+                    _ => Code::Ternary(op, x),
+                });
+            }
+            Action::FromBool => {
+                let from = self.operand(id, 0);
+                let (one, zero) = (self.number(1), self.number(0));
+                self.code(Code::Ternary(Id::Select, [from, one, zero]));
+            }
+            Action::Function(function) => {
+                let x = self.operands(id);
+                self.code(Code::Function(function, x));
+            }
+            Action::Own => {
+                let x = self.operands(id);
+                let op = self.dag.program.op_ref(self.dag.nodes[id].id).for_plan();
+                let own = self.kernel.own.push(op);
+                self.code(Code::Own(own, x));
+            }
+        }
+    }
+
+    fn arithmetic(&mut self, id: DagId, op: Arithmetic, held: Option<DagId>) {
+        let (a, b) = (self.inside(id, 0), self.inside(id, 1));
+        // x·x with x in the accumulator: it need not be stored
+        if a == b && a.is_some() && a == held && op == Arithmetic::Mul {
+            self.is_read(held);
+            self.is_read(held);
+            self.code(Code::Unary(Id::Square));
+        // the right operand is in the accumulator
+        } else if held.is_some() && b == held && a != held {
+            let left = self.operand(id, 0);
+            self.is_read(held);
+            self.code(op.with_left(left));
+        } else {
+            // of `x - x` both are read from a register: the accumulator is the left one only
+            let right = self.operand(id, 1);
+            self.bring(id, 0, held.filter(|_| a != b));
+            self.code(op.with_right(right));
+        }
+    }
+
+    /// Emits a node of which operand `k` is a product of two registers.
+    fn with_product(&mut self, id: DagId, op: Arithmetic, k: usize, held: Option<DagId>) {
+        let product = self.dag.operands(id)[k].node;
+        self.bring(id, 1 - k, held);
+        let (a, b) = (self.operand(product, 0), self.operand(product, 1));
+        self.is_read(Some(product));
+        self.code(op.with_product(a, b, k == 1));
+    }
+
+    /// The registers that hold a node's operands; the first one again for those that it does not
+    /// have.
+    fn operands(&mut self, id: DagId) -> [Reg; 3] {
+        let mut registers = [self.operand(id, 0); 3];
         for (k, register) in registers
             .iter_mut()
             .enumerate()
-            .take(self.s.arity(id))
+            .take(self.dag.operands(id).len())
             .skip(1)
         {
-            *register = self.operand_of(e, unit, id, k);
+            *register = self.operand(id, k);
         }
         registers
     }
 
-    /// Emits a node of which one input is a product of two registers.
-    fn with_product(&mut self, e: &mut Emit, unit: u32, id: u32, code: Code, held: Option<u32>) {
-        let k = e.order.folded[&id];
-        let product = self.s.read(id, k).root;
-        self.bring(e, unit, id, 1 - k, held);
-        let (a, b) = (
-            self.operand_of(e, unit, product, 0),
-            self.operand_of(e, unit, product, 1),
-        );
-        let code = match code {
-            Code::Add => Code::AddProduct,
-            Code::Mul => Code::MulProduct,
-            _ if k == 1 => Code::SubProduct,
-            _ => Code::ProductSub,
+    /// Brings operand `k` into the accumulator.
+    fn bring(&mut self, id: DagId, k: usize, held: Option<DagId>) {
+        if held.is_some() && self.inside(id, k) == held {
+            return self.is_read(held);
+        }
+        let from = self.operand(id, k);
+        self.load(from);
+    }
+
+    /// One of the reads of a node of the kernel is done.
+    fn is_read(&mut self, id: Option<DagId>) {
+        let Some(id) = id else {
+            return;
         };
-        self.used(e, Some(product));
-        e.push(Step {
-            code,
-            a,
-            b,
-            ..EMPTY
+        let slot = &mut self.slots[id];
+        slot.left -= 1;
+        if let Some(register) = slot.register
+            && slot.left == 0
+            && self.kernel.registers[register] == Register::Temporary
+        {
+            self.free.push(register);
+        }
+    }
+
+    /// The register that holds operand `k`.
+    fn operand(&mut self, id: DagId, k: usize) -> Reg {
+        let operand = self.dag.operands(id)[k];
+        if self.groups.of[operand.node] != Some(self.group) {
+            return self.source(operand);
+        }
+        if self.dag.nodes[operand.node].kind != Kind::MatMul {
+            self.is_read(Some(operand.node));
+        }
+        match self.slots[operand.node].register {
+            Some(register) => register,
+            // it was computed before and is read after that, so that it was stored
+            None => self.number(0),
+        }
+    }
+
+    /// The register that reads a node from outside.
+    fn source(&mut self, operand: Operand) -> Reg {
+        let (from, to) = (self.dag.shape(operand.shape), self.dag.shape(self.domain));
+        let read = read(from, to);
+        // the shape of a single number says nothing
+        let shape = if read == Some(Read::Constant) {
+            ShapeId::SCALAR
+        } else {
+            operand.shape
+        };
+        // nearly always a node is read with one shape: then no table is needed
+        let slot = self.slots[operand.node];
+        if slot.seen == Some(shape)
+            && let Some(register) = slot.register
+        {
+            return register;
+        }
+        if let Some(&register) = self.other_sources.get(&(operand.node, shape)) {
+            return register;
+        }
+        let read = read.unwrap_or_else(|| {
+            Read::Broadcast(self.kernel.accesses.push(Walk::broadcast(from, to)))
         });
-    }
-
-    /// Brings input `k` into the accumulator.
-    fn bring(&mut self, e: &mut Emit, unit: u32, id: u32, k: usize, held: Option<u32>) {
-        if held.is_some() && self.inside(unit, id, k) == held {
-            return self.used(e, held);
+        let value = self.values.value(operand.node);
+        let register = self.kernel.registers.push(Register::Source { value, read });
+        if slot.seen.is_none() {
+            let slot = &mut self.slots[operand.node];
+            (slot.register, slot.seen) = (Some(register), Some(shape));
+            self.read.push(operand.node);
+        } else {
+            self.other_sources.insert((operand.node, shape), register);
         }
-        let from = self.operand_of(e, unit, id, k);
-        e.load(from);
-    }
-
-    /// One of the reads of a node of the unit is done.
-    fn used(&mut self, e: &mut Emit, id: Option<u32>) {
-        let Some(id) = id else { return };
-        let left = &mut self.left[id as usize];
-        *left -= 1;
-        let register = self.register[id as usize];
-        if *left == 0 && register != NONE && register & KIND == TEMPORARY {
-            e.free.push(register);
-        }
-    }
-
-    /// The register that holds input `k`.
-    fn operand_of(&mut self, e: &mut Emit, unit: u32, id: u32, k: usize) -> u32 {
-        let read = self.s.read(id, k);
-        if self.units.of(read.root) == unit {
-            if self.is_product(read.root) {
-                return e.sources[&(PRODUCT, read.root)];
-            }
-            self.used(e, Some(read.root));
-            return self.register[read.root as usize];
-        }
-        let (value, seen) = (
-            self.value(read.root),
-            self.s.p.nodes[read.seen as usize].shape,
-        );
-        let shapes = &self.s.p.shapes;
-        let how = kernel::read(&shapes[seen as usize], &shapes[e.domain as usize]);
-        e.source((value, seen), Source { value, read: how })
+        register
     }
 
     /// After a node was computed: stores it if it is read otherwise than from the accumulator.
-    fn settle(&mut self, e: &mut Emit, unit: u32, position: usize) {
-        let id = e.order.nodes[position];
-        let by_steps = e
+    fn settle(&mut self, position: usize) {
+        let id = self.order.nodes[position];
+        // sums that take it from the accumulator come right after it
+        let by_steps = self
             .order
             .sums(id)
-            .filter(|&sum| self.is_by_steps(sum))
+            .filter(|&sum| self.is_summed_by_steps(sum))
             .count();
-        let (mut direct, is_function) = (
-            by_steps as u32,
-            matches!(action(self.s.p, id), Action::Function(_)),
-        );
-        if is_function {
-            direct = 0; // its result is not in the accumulator
-        } else if let Some(&next) = e.order.nodes.get(position + 1 + by_steps)
-            && !e.order.kept.contains(&id)
+        let mut direct = by_steps as u32;
+        if self.goes_to_a_register(id) {
+            direct = 0;
+        } else if let Some(&next) = self.order.nodes.get(position + 1 + by_steps)
+            && !self.slots[id].whole
         {
-            direct += self.taken(e, unit, next, id);
+            direct += self.reads_of_accumulator(next, id);
         }
-        let exported = self.is_exported(id);
-        if exported || self.left[id as usize] > direct {
-            let register = if exported {
-                let value = self.define(id);
-                e.output(value)
-            } else if e.order.kept.contains(&id) {
-                e.keep()
+        let is_exported = self.values.is_exported(id);
+        if is_exported || self.slots[id].left > direct {
+            let register = if is_exported {
+                let value = self.values.define(id);
+                self.kernel.registers.push(Register::Output(value))
+            } else if self.slots[id].whole {
+                self.kernel.registers.push(Register::Block)
             } else {
-                e.free.pop().unwrap_or_else(|| e.temporary())
+                let free = self.free.pop();
+                free.unwrap_or_else(|| self.kernel.registers.push(Register::Temporary))
             };
-            self.register[id as usize] = register;
-            e.store(register);
+            self.slots[id].register = Some(register);
+            self.store(register);
         }
+    }
+
+    fn is_summed_by_steps(&self, sum: DagId) -> bool {
+        self.dag
+            .summed_lines(sum)
+            .is_some_and(Lines::are_summed_by_steps)
     }
 
     /// How often a node reads `id` from the accumulator, if it is there.
-    fn taken(&mut self, e: &Emit, unit: u32, reader: u32, id: u32) -> u32 {
-        let reads = |l: &mut Self, k| (l.inside(unit, reader, k) == Some(id)) as u32;
-        if let Some(&product) = e.order.folded.get(&reader) {
-            return reads(self, 1 - product);
-        }
-        match action(self.s.p, reader) {
-            Action::Alone(_) => reads(self, 0),
-            Action::Pair(first, _) => match (reads(self, 0), reads(self, 1)) {
-                (1, 1) if first != Code::Mul => 0,
-                (a, b) => a + b,
+    fn reads_of_accumulator(&self, reader: DagId, id: DagId) -> u32 {
+        let reads = |k| u32::from(self.inside(reader, k) == Some(id));
+        match self.action(reader) {
+            Some(Action::Unary(_) | Action::AddZero) => reads(0),
+            Some(Action::Arithmetic(op)) => match (self.slots[reader].folded, reads(0), reads(1)) {
+                (Some(product), ..) => reads(1 - usize::from(product)),
+                (None, 1, 1) if op != Arithmetic::Mul => 0,
+                (None, a, b) => a + b,
             },
-            Action::Several(_) | Action::Function(_) => 0,
+            Some(
+                Action::FromRegisters(_) | Action::FromBool | Action::Function(_) | Action::Own,
+            )
+            | None => 0,
         }
     }
 
-    /// Long lines are summed chunk by chunk as they are computed, others from a kept block.
-    pub(super) fn is_by_steps(&self, sum: u32) -> bool {
-        sum_lines(self.s, sum).is_some_and(|(n, inner)| inner == 1 && n > CHUNK)
-    }
-
-    fn sum(&mut self, e: &mut Emit, unit: u32, id: u32, held: Option<u32>) -> Option<u32> {
-        let Some((n, inner)) = sum_lines(self.s, id) else {
-            return held;
-        };
-        let number = e.kernel.sums.len() as u32;
-        let (from, held) = if self.is_by_steps(id) {
-            let inside = self.inside(unit, id, 0);
-            self.bring(e, unit, id, 0, held);
-            e.step(Code::Sum, [number]);
+    fn sum(&mut self, id: DagId, lines: Lines, held: Option<DagId>) -> Option<DagId> {
+        let number = self.kernel.sums.next();
+        let (from, held) = if lines.are_summed_by_steps() {
+            let inside = self.inside(id, 0);
+            self.bring(id, 0, held);
+            self.code(Code::Sum(number));
             (None, inside)
         } else {
-            let (register, copied) = self.block_of(e, unit, id);
-            (Some(register), held.filter(|_| !copied))
+            let before = self.kernel.steps.len();
+            let register = self.block_of(id);
+            let is_copied = self.kernel.steps.len() > before;
+            (Some(register), held.filter(|_| !is_copied))
         };
-        let value = self.define(id);
-        e.kernel.sums.push(Sum {
-            from,
-            value,
-            n,
-            inner,
-        });
+        let value = self.values.define(id);
+        self.kernel.sums.push(Sum { from, value, lines });
         held
     }
 
-    /// A register with a whole block of a node's first input, and whether it had to be made: constants have none.
-    fn block_of(&mut self, e: &mut Emit, unit: u32, id: u32) -> (u32, bool) {
-        let register = self.operand_of(e, unit, id, 0);
-        if !e
-            .kernel
-            .sources
-            .get(register as usize)
-            .is_some_and(|s| s.read.is_constant())
-        {
-            return (register, false);
+    /// A register with a whole block of a node's first operand. Constants have none: theirs is made
+    /// by a step.
+    fn block_of(&mut self, id: DagId) -> Reg {
+        let register = self.operand(id, 0);
+        if !self.kernel.registers[register].is_constant() {
+            return register;
         }
-        let block = e.keep();
-        e.load(register);
-        e.store(block);
-        (block, true)
+        let block = self.kernel.registers.push(Register::Block);
+        self.load(register);
+        self.store(block);
+        block
     }
 
-    /// A function of rows, which finds them in a register and leaves its result in another one.
-    fn row(&mut self, e: &mut Emit, unit: u32, id: u32) -> Option<u32> {
-        let (op, _) = self.s.row(id)?;
-        let (from, _) = self.block_of(e, unit, id);
-        let labels = (op == RowOp::CrossEntropy).then(|| self.value(self.s.read(id, 1).root));
-        let (exported, after) = (self.is_exported(id), e.kernel.steps.len() as u32);
-        let to = (self.left[id as usize] > 0 || !op.reduces()).then(|| e.keep());
-        let value = (exported && op.reduces()).then(|| self.define(id));
-        e.kernel.rows.push(RowStep {
-            op,
+    /// A function of lines, which finds them in a register and leaves its result in another one.
+    fn line(&mut self, id: DagId, function: LineFunction) -> Option<DagId> {
+        let from = self.block_of(id);
+        let labels = match function {
+            LineFunction::CrossEntropy => Some(self.values.value(self.dag.operands(id)[1].node)),
+            _ => None,
+        };
+        let (is_exported, after) = (self.values.is_exported(id), self.kernel.steps.len());
+        let has_register = self.slots[id].left > 0 || !function.reduces();
+        let to = has_register.then(|| self.kernel.registers.push(Register::Block));
+        let value = (is_exported && function.reduces()).then(|| self.values.define(id));
+        self.kernel.line_steps.push(LineStep {
+            function,
             after,
             from,
             labels,
@@ -486,156 +538,90 @@ impl Lower<'_, '_> {
             value,
         });
         let to = to?;
-        self.register[id as usize] = to;
-        if exported && !op.reduces() {
-            let value = self.define(id);
-            let output = e.output(value);
-            e.load(to);
-            e.store(output);
+        self.slots[id].register = Some(to);
+        if is_exported && !function.reduces() {
+            let value = self.values.define(id);
+            let output = self.kernel.registers.push(Register::Output(value));
+            self.load(to);
+            self.store(output);
         }
         None
     }
 
-    pub(super) fn flat(&mut self, unit: u32, dtype: DType, members: &[u32]) -> Flat {
-        let mut flat = Flat {
-            dtype,
-            registers: 0,
-            loads: Vec::new(),
-            code: Vec::with_capacity(members.len()),
-            stores: Vec::new(),
+    /// A product that the kernel computes as it goes.
+    fn product(&mut self, id: DagId) {
+        let (Some(size), &[a, b]) = (self.dag.rows_of_product(id), self.dag.operands(id)) else {
+            return; // fusion has taken no other
         };
-        let (mut free, mut loaded) = (Vec::new(), Vec::new());
-        for &id in members {
-            for k in 0..self.s.arity(id) {
-                let root = self.s.read(id, k).root;
-                self.left[root as usize] += 1;
-                if self.units.of(root) != unit && self.register[root as usize] == NONE {
-                    self.register[root as usize] = flat.registers;
-                    let value = self.value(root);
-                    flat.loads.push((value, flat.registers));
-                    loaded.push(root);
-                    flat.registers += 1;
-                }
+        let [a, b] = [a, b].map(|operand| Matrix {
+            view: self.values.view(operand),
+            transposed: operand.transposed,
+        });
+        let out = self.values.is_exported(id).then(|| self.values.define(id));
+        let product: ProductId = self.kernel.products.push(Product { a, b, size, out });
+        self.slots[id].register = Some(self.kernel.registers.push(Register::Product(product)));
+    }
+
+    /// Lets new values of parameters be written over the old ones. Where a later step still reads
+    /// the old value, the new one waits in a temporary, and the last steps of the kernel write it.
+    /// For `a - r·da` and `b - r·db`, where `da` reads `b` and `db` reads `a`, whichever comes
+    /// first has to wait.
+    fn defer_stores(&mut self) {
+        let is_update = |r: &Register| matches!(r, Register::Output(value) if self.values.replaces(*value).is_some());
+        if !self.kernel.registers.iter().any(is_update) {
+            return;
+        }
+        let last_reads = in_place::last_reads(&self.kernel);
+        let mut waits: Vec<Reg> = Vec::new();
+        for (at, step) in self.kernel.steps.iter().enumerate() {
+            if let Some(output) = step.store
+                && let Register::Output(value) = self.kernel.registers[output]
+                && let Some(old) = self.values.replaces(value)
+                && last_reads
+                    .get(&old)
+                    .is_some_and(|last| last.is_step_after(at))
+            {
+                waits.push(output);
             }
         }
-        loaded
-            .iter()
-            .for_each(|&root| self.left[root as usize] += 1); // never overwritten
-        for &id in members {
-            let exported = self.is_exported(id);
-            self.left[id as usize] += exported as u32;
-            let (mut args, arity) = ([0; 3], self.s.arity(id));
-            for (k, arg) in args.iter_mut().enumerate().take(arity) {
-                let root = self.s.read(id, k).root as usize;
-                *arg = self.register[root];
-                self.left[root] -= 1;
-                if self.left[root] == 0 {
-                    free.push(self.register[root]);
-                }
-            }
-            let to = free.pop().unwrap_or_else(|| {
-                flat.registers += 1;
-                flat.registers - 1
+        waits.sort_unstable();
+        for output in waits {
+            let waiting = self.kernel.registers.push(Register::Temporary);
+            self.kernel
+                .steps
+                .iter_mut()
+                .for_each(|step| step.rename(output, waiting));
+            self.kernel.steps.push(Step {
+                load: Some(waiting),
+                store: Some(output),
+                ..Step::NO_OP
             });
-            self.register[id as usize] = to;
-            flat.code.push(Instruction {
-                op: flat_op(self.s.p, id),
-                to,
-                args,
-            });
-            if exported {
-                flat.stores.push((to, self.define(id)));
-            }
         }
-        for &root in &loaded {
-            self.left[root as usize] = 0;
-        }
-        members
-            .iter()
-            .chain(&loaded)
-            .for_each(|&id| self.register[id as usize] = NONE);
-        flat
     }
 }
 
-/// Registers get their final numbers.
-fn finish(mut kernel: Fused) -> Fused {
-    let sources = kernel.sources.len() as u32;
-    let (temporaries, kept) = (kernel.temporaries, kernel.kept);
-    let place = |register: u32| {
-        let number = register & !KIND;
-        match register & KIND {
-            TEMPORARY => sources + number,
-            KEPT => sources + temporaries + number,
-            OUTPUT => sources + temporaries + kept + number,
-            _ => number,
-        }
-    };
-    for step in &mut kernel.steps {
-        for register in [&mut step.load, &mut step.store]
-            .into_iter()
-            .filter(|r| **r != NO_REGISTER)
-        {
-            *register = place(*register);
-        }
-        if step.code != Code::Sum {
-            (step.a, step.b, step.c) = (place(step.a), place(step.b), place(step.c));
-        }
-    }
-    kernel
-        .sums
-        .iter_mut()
-        .for_each(|sum| sum.from = sum.from.map(place));
-    kernel
-        .rows
-        .iter_mut()
-        .for_each(|row| (row.from, row.to) = (place(row.from), row.to.map(place)));
-    kernel.lay_out();
-    kernel
-}
-
-fn flat_op(p: &Program, id: u32) -> FlatOp {
-    let op = p.nodes[id as usize].op as usize;
-    if op < BUILTIN.len() {
-        return match IDS[op] {
-            Id::Add => FlatOp::Add,
-            Id::Sub => FlatOp::Sub,
-            Id::Mul => FlatOp::Mul,
-            Id::Div => FlatOp::Div,
-            Id::Neg => FlatOp::Neg,
-            op => FlatOp::Formula(op),
-        };
-    }
-    let op = p.op(id).as_any();
-    match op.downcast_ref::<Powi>() {
-        Some(power) => FlatOp::Power(power.0),
-        None if op.is::<reduce::Sum>() => FlatOp::Sum,
-        None => FlatOp::Number,
-    }
-}
-
-impl Emit {
-    fn step<const N: usize>(&mut self, code: Code, registers: [u32; N]) {
-        let a = registers.first().copied().unwrap_or(0);
-        self.push(Step { code, a, ..EMPTY });
-    }
-
-    /// Appends a step. What is added to a negated number is a difference; a step that only reads goes into the next one.
-    fn push(&mut self, mut step: Step) {
-        let difference = match step.code {
-            Code::Add => Some(Code::SubFrom),
-            Code::AddProduct => Some(Code::ProductSub),
+/// Steps and registers.
+impl Emitter<'_, '_, '_> {
+    /// Appends a step. What is added to a negated number is a difference; a step that only loads
+    /// goes into the next one.
+    fn code(&mut self, code: Code) {
+        let difference = match code {
+            Code::Add(a) => Some(Code::SubFrom(a)),
+            Code::AddProduct(a, b) => Some(Code::ProductSub(a, b)),
             _ => None,
         };
-        if let Some(&mut Step {
+        let mut step = Step {
             code,
+            ..Step::NO_OP
+        };
+        if let Some(&mut Step {
             load,
-            store: NO_REGISTER,
-            ..
-        }) = self.open()
+            code: before,
+            store: None,
+        }) = self.last_step()
         {
-            let merged = match (code, difference) {
-                (Code::Keep, _) => Some(step.code),
+            let merged = match (before, difference) {
+                (Code::NoOp, _) => Some(code),
                 (Code::Unary(Id::Neg), Some(difference)) => Some(difference),
                 _ => None,
             };
@@ -647,65 +633,35 @@ impl Emit {
         self.kernel.steps.push(step);
     }
 
-    /// The last step, if others can still become part of it.
-    fn open(&mut self) -> Option<&mut Step> {
-        let begun = self.kernel.rows.last().map_or(0, |row| row.after as usize);
+    /// The last step, if others can still become part of it: not one before a function of lines.
+    fn last_step(&mut self) -> Option<&mut Step> {
+        let begun = self.kernel.line_steps.last().map_or(0, |line| line.after);
         self.kernel.steps[begun..].last_mut()
     }
 
     /// Reads a register into the accumulator.
-    fn load(&mut self, register: u32) {
+    fn load(&mut self, register: Reg) {
         self.kernel.steps.push(Step {
-            load: register,
-            ..EMPTY
+            load: Some(register),
+            ..Step::NO_OP
         });
     }
 
-    /// Writes the accumulator to a register.
-    fn store(&mut self, register: u32) {
-        match self.open() {
-            Some(step) if step.store == NO_REGISTER => step.store = register,
+    /// Writes the accumulator, or the result of a function, to a register.
+    fn store(&mut self, register: Reg) {
+        match self.last_step() {
+            Some(step) if step.store.is_none() => step.store = Some(register),
             _ => self.kernel.steps.push(Step {
-                store: register,
-                ..EMPTY
+                store: Some(register),
+                ..Step::NO_OP
             }),
         }
     }
 
-    /// A register for a group.
-    fn temporary(&mut self) -> u32 {
-        self.kernel.temporaries += 1;
-        TEMPORARY | (self.kernel.temporaries - 1)
-    }
-
-    /// A register for a block that is kept.
-    fn keep(&mut self) -> u32 {
-        self.kernel.kept += 1;
-        KEPT | (self.kernel.kept - 1)
-    }
-
-    /// A register that is written to a value.
-    fn output(&mut self, value: u32) -> u32 {
-        self.kernel.outputs.push(Output { value });
-        OUTPUT | (self.kernel.outputs.len() as u32 - 1)
-    }
-
-    fn source(&mut self, key: (u32, u32), source: Source) -> u32 {
-        let sources = &mut self.kernel.sources;
-        *self.sources.entry(key).or_insert_with(|| {
-            sources.push(source);
-            sources.len() as u32 - 1
-        })
-    }
-
     /// A register that holds 0 or 1 everywhere.
-    fn number(&mut self, n: u8) -> u32 {
-        self.source(
-            (NONE, n.into()),
-            Source {
-                value: NONE,
-                read: Read::Number(n),
-            },
-        )
+    fn number(&mut self, number: u8) -> Reg {
+        let registers = &mut self.kernel.registers;
+        *self.numbers[usize::from(number)]
+            .get_or_insert_with(|| registers.push(Register::Number(number)))
     }
 }

@@ -1,31 +1,83 @@
-//! What is needed from the kept values on, as a program of its own: looking at values in a loop then costs what is new,
-//! and finds the plan of the look before.
+//! What is needed from the cached values on, as a program of its own: asking for values in a loop
+//! then costs what is new, and finds the plan of the time before.
 
 use crate::{
     error::Error,
-    nodes::{Inner, Kind, Node, Program, Quick, Update},
-    op::{BUILTIN, DynOp},
+    index::{Index, IndexVec},
+    nodes::{Hashed, Inner, Kind, Node, NodeId, OpId, OpRef, Program, Update},
+    shape::Shape,
 };
-use std::{
-    collections::{BTreeSet, HashMap},
-    hash::BuildHasherDefault,
-    sync::Arc,
-};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+
+/// The part of a graph that a plan is for.
+pub(crate) enum Selection {
+    /// All of it, as it lies.
+    All,
+    Extract(Extract),
+}
+
+impl Selection {
+    /// What some nodes and updates need. And nodes whose values should be cached as well: see
+    /// [`worth_caching`].
+    pub(crate) fn new(
+        inner: &Inner,
+        wanted: &[NodeId],
+        updates: &[Update],
+    ) -> Result<(Selection, Vec<NodeId>), Error> {
+        if inner.cached.is_empty() && inner.errors.is_empty() {
+            return Ok((Selection::All, Vec::new()));
+        }
+        let needed = needed(inner, wanted, updates);
+        let also = match updates.is_empty() {
+            true => worth_caching(inner, &needed, wanted),
+            false => Vec::new(),
+        };
+        let part = Extract::new(inner, needed, &[wanted, &also].concat(), updates)?;
+        Ok((Selection::Extract(part), also))
+    }
+
+    /// The part that these nodes of a graph need, as a program of its own.
+    pub(crate) fn extract(
+        inner: &Inner,
+        wanted: &[NodeId],
+        updates: &[Update],
+    ) -> Result<Extract, Error> {
+        Extract::new(inner, needed(inner, wanted, updates), wanted, updates)
+    }
+
+    /// The program that the plan is for.
+    pub(crate) fn program<'a>(&'a self, inner: &'a Inner) -> &'a Program {
+        match self {
+            Selection::All => &inner.program,
+            Selection::Extract(part) => &part.program,
+        }
+    }
+
+    /// The graph's node for a node of the program.
+    #[inline]
+    pub(crate) fn node(&self, id: NodeId) -> NodeId {
+        match self {
+            Selection::All => id,
+            Selection::Extract(part) => part.nodes[id],
+        }
+    }
+}
 
 /// A part of a graph as a program, with the graph's node for each of its nodes.
 pub(crate) struct Extract {
     pub(crate) program: Program,
-    pub(crate) nodes: Vec<u32>,
-    pub(crate) wanted: Vec<u32>,
+    pub(crate) nodes: IndexVec<NodeId, NodeId>,
+    pub(crate) wanted: Vec<NodeId>,
     pub(crate) updates: Vec<Update>,
 }
 
 impl Extract {
-    /// The part that consists of the [`needed`] nodes. The oldest error among them, if there is one.
+    /// The part that consists of the [`needed`] nodes. The oldest error among them, if there is
+    /// one.
     pub(crate) fn new(
         inner: &Inner,
-        needed: Vec<u32>,
-        wanted: &[u32],
+        needed: Vec<NodeId>,
+        wanted: &[NodeId],
         updates: &[Update],
     ) -> Result<Extract, Error> {
         if let Some(oldest) = needed.iter().find_map(|&id| inner.error(id)) {
@@ -34,34 +86,35 @@ impl Extract {
         let mut part = Part {
             inner,
             program: Program::default(),
-            numbers: HashMap::default(),
+            places: HashMap::default(),
             ops: HashMap::default(),
         };
-        part.program.shapes.push(crate::shape::Shape::SCALAR);
+        part.program.shapes.push(Shape::SCALAR);
         needed.iter().for_each(|&id| part.append(id));
-        let number = |id: &u32| part.numbers[id];
-        let wanted = wanted.iter().map(number).collect();
+        let place = |id: &NodeId| part.places[id];
+        let wanted = wanted.iter().map(place).collect();
         let updates = updates
             .iter()
             .map(|u| Update {
-                target: number(&u.target),
-                value: number(&u.value),
+                target: place(&u.target),
+                value: place(&u.value),
             })
             .collect();
         Ok(Extract {
             program: part.program,
-            nodes: needed,
+            nodes: IndexVec::from_vec(needed),
             wanted,
             updates,
         })
     }
 }
 
-/// The needed nodes, oldest first: from what is wanted down to leaves and kept values. The walk stops when no op is left to
-/// visit, so that the cost depends on what is new, not on the size of the graph.
-pub(crate) fn needed(inner: &Inner, wanted: &[u32], updates: &[Update]) -> Vec<u32> {
+/// The needed nodes, oldest first: from what is wanted down to leaves and cached values. The walk
+/// stops when no op is left to visit, so that the cost depends on what is new, not on the size of
+/// the graph.
+fn needed(inner: &Inner, wanted: &[NodeId], updates: &[Update]) -> Vec<NodeId> {
     // a heap visits younger nodes before older ones: each only once, since equal ones come together
-    let mut heap: std::collections::BinaryHeap<u32> = wanted.iter().copied().collect();
+    let mut heap: BinaryHeap<NodeId> = wanted.iter().copied().collect();
     heap.extend(updates.iter().flat_map(|u| [u.target, u.value]));
     let mut needed = Vec::new();
     while let Some(id) = heap.pop() {
@@ -77,60 +130,56 @@ pub(crate) fn needed(inner: &Inner, wanted: &[u32], updates: &[Update]) -> Vec<u
     needed
 }
 
-/// Nodes whose values should be kept although nobody asked for them, so that looking at values in a loop costs what is new
-/// in each round. In `s = s + x; (2 * s).value()` only the products are asked for, and each look would compute all sums
-/// again. What was there four looks ago, is still needed, and is read by what came later, is therefore kept from now on,
-/// unless it is little work. A program that looks at its values up to four times is left as it is.
-pub(crate) fn worth_keeping(inner: &Inner, needed: &[u32], wanted: &[u32]) -> Vec<u32> {
+/// Nodes whose values should be cached although nobody asked for them, so that asking for values in
+/// a loop costs what is new in each round. In `s = s + x; (2 * s).value()` only the products are
+/// asked for, and each evaluation would compute all sums again. What was there four evaluations
+/// ago, is still needed, and is read by what came later, is therefore cached from now on, unless it
+/// is little work. A program that is evaluated up to four times is left as it is.
+fn worth_caching(inner: &Inner, needed: &[NodeId], wanted: &[NodeId]) -> Vec<NodeId> {
     const LITTLE: usize = 64;
-    let old = inner.looks[0];
-    let is_old = |id: u32| id < old && is_computed(inner, id);
+    let old = NodeId::new(inner.evaluations[0]);
+    let is_old = |id: NodeId| id < old && is_computed(inner, id);
     if needed.iter().filter(|&&id| is_old(id)).count() < LITTLE {
         return Vec::new();
     }
     let new = needed
         .iter()
         .filter(|&&id| id >= old && is_computed(inner, id));
-    let mut read: BTreeSet<u32> = new
+    let mut read: BTreeSet<NodeId> = new
         .flat_map(|&id| inner.args(id))
         .copied()
         .filter(|&arg| is_old(arg))
         .collect();
     for id in wanted {
-        read.remove(id); // it is kept anyway
+        read.remove(id); // it is cached anyway
     }
     read.into_iter().collect()
 }
 
-fn is_computed(inner: &Inner, id: u32) -> bool {
-    inner.nodes[id as usize].kind == Kind::Op && !inner.kept.contains_key(&id)
+fn is_computed(inner: &Inner, id: NodeId) -> bool {
+    inner.nodes[id].kind == Kind::Op && !inner.cached.contains_key(&id)
 }
 
 /// The program as it grows.
 struct Part<'g> {
     inner: &'g Inner,
     program: Program,
-    /// The new number of a node.
-    numbers: HashMap<u32, u32, BuildHasherDefault<Quick>>,
-    /// The new number of one of the graph's own ops.
-    ops: HashMap<u32, u32, BuildHasherDefault<Quick>>,
+    /// By node of the graph: its place in the program.
+    places: HashMap<NodeId, NodeId, Hashed>,
+    /// By op of the graph's own: which one of the program's it is.
+    ops: HashMap<OpId, OpId, Hashed>,
 }
 
 impl Part<'_> {
-    fn append(&mut self, id: u32) {
-        let node = self.inner.nodes[id as usize];
-        let shape = self.program.shape_id(self.inner.ty(id).shape);
-        let place = self.program.nodes.len() as u32;
+    fn append(&mut self, id: NodeId) {
+        let node = self.inner.nodes[id];
+        let shape = self.program.shape_id(*self.inner.shape(id));
         let node = if is_computed(self.inner, id) {
-            let args: Vec<u32> = self
-                .inner
-                .args(id)
-                .iter()
-                .map(|arg| self.numbers[arg])
-                .collect();
+            let args = self.inner.args(id).iter();
+            let args: Vec<NodeId> = args.map(|arg| self.places[arg]).collect();
             let args = self.program.hold(&args);
             Node {
-                op: self.op(node.op),
+                op: node.op.map(|op| self.op(op)),
                 args,
                 shape,
                 ..node
@@ -142,25 +191,25 @@ impl Part<'_> {
                 node.kind
             };
             Node {
-                op: u32::MAX,
-                args: [place, 0],
+                op: None,
+                args: Node::at_entry(self.program.nodes.len()),
                 shape,
                 count: 0,
                 kind,
                 ..node
             }
         };
-        self.numbers.insert(id, self.program.push(node));
+        self.places.insert(id, self.program.push(node));
     }
 
-    fn op(&mut self, op: u32) -> u32 {
-        let Some(own) = (op as usize).checked_sub(BUILTIN.len()) else {
+    fn op(&mut self, op: OpId) -> OpId {
+        let Some(own) = op.own() else {
             return op;
         };
-        let (ops, all): (_, &[Arc<dyn DynOp>]) = (&mut self.program.ops, &self.inner.ops);
-        *self.ops.entry(op).or_insert_with(|| {
-            ops.push(all[own].clone());
-            (BUILTIN.len() + ops.len() - 1) as u32
-        })
+        let (program, all) = (&mut self.program, &self.inner.ops);
+        *self
+            .ops
+            .entry(op)
+            .or_insert_with(|| program.op_id(OpRef::Own(all[own].clone())))
     }
 }

@@ -1,350 +1,510 @@
-//! The second pass: which nodes are computed together.
+//! Fusion: which nodes one kernel computes together. Stage 3 of 7.
 //!
-//! Each unit has a level: one more than the highest level of the units that it reads. A node that can be fused joins the
-//! units of the highest level among its inputs if they work on the same shape; units of equal level do not depend on each
-//! other, so several of them become one. One pass over the nodes, and no unit ever waits for itself.
+//! Each group has a level: one more than the highest level of the groups that it reads or waits
+//! for. One pass over the nodes decides. A node that can be fused joins the groups of the highest
+//! level among its operands, all of which become one group, if they work through the same elements;
+//! else it begins a group of the next level.
+//!
+//! **No group ever waits for itself**, because every edge between two groups goes to a strictly
+//! higher level:
+//!
+//! - A new group has a level above all that it reads.
+//! - A node that joins a group of level `h` has its operands of level `h` inside, and all others
+//!   below.
+//! - Groups of one level do not read each other, as edges go to a higher one. So merging them
+//!   changes no level and no edge.
+//! - A matrix product of level `p` that a reader's group of level `l > p` takes in
+//!   ([`Fusion::take_products`]) reads levels below `p`, and its other readers are above `l`.
+//!
+//! Levels therefore order the groups, and a scheduler that counts unread operands always finds one
+//! that is ready. [`Groups::verify`] checks the first sentence, which no later rule may break.
+//!
+//! Example: in `loss = ((x·w + b).relu() - y).square().sum()` with its gradient, the product has
+//! level 1. The sum of the bias joins nothing, as a product is no elementwise work, and begins a
+//! group of level 2; everything up to the sum joins that, and so does the gradient by `x·w + b`,
+//! which reads the same elements. Then the product is taken in: its rows are computed just before
+//! they are read.
 
 use super::{
-    kernel::{self, Read},
-    simplify::{Class, Simple, top_axis},
+    dag::{Dag, Kind, Lines, Operand, Phase},
+    index::{DagId, GroupId},
+    tiling,
 };
-use crate::{op::reduce, sorted::sort_by, tensor::DType};
+use crate::{
+    index::{Index, IndexVec},
+    nodes::ShapeId,
+    sorted::sort_by,
+    tensor::DType,
+};
 use std::collections::{HashMap, HashSet};
 
+/// Fusion groups, and which of them computes a node.
+pub(super) struct Groups {
+    pub(super) all: IndexVec<GroupId, Group>,
+    /// None for leaves.
+    pub(super) of: IndexVec<DagId, Option<GroupId>>,
+}
+
 /// What is computed by one kernel.
-#[derive(Clone, Debug)]
-pub(super) struct Unit {
-    parent: u32,
-    level: u32,
-    /// The shape that it works on, or [`NUMBERS`].
-    pub(super) domain: u32,
-    pub(super) dtype: DType,
-    /// The last to run: it writes into parameters.
-    pub(super) late: bool,
-    pub(super) fused: bool,
-    /// The length of the lines that it sums, or of its rows, if it does or has any.
-    pub(super) line: Option<usize>,
-    /// How many nodes it has, if it is fused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Group {
+    pub(super) level: u32,
+    pub(super) work: Work,
+    pub(super) phase: Phase,
+}
+
+/// What a group consists of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Work {
+    /// One node that is not fused.
+    Single,
+    /// Work on single numbers.
+    Scalars { dtype: DType },
+    /// Work on the elements of a shape.
+    Elements {
+        domain: ShapeId,
+        dtype: DType,
+        /// The length of the contiguous lines that its functions and sums go over, if it has any.
+        line: Option<usize>,
+    },
+}
+
+/// The most nodes of a fused kernel: it bounds the scratch memory. What is too much for one goes to
+/// the next level.
+const MAX_NODES: usize = 1 << 10;
+/// The most elements of a product that wait for the rest of their kernel: 1 MiB.
+const MAX_WAITING: usize = 1 << 18;
+
+/// Groups while they grow. Merged ones form trees (union-find).
+struct Fusion<'d> {
+    dag: &'d Dag<'d>,
+    groups: IndexVec<GroupId, Growing>,
+    of: IndexVec<DagId, Option<GroupId>>,
+    /// The groups of single numbers: those of one level are computed together, connected or not.
+    scalars: HashMap<(u32, DType, Phase), GroupId>,
+}
+
+#[derive(Clone, Copy)]
+struct Growing {
+    /// The group that it has become a part of, or itself.
+    parent: GroupId,
+    group: Group,
     nodes: usize,
 }
 
-/// The domain of all single numbers.
-pub(super) const NUMBERS: u32 = u32::MAX;
-pub(super) const NONE: u32 = u32::MAX;
-/// The most nodes of a unit: it bounds the scratch memory of its kernel. What is too much for one goes to the next level.
-const MOST_NODES: usize = 1 << 10;
-/// The most elements of a product that wait for the rest of its kernel: 1 MiB.
-const MOST_TOGETHER: usize = 1 << 18;
-
-/// Units, and which one computes a node.
-pub(super) struct Units {
-    pub(super) all: Vec<Unit>,
-    of: Vec<u32>,
-    /// The units of single numbers by level, dtype and lateness.
-    numbers: HashMap<(u32, DType, bool), u32>,
+/// Decides which nodes are computed together.
+pub(super) fn fuse(dag: &Dag<'_>) -> Groups {
+    let mut fusion = Fusion {
+        dag,
+        groups: IndexVec::new(),
+        of: IndexVec::filled(None, dag.nodes.len()),
+        scalars: HashMap::new(),
+    };
+    for (id, node) in dag.nodes.enumerate() {
+        fusion.of[id] = match node.kind {
+            Kind::Leaf => None,
+            Kind::Elementwise(_) | Kind::Broadcast | Kind::Sum(_) | Kind::Line(..) => {
+                Some(fusion.join(id))
+            }
+            Kind::MatMul | Kind::Permute | Kind::Opaque => Some(fusion.begin(id, Work::Single)),
+        };
+    }
+    fusion.take_products();
+    fusion.finish()
 }
 
-impl Units {
-    pub(super) fn new(s: &Simple<'_>) -> Units {
-        let mut units = Units {
-            all: Vec::new(),
-            of: vec![NONE; s.class.len()],
-            numbers: HashMap::new(),
-        };
-        for &id in &s.needed {
-            let unit = match s.class[id as usize] {
-                Class::Unknown | Class::Leaf | Class::View => continue,
-                Class::Elementwise | Class::Broadcast | Class::Sum | Class::Row => {
-                    units.join(s, id)
-                }
-                Class::Single => {
-                    let level = 1 + units.highest(s, id);
-                    units.make(Unit {
-                        parent: 0,
-                        level,
-                        domain: 0,
-                        dtype: DType::F32,
-                        late: false,
-                        fused: false,
-                        line: None,
-                        nodes: 1,
-                    })
-                }
-            };
-            units.of[id as usize] = unit;
+impl Fusion<'_> {
+    /// The group that computes a node; none for a leaf.
+    fn group(&mut self, node: DagId) -> Option<GroupId> {
+        let mut group = self.of[node]?;
+        while self.groups[group].parent != group {
+            let up = self.groups[group].parent;
+            self.groups[group].parent = self.groups[up].parent;
+            group = up;
         }
-        units.take_products(s);
-        units
+        Some(group)
     }
 
-    /// Lets the unit that goes on with the elements of a matrix product compute it as well, some rows at a time: they are
-    /// in the cache when they are read. Of several readers it is the one that all others can come after.
-    fn take_products(&mut self, s: &Simple<'_>) {
-        if !s.needed.iter().any(|&id| s.product_size(id).is_some()) {
-            return;
-        }
-        // product, level of the reader, the reader, whether it goes element by element
-        let mut reads: Vec<(u32, u32, u32, bool)> = Vec::new();
-        let mut sums: HashMap<u32, Vec<(usize, usize)>> = HashMap::new();
-        for &id in &s.needed {
-            for k in 0..s.arity(id) {
-                let root = s.read(id, k).root;
-                if s.product_size(root).is_some() {
-                    let unit = self.of(id);
-                    reads.push((
-                        root,
-                        self.all[unit as usize].level,
-                        unit,
-                        self.reads_whole(s, unit, id, k),
-                    ));
-                }
-            }
-            if let Some(lines) = sum_lines(s, id) {
-                sums.entry(self.of(id)).or_default().push(lines);
-            }
-        }
-        sort_by(&mut reads, |&(product, level, ..)| {
-            i64::from(product) << 32 | i64::from(level)
-        });
-        // what others wait for must not become a part of what may need those others
-        let awaited: HashSet<u32> = s.needed.iter().flat_map(|&id| s.waits_for(id)).collect();
-        let mut columns: HashMap<u32, usize> = HashMap::new(); // those of a unit's products are the same
-        for readers in reads.chunk_by(|a, b| a.0 == b.0) {
-            let (product, level, unit, _) = readers[0];
-            let Some([m, _, n]) = s.product_size(product) else {
+    fn level(&self, group: GroupId) -> u32 {
+        self.groups[group].group.level
+    }
+
+    /// The group for a node that can be fused.
+    fn join(&mut self, id: DagId) -> GroupId {
+        let work = self.work(id);
+        // a lower group cannot be joined: a group of the highest level may need its result
+        let highest = self.highest(id);
+        let mut target = None;
+        for k in 0..self.dag.operands(id).len() {
+            let operand = self.dag.operands(id)[k];
+            let Some(group) = self
+                .group(operand.node)
+                .filter(|&g| self.level(g) == highest)
+            else {
                 continue;
             };
-            let &Unit { late, line, .. } = &self.all[unit as usize];
-            let in_order = readers
-                .iter()
-                .all(|r| if r.2 == unit { r.3 } else { r.1 > level });
-            let sums = sums.get(&unit).map_or(&[][..], |sums| sums);
-            let rows = kernel::rows_of_splits(m * n, n, line, sums.iter().copied());
-            let few_rows = rows.is_some_and(|rows| rows.min(m) * n <= MOST_TOGETHER);
-            // what is handed out cannot be late
-            if !awaited.contains(&product)
-                && in_order
-                && few_rows
-                && !(late && s.early[product as usize])
-                && *columns.entry(unit).or_insert(n) == n
-            {
-                let own = self.of(product);
-                self.all[own as usize].parent = unit;
+            if !self.is_there_in_time(id, operand) {
+                return self.begin(id, work);
+            }
+            if target != Some(group) {
+                match self.merged(target, group, work, self.dag.nodes[id].phase) {
+                    Some(merged) => target = Some(merged),
+                    None => return self.begin(id, work),
+                }
             }
         }
-    }
-
-    /// Whether input `k`, a product, is read one by one by a unit of the same elements.
-    fn reads_whole(&self, s: &Simple<'_>, unit: u32, id: u32, k: usize) -> bool {
-        let (read, unit) = (s.read(id, k), &self.all[unit as usize]);
-        let shape = |id: u32| &s.p.shapes[s.p.nodes[id as usize].shape as usize];
-        unit.fused
-            && unit.domain != NUMBERS
-            && unit.dtype == s.p.nodes[read.root as usize].dtype
-            && matches!(
-                kernel::read(shape(read.seen), &s.p.shapes[unit.domain as usize]),
-                Read::Whole
-            )
-    }
-
-    /// The unit that computes a node, or [`NONE`] for what comes from outside.
-    pub(super) fn of(&mut self, id: u32) -> u32 {
-        match self.of[id as usize] {
-            NONE => NONE,
-            unit => self.find(unit),
+        // not before what it waits for is done. Inside one group that is no condition: there the
+        // node comes after it anyway
+        match target {
+            Some(group) if self.highest_awaited(id, target) < self.level(group) => group,
+            _ => self.begin(id, work),
         }
     }
 
-    fn find(&mut self, mut unit: u32) -> u32 {
-        while self.all[unit as usize].parent != unit {
-            let up = self.all[unit as usize].parent;
-            self.all[unit as usize].parent = self.all[up as usize].parent;
-            unit = up;
+    /// Two groups of the same level, and a node with this work, as one group; none if they do not
+    /// fit together.
+    fn merged(
+        &mut self,
+        target: Option<GroupId>,
+        group: GroupId,
+        work: Work,
+        phase: Phase,
+    ) -> Option<GroupId> {
+        let there = self.groups[group];
+        if there.group.phase != phase {
+            return None;
         }
-        unit
+        let mut together = there.group.work.with(work)?;
+        let mut nodes = there.nodes + 1;
+        if let Some(target) = target {
+            together = self.groups[target].group.work.with(together)?;
+            nodes = there.nodes + self.groups[target].nodes;
+        }
+        // scalar kernels have no limit: a register is one number
+        if matches!(work, Work::Elements { .. }) && nodes > MAX_NODES {
+            return None;
+        }
+        let into = target.unwrap_or(group);
+        self.groups[group].parent = into;
+        self.groups[into].group.work = together;
+        self.groups[into].nodes = nodes;
+        Some(into)
     }
 
-    fn make(&mut self, unit: Unit) -> u32 {
-        // numbers of one level are computed together, connected or not
-        if unit.domain == NUMBERS {
-            let key = (unit.level, unit.dtype, unit.late);
-            let next = self.all.len() as u32;
-            let known = *self.numbers.entry(key).or_insert(next);
+    /// A new group for a node, above everything that it reads or waits for.
+    fn begin(&mut self, id: DagId, work: Work) -> GroupId {
+        let (level, phase) = (1 + self.highest(id), self.dag.nodes[id].phase);
+        let next = self.groups.next();
+        if let Work::Scalars { dtype } = work {
+            // an optimizer has hundreds of independent scalar nodes: one kernel for all of them
+            let known = *self.scalars.entry((level, dtype, phase)).or_insert(next);
             if known != next {
-                return self.find(known);
+                return known; // such groups are never merged into others
             }
         }
-        let number = self.all.len() as u32;
-        self.all.push(Unit {
-            parent: number,
-            ..unit
-        });
-        number
+        self.groups.push(Growing {
+            parent: next,
+            group: Group { level, work, phase },
+            nodes: 1,
+        })
     }
 
-    fn highest(&mut self, s: &Simple<'_>, id: u32) -> u32 {
-        let mut highest = 0;
-        for k in 0..s.arity(id) {
-            match self.of(s.read(id, k).root) {
-                NONE => {}
-                unit => highest = highest.max(self.all[unit as usize].level),
-            }
-        }
-        highest.max(self.awaited(s, id, NONE))
-    }
-
-    /// The highest level of the units, other than `own`, that a node waits for without reading them.
-    fn awaited(&mut self, s: &Simple<'_>, id: u32, own: u32) -> u32 {
-        let mut highest = 0;
-        for root in s.waits_for(id) {
-            match self.of(root) {
-                NONE => {}
-                unit if unit == own || self.all[unit as usize].late => {}
-                unit => highest = highest.max(self.all[unit as usize].level),
+    /// The highest level among the groups that a node reads or waits for; 0 if it needs leaves
+    /// only.
+    fn highest(&mut self, id: DagId) -> u32 {
+        let mut highest = self.highest_awaited(id, None);
+        for k in 0..self.dag.operands(id).len() {
+            if let Some(group) = self.group(self.dag.operands(id)[k].node) {
+                highest = highest.max(self.level(group));
             }
         }
         highest
     }
 
-    /// The unit for a node that can be fused.
-    fn join(&mut self, s: &Simple<'_>, id: u32) -> u32 {
-        let wanted = wanted(s, id);
-        let highest = self.highest(s, id);
-        let mut target = NONE;
-        for k in 0..s.arity(id) {
-            let root = s.read(id, k).root;
-            let unit = self.of(root);
-            if unit == NONE || self.all[unit as usize].level < highest {
+    /// The highest level of the groups, other than `own`, that a node waits for without reading
+    /// them.
+    fn highest_awaited(&mut self, id: DagId, own: Option<GroupId>) -> u32 {
+        let dag = self.dag;
+        let awaited = dag
+            .awaited(id)
+            .filter(|&a| dag.nodes[a].phase == Phase::Compute);
+        let groups = awaited
+            .filter_map(|a| self.group(a))
+            .filter(|&g| Some(g) != own);
+        let groups: Vec<GroupId> = groups.collect(); // of nearly all nodes: nothing
+        groups.into_iter().map(|g| self.level(g)).max().unwrap_or(0)
+    }
+
+    /// What a node computes, in a group of its own.
+    fn work(&self, id: DagId) -> Work {
+        let node = &self.dag.nodes[id];
+        // comparisons give booleans, and compute with what they compare
+        let dtype = match node.dtype {
+            DType::Bool => self.dag.nodes[self.dag.operands(id)[0].node].dtype,
+            dtype => dtype,
+        };
+        if self.dag.shape(node.domain).count() == 1 {
+            return Work::Scalars { dtype };
+        }
+        let contiguous = self.dag.lines(id).filter(|lines| lines.inner == 1);
+        let line = contiguous.map(|lines| lines.n);
+        Work::Elements {
+            domain: node.domain,
+            dtype,
+            line,
+        }
+    }
+
+    /// Whether a value of the same kernel is there when a node reads it, block by block: not a sum,
+    /// which is there when all blocks are done; of a function of short lines, which a block holds
+    /// whole, each line's result, if it is read along that line.
+    fn is_there_in_time(&self, id: DagId, operand: Operand) -> bool {
+        match self.dag.nodes[operand.node].kind {
+            Kind::Sum(_) => false,
+            Kind::Line(function, _) if function.reduces() => {
+                let lines = self.dag.lines(operand.node);
+                lines.is_some_and(|lines| self.is_read_along(id, operand, lines.n))
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether an operand, one number for each line of length `n`, is read as the same number in
+    /// all of its line.
+    fn is_read_along(&self, id: DagId, operand: Operand, n: usize) -> bool {
+        let (seen, domain) = (
+            self.dag.shape(operand.shape),
+            self.dag.shape(self.dag.nodes[id].domain),
+        );
+        // example: of lines of 10, `[64, 1]` is read along by `[64, 10]`, and `[64]` is not: that would
+        // be another element for each column
+        let same = seen
+            .iter()
+            .zip(domain.iter())
+            .take_while(|(a, b)| a == b)
+            .count();
+        match seen.count() {
+            1 => domain.count() == n,
+            lines => {
+                lines * n == domain.count()
+                    && seen.rank() == domain.rank()
+                    && seen[same..].iter().all(|&size| size == 1)
+            }
+        }
+    }
+}
+
+impl Work {
+    /// Both together, if one kernel can do both: on the same elements, along lines of the same
+    /// length.
+    fn with(self, other: Work) -> Option<Work> {
+        match (self, other) {
+            (Work::Scalars { dtype: a }, Work::Scalars { dtype: b }) if a == b => Some(self),
+            (
+                Work::Elements {
+                    domain,
+                    dtype,
+                    line,
+                },
+                Work::Elements {
+                    domain: other_domain,
+                    dtype: other_dtype,
+                    line: other_line,
+                },
+            ) => {
+                let line_fits = line.is_none() || other_line.is_none() || line == other_line;
+                let line = line.or(other_line);
+                ((domain, dtype) == (other_domain, other_dtype) && line_fits).then_some(
+                    Work::Elements {
+                        domain,
+                        dtype,
+                        line,
+                    },
+                )
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A read of a matrix product that could be computed row by row.
+struct ProductRead {
+    product: DagId,
+    reader: GroupId,
+    level: u32,
+    /// The reader goes through the product's elements one by one.
+    is_whole: bool,
+}
+
+/// Matrix products inside of other kernels.
+impl Fusion<'_> {
+    /// Lets the group that goes on with the elements of a matrix product compute it as well, some
+    /// rows at a time: they are in the cache when they are read. Of several readers it is the one
+    /// that all others can come after.
+    fn take_products(&mut self) {
+        let dag = self.dag;
+        if !dag
+            .nodes
+            .indices()
+            .any(|id| dag.rows_of_product(id).is_some())
+        {
+            return;
+        }
+        let (reads, sums) = self.product_reads();
+        // what others wait for must not become a part of what may need those others
+        let awaited: HashSet<DagId> = dag.barriers().iter().map(|b| b.awaited).collect();
+        let asked_for = dag
+            .results
+            .iter()
+            .chain(dag.updates.iter().map(|u| &u.value));
+        let is_asked_for: HashSet<DagId> = asked_for.map(|o| o.node).collect();
+        let mut columns: HashMap<GroupId, usize> = HashMap::new();
+        for readers in reads.chunk_by(|a, b| a.product == b.product) {
+            let &ProductRead {
+                product,
+                reader,
+                level,
+                ..
+            } = &readers[0];
+            let (Some(size), Group { work, phase, .. }) =
+                (dag.rows_of_product(product), self.groups[reader].group)
+            else {
                 continue;
-            }
-            let known_late = match s.class[root as usize] {
-                Class::Sum => true,
-                Class::Row => s
-                    .row(root)
-                    .is_some_and(|(op, n)| op.reduces() && !spreads_rows(s, id, k, n)),
-                _ => false,
             };
-            if known_late {
-                return self.make(Unit {
-                    level: highest + 1,
-                    ..wanted
-                }); // when all blocks are done
-            }
-            if unit == target {
+            let Work::Elements { line, .. } = work else {
                 continue;
-            }
-            let there = &self.all[unit as usize];
-            let line = there.line.or(wanted.line);
-            let fits = there.fused
-                && (there.domain, there.dtype, there.late)
-                    == (wanted.domain, wanted.dtype, wanted.late)
-                && wanted.line.is_none_or(|l| line == Some(l));
-            let joined = if target == NONE {
-                line
-            } else {
-                self.all[target as usize].line.or(line)
             };
-            let nodes = if target == NONE {
-                1
-            } else {
-                self.all[target as usize].nodes
-            } + there.nodes;
-            let is_large = wanted.domain != NUMBERS && nodes > MOST_NODES;
-            if !fits || is_large || target != NONE && line.is_some() && joined != line {
-                return self.make(Unit {
-                    level: highest + 1,
-                    ..wanted
-                });
+            // all readers in this group go through it element by element, all others come later
+            let in_order = readers.iter().all(|r| {
+                if r.reader == reader {
+                    r.is_whole
+                } else {
+                    r.level > level
+                }
+            });
+            let sums = sums.get(&reader).map_or(&[][..], |sums| sums);
+            let rows = tiling::rows_between_cuts(size.m * size.n, size.n, line, sums);
+            let few_rows = rows.is_some_and(|rows| rows.min(size.m) * size.n <= MAX_WAITING);
+            // what a kernel of the commit phase computes is there for nobody else
+            let is_in_time = phase == Phase::Compute
+                || self.is_for_commit_only(readers) && !is_asked_for.contains(&product);
+            if is_in_time
+                && in_order
+                && few_rows
+                && !awaited.contains(&product)
+                && *columns.entry(reader).or_insert(size.n) == size.n // all products of a group have as many
+                && let Some(own) = self.group(product)
+            {
+                self.groups[own].parent = reader;
             }
-            if target != NONE {
-                self.all[unit as usize].parent = target;
-            } else {
-                target = unit;
+        }
+    }
+
+    fn is_for_commit_only(&self, readers: &[ProductRead]) -> bool {
+        readers
+            .iter()
+            .all(|r| self.groups[r.reader].group.phase == Phase::Commit)
+    }
+
+    /// The reads of matrix products, by product, those of the lowest level first; and the sums of
+    /// each group.
+    fn product_reads(&mut self) -> (Vec<ProductRead>, HashMap<GroupId, Vec<Lines>>) {
+        let (mut reads, mut sums) = (Vec::new(), HashMap::<GroupId, Vec<Lines>>::new());
+        for id in self.dag.nodes.indices() {
+            let Some(reader) = self.group(id) else {
+                continue;
+            };
+            for &operand in self.dag.operands(id) {
+                if self.dag.rows_of_product(operand.node).is_some() {
+                    reads.push(ProductRead {
+                        product: operand.node,
+                        reader,
+                        level: self.level(reader),
+                        is_whole: self.reads_whole(reader, operand),
+                    });
+                }
             }
-            self.all[target as usize].line = joined;
-            self.all[target as usize].nodes = nodes;
+            if let Some(lines) = self.dag.summed_lines(id) {
+                sums.entry(reader).or_default().push(lines);
+            }
         }
-        // when what it waits for is done, unless that is done by the same unit
-        if target == NONE || self.awaited(s, id, target) >= self.all[target as usize].level {
-            self.make(Unit {
-                level: highest + 1,
-                ..wanted
-            })
-        } else {
-            target
-        }
+        // by product, and of each the reader of the lowest level first
+        sort_by(&mut reads, |r| {
+            (r.product.index() as i64) << 32 | i64::from(r.level)
+        });
+        (reads, sums)
     }
-}
 
-/// Whether input `k`, a number for each row of length `n`, is read as the same number in all of its row.
-fn spreads_rows(s: &Simple<'_>, id: u32, k: usize, n: usize) -> bool {
-    let shape = |id: u32| &s.p.shapes[s.p.nodes[id as usize].shape as usize];
-    let (seen, domain) = (shape(s.read(id, k).seen), shape(works_on(s, id)));
-    let kept = seen
-        .iter()
-        .zip(domain.iter())
-        .take_while(|(a, b)| a == b)
-        .count();
-    match seen.count() {
-        1 => domain.count() == n,
-        rows => {
-            rows * n == domain.count()
-                && seen.rank() == domain.rank()
-                && seen[kept..].iter().all(|&size| size == 1)
+    /// Whether an operand is read one by one by a group that works through as many elements of its
+    /// type.
+    fn reads_whole(&self, reader: GroupId, operand: Operand) -> bool {
+        match self.groups[reader].group.work {
+            Work::Elements { domain, dtype, .. } => {
+                dtype == self.dag.nodes[operand.node].dtype
+                    && self.dag.shape(operand.shape).count() == self.dag.shape(domain).count()
+            }
+            Work::Single | Work::Scalars { .. } => false,
         }
     }
-}
 
-/// The node whose elements a node works on: its own, or those that it reduces.
-fn works_on(s: &Simple<'_>, id: u32) -> u32 {
-    match s.class[id as usize] {
-        Class::Sum | Class::Row => s.p.args(id)[0],
-        _ => id,
+    /// The groups that are left, with new numbers in the order of the old ones.
+    fn finish(mut self) -> Groups {
+        let mut renamed = IndexVec::filled(None, self.groups.len());
+        let mut all = IndexVec::new();
+        for (id, growing) in self.groups.enumerate() {
+            if growing.parent == id {
+                renamed[id] = Some(all.push(growing.group));
+            }
+        }
+        let mut of = IndexVec::filled(None, self.dag.nodes.len());
+        for node in self.dag.nodes.indices() {
+            of[node] = self.group(node).and_then(|group| renamed[group]);
+        }
+        Groups { all, of }
     }
 }
 
-/// The unit that a node would make by itself.
-fn wanted(s: &Simple<'_>, id: u32) -> Unit {
-    let (node, class) = (&s.p.nodes[id as usize], s.class[id as usize]);
-    let first = s.p.args(id)[0];
-    let shape = s.p.nodes[works_on(s, id) as usize].shape;
-    let domain = if s.p.shapes[shape as usize].count() == 1 {
-        NUMBERS
-    } else {
-        shape
-    };
-    let dtype = if node.dtype == DType::Bool {
-        s.p.nodes[first as usize].dtype
-    } else {
-        node.dtype
-    };
-    let line = match class {
-        Class::Row => s.row(id).map(|(_, n)| n),
-        _ => sum_lines(s, id)
-            .filter(|&(_, inner)| inner == 1)
-            .map(|(n, _)| n),
-    };
-    Unit {
-        parent: 0,
-        level: 0,
-        domain,
-        dtype,
-        late: s.is_late(id),
-        fused: true,
-        line,
-        nodes: 1,
+impl Groups {
+    /// Checks that every edge goes to a strictly higher level, and that a kernel reads no sum of
+    /// its own.
+    pub(super) fn verify(&self, dag: &Dag<'_>) -> Result<(), String> {
+        let level = |node: DagId| self.of[node].map(|g| (g, self.all[g].level, self.all[g].phase));
+        for (id, node) in dag.nodes.enumerate() {
+            let Some((group, own, phase)) = level(id) else {
+                match node.kind {
+                    Kind::Leaf => continue,
+                    _ => return Err(format!("{id:?} is in no group")),
+                }
+            };
+            for operand in dag.operands(id) {
+                match level(operand.node) {
+                    Some((other, below, _)) if other != group && below >= own => {
+                        return Err(format!(
+                            "{id:?} of level {own} reads {operand:?} of level {below}"
+                        ));
+                    }
+                    Some((other, ..)) if other == group => {
+                        if matches!(dag.nodes[operand.node].kind, Kind::Sum(_)) {
+                            return Err(format!(
+                                "{id:?} reads the sum {operand:?} of its own kernel"
+                            ));
+                        }
+                    }
+                    Some((_, _, Phase::Commit)) if phase == Phase::Compute => {
+                        return Err(format!("{id:?} reads {operand:?} of the commit phase"));
+                    }
+                    _ => {}
+                }
+            }
+            for awaited in dag
+                .awaited(id)
+                .filter(|&a| dag.nodes[a].phase == Phase::Compute)
+            {
+                if level(awaited).is_some_and(|(other, below, _)| other != group && below >= own) {
+                    return Err(format!("{id:?} does not wait for {awaited:?}"));
+                }
+            }
+        }
+        Ok(())
     }
-}
-
-/// The lines that a sum goes over: their length and the distance between elements of one.
-pub(super) fn sum_lines(s: &Simple<'_>, id: u32) -> Option<(usize, usize)> {
-    if s.class[id as usize] != Class::Sum {
-        return None;
-    }
-    let sum: &reduce::Sum = s.p.op(id).as_any().downcast_ref()?;
-    let shape = &s.p.shapes[s.p.nodes[s.p.args(id)[0] as usize].shape as usize];
-    Some((
-        sum.axes.count(shape),
-        shape[top_axis(sum) + 1..].iter().product(),
-    ))
 }

@@ -1,302 +1,508 @@
-//! The last pass: units become kernels, values get their places.
+//! Lowering: from a program to the [`Dag`] of what has to be computed. Stage 2 of 7. Nothing here
+//! changes a bit of a result, and no leaf's value is looked at.
+//!
+//! Going down over the program, each node that can be reached asks its op for its [`Lowering`].
+//! Views and recomputation marks vanish: they stand for the node that they show. So do products
+//! with a 1 that differentiation made, and nodes that compute what an older one computes. Then one
+//! pass back counts uses and finds the commit phase, and what nothing uses is left out.
+//!
+//! Broadcasts and transposes become part of how an operand is read, where the reader can read so:
+//! `x + b` with a row `b` has the operand `b` as it is, and `a.matmul(w.t())` has the operand `w`,
+//! transposed.
 
 use super::{
-    Placed, Plan, Update,
-    arena::Arena,
-    fuse::{NONE, NUMBERS, Unit, Units},
-    in_place,
-    kernel::{Home, Kernel, Operand, PRODUCTS, Value},
-    schedule::Schedule,
-    simplify::{Class, Read, Simple},
+    dag::{Apply, AxisRange, Barrier, Dag, Kind, Lines, Operand, Phase, Update},
+    index::DagId,
+    kernel::BLOCK,
 };
 use crate::{
-    nodes::{self, Quick},
-    op::Id,
+    index::{Index, IndexVec},
+    nodes::{self, NodeId, OpId, Program, ShapeId},
+    op::{Id, Lowering, lowering::LineFunction, lowering::Scalar},
+    shape::Axes,
+    tensor::DType,
 };
-use std::{collections::HashMap, hash::BuildHasherDefault};
 
-/// More than any kernel takes, in nanoseconds: so that the work of several can be added.
-const MOST_WORK: usize = 1 << 48;
-
-/// What lowering knows, by node where it says so.
-pub(super) struct Lower<'s, 'p> {
-    pub(super) s: &'s Simple<'p>,
-    pub(super) units: &'s mut Units,
-    pub(super) plan: Plan,
-    pub(super) updates: &'s [nodes::Update],
-    /// By node: the value that holds its elements.
-    pub(super) value: Vec<u32>,
-    /// By node: the position after that of the last unit that reads it from another one; 0 if none does.
-    last: Vec<u32>,
-    /// Nodes with a home of their own: what is handed out, and what goes into parameters.
-    homes: HashMap<u32, Home, BuildHasherDefault<Quick>>,
-    arena: Arena,
-    /// By node, for the unit at hand: its register.
-    pub(super) register: Vec<u32>,
-    /// By node, for the unit at hand: how often it is still read there.
-    pub(super) left: Vec<u32>,
-    /// By node, for the unit at hand: how many registers it takes to compute it.
-    pub(super) need: Vec<u32>,
-    /// By node, for the unit at hand: how many functions of rows lie before it.
-    pub(super) phase: Vec<u32>,
+/// Lowers the nodes that results and updates need.
+pub(super) fn lower<'p>(p: &'p Program, wanted: &[NodeId], updates: &[nodes::Update]) -> Dag<'p> {
+    let roots = || {
+        wanted
+            .iter()
+            .copied()
+            .chain(updates.iter().map(|u| u.value))
+    };
+    // what is not reached is not looked at again: a request for one value in a graph of a million
+    // nodes costs what that value needs
+    let reached = reached(p, roots());
+    let mut lower = Lower {
+        p,
+        dag: Dag::new(p),
+        stands_for: IndexVec::filled(None, reached.len()),
+        generations: generations(p, reached.len()),
+        equal: Equal::new(reached.iter().filter(|r| **r).count()),
+    };
+    for (id, _) in reached.enumerate().filter(|(_, reached)| **reached) {
+        lower.append(id);
+    }
+    let mut dag = lower.finish(wanted, updates);
+    count_uses(&mut dag);
+    dag.without_unused()
 }
 
-impl<'s, 'p> Lower<'s, 'p> {
-    pub(super) fn plan(
-        s: &'s Simple<'p>,
-        units: &'s mut Units,
-        wanted: &[u32],
-        updates: &'s [nodes::Update],
-    ) -> Plan {
-        let schedule = Schedule::new(s, units);
-        let nodes = s.class.len();
-        let plan = Plan {
-            shapes: s.p.shapes.clone(),
-            late: schedule.late,
-            ..Plan::default()
-        };
-        let mut lower = Lower {
-            s,
-            units,
-            plan,
-            updates,
-            value: vec![NONE; nodes],
-            last: vec![0; nodes],
-            homes: HashMap::default(),
-            arena: Arena::default(),
-            register: vec![NONE; nodes],
-            left: vec![0; nodes],
-            need: vec![0; nodes],
-            phase: vec![0; nodes],
-        };
-        lower.find_homes(wanted);
-        lower.find_last(&schedule);
-        let mut start = 0;
-        for &end in &schedule.stages {
-            lower.stage(&schedule, start..end);
-            start = end;
+/// The nodes, up to the youngest root, that some root is computed from.
+fn reached(p: &Program, roots: impl Iterator<Item = NodeId> + Clone) -> IndexVec<NodeId, bool> {
+    let end = roots.clone().max().map_or(0, |top| top.index() + 1);
+    let mut reached = IndexVec::filled(false, end);
+    roots.for_each(|id| reached[id] = true);
+    // inputs are older than their readers, so one pass back finds everything
+    for k in (0..end).rev() {
+        let id = NodeId::new(k);
+        if reached[id] {
+            p.args(id).iter().for_each(|&arg| reached[arg] = true);
         }
-        lower.plan.arena = lower.arena.size;
-        lower.plan.results = wanted
-            .iter()
-            .map(|&id| lower.operand(s.root(id), id))
-            .collect();
-        lower.plan.updates = updates
+    }
+    reached
+}
+
+/// What is recomputed differs from what was computed before, although it is computed in the same
+/// way: it belongs to a later generation. The generation of a node is 0, or 1 more than the index
+/// of the youngest node that its inputs wait for. Empty if nothing is recomputed.
+///
+/// Example: a checkpointed block `y = f(x)` is appended once more by the sweep, as
+/// `f(recompute(x, ct))`. Without generations that would be a duplicate of the first one, and its
+/// values would be kept from the forward to the backward pass after all.
+fn generations(p: &Program, nodes: usize) -> IndexVec<NodeId, u32> {
+    let recomputes = |op: &dyn crate::op::DynOp| matches!(op.lowering(), Lowering::Recompute);
+    if !p.ops.iter().any(|op| recomputes(&**op)) {
+        return IndexVec::new();
+    }
+    let mut generations = IndexVec::filled(0, nodes);
+    for id in (0..nodes).map(NodeId::new) {
+        let of_args = p.args(id).iter().map(|&arg| generations[arg]).max();
+        let own = match barrier(p, id) {
+            Some(awaited) => awaited.index() as u32 + 1,
+            None => 0,
+        };
+        generations[id] = of_args.unwrap_or(0).max(own);
+    }
+    generations
+}
+
+/// What a recomputed block waits for, if this node leads into one.
+fn barrier(p: &Program, id: NodeId) -> Option<NodeId> {
+    let is_own = p.nodes[id].op.is_some_and(|op| op.own().is_some());
+    (is_own && matches!(p.op(id).lowering(), Lowering::Recompute)).then(|| p.args(id)[1])
+}
+
+struct Lower<'p> {
+    p: &'p Program,
+    dag: Dag<'p>,
+    /// The node of the dag that has a node's elements, for all that have been appended.
+    stands_for: IndexVec<NodeId, Option<DagId>>,
+    generations: IndexVec<NodeId, u32>,
+    equal: Equal,
+}
+
+impl Lower<'_> {
+    fn append(&mut self, id: NodeId) {
+        let (kind, domain) = self.kind(id);
+        let node = match kind {
+            None => self.stands_for[self.p.args(id)[0]],
+            Some(Kind::Leaf) => None,
+            // before duplicates are looked for: the node that is left out may have one
+            Some(Kind::Permute) => self.permuted_back(id),
+            Some(_) => self.times_one(id),
+        };
+        let node =
+            node.unwrap_or_else(|| self.append_node(id, kind.unwrap_or(Kind::Opaque), domain));
+        self.stands_for[id] = Some(node);
+    }
+
+    fn append_node(&mut self, id: NodeId, kind: Kind, domain: ShapeId) -> DagId {
+        let node = self.dag.node(id, kind, domain);
+        let args = if kind == Kind::Leaf {
+            &[]
+        } else {
+            self.p.args(id)
+        };
+        // most nodes have few inputs: no list is allocated for those
+        let mut few = [Operand::of(DagId::new(0), ShapeId::SCALAR); 3];
+        let many: Vec<Operand>;
+        let operands = if args.len() <= few.len() {
+            args.iter()
+                .zip(&mut few)
+                .for_each(|(&arg, to)| *to = self.operand(kind, arg));
+            &few[..args.len()]
+        } else {
+            many = args.iter().map(|&arg| self.operand(kind, arg)).collect();
+            &many
+        };
+        let generation = self.generations.get(id).copied().unwrap_or(0);
+        if kind != Kind::Leaf
+            && let Some(older) = self.equal.find(&self.dag, id, operands, &self.generations)
+        {
+            return older;
+        }
+        let node = self.dag.push(node, operands);
+        if generation > 0 {
+            self.append_barriers(id, node);
+        }
+        node
+    }
+
+    /// The node that has the elements of a node which was appended before.
+    fn node(&self, id: NodeId) -> DagId {
+        self.stands_for[id].unwrap_or(DagId::new(0)) // operands are older, and so are there
+    }
+
+    /// How a node is computed, and the shape that it works through; none if it only shows its first
+    /// input.
+    fn kind(&self, id: NodeId) -> (Option<Kind>, ShapeId) {
+        let (p, node) = (self.p, &self.p.nodes[id]);
+        if node.kind != nodes::Kind::Op {
+            return (Some(Kind::Leaf), node.shape);
+        }
+        let input = |k: usize| &p.nodes[p.args(id)[k]];
+        let kind = match p.op(id).lowering() {
+            Lowering::View | Lowering::Recompute => return (None, node.shape),
+            Lowering::Broadcast => match p.shape(id).count() == p.shape(p.args(id)[0]).count() {
+                // only axes of size 1 were added
+                true => return (None, node.shape),
+                false if node.dtype.is_float() => Kind::Broadcast,
+                false => Kind::Opaque,
+            },
+            Lowering::Permute(_) => Kind::Permute,
+            Lowering::Cast if node.dtype.is_float() && input(0).dtype == DType::Bool => {
+                Kind::Elementwise(Apply::FromBool)
+            }
+            Lowering::Elementwise(scalar) => self.elementwise(id, scalar),
+            Lowering::Sum(axes) if node.dtype.is_float() => {
+                return self.sum(id, axes);
+            }
+            Lowering::Line { function, axis } => return self.line(id, function, axis),
+            Lowering::MatMul => Kind::MatMul,
+            Lowering::Cast | Lowering::Sum(_) | Lowering::Opaque => Kind::Opaque,
+        };
+        (Some(kind), node.shape)
+    }
+
+    /// An elementwise op on integers or booleans is opaque: kernels compute with floats. The last
+    /// input has the type that is computed with, also of comparisons and of `select`.
+    fn elementwise(&self, id: NodeId, scalar: Scalar<'_>) -> Kind {
+        let is_float = |id: NodeId| self.p.nodes[id].dtype.is_float();
+        match scalar {
+            _ if !self.p.args(id).last().is_some_and(|&last| is_float(last)) => Kind::Opaque,
+            Scalar::Formula(op) => Kind::Elementwise(Apply::Formula(op)),
+            Scalar::Power(n) => Kind::Elementwise(Apply::Power(n)),
+            Scalar::Own(_) => Kind::Elementwise(Apply::Own),
+        }
+    }
+
+    /// Sums over axes that follow each other are parts of fused kernels; those of short rows are
+    /// there before the kernel goes on.
+    fn sum(&self, id: NodeId, axes: Axes) -> (Option<Kind>, ShapeId) {
+        let domain = self.p.nodes[self.p.args(id)[0]].shape;
+        let shape = &self.p.shapes[domain];
+        let kind = match (shape.count(), neighbours(axes)) {
+            (1, _) => Kind::Elementwise(Apply::SumOfOne),
+            // sums over axes 0 and 2 of three are not one kind of line
+            (0, _) | (_, None) => Kind::Opaque,
+            (_, Some(axes)) => match axes.lines(shape) {
+                Lines { n, inner: 1 } if n <= BLOCK => Kind::Line(LineFunction::Sum, axes),
+                _ => Kind::Sum(axes),
+            },
+        };
+        (Some(kind), domain)
+    }
+
+    fn line(
+        &self,
+        id: NodeId,
+        function: LineFunction,
+        axis: Option<usize>,
+    ) -> (Option<Kind>, ShapeId) {
+        let domain = self.p.nodes[self.p.args(id)[0]].shape;
+        let shape = &self.p.shapes[domain];
+        let axis = axis.unwrap_or(shape.rank() - 1); // of no axis there is no such op
+        let axes = AxisRange {
+            start: axis as u8,
+            end: axis as u8 + 1,
+        };
+        let lines = axes.lines(shape);
+        let is_short = lines.inner == 1 && (1..=BLOCK).contains(&lines.n);
+        if is_short && shape.count() > 1 {
+            (Some(Kind::Line(function, axes)), domain)
+        } else {
+            (Some(Kind::Opaque), self.p.nodes[id].shape)
+        }
+    }
+
+    /// How a node of this kind reads one of its inputs.
+    fn operand(&self, reader: Kind, arg: NodeId) -> Operand {
+        let seen = Operand::of(self.node(arg), self.p.nodes[arg].shape);
+        let node = &self.dag.nodes[seen.node];
+        match (reader, node.kind) {
+            (
+                Kind::Elementwise(_) | Kind::Broadcast | Kind::Sum(_) | Kind::Line(..),
+                Kind::Broadcast,
+            ) => {
+                // through the broadcast. Its shape must not have been changed, unless it is of a
+                // single number, for which every shape is the same
+                let through = self.dag.operands(seen.node)[0];
+                let is_number = self.dag.shape(through.shape).count() == 1;
+                if node.shape == seen.shape || is_number {
+                    through
+                } else {
+                    seen
+                }
+            }
+            (Kind::MatMul, Kind::Permute) if node.shape == seen.shape => {
+                let swaps = self.permutation(seen.node).is_some_and(swaps_last_two);
+                let transposed = Operand {
+                    transposed: true,
+                    ..self.dag.operands(seen.node)[0]
+                };
+                if swaps { transposed } else { seen }
+            }
+            _ => seen,
+        }
+    }
+
+    fn permutation(&self, node: DagId) -> Option<&[usize]> {
+        match self.p.op(self.dag.nodes[node].id).lowering() {
+            Lowering::Permute(axes) if self.dag.nodes[node].kind == Kind::Permute => Some(axes),
+            _ => None,
+        }
+    }
+
+    /// Of axes that are put back in their order, the node whose axes were permuted before: of
+    /// `x.t().t()`, and of the gradient of a transpose, `x`.
+    fn permuted_back(&self, id: NodeId) -> Option<DagId> {
+        let Lowering::Permute(axes) = self.p.op(id).lowering() else {
+            return None;
+        };
+        let seen = self.p.args(id)[0];
+        let first = self.node(seen);
+        let before = self.permutation(first)?;
+        let is_back = self.dag.nodes[first].shape == self.p.nodes[seen].shape
+            && axes
+                .iter()
+                .enumerate()
+                .all(|(to, &from)| before[from] == to);
+        is_back.then(|| self.dag.operands(first)[0].node)
+    }
+
+    /// Of a product with a 1 that differentiation made, or a quotient by it, the other operand.
+    fn times_one(&self, id: NodeId) -> Option<DagId> {
+        let (p, node) = (self.p, &self.p.nodes[id]);
+        let (op @ (Id::Mul | Id::Div), &[a, b]) = (node.builtin()?, p.args(id)) else {
+            return None;
+        };
+        // a 1 of a larger shape broadcasts the other operand: then the product is not that operand
+        let is_same = |x: NodeId| p.nodes[x].shape == node.shape;
+        match op {
+            Id::Mul if self.is_ones(a) && is_same(b) => Some(self.node(b)),
+            _ if self.is_ones(b) && is_same(a) => Some(self.node(a)),
+            _ => None,
+        }
+    }
+
+    /// Whether a node is a 1 that differentiation made, or that broadcast. A 1 that a user wrote is
+    /// a number like any other: whether it is 1 in the next step, too, the plan does not know.
+    fn is_ones(&self, id: NodeId) -> bool {
+        let mut node = self.node(id);
+        if self.dag.nodes[node].kind == Kind::Broadcast {
+            node = self.dag.operands(node)[0].node;
+        }
+        self.p.nodes[self.dag.nodes[node].id].kind == nodes::Kind::One
+    }
+
+    /// What the inputs wait for, as seen through everything that computes nothing: a node of this
+    /// dag stands for all of it.
+    fn append_barriers(&mut self, id: NodeId, reader: DagId) {
+        for &arg in self.p.args(id) {
+            let mut arg = arg;
+            while shows_its_input(self.p, arg) {
+                if let Some(awaited) = barrier(self.p, arg) {
+                    let awaited = self.node(awaited);
+                    self.dag.push_barrier(Barrier { reader, awaited });
+                }
+                arg = self.p.args(arg)[0];
+            }
+        }
+    }
+}
+
+impl<'p> Lower<'p> {
+    /// What is asked for, as operands.
+    fn finish(mut self, wanted: &[NodeId], updates: &[nodes::Update]) -> Dag<'p> {
+        let seen = |id: NodeId| Operand::of(self.node(id), self.p.nodes[id].shape);
+        let results = wanted.iter().map(|&id| seen(id)).collect();
+        let update = |u: &nodes::Update| Update {
+            target: u.target,
+            new: u.value,
+            value: seen(u.value),
+            old: self.stands_for.get(u.target).copied().flatten(),
+        };
+        let updates = updates.iter().map(update).collect();
+        (self.dag.results, self.dag.updates) = (results, updates);
+        self.dag
+    }
+}
+
+/// Whether a node's elements are those of its first input, perhaps repeated or in another order.
+pub(super) fn shows_its_input(p: &Program, id: NodeId) -> bool {
+    p.nodes[id].kind == nodes::Kind::Op
+        && matches!(
+            p.op(id).lowering(),
+            Lowering::View | Lowering::Recompute | Lowering::Broadcast | Lowering::Permute(_)
+        )
+}
+
+/// Goes back from what is asked for and counts how often each node is read.
+///
+/// Example: in `assign(w, w - 0.1·dw)` the product and the difference are needed by the update
+/// only, so they commit; `dw` is a matrix product, and does not. If the same `w - 0.1·dw` is also
+/// asked for, nothing of it commits: it is computed before, and moved into the parameter.
+///
+/// A node belongs to the commit phase if only updates need it and it cannot fail.
+fn count_uses(dag: &mut Dag<'_>) {
+    let mut early = IndexVec::filled(false, dag.nodes.len());
+    for o in &dag.results {
+        dag.nodes[o.node].uses += 1;
+        early[o.node] = true;
+    }
+    for u in &dag.updates {
+        let node = &mut dag.nodes[u.value.node];
+        // a value that is also something else's is not written into the parameter, but copied or
+        // moved
+        early[u.value.node] |= node.uses > 0 || node.id != u.new;
+        node.uses += 1;
+    }
+    for node in dag.nodes.indices().rev() {
+        if dag.nodes[node].uses == 0 {
+            continue;
+        }
+        let can_wait =
+            matches!(dag.nodes[node].kind, Kind::Elementwise(apply) if apply != Apply::Own);
+        if can_wait && !early[node] {
+            dag.nodes[node].phase = Phase::Commit;
+        }
+        let is_early = dag.nodes[node].phase == Phase::Compute;
+        for k in 0..dag.operands(node).len() {
+            let operand = dag.operands(node)[k].node;
+            dag.nodes[operand].uses += 1;
+            early[operand] |= is_early;
+        }
+    }
+}
+
+/// Axes that follow each other, as a range; none if they do not, or if there are none.
+fn neighbours(axes: Axes) -> Option<AxisRange> {
+    let start = axes.0.trailing_zeros();
+    let mask = axes.0.checked_shr(start)?;
+    let is_one_run = mask.count_ones() == mask.trailing_ones();
+    is_one_run.then(|| AxisRange {
+        start: start as u8,
+        end: (start + mask.count_ones()) as u8,
+    })
+}
+
+fn swaps_last_two(permutation: &[usize]) -> bool {
+    let rank = permutation.len();
+    let expected = |to: usize| match rank - to {
+        1 => rank - 2,
+        2 => rank - 1,
+        _ => to,
+    };
+    rank >= 2
+        && permutation
             .iter()
             .enumerate()
-            .map(|(k, &update)| lower.update(k, update))
-            .collect();
-        in_place::decide(&mut lower.plan);
-        lower.plan
-    }
+            .all(|(to, &from)| from == expected(to))
+}
 
-    /// Writes the kernels of some units that run at once: what they read is there until all have ended.
-    fn stage(&mut self, schedule: &Schedule, stage: std::ops::Range<usize>) {
-        for (unit, range) in &schedule.units[stage.clone()] {
-            let members = &schedule.members[range.clone()];
-            let kernel = self.kernel(*unit, members);
-            self.plan.work.push(self.work(&kernel).min(MOST_WORK));
-            self.plan
-                .stages
-                .push((stage.start as u32, stage.end as u32));
-            self.plan.kernels.push(kernel);
-            self.plan
-                .ends
-                .push(range_end(&mut self.plan.members, members));
-        }
-        for position in stage {
-            self.free(
-                position as u32 + 1,
-                &schedule.members[schedule.units[position].1.clone()],
-            );
+/// Finds nodes that compute the same: a hash table with linear probing, of bounded size, so that it
+/// stays in the cache. Duplicates come from rules that compute what the forward pass has computed,
+/// mostly not far from each other. What the table forgets is only computed twice.
+struct Equal {
+    table: Vec<Option<Entry>>,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    hash: u32,
+    node: DagId,
+}
+
+impl Equal {
+    fn new(nodes: usize) -> Equal {
+        const MAX_SLOTS: usize = 1 << 15; // in the second-level cache
+        Equal {
+            table: vec![None; (2 * nodes).next_power_of_two().min(MAX_SLOTS)],
         }
     }
 
-    /// About how many nanoseconds a kernel takes on one thread.
-    fn work(&self, kernel: &Kernel) -> usize {
-        let count = |operand: &Operand| self.plan.values[operand.value as usize].count;
-        match kernel {
-            Kernel::Fused(k) => k.work(),
-            Kernel::Flat(k) => k.code.len(),
-            Kernel::Product {
-                a: (a, transposed),
-                out,
-                ..
-            } => {
-                let shape = &self.plan.shapes[a.shape as usize];
-                let k = shape[shape.rank() - if *transposed { 2 } else { 1 }];
-                count(out).saturating_mul(k) / PRODUCTS
-            }
-            Kernel::Op { inputs, out, .. } => inputs
-                .iter()
-                .map(count)
-                .fold(count(out), usize::saturating_add),
-        }
-    }
-
-    fn find_homes(&mut self, wanted: &[u32]) {
-        for (k, update) in self.updates.iter().enumerate() {
-            let root = self.s.root(update.value);
-            if self.s.is_late(root) {
-                self.homes.insert(root, Home::Update(k as u32));
-            } else {
-                self.hand_out(root);
-            }
-        }
-        wanted.iter().for_each(|&id| self.hand_out(self.s.root(id)));
-    }
-
-    fn hand_out(&mut self, root: u32) {
-        if self.s.class[root as usize] != Class::Leaf && !self.homes.contains_key(&root) {
-            self.homes
-                .insert(root, Home::Output(self.plan.outputs.len() as u32));
-            let node = &self.s.p.nodes[root as usize];
-            self.plan.outputs.push((node.dtype, node.shape));
-        }
-    }
-
-    fn find_last(&mut self, schedule: &Schedule) {
-        for (position, (unit, range)) in schedule.units.iter().enumerate() {
-            for &id in &schedule.members[range.clone()] {
-                for k in 0..self.s.arity(id) {
-                    let root = self.s.read(id, k).root;
-                    if self.units.of(root) != *unit {
-                        self.last[root as usize] = position as u32 + 1;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether a node's elements are needed outside its kernel.
-    pub(super) fn is_exported(&self, id: u32) -> bool {
-        self.last[id as usize] > 0 || self.homes.contains_key(&id)
-    }
-
-    /// The value of a node that is computed now.
-    pub(super) fn define(&mut self, id: u32) -> u32 {
-        let node = &self.s.p.nodes[id as usize];
-        let (dtype, count) = (node.dtype, self.s.p.shapes[node.shape as usize].count());
-        let home = self.homes.get(&id).copied();
-        let home = home.unwrap_or_else(|| Home::Arena(self.arena.take(count * dtype.size())));
-        self.push(
-            id,
-            Value {
-                node: id,
-                home,
-                dtype,
-                count,
-            },
-        )
-    }
-
-    fn push(&mut self, id: u32, value: Value) -> u32 {
-        let number = self.plan.values.len() as u32;
-        self.plan.values.push(value);
-        self.value[id as usize] = number;
-        number
-    }
-
-    /// The value of a node that is there already: a leaf becomes an input of the plan when it is first read.
-    pub(super) fn value(&mut self, root: u32) -> u32 {
-        match self.value[root as usize] {
-            NONE => {
-                let node = &self.s.p.nodes[root as usize];
-                let (dtype, count) = (node.dtype, self.s.p.shapes[node.shape as usize].count());
-                let home = Home::Input(self.plan.inputs.len() as u32);
-                self.plan.inputs.push(root);
-                self.push(
-                    root,
-                    Value {
-                        node: root,
-                        home,
-                        dtype,
-                        count,
-                    },
-                )
-            }
-            value => value,
-        }
-    }
-
-    fn operand(&mut self, root: u32, seen: u32) -> Operand {
-        Operand {
-            value: self.value(root),
-            shape: self.s.p.nodes[seen as usize].shape,
-        }
-    }
-
-    fn kernel(&mut self, unit: u32, members: &[u32]) -> Kernel {
-        let Unit {
-            domain,
-            dtype,
-            line,
-            fused,
-            ..
-        } = self.units.all[unit as usize];
-        if !fused {
-            return self.single(members[0]);
-        }
-        if domain == NUMBERS {
-            Kernel::Flat(self.flat(unit, dtype, members))
-        } else {
-            Kernel::Fused(Box::new(self.fused(unit, domain, dtype, line, members)))
-        }
-    }
-
-    fn single(&mut self, id: u32) -> Kernel {
-        let reads: Vec<Read> = (0..self.s.arity(id)).map(|k| self.s.read(id, k)).collect();
-        let inputs: Vec<Operand> = reads.iter().map(|r| self.operand(r.root, r.seen)).collect();
-        let out = Operand {
-            value: self.define(id),
-            shape: self.s.p.nodes[id as usize].shape,
+    /// An older node that computes what the node `id`, which is appended next, does from these
+    /// operands.
+    fn find(
+        &mut self,
+        dag: &Dag<'_>,
+        id: NodeId,
+        operands: &[Operand],
+        generations: &IndexVec<NodeId, u32>,
+    ) -> Option<DagId> {
+        const MAX_PROBES: usize = 8;
+        let hash = hash(dag.program, id, operands);
+        let (mask, first) = (self.table.len() - 1, (hash >> 32) as usize);
+        let entry = Entry {
+            hash: hash as u32,
+            node: dag.nodes.next(),
         };
-        match (&inputs[..], &reads[..]) {
-            (&[a, b], [ra, rb]) if self.s.p.nodes[id as usize].op == Id::MatMul as u32 => {
-                Kernel::Product {
-                    a: (a, ra.transposed),
-                    b: (b, rb.transposed),
-                    out,
+        for slot in (first..first + MAX_PROBES).map(|slot| slot & mask) {
+            match self.table[slot] {
+                None => {
+                    self.table[slot] = Some(entry);
+                    return None;
                 }
-            }
-            _ => Kernel::Op {
-                op: self.s.p.op_ref(id).for_plan(),
-                inputs,
-                out,
-            },
-        }
-    }
-
-    /// Gives the places back that no later unit reads.
-    fn free(&mut self, position: u32, members: &[u32]) {
-        for &id in members {
-            for k in 0..self.s.arity(id) {
-                let root = self.s.read(id, k).root;
-                if self.last[root as usize] == position {
-                    self.last[root as usize] = u32::MAX; // once
-                    let value = self.plan.values[self.value[root as usize] as usize];
-                    if let Home::Arena(start) = value.home {
-                        self.arena.free(start, value.count * value.dtype.size());
-                    }
+                Some(older) if older.hash != entry.hash => {}
+                Some(older) if is_equal(dag, older.node, id, operands, generations) => {
+                    return Some(older.node);
                 }
+                Some(_) => {}
             }
         }
-    }
-
-    fn update(&mut self, number: usize, update: nodes::Update) -> Update {
-        let root = self.s.root(update.value);
-        let placed = match self.homes.get(&root) {
-            Some(&home) if home == Home::Update(number as u32) => Placed::Fresh,
-            _ => Placed::Move(self.operand(root, update.value)),
-        };
-        Update {
-            target: update.target,
-            placed,
-        }
+        self.table[first & mask] = Some(entry);
+        None
     }
 }
 
-fn range_end(all: &mut Vec<u32>, members: &[u32]) -> u32 {
-    all.extend_from_slice(members);
-    all.len() as u32
+fn hash(p: &Program, id: NodeId, operands: &[Operand]) -> u64 {
+    let op = match p.nodes[id].op {
+        Some(op) if op.own().is_some() => p.op(id).name().as_ptr() as u64,
+        op => op.map_or(0, Index::index) as u64,
+    };
+    let words = operands.iter().map(|o| o.node.index() as u64);
+    let hash = std::iter::once(op).chain(words).fold(0u64, |hash, word| {
+        (hash.rotate_left(23) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    });
+    hash ^ hash >> 29
+}
+
+/// Whether a node of the dag computes what a node of the program computes from these operands.
+fn is_equal(
+    dag: &Dag<'_>,
+    older: DagId,
+    id: NodeId,
+    operands: &[Operand],
+    generations: &IndexVec<NodeId, u32>,
+) -> bool {
+    let (p, other) = (dag.program, dag.nodes[older].id);
+    let (a, b) = (&p.nodes[other], &p.nodes[id]);
+    let is_own = |op: Option<OpId>| op.is_some_and(|op| op.own().is_some());
+    // an op may look at the shapes of what it reads: those must agree as well
+    (a.shape, a.dtype, a.count) == (b.shape, b.dtype, b.count)
+        && generations.get(other) == generations.get(id)
+        && dag.operands(older) == operands
+        && (a.op == b.op || is_own(a.op) && is_own(b.op) && p.op(other).same(p.op(id)))
 }

@@ -1,63 +1,94 @@
-//! Plans: a program made ready to run. Simplified, fused into kernels, ordered, and laid out in memory; without any
-//! leaf's value, so that the same plan serves every program of the same structure.
+//! Plans: a program made ready to run, without any leaf's value, so that the same plan serves every
+//! program of the same structure.
+//!
+//! A program becomes a plan in seven stages. Each is a file, its input is the output of the one
+//! before, and each has a `verify` that checks its invariants in debug builds.
+//!
+//! | stage | file | from | to |
+//! |---|---|---|---|
+//! | 1. extract | `extract` | a graph | the program of what is needed and not known yet; its structure is the key of the `cache` |
+//! | 2. lower | `lower`, `dag` | a program | a [`Dag`](dag::Dag): no views, no duplicates, operands stored once |
+//! | 3. fuse | `fuse` | nodes | groups: what one kernel computes |
+//! | 4. schedule | `schedule` | groups | stages: what runs at the same time |
+//! | 5. emit | `order`, `emit`, `kernel`, `tiling` | a group | a kernel: steps, registers, the layout of scratch memory |
+//! | 6. place | `place`, `arena` | values | addresses in the arena, by lifetime |
+//! | 7. in place | `in_place` | kernels of the commit phase | which updates overwrite the old value |
+//!
+//! `cost` has the estimates that schedules and parts rest on. The chapter
+//! [the engine](crate::docs::the_engine) carries an example through all stages.
 
 mod arena;
 pub(crate) mod cache;
+pub(crate) mod cost;
+mod dag;
+pub(crate) mod dump;
 mod emit;
 pub(crate) mod extract;
 mod fuse;
 mod in_place;
+pub(crate) mod index;
 pub(crate) mod kernel;
 mod lower;
+#[cfg(debug_assertions)]
+pub(crate) mod mutations;
 mod order;
+mod place;
 mod schedule;
-mod simplify;
+pub(crate) mod tiling;
+mod verify;
 
-pub(crate) use extract::Extract;
-use kernel::{Home, Kernel, Operand, Value};
-pub(crate) use schedule::MOST_AT_ONCE;
+pub(crate) use schedule::MAX_KERNELS_AT_ONCE;
 
 use crate::{
-    nodes::{self, Kind, Program},
-    op::layout::{BroadcastTo, Permute},
+    index::{Index, IndexVec, list_bytes},
+    nodes::{self, NodeId, Program, ShapeId},
     shape::Shape,
-    tensor::DType,
+    tensor::{DType, Type},
 };
-use std::collections::HashSet;
+use cost::Cost;
+use index::{Csr, InputId, KernelId, OutputId, StageId, UpdateId, ValueId};
+use kernel::{Kernel, Placement, Value, View};
+use std::{collections::HashSet, ops::Range};
 
 /// A program made ready to run.
-#[derive(Default)]
 pub(crate) struct Plan {
     /// The leaves whose values are read, as nodes of the program.
-    pub(crate) inputs: Vec<u32>,
-    pub(crate) values: Vec<Value>,
+    pub(crate) inputs: IndexVec<InputId, NodeId>,
+    pub(crate) values: IndexVec<ValueId, Value>,
     /// In the order in which they run.
-    pub(crate) kernels: Vec<Kernel>,
-    /// The first kernel of those that write into parameters: they run when nothing can fail any more.
-    pub(crate) late: usize,
-    /// Dtypes and shapes of the tensors that are handed out.
-    pub(crate) outputs: Vec<(DType, u32)>,
+    pub(crate) kernels: IndexVec<KernelId, Kernel>,
+    /// The kernels of each stage.
+    pub(crate) stages: IndexVec<StageId, Stage>,
+    /// The first stage of the commit phase. From there on nothing can fail.
+    pub(crate) commit: StageId,
+    /// The tensors that are handed out.
+    pub(crate) outputs: IndexVec<OutputId, OutputType>,
     /// The wanted values, in the order in which they were wanted.
-    pub(crate) results: Vec<Operand>,
-    pub(crate) updates: Vec<Update>,
+    pub(crate) results: Vec<View>,
+    pub(crate) updates: IndexVec<UpdateId, Update>,
     /// The bytes that values need while they wait between kernels.
     pub(crate) arena: usize,
-    /// About how many nanoseconds each kernel takes on one thread.
-    pub(crate) work: Vec<usize>,
-    /// By kernel: from which to which they do not depend on each other.
-    stages: Vec<(u32, u32)>,
-    pub(crate) shapes: Vec<Shape>,
-    /// The nodes that kernels compute, kernel by kernel.
-    members: Vec<u32>,
-    /// Where each kernel's nodes end.
-    ends: Vec<u32>,
+    pub(crate) costs: IndexVec<KernelId, Cost>,
+    pub(crate) shapes: IndexVec<ShapeId, Shape>,
+    /// The nodes that each kernel computes, oldest first.
+    members: Csr<KernelId, NodeId>,
+}
+
+/// Kernels that can run at the same time.
+pub(crate) type Stage = Range<KernelId>;
+
+/// The type of a tensor that is handed out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OutputType {
+    pub(crate) dtype: DType,
+    pub(crate) shape: ShapeId,
 }
 
 /// An update of a parameter, as the plan carries it out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Update {
     /// The node that the parameter is bound to.
-    pub(crate) target: u32,
+    pub(crate) target: NodeId,
     pub(crate) placed: Placed,
 }
 
@@ -65,57 +96,114 @@ pub(crate) struct Update {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Placed {
     /// The value is there before the commit and becomes the parameter's.
-    Move(Operand),
+    Move(View),
     /// A kernel of the commit writes it to a new buffer, which then takes the old one's place.
     Fresh,
-    /// A kernel of the commit writes it over the old value, unless somebody else holds that: see [`in_place`].
+    /// A kernel of the commit writes it over the old value, unless somebody else holds that: see
+    /// [`in_place`].
     InPlace,
 }
 
 impl Plan {
     /// The plan for some nodes, and for updates of parameters.
-    pub(crate) fn new(p: &Program, wanted: &[u32], updates: &[nodes::Update]) -> Plan {
-        let simple = simplify::Simple::new(p, wanted, updates);
-        let mut units = fuse::Units::new(&simple);
-        lower::Lower::plan(&simple, &mut units, wanted, updates)
+    pub(crate) fn new(p: &Program, wanted: &[NodeId], updates: &[nodes::Update]) -> Plan {
+        let dag = lower::lower(p, wanted, updates);
+        verify::check("lowering", || dag.verify());
+        let groups = fuse::fuse(&dag);
+        verify::check("fusion", || groups.verify(&dag));
+        let schedule = schedule::Schedule::new(&dag, &groups);
+        verify::check("scheduling", || schedule.verify(&dag, &groups));
+        let mut plan = Plan::emit(&dag, &groups, &schedule);
+        in_place::decide(&mut plan);
+        verify::check("emission", || plan.verify());
+        plan
     }
 
-    /// The kernels that can run together with this one: those of its stage.
-    pub(crate) fn stage(&self, kernel: usize) -> std::ops::Range<usize> {
-        let (start, end) = self.stages[kernel];
-        start as usize..end as usize
+    /// Emits the kernels of all groups, and places what they read and write.
+    fn emit(dag: &dag::Dag<'_>, groups: &fuse::Groups, schedule: &schedule::Schedule) -> Plan {
+        let mut values = place::Values::new(dag, groups, schedule);
+        let mut slots = IndexVec::filled(order::Slot::default(), dag.nodes.len());
+        let (mut kernels, mut costs) = (IndexVec::with_capacity(groups.all.len()), IndexVec::new());
+        let (mut stages, mut members) = (IndexVec::new(), Vec::with_capacity(dag.nodes.len()));
+        for stage in schedule.stages() {
+            for &group in &schedule.order[stage.clone()] {
+                let nodes = schedule.members.get(group);
+                let kernel = emit::kernel(dag, groups, group, nodes, &mut values, &mut slots);
+                costs.push(values.cost(&kernel));
+                let id = kernels.push(kernel);
+                members.extend(nodes.iter().map(|&node| (id, dag.nodes[node].id)));
+            }
+            values.end_stage(schedule, stage.clone());
+            stages.push(KernelId::new(stage.start)..KernelId::new(stage.end));
+        }
+        let mut plan = Plan {
+            inputs: IndexVec::new(),
+            values: IndexVec::new(),
+            members: Csr::new(kernels.len(), &members),
+            kernels,
+            stages,
+            commit: StageId::new(schedule.compute_stages),
+            outputs: IndexVec::new(),
+            results: Vec::new(),
+            updates: IndexVec::new(),
+            arena: 0,
+            costs,
+            shapes: dag.program.shapes.clone(),
+        };
+        values.finish(&mut plan);
+        plan
+    }
+
+    /// The stage of a kernel.
+    pub(crate) fn stage_of(&self, kernel: KernelId) -> Stage {
+        let after = self.stages.partition_point(|stage| stage.end <= kernel);
+        self.stages[StageId::new(after)].clone()
+    }
+
+    /// The kernels of the commit phase.
+    pub(crate) fn commit_kernels(&self) -> Range<KernelId> {
+        let start = self
+            .stages
+            .get(self.commit)
+            .map_or(self.kernels.next(), |stage| stage.start);
+        start..self.kernels.next()
     }
 
     /// The nodes that a kernel computes, oldest first.
-    pub(crate) fn members(&self, kernel: usize) -> &[u32] {
-        let start = kernel
-            .checked_sub(1)
-            .map_or(0, |before| self.ends[before] as usize);
-        &self.members[start..self.ends[kernel] as usize]
+    pub(crate) fn members(&self, kernel: KernelId) -> &[NodeId] {
+        self.members.get(kernel)
     }
 
-    pub(crate) fn shape(&self, operand: Operand) -> &Shape {
-        &self.shapes[operand.shape as usize]
+    pub(crate) fn shape(&self, view: View) -> &Shape {
+        &self.shapes[view.shape]
     }
 
-    /// The nodes before differentiation whose computed values nodes of differentiation read from memory.
-    pub(crate) fn kept(&self, p: &Program, is_swept: impl Fn(u32) -> bool) -> Vec<u32> {
-        let mut reads = vec![false; self.values.len()];
-        for (k, kernel) in self.kernels.iter().enumerate() {
+    pub(crate) fn ty(&self, view: View) -> Type {
+        Type::new(self.values[view.value].dtype, self.shapes[view.shape])
+    }
+
+    /// The nodes before differentiation whose computed values nodes of differentiation read from
+    /// memory.
+    pub(crate) fn saved_for_backward(
+        &self,
+        p: &Program,
+        is_swept: impl Fn(NodeId) -> bool,
+    ) -> Vec<NodeId> {
+        let mut is_saved = IndexVec::filled(false, self.values.len());
+        for (id, kernel) in self.kernels.enumerate() {
             // a fused kernel may do work of both kinds: a member of the second must read it
-            let swept = self.members(k).iter().copied().filter(|&id| is_swept(id));
+            let swept = self.members(id).iter().copied().filter(|&id| is_swept(id));
             let read = read_by(p, swept);
-            kernel.reads(|value| {
-                reads[value as usize] |= read.contains(&self.values[value as usize].node)
-            });
+            kernel.reads(|value| is_saved[value] |= read.contains(&self.values[value].node));
         }
-        let is_computed = |value: &Value| matches!(value.home, Home::Arena(_) | Home::Output(_));
-        let read = self
+        let is_computed =
+            |v: &Value| matches!(v.placement, Placement::Arena(_) | Placement::Output(_));
+        let saved = self
             .values
-            .iter()
-            .zip(reads)
-            .filter(|(value, is_read)| *is_read && is_computed(value));
-        read.map(|(value, _)| value.node)
+            .enumerate()
+            .filter(|(id, value)| is_saved[*id] && is_computed(value));
+        saved
+            .map(|(_, value)| value.node)
             .filter(|&node| !is_swept(node))
             .collect()
     }
@@ -127,55 +215,32 @@ impl Plan {
             inputs,
             values,
             kernels,
-            late: _,
+            stages,
+            commit: _,
             outputs,
             results,
             updates,
             arena: _,
-            work,
-            stages,
+            costs,
             shapes,
             members,
-            ends,
         } = self;
-        size_of::<Plan>()
-            + [
-                room(inputs),
-                room(values),
-                room(kernels),
-                room(outputs),
-                room(results),
-                room(updates),
-            ]
-            .iter()
-            .sum::<usize>()
-            + [
-                room(work),
-                room(stages),
-                room(shapes),
-                room(members),
-                room(ends),
-            ]
-            .iter()
-            .sum::<usize>()
-            + kernels.iter().map(Kernel::bytes).sum::<usize>()
+        let of_values = inputs.bytes()
+            + values.bytes()
+            + outputs.bytes()
+            + list_bytes(results)
+            + updates.bytes();
+        let of_kernels = kernels.bytes() + stages.bytes() + costs.bytes() + members.bytes();
+        let in_kernels: usize = kernels.iter().map(Kernel::bytes).sum();
+        size_of::<Plan>() + of_values + of_kernels + in_kernels + shapes.bytes()
     }
 }
 
-/// The bytes that a list takes.
-pub(crate) fn room<T>(list: &Vec<T>) -> usize {
-    list.capacity() * size_of::<T>()
-}
-
 /// The nodes that some nodes read, directly or through others that compute nothing.
-fn read_by(p: &Program, nodes: impl Iterator<Item = u32>) -> HashSet<u32> {
+fn read_by(p: &Program, nodes: impl Iterator<Item = NodeId>) -> HashSet<NodeId> {
     let mut read = HashSet::new();
     for mut arg in nodes.flat_map(|id| p.args(id)).copied() {
-        while read.insert(arg) && p.nodes[arg as usize].kind == Kind::Op {
-            let op = p.op(arg);
-            if !(op.is_view() || op.as_any().is::<BroadcastTo>() || op.as_any().is::<Permute>()) {
-                break;
-            }
+        while read.insert(arg) && lower::shows_its_input(p, arg) {
             arg = p.args(arg)[0];
         }
     }

@@ -1,208 +1,259 @@
-//! In which order the nodes of a fused kernel are computed.
+//! In which order the nodes of a kernel are computed: the first half of emission, stage 5 of 7.
 //!
-//! Each node is computed when the first one that reads it wants it, so that it is still in the accumulator then. Of
-//! several that a node wants, those that must be stored anyway come first, and the one that needs fewest registers comes
-//! last and stays in the accumulator. A product of two values that are stored anyway is not computed by itself: it becomes
-//! an operand of the one that reads it.
+//! Each node is computed when the first one that reads it wants it, so that it is still in the
+//! accumulator then. Of several that a node wants, those that must be stored anyway come first, and
+//! the one that needs the fewest registers comes last and stays in the accumulator (Sethi and
+//! Ullman 1970). A product of two values that are stored anyway is not computed by itself: it
+//! becomes an operand of the one that reads it ([`Slot::folded`]).
+//!
+//! What needs the result of a function of lines belongs to a later pass: a block is taken through
+//! all steps of one pass, then its lines are worked on, then the next pass begins.
+//!
+//! Example: for `f = a·b + sin(c)·d`, where `d` is computed in the kernel and read twice, the order
+//! is `d`, `sin(c)`, `sin(c)·d`, `f`. The product `a·b` of two sources is folded: `f` is one step,
+//! `AddProduct(a, b)` with the accumulator.
 
 use super::{
-    emit::{Action, action},
-    fuse::NONE,
-    kernel::Code,
-    lower::Lower,
-    simplify::Class,
+    dag::Kind,
+    emit::{Action, Arithmetic, Emitter},
+    index::{DagId, Reg},
 };
-use std::collections::{HashMap, HashSet};
+use crate::nodes::ShapeId;
 
-/// What is known of a unit's nodes before the first step is written.
+/// What is known of a node while the kernel that it belongs to, or that reads it, is emitted.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Slot {
+    /// The register that holds its elements, if one does,
+    pub(super) register: Option<Reg>,
+    /// and for a node from outside the shape that this register sees them with.
+    pub(super) seen: Option<ShapeId>,
+    /// How often nodes of the kernel have still to read it.
+    pub(super) left: u32,
+    /// How many registers it takes to compute it, if nothing that it wants is there.
+    need: u32,
+    /// How many functions of lines lie before it.
+    pass: u32,
+    /// Functions of lines, sums or a later pass want it: a whole block must be stored.
+    pub(super) whole: bool,
+    /// The operand that is a product of two stored values, and is computed with this node.
+    pub(super) folded: Option<u8>,
+    mark: Mark,
+}
+
+/// How far the ordering has come with a node.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Mark {
+    /// No node of the same pass reads it: the ordering begins with such nodes.
+    #[default]
+    Root,
+    Read,
+    Visited,
+}
+
+/// The nodes of a kernel, in the order in which they are computed.
+#[derive(Default)]
 pub(super) struct Order {
-    /// The nodes in their order; each sum right after what it sums.
-    pub(super) nodes: Vec<u32>,
-    /// For a node that has a product as an operand: which of its inputs that is.
-    pub(super) folded: HashMap<u32, usize>,
-    /// Nodes of which a whole block must be kept: functions of rows or a later phase want it.
-    pub(super) kept: HashSet<u32>,
-    /// Sums by the node of the unit that they sum, as sorted pairs.
-    sums: Vec<(u32, u32)>,
+    /// Each sum comes right after what it sums.
+    pub(super) nodes: Vec<DagId>,
+    sums: Vec<SumOf>,
+}
+
+/// A sum over the elements of a node of the same kernel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct SumOf {
+    node: DagId,
+    sum: DagId,
 }
 
 impl Order {
     /// The sums over a node's elements in the same kernel.
-    pub(super) fn sums(&self, id: u32) -> impl Iterator<Item = u32> {
-        let start = self.sums.partition_point(|s| s.0 < id);
-        self.sums[start..]
+    pub(super) fn sums(&self, node: DagId) -> impl Iterator<Item = DagId> {
+        let start = self.sums.partition_point(|s| s.node < node);
+        let own = self.sums[start..]
             .iter()
-            .take_while(move |s| s.0 == id)
-            .map(|s| s.1)
+            .take_while(move |s| s.node == node);
+        own.map(|s| s.sum)
     }
 }
 
-/// In place of a register, while nodes are put in order: is read by a node of the same phase.
-const READ: u32 = NONE - 1;
-/// Has been visited.
-const VISITED: u32 = NONE - 2;
+/// A node on the way of the depth-first search.
+struct Visit {
+    node: DagId,
+    /// Its operands have been visited.
+    is_ready: bool,
+}
 
-impl Lower<'_, '_> {
-    /// Counts in `left` how often nodes are read inside the unit, and puts them in order.
-    ///
-    /// What needs the result of a function of rows belongs to a later phase: a block is taken through all steps of one
-    /// phase, then its rows are worked on, then the next phase begins.
-    pub(super) fn order(&mut self, unit: u32, members: &[u32]) -> Order {
-        let mut order = Order {
-            nodes: Vec::with_capacity(members.len()),
-            folded: HashMap::new(),
-            kept: HashSet::new(),
-            sums: Vec::new(),
-        };
-        members
-            .iter()
-            .for_each(|&id| self.survey(&mut order, unit, id));
+impl Emitter<'_, '_, '_> {
+    /// Counts in [`Slot::left`] how often nodes are read inside the kernel, and puts them in order.
+    pub(super) fn order(&mut self, members: &[DagId]) -> Order {
+        let mut order = Order::default();
+        order.nodes.reserve(members.len());
+        members.iter().for_each(|&id| self.survey(&mut order, id));
         order.sums.sort_unstable();
-        let mut by_phase: Vec<(u32, u32)> = members
-            .iter()
-            .map(|&id| (self.phase[id as usize], id))
-            .collect();
-        by_phase.sort_unstable();
-        for nodes in by_phase.chunk_by(|a, b| a.0 == b.0) {
-            let mut rows = Vec::new();
-            for &(_, id) in nodes {
-                if self.register[id as usize] == NONE {
-                    self.visit(&mut order, unit, id, &mut rows);
-                }
-            }
-            let sums: Vec<u32> = rows.iter().flat_map(|&row| order.sums(row)).collect();
-            order.nodes.append(&mut rows);
-            order.nodes.extend(sums);
+        let last_pass = members.iter().map(|&id| self.slots[id].pass).max();
+        if last_pass == Some(0) {
+            self.pass(&mut order, members.iter().copied());
+            return order;
         }
-        members
-            .iter()
-            .for_each(|&id| self.register[id as usize] = NONE);
+        let by_pass = members.iter().map(|&id| (self.slots[id].pass, id));
+        let mut by_pass: Vec<(u32, DagId)> = by_pass.collect();
+        by_pass.sort_unstable();
+        for nodes in by_pass.chunk_by(|a, b| a.0 == b.0) {
+            self.pass(&mut order, nodes.iter().map(|&(_, id)| id));
+        }
         order
     }
 
-    /// What is known of a node from its inputs.
-    fn survey(&mut self, order: &mut Order, unit: u32, id: u32) {
-        let class = self.s.class[id as usize];
-        let inputs = (0..self.s.arity(id))
-            .filter_map(|k| self.inside(unit, id, k))
-            .collect::<Vec<u32>>();
-        let is_row = |root: u32| self.s.class[root as usize] == Class::Row;
-        let phase = inputs
-            .iter()
-            .map(|&root| self.phase[root as usize] + is_row(root) as u32)
-            .max()
-            .unwrap_or(0);
-        self.phase[id as usize] = phase;
-        for &root in inputs.iter() {
-            self.left[root as usize] += 1;
-            if self.phase[root as usize] == phase {
-                self.register[root as usize] = READ;
-            }
-            if class == Class::Row || self.phase[root as usize] < phase {
-                order.kept.insert(root);
-            }
-            if class == Class::Sum {
-                order.sums.push((root, id));
-                if !self.is_by_steps(id) {
-                    order.kept.insert(root);
-                }
+    /// Puts the nodes of a pass in order. Functions of lines come last, each with the sums of its
+    /// results.
+    fn pass(&mut self, order: &mut Order, nodes: impl Iterator<Item = DagId>) {
+        let mut lines = Vec::new();
+        for id in nodes {
+            if self.slots[id].mark == Mark::Root {
+                self.visit(order, id, &mut lines);
             }
         }
-        self.need[id as usize] = self.needed_registers(&inputs);
+        let sums: Vec<DagId> = lines.iter().flat_map(|&line| order.sums(line)).collect();
+        order.nodes.append(&mut lines);
+        order.nodes.extend(sums);
     }
 
-    /// Appends a node and all that must be computed before; functions of rows wait for the end of the phase.
-    fn visit(&mut self, order: &mut Order, unit: u32, top: u32, rows: &mut Vec<u32>) {
-        let mut stack = vec![(top, false)];
-        while let Some((id, inputs_are_there)) = stack.pop() {
-            let class = self.s.class[id as usize];
-            if !inputs_are_there {
-                if self.register[id as usize] != VISITED {
-                    self.register[id as usize] = VISITED;
-                    stack.push((id, true));
-                    self.push_inputs(order, unit, id, &mut stack);
+    /// What is known of a node from its operands.
+    fn survey(&mut self, order: &mut Order, id: DagId) {
+        let kind = self.dag.nodes[id].kind;
+        let (mut pass, mut need) = (0, 0);
+        for k in 0..self.dag.operands(id).len() {
+            let Some(input) = self.inside(id, k) else {
+                continue;
+            };
+            let slot = self.slots[input];
+            pass = pass
+                .max(slot.pass + u32::from(matches!(self.dag.nodes[input].kind, Kind::Line(..))));
+            // two operands that need as many registers: the result of the one that is computed first
+            // waits in one more
+            need = if need == slot.need {
+                need + 1
+            } else {
+                need.max(slot.need)
+            };
+        }
+        (self.slots[id].pass, self.slots[id].need) = (pass, need);
+        for k in 0..self.dag.operands(id).len() {
+            let Some(input) = self.inside(id, k) else {
+                continue;
+            };
+            let slot = &mut self.slots[input];
+            slot.left += 1;
+            if slot.pass == pass {
+                slot.mark = Mark::Read;
+            }
+            // a temporary holds a group of elements only, and lives within one pass
+            let is_line = matches!(kind, Kind::Line(..));
+            slot.whole |= is_line || slot.pass < pass;
+            if let Some(lines) = self.dag.summed_lines(id) {
+                order.sums.push(SumOf {
+                    node: input,
+                    sum: id,
+                });
+                slot.whole |= !lines.are_summed_by_steps();
+            }
+        }
+    }
+
+    /// Appends a node and all that must be computed before; functions of lines wait for the end of
+    /// the pass.
+    fn visit(&mut self, order: &mut Order, top: DagId, lines: &mut Vec<DagId>) {
+        let mut stack = vec![Visit {
+            node: top,
+            is_ready: false,
+        }];
+        // a stack of our own: a chain may have a million nodes
+        while let Some(Visit { node, is_ready }) = stack.pop() {
+            let kind = self.dag.nodes[node].kind;
+            if !is_ready {
+                if self.slots[node].mark != Mark::Visited {
+                    self.slots[node].mark = Mark::Visited;
+                    stack.push(Visit {
+                        node,
+                        is_ready: true,
+                    });
+                    self.push_operands(node, &mut stack);
                 }
-            } else if class == Class::Row {
-                rows.push(id);
-            } else if class != Class::Sum || self.inside(unit, id, 0).is_none() {
-                order.nodes.push(id);
-                let sums: Vec<u32> = order.sums(id).collect();
+            } else if matches!(kind, Kind::Line(..)) {
+                lines.push(node);
+            } else if !matches!(kind, Kind::Sum(_)) || self.inside(node, 0).is_none() {
+                order.nodes.push(node);
+                let sums: Vec<DagId> = order.sums(node).collect();
                 order.nodes.extend(sums);
             }
         }
     }
 
-    /// How many registers it takes to compute a node, if nothing that it wants is there (Sethi and Ullman, 1970).
-    fn needed_registers(&self, inputs: &[u32]) -> u32 {
-        inputs
-            .iter()
-            .map(|&root| self.need[root as usize])
-            .fold(0, |need, of_input| {
-                if need == of_input {
-                    need + 1
-                } else {
-                    need.max(of_input)
-                }
-            })
-    }
-
-    /// Pushes what has to be computed before a node; what is pushed last comes first.
-    fn push_inputs(&mut self, order: &mut Order, unit: u32, id: u32, stack: &mut Vec<(u32, bool)>) {
-        let phase = self.phase[id as usize];
-        let (mut inputs, mut count) = ([NONE; 4], 0);
-        let folded = self.find_product(unit, id);
-        for k in 0..self.s.arity(id) {
-            let Some(root) = self.inside(unit, id, k) else {
+    /// Pushes what has to be computed before a node. What is pushed last comes first.
+    fn push_operands(&mut self, id: DagId, stack: &mut Vec<Visit>) {
+        let pass = self.slots[id].pass;
+        let folded = self.find_product(id);
+        self.slots[id].folded = folded.map(|k| k as u8);
+        let (mut wanted, mut count) = ([id; 4], 0); // an op in a kernel has three inputs at most, of which one is folded
+        for k in 0..self.dag.operands(id).len() {
+            let Some(input) = self.inside(id, k) else {
                 continue;
             };
-            let wanted = match folded {
-                Some(product) if product == k => {
-                    [self.inside(unit, root, 0), self.inside(unit, root, 1)]
-                }
-                _ => [Some(root), None],
+            let inputs = match folded == Some(k) {
+                true => [self.inside(input, 0), self.inside(input, 1)],
+                false => [Some(input), None],
             };
-            for root in wanted
+            for input in inputs
                 .into_iter()
                 .flatten()
-                .filter(|&root| self.phase[root as usize] == phase)
+                .filter(|&input| self.slots[input].pass == pass)
             {
-                inputs[count] = root;
+                wanted[count] = input;
                 count += 1;
             }
         }
-        if let Some(k) = folded {
-            order.folded.insert(id, k);
-        }
-        // four at most
-        let key = |i: u32| (self.left[i as usize] > 1, self.need[i as usize]);
+        // sorted so that what is pushed last, and so computed first, is stored anyway or needs most.
+        // An insertion sort: there are four at most, and this runs for each node
+        let key = |i: DagId| (self.slots[i].left > 1, self.slots[i].need);
         for end in 1..count {
             let mut k = end;
-            while k > 0 && key(inputs[k - 1]) > key(inputs[k]) {
-                inputs.swap(k - 1, k);
+            while k > 0 && key(wanted[k - 1]) > key(wanted[k]) {
+                wanted.swap(k - 1, k);
                 k -= 1;
             }
         }
-        stack.extend(inputs[..count].iter().map(|&input| (input, false)));
+        let visits = wanted[..count].iter();
+        stack.extend(visits.map(|&node| Visit {
+            node,
+            is_ready: false,
+        }));
     }
 
-    /// The input that is a product of two stored values, read nowhere else.
-    fn find_product(&mut self, unit: u32, id: u32) -> Option<usize> {
-        let Action::Pair(Code::Add | Code::Sub | Code::Mul, _) = action(self.s.p, id) else {
+    /// The operand that is a product of two stored values, read nowhere else.
+    fn find_product(&self, id: DagId) -> Option<usize> {
+        let Some(Action::Arithmetic(Arithmetic::Add | Arithmetic::Sub | Arithmetic::Mul)) =
+            self.action(id)
+        else {
             return None;
         };
         (0..2).find(|&k| {
-            let Some(product) = self.inside(unit, id, k) else {
+            let Some(product) = self.inside(id, k) else {
                 return false;
             };
-            let alone = self.left[product as usize] == 1
-                && !self.is_exported(product)
-                && self.phase[product as usize] == self.phase[id as usize];
-            let is_product = matches!(action(self.s.p, product), Action::Pair(Code::Mul, _));
-            let stored = |l: &mut Self, k| {
-                l.inside(unit, product, k)
-                    .is_none_or(|root| l.left[root as usize] > 1)
+            let is_read_here_only = self.slots[product].left == 1
+                && !self.values.is_exported(product)
+                && self.slots[product].pass == self.slots[id].pass;
+            let is_stored = |k| {
+                self.inside(product, k)
+                    .is_none_or(|input| self.slots[input].left > 1)
             };
-            alone && is_product && stored(self, 0) && stored(self, 1)
+            is_read_here_only
+                && matches!(
+                    self.action(product),
+                    Some(Action::Arithmetic(Arithmetic::Mul))
+                )
+                && is_stored(0)
+                && is_stored(1)
         })
     }
 }

@@ -1,137 +1,202 @@
-//! The third pass: in which order units run.
+//! Scheduling: in which order groups run, and which of them at the same time. Stage 4 of 7.
+//!
+//! Groups that do not depend on each other form a stage; a stage begins when the one before has
+//! ended. Of the groups that are ready, the one that became ready last runs first, so that a value
+//! is read while it is still in the cache. The commit phase comes last, in stages of its own.
+//!
+//! Example: in the backward pass of a layer, the gradients by the weights and by the input read the
+//! same cotangent and become ready together: they are one stage. In a chain each stage has one
+//! group.
 
 use super::{
-    fuse::{NONE, Units},
-    simplify::{Class, Simple},
+    dag::{Dag, Kind, Phase},
+    fuse::Groups,
+    index::{Csr, DagId, GroupId},
 };
+use crate::index::IndexVec;
 
-/// Units in the order in which they run, each with its nodes, oldest first.
+/// Groups in the order in which they run.
 pub(super) struct Schedule {
-    /// The unit, and where its nodes are in `members`.
-    pub(super) units: Vec<(u32, std::ops::Range<usize>)>,
-    pub(super) members: Vec<u32>,
-    /// Where the stages end: runs of units that do not depend on each other, to be run at once.
-    pub(super) stages: Vec<usize>,
-    /// The first of those that write into parameters.
-    pub(super) late: usize,
+    pub(super) order: Vec<GroupId>,
+    /// Where stages end in the order.
+    pub(super) stage_ends: Vec<usize>,
+    /// How many of the stages come before the commit phase.
+    pub(super) compute_stages: usize,
+    /// The nodes of each group, oldest first.
+    pub(super) members: Csr<GroupId, DagId>,
 }
 
-/// The most units of a stage,
-pub(crate) const MOST_AT_ONCE: usize = 4;
+/// The most groups of a stage,
+pub(crate) const MAX_KERNELS_AT_ONCE: usize = 4;
 /// and the most bytes that they may write for others: they stay in the caches.
-const MOST_BYTES: usize = 1 << 20;
+const MAX_BYTES_AT_ONCE: usize = 1 << 20;
 
-/// Lists of numbers by key, one after the other.
-struct Lists {
-    starts: Vec<u32>,
-    items: Vec<u32>,
-}
+/// An edge from a group to one that must come later.
+type Edge = (GroupId, GroupId);
 
-impl Lists {
-    fn new(keys: usize, pairs: impl Iterator<Item = (u32, u32)> + Clone) -> Lists {
-        let mut starts = vec![0; keys + 1];
-        pairs
-            .clone()
-            .for_each(|(key, _)| starts[key as usize + 1] += 1);
-        (0..keys).for_each(|k| starts[k + 1] += starts[k]);
-        let (mut next, mut items) = (starts.clone(), vec![0; starts[keys] as usize]);
-        for (key, item) in pairs {
-            items[next[key as usize] as usize] = item;
-            next[key as usize] += 1;
-        }
-        Lists { starts, items }
-    }
-
-    fn range(&self, key: u32) -> std::ops::Range<usize> {
-        self.starts[key as usize] as usize..self.starts[key as usize + 1] as usize
-    }
+/// The groups that wait, and those that wait for nothing any more.
+struct Scheduler {
+    phase_of: IndexVec<GroupId, Phase>,
+    /// How many edges lead to a group from such that have not run.
+    waits_for: IndexVec<GroupId, u32>,
+    readers: Csr<GroupId, GroupId>,
+    /// The bytes that a group writes for others.
+    bytes: IndexVec<GroupId, usize>,
+    /// By phase, what became ready last at the end.
+    ready: [Vec<GroupId>; 2],
 }
 
 impl Schedule {
-    /// What has become ready last runs first, so that a value is read while it is still in the cache; late units at the
-    /// end.
-    pub(super) fn new(s: &Simple<'_>, units: &mut Units) -> Schedule {
-        let count = units.all.len();
-        let (mut of, mut edges) = (Vec::with_capacity(s.needed.len()), Vec::new());
-        let mut is_read = vec![false; s.class.len()];
-        for &id in s
-            .needed
-            .iter()
-            .filter(|&&id| s.class[id as usize] != Class::Leaf)
-        {
-            let unit = units.of(id);
-            of.push((unit, id));
-            for k in 0..s.arity(id) {
-                let root = s.read(id, k).root;
-                let from = units.of(root);
-                if from != NONE && from != unit {
-                    edges.push((from, unit));
-                    is_read[root as usize] = true;
-                }
-            }
-            for root in s.waits_for(id) {
-                let from = units.of(root);
-                if from != NONE && from != unit && !units.all[from as usize].late {
-                    edges.push((from, unit));
-                }
-            }
+    pub(super) fn new(dag: &Dag<'_>, groups: &Groups) -> Schedule {
+        let (mut scheduler, members) = Scheduler::new(dag, groups);
+        let (mut order, mut stage_ends) = (Vec::with_capacity(groups.all.len()), Vec::new());
+        while let Some(stage) = scheduler.next_stage(Phase::Compute) {
+            order.extend(stage);
+            stage_ends.push(order.len());
         }
-        let members = Lists::new(count, of.iter().copied());
-        let readers = Lists::new(count, edges.iter().copied());
-        let mut waiting = vec![0u32; count];
-        edges.iter().for_each(|&(_, to)| waiting[to as usize] += 1);
-        let mut ready = [Vec::new(), Vec::new()];
-        let mut listed = vec![false; count];
-        let mut roots: Vec<u32> = Vec::new();
-        for &(unit, _) in &of {
-            if !std::mem::replace(&mut listed[unit as usize], true) && waiting[unit as usize] == 0 {
-                roots.push(unit);
-            }
-        }
-        for &unit in roots.iter().rev() {
-            ready[units.all[unit as usize].late as usize].push(unit);
-        }
-        let bytes = |unit: u32| -> usize {
-            let read = members.items[members.range(unit)]
-                .iter()
-                .filter(|&&id| is_read[id as usize]);
-            let of = |&id: &u32| s.p.ty(id).shape.count() * s.p.nodes[id as usize].dtype.size();
-            read.map(of).sum()
-        };
-        let (mut order, mut stages, mut late) = (Vec::new(), Vec::new(), None);
-        loop {
-            let now = usize::from(ready[0].is_empty());
-            if now == 1 {
-                late.get_or_insert(order.len());
-            }
-            let Some(first) = ready[now].pop() else { break };
-            let (mut stage, mut written) = (vec![first], bytes(first));
-            while let Some(&next) = ready[now].last().filter(|_| stage.len() < MOST_AT_ONCE) {
-                written += bytes(next);
-                if written > MOST_BYTES {
-                    break;
-                }
-                stage.extend(ready[now].pop());
-            }
-            stage.sort_unstable(); // what is written side by side is also read side by side, by the same threads
-            order.extend(stage.iter().map(|&unit| (unit, members.range(unit))));
-            stages.push(order.len());
-            for &reader in stage
-                .iter()
-                .rev()
-                .flat_map(|&unit| readers.items[readers.range(unit)].iter().rev())
-            {
-                waiting[reader as usize] -= 1;
-                if waiting[reader as usize] == 0 {
-                    ready[units.all[reader as usize].late as usize].push(reader);
-                }
-            }
+        let compute_stages = stage_ends.len();
+        while let Some(stage) = scheduler.next_stage(Phase::Commit) {
+            order.extend(stage);
+            stage_ends.push(order.len());
         }
         Schedule {
-            late: late.unwrap_or(order.len()),
-            units: order,
-            stages,
-            members: members.items,
+            order,
+            stage_ends,
+            compute_stages,
+            members,
         }
+    }
+
+    /// The stages, as ranges of positions in the order.
+    pub(super) fn stages(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let starts = std::iter::once(0).chain(self.stage_ends.iter().copied());
+        starts.zip(&self.stage_ends).map(|(start, &end)| start..end)
+    }
+
+    /// Checks that each group runs once, after all that it reads or waits for, and that the commit
+    /// phase is the end.
+    pub(super) fn verify(&self, dag: &Dag<'_>, groups: &Groups) -> Result<(), String> {
+        let mut stage_of = IndexVec::filled(None, groups.all.len());
+        for (stage, range) in self.stages().enumerate() {
+            for &group in &self.order[range] {
+                if stage_of[group].replace(stage).is_some() {
+                    return Err(format!("{group:?} runs twice"));
+                }
+                if (groups.all[group].phase == Phase::Commit) != (stage >= self.compute_stages) {
+                    return Err(format!("{group:?} runs in the wrong phase"));
+                }
+            }
+        }
+        for (from, to) in edges(dag, groups).0 {
+            if stage_of[to].is_none() || stage_of[from] >= stage_of[to] {
+                return Err(format!("{to:?} does not run after {from:?}"));
+            }
+        }
+        match stage_of.enumerate().find(|(_, stage)| stage.is_none()) {
+            Some((group, _)) => Err(format!("{group:?} never runs")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All edges between groups; and whether a group other than its own reads a node.
+fn edges(dag: &Dag<'_>, groups: &Groups) -> (Vec<Edge>, IndexVec<DagId, bool>) {
+    let (mut edges, mut is_read) = (Vec::new(), IndexVec::filled(false, dag.nodes.len()));
+    for id in dag.nodes.indices() {
+        let Some(group) = groups.of[id] else {
+            continue;
+        };
+        for operand in dag.operands(id) {
+            if let Some(from) = groups.of[operand.node].filter(|&from| from != group) {
+                edges.push((from, group));
+                is_read[operand.node] = true;
+            }
+        }
+        let awaited = dag
+            .awaited(id)
+            .filter(|&a| dag.nodes[a].phase == Phase::Compute);
+        edges.extend(
+            awaited
+                .filter_map(|a| groups.of[a])
+                .filter(|&from| from != group)
+                .map(|from| (from, group)),
+        );
+    }
+    (edges, is_read)
+}
+
+impl Scheduler {
+    fn new(dag: &Dag<'_>, groups: &Groups) -> (Scheduler, Csr<GroupId, DagId>) {
+        let count = groups.all.len();
+        let (edges, is_read) = edges(dag, groups);
+        let mut members = Vec::with_capacity(dag.nodes.len());
+        let mut bytes = IndexVec::filled(0, count);
+        for (id, node) in dag
+            .nodes
+            .enumerate()
+            .filter(|(_, node)| node.kind != Kind::Leaf)
+        {
+            let Some(group) = groups.of[id] else {
+                continue;
+            };
+            members.push((group, id));
+            if is_read[id] {
+                bytes[group] += dag.count(id) * node.dtype.size();
+            }
+        }
+        let mut scheduler = Scheduler {
+            phase_of: IndexVec::from_vec(groups.all.iter().map(|g| g.phase).collect()),
+            waits_for: IndexVec::filled(0, count),
+            readers: Csr::new(count, &edges),
+            bytes,
+            ready: [Vec::new(), Vec::new()],
+        };
+        edges
+            .iter()
+            .for_each(|&(_, to)| scheduler.waits_for[to] += 1);
+        // the stack is popped from its end: what comes first in the program is taken first
+        let mut listed = IndexVec::filled(false, count);
+        let mut roots: Vec<GroupId> = Vec::new();
+        for &(group, _) in &members {
+            if !std::mem::replace(&mut listed[group], true) && scheduler.waits_for[group] == 0 {
+                roots.push(group);
+            }
+        }
+        roots
+            .into_iter()
+            .rev()
+            .for_each(|group| scheduler.is_ready(group));
+        (scheduler, Csr::new(count, &members))
+    }
+
+    fn is_ready(&mut self, group: GroupId) {
+        self.ready[self.phase_of[group] as usize].push(group);
+    }
+
+    /// The groups of the next stage; none if nothing of this phase is left.
+    fn next_stage(&mut self, phase: Phase) -> Option<Vec<GroupId>> {
+        let ready = &mut self.ready[phase as usize];
+        let first = ready.pop()?;
+        let (mut stage, mut written) = (vec![first], self.bytes[first]);
+        while let Some(&next) = ready.last().filter(|_| stage.len() < MAX_KERNELS_AT_ONCE) {
+            // two large kernels side by side would evict each other's outputs before they are read
+            written += self.bytes[next];
+            if written > MAX_BYTES_AT_ONCE {
+                break;
+            }
+            stage.extend(ready.pop());
+        }
+        stage.sort_unstable(); // what is written side by side is also read side by side, by the same threads
+        // pushed last, popped first: the readers of the stage's first group come next
+        for &group in stage.iter().rev() {
+            for k in (0..self.readers.get(group).len()).rev() {
+                let reader = self.readers.get(group)[k];
+                self.waits_for[reader] -= 1;
+                if self.waits_for[reader] == 0 {
+                    self.is_ready(reader);
+                }
+            }
+        }
+        Some(stage)
     }
 }

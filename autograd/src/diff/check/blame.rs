@@ -2,13 +2,16 @@
 
 use super::{
     CheckGrads, Worst, dtype_of,
-    program::{Program, Slopes, all_like, difference, dot, evaluate, gradients, moved, one_hots},
+    program::{
+        At, Program, Slopes, all_like, difference, dot, evaluate, gradients, moved, one_hots,
+    },
     wrong,
 };
 use crate::{
     error::{Error, OpError, Place, Result},
     graph::Graph,
-    nodes::{Kind, OpRef},
+    index::{Index, IndexVec, each},
+    nodes::{Kind, NodeId, OpRef},
     op::Dependency,
     tensor::{DType, Tensor, Type},
     var::Var,
@@ -21,17 +24,14 @@ pub(super) struct Found {
     pub(super) numeric: f64,
 }
 
-/// Where a rule and differences disagree. Elements are counted: element `.1` of tensor `.0`.
+/// Where a rule and differences disagree.
 pub(super) enum Spot {
     /// One element of an output by one of an input.
-    Element {
-        output: (usize, usize),
-        input: (usize, usize),
-    },
+    Element { output: At, input: At },
     /// This element of the gradient for a cotangent of zero.
-    Zero { input: (usize, usize) },
+    Zero { input: At },
     /// This element of an output is not finite.
-    Value { output: (usize, usize) },
+    Value { output: At },
     /// A weighted sum of all outputs along a direction of all inputs.
     Along { direction: Slopes, weights: Slopes },
 }
@@ -47,6 +47,12 @@ enum Nature {
     /// The function is not finite here or next to it.
     NotFinite,
 }
+
+/// The first element of all.
+const FIRST: At = At {
+    tensor: 0,
+    element: 0,
+};
 
 /// Above this many elements an op is checked along directions.
 const MANY: usize = 512;
@@ -79,7 +85,8 @@ impl CheckGrads {
         let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
         (program.f)(&g, &x);
         let (mut cut, mut first) = (None, None);
-        for id in 0..g.len() as u32 {
+        let nodes = g.inner.borrow().nodes.indices();
+        for id in nodes {
             let Some(Single {
                 args,
                 op,
@@ -92,14 +99,14 @@ impl CheckGrads {
                 continue;
             };
             let when = format!("found at order {order}{of}");
-            let values = g.look(args.clone()).ok()?;
+            let values = g.evaluate(args.clone()).ok()?;
             if any(&values, f64::is_nan) {
                 continue; // they come from before this op, and nothing can be said of its rule
             }
             let leaves = if replaces {
                 leaf_values(&g, id)?
             } else {
-                Vec::new()
+                IndexVec::new()
             };
             let alone = match replaces {
                 false => Program::of(|g, x| vec![g.append_ref(op.clone(), x)], Vec::new()),
@@ -151,21 +158,21 @@ impl CheckGrads {
         while let Some((a, b)) = halves(&direction) {
             direction = if gap(&a)? >= gap(&b)? { a } else { b };
         }
-        let input = place(&direction).unwrap_or((0, 0));
+        let input = place(&direction).unwrap_or(FIRST);
         let numeric = self.column(program, inputs, input)?;
         let by_rule = |u: &[Vec<f64>]| -> Result<f64> {
-            Ok(gradients(program, inputs, &all_like(values, u)?)?[input.0][input.1])
+            Ok(*input.of(&gradients(program, inputs, &all_like(values, u)?)?))
         };
         let gap =
             |u: &[Vec<f64>]| -> Result<f64> { Ok(worse((by_rule(u)? - dot(&numeric, u)).abs())) };
         while let Some((a, b)) = halves(&u) {
             u = if gap(&a)? >= gap(&b)? { a } else { b };
         }
-        let (o, e) = place(&u).unwrap_or((0, 0));
+        let output = place(&u).unwrap_or(FIRST);
         let mut worst = Worst::new(self);
-        let analytic = by_rule(&one_hots(values, Some((o, e))))?;
-        worst.see(dtype, analytic, numeric[o][e], || Spot::Element {
-            output: (o, e),
+        let analytic = by_rule(&one_hots(values, Some(output)))?;
+        worst.see(dtype, analytic, *output.of(&numeric), || Spot::Element {
+            output,
             input,
         });
         Ok(worst.found.unwrap_or(found))
@@ -180,13 +187,13 @@ impl CheckGrads {
             Spot::Value { .. } => return Nature::NotFinite,
             Spot::Zero { .. } => return Nature::Wrong,
             &Spot::Element { output, input } => {
-                let x = &inputs[input.0];
+                let x = &inputs[input.tensor];
                 let direction = one_hots(inputs, Some(input));
                 (
                     direction,
                     one_hots(&values, Some(output)),
                     x.dtype(),
-                    self.step_at(x, input.1),
+                    self.step_at(x, input.element),
                 )
             }
             Spot::Along { direction, weights } => {
@@ -275,11 +282,11 @@ struct Single<'g> {
 }
 
 /// A node by itself; none if it is a leaf or has no derivative.
-fn single<'g>(g: &'g Graph, id: u32) -> Option<Single<'g>> {
+fn single<'g>(g: &'g Graph, id: NodeId) -> Option<Single<'g>> {
     let inner = g.inner.borrow();
-    let node = &inner.nodes[id as usize];
+    let node = &inner.nodes[id];
     let args: Vec<Var<'g>> = inner.args(id).iter().map(|&a| g.var(a)).collect();
-    let varies = |a: &Var<'g>| inner.nodes[a.id as usize].dtype.is_float();
+    let varies = |a: &Var<'g>| inner.nodes[a.id].dtype.is_float();
     if node.kind != Kind::Op || !node.dtype.is_float() || !args.iter().any(varies) {
         return None;
     }
@@ -314,18 +321,18 @@ fn single<'g>(g: &'g Graph, id: u32) -> Option<Single<'g>> {
 }
 
 /// By node, the values of the leaves up to a node.
-fn leaf_values(g: &Graph, id: u32) -> Option<Vec<Option<Tensor>>> {
-    let leaves: Vec<u32> = (0..id)
+fn leaf_values(g: &Graph, id: NodeId) -> Option<IndexVec<NodeId, Option<Tensor>>> {
+    let leaves: Vec<NodeId> = each(NodeId::new(0)..id)
         .filter(|&k| !matches!(g.var(k).kind(), Kind::Op | Kind::Error))
         .collect();
     let values = g
-        .look(leaves.iter().map(|&k| g.var(k)).collect::<Vec<_>>())
+        .evaluate(leaves.iter().map(|&k| g.var(k)).collect::<Vec<_>>())
         .ok()?;
-    let mut all = vec![None; id as usize];
+    let mut all = IndexVec::filled(None, id.index());
     leaves
         .into_iter()
         .zip(values)
-        .for_each(|(k, v)| all[k as usize] = Some(v));
+        .for_each(|(k, v)| all[k] = Some(v));
     Some(all)
 }
 
@@ -333,27 +340,27 @@ fn leaf_values(g: &Graph, id: u32) -> Option<Vec<Option<Tensor>>> {
 fn replay<'h>(
     g: &Graph,
     h: &'h Graph,
-    id: u32,
-    leaves: &[Option<Tensor>],
+    id: NodeId,
+    leaves: &IndexVec<NodeId, Option<Tensor>>,
     args: &[Var<'_>],
     x: &[Var<'h>],
 ) -> Var<'h> {
     let inner = g.inner.borrow();
-    let mut copies: Vec<Var<'h>> = Vec::new();
-    for k in 0..=id {
+    let mut copies: IndexVec<NodeId, Var<'h>> = IndexVec::new();
+    for k in each(NodeId::new(0)..id.next()) {
         let given = args.iter().position(|a| a.id == k);
-        copies.push(match (given, leaves.get(k as usize)) {
+        copies.push(match (given, leaves.get(k)) {
             (Some(given), _) => x[given],
             (None, Some(Some(value))) => h.constant(value),
-            _ if inner.nodes[k as usize].kind == Kind::Error => h.constant(0.0), // nothing that has a value reads it
+            // nothing that has a value reads it
+            _ if inner.nodes[k].kind == Kind::Error => h.constant(0.0),
             _ => {
-                let inputs: Vec<Var<'h>> =
-                    inner.args(k).iter().map(|&a| copies[a as usize]).collect();
+                let inputs: Vec<Var<'h>> = inner.args(k).iter().map(|&a| copies[a]).collect();
                 h.append_ref(inner.op_ref(k), &inputs)
             }
         });
     }
-    copies[id as usize]
+    copies[id]
 }
 
 /// Which element by which, and the two numbers.
@@ -366,38 +373,35 @@ fn describe(
         numeric,
     }: &Found,
 ) -> Option<String> {
-    let output = |(o, e): (usize, usize)| {
+    let output = |at: At| {
         let values = evaluate(program, inputs).ok()?;
         let output = if values.len() == 1 {
             "the output".to_string()
         } else {
-            format!("output {o}")
+            format!("output {}", at.tensor)
         };
         Some(format!(
             "element {} of {output}",
-            values[o].shape.index_of(e)
+            values[at.tensor].shape.index_of(at.element)
         ))
     };
     let what = match spot {
         &Spot::Value { output: at } => return Some(format!("{} is {analytic}", output(at)?)),
-        Spot::Zero { input: (i, _) } => {
+        Spot::Zero { input } => {
             return Some(format!(
                 "for a zero cotangent, {}: the rule gives {analytic}, not 0",
-                program.name(*i)
+                program.name(input.tensor)
             ));
         }
         Spot::Along { .. } => {
             "along a random direction of all inputs, though not by any one element".to_string()
         }
-        &Spot::Element {
-            output: at,
-            input: (i, j),
-        } => {
+        &Spot::Element { output: at, input } => {
             format!(
                 "{} by element {} of {}",
                 output(at)?,
-                inputs[i].shape.index_of(j),
-                program.name(i)
+                inputs[input.tensor].shape.index_of(input.element),
+                program.name(input.tensor)
             )
         }
     };
@@ -408,13 +412,14 @@ fn describe(
 
 /// The first element of an output that is not finite: there is nothing to compare.
 pub(super) fn not_finite(values: &[Tensor]) -> Option<Found> {
-    values.iter().enumerate().find_map(|(o, v)| {
+    values.iter().enumerate().find_map(|(tensor, v)| {
         let numbers = v.to_f64s();
-        let e = numbers.iter().position(|v| !v.is_finite())?;
+        let element = numbers.iter().position(|v| !v.is_finite())?;
+        let output = At { tensor, element };
         Some(Found {
-            spot: Spot::Value { output: (o, e) },
-            analytic: numbers[e],
-            numeric: numbers[e],
+            spot: Spot::Value { output },
+            analytic: numbers[element],
+            numeric: numbers[element],
         })
     })
 }
@@ -445,9 +450,10 @@ fn halves(all: &[Vec<f64>]) -> Option<(Slopes, Slopes)> {
     (count > 1).then(|| (part(&|k| k < count / 2), part(&|k| k >= count / 2)))
 }
 
-/// The list and the position in it of the first number that is not zero.
-fn place(all: &[Vec<f64>]) -> Option<(usize, usize)> {
-    all.iter()
-        .enumerate()
-        .find_map(|(k, list)| Some((k, list.iter().position(|&v| v != 0.0)?)))
+/// Where the first number is that is not zero.
+fn place(all: &[Vec<f64>]) -> Option<At> {
+    all.iter().enumerate().find_map(|(tensor, list)| {
+        let element = list.iter().position(|&v| v != 0.0)?;
+        Some(At { tensor, element })
+    })
 }

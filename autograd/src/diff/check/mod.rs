@@ -15,7 +15,7 @@ use crate::{
 };
 use blame::{Found, Spot, not_finite};
 use program::{
-    Program, Slopes, cotangents, difference, dot, evaluate, gradients, one_hots, pulled_back,
+    At, Program, Slopes, cotangents, difference, dot, evaluate, gradients, one_hots, pulled_back,
     random,
 };
 use rand::RngExt;
@@ -158,36 +158,31 @@ impl CheckGrads {
             .iter()
             .enumerate()
             .filter(|(_, v)| v.dtype().is_float());
-        for (o, e) in floats.flat_map(|(o, v)| (0..v.len()).map(move |e| (o, e))) {
-            let cts = program::all_like(&values, &one_hots(&values, Some((o, e))))?;
+        for output in floats.flat_map(|(tensor, v)| At::each(tensor, v.len())) {
+            let cts = program::all_like(&values, &one_hots(&values, Some(output)))?;
             let row = gradients(program, inputs, &cts)?;
-            for (i, j) in row
-                .iter()
-                .enumerate()
-                .flat_map(|(i, d)| (0..d.len()).map(move |j| (i, j)))
-            {
-                worst.see(inputs[i].dtype(), row[i][j], numeric[i][j][o][e], || {
-                    Spot::Element {
-                        output: (o, e),
-                        input: (i, j),
-                    }
-                });
+            let each = |(tensor, d): (usize, &Vec<f64>)| At::each(tensor, d.len());
+            for input in row.iter().enumerate().flat_map(each) {
+                let slopes: &Slopes = input.of(&numeric);
+                let (analytic, numeric) = (*input.of(&row), *output.of(slopes));
+                let dtype = inputs[input.tensor].dtype();
+                worst.see(dtype, analytic, numeric, || Spot::Element { output, input });
             }
         }
         let zeros = program::all_like(&values, &one_hots(&values, None))?;
-        for (i, d) in gradients(program, inputs, &zeros)?.iter().enumerate() {
-            d.iter()
-                .enumerate()
-                .for_each(|(j, &d)| worst.see(DType::F64, d, 0.0, || Spot::Zero { input: (i, j) }));
+        for (tensor, d) in gradients(program, inputs, &zeros)?.iter().enumerate() {
+            for (input, &d) in At::each(tensor, d.len()).zip(d) {
+                worst.see(DType::F64, d, 0.0, || Spot::Zero { input });
+            }
         }
         Ok(worst.found)
     }
 
     /// Differences of all outputs by each element of each input: `[input][element][output][element]`.
     fn columns(&self, program: &Program<'_>, inputs: &[Tensor]) -> Result<Vec<Vec<Slopes>>> {
-        let of_input = |(i, x): (usize, &Tensor)| match x.dtype().is_float() {
-            true => (0..x.len())
-                .map(|j| self.column(program, inputs, (i, j)))
+        let of_input = |(tensor, x): (usize, &Tensor)| match x.dtype().is_float() {
+            true => At::each(tensor, x.len())
+                .map(|input| self.column(program, inputs, input))
                 .collect(),
             false => Ok(Vec::new()),
         };
@@ -195,18 +190,9 @@ impl CheckGrads {
     }
 
     /// Differences of all outputs by one element of one input.
-    fn column(
-        &self,
-        program: &Program<'_>,
-        inputs: &[Tensor],
-        (i, j): (usize, usize),
-    ) -> Result<Slopes> {
-        difference(
-            program,
-            inputs,
-            &one_hots(inputs, Some((i, j))),
-            self.step_at(&inputs[i], j),
-        )
+    fn column(&self, program: &Program<'_>, inputs: &[Tensor], input: At) -> Result<Slopes> {
+        let step = self.step_at(&inputs[input.tensor], input.element);
+        difference(program, inputs, &one_hots(inputs, Some(input)), step)
     }
 
     /// Random directions: `u·(J v)` from differences against `(uᵀJ)·v` from the rules.

@@ -122,7 +122,7 @@ fn with_graph<R>(
 }
 
 pub(super) fn evaluate(program: &Program<'_>, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-    with_graph(program, inputs, |g, _, y| g.look(y))
+    with_graph(program, inputs, |g, _, y| g.evaluate(y))
 }
 
 /// The cotangents of the inputs, all elements of each; nothing for integers.
@@ -133,7 +133,7 @@ pub(super) fn gradients(
 ) -> Result<Vec<Vec<f64>>> {
     with_graph(program, inputs, |g, x, y| {
         let cts: Vec<Var<'_>> = cts.iter().map(|ct| g.constant(ct)).collect();
-        let mut found = g.look(pulled_back(&y, x, &cts))?.into_iter();
+        let mut found = g.evaluate(pulled_back(&y, x, &cts))?.into_iter();
         let mut of = |x: &Tensor| {
             x.dtype()
                 .is_float()
@@ -231,10 +231,29 @@ pub(super) fn cotangents(values: &[Tensor]) -> Vec<Tensor> {
     values.iter().map(&mut draw).collect()
 }
 
-/// Zeros for all elements of these tensors, with a 1 at one place: element `.1` of tensor `.0`.
-pub(super) fn one_hots(like: &[Tensor], at: Option<(usize, usize)>) -> Slopes {
+/// One element of several tensors.
+#[derive(Clone, Copy)]
+pub(super) struct At {
+    pub(super) tensor: usize,
+    pub(super) element: usize,
+}
+
+impl At {
+    /// All elements of a tensor of so many.
+    pub(super) fn each(tensor: usize, count: usize) -> impl Iterator<Item = At> {
+        (0..count).map(move |element| At { tensor, element })
+    }
+
+    /// What stands there.
+    pub(super) fn of<T>(self, lists: &[Vec<T>]) -> &T {
+        &lists[self.tensor][self.element]
+    }
+}
+
+/// Zeros for all elements of these tensors, with a 1 at one place.
+pub(super) fn one_hots(like: &[Tensor], at: Option<At>) -> Slopes {
     let mut all: Slopes = like.iter().map(|t| vec![0.0; t.len()]).collect();
-    if let Some((tensor, element)) = at {
+    if let Some(At { tensor, element }) = at {
         all[tensor][element] = 1.0;
     }
     all

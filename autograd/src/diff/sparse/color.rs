@@ -2,6 +2,7 @@
 //! one product of the Jacobian with the sum of their unit vectors.
 
 use super::pattern::Pattern;
+use crate::index::{Index, IndexVec, index};
 use rand::{SeedableRng, rngs::ChaCha8Rng, seq::SliceRandom};
 
 /// Groups of columns, or of rows, that are computed together.
@@ -15,7 +16,29 @@ pub struct Coloring {
     pub by_rows: bool,
 }
 
-const NONE: u32 = u32::MAX;
+index! {
+    /// A colour.
+    Color,
+}
+
+/// What a colouring of one side comes to.
+struct Colors {
+    /// By thing; none of what is in no group.
+    by_thing: Vec<Option<Color>>,
+    count: usize,
+}
+
+impl Colors {
+    fn coloring(self, by_rows: bool) -> Coloring {
+        // nothing is in the way of any colour where there is none yet
+        let color = |color: Option<Color>| color.map_or(0, |color| color.index() as u32);
+        Coloring {
+            colors: self.by_thing.into_iter().map(color).collect(),
+            count: self.count,
+            by_rows,
+        }
+    }
+}
 
 impl Coloring {
     /// The fewest colours that greedy colourings in several orders find, by columns, or by rows if there are fewer then.
@@ -36,36 +59,35 @@ impl Coloring {
         } else {
             (columns, rows)
         };
-        let (colors, count) = first.color();
-        if second.bound() < count {
+        let colors = first.color();
+        if second.bound() < colors.count {
             let other = second.color();
-            if other.1 < count {
-                return Coloring {
-                    colors: other.0,
-                    count: other.1,
-                    by_rows: !by_rows,
-                };
+            if other.count < colors.count {
+                return other.coloring(!by_rows);
             }
         }
-        Coloring {
-            colors,
-            count,
-            by_rows,
-        }
+        colors.coloring(by_rows)
     }
 
     /// By columns, of a symmetric matrix.
     pub(super) fn columns(pattern: &Pattern) -> Coloring {
-        let (colors, count) = Side {
+        let side = Side {
             groups: &pattern.transposed(),
             members: pattern,
-        }
-        .color();
-        Coloring {
-            colors,
-            count,
-            by_rows: false,
-        }
+        };
+        side.color().coloring(false)
+    }
+
+    /// The colour of each column, or row.
+    pub(super) fn colors(&self) -> impl ExactSizeIterator<Item = Color> {
+        let color = |&color: &u32| Color::new(color as usize);
+        self.colors.iter().map(color)
+    }
+
+    /// The colour of an element of the matrix.
+    pub(super) fn color(&self, row: usize, column: usize) -> Color {
+        let color = self.colors[if self.by_rows { row } else { column }];
+        Color::new(color as usize)
     }
 }
 
@@ -87,21 +109,18 @@ impl Side<'_> {
     }
 
     /// The best of several orders.
-    fn color(&self) -> (Vec<u32>, usize) {
+    fn color(&self) -> Colors {
         let bound = self.bound();
         let count = self.groups.shape().0;
-        let natural: Vec<u32> = (0..count as u32).collect();
+        let natural: Vec<usize> = (0..count).collect();
         let mut best = self.greedy(&natural);
         // the most constrained first
-        let size = |&thing: &u32| {
-            let groups = self.groups.row(thing as usize).iter();
-            std::cmp::Reverse(
-                groups
-                    .map(|&g| self.members.row(g as usize).len())
-                    .sum::<usize>(),
-            )
+        let size = |&thing: &usize| {
+            let groups = self.groups.columns_of(thing);
+            let members = groups.map(|group| self.members.row(group).len());
+            std::cmp::Reverse(members.sum::<usize>())
         };
-        let orders: [&dyn Fn() -> Vec<u32>; 3] = [
+        let orders: [&dyn Fn() -> Vec<usize>; 3] = [
             &|| {
                 let mut order = natural.clone();
                 order.sort_by_cached_key(size);
@@ -115,11 +134,11 @@ impl Side<'_> {
             },
         ];
         for order in orders {
-            if best.1 <= bound {
+            if best.count <= bound {
                 break;
             }
             let other = self.greedy(&order());
-            if other.1 < best.1 {
+            if other.count < best.count {
                 best = other;
             }
         }
@@ -127,31 +146,28 @@ impl Side<'_> {
     }
 
     /// Each thing in this order gets the first colour that none of those it shares a group with has.
-    fn greedy(&self, order: &[u32]) -> (Vec<u32>, usize) {
-        let mut colors = vec![NONE; self.groups.shape().0];
-        let (mut taken, mut count) = (Vec::new(), 0);
-        for &thing in order
-            .iter()
-            .filter(|&&thing| !self.groups.row(thing as usize).is_empty())
-        {
-            for &group in self.groups.row(thing as usize) {
-                for &other in self.members.row(group as usize) {
-                    if let Some(by) = taken.get_mut(colors[other as usize] as usize) {
-                        *by = thing;
+    fn greedy(&self, order: &[usize]) -> Colors {
+        let mut by_thing: Vec<Option<Color>> = vec![None; self.groups.shape().0];
+        // by colour: the last thing that one of this colour shares a group with
+        let mut taken: IndexVec<Color, Option<usize>> = IndexVec::new();
+        for &thing in order {
+            if self.groups.row(thing).is_empty() {
+                continue;
+            }
+            for group in self.groups.columns_of(thing) {
+                for other in self.members.columns_of(group) {
+                    if let Some(color) = by_thing[other] {
+                        taken[color] = Some(thing);
                     }
                 }
             }
-            let free = taken.iter().position(|&by| by != thing).unwrap_or(count);
-            if free == count {
-                taken.push(NONE);
-                count += 1;
-            }
-            colors[thing as usize] = free as u32;
+            let free = taken.iter().position(|&by| by != Some(thing));
+            let color = free.map_or_else(|| taken.push(None), Color::new);
+            by_thing[thing] = Some(color);
         }
-        colors
-            .iter_mut()
-            .filter(|c| **c == NONE)
-            .for_each(|c| *c = 0); // nothing is in the way of any colour
-        (colors, count)
+        Colors {
+            by_thing,
+            count: taken.len(),
+        }
     }
 }

@@ -15,12 +15,15 @@ pub use pattern::Pattern;
 use super::functional::tensor;
 use crate::{
     error::{Error, OpError, Result},
-    exec::function::Traced,
     graph::Graph,
+    index::{Index, IndexVec},
+    nodes::NodeId,
     plan,
+    run::function::Traced,
     tensor::{DType, Element, Tensor, with_dtype},
     var::Var,
 };
+use color::Color;
 use propagate::dependences;
 use rayon::prelude::*;
 use sprs::CsMat;
@@ -63,12 +66,19 @@ struct Known {
     structure: Arc<Structure>,
     /// The program that it is for: the same plan is found again as long as the program is the same.
     plan: Arc<plan::Plan>,
-    /// The constants that it rests on: their places in the program, and their values.
-    used: Vec<(usize, Tensor)>,
+    /// The constants that it rests on.
+    used: Vec<Used>,
     /// By element of the matrix: its colour.
-    colors: Vec<u32>,
+    colors: Vec<Color>,
     /// By colour: the sum of the unit vectors.
-    seeds: Vec<Tensor>,
+    seeds: IndexVec<Color, Tensor>,
+}
+
+/// A constant whose value was used.
+struct Used {
+    /// The node of the program that is run.
+    node: NodeId,
+    value: Tensor,
 }
 
 /// So many directions are computed in one run: what they have in common is computed once.
@@ -138,7 +148,7 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
         let products = self.matrix.products(&self.f, &x, &known, T::DTYPE)?;
         let pattern = &known.structure.pattern;
         let starts = pattern.starts().to_vec();
-        let indices = pattern.indices().iter().map(|&c| c as usize).collect();
+        let indices = pattern.indices().collect();
         let mut values = vec![T::default(); pattern.nnz()];
         known.place(&products, &mut values)?;
         Ok(CsMat::new(pattern.shape(), starts, indices, values))
@@ -240,7 +250,7 @@ impl Matrix {
         x: &Tensor,
         known: &Known,
         dtype: DType,
-    ) -> Result<Vec<Tensor>> {
+    ) -> Result<IndexVec<Color, Tensor>> {
         if dtype != x.dtype() {
             let e = OpError::new(format!("the matrix is {}, not {dtype}", x.dtype()));
             return Err(e.at(self.name(), self.made_at));
@@ -249,7 +259,7 @@ impl Matrix {
         let together = coloring.count.min(TOGETHER);
         let groups: Vec<&[Tensor]> = known.seeds.chunks(together.max(1)).collect();
         let Some(&first) = groups.first() else {
-            return Ok(Vec::new());
+            return Ok(IndexVec::new());
         };
         let inputs = |seeds: &[Tensor]| -> Vec<Tensor> {
             let padded = (0..together).map(|k| seeds[k.min(seeds.len() - 1)].clone());
@@ -266,7 +276,7 @@ impl Matrix {
             .par_iter()
             .map(|seeds| traced.call(&inputs(seeds)))
             .collect::<Result<_>>()?;
-        Ok(products.into_iter().flatten().collect())
+        Ok(IndexVec::from_vec(products.into_iter().flatten().collect()))
     }
 
     /// The product of the matrix with a direction, from one side or the other.
@@ -283,8 +293,12 @@ impl Known {
         let (inner, nodes) = traced.parts();
         let (input, output) = traced.ends();
         let found = dependences(inner, output, input)?;
-        let place = |&id: &u32| Some((nodes.binary_search(&id).ok()?, inner.leaf(id)?));
-        let used = found.used.iter().filter_map(place).collect();
+        let used = |&id: &NodeId| {
+            let node = NodeId::new(nodes.binary_search(&id).ok()?);
+            let value = inner.leaf(id)?;
+            Some(Used { node, value })
+        };
+        let used = found.used.iter().filter_map(used).collect();
         let pattern = Arc::unwrap_or_clone(found.pattern);
         let coloring = if hessian {
             Coloring::columns(&pattern)
@@ -293,24 +307,17 @@ impl Known {
         };
         let mut colors = Vec::with_capacity(pattern.nnz());
         for row in 0..pattern.shape().0 {
-            let of = |&column: &u32| {
-                coloring.colors[if coloring.by_rows {
-                    row
-                } else {
-                    column as usize
-                }]
-            };
-            colors.extend(pattern.row(row).iter().map(of));
+            let columns = pattern.columns_of(row);
+            colors.extend(columns.map(|column| coloring.color(row, column)));
         }
-        let seed = |color: u32| -> Result<Tensor> {
+        let seed = |color: Color| -> Result<Tensor> {
             with_dtype!(x.dtype(), float T => {
-                let one = |&c: &u32| T::from(u8::from(c == color));
-                Tensor::new([coloring.colors.len()], coloring.colors.iter().map(one).collect())
+                let one = |c: Color| T::from(u8::from(c == color));
+                Tensor::new([coloring.colors.len()], coloring.colors().map(one).collect())
             }, else Tensor::zeros([0], DType::F64))
         };
-        let seeds = (0..coloring.count as u32)
-            .map(seed)
-            .collect::<Result<_>>()?;
+        let seeds = (0..coloring.count).map(|color| seed(Color::new(color)));
+        let seeds = IndexVec::from_vec(seeds.collect::<Result<_>>()?);
         let plan = traced.plan();
         Ok(Known {
             structure: Arc::new(Structure { pattern, coloring }),
@@ -324,18 +331,23 @@ impl Known {
     /// Whether a matrix by rows (CSR) has the same elements.
     fn has_pattern(&self, shape: (usize, usize), starts: &[usize], indices: &[usize]) -> bool {
         let pattern = &self.structure.pattern;
-        let same = |(&a, &b): (&usize, &u32)| a == b as usize;
         shape == pattern.shape()
             && starts == pattern.starts()
-            && indices.iter().zip(pattern.indices()).all(same)
+            && indices
+                .iter()
+                .copied()
+                .zip(pattern.indices())
+                .all(|(a, b)| a == b)
     }
 
     /// Puts the elements of the products in their places: rows are filled in pieces of about the same length, by all threads.
-    fn place<T: Element>(&self, products: &[Tensor], values: &mut [T]) -> Result<()> {
-        let products: Vec<&[T]> = products
-            .iter()
-            .map(|p| p.as_slice::<T>())
-            .collect::<Result<_>>()?;
+    fn place<T: Element>(
+        &self,
+        products: &IndexVec<Color, Tensor>,
+        values: &mut [T],
+    ) -> Result<()> {
+        let products = products.iter().map(|p| p.as_slice::<T>());
+        let products: IndexVec<Color, &[T]> = IndexVec::from_vec(products.collect::<Result<_>>()?);
         let Structure { pattern, coloring } = &*self.structure;
         let rows = pattern.shape().0;
         let pieces = 8 * rayon::current_num_threads();
@@ -351,13 +363,9 @@ impl Known {
         tasks.into_par_iter().for_each(|(rows, own)| {
             let first = pattern.starts()[rows.start];
             for row in rows {
-                for k in pattern.starts()[row]..pattern.starts()[row + 1] {
-                    let place = if coloring.by_rows {
-                        pattern.indices()[k] as usize
-                    } else {
-                        row
-                    };
-                    own[k - first] = products[self.colors[k] as usize][place];
+                for (k, column) in (pattern.starts()[row]..).zip(pattern.columns_of(row)) {
+                    let place = if coloring.by_rows { column } else { row };
+                    own[k - first] = products[self.colors[k]][place];
                 }
             }
         });
@@ -367,11 +375,9 @@ impl Known {
     /// Whether this is the structure of a program, too.
     fn fits(&self, traced: &Traced) -> bool {
         let (inner, nodes) = traced.parts();
-        let same = |(place, value): &(usize, Tensor)| {
-            nodes
-                .get(*place)
-                .and_then(|&id| inner.leaf(id))
-                .is_some_and(|now| now == *value)
+        let same = |used: &Used| {
+            let now = nodes.get(used.node.index()).and_then(|&id| inner.leaf(id));
+            now.is_some_and(|now| now == used.value)
         };
         Arc::ptr_eq(&self.plan, &traced.plan()) && self.used.iter().all(same)
     }

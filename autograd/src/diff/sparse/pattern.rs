@@ -1,6 +1,14 @@
 //! Sets of places in a matrix: which elements may differ from zero.
 
-use crate::error::OpError;
+use crate::{
+    error::OpError,
+    index::{Index, index},
+};
+
+index! {
+    /// A row, where many of them are kept.
+    Row,
+}
 
 /// More places than this are refused: 2 GiB, and no longer sparse.
 const MOST: usize = 1 << 29;
@@ -11,7 +19,7 @@ pub struct Pattern {
     columns: usize,
     /// Where each row starts, and the end of the last one.
     starts: Vec<usize>,
-    /// The columns of each row, ascending.
+    /// The columns of each row, ascending: of 4 bytes each, because there are many.
     indices: Vec<u32>,
 }
 
@@ -40,8 +48,14 @@ impl Pattern {
         &self.starts
     }
 
-    pub(super) fn indices(&self) -> &[u32] {
-        &self.indices
+    /// The columns of all rows, row by row.
+    pub(super) fn indices(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.indices.iter().map(|&column| column as usize)
+    }
+
+    /// The columns of a row, as [`row`](Pattern::row).
+    pub(super) fn columns_of(&self, row: usize) -> impl ExactSizeIterator<Item = usize> {
+        self.row(row).iter().map(|&column| column as usize)
     }
 
     /// Each row its own column.
@@ -57,17 +71,15 @@ impl Pattern {
     pub(super) fn transposed(&self) -> Pattern {
         let rows = self.shape().0;
         let mut starts = vec![0; self.columns + 1];
-        self.indices
-            .iter()
-            .for_each(|&c| starts[c as usize + 1] += 1);
+        self.indices().for_each(|c| starts[c + 1] += 1);
         for c in 0..self.columns {
             starts[c + 1] += starts[c];
         }
         let (mut next, mut indices) = (starts.clone(), vec![0; self.indices.len()]);
         for row in 0..rows {
-            for &c in self.row(row) {
-                indices[next[c as usize]] = row as u32;
-                next[c as usize] += 1;
+            for c in self.columns_of(row) {
+                indices[next[c]] = row as u32;
+                next[c] += 1;
             }
         }
         Pattern {
@@ -110,11 +122,13 @@ impl Pattern {
         parts: impl Fn(usize) -> Box<dyn Iterator<Item = usize> + 'p>,
     ) -> Result<Pattern, OpError> {
         let mut built = Builder::new(self.columns, count);
-        let (mut seen, mut all) = (vec![u32::MAX; self.columns], Vec::new());
+        // by column: the last row that it was found in
+        let (mut seen, mut all) = (vec![None; self.columns], Vec::new());
         for k in 0..count {
+            let own = Row::new(k);
             all.clear();
             for &column in parts(k).flat_map(|row| self.row(row)) {
-                if std::mem::replace(&mut seen[column as usize], k as u32) != k as u32 {
+                if seen[column as usize].replace(own) != Some(own) {
                     all.push(column);
                 }
             }

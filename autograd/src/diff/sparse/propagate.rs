@@ -8,8 +8,9 @@ use super::pattern::Pattern;
 use crate::{
     error::{Error, OpError, Result, catch},
     graph::Graph,
-    nodes::{Inner, Kind},
-    op::{Dependency, Id, Op, Rule, layout::BroadcastTo, linalg::Batches},
+    index::{Index, IndexVec, each},
+    nodes::{Inner, Kind, NodeId},
+    op::{Dependency, Id, Lowering, Op, Rule, layout::BroadcastTo, linalg::Batches},
     shape::{Axes, Shape},
     tensor::{DType, Tensor, Type, with_dtype},
 };
@@ -22,11 +23,11 @@ use std::{
 pub(super) struct Dependences {
     pub(super) pattern: Arc<Pattern>,
     /// The leaves whose values were used.
-    pub(super) used: Vec<u32>,
+    pub(super) used: Vec<NodeId>,
 }
 
 /// How the elements of `y` depend on those of `x`, both nodes of the graph.
-pub(super) fn dependences(inner: &Inner, y: u32, x: u32) -> Result<Dependences> {
+pub(super) fn dependences(inner: &Inner, y: NodeId, x: NodeId) -> Result<Dependences> {
     let size = inner.ty(x).shape.count();
     let mut walk = Walk {
         inner,
@@ -37,9 +38,9 @@ pub(super) fn dependences(inner: &Inner, y: u32, x: u32) -> Result<Dependences> 
     };
     walk.patterns.insert(x, Arc::new(Pattern::identity(size)));
     let needed = needed(inner, y, x);
-    for id in x + 1..=y {
-        let float = inner.nodes[id as usize].dtype.is_float();
-        if needed[(id - x) as usize] && float && inner.nodes[id as usize].kind == Kind::Op {
+    for id in each(x.next()..y.next()) {
+        let node = &inner.nodes[id];
+        if needed[id] && node.dtype.is_float() && node.kind == Kind::Op {
             // an op of a user may say what does not fit its shapes, or panic
             let found = catch(|| walk.node(id)).and_then(|found| found);
             let found = found.map_err(|e| inner.error_at(id, inner.op(id).name(), e))?;
@@ -73,28 +74,24 @@ pub(super) fn dependences(inner: &Inner, y: u32, x: u32) -> Result<Dependences> 
 }
 
 /// The nodes from `x` on that `y` needs.
-fn needed(inner: &Inner, y: u32, x: u32) -> Vec<bool> {
-    let mut needed = vec![false; (y.max(x) - x + 1) as usize];
-    needed[(y.max(x) - x) as usize] = true;
-    for id in (x..=y).rev() {
-        if needed[(id - x) as usize] {
-            inner
-                .args(id)
-                .iter()
-                .filter(|&&a| a >= x)
-                .for_each(|&a| needed[(a - x) as usize] = true);
+fn needed(inner: &Inner, y: NodeId, x: NodeId) -> IndexVec<NodeId, bool> {
+    let mut needed = IndexVec::filled(false, y.index() + 1);
+    needed[y] = true;
+    for id in each(x..y.next()).rev() {
+        if needed[id] {
+            inner.args(id).iter().for_each(|&a| needed[a] = true);
         }
     }
     needed
 }
 
 /// The nodes up to `y` that are computed from constants alone.
-fn known(inner: &Inner, y: u32) -> Vec<bool> {
-    let mut known: Vec<bool> = Vec::with_capacity(y as usize + 1);
-    for id in 0..=y {
-        let own = match inner.nodes[id as usize].kind {
+fn known(inner: &Inner, y: NodeId) -> IndexVec<NodeId, bool> {
+    let mut known = IndexVec::with_capacity(y.index() + 1);
+    for id in each(NodeId::new(0)..y.next()) {
+        let own = match inner.nodes[id].kind {
             Kind::Constant | Kind::Literal | Kind::One | Kind::Zero => true,
-            Kind::Op => inner.args(id).iter().all(|&a| known[a as usize]),
+            Kind::Op => inner.args(id).iter().all(|&a| known[a]),
             Kind::Input | Kind::Param | Kind::Error => false,
         };
         known.push(own);
@@ -105,16 +102,16 @@ fn known(inner: &Inner, y: u32) -> Vec<bool> {
 struct Walk<'i> {
     inner: &'i Inner,
     /// Of the nodes that depend on it.
-    patterns: HashMap<u32, Arc<Pattern>>,
-    known: Vec<bool>,
+    patterns: HashMap<NodeId, Arc<Pattern>>,
+    known: IndexVec<NodeId, bool>,
     /// Values of constants and of what is computed from them.
-    values: HashMap<u32, Tensor>,
-    used: Vec<u32>,
+    values: HashMap<NodeId, Tensor>,
+    used: Vec<NodeId>,
 }
 
 impl Walk<'_> {
     /// The pattern of an op's output; none if it does not depend on the input.
-    fn node(&mut self, id: u32) -> Result<Option<Arc<Pattern>>, OpError> {
+    fn node(&mut self, id: NodeId) -> Result<Option<Arc<Pattern>>, OpError> {
         let (inner, op) = (self.inner, self.inner.op(id));
         let args = inner.args(id);
         let types: Vec<Type> = args.iter().map(|&a| inner.ty(a)).collect();
@@ -130,7 +127,7 @@ impl Walk<'_> {
             return Ok(None);
         };
         match kinds[first] {
-            Dependency::Moved if op.is_view() => {
+            Dependency::Moved if matches!(op.lowering(), Lowering::View | Lowering::Recompute) => {
                 return Ok(self.patterns.get(&args[first]).cloned());
             }
             Dependency::Moved => {
@@ -173,7 +170,7 @@ impl Walk<'_> {
     }
 
     /// A node and all that it is computed from, oldest first.
-    fn below(&self, id: u32) -> Vec<u32> {
+    fn below(&self, id: NodeId) -> Vec<NodeId> {
         let (mut seen, mut all, mut k) = (HashSet::from([id]), vec![id], 0);
         while k < all.len() {
             all.extend(self.inner.args(all[k]).iter().filter(|&&a| seen.insert(a)));
@@ -184,8 +181,8 @@ impl Walk<'_> {
     }
 
     /// The value of a node that is computed from constants.
-    fn value(&mut self, id: u32) -> Option<Tensor> {
-        if !self.known[id as usize] {
+    fn value(&mut self, id: NodeId) -> Option<Tensor> {
+        if !self.known[id] {
             return None;
         }
         if !self.values.contains_key(&id) {
@@ -207,7 +204,7 @@ impl Walk<'_> {
     }
 
     /// Remembers that what was found holds only while the values stay that this one is computed from.
-    fn rests_on(&mut self, id: u32) {
+    fn rests_on(&mut self, id: NodeId) {
         let leaves = self
             .below(id)
             .into_iter()
@@ -217,12 +214,11 @@ impl Walk<'_> {
 
     /// Where a constant is 0 or false, or, inverted, where it is not, if it is so anywhere. What is made of single numbers
     /// does not count: these are rates and steps, which come and go and are hardly ever 0.
-    fn zeros(&mut self, id: u32, inverted: bool) -> Option<Vec<bool>> {
-        let data = |id: u32| {
-            self.inner.nodes[id as usize].kind == Kind::Constant
-                && self.inner.ty(id).shape.count() > 1
+    fn zeros(&mut self, id: NodeId, inverted: bool) -> Option<Vec<bool>> {
+        let data = |id: NodeId| {
+            self.inner.nodes[id].kind == Kind::Constant && self.inner.ty(id).shape.count() > 1
         };
-        if !self.known[id as usize] || !self.below(id).into_iter().any(data) {
+        if !self.known[id] || !self.below(id).into_iter().any(data) {
             return None;
         }
         let value = self.value(id)?;
@@ -239,17 +235,17 @@ impl Walk<'_> {
     /// One input of an elementwise op, as the output sees it; nothing where a constant makes the derivative 0.
     fn elementwise(
         &mut self,
-        id: u32,
+        id: NodeId,
         input: usize,
         own: Arc<Pattern>,
         shape: &Shape,
         out: &Shape,
     ) -> Result<Arc<Pattern>, OpError> {
-        let (op, args) = (self.inner.nodes[id as usize].op, self.inner.args(id));
-        let other = match input {
-            _ if op == Id::Mul as u32 => Some((args[1 - input], false)),
+        let args = self.inner.args(id);
+        let other = match (self.inner.nodes[id].builtin(), input) {
+            (Some(Id::Mul), _) => Some((args[1 - input], false)),
             // the first side is taken where the condition holds, the second one where it does not
-            1 | 2 if op == Id::Select as u32 => Some((args[0], input == 2)),
+            (Some(Id::Select), 1 | 2) => Some((args[0], input == 2)),
             _ => None,
         };
         let own = broadcast(own, shape, out)?;
@@ -266,7 +262,7 @@ impl Walk<'_> {
     }
 
     /// An op that picks elements: it is computed on their positions. None if these depend on values, so that they may be any.
-    fn moved(&mut self, id: u32, kinds: &[Dependency]) -> Result<Option<Arc<Pattern>>, OpError> {
+    fn moved(&mut self, id: NodeId, kinds: &[Dependency]) -> Result<Option<Arc<Pattern>>, OpError> {
         let inner = self.inner;
         let (args, ty) = (inner.args(id).to_vec(), inner.ty(id));
         let (mut stacked, mut places): (Option<Pattern>, Vec<Tensor>) = (None, Vec::new());
@@ -284,7 +280,7 @@ impl Walk<'_> {
                     Tensor::new(shape, (first..first + rows as i64).collect()).map_err(said)?
                 }
                 (Dependency::Moved, None) => Tensor::zeros(shape, DType::I64).map_err(said)?,
-                _ if self.known[arg as usize] => {
+                _ if self.known[arg] => {
                     self.rests_on(arg);
                     self.value(arg).ok_or("an index cannot be computed")?
                 }
@@ -308,7 +304,7 @@ impl Walk<'_> {
     /// An op that adds elements up at places that the derivative rule knows: it takes cotangents from there.
     fn scattered(
         &mut self,
-        id: u32,
+        id: NodeId,
         input: usize,
         own: &Pattern,
     ) -> Result<Option<Arc<Pattern>>, OpError> {
@@ -347,7 +343,7 @@ impl Walk<'_> {
 
     /// A matrix product: an output depends on a row of the left and a column of the right; where one side is a constant, only
     /// on what its elements that are not 0 meet.
-    fn product(&mut self, id: u32) -> Result<Arc<Pattern>, OpError> {
+    fn product(&mut self, id: NodeId) -> Result<Arc<Pattern>, OpError> {
         let inner = self.inner;
         let &[a, b] = inner.args(id) else {
             return Err("wants two inputs".into());

@@ -1,6 +1,7 @@
 //! Patterns as pictures of letters.
 
 use super::{Pattern, Structure};
+use crate::index::Index;
 use std::fmt;
 
 /// The largest number of lines and columns of a picture.
@@ -31,8 +32,8 @@ impl fmt::Display for Structure {
             "{rows} x {columns}, {nnz} places ({share:.3} %), {count} colour{plural} of {what}"
         )?;
         let letter = |row: usize, column: usize| {
-            let color = self.coloring.colors[if self.coloring.by_rows { row } else { column }];
-            char::from_digit(10 + color % 26, 36).unwrap_or('●')
+            let color = self.coloring.color(row, column).index();
+            char::from_digit(10 + (color % 26) as u32, 36).unwrap_or('●')
         };
         draw(f, &self.pattern, letter)
     }
@@ -64,11 +65,11 @@ fn draw(
     let mut hits = vec![vec![0usize; wide]; lines];
     for row in 0..rows {
         let line = row * lines / rows;
-        let mut last = usize::MAX;
-        for &column in pattern.row(row) {
-            let block = column as usize * wide / columns;
-            hits[line][block] += usize::from(block != last);
-            last = block;
+        let mut last = None;
+        for column in pattern.columns_of(row) {
+            let block = column * wide / columns;
+            hits[line][block] += usize::from(last != Some(block));
+            last = Some(block);
         }
     }
     let block = (rows as f64 / lines as f64).max(1.0);

@@ -1,5 +1,6 @@
-//! The transcendental functions, and others of many instructions: of some numbers in one go, out of line. There is one compiled
-//! loop for each function, instruction set and number type, whatever kernels it is a part of.
+//! The transcendental functions, and others of many instructions: of some numbers in one go, out of
+//! line. There is one compiled loop for each function, instruction set and number type, whatever
+//! kernels it is a part of.
 
 use super::vector::Vector;
 use crate::op::{elementwise::MAX_INPUTS, pointwise::Formula};
@@ -10,8 +11,8 @@ pub(crate) type Function<T> = unsafe fn(*mut T, [*const T; MAX_INPUTS], usize);
 /// Computes `F`.
 ///
 /// # Safety
-/// `n` numbers of each input can be read and as many results written, both rounded up to whole vectors. The results may take the
-/// place of an input, but overlap none otherwise.
+/// `n` numbers of each input can be read and as many results written, both rounded up to whole
+/// vectors. The results may take the place of an input, but overlap none otherwise.
 #[inline(always)]
 pub(super) unsafe fn run<V: Vector, F: Formula>(
     to: *mut V::Elem,

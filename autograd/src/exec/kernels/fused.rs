@@ -1,18 +1,32 @@
-//! Fused elementwise work: blocks of elements, each taken through the steps of a kernel, group by group.
+//! Fused kernels: blocks of elements, each taken through the steps of a kernel, group by group.
 //!
-//! The accumulator is a few vector registers; what a step stores for later stays in the first-level cache. Sums are
-//! taken from the blocks in the canonical order ([`reduce`](crate::op::reduce)), whatever the width of the vectors.
+//! Four loops, each for one reason: a *part* of the elements is for one thread; a *stretch* of it
+//! has the rows of products that are computed together, in the second-level cache; a *block* of
+//! that, at most [`BLOCK`] elements, stays in the first-level cache; and a *group* of that, eight
+//! vectors, is in registers while it goes through the steps ([`steps`](super::steps)).
+//!
+//! What a register holds lies where its value is, if that has the elements one after the other, or
+//! in scratch memory. Where a block does not end with a whole group, its last elements are copied
+//! to scratch, which is long enough for a whole group, and back: the same code takes whole groups
+//! and the rest. Sums are taken from the blocks in the canonical order
+//! ([`math::sum`](crate::math::sum)), whatever the width of the vectors.
 
 use super::{
     arch::{Table, Vectors},
-    rows::{self, Rows},
-    steps::{Register, SumState},
+    lines::{self, LineBlock},
+    scalar,
+    steps::{Location, Operands, SumState},
 };
 use crate::{
     error::OpError,
-    exec::{gemm, memory::Memory},
-    op::reduce::{DEPTH, LANES, Pairs, sum_lanes},
-    plan::kernel::{BLOCK, Fused, Product, Read, RowStep, Source, Step, Sum},
+    exec::{memory::Memory, product},
+    index::{Index, IndexVec},
+    math::sum::{Pairs, SUM_DEPTH, SUM_LANES, sum_lanes},
+    plan::{
+        index::{Reg, SumId, ValueId},
+        kernel::{BLOCK, Fused, LineStep, Product, Read, Register, Step, Sum},
+        tiling::Cuts,
+    },
     shape::Walk,
     tensor::DType,
 };
@@ -26,83 +40,84 @@ pub(crate) struct Job<'r> {
     parts: usize,
     /// The sums of chunks.
     partials: *mut u8,
-    /// Blocks and temporaries, for each part.
+    /// The scratch memory of each part.
     scratch: *mut u8,
 }
 
 impl<'r> Job<'r> {
-    /// `room` has as many bytes as [`Fused::room`] says.
-    pub(crate) fn new(k: &'r Fused, memory: Memory<'r>, parts: usize, room: *mut u8) -> Job<'r> {
+    /// `scratch` has as many bytes as [`Fused::scratch_bytes`] says.
+    pub(crate) fn new(k: &'r Fused, memory: Memory<'r>, parts: usize, scratch: *mut u8) -> Job<'r> {
         Job {
             k,
             memory,
             parts,
-            partials: room,
-            scratch: room.wrapping_add(k.partials()),
+            partials: scratch,
+            scratch: scratch.wrapping_add(k.partial_bytes()),
         }
     }
 
     /// Does one of its parts. An error if a label is not one of the classes.
     pub(crate) fn part(&self, part: usize) -> Result<(), OpError> {
-        let Fused { count, dtype, .. } = *self.k;
+        let count = self.k.count;
         if count == 0 {
             return Ok(());
         }
-        let (period, grain) = self.k.splits().unwrap_or((1, 1));
+        // without cuts there is one part, whose ends are those of the kernel
+        let anywhere = Cuts {
+            period: 1,
+            grain: 1,
+        };
+        let cuts = self.k.layout.cuts.unwrap_or(anywhere);
         let at = |part: usize| match count / self.parts * part {
             _ if part == self.parts => count,
-            place => place - place % period % grain,
+            place => cuts.before(place),
         };
-        let (range, scratch) = (
-            at(part)..at(part + 1),
-            self.scratch.wrapping_add(part * self.k.scratch()),
-        );
-        match dtype {
+        let range = at(part)..at(part + 1);
+        let scratch = self.scratch.wrapping_add(part * self.k.part_bytes());
+        match self.k.dtype {
             _ if range.is_empty() => Ok(()),
-            DType::F32 => self.blocks::<f32>(scratch.cast(), range),
-            _ => self.blocks::<f64>(scratch.cast(), range),
+            DType::F32 => self.stretches::<f32>(scratch.cast(), range),
+            _ => self.stretches::<f64>(scratch.cast(), range),
         }
     }
 
-    /// Adds up what the parts have summed, when all of them are done.
+    /// Adds the sums of chunks, when all parts are done.
     pub(crate) fn finish(&self) {
         match self.k.dtype {
             _ if self.k.count == 0 => {}
-            DType::F32 => self.add_up::<f32>(),
-            _ => self.add_up::<f64>(),
+            DType::F32 => self.add_chunks::<f32>(),
+            _ => self.add_chunks::<f64>(),
         }
     }
 
-    /// Takes a range of elements, block by block, through the kernel.
-    fn blocks<T: Vectors>(&self, scratch: *mut T, range: Range<usize>) -> Result<(), OpError> {
-        let mut work = Work::<T>::new(self, scratch);
+    /// Takes a range of elements through the kernel.
+    fn stretches<T: Vectors>(&self, scratch: *mut T, range: Range<usize>) -> Result<(), OpError> {
+        let mut worker = Worker::<T>::new(self, scratch);
         let mut start = range.start;
         while start < range.end {
-            let end = work.multiply(self, start, range.end);
-            work.stretch(self, start..end)?;
+            let end = worker.multiply(start, range.end);
+            worker.blocks(start..end)?;
             start = end;
         }
         Ok(())
     }
 
     /// Where the sums of chunks begin, for each sum.
-    fn partials<T: Vectors>(&self) -> impl Iterator<Item = (&Sum, *mut T)> {
-        let mut next: *mut T = self.partials.cast();
+    fn partials<T: Vectors>(&self) -> impl Iterator<Item = (&'r Sum, *mut T)> {
+        let (mut next, count): (*mut T, usize) = (self.partials.cast(), self.k.count);
         self.k.sums.iter().map(move |sum| {
-            let count = sum.partials(self.k.count);
             let start = next;
-            next = next.wrapping_add(count);
+            next = next.wrapping_add(sum.partials(count));
             (sum, start)
         })
     }
 
-    /// Adds up the sums of chunks.
-    fn add_up<T: Vectors>(&self) {
+    fn add_chunks<T: Vectors>(&self) {
         for (sum, partials) in self.partials::<T>() {
-            let (chunks, inner) = (sum.chunks(), sum.inner);
-            let all = self.k.count / sum.n;
-            // SAFETY: the value has a number for each sum, and there is room for those of its chunks; no other thread is
-            // at work any more.
+            let (chunks, inner) = (sum.lines.chunks(), sum.lines.inner);
+            let all = self.k.count / sum.lines.n;
+            // SAFETY: the value has a number for each sum, and there is room for those of its
+            // chunks; no other thread is at work any more.
             let (out, partials) = unsafe {
                 let out = slice::from_raw_parts_mut(self.memory.pointer::<T>(sum.value), all);
                 (
@@ -110,11 +125,9 @@ impl<'r> Job<'r> {
                     slice::from_raw_parts_mut(partials, sum.partials(self.k.count)),
                 )
             };
-            for (out, chunks) in out
-                .chunks_exact_mut(inner)
-                .zip(partials.chunks_exact_mut(chunks * inner))
-            {
-                pairwise_rows(chunks, inner);
+            let lines = partials.chunks_exact_mut(chunks * inner);
+            for (out, chunks) in out.chunks_exact_mut(inner).zip(lines) {
+                add_rows_in_pairs(chunks, inner);
                 out.copy_from_slice(&chunks[..inner]);
             }
         }
@@ -123,382 +136,362 @@ impl<'r> Job<'r> {
 
 /// Where a register's elements come from or go to.
 #[derive(Clone, Copy)]
-enum Role<T> {
-    /// Read where it lies, as far as whole groups do.
-    From(*mut T),
-    /// Written where it belongs, as far as whole groups are.
-    Into(*mut T),
-    /// Read from truth values.
-    Truths(*mut bool),
-    /// Written to truth values.
-    ToTruths(*mut bool),
-    /// Copied from a smaller array.
-    Spread(*mut T, usize, Walk),
-    /// Copied from a smaller array of truth values.
-    SpreadTruths(*mut bool, usize, Walk),
-    /// Written by steps.
+enum Role<'r, T> {
+    /// Nowhere: it holds a group, in scratch memory.
+    Group,
+    /// Nowhere: it holds a block, in scratch memory.
     Block,
+    /// Read where they lie, as far as whole groups do.
+    Read(*const T),
+    /// Written where they belong, as far as whole groups are.
+    Write(*mut T),
+    /// Converted from booleans.
+    ReadBool(&'r [bool]),
+    /// Converted to booleans.
+    WriteBool(*mut bool),
+    /// Copied from a smaller array.
+    Broadcast(&'r [T], &'r Walk),
+    BroadcastBool(&'r [bool], &'r Walk),
 }
 
-/// A register that holds a block of elements.
-#[derive(Clone, Copy)]
-struct Block<T> {
-    register: usize,
-    role: Role<T>,
-    /// Its block of scratch memory.
+/// A part of a kernel at work.
+struct Worker<'r, T: 'static> {
+    k: &'r Fused,
+    memory: Memory<'r>,
+    table: &'static Table<T>,
+    roles: IndexVec<Reg, Role<'r, T>>,
+    /// Where registers are for whole groups of the block at hand; then the same for what does not
+    /// fill a group, all in scratch memory.
+    locations: Vec<Location<T>>,
+    sums: IndexVec<SumId, SumState<T>>,
+    /// Scratch memory for functions of lines, if there are any.
+    line_scratch: [*mut T; 3],
     scratch: *mut T,
 }
 
-/// A kernel at work.
-struct Work<T: 'static> {
-    table: &'static Table<T>,
-    /// The registers for whole groups of the block at hand, of which some are where the values lie; then the same for what does
-    /// not fill a group, all in scratch memory, which is long enough.
-    registers: Vec<Register<T>>,
-    /// The registers that hold blocks, in their order: as the layout numbers them.
-    blocks: Vec<Block<T>>,
-    sums: Vec<SumState<T>>,
-    /// Room for functions of rows, if there are any.
-    rows: [*mut T; 3],
-    /// The kernel's products: their places in `blocks`, and room for some of their rows.
-    products: Vec<(usize, *mut T)>,
-}
-
-/// The number that a source holds everywhere.
-fn number<T: Vectors>(source: &Source, memory: Memory<'_>) -> T {
-    // SAFETY: the value was written in an earlier stage. Single numbers are never updated in place while they are read.
-    unsafe {
-        match source.read {
-            Read::Number(n) => T::of(n.into()),
-            _ if memory.dtype(source.value) == DType::Bool => {
-                T::from_mask(memory.elements::<bool>(source.value)[0])
-            }
-            _ => memory.elements::<T>(source.value)[0],
-        }
-    }
-}
-
-/// Where the elements of a source come from: they lie where they are, or are copied block by block.
-fn source_role<T: Vectors>(value: u32, read: Read, memory: Memory<'_>) -> Role<T> {
-    let count = memory.count(value);
-    match (read, memory.dtype(value)) {
-        (Read::Walk(walk), DType::Bool) => Role::SpreadTruths(memory.pointer(value), count, walk),
-        (Read::Walk(walk), _) => Role::Spread(memory.pointer(value), count, walk),
-        (_, DType::Bool) => Role::Truths(memory.pointer(value)),
-        _ => Role::From(memory.pointer(value)),
-    }
-}
-
-impl<T: Vectors> Work<T> {
+impl<'r, T: Vectors> Worker<'r, T> {
     /// `scratch` is the memory of one part, which [`Fused::layout`] divides.
-    fn new(job: &Job<'_>, scratch: *mut T) -> Work<T> {
+    fn new(job: &Job<'r>, scratch: *mut T) -> Worker<'r, T> {
         let Job { k, memory, .. } = *job;
         let (layout, table) = (&k.layout, T::table());
-        let register = |&at: &usize| Register {
-            start: scratch.wrapping_add(at),
-            mask: table.group - 1,
+        let state = |(_, partials)| SumState {
+            lanes: [T::default(); SUM_LANES],
+            partials,
         };
-        let mut work = Work {
+        let mut worker = Worker {
+            k,
+            memory,
             table,
-            registers: layout
-                .registers
-                .iter()
-                .chain(&layout.registers)
-                .map(register)
-                .collect(),
-            blocks: Vec::with_capacity(layout.registers.len()),
-            sums: Vec::new(),
-            rows: layout.rows.map(|at| scratch.wrapping_add(at)),
-            products: Vec::new(),
+            roles: IndexVec::with_capacity(k.registers.len()),
+            locations: Vec::with_capacity(2 * k.registers.len()),
+            sums: IndexVec::from_vec(job.partials().map(state).collect()),
+            line_scratch: layout.line_steps.map(|at| scratch.wrapping_add(at)),
+            scratch,
         };
-        for (register, source) in k.sources.iter().enumerate() {
-            match source.read {
-                read if read.is_constant() => {
-                    let start = work.registers[register].start;
-                    // SAFETY: there is room for a group.
-                    unsafe { slice::from_raw_parts_mut(start, table.group) }
-                        .fill(number(source, memory));
-                }
-                Read::Product(number) => {
-                    let room = scratch.wrapping_add(layout.products[number as usize]);
-                    work.products.push((work.blocks.len(), room));
-                    work.block(register, Role::From(room));
-                }
-                read => work.block(register, source_role(source.value, read, memory)),
-            }
+        for (register, of) in k.registers.iter().zip(layout.registers.iter()) {
+            let start = scratch.wrapping_add(*of);
+            let mask = if register.is_block() {
+                usize::MAX
+            } else {
+                table.group - 1
+            };
+            worker.locations.push(Location { start, mask });
+            let role = worker.role(*register, start);
+            worker.roles.push(role);
         }
-        let kept = k.sources.len() + k.temporaries as usize;
-        (kept..kept + k.kept as usize).for_each(|register| work.block(register, Role::Block));
-        for (register, output) in (k.registers() - k.outputs.len()..).zip(&k.outputs) {
-            work.block(
-                register,
-                match memory.dtype(output.value) {
-                    DType::Bool => Role::ToTruths(memory.pointer(output.value)),
-                    _ => Role::Into(memory.pointer(output.value)),
-                },
-            );
-        }
-        work.sums = job
-            .partials()
-            .map(|(_, p)| SumState {
-                lanes: [T::default(); LANES],
-                partials: p,
-            })
-            .collect();
-        work
+        worker.locations.extend_from_within(..);
+        worker
     }
 
-    /// Computes the next rows of the kernel's products, from element `start` on; the element after their last one.
-    fn multiply(&mut self, job: &Job<'_>, start: usize, end: usize) -> usize {
-        let Job { k, memory, .. } = *job;
+    /// What a register is, whose scratch memory begins here. Constants are filled in.
+    fn role(&self, register: Register, scratch: *mut T) -> Role<'r, T> {
+        let (k, memory) = (self.k, self.memory);
+        let fill = |number: T| {
+            // SAFETY: there is room for a group.
+            unsafe { slice::from_raw_parts_mut(scratch, self.table.group) }.fill(number);
+            Role::Group
+        };
+        match register {
+            Register::Number(n) => fill(T::of(n.into())),
+            Register::Temporary => Role::Group,
+            Register::Block => Role::Block,
+            Register::Product(product) => {
+                let start = k.layout.products[product];
+                Role::Read(self.scratch.wrapping_add(start))
+            }
+            Register::Output(value) => match memory.dtype(value) {
+                DType::Bool => Role::WriteBool(memory.pointer(value)),
+                _ => Role::Write(memory.pointer(value)),
+            },
+            // SAFETY: it was written in an earlier stage. Single numbers are never updated in place
+            // while they are read.
+            Register::Source {
+                value,
+                read: Read::Constant,
+            } => fill(unsafe { scalar::read(memory, value) }),
+            Register::Source {
+                value,
+                read: Read::Whole,
+            } => match memory.dtype(value) {
+                // SAFETY: it was written in an earlier stage, and no kernel updates booleans.
+                DType::Bool => Role::ReadBool(unsafe { memory.elements(value) }),
+                _ => Role::Read(memory.pointer(value)),
+            },
+            Register::Source {
+                value,
+                read: Read::Broadcast(access),
+            } => self.broadcast(value, &k.accesses[access]),
+        }
+    }
+
+    fn broadcast(&self, value: ValueId, walk: &'r Walk) -> Role<'r, T> {
+        // SAFETY: it was written in an earlier stage. What is read otherwise than element by
+        // element is never updated in place.
+        unsafe {
+            match self.memory.dtype(value) {
+                DType::Bool => Role::BroadcastBool(self.memory.elements(value), walk),
+                _ => Role::Broadcast(self.memory.elements(value), walk),
+            }
+        }
+    }
+
+    /// Computes the next rows of the kernel's products, from element `start` on; the element after
+    /// their last one.
+    fn multiply(&mut self, start: usize, end: usize) -> usize {
+        let k = self.k;
         let mut until = end;
-        for (&Product { a, b, size, out }, &(block, room)) in k.products.iter().zip(&self.products)
-        {
-            until = end.min(start + k.rows_together() * size[2]);
-            let to = out.map_or(room, |value| memory.pointer::<T>(value).wrapping_add(start));
-            // SAFETY: the matrices were written in an earlier stage. A parameter that a product of this kernel reads is not
-            // updated in place by it.
-            let [a, b] = [a, b]
-                .map(|(value, transposed)| (unsafe { memory.elements::<f32>(value) }, transposed));
-            // SAFETY: there is room for so many rows, in the value or in scratch, and no other thread works on them.
-            // Products are of f32, and so is then the kernel.
+        for (register, of) in k.registers.enumerate() {
+            let Register::Product(id) = *of else {
+                continue;
+            };
+            let Product { a, b, size, out } = k.products[id];
+            until = end.min(start + k.rows_together() * size.n);
+            let to = match out {
+                Some(value) => self.memory.pointer::<T>(value).wrapping_add(start),
+                None => self.scratch.wrapping_add(k.layout.products[id]),
+            };
+            // the rows stay in the cache until the blocks of this stretch read them
+            // SAFETY: the matrices were written in an earlier stage. A parameter that a product of
+            // this kernel reads is not updated in place by it.
+            let [a, b] = [a, b].map(|m| {
+                (
+                    unsafe { self.memory.elements::<f32>(m.view.value) },
+                    m.transposed,
+                )
+            });
+            // SAFETY: there is room for so many rows, in the value or in scratch, and no other
+            // thread works on them. Products are of f32, and so is then the kernel.
             let rows = unsafe { slice::from_raw_parts_mut(to.cast(), until - start) };
-            gemm::rows(a, b, size, start / size[2], rows);
-            self.blocks[block].role = Role::From(to.wrapping_sub(start));
+            product::rows(a, b, size, start / size.n, rows);
+            self.roles[register] = Role::Read(to.wrapping_sub(start));
         }
         until
     }
 
-    /// A register that holds a block.
-    fn block(&mut self, register: usize, role: Role<T>) {
-        let padded = self.registers.len() / 2 + register;
-        self.registers[register].mask = usize::MAX;
-        self.registers[padded].mask = usize::MAX;
-        self.blocks.push(Block {
-            register,
-            role,
-            scratch: self.registers[padded].start,
-        });
-    }
-
     /// Takes a range of elements, whose products are there, block by block through the kernel.
-    fn stretch(&mut self, job: &Job<'_>, range: Range<usize>) -> Result<(), OpError> {
-        let Job { k, memory, .. } = *job;
+    fn blocks(&mut self, range: Range<usize>) -> Result<(), OpError> {
+        let k = self.k;
         let mut start = range.start;
         while start < range.end {
             let left = range.end - start;
-            let n = k.block().min(left).min(if k.line < BLOCK {
+            // a block of long lines ends where a line does: sums by steps are of one line
+            let in_line = if k.line < BLOCK {
                 left
             } else {
                 k.line - start % k.line
-            });
-            let whole = n / self.table.group * self.table.group;
-            self.fill(start, n);
-            self.load_tail(start, whole, n);
-            self.place(start);
-            let (mut done, mut rows) = (0, &k.rows[..]);
-            loop {
-                let next = rows.first().map_or(k.steps.len(), |row| row.after as usize);
-                self.steps(&k.steps[done..next], start, whole, n);
-                let Some((row, rest)) = rows.split_first() else {
-                    break;
-                };
-                self.row(k, row, memory, start, n)?;
-                (done, rows) = (next, rest);
-            }
-            self.finish_block(k, start, n);
+            };
+            let n = k.block().min(left).min(in_line);
+            self.block(start, n)?;
             start += n;
         }
         Ok(())
     }
 
-    /// Takes a block of `n` elements through some steps: its whole groups, where the values lie, and then the rest.
+    fn block(&mut self, start: usize, n: usize) -> Result<(), OpError> {
+        let k = self.k;
+        // steps work on whole groups. The rest of a block goes through scratch memory, which is long
+        // enough for a whole group
+        let whole = n / self.table.group * self.table.group;
+        self.fill(start, n);
+        self.load_rest(start, whole, n);
+        self.locate(start);
+        let mut done = 0;
+        for line in &k.line_steps {
+            self.steps(&k.steps[done..line.after], start, whole, n);
+            self.lines(line, start, n)?;
+            done = line.after;
+        }
+        self.steps(&k.steps[done..], start, whole, n);
+        self.finish_block(start, n);
+        Ok(())
+    }
+
+    /// Takes a block of `n` elements through some steps: its whole groups, where the values lie,
+    /// and then the rest.
     fn steps(&mut self, steps: &[Step], start: usize, whole: usize, n: usize) {
-        let Work {
-            table,
-            registers,
-            sums,
-            ..
-        } = self;
-        let (registers, padded) = registers.split_at(registers.len() / 2);
-        // SAFETY: `place` made registers good for the elements `0..whole` of the block; the padded ones are longer than `n` rounded up
-        // to groups. Steps name registers and sums that the kernel has.
+        let (direct, padded) = self.locations.split_at(self.locations.len() / 2);
+        let operands = |locations| Operands {
+            locations,
+            own: &self.k.own,
+        };
+        let group = self.table.group;
+        // SAFETY: `locate` made locations good for the elements `0..whole` of the block; the padded
+        // ones are longer than `n` rounded up to groups. Steps name what the kernel has.
         unsafe {
-            (table.steps)(steps, registers, sums, 0..whole, table.group);
+            (self.table.steps)(steps, operands(direct), &mut self.sums, 0..whole, group);
             if whole < n {
-                (table.steps)(steps, padded, sums, whole..n, n - whole);
-                self.store_tail(start, whole, n);
+                (self.table.steps)(steps, operands(padded), &mut self.sums, whole..n, n - whole);
+                self.store_rest(start, whole, n);
             }
         }
+    }
+
+    /// Where a register's scratch memory begins.
+    fn scratch_of(&self, register: Reg) -> *mut T {
+        self.locations[self.locations.len() / 2 + register.index()].start
     }
 
     /// Fills the blocks of sources that cannot be read where they lie.
     fn fill(&self, start: usize, n: usize) {
-        for &Block {
-            role,
-            scratch: block,
-            ..
-        } in &self.blocks
-        {
-            // SAFETY: blocks have room for `n` elements; sources have as many as their roles say.
-            unsafe {
-                let block = slice::from_raw_parts_mut(block, n);
-                match role {
-                    Role::Spread(data, count, walk) => {
-                        walk.copy(slice::from_raw_parts(data, count), start, block)
-                    }
-                    Role::SpreadTruths(data, count, walk) => {
-                        let (data, mut truths) =
-                            (slice::from_raw_parts(data, count), [false; BLOCK]);
-                        walk.copy(data, start, &mut truths[..n]);
-                        block
-                            .iter_mut()
-                            .zip(truths)
-                            .for_each(|(b, v)| *b = T::from_mask(v));
-                    }
-                    Role::Truths(data) => {
-                        let data = slice::from_raw_parts(data.add(start), n);
-                        block
-                            .iter_mut()
-                            .zip(data)
-                            .for_each(|(b, &v)| *b = T::from_mask(v));
-                    }
-                    _ => {}
+        for (register, role) in self.roles.enumerate() {
+            if !matches!(
+                role,
+                Role::Broadcast(..) | Role::BroadcastBool(..) | Role::ReadBool(_)
+            ) {
+                continue;
+            }
+            // SAFETY: such registers have blocks, with room for `n` elements.
+            let block = unsafe { slice::from_raw_parts_mut(self.scratch_of(register), n) };
+            let convert = |block: &mut [T], from: &[bool]| {
+                block
+                    .iter_mut()
+                    .zip(from)
+                    .for_each(|(b, &v)| *b = T::from_mask(v));
+            };
+            match role {
+                Role::Broadcast(data, walk) => walk.copy(data, start, block),
+                Role::ReadBool(data) => convert(block, &data[start..start + n]),
+                Role::BroadcastBool(data, walk) => {
+                    let mut booleans = [false; BLOCK];
+                    walk.copy(data, start, &mut booleans[..n]);
+                    convert(block, &booleans);
                 }
+                _ => {}
             }
         }
     }
 
-    /// Lets registers point to the block from element `start` on where its values lie.
-    fn place(&mut self, start: usize) {
-        for &Block { register, role, .. } in &self.blocks {
-            if let Role::From(p) | Role::Into(p) = role {
-                self.registers[register].start = p.wrapping_add(start);
+    /// Lets registers be where the values lie, for the block from element `start` on.
+    fn locate(&mut self, start: usize) {
+        for (role, location) in self.roles.iter().zip(&mut self.locations) {
+            match *role {
+                Role::Read(p) => location.start = p.wrapping_add(start).cast_mut(),
+                Role::Write(p) => location.start = p.wrapping_add(start),
+                _ => {}
             }
         }
     }
 
-    /// Copies the last elements of a block, which do not fill a group, from the sources into scratch.
-    fn load_tail(&self, start: usize, from: usize, to: usize) {
-        for &Block {
-            role,
-            scratch: block,
-            ..
-        } in &self.blocks
-        {
-            if let Role::From(p) = role {
+    /// Copies the last elements of a block, which do not fill a group, from the sources into
+    /// scratch.
+    fn load_rest(&self, start: usize, from: usize, to: usize) {
+        for (register, role) in self.roles.enumerate() {
+            if let Role::Read(p) = *role {
+                let scratch = self.scratch_of(register).wrapping_add(from);
                 // SAFETY: `from..to` lies within the block and, from `start` on, within the value.
-                unsafe { std::ptr::copy(p.wrapping_add(start + from), block.add(from), to - from) }
+                unsafe { std::ptr::copy(p.wrapping_add(start + from), scratch, to - from) }
             }
         }
     }
 
     /// Copies them from scratch to the outputs.
-    fn store_tail(&self, start: usize, from: usize, to: usize) {
-        for &Block {
-            role,
-            scratch: block,
-            ..
-        } in &self.blocks
-        {
-            if let Role::Into(p) = role {
+    fn store_rest(&self, start: usize, from: usize, to: usize) {
+        for (register, role) in self.roles.enumerate() {
+            if let Role::Write(p) = *role {
+                let scratch = self.scratch_of(register).wrapping_add(from);
                 // SAFETY: as above.
-                unsafe { std::ptr::copy(block.add(from), p.add(start + from), to - from) }
+                unsafe { std::ptr::copy(scratch, p.wrapping_add(start + from), to - from) }
             }
         }
     }
 
-    /// Writes truth values, and adds the block to the sums.
-    fn finish_block(&mut self, k: &Fused, start: usize, n: usize) {
-        for &Block {
-            role,
-            scratch: block,
-            ..
-        } in &self.blocks
-        {
-            if let Role::ToTruths(to) = role {
+    /// Writes booleans, and adds the block to the sums.
+    fn finish_block(&mut self, start: usize, n: usize) {
+        for (register, role) in self.roles.enumerate() {
+            if let Role::WriteBool(to) = *role {
                 // SAFETY: the block has `n` elements, the value as many from `start` on.
-                let block = unsafe { slice::from_raw_parts(block, n) };
-                block
-                    .iter()
-                    .enumerate()
-                    .for_each(|(k, v)| unsafe { to.add(start + k).write(v.to_mask()) });
+                let block = unsafe { slice::from_raw_parts(self.scratch_of(register), n) };
+                for (k, v) in block.iter().enumerate() {
+                    // SAFETY: as above.
+                    unsafe { to.wrapping_add(start + k).write(v.to_mask()) }
+                }
             }
         }
-        for (number, sum) in k.sums.iter().enumerate() {
-            let Some(from) = sum.from else {
-                let chunk = start / sum.n * sum.chunks() + start % sum.n / sum.chunk();
-                let state = &mut self.sums[number];
-                let lanes = std::mem::replace(&mut state.lanes, [T::default(); LANES]);
-                // SAFETY: there is room for each chunk; blocks are chunks.
-                unsafe { state.partials.add(chunk).write(sum_lanes(lanes)) };
-                continue;
-            };
-            // SAFETY: such registers hold whole blocks.
-            let block = unsafe { self.whole_block(k, from, start, n) };
-            self.sums[number].add_rows(self.table, block, start, sum);
+        let k = self.k;
+        for (id, sum) in k.sums.enumerate() {
+            match sum.from {
+                // SAFETY: such registers hold whole blocks.
+                Some(from) => unsafe {
+                    let block = self.whole_block(from, start, n);
+                    self.sums[id].add_rows(self.table, block, start, sum);
+                },
+                None => self.sums[id].end_chunk(sum.lines.chunk_of(start)),
+            }
         }
     }
 
     /// The elements of a register's block.
     ///
     /// # Safety
-    /// The register holds a whole block of `n` elements, in scratch or in a value, which nobody writes while the slice is in use.
-    unsafe fn whole_block<'w>(&self, k: &Fused, register: u32, start: usize, n: usize) -> &'w [T] {
-        let Block { role, scratch, .. } =
-            self.blocks[k.layout.block_of[register as usize] as usize];
-        let first = match role {
-            Role::From(p) | Role::Into(p) => p.wrapping_add(start),
-            _ => scratch,
+    /// The register holds a whole block of `n` elements, in scratch or in a value, which nobody
+    /// writes while the slice is in use.
+    unsafe fn whole_block<'w>(&self, register: Reg, start: usize, n: usize) -> &'w [T] {
+        let first = match self.roles[register] {
+            Role::Read(p) => p.wrapping_add(start),
+            Role::Write(p) => p.wrapping_add(start).cast_const(),
+            _ => self.scratch_of(register),
         };
         // SAFETY: the caller's promise.
         unsafe { slice::from_raw_parts(first, n) }
     }
 
-    /// A function of the rows of a block, of this length.
-    fn row(
-        &self,
-        k: &Fused,
-        row: &RowStep,
-        memory: Memory<'_>,
-        start: usize,
-        n: usize,
-    ) -> Result<(), OpError> {
-        let line = k.line;
+    /// A function of the lines of a block.
+    fn lines(&self, step: &LineStep, start: usize, n: usize) -> Result<(), OpError> {
+        let line = self.k.line;
         let (first, count) = (start / line, n / line);
-        // SAFETY: labels were written in an earlier stage.
-        let labels = row.labels.map_or(&[][..], |labels| unsafe {
-            &memory.elements(labels)[first..first + count]
-        });
-        let [each, one, max] = self.rows;
-        let to = row.to.map(|to| self.registers[to as usize].start);
-        let each = to.filter(|_| !row.op.reduces()).unwrap_or(each);
-        // SAFETY: these are blocks of scratch memory of their own, and the register holds a whole block.
+        let labels = match step.labels {
+            // SAFETY: labels were written in an earlier stage.
+            Some(labels) => unsafe { &self.memory.elements(labels)[first..first + count] },
+            None => &[],
+        };
+        let [each, one, max] = self.line_scratch;
+        let to = step.to.map(|to| self.scratch_of(to));
+        let each = to.filter(|_| !step.function.reduces()).unwrap_or(each);
+        // SAFETY: these are blocks of scratch memory of their own, and the register holds a whole
+        // block.
         let (x, each, one, max) = unsafe {
-            let x = self.whole_block(k, row.from, start, n);
-            (x, rows::room(each), rows::room(one), rows::room(max))
+            let x = self.whole_block(step.from, start, n);
+            (x, lines::block(each), lines::block(one), lines::block(max))
+        };
+        let block = LineBlock {
+            function: step.function,
+            x,
+            n: line,
+            labels,
+            each,
+            one: &mut *one,
+            max,
         };
         // SAFETY: whoever has this table has asked for its instructions.
-        let are_classes = unsafe {
-            (self.table.rows)(Rows {
-                op: row.op,
-                x,
-                n: line,
-                labels,
-                each,
-                one: &mut *one,
-                max,
-            })
-        };
-        if !are_classes {
+        if !unsafe { (self.table.lines)(block) } {
             return Err("a label is not one of the classes".into());
         }
-        if let Some(value) = row.value {
-            // SAFETY: the value has a number for each row.
-            unsafe { slice::from_raw_parts_mut(memory.pointer::<T>(value).add(first), count) }
-                .copy_from_slice(&one[..count]);
+        if let Some(value) = step.value {
+            let to = self.memory.pointer::<T>(value).wrapping_add(first);
+            // SAFETY: the value has a number for each line.
+            unsafe { slice::from_raw_parts_mut(to, count) }.copy_from_slice(&one[..count]);
         }
-        if let Some(to) = to.filter(|_| row.op.reduces()) {
+        if let Some(to) = to.filter(|_| step.function.reduces()) {
             // SAFETY: a block of scratch memory.
             let to = unsafe { slice::from_raw_parts_mut(to, n) };
             to.chunks_exact_mut(line)
@@ -510,20 +503,27 @@ impl<T: Vectors> Work<T> {
 }
 
 impl<T: Vectors> SumState<T> {
+    /// The chunk at hand is complete.
+    fn end_chunk(&mut self, chunk: usize) {
+        let lanes = std::mem::replace(&mut self.lanes, [T::default(); SUM_LANES]);
+        // SAFETY: there is room for each chunk; blocks are chunks.
+        unsafe { self.partials.add(chunk).write(sum_lanes(lanes)) }
+    }
+
     /// Adds a block to the chunks of rows, row after row.
     fn add_rows(&mut self, table: &Table<T>, block: &[T], start: usize, sum: &Sum) {
-        let (n, inner) = (sum.n, sum.inner);
+        let (n, inner) = (sum.lines.n, sum.lines.inner);
         let mut done = 0;
         while done < block.len() {
             let (row, column) = ((start + done) / inner, (start + done) % inner);
             let (outer, row) = (row / n, row % n);
             let part = &block[done..(done + inner - column).min(block.len())];
-            let chunk = outer * sum.chunks() + row / DEPTH;
-            // SAFETY: there is room for a row for each chunk, and no other thread works on this chunk.
-            let top = unsafe {
-                slice::from_raw_parts_mut(self.partials.add(chunk * inner + column), part.len())
-            };
-            if row % DEPTH == 0 {
+            let chunk = outer * sum.lines.chunks() + row / SUM_DEPTH;
+            let top = self.partials.wrapping_add(chunk * inner + column);
+            // SAFETY: there is room for a row for each chunk, and no other thread works on this
+            // chunk.
+            let top = unsafe { slice::from_raw_parts_mut(top, part.len()) };
+            if row % SUM_DEPTH == 0 {
                 top.fill(T::default());
             }
             // SAFETY: whoever has this table has asked for its instructions.
@@ -533,18 +533,14 @@ impl<T: Vectors> SumState<T> {
     }
 }
 
-/// Adds up rows pairwise; the sum is left in the first one.
-fn pairwise_rows<T: Vectors>(rows: &mut [T], inner: usize) {
+/// Adds rows in pairs; the sum is left in the first one.
+fn add_rows_in_pairs<T: Vectors>(rows: &mut [T], inner: usize) {
     let count = rows.len() / inner;
     let rows = Cell::from_mut(rows).as_slice_of_cells();
+    let row = |k: usize| &rows[k * inner..][..inner];
     let add = |into: &mut usize, from: usize| {
-        let (into, from) = (
-            &rows[*into * inner..][..inner],
-            &rows[from * inner..][..inner],
-        );
-        into.iter()
-            .zip(from)
-            .for_each(|(a, b)| a.set(a.get() + b.get()));
+        let pairs = row(*into).iter().zip(row(from));
+        pairs.for_each(|(a, b)| a.set(a.get() + b.get()));
     };
     let mut pairs = Pairs(Vec::new());
     (0..count).for_each(|row| pairs.push(row, &add));

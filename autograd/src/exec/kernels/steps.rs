@@ -1,42 +1,56 @@
-//! The interpreter of a fused kernel's steps. A group of numbers, those of eight vectors, stays in registers while it is taken
-//! through step after step; what a step stores for later stays in the first-level cache.
+//! The interpreter of a fused kernel's steps. A group of numbers, those of eight vectors, stays in
+//! registers of the processor while it is taken through step after step; what a step stores for
+//! later stays in the first-level cache.
 
 use super::{
-    arch::Functions,
+    arch::{Functions, Vectors},
+    own,
     vector::{Vector, add_to_ring},
 };
 use crate::{
-    math::{Lanes, Wide},
-    op::{
-        Real,
-        pointwise::{of_one, of_three, of_two},
-        reduce::LANES,
+    index::Index,
+    math::{Lanes, Wide, sum::SUM_LANES},
+    nodes::OpRef,
+    op::pointwise::{of_one, of_three, of_two},
+    plan::{
+        index::Reg,
+        kernel::{Code, Step},
+        tiling::MAX_GROUP,
     },
-    plan::kernel::{Code, MOST_GROUP, NO_REGISTER, Step},
 };
-use std::ops::Range;
+use std::ops::{Add, Div, Mul, Range, Sub};
 
-/// A register as steps see it: the element at `i` lies at `start + (i & mask)`.
+/// Where a register's elements are: the one at `i` lies at `start + (i & mask)`. The mask is 0
+/// beyond the length of a group for what is one group long, and all ones for blocks.
 #[derive(Clone, Copy)]
-pub(crate) struct Register<T> {
+pub(crate) struct Location<T> {
     pub(super) start: *mut T,
     pub(super) mask: usize,
 }
 
-/// A sum on its way: first chunk by chunk, then the chunks pairwise.
+/// What steps name.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands<'k, T> {
+    /// By register.
+    pub(super) locations: &'k [Location<T>],
+    /// Users' ops, by number.
+    pub(super) own: &'k [OpRef],
+}
+
+/// A sum on its way: first chunk by chunk, then the chunks in pairs.
 pub(crate) struct SumState<T> {
     /// The chunk at hand.
-    pub(super) lanes: [T; LANES],
+    pub(super) lanes: [T; SUM_LANES],
     /// The sums of all chunks, of which others may be written by other threads.
     pub(super) partials: *mut T,
 }
 
-impl<T: Real> SumState<T> {
+impl<T: Vectors> SumState<T> {
     /// Elements from position `at` of a chunk on.
     #[inline(never)]
     fn add(&mut self, elements: &[T], at: usize) {
         for (k, &x) in elements.iter().enumerate() {
-            let lane = (at + k) % LANES;
+            let lane = (at + k) % SUM_LANES;
             self.lanes[lane] = self.lanes[lane] + x;
         }
     }
@@ -47,131 +61,201 @@ pub(super) const fn group<V: Vector>() -> usize {
     8 * V::N
 }
 
-/// Takes elements through the steps, a group at a time; of the last group only `valid` elements count.
+/// The elements that go through a step at once. Two halves, so that operations on one do not wait
+/// for those on the other.
+#[derive(Clone, Copy)]
+struct Group<V>(Wide<V>, Wide<V>);
+
+macro_rules! arithmetic {
+    ($($Op:ident $op:ident $sign:tt)*) => { $(
+        impl<V: Vector> $Op for Group<V> {
+            type Output = Group<V>;
+            #[inline(always)]
+            fn $op(self, other: Group<V>) -> Group<V> {
+                Group(self.0 $sign other.0, self.1 $sign other.1)
+            }
+        }
+    )* };
+}
+arithmetic! { Add add + Sub sub - Mul mul * Div div / }
+
+impl<V: Vector> Group<V> {
+    #[inline(always)]
+    fn zero() -> Group<V> {
+        Group(Wide::of(0.0), Wide::of(0.0))
+    }
+
+    /// # Safety
+    /// The elements can be read.
+    #[inline(always)]
+    unsafe fn load(from: *const V::Elem) -> Group<V> {
+        // SAFETY: the caller's promise.
+        unsafe { Group(Wide::load(from), Wide::load(from.add(Wide::<V>::N))) }
+    }
+
+    /// # Safety
+    /// The elements can be written.
+    #[inline(always)]
+    unsafe fn store(self, to: *mut V::Elem) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.0.store(to);
+            self.1.store(to.add(Wide::<V>::N));
+        }
+    }
+}
+
+/// Takes elements through the steps, a group at a time; of the last group only `valid` elements
+/// count.
+///
+/// It is inlined into a function for each instruction set, and so must be what it calls for a step:
+/// code that is not would be compiled without the instructions. Hence macros instead of closures.
 ///
 /// # Safety
-/// Registers are good for all groups that begin in the range, and the steps name no others.
+/// Locations are good for all groups that begin in the range, and the steps name nothing that is
+/// not there.
 #[inline(always)]
-pub(super) unsafe fn run<V: Vector<Elem: Real>, F: Functions<Elem = V::Elem>>(
+pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>(
     steps: &[Step],
-    registers: &[Register<V::Elem>],
+    operands: Operands<'_, V::Elem>,
     sums: &mut [SumState<V::Elem>],
     range: Range<usize>,
     valid: usize,
 ) {
-    let (half, mut i) = (Wide::<V>::N, range.start);
+    let mut i = range.start;
     while i < range.end {
-        let (mut low, mut high) = (Wide::<V>::of(0.0), Wide::<V>::of(0.0));
+        let mut acc = Group::<V>::zero();
         for step in steps {
-            macro_rules! at {
-                ($register:expr) => {{
-                    // SAFETY: the caller's promise.
-                    let register = unsafe { registers.get_unchecked($register as usize) };
-                    register.start.wrapping_add(i & register.mask)
-                }};
+            if let Some(register) = step.load {
+                // SAFETY: the caller's promise.
+                acc = unsafe { Group::load(operands.at(register, i)) };
             }
-            macro_rules! load {
-                ($register:expr) => {{
-                    let p = at!($register);
-                    // SAFETY: the caller's promise.
-                    unsafe { (Wide::<V>::load(p), Wide::<V>::load(p.add(half))) }
-                }};
-            }
-            macro_rules! with {
-                (|$acc:ident, $other:ident| $e:expr) => {{
-                    let (a, b) = load!(step.a);
-                    low = {
-                        let ($acc, $other) = (low, a);
-                        $e
-                    };
-                    high = {
-                        let ($acc, $other) = (high, b);
-                        $e
-                    };
-                }};
-            }
-            macro_rules! with_product {
-                (|$acc:ident, $product:ident| $e:expr) => {{
-                    let (a, b) = (load!(step.a), load!(step.b));
-                    low = {
-                        let ($acc, $product) = (low, a.0 * b.0);
-                        $e
-                    };
-                    high = {
-                        let ($acc, $product) = (high, a.1 * b.1);
-                        $e
-                    };
-                }};
-            }
-            if step.load != NO_REGISTER {
-                (low, high) = load!(step.load);
-            }
-            match step.code {
-                Code::Keep => {}
-                Code::Add => with!(|acc, other| acc + other),
-                Code::Sub => with!(|acc, other| acc - other),
-                Code::Mul => with!(|acc, other| acc * other),
-                Code::Div => with!(|acc, other| acc / other),
-                Code::SubFrom => with!(|acc, other| other - acc),
-                Code::DivInto => with!(|acc, other| other / acc),
-                Code::AddProduct => with_product!(|acc, product| acc + product),
-                Code::SubProduct => with_product!(|acc, product| acc - product),
-                Code::MulProduct => with_product!(|acc, product| acc * product),
-                Code::ProductSub => with_product!(|acc, product| product - acc),
-                Code::Unary(op) => {
-                    low = of_one(op, low);
-                    high = of_one(op, high);
-                }
-                Code::Binary(op) => {
-                    let (a, b) = (load!(step.a), load!(step.b));
-                    low = of_two(op, a.0, b.0);
-                    high = of_two(op, a.1, b.1);
-                }
-                Code::Ternary(op) => {
-                    let (a, b, c) = (load!(step.a), load!(step.b), load!(step.c));
-                    low = of_three(op, [a.0, b.0, c.0]);
-                    high = of_three(op, [a.1, b.1, c.1]);
-                }
-                Code::Function(function) => {
-                    let (to, x) = (at!(step.store), [at!(step.a), at!(step.b), at!(step.c)]);
-                    // SAFETY: the caller's promise; whoever has these instructions has those of the functions.
+            acc = match step.code {
+                // nothing stays in registers of the processor through a call
+                Code::Function(function, x) => {
+                    // SAFETY: the caller's promise; whoever has these instructions has those of the
+                    // functions.
                     unsafe {
-                        F::FUNCTIONS[function as usize](to, x.map(|x| x.cast_const()), valid)
-                    };
-                    // nothing is kept in registers through the call
-                    (low, high) = (Wide::of(0.0), Wide::of(0.0));
+                        let (to, x) = operands.of_call(step, x, i);
+                        F::FUNCTIONS[function as usize](to, x, valid);
+                    }
+                    acc = Group::zero();
                     continue;
                 }
-                Code::Power(n) => {
-                    low = low.powi(n);
-                    high = high.powi(n);
-                }
-                Code::Sum => {
+                Code::Own(op, x) => {
                     // SAFETY: the caller's promise.
-                    let sum = unsafe { sums.get_unchecked_mut(step.a as usize) };
-                    if valid == group::<V>() {
-                        // SAFETY: a ring has as many numbers; groups begin at multiples of their length.
-                        unsafe { add_to_ring([low, high], sum.lanes.as_mut_ptr(), i) };
-                    } else {
-                        let mut all = [V::Elem::default(); MOST_GROUP];
-                        // SAFETY: a group has at most this many elements.
-                        unsafe {
-                            low.store(all.as_mut_ptr());
-                            high.store(all.as_mut_ptr().add(half));
-                        }
-                        sum.add(&all[..valid], i);
+                    unsafe {
+                        let (to, x) = operands.of_call(step, x, i);
+                        own::of_many(operands.own[op.index()].get(), to, x, valid);
                     }
+                    acc = Group::zero();
+                    continue;
                 }
-            }
-            if step.store != NO_REGISTER {
-                let p = at!(step.store);
+                Code::Sum(sum) => {
+                    // SAFETY: the caller's promise.
+                    unsafe { sums.get_unchecked_mut(sum.index()).add_group(acc, i, valid) };
+                    acc
+                }
                 // SAFETY: the caller's promise.
-                unsafe {
-                    low.store(p);
-                    high.store(p.add(half));
-                }
+                code => unsafe { compute(code, acc, operands, i) },
+            };
+            if let Some(register) = step.store {
+                // SAFETY: the caller's promise.
+                unsafe { acc.store(operands.at(register, i)) };
             }
         }
         i += group::<V>();
+    }
+}
+
+/// Where the result of a function goes, and where its inputs are.
+type Call<T> = (*mut T, [*const T; 3]);
+
+/// What a step without a call makes of the accumulator.
+///
+/// # Safety
+/// As of [`run`].
+#[inline(always)]
+unsafe fn compute<V: Vector<Elem: Vectors>>(
+    code: Code,
+    acc: Group<V>,
+    operands: Operands<'_, V::Elem>,
+    i: usize,
+) -> Group<V> {
+    macro_rules! load {
+        ($register:expr) => {
+            // SAFETY: the caller's promise.
+            unsafe { Group::<V>::load(operands.at($register, i)) }
+        };
+    }
+    match code {
+        Code::NoOp | Code::Sum(_) | Code::Function(..) | Code::Own(..) => acc,
+        Code::Add(a) => acc + load!(a),
+        Code::Sub(a) => acc - load!(a),
+        Code::Mul(a) => acc * load!(a),
+        Code::Div(a) => acc / load!(a),
+        Code::SubFrom(a) => load!(a) - acc,
+        Code::DivInto(a) => load!(a) / acc,
+        // not contracted: the product is rounded, as where it is computed by itself
+        Code::AddProduct(a, b) => acc + load!(a) * load!(b),
+        Code::SubProduct(a, b) => acc - load!(a) * load!(b),
+        Code::MulProduct(a, b) => acc * (load!(a) * load!(b)),
+        Code::ProductSub(a, b) => load!(a) * load!(b) - acc,
+        Code::Unary(op) => Group(of_one(op, acc.0), of_one(op, acc.1)),
+        Code::Power(n) => Group(acc.0.powi(n), acc.1.powi(n)),
+        Code::Binary(op, a, b) => {
+            let (a, b) = (load!(a), load!(b));
+            Group(of_two(op, a.0, b.0), of_two(op, a.1, b.1))
+        }
+        Code::Ternary(op, [a, b, c]) => {
+            let (a, b, c) = (load!(a), load!(b), load!(c));
+            let low = of_three(op, [a.0, b.0, c.0]);
+            Group(low, of_three(op, [a.1, b.1, c.1]))
+        }
+    }
+}
+
+impl<T> Operands<'_, T> {
+    /// Where a register's elements are, for the group that begins at `i`.
+    ///
+    /// # Safety
+    /// There is such a register.
+    #[inline(always)]
+    unsafe fn at(&self, register: Reg, i: usize) -> *mut T {
+        // SAFETY: the caller's promise.
+        let location = unsafe { self.locations.get_unchecked(register.index()) };
+        location.start.wrapping_add(i & location.mask)
+    }
+
+    /// Where the result of a step that is a function goes, and where its inputs are.
+    ///
+    /// # Safety
+    /// There are such registers, and the step stores its result.
+    #[inline(always)]
+    unsafe fn of_call(&self, step: &Step, [a, b, c]: [Reg; 3], i: usize) -> Call<T> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let to = self.at(step.store.unwrap_unchecked(), i);
+            (to, [self.at(a, i), self.at(b, i), self.at(c, i)])
+        }
+    }
+}
+
+impl<T: Vectors> SumState<T> {
+    /// Adds a group, from position `i` of the block on, of which `valid` elements count.
+    ///
+    /// # Safety
+    /// The vectors' instructions are there.
+    #[inline(always)]
+    unsafe fn add_group<V: Vector<Elem = T>>(&mut self, group: Group<V>, i: usize, valid: usize) {
+        if valid == self::group::<V>() {
+            // SAFETY: a ring has as many numbers; groups begin at multiples of their length.
+            unsafe { add_to_ring([group.0, group.1], self.lanes.as_mut_ptr(), i) };
+        } else {
+            let mut all = [T::default(); MAX_GROUP];
+            // SAFETY: a group has at most this many elements.
+            unsafe { group.store(all.as_mut_ptr()) };
+            self.add(&all[..valid], i);
+        }
     }
 }

@@ -1,6 +1,10 @@
-//! Matrix products, tile by tile: a few rows by a few vectors of columns stay in registers while `k` runs, and both
-//! operands are read where they lie. Each element is summed in the canonical order ([`op::linalg`](crate::op::linalg)),
-//! whatever the tile, with fused multiply-adds; so all instruction sets give the same bits.
+//! Matrix products by tiles: the sums of a few rows by a few vectors of columns stay in registers
+//! while `k` runs. Both operands are read in place, unless their rows conflict in the cache; then
+//! panels are packed first. The outermost loop is in [`product`](crate::exec::product), which
+//! splits rows among threads.
+//!
+//! Each element is summed in the canonical order ([`op::linalg`](crate::op::linalg)), whatever the
+//! tile, with fused multiply-adds. So all instruction sets give the same bits.
 
 #![allow(clippy::needless_range_loop)] // the same rows and vectors in all arrays of a tile
 
@@ -21,7 +25,8 @@ pub(crate) struct Product<T> {
     pub(crate) ldc: usize,
 }
 
-/// A matrix in memory: its rows follow each other `stride` elements apart, or its columns do if it is transposed.
+/// A matrix in memory: its rows follow each other `stride` elements apart, or its columns do if it
+/// is transposed.
 #[derive(Clone, Copy)]
 pub(crate) struct Stored<T> {
     pub(crate) start: *const T,
@@ -44,24 +49,27 @@ impl<T: Copy> Stored<T> {
     }
 }
 
-/// The most of `k` that is done in one go, whole pieces of the canonical sum.
-const DEPTH: usize = 4 * PIECE;
-/// Of a second matrix that is read where it lies, so many numbers for each lane of a vector are gone through in one go:
-/// 512 KiB where vectors are long, which come with such caches, half of it elsewhere.
-const CACHED: usize = 8 << 10;
-/// So many steps of `k` share the arithmetic of addresses, in tiles of at least so many vectors.
-const UNROLL: usize = 4;
-const LARGE: usize = 12;
+/// The longest part of `k` that is computed at once: several whole pieces of the canonical sum.
+const MAX_K_AT_ONCE: usize = 4 * PIECE;
+/// How much of a second matrix that is read in place is used for all rows before the next part of
+/// it: this many elements for each lane of a vector. 512 KiB with AVX-512, whose processors have
+/// such second-level caches; half of it with AVX2.
+const CACHED_PER_LANE: usize = 8 << 10;
+/// Steps of `k` that share the arithmetic of addresses, in tiles of at least this many vectors.
+const UNROLLED_STEPS: usize = 4;
+const UNROLLED_VECTORS: usize = 12;
 /// The bytes of a row of the widest packed panel.
-const PANEL: usize = 128;
-/// Rows of the second matrix this far apart, in bytes, fall on the same few lines of the cache.
-const FAR: usize = 4096;
-/// The longest sum of pieces in sequence: longer ones need room for the sums of groups,
-const GROUP: usize = RADIX * PIECE;
-/// so many numbers for each level of groups.
-const ROOM: usize = 1 << 16;
-/// The columns that are summed together there, at least.
-const COLUMNS: usize = 512;
+const PANEL_ROW_BYTES: usize = 128;
+/// Rows of the second matrix that are this many bytes apart fall into the same few sets of the
+/// first-level cache.
+const CONFLICT_BYTES: usize = 4096;
+/// The longest `k` whose pieces are added in sequence. A longer one needs buffers for the sums of
+/// groups of pieces,
+const GROUP_K: usize = RADIX * PIECE;
+/// of this many elements for each level of groups,
+const LEVEL_ELEMENTS: usize = 1 << 16;
+/// and of at least this many columns.
+const MIN_LEVEL_COLUMNS: usize = 512;
 
 /// What is compiled for one kind of vectors: tiles of a few sizes, and the loops over them.
 ///
@@ -129,81 +137,97 @@ impl<T: Vectors> Tiles<T> {
     /// # Safety
     /// The matrices can be read and written at the places that `p` names; `c` is no one else's.
     pub(crate) unsafe fn run(&self, p: &Product<T>) {
-        // SAFETY: the caller's promises; whoever has tiles for a processor has asked for the instructions.
+        // SAFETY: the caller's promises; whoever has tiles for a processor has asked for the
+        // instructions.
         unsafe { product(p, self) }
     }
 }
 
-/// A product whose sums may need several groups: then block by block of the output. Each level of groups has a block of
-/// sums, which is added to that of the next level when it is complete; the last level is the output.
+/// A product whose sums may need several groups of pieces: then block by block of the output. Each
+/// level of groups has a buffer with a block of sums, which is added to that of the next level when
+/// it is complete; the last level is the output.
+///
+/// Example: for `k = 3·GROUP_K` there is one level. The sums of three groups are computed one after
+/// the other into the buffer, and each is added to the output.
 ///
 /// # Safety
 /// As of [`Tiles::run`].
 unsafe fn product<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
-    if p.k <= GROUP {
+    if p.k <= GROUP_K {
         // SAFETY: the caller's promises.
         return unsafe { group(p, tiles) };
     }
-    let columns = (ROOM / p.m).max(COLUMNS).min(p.n);
-    let rows = (ROOM / columns).min(p.m);
-    let (mut levels, mut length) = (0, GROUP);
+    let columns = (LEVEL_ELEMENTS / p.m).max(MIN_LEVEL_COLUMNS).min(p.n);
+    let rows = (LEVEL_ELEMENTS / columns).min(p.m);
+    let (mut levels, mut length) = (0, GROUP_K);
     while length < p.k {
         (levels, length) = (levels + 1, length * RADIX);
     }
-    let mut numbers = SUMS.take();
-    numbers.resize(
-        numbers
-            .len()
-            .max((levels * ROOM * size_of::<T>()).div_ceil(size_of::<f64>())),
-        0.0,
-    );
-    let room: *mut T = numbers.as_mut_ptr().cast();
-    for (i, j) in (0..p.m)
-        .step_by(rows)
-        .flat_map(|i| (0..p.n).step_by(columns).map(move |j| (i, j)))
-    {
-        let (m, n) = (rows.min(p.m - i), columns.min(p.n - j));
-        for (number, from) in (0..p.k).step_by(GROUP).enumerate() {
-            let (k, a, b) = (GROUP.min(p.k - from), p.a.from(i, from), p.b.from(from, j));
-            // SAFETY: a level has room for `rows` times `columns` numbers; the block lies in the output; the caller's promises.
-            unsafe {
-                group(
-                    &Product {
-                        m,
-                        k,
-                        n,
-                        a,
-                        b,
-                        c: room,
-                        ldc: columns,
-                    },
-                    tiles,
-                );
-                let (mut number, mut sums) = (number, room);
-                for level in 1..=levels {
-                    let (to, ldc) = match level {
-                        _ if level == levels => (p.c.add(i * p.ldc + j), p.ldc),
-                        _ => (sums.add(ROOM), columns),
-                    };
-                    add_block(
-                        (m, n),
-                        (sums, columns),
-                        (to, ldc),
-                        number.is_multiple_of(RADIX),
-                    );
-                    if from + GROUP < p.k && !(number + 1).is_multiple_of(RADIX) {
-                        break; // the next level's sum is not complete
-                    }
-                    (number, sums) = (number / RADIX, to);
+    let mut buffer = SUMS.take();
+    let needed = (levels * LEVEL_ELEMENTS * size_of::<T>()).div_ceil(size_of::<f64>());
+    buffer.resize(buffer.len().max(needed), 0.0);
+    let sums: *mut T = buffer.as_mut_ptr().cast();
+    for i in (0..p.m).step_by(rows) {
+        for j in (0..p.n).step_by(columns) {
+            let block = Product {
+                m: rows.min(p.m - i),
+                n: columns.min(p.n - j),
+                a: p.a.from(i, 0),
+                b: p.b.from(0, j),
+                c: p.c.wrapping_add(i * p.ldc + j),
+                ..*p
+            };
+            // SAFETY: a level has `rows` times `columns` elements; the block lies in the output;
+            // the caller's promises.
+            unsafe { block_of_groups(&block, tiles, levels, sums, columns) };
+        }
+    }
+    SUMS.set(buffer);
+}
+
+/// A block of a product, with buffers for the sums of each level, whose rows are `ld` elements
+/// apart.
+///
+/// # Safety
+/// As of [`Tiles::run`], and each buffer has `LEVEL_ELEMENTS` elements, enough for the block.
+unsafe fn block_of_groups<T: Vectors>(
+    p: &Product<T>,
+    tiles: &Tiles<T>,
+    levels: usize,
+    buffers: *mut T,
+    ld: usize,
+) {
+    for (number, from) in (0..p.k).step_by(GROUP_K).enumerate() {
+        let part = Product {
+            k: GROUP_K.min(p.k - from),
+            a: p.a.from(0, from),
+            b: p.b.from(from, 0),
+            c: buffers,
+            ldc: ld,
+            ..*p
+        };
+        // SAFETY: the caller's promises.
+        unsafe {
+            group(&part, tiles);
+            let (mut number, mut sums) = (number, buffers);
+            for level in 1..=levels {
+                let (to, ldc) = match level {
+                    _ if level == levels => (p.c, p.ldc),
+                    _ => (sums.add(LEVEL_ELEMENTS), ld),
+                };
+                let is_first = number.is_multiple_of(RADIX);
+                add_block((p.m, p.n), (sums, ld), (to, ldc), is_first);
+                if from + GROUP_K < p.k && !(number + 1).is_multiple_of(RADIX) {
+                    break; // the next level's sum is not complete
                 }
+                (number, sums) = (number / RADIX, to);
             }
         }
     }
-    SUMS.set(numbers);
 }
 
-/// Adds a block of numbers to another one, which begins with them if they are the first. With each pointer is given how
-/// far apart rows are.
+/// Adds a block of elements to another one, or copies it there if it is the first. With each
+/// pointer comes the distance of its rows.
 ///
 /// # Safety
 /// They can be read and written, and do not overlap.
@@ -236,24 +260,24 @@ thread_local! {
     static SUMS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The bytes that this thread keeps for packed panels and sums of groups.
-pub(crate) fn kept_bytes() -> usize {
+/// The bytes of this thread's buffers for packed panels and sums of groups.
+pub(crate) fn cached_bytes() -> usize {
     let bytes = |v: &RefCell<Vec<f64>>| v.borrow().capacity() * size_of::<f64>();
     [&PACKED, &SUMS]
         .into_iter()
-        .map(|kept| kept.try_with(bytes).unwrap_or(0))
+        .map(|buffer| buffer.try_with(bytes).unwrap_or(0))
         .sum()
 }
 
-/// Drops what this thread keeps.
-pub(crate) fn drop_kept() {
+/// Frees this thread's buffers.
+pub(crate) fn free_cached() {
     [&PACKED, &SUMS]
         .into_iter()
-        .for_each(|kept| drop(kept.try_with(RefCell::take)));
+        .for_each(|buffer| drop(buffer.try_with(RefCell::take)));
 }
 
-/// A product whose sums are one group of pieces at most, in tiles: some of `k` at a time, and of the second matrix so much
-/// that it stays in the second-level cache while all rows go through it.
+/// A product whose sums are one group of pieces at most, in tiles: a part of `k` at a time, and of
+/// the second matrix as much as stays in the second-level cache while it is used for all rows.
 ///
 /// # Safety
 /// As of [`Tiles::run`].
@@ -261,16 +285,16 @@ unsafe fn group<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
     let Product { m, k, n, .. } = *p;
     let stride = p.b.stride;
     let bytes = stride * size_of::<T>();
-    // rows that are a multiple of `2 * FAR` apart would push each other out of the cache within one piece
-    let far =
-        bytes >= FAR && (m >= 4 * tiles.rows || m > tiles.rows && bytes.is_multiple_of(2 * FAR));
-    let pack = p.b.transposed || far;
-    let cached = CACHED * tiles.lanes;
-    let whole = pack || m <= tiles.rows; // each number of the second matrix is read where it lies only once
-    let depth = if whole {
-        DEPTH
-    } else {
-        (cached / n / PIECE * PIECE).clamp(PIECE, DEPTH)
+    // rows that are a multiple of twice that apart would evict each other from the cache within one
+    // piece
+    let conflicts = bytes >= CONFLICT_BYTES
+        && (m >= 4 * tiles.rows || m > tiles.rows && bytes.is_multiple_of(2 * CONFLICT_BYTES));
+    let pack = p.b.transposed || conflicts;
+    let cached = CACHED_PER_LANE * tiles.lanes;
+    let whole = pack || m <= tiles.rows; // each element of the second matrix is read from its place only once
+    let depth = match whole {
+        true => MAX_K_AT_ONCE,
+        false => (cached / n / PIECE * PIECE).clamp(PIECE, MAX_K_AT_ONCE),
     };
     let blocks = if whole { 1 } else { n.div_ceil(cached / depth) };
     let columns = n
@@ -327,7 +351,7 @@ impl<T: Vectors> Span<T> {
         } = self.p;
         let width = tiles.vectors * tiles.lanes;
         PACKED.with_borrow_mut(|numbers| {
-            numbers.resize(DEPTH * PANEL / size_of::<f64>(), 0.0);
+            numbers.resize(MAX_K_AT_ONCE * PANEL_ROW_BYTES / size_of::<f64>(), 0.0);
             let panel: *mut T = numbers.as_mut_ptr().cast();
             for j in (0..n).step_by(width) {
                 let columns = width.min(n - j);
@@ -358,8 +382,8 @@ impl<T: Vectors> Span<T> {
     }
 }
 
-/// Some columns of all rows of a product, in tiles of `M` rows by `N` vectors, or of `T` rows where one vector holds all
-/// columns; `b` is where they begin in `k` rows that are `ldb` apart.
+/// Some columns of all rows of a product, in tiles of `M` rows by `N` vectors, or of `T` rows where
+/// one vector holds all columns; `b` is where they begin in `k` rows that are `ldb` apart.
 ///
 /// # Safety
 /// They are columns of the product, whose matrices can be read and written.
@@ -431,7 +455,8 @@ unsafe fn rows<V: Tiled, const M: usize, const N: usize, const A_T: bool>(
     }
 }
 
-/// The tile at a row and a column: `width` columns, of which all but those of the last vector are whole vectors.
+/// The tile at a row and a column: `width` columns, of which all but those of the last vector are
+/// whole vectors.
 ///
 /// # Safety
 /// The tile is a part of the product, whose matrices can be read and written.
@@ -451,17 +476,23 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize, const A_T: bo
     for from in (0..k).step_by(PIECE) {
         let length = PIECE.min(k - from);
         let mut sums = [[V::of(0.0); N]; M];
-        // only the large tiles, which do most of the work: others wait for their sums or for the memory
-        let unrolled = if M * N >= LARGE { length / UNROLL } else { 0 };
+        // small tiles gain nothing: they wait for the latency of their few sums, or for memory
+        let unrolled = if M * N >= UNROLLED_VECTORS {
+            length / UNROLLED_STEPS
+        } else {
+            0
+        };
         for _ in 0..unrolled {
             // SAFETY: as above.
-            unsafe { steps::<V, M, N, A_T, UNROLL>(&mut sums, at_a, a.stride, at_b, ldb, last) };
+            unsafe {
+                steps::<V, M, N, A_T, UNROLLED_STEPS>(&mut sums, at_a, a.stride, at_b, ldb, last)
+            };
             (at_a, at_b) = (
-                at_a.wrapping_add(UNROLL * column),
-                at_b.wrapping_add(UNROLL * ldb),
+                at_a.wrapping_add(UNROLLED_STEPS * column),
+                at_b.wrapping_add(UNROLLED_STEPS * ldb),
             );
         }
-        for _ in 0..length - unrolled * UNROLL {
+        for _ in 0..length - unrolled * UNROLLED_STEPS {
             // SAFETY: as above.
             unsafe { steps::<V, M, N, A_T, 1>(&mut sums, at_a, a.stride, at_b, ldb, last) };
             (at_a, at_b) = (at_a.wrapping_add(column), at_b.wrapping_add(ldb));
@@ -531,7 +562,8 @@ unsafe fn load<V: Part, const N: usize>(from: *const V::Elem, v: usize, last: V:
     }
 }
 
-/// Copies `rows` by `columns` numbers, whose rows are `stride` apart, to where columns follow each other, `width` apart.
+/// Copies `rows` by `columns` numbers, whose rows are `stride` apart, to where columns follow each
+/// other, `width` apart.
 ///
 /// # Safety
 /// They can be read and written.

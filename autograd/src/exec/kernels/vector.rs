@@ -1,9 +1,6 @@
 //! Vectors in memory: what kernels need beyond the arithmetic of [`Lanes`].
 
-use crate::{
-    math::{Lanes, Wide},
-    op::reduce::LANES,
-};
+use crate::math::{Lanes, Wide, sum::SUM_LANES};
 
 /// Lanes that are loaded from memory and stored.
 pub(crate) trait Vector: Lanes {
@@ -96,11 +93,11 @@ impl<V: Vector> Vector for Wide<V> {
     }
 }
 
-/// Adds the numbers of eight vectors to those of a ring of `LANES`, one after the other, from position `at` on, which is a multiple
-/// of what the eight hold.
+/// Adds the numbers of eight vectors to those of a ring of `SUM_LANES`, one after the other, from
+/// position `at` on, which is a multiple of what the eight hold.
 ///
 /// # Safety
-/// `LANES` numbers can be read and written there.
+/// `SUM_LANES` numbers can be read and written there.
 #[inline(always)]
 pub(super) unsafe fn add_to_ring<V: Vector>(
     [low, high]: [Wide<V>; 2],
@@ -109,11 +106,11 @@ pub(super) unsafe fn add_to_ring<V: Vector>(
 ) {
     let [a, b, c, d] = low.0;
     let [e, f, g, h] = high.0;
-    let (all, in_ring) = ([a, b, c, d, e, f, g, h], LANES / V::N);
+    let (all, in_ring) = ([a, b, c, d, e, f, g, h], SUM_LANES / V::N);
     for place in 0..in_ring.min(all.len()) {
         // SAFETY: the place is in the ring; the caller's promise.
         unsafe {
-            let place_in_ring = ring.add((at + place * V::N) % LANES);
+            let place_in_ring = ring.add((at + place * V::N) % SUM_LANES);
             let mut sum = V::load(place_in_ring);
             let mut k = place;
             while k < all.len() {

@@ -156,7 +156,8 @@ impl Lanes for F64x4 {
         to_bits: _mm256_castpd_si256, from_bits: _mm256_castsi256_pd, splat_bits: _mm256_set1_epi64x,
         and_bits: _mm256_and_si256, equal_bits: _mm256_cmpeq_epi64,
     }
-    // without the instructions for 64-bit integers: number by number. No function of f64 needs these
+    // without the instructions for 64-bit integers: number by number. No function of f64 needs
+    // these
     #[inline(always)]
     fn scale(self, n: F64x4) -> F64x4 {
         self.change(n, |x, n| {

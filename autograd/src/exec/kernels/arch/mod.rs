@@ -1,13 +1,15 @@
-//! The instruction sets that kernels are compiled for. Each is a file with vectors of f32 and of f64, and a line
-//! [`compiled!`] for each of the two. [`Table`] holds what was compiled, once for each set and number type, and
-//! [`Vectors::table`] is the only place where one is chosen.
+//! The instruction sets that kernels are compiled for. Each is a file with vectors of f32 and of
+//! f64, and a line [`compiled!`] for each of the two. [`Table`] holds what was compiled, once for
+//! each set and number type, and [`Vectors::table`] is the only place where one is chosen.
 //!
-//! The kernels themselves are beside this folder, written for any vectors, and inlined into the functions that [`compiled!`]
-//! makes. Only there, where the compiler knows of the instructions, may vectors be used: a closure is compiled without them.
+//! The kernels themselves are beside this folder, written for any vectors, and inlined into the
+//! functions that [`compiled!`] makes. Only there, where the compiler knows of the instructions,
+//! may vectors be used: a closure is compiled without them.
 //!
-//! What every processor of the target has is [`baseline`]: vectors as arrays (`portable.rs`) or, where there are no fused
-//! multiply-adds, single numbers (`scalar.rs`). With `--cfg autograd_portable` there is nothing else, as on processors that
-//! have no file of their own.
+//! What every processor of the target has is [`baseline`]: vectors as arrays (`portable.rs`) or,
+//! where there are no fused multiply-adds, single numbers (`scalar.rs`). With
+//! `--cfg autograd_portable` there is nothing else, as on processors that have no file of their
+//! own.
 
 #[cfg(all(target_arch = "x86_64", not(autograd_portable)))]
 mod avx2;
@@ -27,8 +29,8 @@ mod x86;
 
 use super::{
     functions::{self, Function},
-    rows::Rows,
-    steps::{Register, SumState},
+    lines::LineBlock,
+    steps::{Operands, SumState},
     tile::Tiles,
     vector::Vector,
 };
@@ -36,13 +38,15 @@ use crate::{
     op::{
         Real,
         elementwise::MAX_INPUTS,
+        lowering::OwnLoop,
         pointwise::{self, FUNCTIONS, Formula, with_functions},
     },
     plan::kernel::Step,
 };
-use std::{ops::Range, sync::OnceLock};
+use std::{cell::Cell, ops::Range, sync::OnceLock};
 
-/// The kernels of one instruction set, for one number type. All of them may be called where the processor has the set.
+/// The kernels of one instruction set, for one number type. All of them may be called where the
+/// processor has the set.
 pub(crate) struct Table<T: 'static> {
     /// How many elements go through a step at once.
     pub(super) group: usize,
@@ -50,17 +54,18 @@ pub(crate) struct Table<T: 'static> {
     pub(super) steps: RunSteps<T>,
     /// [`functions::run`](super::functions::run), by number of the function.
     pub(super) functions: &'static [Function<T>; FUNCTIONS],
-    /// [`rows::run`](super::rows::run)
-    pub(super) rows: unsafe fn(Rows<'_, T>) -> bool,
+    /// [`lines::run`](super::lines::run)
+    pub(super) lines: unsafe fn(LineBlock<'_, T>) -> bool,
     /// Adds numbers to as many others.
     pub(super) add: unsafe fn(&mut [T], &[T]),
     /// Matrix products, where there are fused multiply-adds.
     pub(crate) tiles: Option<Tiles<T>>,
 }
 
-type RunSteps<T> = unsafe fn(&[Step], &[Register<T>], &mut [SumState<T>], Range<usize>, usize);
+type RunSteps<T> = unsafe fn(&[Step], Operands<'_, T>, &mut [SumState<T>], Range<usize>, usize);
 
-/// What is compiled for one kind of vectors. Its functions may be called where the processor has the instruction set.
+/// What is compiled for one kind of vectors. Its functions may be called where the processor has
+/// the instruction set.
 trait Compiled: Vector<Elem: Vectors> {
     const TABLE: Table<Self::Elem>;
 }
@@ -85,9 +90,9 @@ use table_of_functions;
 
 /// `compiled! { #[target_feature(..)] Vectors of number: functions own, tiles [rows by vectors, narrow rows] }`
 ///
-/// Functions are computed by such vectors (`own`) or number by number (`scalar`): what calls a library's function for each
-/// number anyway needs no vectors. Of the sizes of tiles, see [`tile::columns`](super::tile::columns); without any there are no
-/// matrix products.
+/// Functions are computed by such vectors (`own`) or number by number (`scalar`): what calls a
+/// library's function for each number anyway needs no vectors. Of the sizes of tiles, see
+/// [`tile::columns`](super::tile::columns); without any there are no matrix products.
 macro_rules! compiled {
     (#[$target:meta] $V:ident of $T:ident: functions $by:ident, tiles [$($tiles:tt)*]) => {
         const _: () = {
@@ -95,8 +100,8 @@ macro_rules! compiled {
             use $crate::{
                 exec::kernels::{
                     arch::{Compiled, Functions, Table},
-                    functions, rows,
-                    steps::{self, Register, SumState},
+                    functions, lines,
+                    steps::{self, Operands, SumState},
                     tile::{self, Span, Tiled, Tiles},
                 },
                 math::Wide,
@@ -113,13 +118,13 @@ macro_rules! compiled {
                     #[$target]
                     unsafe fn run_steps(
                         steps: &[Step],
-                        registers: &[Register<$T>],
+                        operands: Operands<'_, $T>,
                         sums: &mut [SumState<$T>],
                         range: Range<usize>,
                         valid: usize,
                     ) {
                         // SAFETY: the caller's promise.
-                        unsafe { steps::run::<$V, compiled!(@by $by $V $T)>(steps, registers, sums, range, valid) }
+                        unsafe { steps::run::<$V, compiled!(@by $by $V $T)>(steps, operands, sums, range, valid) }
                     }
                     #[$target]
                     unsafe fn add(to: &mut [$T], from: &[$T]) {
@@ -129,7 +134,7 @@ macro_rules! compiled {
                         group: steps::group::<$V>(),
                         steps: run_steps,
                         functions: &<compiled!(@by $by $V $T) as Functions>::FUNCTIONS,
-                        rows: compiled!(@rows $by #[$target] $T),
+                        lines: compiled!(@lines $by #[$target] $T),
                         add,
                         tiles: compiled!(@table_of_tiles [$($tiles)*] $V),
                     }
@@ -138,13 +143,13 @@ macro_rules! compiled {
         };
     };
     // what spends its time in scalar functions gains nothing from the instructions
-    (@rows scalar #[$target:meta] $T:ident) => { rows::run::<$T> };
-    (@rows own #[$target:meta] $T:ident) => {{
+    (@lines scalar #[$target:meta] $T:ident) => { lines::run::<$T> };
+    (@lines own #[$target:meta] $T:ident) => {{
         #[$target]
-        unsafe fn run_rows(rows: rows::Rows<'_, $T>) -> bool {
-            rows::run(rows)
+        unsafe fn run_lines(block: lines::LineBlock<'_, $T>) -> bool {
+            lines::run(block)
         }
-        run_rows
+        run_lines
     }};
     (@by own $V:ident $T:ident) => { $V };
     (@by scalar $V:ident $T:ident) => { $T };
@@ -207,11 +212,16 @@ scalar! { f32 f64 }
 pub(crate) trait Vectors: Real + Vector<Elem = Self> {
     /// The kernels for this processor.
     fn table() -> &'static Table<Self>;
+    /// A user's formula, in its loop for numbers of this type.
+    fn own_loop(own: &dyn OwnLoop, x: [&[Cell<Self>]; MAX_INPUTS], out: &[Cell<Self>]);
 }
 
 macro_rules! vectors {
     ($T:ident: $Any:ident, $Avx2:ident, $Avx512:ident) => {
         impl Vectors for $T {
+            fn own_loop(own: &dyn OwnLoop, x: [&[Cell<$T>]; MAX_INPUTS], out: &[Cell<$T>]) {
+                own.$T(x, out);
+            }
             fn table() -> &'static Table<$T> {
                 static CHOSEN: OnceLock<&Table<$T>> = OnceLock::new();
                 CHOSEN.get_or_init(|| {
@@ -250,8 +260,9 @@ struct Choice<T: 'static> {
     table: &'static Table<T>,
 }
 
-/// The best set that the processor has, which is the last one, or the one that the environment variable `AUTOGRAD_ISA` names.
-/// Results are the same bits; only matrix products differ in their last digits where there are no fused multiply-adds.
+/// The best set that the processor has, which is the last one, or the one that the environment
+/// variable `AUTOGRAD_ISA` names. Results are the same bits; only matrix products differ in their
+/// last digits where there are no fused multiply-adds.
 fn choose<T>(sets: &[Choice<T>]) -> &'static Table<T> {
     let asked = std::env::var("AUTOGRAD_ISA").unwrap_or_default();
     let there = || sets.iter().rev().filter(|set| set.is_there);

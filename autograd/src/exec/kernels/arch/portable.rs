@@ -1,4 +1,5 @@
-//! Any processor with fused multiply-adds: vectors are arrays, and the compiler makes of them what the target has.
+//! Any processor with fused multiply-adds: vectors are arrays, and the compiler makes of them what
+//! the target has.
 
 use super::compiled;
 use crate::{
@@ -66,7 +67,8 @@ impl<const N: usize> Mask for Masks<N> {
     }
 }
 
-/// Methods that are done for each number by itself, with those of others and with values that are the same for all.
+/// Methods that are done for each number by itself, with those of others and with values that are
+/// the same for all.
 macro_rules! each {
     ($($name:ident($($x:ident),*; $($same:ident: $Same:ty),*) -> $Out:ident;)*) => { $(
         #[inline(always)]

@@ -1,5 +1,6 @@
-//! Any processor: one number at a time, and as little code as there can be. Without fused multiply-adds, each of them is a call,
-//! so that the functions gain nothing from vectors; matrix products are a library's.
+//! Any processor: one number at a time, and as little code as there can be. Without fused
+//! multiply-adds, each of them is a call, so that the functions gain nothing from vectors; matrix
+//! products are a library's.
 
 use super::compiled;
 

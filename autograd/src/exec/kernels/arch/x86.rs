@@ -1,7 +1,9 @@
-//! What the vectors of AVX2 and AVX-512 have in common, as macros that are given intrinsics by name.
+//! What the vectors of AVX2 and AVX-512 have in common, as macros that are given intrinsics by
+//! name.
 //!
-//! A vector exists only inside a function that was entered after the processor was asked ([`super::table`]): that is the
-//! reason for every `unsafe` in the files of these two sets. Everything is inlined into those functions.
+//! A vector exists only inside a function that was entered after the processor was asked
+//! ([`super::table`]): that is the reason for every `unsafe` in the files of these two sets.
+//! Everything is inlined into those functions.
 
 use std::arch::x86_64::*;
 

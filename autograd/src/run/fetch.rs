@@ -3,8 +3,8 @@
 use crate::{tensor::Tensor, var::Var};
 use std::vec::IntoIter;
 
-/// What [`Graph::run`](crate::Graph::run) can be asked for; the answer has the same form, with tensors in place of
-/// `Var`s.
+/// What [`Graph::run`](crate::Graph::run) can be asked for; the answer has the same form, with
+/// tensors in place of `Var`s.
 pub trait Fetch<'g> {
     /// The form of the answer.
     type Out;

@@ -1,8 +1,10 @@
-//! Matrix products, large ones split over rows: by tiles of our own ([`tile`](super::kernels::tile)) where the processor has
-//! fused multiply-adds, by matrixmultiply elsewhere.
+//! Matrix products in parts, which are rows of the output: by tiles of our own
+//! ([`tile`](super::kernels::tile)) where the processor has fused multiply-adds, by the crate
+//! matrixmultiply elsewhere. Kernels that continue with rows of a product compute them here, too.
 //!
-//! How rows are split never changes a bit: each element of the output is summed by itself, in the same order. That of our
-//! own tiles is the canonical one ([`op::linalg`](crate::op::linalg)); matrixmultiply has another one, whose last bits differ.
+//! How rows are split never changes a bit: each element of the output is a sum of its own, in the
+//! same order. The order of our own tiles is the canonical one ([`op::linalg`](crate::op::linalg));
+//! that of matrixmultiply differs in the last bits.
 
 #![allow(unsafe_code)] // calls of kernels that take pointers
 
@@ -13,7 +15,7 @@ use super::kernels::{
 use crate::{
     error::OpError,
     op::linalg::Batches,
-    plan::kernel::ROWS,
+    plan::{kernel::ProductSize, tiling::TILE_ROWS},
     shape::Shape,
     tensor::DType,
     view::{TensorView, TensorViewMut},
@@ -38,12 +40,12 @@ impl Matrix<'_> {
     }
 }
 
-/// Some rows of a product of size `[m, k, n]`, for a kernel that goes on with them; the matrices are given with whether
-/// they are read transposed.
+/// Some rows of a product of size `[m, k, n]`, for a kernel that goes on with them; the matrices
+/// are given with whether they are read transposed.
 pub(crate) fn rows(
     (a, a_t): (&[f32], bool),
     (b, b_t): (&[f32], bool),
-    [m, k, n]: [usize; 3],
+    ProductSize { m, k, n }: ProductSize,
     first: usize,
     out: &mut [f32],
 ) {
@@ -56,7 +58,8 @@ pub(crate) fn rows(
     );
 }
 
-/// A product `out = a·b`, batched, that is to run in some parts; the types are those that the op has checked.
+/// A product `out = a·b`, batched, that is to run in some parts; the types are those that the op
+/// has checked.
 pub(crate) struct Job<'r> {
     a: Matrix<'r>,
     b: Matrix<'r>,
@@ -107,13 +110,13 @@ impl<'r> Job<'r> {
         let (m, k, n) = self.size;
         let (a, b) = (self.a.view.slice::<T>()?, self.b.view.slice::<T>()?);
         let batches = self.batches.as_deref().unwrap_or(&[(0, 0, 0)]);
-        let blocks = m.div_ceil(ROWS); // of each product
+        let blocks = m.div_ceil(TILE_ROWS); // of each product
         let at = |part: usize| blocks * batches.len() * part / self.parts;
         let (mut block, end) = (at(part), at(part + 1));
         while block < end {
-            let ((at_a, at_b, at_c), first) = (batches[block / blocks], block % blocks * ROWS);
+            let ((at_a, at_b, at_c), first) = (batches[block / blocks], block % blocks * TILE_ROWS);
             let count = (end - block).min(blocks - block % blocks);
-            let rows = (count * ROWS).min(m - first);
+            let rows = (count * TILE_ROWS).min(m - first);
             // SAFETY: each part has rows of its own, within the output.
             let c = unsafe { self.out.elements::<T>(at_c + first * n, rows * n) };
             if k == 0 {
@@ -163,7 +166,8 @@ trait Gemm: Vectors {
     /// `c = a·b` for `(m, k, n)`, by matrixmultiply.
     ///
     /// # Safety
-    /// The pointers are valid for matrices of these sizes and strides (row, column), and `c` is not aliased.
+    /// The pointers are valid for matrices of these sizes and strides (row, column), and `c` is not
+    /// aliased.
     unsafe fn library(
         size: (usize, usize, usize),
         a: *const Self,
@@ -210,43 +214,22 @@ fn product<T: Gemm>(
     assert!(in_bounds, "a matrix product out of bounds"); // the shapes were checked when the node was made
     let a_start = a.data.as_ptr().wrapping_add(first_row * a.row);
     if let Some(tiles) = &T::table().tiles {
-        let stored = |start, row: usize, column: usize| {
-            let transposed = column != 1;
-            Stored {
-                start,
-                stride: if transposed { column } else { row },
-                transposed,
-            }
+        let (a, b) = (
+            stored(a_start, a.row, a.column),
+            stored(b.data.as_ptr(), b.row, b.column),
+        );
+        let p = Product {
+            m,
+            k,
+            n,
+            a,
+            b,
+            c: c.as_mut_ptr(),
+            ldc: n,
         };
-        let (b_start, c) = (b.data.as_ptr(), c.as_mut_ptr());
-        let p = if n > 1 {
-            Product {
-                m,
-                k,
-                n,
-                a: stored(a_start, a.row, a.column),
-                b: stored(b_start, b.row, b.column),
-                c,
-                ldc: n,
-            }
-        } else {
-            // a single column is the row of the product of the transposed
-            let (a, b) = (
-                stored(b_start, b.column, b.row),
-                stored(a_start, a.column, a.row),
-            );
-            Product {
-                m: 1,
-                k,
-                n: m,
-                a,
-                b,
-                c,
-                ldc: m,
-            }
-        };
-        // SAFETY: the largest index of each matrix was checked just now; sizes are at least 1; `c` is borrowed mutably.
-        return unsafe { tiles.run(&p) };
+        // SAFETY: the largest index of each matrix was checked just now; sizes are at least 1; `c`
+        // is borrowed mutably.
+        return unsafe { tiles.run(&if n > 1 { p } else { transposed(p) }) };
     }
     let strides = |s: Strided<'_, T>| (s.row as isize, s.column as isize);
     // SAFETY: as above.
@@ -259,5 +242,32 @@ fn product<T: Gemm>(
             strides(b),
             c.as_mut_ptr(),
         )
+    }
+}
+
+/// A matrix whose rows or columns have neighbouring elements.
+fn stored<T>(start: *const T, row: usize, column: usize) -> Stored<T> {
+    let transposed = column != 1;
+    Stored {
+        start,
+        stride: if transposed { column } else { row },
+        transposed,
+    }
+}
+
+/// A product with a single column as one with a single row: `(a·b)ᵀ = bᵀ·aᵀ`. Tiles are wide, not
+/// high.
+fn transposed<T: Copy>(p: Product<T>) -> Product<T> {
+    let swapped = |s: Stored<T>| Stored {
+        transposed: !s.transposed,
+        ..s
+    };
+    Product {
+        m: p.n,
+        n: p.m,
+        a: swapped(p.b),
+        b: swapped(p.a),
+        ldc: p.m,
+        ..p
     }
 }

@@ -1,17 +1,18 @@
-//! What a backward pass keeps alive.
+//! What a forward pass saves for the backward pass.
 
 use crate::{
     error::Result,
-    exec::fetch::{Fetch, vars},
     graph::Graph,
+    nodes::NodeId,
+    run::fetch::{Fetch, vars},
     sorted::sort_by,
     tensor::Type,
     var::Var,
 };
 
-/// A value of the forward pass that waits in memory for the backward pass: see [`Graph::kept_for_backward`].
+/// A value of the forward pass that waits in memory for the backward pass: see [`Graph::saved_for_backward`].
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct SavedValue {
     /// The scope in which it was written.
     pub scope: String,
     /// The operation that computes it.
@@ -33,24 +34,24 @@ impl Graph {
     /// let g = autograd::Graph::new();
     /// let x = g.input(vec![0.5; 1000]);
     /// let y = g.within("block", || x.softmax(0).sort(0).exp());
-    /// let kept = g.kept_for_backward((y, g.grads(y.sum(), &[x])))?;
-    /// assert!(kept.iter().all(|k| k.scope == "block"));
+    /// let saved = g.saved_for_backward((y, g.grads(y.sum(), &[x])))?;
+    /// assert!(saved.iter().all(|k| k.scope == "block"));
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn kept_for_backward<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<Vec<Kept>> {
-        self.kept(vars(&what))
+    pub fn saved_for_backward<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<Vec<SavedValue>> {
+        self.saved(vars(&what))
     }
 
     #[track_caller]
-    fn kept(&self, vars: Vec<Var<'_>>) -> Result<Vec<Kept>> {
-        let mut kept = self.with_plan(vars, |planned| {
+    fn saved(&self, vars: Vec<Var<'_>>) -> Result<Vec<SavedValue>> {
+        let mut saved = self.with_plan(vars, |planned| {
             let (inner, program) = (planned.inner, planned.program());
-            let is_swept = |id: u32| inner.sweep_of(planned.node(id)).is_some();
-            let describe = |node: u32| {
+            let is_swept = |id: NodeId| inner.sweep_of(planned.node(id)).is_some();
+            let describe = |node: NodeId| {
                 let (ty, id) = (program.ty(node), planned.node(node));
-                let source = inner.nodes[id as usize].source;
-                Kept {
+                let source = inner.nodes[id].source;
+                SavedValue {
                     scope: inner.scope_path(id),
                     op: inner.op(id).name(),
                     ty,
@@ -60,12 +61,12 @@ impl Graph {
             };
             planned
                 .plan()
-                .kept(program, is_swept)
+                .saved_for_backward(program, is_swept)
                 .into_iter()
                 .map(describe)
                 .collect::<Vec<_>>()
         })?;
-        sort_by(&mut kept, |k| -(k.bytes as i64));
-        Ok(kept)
+        sort_by(&mut saved, |k| -(k.bytes as i64));
+        Ok(saved)
     }
 }

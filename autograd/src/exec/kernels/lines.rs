@@ -1,46 +1,44 @@
-//! Functions of whole rows inside fused kernels: sums, softmax and its kin. What they compute is defined in
-//! [`op::softmax`](crate::op::softmax) and [`op::reduce`](crate::op::reduce); here exponentials and logarithms are taken
-//! of all rows of a block together.
+//! Functions of whole lines inside fused kernels: sums, softmax and its kin. What they compute is
+//! defined in [`op::softmax`](crate::op::softmax) and [`math::sum`](crate::math::sum); here
+//! exponentials and logarithms are taken of all lines of a block together.
 
 use super::arch::Vectors;
 use crate::{
-    op::{elementwise::MAX_INPUTS, pointwise::Function, reduce::sum_chunk, softmax::base},
-    plan::kernel::{BLOCK, RowOp, STRIDE},
+    math::sum::sum_chunk,
+    op::{elementwise::MAX_INPUTS, lowering::LineFunction, pointwise::Function, softmax::base},
+    plan::{kernel::BLOCK, tiling::PADDED_BLOCK},
 };
 use std::slice;
 
-/// The rows of a block, and room for what comes out.
-pub(super) struct Rows<'w, T> {
-    pub(super) op: RowOp,
-    /// The elements, row after row.
+/// The lines of a block, and memory for what comes out.
+pub(super) struct LineBlock<'w, T> {
+    pub(super) function: LineFunction,
+    /// The elements, line after line.
     pub(super) x: &'w [T],
-    /// The length of a row.
+    /// The length of a line.
     pub(super) n: usize,
-    /// The label of each row, for the cross-entropy.
+    /// The label of each line, for the cross-entropy.
     pub(super) labels: &'w [i64],
-    /// A result for each element, or room that is needed on the way.
+    /// A result for each element, or scratch memory.
     pub(super) each: &'w mut [T],
-    /// A result for each row.
+    /// A result for each line.
     pub(super) one: &'w mut [T],
     pub(super) max: &'w mut [T],
 }
 
-/// How much room the results of a block need.
-pub(super) const ROOM: usize = STRIDE;
-
 /// Computes `each` or `one`; false if a label is not one of the classes.
 #[inline(always)]
-pub(super) fn run<T: Vectors>(rows: Rows<'_, T>) -> bool {
+pub(super) fn run<T: Vectors>(lines: LineBlock<'_, T>) -> bool {
     debug_assert!(
-        rows.x.len() <= BLOCK
-            && rows.each.len() == ROOM
-            && rows.one.len() == ROOM
-            && rows.max.len() == ROOM
+        lines.x.len() <= BLOCK
+            && lines.each.len() == PADDED_BLOCK
+            && lines.one.len() == PADDED_BLOCK
+            && lines.max.len() == PADDED_BLOCK
     );
-    rows.run()
+    lines.run()
 }
 
-/// A function of the first numbers, in place; there is room for whole vectors of them.
+/// A function of the first numbers, in place, rounded up to whole vectors.
 fn apply<T: Vectors>(function: Function, numbers: &mut [T], count: usize) {
     let (table, start) = (T::table(), numbers.as_mut_ptr());
     assert!(count.next_multiple_of(table.group) <= numbers.len());
@@ -48,11 +46,11 @@ fn apply<T: Vectors>(function: Function, numbers: &mut [T], count: usize) {
     unsafe { (table.functions[function as usize])(start, [start; MAX_INPUTS], count) }
 }
 
-impl<T: Vectors> Rows<'_, T> {
+impl<T: Vectors> LineBlock<'_, T> {
     #[inline(always)]
     fn run(mut self) -> bool {
         let (n, count) = (self.n, self.x.len() / self.n);
-        if self.op == RowOp::Sum {
+        if self.function == LineFunction::Sum {
             self.x
                 .chunks_exact(n)
                 .zip(self.one.iter_mut())
@@ -60,7 +58,7 @@ impl<T: Vectors> Rows<'_, T> {
             return true;
         }
         self.split();
-        if self.op == RowOp::Softmax {
+        if self.function == LineFunction::Softmax {
             for (line, &rest) in self.each.chunks_exact_mut(n).zip(&self.one[..count]) {
                 let sum = T::of(1.0) + rest;
                 line.iter_mut().for_each(|e| *e /= sum);
@@ -73,8 +71,8 @@ impl<T: Vectors> Rows<'_, T> {
             .chunks_exact(n)
             .zip(&mut self.one[..count])
             .zip(&self.max[..count]);
-        match self.op {
-            RowOp::LogSoftmax => {
+        match self.function {
+            LineFunction::LogSoftmax => {
                 for (((line, log), &max), each) in lines.zip(self.each.chunks_exact_mut(n)) {
                     let base = base(max);
                     each.iter_mut()
@@ -82,7 +80,7 @@ impl<T: Vectors> Rows<'_, T> {
                         .for_each(|(e, &x)| *e = (x - base) - *log);
                 }
             }
-            RowOp::LogSumExp => {
+            LineFunction::LogSumExp => {
                 for ((line, one), &max) in lines {
                     let infinite =
                         !max.to_f64().is_finite() && !line.iter().any(|x| x.to_f64().is_nan());
@@ -104,7 +102,8 @@ impl<T: Vectors> Rows<'_, T> {
         true
     }
 
-    /// The split of [`op::softmax`](crate::op::softmax) for each row: `max`, the rest in `one`, exponentials in `each`.
+    /// The split of [`op::softmax`](crate::op::softmax) for each line: `max`, the rest in `one`,
+    /// exponentials in `each`.
     #[inline(always)]
     fn split(&mut self) {
         let (n, mut at) = (self.n, [0u16; BLOCK]);
@@ -143,7 +142,7 @@ impl<T: Vectors> Rows<'_, T> {
 ///
 /// # Safety
 /// There is room for as many elements, and nobody else uses it.
-pub(super) unsafe fn room<'w, T>(block: *mut T) -> &'w mut [T] {
+pub(super) unsafe fn block<'w, T>(block: *mut T) -> &'w mut [T] {
     // SAFETY: the caller's promise.
-    unsafe { slice::from_raw_parts_mut(block, ROOM) }
+    unsafe { slice::from_raw_parts_mut(block, PADDED_BLOCK) }
 }

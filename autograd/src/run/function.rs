@@ -1,12 +1,13 @@
 //! Compiled functions: a program that is written once and called again and again.
 
-use super::run::Run;
+#[cfg(feature = "sparse")]
+use crate::index::Index;
 use crate::{
     error::{Error, OpError, Result, catch},
+    exec::run::Run,
     graph::Graph,
-    inspect,
-    nodes::Inner,
-    plan::{self, Extract, cache, extract::needed},
+    nodes::{Inner, NodeId, Program},
+    plan::{Plan, cache, extract::Selection},
     tensor::{Tensor, Type},
     var::Var,
 };
@@ -15,8 +16,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-/// A function of arrays that is traced once for each combination of input types, and then only run: what [`compile`]
-/// returns.
+/// A function of arrays that is traced once for each combination of input types, and then only run:
+/// what [`compile`] returns.
 ///
 /// It can be shared between threads; each call has memory of its own.
 pub struct Function<F, const N: usize, const M: usize> {
@@ -34,26 +35,27 @@ struct Known {
 /// A closure that writes a program: its outputs from its inputs.
 pub(crate) type Write<'f> = dyn for<'g> Fn(&'g Graph, &[Var<'g>]) -> Vec<Var<'g>> + 'f;
 
-/// Programs for so many combinations of input types are kept.
-const MOST: usize = 16;
+/// The most combinations of input types whose programs are cached.
+const MAX_TRACED: usize = 16;
 
 /// A program for inputs of certain types.
 pub(crate) struct Traced {
     types: Vec<Type>,
     inner: Inner,
-    part: Extract,
-    plan: Arc<plan::Plan>,
+    selection: Selection,
+    plan: Arc<Plan>,
     /// The nodes of the outputs. Those of the inputs are the first ones of the graph.
-    outputs: Vec<u32>,
+    outputs: Vec<NodeId>,
 }
 
-/// Makes a function of arrays from one of `Var`s, to be called often: it is traced, differentiated and planned at the
-/// first call with inputs of certain types, and only run at later ones.
+/// Makes a function of arrays from one of `Var`s, to be called often: it is traced, differentiated
+/// and planned at the first call with inputs of certain types, and only run at later ones.
 ///
-/// The closure gets `N` inputs and returns `M` outputs, as arrays. It may bind parameters, which are then read at each
-/// call, and schedule updates, which are carried out at each call: a whole training step can be compiled. Calls of several
-/// threads that update the same parameters are carried out one after the other. Numbers and tensors of its surroundings
-/// stay as they were when it was traced, and so do random numbers: what varies must be an input. Errors and panics of the
+/// The closure gets `N` inputs and returns `M` outputs, as arrays. It may bind parameters, which
+/// are then read at each call, and schedule updates, which are carried out at each call: a whole
+/// training step can be compiled. Calls of several threads that update the same parameters are
+/// carried out one after the other. Numbers and tensors of its surroundings stay as they were when
+/// it was traced, and so do random numbers: what varies must be an input. Errors and panics of the
 /// closure are returned by the call.
 ///
 /// ```
@@ -97,12 +99,17 @@ where
         values.map_err(|_| self.known.values_are_missing())
     }
 
-    /// How inputs like these are worked on.
-    pub fn plan<T: TryInto<Tensor, Error: Into<Error>>>(
+    /// Inspects the plan for inputs like these, and the program that it is for.
+    pub(crate) fn with_plan<T: TryInto<Tensor, Error: Into<Error>>, R>(
         &self,
         inputs: [T; N],
-    ) -> Result<inspect::plan::Plan> {
-        self.known.plan(&tensors(inputs)?, &self.write())
+        inspect: impl FnOnce(&Program, &Plan) -> R,
+    ) -> Result<R> {
+        let traced = self.known.traced(&tensors(inputs)?, &self.write())?;
+        Ok(inspect(
+            traced.selection.program(&traced.inner),
+            &traced.plan,
+        ))
     }
 
     fn write(&self) -> impl for<'g> Fn(&'g Graph, &[Var<'g>]) -> Vec<Var<'g>> {
@@ -113,11 +120,6 @@ where
 impl Known {
     fn call(&self, inputs: &[Tensor], write: &Write<'_>) -> Result<Vec<Tensor>> {
         self.traced(inputs, write)?.call(inputs)
-    }
-
-    fn plan(&self, inputs: &[Tensor], write: &Write<'_>) -> Result<inspect::plan::Plan> {
-        let traced = self.traced(inputs, write)?;
-        Ok(inspect::plan::Plan::new(&traced.part.program, &traced.plan))
     }
 
     fn values_are_missing(&self) -> Error {
@@ -141,7 +143,7 @@ impl Known {
         if let Some(first) = all.iter().find(fits) {
             return Ok(first.clone()); // another thread was faster
         }
-        if all.len() >= MOST {
+        if all.len() >= MAX_TRACED {
             all.remove(0);
         }
         all.push(traced.clone());
@@ -165,23 +167,18 @@ impl Traced {
                     OpError::new("a `Var` of another graph was returned").at("function", made_at)
                 );
             }
-            y.iter().map(|y| y.id).collect::<Vec<u32>>()
+            y.iter().map(|y| y.id).collect::<Vec<NodeId>>()
         };
         let mut inner = std::mem::replace(g.inner.get_mut(), Inner::fresh());
-        inner.kept.clear();
+        inner.cached.clear();
         inner.leaves[..inputs.len()].fill(Tensor::from(0.0)); // the calls bring their own
-        let part = Extract::new(
-            &inner,
-            needed(&inner, &outputs, &inner.updates),
-            &outputs,
-            &inner.updates,
-        )?;
+        let part = Selection::extract(&inner, &outputs, &inner.updates)?;
         let plan = cache::plan(&part.program, &part.wanted, &part.updates);
         let types = inputs.iter().map(Tensor::ty).collect();
         Ok(Traced {
             types,
             inner,
-            part,
+            selection: Selection::Extract(part),
             plan,
             outputs,
         })
@@ -189,18 +186,21 @@ impl Traced {
 
     /// The program with its values, and the nodes of it that are needed.
     #[cfg(feature = "sparse")]
-    pub(crate) fn parts(&self) -> (&Inner, &[u32]) {
-        (&self.inner, &self.part.nodes)
+    pub(crate) fn parts(&self) -> (&Inner, &[NodeId]) {
+        match &self.selection {
+            Selection::Extract(part) => (&self.inner, &part.nodes),
+            Selection::All => (&self.inner, &[]), // a function always has a part of its own
+        }
     }
 
     /// The nodes of the first input and of the first output.
     #[cfg(feature = "sparse")]
-    pub(crate) fn ends(&self) -> (u32, u32) {
-        (0, self.outputs[0])
+    pub(crate) fn ends(&self) -> (NodeId, NodeId) {
+        (NodeId::new(0), self.outputs[0])
     }
 
     #[cfg(feature = "sparse")]
-    pub(crate) fn plan(&self) -> Arc<plan::Plan> {
+    pub(crate) fn plan(&self) -> Arc<Plan> {
         self.plan.clone()
     }
 
@@ -209,7 +209,7 @@ impl Traced {
         let run = Run {
             inner: &self.inner,
             plan: &self.plan,
-            nodes: Some(&self.part.nodes),
+            selection: &self.selection,
             wanted: &self.outputs,
             given: inputs,
             moment: self.inner.moment,

@@ -1,0 +1,106 @@
+//! Scalar kernels: the steps of a fused kernel, taken with single numbers.
+
+#![allow(unsafe_code)] // registers are in the run's scratch memory
+
+use super::{arch::Vectors, own};
+use crate::{
+    exec::memory::Memory,
+    index::Index,
+    op::pointwise::{of_one, of_three, of_two, scalar},
+    plan::{
+        index::{Reg, ValueId},
+        kernel::{Code, Fused, Register, Step},
+    },
+    tensor::DType,
+};
+
+/// Runs a kernel.
+///
+/// # Safety
+/// It is a scalar one, `scratch` has as many bytes as [`Fused::part_bytes`] says, for nobody else,
+/// and what the kernel reads has been written.
+pub(crate) unsafe fn run(k: &Fused, memory: Memory<'_>, scratch: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match k.dtype {
+            DType::F32 => run_as::<f32>(k, memory, scratch.cast()),
+            _ => run_as::<f64>(k, memory, scratch.cast()),
+        }
+    }
+}
+
+/// # Safety
+/// As of [`run`], in numbers.
+unsafe fn run_as<T: Vectors>(k: &Fused, memory: Memory<'_>, scratch: *mut T) {
+    // SAFETY: the caller's promise; what the memory holds is some number.
+    let r = unsafe { std::slice::from_raw_parts_mut(scratch, k.registers.len()) };
+    // all sources are read before the first output is written: a parameter that this kernel updates
+    // may be among both
+    for (number, register) in r.iter_mut().zip(k.registers.iter()) {
+        *number = match *register {
+            Register::Number(n) => T::of(n.into()),
+            // SAFETY: the caller's promise.
+            Register::Source { value, .. } => unsafe { read(memory, value) },
+            _ => continue,
+        };
+    }
+    let mut accumulator = T::default();
+    for step in &k.steps {
+        accumulator = take(k, step, accumulator, r);
+    }
+    for (&number, register) in r.iter().zip(k.registers.iter()) {
+        if let Register::Output(value) = *register {
+            // SAFETY: this kernel computes the value, and has one part.
+            unsafe {
+                match memory.dtype(value) {
+                    DType::Bool => memory.write(value, &[number.to_mask()]),
+                    _ => memory.write(value, &[number]),
+                }
+            }
+        }
+    }
+}
+
+/// A single number.
+///
+/// # Safety
+/// It has been written, and nobody writes it meanwhile.
+pub(super) unsafe fn read<T: Vectors>(memory: Memory<'_>, value: ValueId) -> T {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match memory.dtype(value) {
+            DType::Bool => T::from_mask(memory.elements::<bool>(value)[0]),
+            _ => memory.elements::<T>(value)[0],
+        }
+    }
+}
+
+/// Takes one step: what is in the accumulator then.
+#[inline(always)]
+fn take<T: Vectors>(k: &Fused, step: &Step, accumulator: T, r: &mut [T]) -> T {
+    let at = |register: Reg| r[register.index()];
+    let acc = step.load.map_or(accumulator, at);
+    let result = match step.code {
+        Code::NoOp | Code::Sum(_) => acc,
+        Code::Add(a) => acc + at(a),
+        Code::Sub(a) => acc - at(a),
+        Code::Mul(a) => acc * at(a),
+        Code::Div(a) => acc / at(a),
+        Code::SubFrom(a) => at(a) - acc,
+        Code::DivInto(a) => at(a) / acc,
+        Code::AddProduct(a, b) => acc + at(a) * at(b),
+        Code::SubProduct(a, b) => acc - at(a) * at(b),
+        Code::MulProduct(a, b) => acc * (at(a) * at(b)),
+        Code::ProductSub(a, b) => at(a) * at(b) - acc,
+        Code::Unary(op) => of_one(op, acc),
+        Code::Binary(op, a, b) => of_two(op, at(a), at(b)),
+        Code::Ternary(op, x) => of_three(op, x.map(at)),
+        Code::Power(n) => acc.powi(n),
+        Code::Function(function, x) => scalar::<T>(function.id())(x.map(at)),
+        Code::Own(op, x) => own::of_one(k.own[op].get(), x.map(at)),
+    };
+    if let Some(to) = step.store {
+        r[to.index()] = result;
+    }
+    result
+}

@@ -1,0 +1,349 @@
+//! Breaks plans on purpose, to see whether the checks notice: in debug builds, for a test.
+
+use super::{
+    Placed, Plan,
+    dag::{Dag, Kind, Phase},
+    fuse::{self, Groups},
+    index::{DagId, KernelId, StageId, ValueId},
+    kernel::{Code, Fused, Kernel, Placement, Register, Step},
+    lower,
+    schedule::Schedule,
+};
+use crate::{
+    index::Index,
+    nodes::{self, NodeId, Program},
+};
+
+/// What the stages of planning make.
+struct Stages<'p> {
+    dag: Dag<'p>,
+    groups: Groups,
+    schedule: Schedule,
+    plan: Plan,
+}
+
+impl<'p> Stages<'p> {
+    fn new(p: &'p Program, wanted: &[NodeId], updates: &[nodes::Update]) -> Stages<'p> {
+        let dag = lower::lower(p, wanted, updates);
+        let groups = fuse::fuse(&dag);
+        let schedule = Schedule::new(&dag, &groups);
+        let plan = Plan::new(p, wanted, updates);
+        Stages {
+            dag,
+            groups,
+            schedule,
+            plan,
+        }
+    }
+
+    fn verify(&self) -> Result<(), String> {
+        self.dag.verify()?;
+        self.groups.verify(&self.dag)?;
+        self.schedule.verify(&self.dag, &self.groups)?;
+        self.plan.verify()
+    }
+}
+
+/// A change that breaks an invariant. False if there is nothing to break.
+type Mutation = (&'static str, fn(&mut Stages<'_>) -> bool);
+
+/// The plan of some nodes, with one invariant broken after the other: how many could be broken, and
+/// the names of those that no check has noticed.
+pub(crate) fn unnoticed(
+    p: &Program,
+    wanted: &[NodeId],
+    updates: &[nodes::Update],
+) -> (usize, Vec<&'static str>) {
+    let (mut count, mut unnoticed) = (0, Vec::new());
+    for (name, mutate) in MUTATIONS {
+        let mut broken = Stages::new(p, wanted, updates);
+        if mutate(&mut broken) {
+            count += 1;
+            if broken.verify().is_ok() {
+                unnoticed.push(name);
+            }
+        }
+    }
+    (count, unnoticed)
+}
+
+/// The last node that is computed from something.
+fn last_computed(dag: &Dag<'_>) -> Option<DagId> {
+    dag.nodes
+        .indices()
+        .rev()
+        .find(|&id| !dag.operands(id).is_empty())
+}
+
+const MUTATIONS: [Mutation; 24] = [
+    // the dag
+    ("a node reads itself", |Stages { dag, .. }| {
+        let Some(id) = last_computed(dag) else {
+            return false;
+        };
+        dag.operands_mut(id)[0].node = id;
+        true
+    }),
+    ("a use is not counted", |Stages { dag, .. }| {
+        let Some(node) = dag.nodes.first_mut() else {
+            return false;
+        };
+        node.uses += 1;
+        true
+    }),
+    (
+        "an elementwise operand is transposed",
+        |Stages { dag, .. }| {
+            let is_elementwise = |id: &DagId| matches!(dag.nodes[*id].kind, Kind::Elementwise(_));
+            let Some(id) = dag.nodes.indices().find(is_elementwise) else {
+                return false;
+            };
+            dag.operands_mut(id)[0].transposed = true;
+            true
+        },
+    ),
+    (
+        "what everything needs waits for the commit",
+        |Stages { dag, .. }| {
+            let is_read = |id: &DagId| {
+                dag.nodes[*id].phase == Phase::Compute && dag.nodes[*id].kind == Kind::Leaf
+            };
+            let Some(id) = dag.nodes.indices().find(is_read) else {
+                return false;
+            };
+            dag.nodes[id].phase = Phase::Commit;
+            true
+        },
+    ),
+    (
+        "an operand has another number of elements",
+        |Stages { dag, .. }| {
+            let other = |a: usize, dag: &Dag<'_>| {
+                dag.program
+                    .shapes
+                    .indices()
+                    .find(|&s| dag.shape(s).count() != a)
+            };
+            let Some(id) = last_computed(dag) else {
+                return false;
+            };
+            let count = dag.count(dag.operands(id)[0].node);
+            let Some(shape) = other(count, dag) else {
+                return false;
+            };
+            dag.operands_mut(id)[0].shape = shape;
+            true
+        },
+    ),
+    // groups
+    ("a node is in no group", |Stages { groups, dag, .. }| {
+        let Some(id) = last_computed(dag) else {
+            return false;
+        };
+        groups.of[id] = None;
+        true
+    }),
+    (
+        "all levels are the same",
+        |Stages { groups, dag, .. }| {
+            groups.all.iter_mut().for_each(|g| g.level = 1);
+            let reads_another = |id: DagId| {
+                let mut read = dag.operands(id).iter().filter_map(|o| groups.of[o.node]);
+                read.any(|group| Some(group) != groups.of[id])
+            };
+            dag.nodes.indices().any(reads_another)
+        },
+    ),
+    (
+        "everything is one kernel",
+        |Stages { groups, dag, .. }| {
+            let is_sum_read = |id: &DagId| {
+                let reads_sum =
+                    |o: &super::dag::Operand| matches!(dag.nodes[o.node].kind, Kind::Sum(_));
+                dag.operands(*id).iter().any(reads_sum)
+            };
+            let any = dag.nodes.indices().any(|id| is_sum_read(&id));
+            let first = groups.all.indices().next();
+            groups
+                .of
+                .iter_mut()
+                .filter(|of| of.is_some())
+                .for_each(|of| *of = first);
+            any
+        },
+    ),
+    // the schedule
+    ("a group runs twice", |Stages { schedule: s, .. }| {
+        let Some(&first) = s.order.first() else {
+            return false;
+        };
+        let Some(last) = s.order.last_mut().filter(|last| **last != first) else {
+            return false;
+        };
+        *last = first;
+        true
+    }),
+    ("the order is reversed", |Stages { schedule: s, .. }| {
+        s.order.reverse();
+        s.stage_ends.len() > 1
+    }),
+    (
+        "the commit phase begins too early",
+        |Stages { schedule: s, .. }| {
+            let is_early = s.compute_stages > 0;
+            s.compute_stages = 0;
+            is_early
+        },
+    ),
+    // kernels and values
+    ("two values share their place", |Stages { plan, .. }| {
+        let in_arena = |(id, v): (ValueId, &super::kernel::Value)| {
+            matches!(v.placement, Placement::Arena(_)).then_some(id)
+        };
+        // of one kernel: they live at the same time
+        for kernel in plan.kernels.iter() {
+            let mut written = Vec::new();
+            kernel.writes(|value| written.extend(in_arena((value, &plan.values[value]))));
+            if let [a, b, ..] = written[..] {
+                plan.values[b].placement = plan.values[a].placement;
+                return true;
+            }
+        }
+        false
+    }),
+    (
+        "an output is written to twice",
+        |Stages { plan, .. }| {
+            let outputs = plan
+                .values
+                .enumerate()
+                .filter(|(_, v)| matches!(v.placement, Placement::Output(_)));
+            let outputs: Vec<ValueId> = outputs.map(|(id, _)| id).collect();
+            let [a, b, ..] = outputs[..] else {
+                return false;
+            };
+            plan.values[b].placement = plan.values[a].placement;
+            true
+        },
+    ),
+    ("the arena is too small", |Stages { plan, .. }| {
+        let is_used = plan.arena > 0;
+        plan.arena = 0;
+        is_used
+    }),
+    ("stages are exchanged", |Stages { plan, .. }| {
+        let kernel = KernelId::new(0);
+        if plan.stages.len() < 2 {
+            return false;
+        }
+        let reader = plan.stages[StageId::new(1)].start;
+        let mut reads = false;
+        plan.kernels[kernel].writes(|w| plan.kernels[reader].reads(|r| reads |= r == w));
+        plan.kernels.swap(0, reader.index());
+        reads
+    }),
+    (
+        "an update is in place that must not be",
+        |Stages { plan, .. }| {
+            let fresh = plan.updates.iter_mut().find(|u| u.placed == Placed::Fresh);
+            fresh.map(|u| u.placed = Placed::InPlace).is_some()
+        },
+    ),
+    ("a value is not written", |Stages { plan, .. }| {
+        let mutate = |k: &mut Fused| match k.sums.is_empty() {
+            false => {
+                k.sums.clear();
+                true
+            }
+            true => false,
+        };
+        kernels(plan).any(mutate)
+    }),
+    (
+        "a register is read before it is written",
+        |Stages { plan, .. }| {
+            kernels(plan).any(|k| {
+                let never = k.registers.push(Register::Temporary);
+                let Some(step) = k.steps.first_mut() else {
+                    return false;
+                };
+                step.load = Some(never);
+                true
+            })
+        },
+    ),
+    ("an output is not stored", |Stages { plan, .. }| {
+        kernels(plan).any(|k| {
+            let registers = &k.registers;
+            let is_output = |step: &&mut Step| {
+                step.store
+                    .is_some_and(|r| matches!(registers[r], Register::Output(_)))
+            };
+            let step = k.steps.iter_mut().find(is_output);
+            step.map(|step| step.store = None).is_some()
+        })
+    }),
+    ("an output is stored twice", |Stages { plan, .. }| {
+        kernels(plan).any(|k| {
+            let registers = &k.registers;
+            let is_output = |step: &&Step| {
+                step.store
+                    .is_some_and(|r| matches!(registers[r], Register::Output(_)))
+            };
+            let Some(&step) = k.steps.iter().find(is_output) else {
+                return false;
+            };
+            k.steps.push(step);
+            true
+        })
+    }),
+    ("a source is stored to", |Stages { plan, .. }| {
+        kernels(plan).any(|k| {
+            let is_source = |r: &Register| matches!(r, Register::Source { .. });
+            let source = k
+                .registers
+                .enumerate()
+                .find(|(_, r)| is_source(r))
+                .map(|(id, _)| id);
+            let Some(step) = k.steps.iter_mut().find(|s| s.store.is_some()) else {
+                return false;
+            };
+            step.store = source;
+            source.is_some()
+        })
+    }),
+    ("a step goes on with nothing", |Stages { plan, .. }| {
+        kernels(plan).any(|k| {
+            let Some(step) = k.steps.first_mut() else {
+                return false;
+            };
+            let had = step.load.take().is_some();
+            had && step.continues()
+        })
+    }),
+    ("a function has no result", |Stages { plan, .. }| {
+        kernels(plan).any(|k| {
+            let is_call =
+                |step: &&mut Step| matches!(step.code, Code::Function(..) | Code::Own(..));
+            let step = k.steps.iter_mut().find(is_call);
+            step.map(|step| step.store = None).is_some()
+        })
+    }),
+    ("registers overlap", |Stages { plan, .. }| {
+        kernels(plan).any(|k| {
+            let two = k.layout.registers.len() > 1;
+            if two {
+                k.layout.registers.swap(0, 1);
+            }
+            two
+        })
+    }),
+];
+
+/// The fused kernels of a plan.
+fn kernels(plan: &mut Plan) -> impl Iterator<Item = &mut Fused> {
+    plan.kernels.iter_mut().filter_map(|kernel| match kernel {
+        Kernel::Fused(k) => Some(&mut **k),
+        _ => None,
+    })
+}

@@ -1,0 +1,268 @@
+//! How a fused kernel is cut up: into parts for threads, blocks for the first-level cache, and a
+//! part's scratch memory into registers. Used by fusion (can a product be taken in?), by emission
+//! (the layout) and by the executor (where parts begin).
+//!
+//! Two things may not be cut. Lines that a function goes over stay in one block; and a sum's
+//! chunks, whose order of addition is fixed by the shape ([`math::sum`](crate::math::sum)), stay in
+//! one part. So parts end between lines and chunks only, and how many of them there are changes no
+//! bit.
+
+use super::{
+    dag::Lines,
+    index::{ProductId, Reg},
+    kernel::{BLOCK, Fused},
+};
+use crate::{
+    index::IndexVec,
+    math::sum::{SUM_CHUNK, SUM_DEPTH},
+    tensor::DType,
+};
+
+/// The most elements that go through a step at once: those of eight registers of AVX-512, of f32.
+pub(crate) const MAX_GROUP: usize = 128;
+/// Blocks are this much longer than needed, so that they do not all begin at the same place of a
+/// page of the cache.
+const PADDING: usize = 16;
+/// The elements of a block of the largest size.
+pub(crate) const PADDED_BLOCK: usize = BLOCK + PADDING;
+/// The elements that fill a line of the cache, whatever their type.
+const CACHE_LINE: usize = 16;
+/// Products are cut at multiples of so many rows, so that no tile is.
+pub(crate) const TILE_ROWS: usize = 8;
+
+/// Where a kernel may be cut: at multiples of `grain`, counted from the last multiple of `period`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Cuts {
+    pub(crate) period: usize,
+    pub(crate) grain: usize,
+}
+
+impl Cuts {
+    /// The last place, not beyond this one, where the kernel may be cut.
+    pub(crate) fn before(&self, element: usize) -> usize {
+        element - element % self.period % self.grain
+    }
+}
+
+/// Where the scratch memory of one part lies: in elements, counted from its beginning. It is made
+/// once, with the kernel, for those who reserve the memory and for those who use it.
+#[derive(Default, Debug)]
+pub(crate) struct Layout {
+    /// A block, or a group where a register holds no more. Empty for a scalar kernel.
+    pub(crate) registers: IndexVec<Reg, usize>,
+    /// For functions of lines, if there are any: a result for each element, one for each line, and
+    /// the maxima.
+    pub(crate) line_steps: [usize; 3],
+    /// The rows that are worked on together.
+    pub(crate) products: IndexVec<ProductId, usize>,
+    /// All of it.
+    elements: usize,
+    /// Where the kernel may be cut into parts; none if nowhere.
+    pub(crate) cuts: Option<Cuts>,
+}
+
+impl Layout {
+    /// So many more elements, which begin at a line of the cache.
+    fn take(&mut self, elements: usize) -> usize {
+        let start = self.elements;
+        // what is too much for any memory is refused when it is reserved
+        let rounded = elements
+            .checked_next_multiple_of(CACHE_LINE)
+            .unwrap_or(usize::MAX);
+        self.elements = self.elements.saturating_add(rounded);
+        start
+    }
+
+    /// Of a scalar kernel: one number for each register, in their order.
+    pub(super) fn of_scalars(k: &Fused) -> Layout {
+        Layout {
+            elements: k.registers.len(),
+            ..Layout::default()
+        }
+    }
+
+    /// Of a fused kernel. Whoever changes registers, functions of lines or products makes it again.
+    pub(super) fn of_blocks(k: &Fused) -> Layout {
+        let mut layout = Layout {
+            cuts: k.cuts(),
+            ..Layout::default()
+        };
+        // a kernel of few elements needs short blocks: a kernel may have a thousand of them, and a
+        // graph thousands of such kernels
+        let block = k.block().min(k.count).next_multiple_of(MAX_GROUP) + PADDING;
+        for register in k.registers.iter() {
+            let start = layout.take(if register.is_block() {
+                block
+            } else {
+                MAX_GROUP
+            });
+            layout.registers.push(start);
+        }
+        if !k.line_steps.is_empty() {
+            layout.line_steps = [(); 3].map(|()| layout.take(PADDED_BLOCK));
+        }
+        for product in k.products.iter() {
+            let start = layout.take(k.rows_together().saturating_mul(product.size.n));
+            layout.products.push(start);
+        }
+        layout
+    }
+
+    /// The bytes that the layout itself takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.registers.bytes() + self.products.bytes()
+    }
+}
+
+impl Fused {
+    /// The scratch bytes that it needs to run in so many parts.
+    pub(crate) fn scratch_bytes(&self, parts: usize) -> usize {
+        self.partial_bytes()
+            .saturating_add(self.part_bytes().saturating_mul(parts))
+    }
+
+    /// The scratch bytes of each part.
+    pub(crate) fn part_bytes(&self) -> usize {
+        cache_lines(self.layout.elements, self.dtype)
+    }
+
+    /// The bytes of the sums of chunks.
+    pub(crate) fn partial_bytes(&self) -> usize {
+        let numbers = self.sums.iter().map(|s| s.partials(self.count));
+        cache_lines(numbers.fold(0, usize::saturating_add), self.dtype)
+    }
+
+    /// How many elements are taken through the steps before the next ones: whole lines where they
+    /// are short.
+    pub(crate) fn block(&self) -> usize {
+        match self.line {
+            line if line < BLOCK => BLOCK / line.max(1) * line,
+            _ => BLOCK,
+        }
+    }
+
+    /// How many rows of its products are computed together: few enough to be still in the cache
+    /// when they are read.
+    pub(crate) fn rows_together(&self) -> usize {
+        let Some(p) = self.products.first() else {
+            return 0;
+        };
+        let (k, n) = (p.size.k, p.size.n);
+        // many rows share the way of a second matrix that comes from far away, or is transposed
+        // first
+        let is_near = k * n <= 1 << 16 && self.products.iter().all(|p| !p.b.transposed);
+        let rows = if is_near {
+            (1 << 13) / n
+        } else {
+            ((1 << 16) / n).max(128)
+        };
+        let grain = self.product_grain;
+        (rows / grain * grain).max(grain).min(p.size.m)
+    }
+
+    fn cuts(&self) -> Option<Cuts> {
+        if let Some(p) = self.products.first() {
+            return Some(Cuts {
+                period: self.count,
+                grain: self.product_grain * p.size.n,
+            });
+        }
+        let sums: Vec<Lines> = self.sums.iter().map(|s| s.lines).collect();
+        match cuts_of_sums(self.line, &sums) {
+            SumCuts::Nowhere => None,
+            SumCuts::At(cuts) => Some(cuts),
+            SumCuts::BetweenLines => Some(Cuts {
+                period: self.count,
+                grain: self.block(),
+            }),
+        }
+    }
+}
+
+/// The bytes of so many numbers, in whole lines of the cache; far too many if the product is beyond
+/// a `usize`.
+fn cache_lines(numbers: usize, dtype: DType) -> usize {
+    let bytes = numbers.saturating_mul(dtype.size());
+    bytes
+        .checked_next_multiple_of(CACHE_LINE * 4)
+        .unwrap_or(usize::MAX)
+}
+
+impl Lines {
+    /// How many elements, or rows of `inner` elements, of a sum are added one after the other.
+    fn chunk(self) -> usize {
+        if self.inner == 1 {
+            SUM_CHUNK
+        } else {
+            SUM_DEPTH
+        }
+    }
+
+    /// How many chunks a line has.
+    pub(crate) fn chunks(self) -> usize {
+        self.n.div_ceil(self.chunk())
+    }
+
+    /// The chunk, counted over all lines, that an element of contiguous lines is in.
+    pub(crate) fn chunk_of(self, element: usize) -> usize {
+        element / self.n * self.chunks() + element % self.n / self.chunk()
+    }
+}
+
+/// Where sums allow cuts.
+enum SumCuts {
+    Nowhere,
+    /// There are none: anywhere between lines.
+    BetweenLines,
+    At(Cuts),
+}
+
+/// Where a kernel may be cut that works on lines of this length and has these sums.
+fn cuts_of_sums(line: usize, sums: &[Lines]) -> SumCuts {
+    let Some((&first, others)) = sums.split_first() else {
+        return SumCuts::BetweenLines;
+    };
+    let cuts = Cuts {
+        period: first.n * first.inner,
+        grain: first.chunk().saturating_mul(first.inner),
+    };
+    let keeps_lines = |place: usize| line >= BLOCK || place.is_multiple_of(line);
+    // cuts for sums over different lines would have to suit both; that is not tried
+    if others.iter().all(|&other| other == first)
+        && keeps_lines(cuts.grain)
+        && keeps_lines(cuts.period)
+    {
+        SumCuts::At(cuts)
+    } else {
+        SumCuts::Nowhere
+    }
+}
+
+/// The least number of rows of `n` elements such that a kernel over `count` elements can be cut at
+/// all multiples of them; none if there is none.
+pub(super) fn rows_between_cuts(
+    count: usize,
+    n: usize,
+    line: Option<usize>,
+    sums: &[Lines],
+) -> Option<usize> {
+    // example: a sum over all of 4,096 elements may be cut every 1,024. Sums of lines of 1,500 may be
+    // cut between lines only, since chunks are counted from the beginning of each line
+    let place = match cuts_of_sums(line.unwrap_or(BLOCK), sums) {
+        SumCuts::Nowhere => return None,
+        SumCuts::At(Cuts { period, grain }) if period >= count || period.is_multiple_of(grain) => {
+            grain
+        }
+        SumCuts::At(Cuts { period, .. }) => period,
+        SumCuts::BetweenLines => line.filter(|&line| line < BLOCK).unwrap_or(1),
+    };
+    Some(lcm(lcm(place, n) / n, TILE_ROWS))
+}
+
+fn lcm(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    (a / x.max(1)).saturating_mul(b)
+}

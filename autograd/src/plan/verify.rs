@@ -1,0 +1,321 @@
+//! The invariants of each stage, checked after it in debug builds: a wrong plan is found where it
+//! is made, not where it corrupts a result. What the `unsafe` code of the executor relies on is
+//! here. Groups and schedules check themselves, in their files.
+
+use super::{
+    Placed, Plan,
+    dag::{Dag, Kind, Operand, Phase},
+    in_place,
+    index::{Reg, StageId, ValueId},
+    kernel::{Code, Fused, Kernel, Placement, Register},
+    tiling::MAX_GROUP,
+};
+use crate::index::{Index, IndexVec, each};
+use std::collections::{BTreeMap, HashSet};
+
+/// Checks a stage's result in debug builds.
+///
+/// # Panics
+/// If an invariant is broken: then the planner is wrong, not the program that it plans.
+pub(super) fn check(stage: &str, invariants: impl FnOnce() -> Result<(), String>) {
+    if cfg!(debug_assertions)
+        && let Err(broken) = invariants()
+    {
+        panic!("{stage} made a wrong plan: {broken}");
+    }
+}
+
+/// An error unless something holds.
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+impl Dag<'_> {
+    /// Operands are older than their readers and can be seen as they are read; nothing is unused;
+    /// the commit phase is read by nothing before it, and cannot fail.
+    pub(super) fn verify(&self) -> Result<(), String> {
+        let mut uses = IndexVec::filled(0, self.nodes.len());
+        let asked_for = self
+            .results
+            .iter()
+            .chain(self.updates.iter().map(|u| &u.value));
+        asked_for.for_each(|o| uses[o.node] += 1);
+        for (id, node) in self.nodes.enumerate() {
+            for &operand in self.operands(id) {
+                uses[operand.node] += 1;
+                let of = &self.nodes[operand.node];
+                ensure(operand.node < id, || {
+                    format!("{id:?} reads the younger {operand:?}")
+                })?;
+                ensure(of.phase <= node.phase, || {
+                    format!("{id:?} reads {operand:?} of the commit phase")
+                })?;
+                ensure(self.fits(id, operand), || {
+                    format!("{id:?} cannot read {operand:?}")
+                })?;
+            }
+            let can_commit = matches!(node.kind, Kind::Elementwise(_));
+            ensure(node.phase == Phase::Compute || can_commit, || {
+                format!("{id:?} commits")
+            })?;
+        }
+        for (id, node) in self.nodes.enumerate() {
+            ensure(node.uses > 0 && node.uses == uses[id], || {
+                format!("{id:?} has {} uses", uses[id])
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether an operand's shape has the elements of its node and fits its reader.
+    fn fits(&self, reader: super::index::DagId, operand: Operand) -> bool {
+        let (seen, node) = (self.shape(operand.shape), &self.nodes[reader]);
+        let domain = self.shape(node.domain);
+        let has_elements = seen.count() == self.count(operand.node);
+        has_elements
+            && (node.kind == Kind::MatMul || !operand.transposed)
+            && match node.kind {
+                Kind::Elementwise(_) | Kind::Broadcast | Kind::Sum(_) => {
+                    seen.count() == 1
+                        || seen.count() == domain.count()
+                        || seen.broadcasts_to(domain)
+                }
+                _ => true,
+            }
+    }
+}
+
+impl Plan {
+    /// What the executor relies on: see each of the checks.
+    pub(super) fn verify(&self) -> Result<(), String> {
+        self.verify_values()?;
+        self.verify_arena()?;
+        for (id, kernel) in self.kernels.enumerate() {
+            if let Kernel::Fused(k) | Kernel::Scalar(k) = kernel {
+                k.verify(matches!(kernel, Kernel::Scalar(_)))
+                    .map_err(|e| format!("{id:?}: {e}"))?;
+            }
+            let commits = self.commit_kernels().contains(&id);
+            ensure(!commits || !kernel.may_fail(), || {
+                format!("{id:?} commits and may fail")
+            })?;
+        }
+        let in_place: HashSet<usize> = in_place::found(self).iter().map(|u| u.index()).collect();
+        for (k, update) in self.updates.iter().enumerate() {
+            let is_safe = update.placed != Placed::InPlace || in_place.contains(&k);
+            ensure(is_safe, || format!("update {k} cannot be in place"))?;
+        }
+        Ok(())
+    }
+
+    /// Each value has one writer, in a stage before those of its readers; leaves have none. No two
+    /// values are the same tensor.
+    fn verify_values(&self) -> Result<(), String> {
+        let written = self.stages_of_writers()?;
+        let mut places = HashSet::new();
+        for (id, value) in self.values.enumerate() {
+            let is_leaf = matches!(value.placement, Placement::Input(_));
+            ensure(written[id].is_none() == is_leaf, || {
+                format!("{id:?} is not written once")
+            })?;
+            if !matches!(value.placement, Placement::Arena(_)) {
+                let place = format!("{:?}", value.placement);
+                ensure(places.insert(place), || {
+                    format!("{:?} is taken twice", value.placement)
+                })?;
+            }
+        }
+        for (stage, kernels) in self.stages.enumerate() {
+            for kernel in each(kernels.clone()) {
+                let mut late = None;
+                self.kernels[kernel].reads(|value| {
+                    if written[value].is_some_and(|writer| writer >= stage) {
+                        late = Some(value);
+                    }
+                });
+                ensure(late.is_none(), || {
+                    format!("{kernel:?} reads {late:?} before it is written")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stages_of_writers(&self) -> Result<IndexVec<ValueId, Option<StageId>>, String> {
+        let mut written = IndexVec::filled(None, self.values.len());
+        let mut twice = None;
+        for (stage, kernels) in self.stages.enumerate() {
+            for kernel in each(kernels.clone()) {
+                self.kernels[kernel].writes(|value| {
+                    if written[value].replace(stage).is_some() {
+                        twice = Some(value);
+                    }
+                });
+            }
+        }
+        ensure(twice.is_none(), || format!("{twice:?} is written twice"))?;
+        Ok(written)
+    }
+
+    /// Values that are alive at the same time do not overlap in the arena. A value lives from the
+    /// stage that writes it to that of its last reader.
+    fn verify_arena(&self) -> Result<(), String> {
+        if self.arena == usize::MAX {
+            return Ok(()); // no memory is that large: nothing will run
+        }
+        let mut last_stage = self.stages_of_writers()?;
+        for (stage, kernels) in self.stages.enumerate() {
+            each(kernels.clone())
+                .for_each(|k| self.kernels[k].reads(|value| last_stage[value] = Some(stage)));
+        }
+        let mut dying: IndexVec<StageId, Vec<ValueId>> =
+            IndexVec::filled(Vec::new(), self.stages.len());
+        for value in self.values.indices() {
+            if let Some(stage) = last_stage[value] {
+                dying[stage].push(value);
+            }
+        }
+        let mut live: BTreeMap<usize, usize> = BTreeMap::new(); // ends by starts
+        for (stage, kernels) in self.stages.enumerate() {
+            let mut overlap = None;
+            for kernel in each(kernels.clone()) {
+                self.kernels[kernel].writes(|value| {
+                    let Placement::Arena(start) = self.values[value].placement else {
+                        return;
+                    };
+                    let end = start + self.values[value].bytes().max(1);
+                    let before = live
+                        .range(..end)
+                        .next_back()
+                        .is_some_and(|(_, &other)| other > start);
+                    if before || end > self.arena {
+                        overlap = Some(value);
+                    }
+                    live.insert(start, end);
+                });
+            }
+            ensure(overlap.is_none(), || {
+                format!("{overlap:?} overlaps with another value")
+            })?;
+            for &value in &dying[stage] {
+                if let Placement::Arena(start) = self.values[value].placement {
+                    live.remove(&start);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is in registers and in the accumulator while the steps of a kernel are walked through.
+struct State<'k> {
+    k: &'k Fused,
+    written: IndexVec<Reg, bool>,
+    /// The accumulator has a result that a step may go on with.
+    has_accumulator: bool,
+}
+
+impl Fused {
+    /// Registers are written before they are read, temporaries in the same pass; no step goes on
+    /// with an accumulator that the one before did not leave; outputs are written once; registers
+    /// do not overlap.
+    pub(super) fn verify(&self, is_scalar: bool) -> Result<(), String> {
+        let is_given = |r: &Register| {
+            !matches!(
+                r,
+                Register::Temporary | Register::Block | Register::Output(_)
+            )
+        };
+        let mut state = State {
+            k: self,
+            written: IndexVec::from_vec(self.registers.iter().map(is_given).collect()),
+            has_accumulator: false,
+        };
+        let mut lines = self.line_steps.iter().peekable();
+        for at in 0..=self.steps.len() {
+            while let Some(line) = lines.next_if(|line| line.after == at) {
+                let is_block = self.registers[line.from].is_block() && state.written[line.from];
+                ensure(is_block, || format!("{line:?} has no block"))?;
+                if let Some(to) = line.to {
+                    state.written[to] = true;
+                }
+                state.next_pass();
+            }
+            if at < self.steps.len() {
+                state.step(at)?;
+            }
+        }
+        for (register, _) in self
+            .registers
+            .enumerate()
+            .filter(|(_, r)| matches!(r, Register::Output(_)))
+        {
+            ensure(state.written[register], || {
+                format!("{register:?} is not written")
+            })?;
+        }
+        for sum in self.sums.iter() {
+            let is_there = sum
+                .from
+                .is_none_or(|from| state.written[from] && self.registers[from].is_block());
+            ensure(is_there, || format!("{sum:?} has no block"))?;
+        }
+        self.verify_layout(is_scalar)
+    }
+
+    fn verify_layout(&self, is_scalar: bool) -> Result<(), String> {
+        let block = self.block().min(self.count).next_multiple_of(MAX_GROUP);
+        let mut end = if is_scalar { self.registers.len() } else { 0 };
+        for (register, &start) in self.layout.registers.enumerate() {
+            ensure(start >= end, || format!("{register:?} overlaps"))?;
+            let is_block = self.registers[register].is_block();
+            end = start + if is_block { block } else { MAX_GROUP };
+        }
+        let is_complete = is_scalar || self.layout.registers.len() == self.registers.len();
+        ensure(is_complete, || "a register has no place".into())?;
+        let bytes = end * self.dtype.size();
+        ensure(bytes <= self.part_bytes(), || {
+            "registers need more memory than there is".into()
+        })
+    }
+}
+
+impl State<'_> {
+    fn next_pass(&mut self) {
+        self.has_accumulator = false;
+        for (register, of) in self.k.registers.enumerate() {
+            if *of == Register::Temporary {
+                self.written[register] = false;
+            }
+        }
+    }
+
+    fn step(&mut self, at: usize) -> Result<(), String> {
+        let step = &self.k.steps[at];
+        for register in step.reads() {
+            ensure(self.written[register], || {
+                format!("step {at} reads {register:?} before it is written")
+            })?;
+        }
+        let has_operand = self.has_accumulator || !step.continues();
+        ensure(has_operand, || format!("step {at} has no accumulator"))?;
+        let is_function = matches!(step.code, Code::Function(..) | Code::Own(..));
+        ensure(!is_function || step.store.is_some(), || {
+            format!("step {at} stores nothing")
+        })?;
+        if let Some(store) = step.store {
+            let of = &self.k.registers[store];
+            let is_new = !matches!(of, Register::Output(_)) || !self.written[store];
+            let can_store = matches!(
+                of,
+                Register::Temporary | Register::Block | Register::Output(_)
+            );
+            ensure(is_new && can_store, || {
+                format!("step {at} must not store to {store:?}")
+            })?;
+            self.written[store] = true;
+        }
+        self.has_accumulator = !is_function;
+        Ok(())
+    }
+}

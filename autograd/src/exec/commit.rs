@@ -67,7 +67,7 @@ impl Run<'_> {
         Ok(IndexVec::from_vec(moved.collect::<Result<_>>()?))
     }
 
-    /// What was read must not stand in the way of a write in place. The parameters still hold their
+    /// Drops the tensors that were read: another holder would prevent a write in place. The parameters still hold their
     /// tensors, and if one was changed meanwhile, the commit is refused.
     fn let_go(&self, params: &mut [Held]) {
         for held in params

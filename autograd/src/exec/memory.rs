@@ -30,11 +30,11 @@ struct Line {
     _bytes: [u8; 64],
 }
 
-/// Aligned memory that grows and is kept.
+/// Aligned memory that grows and is reused.
 #[derive(Default)]
 pub(crate) struct Bytes {
     lines: Vec<Line>,
-    /// The most lines that the run at hand has asked for.
+    /// The most lines that the current run has asked for.
     asked: usize,
 }
 
@@ -58,7 +58,7 @@ impl Bytes {
     }
 }
 
-/// The memory of a run, which the thread keeps for the next one.
+/// The memory of a run, which the thread reuses for the next one.
 #[derive(Default)]
 pub(crate) struct Scratch {
     pub(crate) arena: Bytes,
@@ -99,7 +99,7 @@ impl Scratch {
         }
     }
 
-    /// The bytes that are kept.
+    /// The bytes of all of it.
     pub(crate) fn bytes(&self) -> usize {
         self.arena.bytes() + self.blocks.bytes() + self.list_bytes()
     }
@@ -108,7 +108,7 @@ impl Scratch {
         self.addresses.bytes() + list_bytes(&self.numbers)
     }
 
-    /// The run is over: the thread keeps its memory.
+    /// The run is over: the thread takes its memory back.
     pub(crate) fn give(mut self: Box<Scratch>) {
         self.addresses.clear();
         self.numbers.clear();

@@ -40,7 +40,7 @@ impl Matrix<'_> {
     }
 }
 
-/// Some rows of a product of size `[m, k, n]`, for a kernel that goes on with them; the matrices
+/// Some rows of a product of size `[m, k, n]`, for a kernel that reads them next; the matrices
 /// are given with whether they are read transposed.
 pub(crate) fn rows(
     (a, a_t): (&[f32], bool),

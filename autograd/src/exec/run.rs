@@ -160,7 +160,7 @@ impl Run<'_> {
         scratch: &mut Scratch,
     ) -> Result<()> {
         // SAFETY: `bind` took the addresses of tensors that live as long as the run, and places in
-        // the arena that the plan keeps apart.
+        // the arena, which do not overlap while their values live.
         let memory = unsafe { Memory::new(&self.plan.values, at) };
         let now = Cell::new(self.plan.kernels.next());
         let done = catch(|| {

@@ -14,10 +14,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// At most this many plans are kept,
-const MOST: usize = 256;
+/// At most this many plans are cached,
+const MAX_PLANS: usize = 256;
 /// which together take at most this many bytes, one of them at most half.
-const MOST_BYTES: usize = 128 << 20;
+const MAX_BYTES: usize = 128 << 20;
 
 /// The number of plans that have been made.
 static MADE: AtomicUsize = AtomicUsize::new(0);
@@ -75,12 +75,12 @@ fn words(node: &Node) -> Words {
     ]
 }
 
-/// The bytes that all kept plans take, with the structures that they are for.
+/// The bytes that all cached plans take, with the structures that they are for.
 pub(crate) fn bytes() -> usize {
     CACHE.lock().unwrap_or_else(PoisonError::into_inner).bytes
 }
 
-/// Drops all kept plans.
+/// Drops all cached plans.
 pub(crate) fn clear() {
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     let entries = std::mem::take(&mut cache.entries);
@@ -102,7 +102,7 @@ pub(crate) fn plan(p: &Program, wanted: &[NodeId], updates: &[Update]) -> Arc<Pl
     let plan = Arc::new(Plan::new(p, wanted, updates));
     MADE.fetch_add(1, Relaxed);
     // what is too large is not copied first
-    if plan.bytes() + p.nodes.len() * size_of::<Words>() <= MOST_BYTES / 2 {
+    if plan.bytes() + p.nodes.len() * size_of::<Words>() <= MAX_BYTES / 2 {
         let key = Key {
             nodes: IndexVec::from_vec(p.nodes.iter().map(words).collect()),
             spill: p.spill.clone(),
@@ -116,8 +116,8 @@ pub(crate) fn plan(p: &Program, wanted: &[NodeId], updates: &[Update]) -> Arc<Pl
             updates: updates.to_vec(),
         };
         let bytes = plan.bytes().saturating_add(key.bytes());
-        if bytes <= MOST_BYTES / 2 {
-            keep(
+        if bytes <= MAX_BYTES / 2 {
+            insert(
                 hash,
                 Entry {
                     key,
@@ -147,17 +147,17 @@ fn find(hash: u64, p: &Program, wanted: &[NodeId], updates: &[Update]) -> Option
             found.used = clock;
             found.entry.clone()
         };
-        // compared without the lock: another thread may look meanwhile
+        // compared without the lock: another thread may search meanwhile
         if candidate.key.is(p, wanted, updates) {
             return Some(candidate.plan.clone());
         }
     }
 }
 
-fn keep(hash: u64, entry: Entry) {
+fn insert(hash: u64, entry: Entry) {
     let mut old = Vec::new();
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-    while cache.entries.len() >= MOST || cache.bytes + entry.bytes > MOST_BYTES {
+    while cache.entries.len() >= MAX_PLANS || cache.bytes + entry.bytes > MAX_BYTES {
         let Some(oldest) = (0..cache.entries.len()).min_by_key(|&k| cache.entries[k].used) else {
             break;
         };

@@ -39,7 +39,7 @@ impl Cost {
         self.0
     }
 
-    /// Steps with so many elements.
+    /// Steps with `count` elements.
     pub(super) fn of_steps(count: usize, steps: &[Step], line_functions: usize) -> Cost {
         let steps = MEMORY + steps.iter().map(step).sum::<usize>() + LINE_FUNCTION * line_functions;
         Cost::new(count.saturating_mul(steps) / PER_NANOSECOND)
@@ -54,7 +54,7 @@ impl Cost {
         Cost::new(m.saturating_mul(k).saturating_mul(n) / PER_NANOSECOND)
     }
 
-    /// An op's own `eval`, which reads and writes so many elements in all.
+    /// An op's own `eval`, which reads and writes this many elements in all.
     pub(super) fn of_elements(elements: usize) -> Cost {
         Cost::new(elements)
     }

@@ -3,7 +3,7 @@
 //!
 //! A [`Dag`] has no views, no duplicates and nothing that is not needed. Each node says how it is
 //! computed ([`Kind`]), and its operands are stored once: which node has the elements, and how they
-//! are seen. Later passes only look at these records, never at ops.
+//! are seen. Later passes read these records only, never ops.
 //!
 //! As an example, `x.sigmoid().reshape([6]).sum()` of a matrix `x` has two nodes besides the leaf:
 //! an elementwise node that reads `x`, and a sum over 6 elements that reads the first one *as

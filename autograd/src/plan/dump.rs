@@ -248,7 +248,7 @@ fn step(step: &Step, k: &Fused) -> String {
     let call = |name: &str, x: &[Reg]| {
         let mut x: Vec<Reg> = x.to_vec();
         while x.len() > 1 && x.last() == x.first() {
-            x.pop(); // the first one stands for what an op does not have
+            x.pop(); // the first one fills the places of inputs that an op does not have
         }
         format!("{name}({})", list(x, reg))
     };

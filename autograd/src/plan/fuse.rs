@@ -338,7 +338,7 @@ struct ProductRead {
 
 /// Matrix products inside of other kernels.
 impl Fusion<'_> {
-    /// Lets the group that goes on with the elements of a matrix product compute it as well, some
+    /// Lets the group that reads the elements of a matrix product compute it as well, some
     /// rows at a time: they are in the cache when they are read. Of several readers it is the one
     /// that all others can come after.
     fn take_products(&mut self) {

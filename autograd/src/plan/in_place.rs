@@ -1,6 +1,6 @@
 //! In-place updates: which new values of parameters are written over the old ones. Stage 7 of 7.
 //!
-//! It looks at the kernels as they will run. Kernel `K`, which writes the new value of parameter
+//! This stage reads the finished kernels. Kernel `K`, which writes the new value of parameter
 //! `p`, may write it over the old one if
 //!
 //! 1. no other kernel of its stage, which may run at the same time, and none of a later stage reads

@@ -40,7 +40,7 @@ pub(crate) struct Csr<K, V> {
 }
 
 impl<K: Index, V: Copy> Csr<K, V> {
-    /// The items of each of so many keys, in the order in which they come.
+    /// The items of each of `keys` keys, in the order of the pairs.
     pub(crate) fn new(keys: usize, pairs: &[(K, V)]) -> Csr<K, V> {
         let mut starts = vec![0; keys + 1];
         pairs

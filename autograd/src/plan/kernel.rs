@@ -104,7 +104,7 @@ pub(crate) struct Fused {
     /// Functions of lines between the steps, in their order.
     pub(crate) line_steps: Vec<LineStep>,
     pub(crate) sums: IndexVec<SumId, Sum>,
-    /// Matrix products of which it computes some rows before it goes on with them. All have as many
+    /// Matrix products, of which it computes some rows and then reads them. All have as many
     /// columns.
     pub(crate) products: IndexVec<ProductId, Product>,
     /// Rows of products are computed in multiples of this many.
@@ -378,7 +378,7 @@ impl Kernel {
         }
     }
 
-    /// The scratch bytes that it needs to run in so many parts.
+    /// The scratch bytes that it needs to run in `parts` parts.
     pub(crate) fn scratch_bytes(&self, parts: usize) -> usize {
         match self {
             Kernel::Fused(k) | Kernel::Scalar(k) => k.scratch_bytes(parts),
@@ -386,7 +386,7 @@ impl Kernel {
         }
     }
 
-    /// The most parts that it can be split into, and that are worth it on so many threads.
+    /// The most parts that it can be split into, and that are worthwhile on `threads` threads.
     pub(crate) fn max_parts(&self, threads: usize) -> usize {
         match self {
             Kernel::Fused(k) if k.count == 0 || k.layout.cuts.is_none() => 1,

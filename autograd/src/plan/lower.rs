@@ -1,8 +1,8 @@
 //! Lowering: from a program to the [`Dag`] of what has to be computed. Stage 2 of 7. Nothing here
-//! changes a bit of a result, and no leaf's value is looked at.
+//! changes a bit of a result, and no leaf's value is read.
 //!
 //! Going down over the program, each node that can be reached asks its op for its [`Lowering`].
-//! Views and recomputation marks vanish: they stand for the node that they show. So do products
+//! Views and recomputation marks vanish: their readers read the node below. So do products
 //! with a 1 that differentiation made, and nodes that compute what an older one computes. Then one
 //! pass back counts uses and finds the commit phase, and what nothing uses is left out.
 //!
@@ -31,7 +31,7 @@ pub(super) fn lower<'p>(p: &'p Program, wanted: &[NodeId], updates: &[nodes::Upd
             .copied()
             .chain(updates.iter().map(|u| u.value))
     };
-    // what is not reached is not looked at again: a request for one value in a graph of a million
+    // nodes that are not reached are skipped: a request for one value in a graph of a million
     // nodes costs what that value needs
     let reached = reached(p, roots());
     let mut lower = Lower {
@@ -70,7 +70,7 @@ fn reached(p: &Program, roots: impl Iterator<Item = NodeId> + Clone) -> IndexVec
 ///
 /// Example: a checkpointed block `y = f(x)` is appended once more by the sweep, as
 /// `f(recompute(x, ct))`. Without generations that would be a duplicate of the first one, and its
-/// values would be kept from the forward to the backward pass after all.
+/// values would be saved from the forward pass for the backward pass after all.
 fn generations(p: &Program, nodes: usize) -> IndexVec<NodeId, u32> {
     let recomputes = |op: &dyn crate::op::DynOp| matches!(op.lowering(), Lowering::Recompute);
     if !p.ops.iter().any(|op| recomputes(&**op)) {
@@ -109,7 +109,7 @@ impl Lower<'_> {
         let node = match kind {
             None => self.stands_for[self.p.args(id)[0]],
             Some(Kind::Leaf) => None,
-            // before duplicates are looked for: the node that is left out may have one
+            // before the search for duplicates: the node that is returned here may be one
             Some(Kind::Permute) => self.permuted_back(id),
             Some(_) => self.times_one(id),
         };
@@ -199,7 +199,7 @@ impl Lower<'_> {
     }
 
     /// Sums over axes that follow each other are parts of fused kernels; those of short rows are
-    /// there before the kernel goes on.
+    /// there before the next step.
     fn sum(&self, id: NodeId, axes: Axes) -> (Option<Kind>, ShapeId) {
         let domain = self.p.nodes[self.p.args(id)[0]].shape;
         let shape = &self.p.shapes[domain];
@@ -500,7 +500,7 @@ fn is_equal(
     let (p, other) = (dag.program, dag.nodes[older].id);
     let (a, b) = (&p.nodes[other], &p.nodes[id]);
     let is_own = |op: Option<OpId>| op.is_some_and(|op| op.own().is_some());
-    // an op may look at the shapes of what it reads: those must agree as well
+    // an op may depend on the shapes of its operands: those must agree as well
     (a.shape, a.dtype, a.count) == (b.shape, b.dtype, b.count)
         && generations.get(other) == generations.get(id)
         && dag.operands(older) == operands

@@ -312,7 +312,7 @@ const MUTATIONS: [Mutation; 24] = [
             source.is_some()
         })
     }),
-    ("a step goes on with nothing", |Stages { plan, .. }| {
+    ("a step has no accumulator", |Stages { plan, .. }| {
         kernels(plan).any(|k| {
             let Some(step) = k.steps.first_mut() else {
                 return false;

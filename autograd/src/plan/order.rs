@@ -1,7 +1,7 @@
 //! In which order the nodes of a kernel are computed: the first half of emission, stage 5 of 7.
 //!
-//! Each node is computed when the first one that reads it wants it, so that it is still in the
-//! accumulator then. Of several that a node wants, those that must be stored anyway come first, and
+//! Each node is computed just before its first reader, so that it is still in the
+//! accumulator then. Of several operands of a node, those that must be stored anyway come first, and
 //! the one that needs the fewest registers comes last and stays in the accumulator (Sethi and
 //! Ullman 1970). A product of two values that are stored anyway is not computed by itself: it
 //! becomes an operand of the one that reads it ([`Slot::folded`]).
@@ -29,11 +29,11 @@ pub(super) struct Slot {
     pub(super) seen: Option<ShapeId>,
     /// How often nodes of the kernel have still to read it.
     pub(super) left: u32,
-    /// How many registers it takes to compute it, if nothing that it wants is there.
+    /// How many registers it takes to compute it, if none of its operands is computed yet.
     need: u32,
     /// How many functions of lines lie before it.
     pass: u32,
-    /// Functions of lines, sums or a later pass want it: a whole block must be stored.
+    /// Functions of lines, sums or a later pass read it: a whole block must be stored.
     pub(super) whole: bool,
     /// The operand that is a product of two stored values, and is computed with this node.
     pub(super) folded: Option<u8>,

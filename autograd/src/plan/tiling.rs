@@ -25,9 +25,9 @@ pub(crate) const MAX_GROUP: usize = 128;
 const PADDING: usize = 16;
 /// The elements of a block of the largest size.
 pub(crate) const PADDED_BLOCK: usize = BLOCK + PADDING;
-/// The elements that fill a line of the cache, whatever their type.
+/// The f32 elements of a cache line.
 const CACHE_LINE: usize = 16;
-/// Products are cut at multiples of so many rows, so that no tile is.
+/// Products are cut at multiples of this many rows, so that no tile is cut.
 pub(crate) const TILE_ROWS: usize = 8;
 
 /// Where a kernel may be cut: at multiples of `grain`, counted from the last multiple of `period`.
@@ -62,7 +62,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// So many more elements, which begin at a line of the cache.
+    /// The place of `elements` more elements, which begin at a cache line.
     fn take(&mut self, elements: usize) -> usize {
         let start = self.elements;
         // what is too much for any memory is refused when it is reserved
@@ -115,7 +115,7 @@ impl Layout {
 }
 
 impl Fused {
-    /// The scratch bytes that it needs to run in so many parts.
+    /// The scratch bytes that it needs to run in `parts` parts.
     pub(crate) fn scratch_bytes(&self, parts: usize) -> usize {
         self.partial_bytes()
             .saturating_add(self.part_bytes().saturating_mul(parts))
@@ -179,7 +179,7 @@ impl Fused {
     }
 }
 
-/// The bytes of so many numbers, in whole lines of the cache; far too many if the product is beyond
+/// The bytes of `numbers` numbers, in whole cache lines; far too many if the product is beyond
 /// a `usize`.
 fn cache_lines(numbers: usize, dtype: DType) -> usize {
     let bytes = numbers.saturating_mul(dtype.size());

@@ -211,13 +211,13 @@ impl Plan {
 struct State<'k> {
     k: &'k Fused,
     written: IndexVec<Reg, bool>,
-    /// The accumulator has a result that a step may go on with.
+    /// The accumulator holds a result that the next step may use.
     has_accumulator: bool,
 }
 
 impl Fused {
-    /// Registers are written before they are read, temporaries in the same pass; no step goes on
-    /// with an accumulator that the one before did not leave; outputs are written once; registers
+    /// Registers are written before they are read, temporaries in the same pass; no step uses
+    /// an accumulator that the one before did not leave; outputs are written once; registers
     /// do not overlap.
     pub(super) fn verify(&self, is_scalar: bool) -> Result<(), String> {
         let is_given = |r: &Register| {

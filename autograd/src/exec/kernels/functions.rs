@@ -1,4 +1,4 @@
-//! The transcendental functions, and others of many instructions: of some numbers in one go, out of
+//! The transcendental functions, and others of many instructions: for some elements at once, out of
 //! line. There is one compiled loop for each function, instruction set and number type, whatever
 //! kernels it is a part of.
 

@@ -160,7 +160,7 @@ struct Worker<'r, T: 'static> {
     memory: Memory<'r>,
     table: &'static Table<T>,
     roles: IndexVec<Reg, Role<'r, T>>,
-    /// Where registers are for whole groups of the block at hand; then the same for what does not
+    /// Where registers are for whole groups of the current block; then the same for what does not
     /// fill a group, all in scratch memory.
     locations: Vec<Location<T>>,
     sums: IndexVec<SumId, SumState<T>>,
@@ -207,7 +207,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
     fn role(&self, register: Register, scratch: *mut T) -> Role<'r, T> {
         let (k, memory) = (self.k, self.memory);
         let fill = |number: T| {
-            // SAFETY: there is room for a group.
+            // SAFETY: the register has a group of scratch memory.
             unsafe { slice::from_raw_parts_mut(scratch, self.table.group) }.fill(number);
             Role::Group
         };
@@ -503,10 +503,10 @@ impl<'r, T: Vectors> Worker<'r, T> {
 }
 
 impl<T: Vectors> SumState<T> {
-    /// The chunk at hand is complete.
+    /// The current chunk is complete.
     fn end_chunk(&mut self, chunk: usize) {
         let lanes = std::mem::replace(&mut self.lanes, [T::default(); SUM_LANES]);
-        // SAFETY: there is room for each chunk; blocks are chunks.
+        // SAFETY: `partials` has an element for each chunk; blocks are chunks.
         unsafe { self.partials.add(chunk).write(sum_lanes(lanes)) }
     }
 

@@ -141,7 +141,7 @@ impl<T: Vectors> LineBlock<'_, T> {
 /// A block of scratch memory as a slice.
 ///
 /// # Safety
-/// There is room for as many elements, and nobody else uses it.
+/// It has as many elements, and nobody else uses it.
 pub(super) unsafe fn block<'w, T>(block: *mut T) -> &'w mut [T] {
     // SAFETY: the caller's promise.
     unsafe { slice::from_raw_parts_mut(block, PADDED_BLOCK) }

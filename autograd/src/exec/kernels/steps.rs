@@ -5,7 +5,7 @@
 use super::{
     arch::{Functions, Vectors},
     own,
-    vector::{Vector, add_to_ring},
+    vector::{Vector, add_to_lanes},
 };
 use crate::{
     index::Index,
@@ -39,7 +39,7 @@ pub(crate) struct Operands<'k, T> {
 
 /// A sum on its way: first chunk by chunk, then the chunks in pairs.
 pub(crate) struct SumState<T> {
-    /// The chunk at hand.
+    /// The current chunk, by lanes.
     pub(super) lanes: [T; SUM_LANES],
     /// The sums of all chunks, of which others may be written by other threads.
     pub(super) partials: *mut T,
@@ -249,8 +249,8 @@ impl<T: Vectors> SumState<T> {
     #[inline(always)]
     unsafe fn add_group<V: Vector<Elem = T>>(&mut self, group: Group<V>, i: usize, valid: usize) {
         if valid == self::group::<V>() {
-            // SAFETY: a ring has as many numbers; groups begin at multiples of their length.
-            unsafe { add_to_ring([group.0, group.1], self.lanes.as_mut_ptr(), i) };
+            // SAFETY: there are `SUM_LANES` lanes; groups begin at multiples of their length.
+            unsafe { add_to_lanes([group.0, group.1], self.lanes.as_mut_ptr(), i) };
         } else {
             let mut all = [T::default(); MAX_GROUP];
             // SAFETY: a group has at most this many elements.

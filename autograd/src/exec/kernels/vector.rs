@@ -2,32 +2,32 @@
 
 use crate::math::{Lanes, Wide, sum::SUM_LANES};
 
-/// Lanes that are loaded from memory and stored.
+/// Vectors that can be loaded from memory and stored.
 pub(crate) trait Vector: Lanes {
-    /// How many numbers it holds.
+    /// The number of lanes.
     const N: usize;
     /// # Safety
-    /// `N` numbers can be read there.
+    /// `N` elements can be read there.
     unsafe fn load(from: *const Self::Elem) -> Self;
     /// # Safety
-    /// `N` numbers can be written there.
+    /// `N` elements can be written there.
     unsafe fn store(self, to: *mut Self::Elem);
 }
 
-/// Vectors of which the first few numbers can be loaded and stored by themselves.
+/// Vectors whose first lanes can be loaded and stored without the others (masked loads and stores).
 pub(crate) trait Part: Vector {
     type First: Copy;
-    /// The first `n` numbers, from 1 to all.
+    /// A mask of the first `n` lanes, `n` from 1 to all.
     fn first(n: usize) -> Self::First;
-    /// The others are 0.
+    /// The other lanes are 0.
     ///
     /// # Safety
-    /// The first numbers can be read.
+    /// The first elements can be read.
     unsafe fn load_first(from: *const Self::Elem, first: Self::First) -> Self;
     /// # Safety
-    /// The first numbers can be written.
+    /// The first elements can be written.
     unsafe fn store_first(self, to: *mut Self::Elem, first: Self::First);
-    /// Eight rows of eight numbers become columns.
+    /// Transposes eight rows of eight elements.
     ///
     /// # Safety
     /// They can be read and written, in rows that are `stride` and `width` apart.
@@ -93,31 +93,32 @@ impl<V: Vector> Vector for Wide<V> {
     }
 }
 
-/// Adds the numbers of eight vectors to those of a ring of `SUM_LANES`, one after the other, from
-/// position `at` on, which is a multiple of what the eight hold.
+/// Adds eight vectors to the lanes of a sum ([`math::sum`](crate::math::sum)): element `at + i` of
+/// the chunk goes to lane `(at + i) % SUM_LANES`. Vectors that go to the same lanes are added in
+/// order. `at` is a multiple of the elements of eight vectors.
 ///
 /// # Safety
-/// `SUM_LANES` numbers can be read and written there.
+/// `SUM_LANES` elements can be read and written there.
 #[inline(always)]
-pub(super) unsafe fn add_to_ring<V: Vector>(
+pub(super) unsafe fn add_to_lanes<V: Vector>(
     [low, high]: [Wide<V>; 2],
-    ring: *mut V::Elem,
+    lanes: *mut V::Elem,
     at: usize,
 ) {
     let [a, b, c, d] = low.0;
     let [e, f, g, h] = high.0;
-    let (all, in_ring) = ([a, b, c, d, e, f, g, h], SUM_LANES / V::N);
-    for place in 0..in_ring.min(all.len()) {
-        // SAFETY: the place is in the ring; the caller's promise.
+    let (all, of_lanes) = ([a, b, c, d, e, f, g, h], SUM_LANES / V::N);
+    for place in 0..of_lanes.min(all.len()) {
+        // SAFETY: the place is among the lanes; the caller's promise.
         unsafe {
-            let place_in_ring = ring.add((at + place * V::N) % SUM_LANES);
-            let mut sum = V::load(place_in_ring);
+            let to = lanes.add((at + place * V::N) % SUM_LANES);
+            let mut sum = V::load(to);
             let mut k = place;
             while k < all.len() {
                 sum = sum + all[k];
-                k += in_ring;
+                k += of_lanes;
             }
-            sum.store(place_in_ring);
+            sum.store(to);
         }
     }
 }

@@ -476,3 +476,77 @@ fn quick_successions_and_pauses() -> Result<()> {
 fn every_instruction_set_gives_the_same_bits() {
     common::on_every_instruction_set();
 }
+
+/// Two reductions over different axes in one kernel: lines that are shorter than a block, as long, and
+/// longer, cut into parts that must end between them. Against the definition.
+#[test]
+fn two_reductions_of_one_array() -> Result<()> {
+    type Reduce = for<'g> fn(Var<'g>) -> Var<'g>;
+    let reduce: [Reduce; 7] = [
+        |x| x.sum(),
+        |x| x.sum_axis(0),
+        |x| x.sum_axis(2),
+        |x| x.sum_axis([0, 1]),
+        |x| x.sum_axis([1, 2]),
+        |x| x.softmax(2),
+        |x| x.logsumexp(2).exp(),
+    ];
+    let pools = POOLS.map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build());
+    let pools = pools.map(|pool| pool.expect("threads"));
+    for shape in [
+        [63, 64, 16],
+        [63, 16, 64],
+        [31, 1, 1024],
+        [65, 8, 127],
+        [65, 8, 129],
+        [33, 2, 512],
+        [33, 2, 513],
+        [40, 41, 25],
+        [9, 5, 200],
+        [3, 1025, 7],
+        [2, 3, 5000],
+    ] {
+        let input = numbers(&shape, 0.3);
+        for (k, (a, b)) in reduce
+            .iter()
+            .flat_map(|a| reduce.map(|b| (a, b)))
+            .enumerate()
+        {
+            let g = Graph::new();
+            let y = g.input(&input).sin();
+            let wanted = [a(y), b(y)];
+            let expected = g.reference(&wanted)?;
+            for pool in &pools {
+                let got = pool.install(|| {
+                    let g = Graph::new();
+                    let y = g.input(&input).sin();
+                    g.run([a(y), b(y)])
+                })?;
+                assert!(got[..] == expected[..], "{shape:?}, reductions number {k}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The same after a matrix product, whose rows are cut where the reductions allow it.
+#[test]
+fn reductions_of_products() -> Result<()> {
+    for (batch, m, k, n) in [
+        (63, 16, 30, 64),
+        (63, 64, 9, 16),
+        (41, 8, 20, 128),
+        (30, 7, 10, 100),
+    ] {
+        let (a, b) = (numbers(&[batch, m, k], 0.4), numbers(&[k, n], 0.5));
+        check(&format!("{batch} {m} {k} {n}"), |g| {
+            let y = g.input(&a).matmul(g.input(&b)).relu();
+            vec![y.sum_axis([1, 2]), y.sum_axis([0, 1])]
+        })?;
+        check(&format!("{batch} {m} {k} {n}, one sum"), |g| {
+            let y = g.input(&a).matmul(g.input(&b)).relu();
+            vec![y.sum_axis([1, 2])]
+        })?;
+    }
+    Ok(())
+}

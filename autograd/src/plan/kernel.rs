@@ -95,8 +95,9 @@ pub(crate) struct Fused {
     pub(crate) dtype: DType,
     /// The number of elements; 1 in a scalar kernel.
     pub(crate) count: usize,
-    /// Blocks of elements never cross the ends of lines of this length.
-    pub(crate) line: usize,
+    /// The length of the contiguous lines that its functions and sums go over, if it has any. A
+    /// block has whole lines of at most [`BLOCK`] elements, and is a part of one longer line.
+    pub(crate) line: Option<usize>,
     pub(crate) registers: IndexVec<Reg, Register>,
     /// How sources are broadcast.
     pub(crate) accesses: IndexVec<AccessId, Walk>,
@@ -417,7 +418,7 @@ impl Fused {
         Fused {
             dtype,
             count,
-            line: line.unwrap_or(count),
+            line,
             registers: IndexVec::new(),
             accesses: IndexVec::new(),
             steps: Vec::new(),

@@ -135,9 +135,9 @@ impl Fused {
     /// How many elements are taken through the steps before the next ones: whole lines where they
     /// are short.
     pub(crate) fn block(&self) -> usize {
-        match self.line {
-            line if line < BLOCK => BLOCK / line.max(1) * line,
-            _ => BLOCK,
+        match short(self.line) {
+            Some(line) => BLOCK / line * line,
+            None => BLOCK,
         }
     }
 
@@ -209,6 +209,12 @@ impl Lines {
     }
 }
 
+/// The length of a kernel's lines, if a block has them whole. Longer ones are summed by steps, chunk
+/// by chunk.
+fn short(line: Option<usize>) -> Option<usize> {
+    line.filter(|&line| line <= BLOCK)
+}
+
 /// Where sums allow cuts.
 enum SumCuts {
     Nowhere,
@@ -218,7 +224,7 @@ enum SumCuts {
 }
 
 /// Where a kernel may be cut that works on lines of this length and has these sums.
-fn cuts_of_sums(line: usize, sums: &[Lines]) -> SumCuts {
+fn cuts_of_sums(line: Option<usize>, sums: &[Lines]) -> SumCuts {
     let Some((&first, others)) = sums.split_first() else {
         return SumCuts::BetweenLines;
     };
@@ -226,7 +232,7 @@ fn cuts_of_sums(line: usize, sums: &[Lines]) -> SumCuts {
         period: first.n * first.inner,
         grain: first.chunk().saturating_mul(first.inner),
     };
-    let keeps_lines = |place: usize| line >= BLOCK || place.is_multiple_of(line);
+    let keeps_lines = |place: usize| short(line).is_none_or(|line| place.is_multiple_of(line));
     // cuts for sums over different lines would have to suit both; that is not tried
     if others.iter().all(|&other| other == first)
         && keeps_lines(cuts.grain)
@@ -248,13 +254,13 @@ pub(super) fn rows_between_cuts(
 ) -> Option<usize> {
     // example: a sum over all of 4,096 elements may be cut every 1,024. Sums of lines of 1,500 may be
     // cut between lines only, since chunks are counted from the beginning of each line
-    let place = match cuts_of_sums(line.unwrap_or(BLOCK), sums) {
+    let place = match cuts_of_sums(line, sums) {
         SumCuts::Nowhere => return None,
         SumCuts::At(Cuts { period, grain }) if period >= count || period.is_multiple_of(grain) => {
             grain
         }
         SumCuts::At(Cuts { period, .. }) => period,
-        SumCuts::BetweenLines => line.filter(|&line| line < BLOCK).unwrap_or(1),
+        SumCuts::BetweenLines => short(line).unwrap_or(1),
     };
     Some(lcm(lcm(place, n) / n, TILE_ROWS))
 }

@@ -294,11 +294,10 @@ impl<'r, T: Vectors> Worker<'r, T> {
         let mut start = range.start;
         while start < range.end {
             let left = range.end - start;
-            // a block of long lines ends where a line does: sums by steps are of one line
-            let in_line = if k.line < BLOCK {
-                left
-            } else {
-                k.line - start % k.line
+            // a block of a long line ends where the line does: its chunks are counted from its beginning
+            let in_line = match k.line {
+                Some(line) if line > BLOCK => line - start % line,
+                _ => left,
             };
             let n = k.block().min(left).min(in_line);
             self.block(start, n)?;
@@ -457,7 +456,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
 
     /// A function of the lines of a block.
     fn lines(&self, step: &LineStep, start: usize, n: usize) -> Result<(), OpError> {
-        let line = self.k.line;
+        let line = self.k.line.unwrap_or(n); // there is no such step without lines
+        debug_assert!(start.is_multiple_of(line) && n.is_multiple_of(line));
         let (first, count) = (start / line, n / line);
         let labels = match step.labels {
             // SAFETY: labels were written in an earlier stage.

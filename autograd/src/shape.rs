@@ -348,6 +348,18 @@ impl Walk {
         Walk::new(*to, strides, 0)
     }
 
+    /// One more than the largest position that is read, if strides are not negative.
+    pub(crate) fn end(&self) -> usize {
+        if self.shape.count() == 0 {
+            return 0;
+        }
+        let axes = self.shape.iter().zip(self.strides);
+        let last = axes
+            .map(|(&n, stride)| (n as isize - 1) * stride)
+            .sum::<isize>();
+        (self.offset + last) as usize + 1
+    }
+
     /// Whether every element is the same one.
     pub(crate) fn is_constant(&self) -> bool {
         self.shape.rank() == 0 || self.strides[..self.shape.rank()].iter().all(|&s| s == 0)

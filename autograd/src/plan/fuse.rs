@@ -143,7 +143,7 @@ impl Fusion<'_> {
             else {
                 continue;
             };
-            if !self.is_there_in_time(id, operand) {
+            if !is_there_in_time(self.dag, id, operand) {
                 return self.begin(id, work);
             }
             if target != Some(group) {
@@ -252,44 +252,6 @@ impl Fusion<'_> {
             domain: node.domain,
             dtype,
             line,
-        }
-    }
-
-    /// Whether a value of the same kernel is there when a node reads it, block by block: not a sum,
-    /// which is there when all blocks are done; of a function of short lines, which a block holds
-    /// whole, each line's result, if it is read along that line.
-    fn is_there_in_time(&self, id: DagId, operand: Operand) -> bool {
-        match self.dag.nodes[operand.node].kind {
-            Kind::Sum(_) => false,
-            Kind::Line(function, _) if function.reduces() => {
-                let lines = self.dag.lines(operand.node);
-                lines.is_some_and(|lines| self.is_read_along(id, operand, lines.n))
-            }
-            _ => true,
-        }
-    }
-
-    /// Whether an operand, one number for each line of length `n`, is read as the same number in
-    /// all of its line.
-    fn is_read_along(&self, id: DagId, operand: Operand, n: usize) -> bool {
-        let (seen, domain) = (
-            self.dag.shape(operand.shape),
-            self.dag.shape(self.dag.nodes[id].domain),
-        );
-        // example: of lines of 10, `[64, 1]` is read along by `[64, 10]`, and `[64]` is not: that would
-        // be another element for each column
-        let same = seen
-            .iter()
-            .zip(domain.iter())
-            .take_while(|(a, b)| a == b)
-            .count();
-        match seen.count() {
-            1 => domain.count() == n,
-            lines => {
-                lines * n == domain.count()
-                    && seen.rank() == domain.rank()
-                    && seen[same..].iter().all(|&size| size == 1)
-            }
         }
     }
 }
@@ -464,47 +426,78 @@ impl Fusion<'_> {
     }
 }
 
+/// Whether an operand, one number for each line of length `n`, is read as the same number in
+/// all of its line.
+fn is_read_along(dag: &Dag<'_>, id: DagId, operand: Operand, n: usize) -> bool {
+    let (seen, domain) = (dag.shape(operand.shape), dag.shape(dag.nodes[id].domain));
+    // example: of lines of 10, `[64, 1]` is read along by `[64, 10]`, and `[64]` is not: that would
+    // be another element for each column
+    let same = seen
+        .iter()
+        .zip(domain.iter())
+        .take_while(|(a, b)| a == b)
+        .count();
+    match seen.count() {
+        1 => domain.count() == n,
+        lines => {
+            lines * n == domain.count()
+                && seen.rank() == domain.rank()
+                && seen[same..].iter().all(|&size| size == 1)
+        }
+    }
+}
+
+/// Whether a node can read an operand of its own kernel. A sum: no, it is complete only after the
+/// whole kernel. A function that reduces short lines: only where each element reads the result of
+/// its own line, which is in the same block. Anything else: yes.
+fn is_there_in_time(dag: &Dag<'_>, id: DagId, operand: Operand) -> bool {
+    match dag.nodes[operand.node].kind {
+        Kind::Sum(_) => false,
+        Kind::Line(function, _) if function.reduces() => {
+            let lines = dag.lines(operand.node);
+            lines.is_some_and(|lines| is_read_along(dag, id, operand, lines.n))
+        }
+        _ => true,
+    }
+}
+
 impl Groups {
-    /// Checks that every edge goes to a strictly higher level, and that a kernel reads no sum of
-    /// its own.
+    /// Checks that every edge between groups goes to a strictly higher level, and that a node reads
+    /// of its own kernel only what is there in time.
     pub(super) fn verify(&self, dag: &Dag<'_>) -> Result<(), String> {
-        let level = |node: DagId| self.of[node].map(|g| (g, self.all[g].level, self.all[g].phase));
-        for (id, node) in dag.nodes.enumerate() {
-            let Some((group, own, phase)) = level(id) else {
-                match node.kind {
-                    Kind::Leaf => continue,
-                    _ => return Err(format!("{id:?} is in no group")),
-                }
+        for (id, node) in dag.nodes.enumerate().filter(|(_, n)| n.kind != Kind::Leaf) {
+            let Some(group) = self.of[id] else {
+                return Err(format!("{id:?} is in no group"));
             };
-            for operand in dag.operands(id) {
-                match level(operand.node) {
-                    Some((other, below, _)) if other != group && below >= own => {
-                        return Err(format!(
-                            "{id:?} of level {own} reads {operand:?} of level {below}"
-                        ));
-                    }
-                    Some((other, ..)) if other == group => {
-                        if matches!(dag.nodes[operand.node].kind, Kind::Sum(_)) {
-                            return Err(format!(
-                                "{id:?} reads the sum {operand:?} of its own kernel"
-                            ));
-                        }
-                    }
-                    Some((_, _, Phase::Commit)) if phase == Phase::Compute => {
-                        return Err(format!("{id:?} reads {operand:?} of the commit phase"));
-                    }
-                    _ => {}
+            for &operand in dag.operands(id) {
+                let is_ready = match self.of[operand.node] {
+                    Some(other) if other == group => is_there_in_time(dag, id, operand),
+                    other => self.is_below(other, group),
+                };
+                if !is_ready {
+                    return Err(format!("{id:?} of {group:?} reads {operand:?} too early"));
                 }
             }
-            for awaited in dag
+            let mut awaited = dag
                 .awaited(id)
-                .filter(|&a| dag.nodes[a].phase == Phase::Compute)
-            {
-                if level(awaited).is_some_and(|(other, below, _)| other != group && below >= own) {
-                    return Err(format!("{id:?} does not wait for {awaited:?}"));
-                }
+                .filter(|&a| dag.nodes[a].phase == Phase::Compute);
+            let is_early =
+                |a: DagId| self.of[a] != Some(group) && !self.is_below(self.of[a], group);
+            if let Some(early) = awaited.find(|&a| is_early(a)) {
+                return Err(format!("{id:?} of {group:?} does not wait for {early:?}"));
+            }
+            if self.all[group].phase != node.phase && node.kind != Kind::MatMul {
+                return Err(format!("{id:?} is in a group of another phase"));
             }
         }
         Ok(())
+    }
+
+    /// Whether a group can be read by another one; leaves are in no group and can be read by all.
+    fn is_below(&self, group: Option<GroupId>, reader: GroupId) -> bool {
+        group.is_none_or(|group| {
+            let (below, above) = (self.all[group], self.all[reader]);
+            below.level < above.level && below.phase <= above.phase
+        })
     }
 }

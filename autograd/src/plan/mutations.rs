@@ -75,7 +75,7 @@ fn last_computed(dag: &Dag<'_>) -> Option<DagId> {
         .find(|&id| !dag.operands(id).is_empty())
 }
 
-const MUTATIONS: [Mutation; 24] = [
+const MUTATIONS: [Mutation; 28] = [
     // the dag
     ("a node reads itself", |Stages { dag, .. }| {
         let Some(id) = last_computed(dag) else {
@@ -327,6 +327,57 @@ const MUTATIONS: [Mutation; 24] = [
                 |step: &&mut Step| matches!(step.code, Code::Function(..) | Code::Own(..));
             let step = k.steps.iter_mut().find(is_call);
             step.map(|step| step.store = None).is_some()
+        })
+    }),
+    ("a line is cut", |Stages { plan, .. }| {
+        kernels(plan).any(|k| {
+            let Some(cuts) = k.layout.cuts.as_mut().filter(|_| !k.line_steps.is_empty()) else {
+                return false;
+            };
+            cuts.grain += 1;
+            k.line != Some(1)
+        })
+    }),
+    (
+        "a function of lines writes to a temporary",
+        |Stages { plan, .. }| {
+            kernels(plan).any(|k| {
+                let temporary = k.registers.push(Register::Temporary);
+                let last = k.layout.registers.last().copied().unwrap_or(0);
+                k.layout.registers.push(last + (1 << 20));
+                let step = k.line_steps.iter_mut().find(|step| step.to.is_some());
+                step.map(|step| step.to = Some(temporary)).is_some()
+            })
+        },
+    ),
+    (
+        "a value is smaller than its kernel",
+        |Stages { plan, .. }| {
+            let written: Vec<ValueId> = plan
+                .kernels
+                .iter()
+                .filter_map(|kernel| match kernel {
+                    Kernel::Fused(k) => k.registers.iter().find_map(|r| match r {
+                        Register::Output(value) => Some(*value),
+                        _ => None,
+                    }),
+                    _ => None,
+                })
+                .collect();
+            let Some(&value) = written.first() else {
+                return false;
+            };
+            plan.values[value].count -= 1;
+            true
+        },
+    ),
+    ("a sum goes over other lines", |Stages { plan, .. }| {
+        kernels(plan).any(|k| {
+            let Some(sum) = k.sums.iter_mut().next() else {
+                return false;
+            };
+            sum.lines.n += 1;
+            true
         })
     }),
     ("registers overlap", |Stages { plan, .. }| {

@@ -5,10 +5,9 @@
 use super::{
     Placed, Plan,
     dag::{Dag, Kind, Operand, Phase},
-    in_place,
-    index::{Reg, StageId, ValueId},
-    kernel::{Code, Fused, Kernel, Placement, Register},
-    tiling::MAX_GROUP,
+    index::{KernelId, Reg, StageId, UpdateId, ValueId},
+    kernel::{BLOCK, Code, Fused, Kernel, Placement, Read, Register, Step},
+    tiling::{MAX_GROUP, PADDED_BLOCK},
 };
 use crate::index::{Index, IndexVec, each};
 use std::collections::{BTreeMap, HashSet};
@@ -92,20 +91,91 @@ impl Plan {
         self.verify_arena()?;
         for (id, kernel) in self.kernels.enumerate() {
             if let Kernel::Fused(k) | Kernel::Scalar(k) = kernel {
-                k.verify(matches!(kernel, Kernel::Scalar(_)))
-                    .map_err(|e| format!("{id:?}: {e}"))?;
+                let is_scalar = matches!(kernel, Kernel::Scalar(_));
+                let checked = k.verify(is_scalar).and_then(|()| self.verify_counts(k));
+                checked.map_err(|e| format!("{id:?}: {e}"))?;
             }
             let commits = self.commit_kernels().contains(&id);
             ensure(!commits || !kernel.may_fail(), || {
                 format!("{id:?} commits and may fail")
             })?;
         }
-        let in_place: HashSet<usize> = in_place::found(self).iter().map(|u| u.index()).collect();
-        for (k, update) in self.updates.iter().enumerate() {
-            let is_safe = update.placed != Placed::InPlace || in_place.contains(&k);
-            ensure(is_safe, || format!("update {k} cannot be in place"))?;
+        for (id, update) in self.updates.enumerate() {
+            let is_safe = update.placed != Placed::InPlace || self.may_overwrite(id);
+            ensure(is_safe, || format!("{id:?} cannot be in place"))?;
         }
         Ok(())
+    }
+
+    /// Whether an update may be written over the old value: the conditions of
+    /// [`in_place`](super::in_place), derived once more, from what each kernel reads.
+    fn may_overwrite(&self, update: UpdateId) -> bool {
+        let target = self.updates[update].target;
+        let is_old = |v: ValueId| {
+            self.values[v].node == target && matches!(self.values[v].placement, Placement::Input(_))
+        };
+        let is_new = |v: ValueId| self.values[v].placement == Placement::Update(update);
+        let mut has_written = false;
+        for stage in self.stages.iter() {
+            let counts = each(stage.clone()).map(|k| {
+                let (mut reads, mut writes) = (0, 0);
+                self.kernels[k].reads(|v| reads += usize::from(is_old(v)));
+                self.kernels[k].writes(|v| writes += usize::from(is_new(v)));
+                (k, reads, writes)
+            });
+            let counts: Vec<(KernelId, usize, usize)> = counts.collect();
+            let writer = counts.iter().find(|c| c.2 > 0).map(|c| c.0);
+            let other_reads = counts.iter().any(|c| c.1 > 0 && Some(c.0) != writer);
+            if (has_written || writer.is_some()) && other_reads {
+                return false;
+            }
+            if let Some(writer) = writer {
+                has_written = true;
+                let is_safe = match &self.kernels[writer] {
+                    Kernel::Fused(k) => k.reads_before_it_writes(&is_old, &is_new),
+                    kernel => matches!(kernel, Kernel::Scalar(_)), // reads all, then writes
+                };
+                if !is_safe {
+                    return false;
+                }
+            }
+        }
+        has_written
+    }
+
+    /// Values have as many elements as kernels read and write.
+    fn verify_counts(&self, k: &Fused) -> Result<(), String> {
+        let count = |v: ValueId| self.values[v].count;
+        for register in k.registers.iter() {
+            let fits = match *register {
+                Register::Output(value) => count(value) == k.count,
+                Register::Source { value, read } => match read {
+                    Read::Whole => count(value) == k.count,
+                    Read::Constant => count(value) == 1,
+                    Read::Broadcast(access) => k.accesses[access].end() <= count(value),
+                },
+                _ => true,
+            };
+            ensure(fits, || {
+                format!("{register:?} has another number of elements")
+            })?;
+        }
+        for sum in k.sums.iter() {
+            let fits = count(sum.value) * sum.lines.n == k.count;
+            ensure(fits, || format!("{sum:?} has another number of elements"))?;
+        }
+        for line in &k.line_steps {
+            let n = k.line.unwrap_or(0);
+            let fits = |v: ValueId| count(v) * n == k.count;
+            let fits = line.value.is_none_or(fits) && line.labels.is_none_or(fits);
+            ensure(fits, || format!("{line:?} has another number of lines"))?;
+        }
+        let fits = k
+            .products
+            .iter()
+            .filter_map(|p| p.out)
+            .all(|out| count(out) == k.count);
+        ensure(fits, || "a product has another number of elements".into())
     }
 
     /// Each value has one writer, in a stage before those of its readers; leaves have none. No two
@@ -234,6 +304,10 @@ impl Fused {
         let mut lines = self.line_steps.iter().peekable();
         for at in 0..=self.steps.len() {
             while let Some(line) = lines.next_if(|line| line.after == at) {
+                let to_block = line
+                    .to
+                    .is_none_or(|to| self.registers[to] == Register::Block);
+                ensure(to_block, || format!("{line:?} writes to no block"))?;
                 let is_block = self.registers[line.from].is_block() && state.written[line.from];
                 ensure(is_block, || format!("{line:?} has no block"))?;
                 if let Some(to) = line.to {
@@ -260,7 +334,65 @@ impl Fused {
                 .is_none_or(|from| state.written[from] && self.registers[from].is_block());
             ensure(is_there, || format!("{sum:?} has no block"))?;
         }
+        self.verify_cuts()?;
         self.verify_layout(is_scalar)
+    }
+
+    /// No line that a function goes over is cut, by a block or by a part.
+    fn verify_cuts(&self) -> Result<(), String> {
+        if self.line_steps.is_empty() {
+            return Ok(());
+        }
+        let Some(line) = self.line.filter(|&line| line <= BLOCK) else {
+            return Err("functions of lines without lines that fit into a block".into());
+        };
+        let is_whole = |n: usize| n.is_multiple_of(line);
+        let cuts = self.layout.cuts;
+        let are_whole = is_whole(self.count)
+            && is_whole(self.block())
+            && cuts.is_none_or(|cuts| is_whole(cuts.period) && is_whole(cuts.grain));
+        ensure(are_whole, || format!("lines of {line} are cut: {cuts:?}"))
+    }
+
+    /// Whether the old value of a parameter is read element by element only, and by no step after the
+    /// one that stores the new value.
+    fn reads_before_it_writes(
+        &self,
+        is_old: &dyn Fn(ValueId) -> bool,
+        is_new: &dyn Fn(ValueId) -> bool,
+    ) -> bool {
+        let of_old = |r: Reg| match self.registers[r] {
+            Register::Source { value, read } => is_old(value) && read != Read::Constant,
+            _ => false,
+        };
+        let is_whole = |r: &Register| match *r {
+            Register::Source { value, read } => {
+                !is_old(value) || matches!(read, Read::Whole | Read::Constant)
+            }
+            _ => true,
+        };
+        let blocks = self
+            .sums
+            .iter()
+            .filter_map(|s| s.from)
+            .chain(self.line_steps.iter().map(|l| l.from));
+        let mut matrices = self
+            .products
+            .iter()
+            .flat_map(|p| [p.a.view.value, p.b.view.value]);
+        let stores_new = |step: &Step| {
+            let store = step.store.map(|r| self.registers[r]);
+            matches!(store, Some(Register::Output(value)) if is_new(value))
+        };
+        let after = self
+            .steps
+            .iter()
+            .skip_while(|step| !stores_new(step))
+            .skip(1);
+        self.registers.iter().all(is_whole)
+            && !blocks.into_iter().any(of_old)
+            && !matrices.any(is_old)
+            && !after.flat_map(Step::reads).any(of_old)
     }
 
     fn verify_layout(&self, is_scalar: bool) -> Result<(), String> {
@@ -270,6 +402,18 @@ impl Fused {
             ensure(start >= end, || format!("{register:?} overlaps"))?;
             let is_block = self.registers[register].is_block();
             end = start + if is_block { block } else { MAX_GROUP };
+        }
+        if !self.line_steps.is_empty() {
+            for &start in &self.layout.line_steps {
+                ensure(start >= end, || {
+                    "memory of functions of lines overlaps".into()
+                })?;
+                end = start + PADDED_BLOCK;
+            }
+        }
+        for (product, &start) in self.layout.products.enumerate() {
+            ensure(start >= end, || format!("rows of {product:?} overlap"))?;
+            end = start + self.rows_together() * self.products[product].size.n;
         }
         let is_complete = is_scalar || self.layout.registers.len() == self.registers.len();
         ensure(is_complete, || "a register has no place".into())?;
@@ -297,6 +441,14 @@ impl State<'_> {
                 format!("step {at} reads {register:?} before it is written")
             })?;
         }
+        let is_there = match step.code {
+            Code::Sum(sum) => sum.index() < self.k.sums.len(),
+            Code::Own(op, _) => op.index() < self.k.own.len(),
+            _ => true,
+        };
+        ensure(is_there, || {
+            format!("step {at} names what the kernel does not have")
+        })?;
         let has_operand = self.has_accumulator || !step.continues();
         ensure(has_operand, || format!("step {at} has no accumulator"))?;
         let is_function = matches!(step.code, Code::Function(..) | Code::Own(..));

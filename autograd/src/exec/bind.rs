@@ -69,7 +69,11 @@ impl Run<'_> {
         for value in self.plan.values.iter() {
             let address = match value.placement {
                 Placement::Arena(start) => arena.wrapping_add(start),
-                Placement::Output(id) => address_mut(&mut outputs[id]).unwrap_or_default(),
+                Placement::Output(id) => {
+                    let shared =
+                        || self.error(self.node(value.node), "its buffer is shared".into());
+                    address_mut(&mut outputs[id]).ok_or_else(shared)?
+                }
                 Placement::Update(_) => std::ptr::null_mut(), // known when the parameter is locked
                 Placement::Input(id) => {
                     self.input_address(id, &mut numbers[id.index()], &mut next_param)?

@@ -127,12 +127,14 @@ impl Run<'_> {
         Ok(results)
     }
 
-    /// The scratch bytes of the commit phase.
+    /// The scratch bytes of the commit phase, whose kernels run one by one if they are measured.
     fn commit_scratch_bytes(&self) -> usize {
+        let bytes = |stage: Stage| stage::scratch_bytes(self.plan, stage);
         let stages = each(self.plan.commit..self.plan.stages.next());
-        let bytes =
-            stages.map(|stage| stage::scratch_bytes(self.plan, self.plan.stages[stage].clone()));
-        bytes.max().unwrap_or(0)
+        let together = stages.map(|stage| bytes(self.plan.stages[stage].clone()));
+        let alone = each(self.plan.commit_kernels()).filter(|_| self.clock.is_some());
+        let alone = alone.map(|kernel| bytes(kernel..kernel.next()));
+        together.chain(alone).max().unwrap_or(0)
     }
 
     /// Whether the tensors that kernels wrote are the wanted ones, in their order, and nothing else

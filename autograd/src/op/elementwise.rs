@@ -2,7 +2,7 @@
 
 use super::{
     Dependency, Internal, Lowering, Op, Real, Rule,
-    lowering::{OwnLoop, Scalar},
+    lowering::{CustomLoop, Scalar},
     same_dtype,
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     var::Var,
     view::{TensorView, TensorViewMut},
 };
-use std::{cell::Cell, fmt::Debug};
+use std::fmt::Debug;
 
 /// The partial derivative of an elementwise op: by what the cotangent is multiplied.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +119,7 @@ impl<E: Elementwise> Op for E {
     }
 
     fn lowering(&self, _: Internal) -> Lowering<'_> {
-        Lowering::Elementwise(Scalar::Own(self))
+        Lowering::Elementwise(Scalar::Custom(self))
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
@@ -127,22 +127,21 @@ impl<E: Elementwise> Op for E {
     }
 }
 
-impl<E: Elementwise> OwnLoop for E {
-    fn f32(&self, x: [&[Cell<f32>]; MAX_INPUTS], out: &[Cell<f32>]) {
-        own_loop(self, x, out);
+impl<E: Elementwise> CustomLoop for E {
+    fn f32(&self, x: [&[f32]; MAX_INPUTS], out: &mut [f32]) {
+        custom_loop(self, x, out);
     }
-    fn f64(&self, x: [&[Cell<f64>]; MAX_INPUTS], out: &[Cell<f64>]) {
-        own_loop(self, x, out);
+    fn f64(&self, x: [&[f64]; MAX_INPUTS], out: &mut [f64]) {
+        custom_loop(self, x, out);
     }
 }
 
 /// `out[i] = f(x[0][i], x[1][i], ..)` for the formula of an op.
-fn own_loop<E: Elementwise, T: Real>(op: &E, x: [&[Cell<T>]; MAX_INPUTS], out: &[Cell<T>]) {
+fn custom_loop<E: Elementwise, T: Real>(op: &E, x: [&[T]; MAX_INPUTS], out: &mut [T]) {
     let n = out.len();
     let [a, b, c] = x.map(|x| &x[..n]); // checked once, not for each element
     for i in 0..n {
-        let x = [a[i].get(), b[i].get(), c[i].get()];
-        out[i].set(op.value(&x[..E::INPUTS]));
+        out[i] = op.value(&[a[i], b[i], c[i]][..E::INPUTS]);
     }
 }
 

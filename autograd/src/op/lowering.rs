@@ -12,7 +12,6 @@
 
 use super::{Id, elementwise::MAX_INPUTS};
 use crate::shape::Axes;
-use std::cell::Cell;
 
 /// How an op can be computed, beside by its own `eval`.
 pub enum Lowering<'a> {
@@ -50,17 +49,16 @@ pub enum Scalar<'a> {
     /// A whole power of one input.
     Power(i32),
     /// A user's formula.
-    Own(&'a dyn OwnLoop),
+    Custom(&'a dyn CustomLoop),
 }
 
-/// The loop around a user's formula. Cells, because the output may take the place of an input:
-/// element `i` of it is written after elements `i` of the inputs were read.
-pub trait OwnLoop {
+/// The loop around a user's formula.
+pub trait CustomLoop {
     /// `out[i] = f(x[0][i], x[1][i], ..)`; for inputs that the op does not have, the first one
     /// stands again.
-    fn f32(&self, x: [&[Cell<f32>]; MAX_INPUTS], out: &[Cell<f32>]);
+    fn f32(&self, x: [&[f32]; MAX_INPUTS], out: &mut [f32]);
     /// The same for `f64`.
-    fn f64(&self, x: [&[Cell<f64>]; MAX_INPUTS], out: &[Cell<f64>]);
+    fn f64(&self, x: [&[f64]; MAX_INPUTS], out: &mut [f64]);
 }
 
 /// The functions of lines, all of which [`softmax`](super::softmax) defines, except the sum.

@@ -77,7 +77,7 @@ impl Sum for Cost {
 fn step(step: &Step) -> usize {
     match step.code {
         Code::Unary(op) => formula(op),
-        Code::Binary(..) | Code::Ternary(..) | Code::Function(..) | Code::Own(..) => FUNCTION,
+        Code::Binary(..) | Code::Ternary(..) | Code::Function(..) | Code::Custom(..) => FUNCTION,
         _ => 1,
     }
 }
@@ -101,7 +101,7 @@ pub(crate) fn weight(p: &Program, id: NodeId) -> f64 {
     match p.op(id).lowering() {
         Lowering::MatMul => count(id) * p.shape(p.args(id)[0]).last().map_or(1.0, |&k| k as f64),
         Lowering::Line { .. } => largest * LINE_FUNCTION as f64,
-        Lowering::Elementwise(Scalar::Own(_)) => largest * FUNCTION as f64,
+        Lowering::Elementwise(Scalar::Custom(_)) => largest * FUNCTION as f64,
         Lowering::Elementwise(Scalar::Formula(op))
             if Function::of(op).is_some() || op == Id::Div =>
         {

@@ -81,7 +81,7 @@ pub(super) enum Apply {
     /// The sum of one number, which begins with +0: -0 becomes +0.
     SumOfOne,
     /// A user's formula.
-    Own,
+    Custom,
 }
 
 /// When a node is computed.

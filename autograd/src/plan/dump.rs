@@ -70,7 +70,7 @@ fn lowered(dag: &Dag<'_>) -> Vec<String> {
         };
         let kind = match node.kind {
             Kind::Leaf => "",
-            Kind::Elementwise(Apply::Own) => "elementwise, a user's",
+            Kind::Elementwise(Apply::Custom) => "elementwise, a user's",
             Kind::Elementwise(_) => "elementwise",
             Kind::Broadcast => "broadcast",
             Kind::Sum(_) => "sum",
@@ -270,10 +270,12 @@ fn step(step: &Step, k: &Fused) -> String {
         Code::Power(n) => format!("{x}^{n}"),
         Code::Sum(sum) => return format!("sum {} += {x}", sum.index()),
         Code::Function(f, y) => call(&format!("{f:?}").to_lowercase(), &y),
-        Code::Own(op, y) => call(k.own[op].get().name(), &y),
+        Code::Custom(op, y) => call(k.custom[op].get().name(), &y),
     };
     match (step.store, step.code) {
-        (Some(store), Code::Function(..) | Code::Own(..)) => format!("{} = {result}", reg(store)),
+        (Some(store), Code::Function(..) | Code::Custom(..)) => {
+            format!("{} = {result}", reg(store))
+        }
         (Some(store), Code::NoOp) => format!("{} = {result}", reg(store)),
         (Some(store), _) => format!("{} = a = {result}", reg(store)),
         (None, _) => format!("a = {result}"),

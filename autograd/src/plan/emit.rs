@@ -42,7 +42,7 @@ pub(super) enum Action {
     FromBool,
     /// All operands in registers, and the result as well.
     Function(Function),
-    Own,
+    Custom,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -231,7 +231,7 @@ impl Emitter<'_, '_, '_> {
             Apply::Power(n) => Action::Unary(Code::Power(n)),
             Apply::FromBool => Action::FromBool,
             Apply::SumOfOne => Action::AddZero,
-            Apply::Own => Action::Own,
+            Apply::Custom => Action::Custom,
             Apply::Formula(Id::Add) => Action::Arithmetic(Arithmetic::Add),
             Apply::Formula(Id::Sub) => Action::Arithmetic(Arithmetic::Sub),
             Apply::Formula(Id::Mul) => Action::Arithmetic(Arithmetic::Mul),
@@ -265,7 +265,7 @@ impl Emitter<'_, '_, '_> {
 
     /// Whether a node's result is not in the accumulator when its step is done.
     fn goes_to_a_register(&self, id: DagId) -> bool {
-        matches!(self.action(id), Some(Action::Function(_) | Action::Own))
+        matches!(self.action(id), Some(Action::Function(_) | Action::Custom))
     }
 
     /// Emits an elementwise node.
@@ -303,11 +303,11 @@ impl Emitter<'_, '_, '_> {
                 let x = self.operands(id);
                 self.code(Code::Function(function, x));
             }
-            Action::Own => {
+            Action::Custom => {
                 let x = self.operands(id);
                 let op = self.dag.program.op_ref(self.dag.nodes[id].id).for_plan();
-                let own = self.kernel.own.push(op);
-                self.code(Code::Own(own, x));
+                let custom = self.kernel.custom.push(op);
+                self.code(Code::Custom(custom, x));
             }
         }
     }
@@ -481,7 +481,7 @@ impl Emitter<'_, '_, '_> {
                 (None, a, b) => a + b,
             },
             Some(
-                Action::FromRegisters(_) | Action::FromBool | Action::Function(_) | Action::Own,
+                Action::FromRegisters(_) | Action::FromBool | Action::Function(_) | Action::Custom,
             )
             | None => 0,
         }

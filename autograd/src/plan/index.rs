@@ -29,7 +29,7 @@ index! {
     /// A broadcast that a fused kernel reads through.
     AccessId,
     /// A user's op among those of a kernel.
-    OwnId,
+    CustomId,
 }
 
 /// Items by key, stored one key after the other (the compressed sparse rows of sparse matrices).

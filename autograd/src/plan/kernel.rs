@@ -18,7 +18,7 @@
 use super::{
     cost::Cost,
     dag::Lines,
-    index::{AccessId, InputId, OutputId, OwnId, ProductId, Reg, SumId, UpdateId, ValueId},
+    index::{AccessId, CustomId, InputId, OutputId, ProductId, Reg, SumId, UpdateId, ValueId},
     tiling::Layout,
 };
 use crate::{
@@ -111,7 +111,7 @@ pub(crate) struct Fused {
     /// Rows of products are computed in multiples of this many.
     pub(crate) product_grain: usize,
     /// Users' ops whose formulas it applies.
-    pub(crate) own: IndexVec<OwnId, OpRef>,
+    pub(crate) custom: IndexVec<CustomId, OpRef>,
     pub(crate) layout: Layout,
 }
 
@@ -205,7 +205,7 @@ pub(crate) enum Code {
     /// again.
     Function(Function, [Reg; 3]),
     /// A user's formula, likewise.
-    Own(OwnId, [Reg; 3]),
+    Custom(CustomId, [Reg; 3]),
 }
 
 /// A function of each line of a block, which has whole lines then.
@@ -278,7 +278,7 @@ impl Step {
             | Code::MulProduct(a, b)
             | Code::ProductSub(a, b)
             | Code::Binary(_, a, b) => [Some(a), Some(b), None],
-            Code::Ternary(_, x) | Code::Function(_, x) | Code::Own(_, x) => x.map(Some),
+            Code::Ternary(_, x) | Code::Function(_, x) | Code::Custom(_, x) => x.map(Some),
         };
         self.load.into_iter().chain(operands.into_iter().flatten())
     }
@@ -287,7 +287,7 @@ impl Step {
     pub(crate) fn continues(&self) -> bool {
         let is_used = match self.code {
             Code::NoOp => self.store.is_some(),
-            Code::Binary(..) | Code::Ternary(..) | Code::Function(..) | Code::Own(..) => false,
+            Code::Binary(..) | Code::Ternary(..) | Code::Function(..) | Code::Custom(..) => false,
             _ => true,
         };
         is_used && self.load.is_none()
@@ -315,7 +315,7 @@ impl Step {
             | Code::MulProduct(a, b)
             | Code::ProductSub(a, b)
             | Code::Binary(_, a, b) => [a, b].into_iter().for_each(swap),
-            Code::Ternary(_, x) | Code::Function(_, x) | Code::Own(_, x) => {
+            Code::Ternary(_, x) | Code::Function(_, x) | Code::Custom(_, x) => {
                 x.iter_mut().for_each(swap)
             }
         }
@@ -346,7 +346,7 @@ impl Kernel {
                     sums,
                     products,
                     product_grain: _,
-                    own,
+                    custom,
                     layout,
                 } = &**k;
                 let steps = list_bytes(steps) + list_bytes(line_steps);
@@ -354,7 +354,7 @@ impl Kernel {
                     + accesses.bytes()
                     + sums.bytes()
                     + products.bytes()
-                    + own.bytes();
+                    + custom.bytes();
                 size_of::<Fused>() + steps + lists + layout.bytes()
             }
             Kernel::Opaque { inputs, .. } => list_bytes(inputs),
@@ -405,7 +405,7 @@ impl Kernel {
     pub(crate) fn may_fail(&self) -> bool {
         match self {
             Kernel::Fused(k) | Kernel::Scalar(k) => {
-                !k.own.is_empty() || k.line_steps.iter().any(|line| line.labels.is_some())
+                !k.custom.is_empty() || k.line_steps.iter().any(|line| line.labels.is_some())
             }
             Kernel::Product { .. } => false,
             Kernel::Opaque { .. } => true,
@@ -426,7 +426,7 @@ impl Fused {
             sums: IndexVec::new(),
             products: IndexVec::new(),
             product_grain: 0,
-            own: IndexVec::new(),
+            custom: IndexVec::new(),
             layout: Layout::default(),
         }
     }

@@ -194,7 +194,7 @@ impl Lower<'_> {
             _ if !self.p.args(id).last().is_some_and(|&last| is_float(last)) => Kind::Opaque,
             Scalar::Formula(op) => Kind::Elementwise(Apply::Formula(op)),
             Scalar::Power(n) => Kind::Elementwise(Apply::Power(n)),
-            Scalar::Own(_) => Kind::Elementwise(Apply::Own),
+            Scalar::Custom(_) => Kind::Elementwise(Apply::Custom),
         }
     }
 
@@ -384,7 +384,7 @@ fn count_uses(dag: &mut Dag<'_>) {
             continue;
         }
         let can_wait =
-            matches!(dag.nodes[node].kind, Kind::Elementwise(apply) if apply != Apply::Own);
+            matches!(dag.nodes[node].kind, Kind::Elementwise(apply) if apply != Apply::Custom);
         if can_wait && !early[node] {
             dag.nodes[node].phase = Phase::Commit;
         }

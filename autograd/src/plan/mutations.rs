@@ -324,7 +324,7 @@ const MUTATIONS: [Mutation; 28] = [
     ("a function has no result", |Stages { plan, .. }| {
         kernels(plan).any(|k| {
             let is_call =
-                |step: &&mut Step| matches!(step.code, Code::Function(..) | Code::Own(..));
+                |step: &&mut Step| matches!(step.code, Code::Function(..) | Code::Custom(..));
             let step = k.steps.iter_mut().find(is_call);
             step.map(|step| step.store = None).is_some()
         })

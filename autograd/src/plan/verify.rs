@@ -443,7 +443,7 @@ impl State<'_> {
         }
         let is_there = match step.code {
             Code::Sum(sum) => sum.index() < self.k.sums.len(),
-            Code::Own(op, _) => op.index() < self.k.own.len(),
+            Code::Custom(op, _) => op.index() < self.k.custom.len(),
             _ => true,
         };
         ensure(is_there, || {
@@ -451,7 +451,7 @@ impl State<'_> {
         })?;
         let has_operand = self.has_accumulator || !step.continues();
         ensure(has_operand, || format!("step {at} has no accumulator"))?;
-        let is_function = matches!(step.code, Code::Function(..) | Code::Own(..));
+        let is_function = matches!(step.code, Code::Function(..) | Code::Custom(..));
         ensure(!is_function || step.store.is_some(), || {
             format!("step {at} stores nothing")
         })?;

@@ -25,7 +25,7 @@ use crate::{
     plan::{
         index::{Reg, SumId, ValueId},
         kernel::{BLOCK, Fused, LineStep, Product, Read, Register, Step, Sum},
-        tiling::Cuts,
+        tiling::{Cuts, MAX_GROUP},
     },
     shape::Walk,
     tensor::DType,
@@ -146,7 +146,7 @@ enum Role<'r, T> {
     /// Written where they belong, as far as whole groups are.
     Write(*mut T),
     /// Converted from booleans.
-    ReadBool(&'r [bool]),
+    ReadBool(*const bool),
     /// Converted to booleans.
     WriteBool(*mut bool),
     /// Copied from a smaller array.
@@ -233,8 +233,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
                 value,
                 read: Read::Whole,
             } => match memory.dtype(value) {
-                // SAFETY: it was written in an earlier stage, and no kernel updates booleans.
-                DType::Bool => Role::ReadBool(unsafe { memory.elements(value) }),
+                DType::Bool => Role::ReadBool(memory.pointer(value)),
                 _ => Role::Read(memory.pointer(value)),
             },
             Register::Source {
@@ -331,7 +330,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
         let (direct, padded) = self.locations.split_at(self.locations.len() / 2);
         let operands = |locations| Operands {
             locations,
-            own: &self.k.own,
+            custom: &self.k.custom,
         };
         let group = self.table.group;
         // SAFETY: `locate` made locations good for the elements `0..whole` of the block; the padded
@@ -369,7 +368,12 @@ impl<'r, T: Vectors> Worker<'r, T> {
             };
             match role {
                 Role::Broadcast(data, walk) => walk.copy(data, start, block),
-                Role::ReadBool(data) => convert(block, &data[start..start + n]),
+                Role::ReadBool(p) => {
+                    // SAFETY: the value has `n` elements from `start` on. If this kernel overwrites
+                    // them, it does so when the steps of the block are done.
+                    let from = unsafe { slice::from_raw_parts(p.wrapping_add(start), n) };
+                    convert(block, from);
+                }
                 Role::BroadcastBool(data, walk) => {
                     let mut booleans = [false; BLOCK];
                     walk.copy(data, start, &mut booleans[..n]);
@@ -467,11 +471,14 @@ impl<'r, T: Vectors> Worker<'r, T> {
         let [each, one, max] = self.line_scratch;
         let to = step.to.map(|to| self.scratch_of(to));
         let each = to.filter(|_| !step.function.reduces()).unwrap_or(each);
-        // SAFETY: these are blocks of scratch memory of their own, and the register holds a whole
-        // block.
+        // all are as long as a block's whole groups; results for lines never need more
+        let length = n.next_multiple_of(MAX_GROUP);
+        // SAFETY: these are three pieces of scratch memory, or two and a register's block, for nobody
+        // else; the register `from` is another one, and holds a whole block.
         let (x, each, one, max) = unsafe {
             let x = self.whole_block(step.from, start, n);
-            (x, lines::block(each), lines::block(one), lines::block(max))
+            let [each, one, max] = [each, one, max].map(|p| lines::memory(p, length));
+            (x, each, one, max)
         };
         let block = LineBlock {
             function: step.function,

@@ -6,7 +6,7 @@ use super::arch::Vectors;
 use crate::{
     math::sum::sum_chunk,
     op::{elementwise::MAX_INPUTS, lowering::LineFunction, pointwise::Function, softmax::base},
-    plan::{kernel::BLOCK, tiling::PADDED_BLOCK},
+    plan::kernel::BLOCK,
 };
 use std::slice;
 
@@ -29,12 +29,7 @@ pub(super) struct LineBlock<'w, T> {
 /// Computes `each` or `one`; false if a label is not one of the classes.
 #[inline(always)]
 pub(super) fn run<T: Vectors>(lines: LineBlock<'_, T>) -> bool {
-    debug_assert!(
-        lines.x.len() <= BLOCK
-            && lines.each.len() == PADDED_BLOCK
-            && lines.one.len() == PADDED_BLOCK
-            && lines.max.len() == PADDED_BLOCK
-    );
+    debug_assert!(lines.x.len() <= BLOCK && lines.x.len() <= lines.each.len());
     lines.run()
 }
 
@@ -138,11 +133,11 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 }
 
-/// A block of scratch memory as a slice.
+/// Scratch memory as a slice of `n` elements.
 ///
 /// # Safety
-/// It has as many elements, and nobody else uses it.
-pub(super) unsafe fn block<'w, T>(block: *mut T) -> &'w mut [T] {
+/// It has as many, and nobody else uses it.
+pub(super) unsafe fn memory<'w, T>(start: *mut T, n: usize) -> &'w mut [T] {
     // SAFETY: the caller's promise.
-    unsafe { slice::from_raw_parts_mut(block, PADDED_BLOCK) }
+    unsafe { slice::from_raw_parts_mut(start, n) }
 }

@@ -4,10 +4,10 @@
 #![allow(unsafe_code)] // vectors in memory, and instructions that not every processor has
 
 mod arch;
+mod custom;
 mod functions;
 pub(crate) mod fused;
 mod lines;
-mod own;
 pub(crate) mod scalar;
 mod steps;
 pub(crate) mod tile;

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // registers are in the run's scratch memory
 
-use super::{arch::Vectors, own};
+use super::{arch::Vectors, custom};
 use crate::{
     exec::memory::Memory,
     index::Index,
@@ -97,7 +97,7 @@ fn take<T: Vectors>(k: &Fused, step: &Step, accumulator: T, r: &mut [T]) -> T {
         Code::Ternary(op, x) => of_three(op, x.map(at)),
         Code::Power(n) => acc.powi(n),
         Code::Function(function, x) => scalar::<T>(function.id())(x.map(at)),
-        Code::Own(op, x) => own::of_one(k.own[op].get(), x.map(at)),
+        Code::Custom(op, x) => custom::of_one(k.custom[op].get(), x.map(at)),
     };
     if let Some(to) = step.store {
         r[to.index()] = result;

@@ -4,7 +4,7 @@
 
 use super::{
     arch::{Functions, Vectors},
-    own,
+    custom,
     vector::{Vector, add_to_lanes},
 };
 use crate::{
@@ -34,7 +34,7 @@ pub(crate) struct Operands<'k, T> {
     /// By register.
     pub(super) locations: &'k [Location<T>],
     /// Users' ops, by number.
-    pub(super) own: &'k [OpRef],
+    pub(super) custom: &'k [OpRef],
 }
 
 /// A sum on its way: first chunk by chunk, then the chunks in pairs.
@@ -142,11 +142,11 @@ pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>
                     acc = Group::zero();
                     continue;
                 }
-                Code::Own(op, x) => {
+                Code::Custom(op, x) => {
                     // SAFETY: the caller's promise.
                     unsafe {
                         let (to, x) = operands.of_call(step, x, i);
-                        own::of_many(operands.own[op.index()].get(), to, x, valid);
+                        custom::of_many(operands.custom[op.index()].get(), to, x, valid);
                     }
                     acc = Group::zero();
                     continue;
@@ -189,7 +189,7 @@ unsafe fn compute<V: Vector<Elem: Vectors>>(
         };
     }
     match code {
-        Code::NoOp | Code::Sum(_) | Code::Function(..) | Code::Own(..) => acc,
+        Code::NoOp | Code::Sum(_) | Code::Function(..) | Code::Custom(..) => acc,
         Code::Add(a) => acc + load!(a),
         Code::Sub(a) => acc - load!(a),
         Code::Mul(a) => acc * load!(a),

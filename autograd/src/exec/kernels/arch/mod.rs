@@ -38,12 +38,12 @@ use crate::{
     op::{
         Real,
         elementwise::MAX_INPUTS,
-        lowering::OwnLoop,
+        lowering::CustomLoop,
         pointwise::{self, FUNCTIONS, Formula, with_functions},
     },
     plan::kernel::Step,
 };
-use std::{cell::Cell, ops::Range, sync::OnceLock};
+use std::{ops::Range, sync::OnceLock};
 
 /// The kernels of one instruction set, for one number type. All of them may be called where the
 /// processor has the set.
@@ -112,6 +112,12 @@ macro_rules! compiled {
 
             compiled! { @functions $by #[$target] $V }
             compiled! { @tiles [$($tiles)*] #[$target] $V $T }
+
+            // buffers for a group, and the lanes of sums, suit all instruction sets
+            const _: () = assert!(
+                steps::group::<$V>() <= $crate::plan::tiling::MAX_GROUP
+                    && $crate::math::sum::SUM_LANES.is_multiple_of(<$V as $crate::exec::kernels::vector::Vector>::N)
+            );
 
             impl Compiled for $V {
                 const TABLE: Table<$T> = {
@@ -213,14 +219,14 @@ pub(crate) trait Vectors: Real + Vector<Elem = Self> {
     /// The kernels for this processor.
     fn table() -> &'static Table<Self>;
     /// A user's formula, in its loop for numbers of this type.
-    fn own_loop(own: &dyn OwnLoop, x: [&[Cell<Self>]; MAX_INPUTS], out: &[Cell<Self>]);
+    fn custom_loop(custom: &dyn CustomLoop, x: [&[Self]; MAX_INPUTS], out: &mut [Self]);
 }
 
 macro_rules! vectors {
     ($T:ident: $Any:ident, $Avx2:ident, $Avx512:ident) => {
         impl Vectors for $T {
-            fn own_loop(own: &dyn OwnLoop, x: [&[Cell<$T>]; MAX_INPUTS], out: &[Cell<$T>]) {
-                own.$T(x, out);
+            fn custom_loop(custom: &dyn CustomLoop, x: [&[$T]; MAX_INPUTS], out: &mut [$T]) {
+                custom.$T(x, out);
             }
             fn table() -> &'static Table<$T> {
                 static CHOSEN: OnceLock<&Table<$T>> = OnceLock::new();

@@ -480,7 +480,7 @@ fn the_chapter_about_the_engine_tells_the_truth() -> Result<()> {
     let x = g.input([0.5, 1.0, 2.0]);
     let y = 1.0 / (1.0 + (-x).exp());
     let [d] = g.grad(y.sum(), &[x]);
-    shown(g.plan_stages((y, d))?);
+    shown(g.plan_passes((y, d))?);
 
     let weight = Param::new(Tensor::full([3, 2], 0.01f32)?);
     let bias = Param::new(Tensor::full([2], 0f32)?);
@@ -491,7 +491,7 @@ fn the_chapter_about_the_engine_tells_the_truth() -> Result<()> {
     let [dw, db] = g.grad(loss, &[w, b]);
     g.assign(&weight, w - 0.1 * dw);
     g.assign(&bias, b - 0.1 * db);
-    let stages = shown(g.plan_stages(loss)?);
+    let stages = shown(g.plan_passes(loss)?);
     let groups = stages.find("groups").zip(stages.find("kernels"));
     let (start, end) = groups.expect("both sections");
     assert!(chapter.contains(&stages[start..end]), "{stages}");
@@ -503,8 +503,8 @@ fn the_chapter_about_the_engine_tells_the_truth() -> Result<()> {
 #[test]
 fn broken_plans_are_noticed() -> Result<()> {
     let tried = |g: &Graph, wanted: Vec<Var<'_>>| {
-        let (count, unnoticed) = g.unnoticed_plan_mutations(wanted).expect("no errors");
-        assert!(unnoticed.is_empty(), "{unnoticed:?}");
+        let (count, undetected) = g.undetected_plan_faults(wanted).expect("no errors");
+        assert!(undetected.is_empty(), "{undetected:?}");
         count
     };
     let g = Graph::new();

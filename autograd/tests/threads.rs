@@ -491,38 +491,38 @@ fn two_reductions_of_one_array() -> Result<()> {
         |x| x.softmax(2),
         |x| x.logsumexp(2).exp(),
     ];
-    let pools = POOLS.map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build());
+    let pools =
+        [2, 3, 8].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build());
     let pools = pools.map(|pool| pool.expect("threads"));
     for shape in [
         [63, 64, 16],
         [63, 16, 64],
         [31, 1, 1024],
-        [65, 8, 127],
         [65, 8, 129],
         [33, 2, 512],
         [33, 2, 513],
-        [40, 41, 25],
         [9, 5, 200],
         [3, 1025, 7],
-        [2, 3, 5000],
+        [2, 3, 2500],
     ] {
         let input = numbers(&shape, 0.3);
-        for (k, (a, b)) in reduce
-            .iter()
-            .flat_map(|a| reduce.map(|b| (a, b)))
-            .enumerate()
-        {
+        let pairs = (0..reduce.len()).flat_map(|a| (0..=a).map(move |b| (a, b)));
+        for (k, l) in pairs {
+            let (a, b) = (reduce[k], reduce[l]);
             let g = Graph::new();
-            let y = g.input(&input).sin();
+            let y = g.input(&input).square();
             let wanted = [a(y), b(y)];
             let expected = g.reference(&wanted)?;
             for pool in &pools {
                 let got = pool.install(|| {
                     let g = Graph::new();
-                    let y = g.input(&input).sin();
+                    let y = g.input(&input).square();
                     g.run([a(y), b(y)])
                 })?;
-                assert!(got[..] == expected[..], "{shape:?}, reductions number {k}");
+                assert!(
+                    got[..] == expected[..],
+                    "{shape:?}, reductions number {k} and {l}"
+                );
             }
         }
     }

@@ -1,6 +1,9 @@
-//! The commit: updates of parameters, all of them or none. First everything that may fail, then,
-//! under the parameters' locks, the changes: kernels of the commit phase write new values, in place
-//! where the plan allows it and nobody else holds the old one.
+//! The commit: updates of parameters, all of them or none.
+//!
+//! The parameters are locked in one order, and none may have changed since its value was read. Then
+//! everything that may fail comes first: new buffers for updates that are not in place. After that,
+//! the kernels of the commit phase write the new values, and cannot fail: they are elementwise and
+//! matrix products, and their scratch memory was reserved before the first kernel of the run.
 
 use super::{
     bind::Held,
@@ -67,8 +70,9 @@ impl Run<'_> {
         Ok(IndexVec::from_vec(moved.collect::<Result<_>>()?))
     }
 
-    /// Drops the tensors that were read: another holder would prevent a write in place. The parameters still hold their
-    /// tensors, and if one was changed meanwhile, the commit is refused.
+    /// Drops the tensors that were read: another holder would prevent a write in place. The
+    /// parameters still hold their tensors, and if one was changed meanwhile, the commit is
+    /// refused.
     fn let_go(&self, params: &mut [Held]) {
         for held in params
             .iter_mut()

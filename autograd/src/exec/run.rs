@@ -161,8 +161,9 @@ impl Run<'_> {
         params: &[Held],
         scratch: &mut Scratch,
     ) -> Result<()> {
-        // SAFETY: `bind` took the addresses of tensors that live as long as the run, and places in
-        // the arena, which do not overlap while their values live.
+        // SAFETY: `bind` took the addresses of tensors that live as long as the run (those of
+        // updates are found at the commit, and only kernels of the commit phase use them), and
+        // places in the arena, which do not overlap while their values live.
         let memory = unsafe { Memory::new(&self.plan.values, at) };
         let now = Cell::new(self.plan.kernels.next());
         let done = catch(|| {
@@ -233,8 +234,8 @@ impl Run<'_> {
         };
         let rest = plan.stage_of(kernel).start..plan.commit_kernels().start;
         let leaf = |id: NodeId| self.leaf(id, params);
-        // kernels of other stages or threads may have failed too, of older nodes: the definition says
-        // which node is the first that fails
+        // kernels of other stages or threads may have failed too, of older nodes: the definition
+        // says which node is the first that fails
         let known = match each(rest).any(might) {
             true => self
                 .inner

@@ -12,7 +12,7 @@ use super::{
     kernels::{fused, scalar},
     memory::{Bytes, Memory},
     product::{self, Matrix},
-    team::{self, MAX_LANES},
+    team::{self, MAX_QUEUES},
 };
 use crate::{
     error::{OpError, catch},
@@ -64,7 +64,7 @@ fn split(plan: &Plan, stage: Stage) -> Option<Parts> {
 #[derive(Clone, Copy)]
 struct Part {
     /// The thread that begins with it.
-    lane: usize,
+    queue: usize,
     /// The kernel, counted within the stage.
     task: usize,
     number: usize,
@@ -73,23 +73,27 @@ struct Part {
 /// Which thread begins with which parts. Kernels of many parts give as many to each thread, the
 /// same ones each time; others go to the one that has least to do.
 fn deal(plan: &Plan, stage: Stage, counts: Parts) -> Vec<Part> {
-    let threads = team::threads().min(MAX_LANES);
-    let (mut loads, mut list) = ([0; MAX_LANES], Vec::with_capacity(counts.iter().sum()));
+    let threads = team::threads().min(MAX_QUEUES);
+    let (mut loads, mut list) = ([0; MAX_QUEUES], Vec::with_capacity(counts.iter().sum()));
     for (task, (kernel, count)) in each(stage).zip(counts).enumerate() {
         for number in 0..count {
-            let least = || (0..threads).min_by_key(|&lane| loads[lane]).unwrap_or(0);
+            let least = || (0..threads).min_by_key(|&queue| loads[queue]).unwrap_or(0);
             // the same parts to the same threads in each run: what they wrote is in their caches
             let is_even = count.is_multiple_of(threads);
-            let lane = if is_even {
+            let queue = if is_even {
                 number * threads / count
             } else {
                 least()
             };
-            loads[lane] += plan.costs[kernel].nanoseconds() / count;
-            list.push(Part { lane, task, number });
+            loads[queue] += plan.costs[kernel].nanoseconds() / count;
+            list.push(Part {
+                queue,
+                task,
+                number,
+            });
         }
     }
-    list.sort_unstable_by_key(|part| (part.lane, part.task, part.number));
+    list.sort_unstable_by_key(|part| (part.queue, part.task, part.number));
     list
 }
 
@@ -180,7 +184,7 @@ fn run_parts<'r>(
     let done = match list.len() {
         1 => part(0),
         parts => {
-            let first = |lane| list.partition_point(|part| part.lane < lane);
+            let first = |queue| list.partition_point(|part| part.queue < queue);
             team::parallel_for(parts, first, &part)
         }
     };

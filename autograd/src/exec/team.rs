@@ -56,13 +56,13 @@ pub(crate) fn threads() -> usize {
 
 /// The parts that one thread begins with.
 #[repr(align(128))] // two cache lines, which processors fetch together: no two threads write to the same
-struct Lane {
+struct Queue {
     next: AtomicUsize,
     end: usize,
 }
 
 /// The most threads that have parts of their own. Others only take parts of those.
-pub(crate) const MAX_LANES: usize = 16;
+pub(crate) const MAX_QUEUES: usize = 16;
 
 /// Runs `part(k)` for all `k` below `parts`, on several threads. `first` says with which part each
 /// of them begins: a thread's own parts end where those of the next one begin. Returns the first
@@ -74,18 +74,18 @@ pub(crate) fn parallel_for(
 ) -> Result<(), OpError> {
     let failure = Mutex::new(None);
     let team = TEAM.take().unwrap_or_else(|| Arc::new(Team::new()));
-    let count = threads().min(MAX_LANES);
-    let at = |lane: usize| if lane < count { first(lane) } else { parts };
-    let lanes: [Lane; MAX_LANES] = std::array::from_fn(|l| Lane {
+    let count = threads().min(MAX_QUEUES);
+    let at = |queue: usize| if queue < count { first(queue) } else { parts };
+    let queues: [Queue; MAX_QUEUES] = std::array::from_fn(|l| Queue {
         next: AtomicUsize::new(at(l)),
         end: at(l + 1),
     });
     let failed = AtomicBool::new(false);
     team.share(&|who| {
-        for lane in (0..count).map(|l| &lanes[(who + l) % count]) {
+        for queue in (0..count).map(|l| &queues[(who + l) % count]) {
             while !failed.load(SeqCst) {
-                let number = lane.next.fetch_add(1, SeqCst);
-                if number >= lane.end {
+                let number = queue.next.fetch_add(1, SeqCst);
+                if number >= queue.end {
                     break;
                 }
                 if let Err(e) = catch(|| part(number)).and_then(|done| done) {

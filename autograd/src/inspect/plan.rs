@@ -274,21 +274,21 @@ impl Graph {
         })
     }
 
-    /// What each stage of planning makes of these values and the scheduled updates, as text: the lowered graph, fusion groups, stages,
+    /// What each pass of planning makes of these values and the scheduled updates, as text: the lowered graph, fusion groups, stages,
     /// the steps of each kernel, and where values are. For those who work on the planner, whose chapter
     /// [the engine](crate::docs::the_engine) explains it; the text may change at any time.
     ///
     /// ```
     /// let g = autograd::Graph::new();
     /// let x = g.input([1.0, 2.0, 3.0]);
-    /// let stages = g.plan_stages(x.sin() * x)?;
-    /// assert!(stages.contains("= sin(r0)"));
+    /// let passes = g.plan_passes(x.sin() * x)?;
+    /// assert!(passes.contains("= sin(r0)"));
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn plan_stages<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<String> {
+    pub fn plan_passes<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<String> {
         self.with_selection(vars(&what), |selected| {
-            plan::dump::stages(selected.program, selected.wanted, selected.updates)
+            plan::dump::passes(selected.program, selected.wanted, selected.updates)
         })
     }
 
@@ -297,12 +297,12 @@ impl Graph {
     #[cfg(debug_assertions)]
     #[doc(hidden)]
     #[track_caller]
-    pub fn unnoticed_plan_mutations<'g, F: Fetch<'g>>(
+    pub fn undetected_plan_faults<'g, F: Fetch<'g>>(
         &'g self,
         what: F,
     ) -> Result<(usize, Vec<&'static str>)> {
         self.with_selection(vars(&what), |selected| {
-            plan::mutations::unnoticed(selected.program, selected.wanted, selected.updates)
+            plan::faults::undetected(selected.program, selected.wanted, selected.updates)
         })
     }
 }

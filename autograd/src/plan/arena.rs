@@ -23,6 +23,7 @@ impl Arena {
     /// the end.
     pub(super) fn take(&mut self, bytes: usize) -> usize {
         let bytes = round(bytes);
+        // best fit: large ranges are left for large values
         if let Some(&(size, start)) = self.by_size.range((bytes, 0)..).next() {
             self.remove(start, size);
             if size > bytes {

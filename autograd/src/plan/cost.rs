@@ -16,6 +16,9 @@ use std::{iter::Sum, ops::Add};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub(crate) struct Cost(usize);
 
+// A light step is an addition on an element in the first-level cache. All estimates are in such
+// steps, so that they scale with the processor.
+
 /// Light steps on an element, and multiply-adds of a product, that are done in a nanosecond.
 const PER_NANOSECOND: usize = 50;
 /// What reading and writing an element costs, in light steps.

@@ -25,7 +25,7 @@ pub(super) struct Dag<'p> {
     /// The operands of all nodes, one node after the other.
     operands: Vec<Operand>,
     /// By reader.
-    barriers: Vec<Barrier>,
+    control_dependencies: Vec<ControlDependency>,
     /// The wanted values, in the order in which they were wanted.
     pub(super) results: Vec<Operand>,
     pub(super) updates: Vec<Update>,
@@ -146,7 +146,7 @@ impl Operand {
 /// A node must not be computed before another one, although it does not read it: so recomputation
 /// begins late enough.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Barrier {
+pub(super) struct ControlDependency {
     pub(super) reader: DagId,
     pub(super) awaited: DagId,
 }
@@ -169,7 +169,7 @@ impl<'p> Dag<'p> {
             program,
             nodes: IndexVec::new(),
             operands: Vec::new(),
-            barriers: Vec::new(),
+            control_dependencies: Vec::new(),
             results: Vec::new(),
             updates: Vec::new(),
         }
@@ -225,29 +225,31 @@ impl<'p> Dag<'p> {
 
     /// What a node waits for without reading it.
     pub(super) fn awaited(&self, reader: DagId) -> impl Iterator<Item = DagId> {
-        let start = self.barriers.partition_point(|b| b.reader < reader);
-        let own = self.barriers[start..]
+        let start = self
+            .control_dependencies
+            .partition_point(|b| b.reader < reader);
+        let own = self.control_dependencies[start..]
             .iter()
             .take_while(move |b| b.reader == reader);
         own.map(|b| b.awaited)
     }
 
-    pub(super) fn barriers(&self) -> &[Barrier] {
-        &self.barriers
+    pub(super) fn control_dependencies(&self) -> &[ControlDependency] {
+        &self.control_dependencies
     }
 
     /// Barriers are appended in the order of their readers.
-    pub(super) fn push_barrier(&mut self, barrier: Barrier) {
+    pub(super) fn push_control_dependency(&mut self, barrier: ControlDependency) {
         debug_assert!(
-            self.barriers
+            self.control_dependencies
                 .last()
                 .is_none_or(|last| last.reader <= barrier.reader)
         );
-        self.barriers.push(barrier);
+        self.control_dependencies.push(barrier);
     }
 
     /// Leaves out the nodes that nothing uses. Their neighbours get new numbers, in the same order.
-    pub(super) fn without_unused(mut self) -> Dag<'p> {
+    pub(super) fn without_dead_nodes(mut self) -> Dag<'p> {
         if self.nodes.iter().all(|n| n.uses > 0) {
             return self;
         }
@@ -274,11 +276,12 @@ impl<'p> Dag<'p> {
         }
         self.nodes.truncate(next.index());
         self.operands.truncate(end);
-        for barrier in std::mem::take(&mut self.barriers) {
+        for barrier in std::mem::take(&mut self.control_dependencies) {
             if let (Some(reader), Some(awaited)) =
                 (renamed[barrier.reader], renamed[barrier.awaited])
             {
-                self.barriers.push(Barrier { reader, awaited });
+                self.control_dependencies
+                    .push(ControlDependency { reader, awaited });
             }
         }
         self.results.iter_mut().for_each(|o| rename(o, &renamed));
@@ -298,7 +301,7 @@ impl<'p> Dag<'p> {
         }
     }
 
-    /// The lines that a node sums, if it is a sum that is there when all its elements are.
+    /// The lines that a node sums, if it is a sum that is complete only after its whole kernel.
     pub(super) fn summed_lines(&self, id: DagId) -> Option<Lines> {
         self.lines(id)
             .filter(|_| matches!(self.nodes[id].kind, Kind::Sum(_)))
@@ -334,6 +337,5 @@ impl<'p> Dag<'p> {
 }
 
 fn rename(operand: &mut Operand, renamed: &IndexVec<DagId, Option<DagId>>) {
-    // a used node uses its operands, so that they have a new number
-    operand.node = renamed[operand.node].unwrap_or(DagId::new(0));
+    operand.node = renamed[operand.node].expect("what a used node reads is used");
 }

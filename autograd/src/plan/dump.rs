@@ -1,4 +1,4 @@
-//! What each stage of planning makes of a program, as text: for those who work on the planner, and
+//! What each pass of planning makes of a program, as text: for those who work on the planner, and
 //! for the chapter about it. Nothing here is needed to make or run a plan.
 
 use super::{
@@ -16,8 +16,8 @@ use crate::{
 };
 use std::fmt::Write;
 
-/// All stages of planning some nodes and updates.
-pub(crate) fn stages(p: &Program, wanted: &[NodeId], updates: &[nodes::Update]) -> String {
+/// All passes of planning some nodes and updates.
+pub(crate) fn passes(p: &Program, wanted: &[NodeId], updates: &[nodes::Update]) -> String {
     let dag = lower::lower(p, wanted, updates);
     let groups = fuse::fuse(&dag);
     let schedule = Schedule::new(&dag, &groups);

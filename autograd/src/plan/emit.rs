@@ -1,4 +1,4 @@
-//! Emission: a fusion group becomes a kernel's list of steps. Stage 5 of 7, one group after the
+//! Emission: a fusion group becomes a kernel's list of steps. Pass 5 of 7, one group after the
 //! other in the order of the schedule.
 //!
 //! A kernel has one accumulator (of many numbers side by side) and registers. Nodes are emitted in
@@ -112,6 +112,7 @@ pub(super) fn kernel<'p>(
 ) -> Kernel {
     let (domain, dtype, line) = match groups.all[group].work {
         Work::Single => return single(dag, members[0], values),
+        // all shapes of one element are alike: the kernel is over a number
         Work::Scalars { dtype } => (ShapeId::SCALAR, dtype, None),
         Work::Elements {
             domain,
@@ -210,6 +211,7 @@ impl Emitter<'_, '_, '_> {
             let rows = tiling::rows_between_cuts(self.kernel.count, size.n, line, &sums);
             self.kernel.product_grain = rows.unwrap_or(self.kernel.count / size.n);
         }
+        // the slots of all nodes are one list, and the next kernel begins with clean ones
         let used = members.iter().chain(&self.read);
         used.for_each(|&id| self.slots[id] = Slot::default());
         self.defer_stores();
@@ -259,7 +261,7 @@ impl Emitter<'_, '_, '_> {
             }
             _ => self.apply(id, held),
         }
-        self.settle(position);
+        self.store_if_needed(position);
         (!self.goes_to_a_register(id)).then_some(id)
     }
 
@@ -275,7 +277,7 @@ impl Emitter<'_, '_, '_> {
         };
         match action {
             Action::Unary(code) => {
-                self.bring(id, 0, held);
+                self.load_operand(id, 0, held);
                 self.code(code);
             }
             Action::Arithmetic(op) => match self.slots[id].folded {
@@ -283,7 +285,7 @@ impl Emitter<'_, '_, '_> {
                 None => self.arithmetic(id, op, held),
             },
             Action::AddZero => {
-                self.bring(id, 0, held);
+                self.load_operand(id, 0, held);
                 let zero = self.number(0);
                 self.code(Code::Add(zero));
             }
@@ -316,18 +318,18 @@ impl Emitter<'_, '_, '_> {
         let (a, b) = (self.inside(id, 0), self.inside(id, 1));
         // x·x with x in the accumulator: it need not be stored
         if a == b && a.is_some() && a == held && op == Arithmetic::Mul {
-            self.is_read(held);
-            self.is_read(held);
+            self.count_read(held);
+            self.count_read(held);
             self.code(Code::Unary(Id::Square));
         // the right operand is in the accumulator
         } else if held.is_some() && b == held && a != held {
             let left = self.operand(id, 0);
-            self.is_read(held);
+            self.count_read(held);
             self.code(op.with_left(left));
         } else {
             // of `x - x` both are read from a register: the accumulator is the left one only
             let right = self.operand(id, 1);
-            self.bring(id, 0, held.filter(|_| a != b));
+            self.load_operand(id, 0, held.filter(|_| a != b));
             self.code(op.with_right(right));
         }
     }
@@ -335,9 +337,9 @@ impl Emitter<'_, '_, '_> {
     /// Emits a node of which operand `k` is a product of two registers.
     fn with_product(&mut self, id: DagId, op: Arithmetic, k: usize, held: Option<DagId>) {
         let product = self.dag.operands(id)[k].node;
-        self.bring(id, 1 - k, held);
+        self.load_operand(id, 1 - k, held);
         let (a, b) = (self.operand(product, 0), self.operand(product, 1));
-        self.is_read(Some(product));
+        self.count_read(Some(product));
         self.code(op.with_product(a, b, k == 1));
     }
 
@@ -357,16 +359,18 @@ impl Emitter<'_, '_, '_> {
     }
 
     /// Brings operand `k` into the accumulator.
-    fn bring(&mut self, id: DagId, k: usize, held: Option<DagId>) {
+    fn load_operand(&mut self, id: DagId, k: usize, held: Option<DagId>) {
         if held.is_some() && self.inside(id, k) == held {
-            return self.is_read(held);
+            return self.count_read(held);
         }
         let from = self.operand(id, k);
         self.load(from);
     }
 
-    /// One of the reads of a node of the kernel is done.
-    fn is_read(&mut self, id: Option<DagId>) {
+    /// One of the reads of a node of the kernel is done. A temporary that is not read any more is
+    /// free for others, also for the result of the node that reads it now: a step loads before it
+    /// stores.
+    fn count_read(&mut self, id: Option<DagId>) {
         let Some(id) = id else {
             return;
         };
@@ -387,13 +391,10 @@ impl Emitter<'_, '_, '_> {
             return self.source(operand);
         }
         if self.dag.nodes[operand.node].kind != Kind::MatMul {
-            self.is_read(Some(operand.node));
+            self.count_read(Some(operand.node));
         }
-        match self.slots[operand.node].register {
-            Some(register) => register,
-            // it was computed before and is read after that, so that it was stored
-            None => self.number(0),
-        }
+        let register = self.slots[operand.node].register;
+        register.expect("what is read later was stored")
     }
 
     /// The register that reads a node from outside.
@@ -432,7 +433,11 @@ impl Emitter<'_, '_, '_> {
     }
 
     /// After a node was computed: stores it if it is read otherwise than from the accumulator.
-    fn settle(&mut self, position: usize) {
+    ///
+    /// Example: in `exp(x)·2 + exp(x)·y`, `exp(x)` goes to a register anyway. `exp(x)·2` is read by
+    /// the sum only, which comes next if `exp(x)·y` is folded into it: then it stays in the
+    /// accumulator.
+    fn store_if_needed(&mut self, position: usize) {
         let id = self.order.nodes[position];
         // sums that take it from the accumulator come right after it
         let by_steps = self
@@ -448,9 +453,9 @@ impl Emitter<'_, '_, '_> {
         {
             direct += self.reads_of_accumulator(next, id);
         }
-        let is_exported = self.values.is_exported(id);
-        if is_exported || self.slots[id].left > direct {
-            let register = if is_exported {
+        let is_live_out = self.values.is_live_out(id);
+        if is_live_out || self.slots[id].left > direct {
+            let register = if is_live_out {
                 let value = self.values.define(id);
                 self.kernel.registers.push(Register::Output(value))
             } else if self.slots[id].whole {
@@ -471,6 +476,10 @@ impl Emitter<'_, '_, '_> {
     }
 
     /// How often a node reads `id` from the accumulator, if it is there.
+    ///
+    /// It foretells what [`apply`](Emitter::apply) will do, and both must agree. If it said more, a
+    /// value would not be stored that is read from a register later: emission would find no
+    /// register. If it said less, a value would be stored for nobody.
     fn reads_of_accumulator(&self, reader: DagId, id: DagId) -> u32 {
         let reads = |k| u32::from(self.inside(reader, k) == Some(id));
         match self.action(reader) {
@@ -491,7 +500,7 @@ impl Emitter<'_, '_, '_> {
         let number = self.kernel.sums.next();
         let (from, held) = if lines.are_summed_by_steps() {
             let inside = self.inside(id, 0);
-            self.bring(id, 0, held);
+            self.load_operand(id, 0, held);
             self.code(Code::Sum(number));
             (None, inside)
         } else {
@@ -525,10 +534,11 @@ impl Emitter<'_, '_, '_> {
             LineFunction::CrossEntropy => Some(self.values.value(self.dag.operands(id)[1].node)),
             _ => None,
         };
-        let (is_exported, after) = (self.values.is_exported(id), self.kernel.steps.len());
+        let (is_live_out, after) = (self.values.is_live_out(id), self.kernel.steps.len());
+        // softmax always writes a block; a sum of lines only if steps read it
         let has_register = self.slots[id].left > 0 || !function.reduces();
         let to = has_register.then(|| self.kernel.registers.push(Register::Block));
-        let value = (is_exported && function.reduces()).then(|| self.values.define(id));
+        let value = (is_live_out && function.reduces()).then(|| self.values.define(id));
         self.kernel.line_steps.push(LineStep {
             function,
             after,
@@ -539,7 +549,7 @@ impl Emitter<'_, '_, '_> {
         });
         let to = to?;
         self.slots[id].register = Some(to);
-        if is_exported && !function.reduces() {
+        if is_live_out && !function.reduces() {
             let value = self.values.define(id);
             let output = self.kernel.registers.push(Register::Output(value));
             self.load(to);
@@ -557,7 +567,7 @@ impl Emitter<'_, '_, '_> {
             view: self.values.view(operand),
             transposed: operand.transposed,
         });
-        let out = self.values.is_exported(id).then(|| self.values.define(id));
+        let out = self.values.is_live_out(id).then(|| self.values.define(id));
         let product: ProductId = self.kernel.products.push(Product { a, b, size, out });
         self.slots[id].register = Some(self.kernel.registers.push(Register::Product(product)));
     }
@@ -571,6 +581,7 @@ impl Emitter<'_, '_, '_> {
         if !self.kernel.registers.iter().any(is_update) {
             return;
         }
+        // on the finished steps: what reads the old value last is known only now
         let last_reads = in_place::last_reads(&self.kernel);
         let mut waits: Vec<Reg> = Vec::new();
         for (at, step) in self.kernel.steps.iter().enumerate() {
@@ -633,7 +644,8 @@ impl Emitter<'_, '_, '_> {
         self.kernel.steps.push(step);
     }
 
-    /// The last step, if others can still become part of it: not one before a function of lines.
+    /// The last step, if others can still become part of it: not one before a function of lines,
+    /// which would then run too late.
     fn last_step(&mut self) -> Option<&mut Step> {
         let begun = self.kernel.line_steps.last().map_or(0, |line| line.after);
         self.kernel.steps[begun..].last_mut()

@@ -1,5 +1,11 @@
-//! What is needed from the cached values on, as a program of its own: asking for values in a loop
-//! then costs what is new, and finds the plan of the time before.
+//! Extraction: which part of a graph a plan is for. Pass 1 of 7.
+//!
+//! A graph without cached values is planned as it lies. If values of nodes are cached, because they
+//! were requested before, the nodes that are needed from there on become a program of their own: so
+//! `.value()` in a loop costs what is new in each round, and finds the plan of the round before.
+//!
+//! Example: of `y = f(x); y.value(); z = g(y); z.value()` the second request extracts `z = g(c)`,
+//! where `c` is a constant with the cached value of `y`.
 
 use crate::{
     error::Error,
@@ -80,6 +86,7 @@ impl Extract {
         wanted: &[NodeId],
         updates: &[Update],
     ) -> Result<Extract, Error> {
+        // of several errors that of the oldest node is told: the others follow from it, mostly
         if let Some(oldest) = needed.iter().find_map(|&id| inner.error(id)) {
             return Err(oldest.clone());
         }
@@ -136,10 +143,10 @@ fn needed(inner: &Inner, wanted: &[NodeId], updates: &[Update]) -> Vec<NodeId> {
 /// ago, is still needed, and is read by what came later, is therefore cached from now on, unless it
 /// is little work. A program that is evaluated up to four times is left as it is.
 fn worth_caching(inner: &Inner, needed: &[NodeId], wanted: &[NodeId]) -> Vec<NodeId> {
-    const LITTLE: usize = 64;
+    const FEW_NODES: usize = 64; // computing them again is cheaper than a tensor for each
     let old = NodeId::new(inner.evaluations[0]);
     let is_old = |id: NodeId| id < old && is_computed(inner, id);
-    if needed.iter().filter(|&&id| is_old(id)).count() < LITTLE {
+    if needed.iter().filter(|&&id| is_old(id)).count() < FEW_NODES {
         return Vec::new();
     }
     let new = needed
@@ -199,6 +206,8 @@ impl Part<'_> {
                 ..node
             }
         };
+        // a cached value is a constant of the extract: its place among the leaves says nothing
+        // about the structure, so any will do
         self.places.insert(id, self.program.push(node));
     }
 

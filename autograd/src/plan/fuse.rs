@@ -1,29 +1,34 @@
-//! Fusion: which nodes one kernel computes together. Stage 3 of 7.
+//! Fusion: which nodes one kernel computes together. Pass 3 of 7.
 //!
-//! Each group has a level: one more than the highest level of the groups that it reads or waits
-//! for. One pass over the nodes decides. A node that can be fused joins the groups of the highest
-//! level among its operands, all of which become one group, if they work through the same elements;
-//! else it begins a group of the next level.
+//! A group gets a level when it begins: one more than the highest level of the groups that it reads
+//! or waits for. One pass over the nodes decides. A node that can be fused joins the groups of the
+//! highest level among its operands, which become one group, if one kernel can do all of it;
+//! operands of lower levels are read from memory. Else it begins a new group.
 //!
 //! **No group ever waits for itself**, because every edge between two groups goes to a strictly
 //! higher level:
 //!
-//! - A new group has a level above all that it reads.
+//! - A new group has a level above all that it reads or waits for.
 //! - A node that joins a group of level `h` has its operands of level `h` inside, and all others
-//!   below.
+//!   below. What it waits for is inside or below, too.
 //! - Groups of one level do not read each other, as edges go to a higher one. So merging them
 //!   changes no level and no edge.
 //! - A matrix product of level `p` that a reader's group of level `l > p` takes in
-//!   ([`Fusion::take_products`]) reads levels below `p`, and its other readers are above `l`.
+//!   ([`Fusion::fuse_products`]) reads levels below `p`, and its other readers are above `l`. What
+//!   something waits for without reading it is not taken in.
 //!
-//! Levels therefore order the groups, and a scheduler that counts unread operands always finds one
-//! that is ready. [`Groups::verify`] checks the first sentence, which no later rule may break.
+//! So levels order the groups, and a scheduler that counts unread operands always finds one that is
+//! ready. [`Groups::verify`] checks the sentence in bold, which no later rule may break.
+//!
+//! Why not join a lower group? Let `a` be in a group of level 1, `b` read `a` in a group of level
+//! 2, and `c` read both. If `c` joined the group of `a`, that group would read `b` and be read by
+//! it.
 //!
 //! Example: in `loss = ((x·w + b).relu() - y).square().sum()` with its gradient, the product has
-//! level 1. The sum of the bias joins nothing, as a product is no elementwise work, and begins a
-//! group of level 2; everything up to the sum joins that, and so does the gradient by `x·w + b`,
-//! which reads the same elements. Then the product is taken in: its rows are computed just before
-//! they are read.
+//! level
+//! 1. The node that adds the bias cannot join it, so it begins a group of level 2. Everything up to
+//!    the sum joins that, and so does the gradient by `x·w + b`, which reads the same elements.
+//!    Then the product is taken in: its rows are computed just before they are read.
 
 use super::{
     dag::{Dag, Kind, Lines, Operand, Phase},
@@ -109,7 +114,7 @@ pub(super) fn fuse(dag: &Dag<'_>) -> Groups {
             Kind::MatMul | Kind::Permute | Kind::Opaque => Some(fusion.begin(id, Work::Single)),
         };
     }
-    fusion.take_products();
+    fusion.fuse_products();
     fusion.finish()
 }
 
@@ -153,8 +158,8 @@ impl Fusion<'_> {
                 }
             }
         }
-        // not before what it waits for is done. Inside one group that is no condition: there the
-        // node comes after it anyway
+        // not before what it waits for is done. Inside one kernel that is no condition: a kernel
+        // keeps nothing in memory between its nodes, so there is nothing to recompute later
         match target {
             Some(group) if self.highest_awaited(id, target) < self.level(group) => group,
             _ => self.begin(id, work),
@@ -298,12 +303,24 @@ struct ProductRead {
     is_whole: bool,
 }
 
+/// What decides whether a group may take in a product.
+struct ProductRules {
+    /// The sums of each group.
+    sums: HashMap<GroupId, Vec<Lines>>,
+    /// What some node waits for without reading it.
+    awaited: HashSet<DagId>,
+    /// Results, and values of updates.
+    requested: HashSet<DagId>,
+    /// The columns of the products that a group has taken in.
+    columns: HashMap<GroupId, usize>,
+}
+
 /// Matrix products inside of other kernels.
 impl Fusion<'_> {
-    /// Lets the group that reads the elements of a matrix product compute it as well, some
-    /// rows at a time: they are in the cache when they are read. Of several readers it is the one
-    /// that all others can come after.
-    fn take_products(&mut self) {
+    /// Lets the group that reads the elements of a matrix product compute it as well, some rows at
+    /// a time: they are in the cache when they are read (an epilogue). Of several readers it is the
+    /// one that all others can come after.
+    fn fuse_products(&mut self) {
         let dag = self.dag;
         if !dag
             .nodes
@@ -313,48 +330,25 @@ impl Fusion<'_> {
             return;
         }
         let (reads, sums) = self.product_reads();
-        // what others wait for must not become a part of what may need those others
-        let awaited: HashSet<DagId> = dag.barriers().iter().map(|b| b.awaited).collect();
-        let asked_for = dag
+        let requested = dag
             .results
             .iter()
             .chain(dag.updates.iter().map(|u| &u.value));
-        let is_asked_for: HashSet<DagId> = asked_for.map(|o| o.node).collect();
-        let mut columns: HashMap<GroupId, usize> = HashMap::new();
+        let mut rules = ProductRules {
+            sums,
+            awaited: dag
+                .control_dependencies()
+                .iter()
+                .map(|b| b.awaited)
+                .collect(),
+            requested: requested.map(|o| o.node).collect(),
+            columns: HashMap::new(),
+        };
         for readers in reads.chunk_by(|a, b| a.product == b.product) {
-            let &ProductRead {
-                product,
-                reader,
-                level,
-                ..
-            } = &readers[0];
-            let (Some(size), Group { work, phase, .. }) =
-                (dag.rows_of_product(product), self.groups[reader].group)
-            else {
-                continue;
-            };
-            let Work::Elements { line, .. } = work else {
-                continue;
-            };
-            // all readers in this group go through it element by element, all others come later
-            let in_order = readers.iter().all(|r| {
-                if r.reader == reader {
-                    r.is_whole
-                } else {
-                    r.level > level
-                }
-            });
-            let sums = sums.get(&reader).map_or(&[][..], |sums| sums);
-            let rows = tiling::rows_between_cuts(size.m * size.n, size.n, line, sums);
-            let few_rows = rows.is_some_and(|rows| rows.min(size.m) * size.n <= MAX_WAITING);
-            // what a kernel of the commit phase computes is there for nobody else
-            let is_in_time = phase == Phase::Compute
-                || self.is_for_commit_only(readers) && !is_asked_for.contains(&product);
-            if is_in_time
-                && in_order
-                && few_rows
-                && !awaited.contains(&product)
-                && *columns.entry(reader).or_insert(size.n) == size.n // all products of a group have as many
+            let ProductRead {
+                product, reader, ..
+            } = readers[0];
+            if self.may_take(&mut rules, readers)
                 && let Some(own) = self.group(product)
             {
                 self.groups[own].parent = reader;
@@ -362,10 +356,53 @@ impl Fusion<'_> {
         }
     }
 
-    fn is_for_commit_only(&self, readers: &[ProductRead]) -> bool {
-        readers
+    /// Whether the first of a product's readers, which has the lowest level, may compute it.
+    fn may_take(&self, rules: &mut ProductRules, readers: &[ProductRead]) -> bool {
+        let &ProductRead {
+            product,
+            reader,
+            level,
+            ..
+        } = &readers[0];
+        let (
+            Some(size),
+            Group {
+                work: Work::Elements { line, .. },
+                phase,
+                ..
+            },
+        ) = (self.dag.rows_of_product(product), self.groups[reader].group)
+        else {
+            return false;
+        };
+        // its nodes go through the product element by element, and all other readers come later.
+        // `x·w` that is read by a group and, transposed, by a product of the same level stays alone
+        let mut in_order = readers.iter().map(|r| {
+            if r.reader == reader {
+                r.is_whole
+            } else {
+                r.level > level
+            }
+        });
+        // the rows between two places where the kernel may be cut are computed at once. A sum over
+        // all of a large product can be cut only at multiples of its chunks: many rows, if `n` is
+        // odd
+        let sums = rules.sums.get(&reader).map_or(&[][..], |sums| sums);
+        let rows = tiling::rows_between_cuts(size.m * size.n, size.n, line, sums);
+        let few_rows = rows.is_some_and(|rows| rows.min(size.m) * size.n <= MAX_WAITING);
+        // a kernel of the commit phase is too late for everybody else
+        let commit_only = readers
             .iter()
-            .all(|r| self.groups[r.reader].group.phase == Phase::Commit)
+            .all(|r| self.groups[r.reader].group.phase == Phase::Commit);
+        let in_time = phase == Phase::Compute || commit_only && !rules.requested.contains(&product);
+        // the reader may need what waits for the product: then it cannot compute the product itself
+        let is_awaited = rules.awaited.contains(&product);
+        in_order.all(|fits| fits)
+            && few_rows
+            && in_time
+            && !is_awaited
+            // rows of all products of a kernel are counted alike
+            && *rules.columns.entry(reader).or_insert(size.n) == size.n
     }
 
     /// The reads of matrix products, by product, those of the lowest level first; and the sums of

@@ -1,4 +1,4 @@
-//! In-place updates: which new values of parameters are written over the old ones. Stage 7 of 7.
+//! In-place updates: which new values of parameters are written over the old ones. Pass 7 of 7.
 //!
 //! This stage reads the finished kernels. Kernel `K`, which writes the new value of parameter
 //! `p`, may write it over the old one if
@@ -30,7 +30,7 @@ use std::collections::HashMap;
 pub(super) enum LastRead {
     /// At this step, element by element.
     Step(usize),
-    /// Again and again, or when the steps of a block are done.
+    /// Not element by element (a broadcast, a product), or after the steps of a block.
     Later,
 }
 

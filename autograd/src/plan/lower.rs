@@ -1,4 +1,4 @@
-//! Lowering: from a program to the [`Dag`] of what has to be computed. Stage 2 of 7. Nothing here
+//! Lowering: from a program to the [`Dag`] of what has to be computed. Pass 2 of 7. Nothing here
 //! changes a bit of a result, and no leaf's value is read.
 //!
 //! Going down over the program, each node that can be reached asks its op for its [`Lowering`].
@@ -11,7 +11,7 @@
 //! transposed.
 
 use super::{
-    dag::{Apply, AxisRange, Barrier, Dag, Kind, Lines, Operand, Phase, Update},
+    dag::{Apply, AxisRange, ControlDependency, Dag, Kind, Lines, Operand, Phase, Update},
     index::DagId,
     kernel::BLOCK,
 };
@@ -39,14 +39,14 @@ pub(super) fn lower<'p>(p: &'p Program, wanted: &[NodeId], updates: &[nodes::Upd
         dag: Dag::new(p),
         stands_for: IndexVec::filled(None, reached.len()),
         generations: generations(p, reached.len()),
-        equal: Equal::new(reached.iter().filter(|r| **r).count()),
+        common: CommonSubexpressions::new(reached.iter().filter(|r| **r).count()),
     };
     for (id, _) in reached.enumerate().filter(|(_, reached)| **reached) {
         lower.append(id);
     }
     let mut dag = lower.finish(wanted, updates);
     count_uses(&mut dag);
-    dag.without_unused()
+    dag.without_dead_nodes()
 }
 
 /// The nodes, up to the youngest root, that some root is computed from.
@@ -64,9 +64,9 @@ fn reached(p: &Program, roots: impl Iterator<Item = NodeId> + Clone) -> IndexVec
     reached
 }
 
-/// What is recomputed differs from what was computed before, although it is computed in the same
-/// way: it belongs to a later generation. The generation of a node is 0, or 1 more than the index
-/// of the youngest node that its inputs wait for. Empty if nothing is recomputed.
+/// Recomputed nodes must not be merged with the nodes that they recompute: a generation number
+/// keeps them apart. The generation of a node is 0, or 1 more than the index of the youngest node
+/// that its inputs wait for. Empty if nothing is recomputed.
 ///
 /// Example: a checkpointed block `y = f(x)` is appended once more by the sweep, as
 /// `f(recompute(x, ct))`. Without generations that would be a duplicate of the first one, and its
@@ -100,7 +100,7 @@ struct Lower<'p> {
     /// The node of the dag that has a node's elements, for all that have been appended.
     stands_for: IndexVec<NodeId, Option<DagId>>,
     generations: IndexVec<NodeId, u32>,
-    equal: Equal,
+    common: CommonSubexpressions,
 }
 
 impl Lower<'_> {
@@ -139,20 +139,20 @@ impl Lower<'_> {
         };
         let generation = self.generations.get(id).copied().unwrap_or(0);
         if kind != Kind::Leaf
-            && let Some(older) = self.equal.find(&self.dag, id, operands, &self.generations)
+            && let Some(older) = self.common.find(&self.dag, id, operands, &self.generations)
         {
             return older;
         }
         let node = self.dag.push(node, operands);
         if generation > 0 {
-            self.append_barriers(id, node);
+            self.append_control_dependencies(id, node);
         }
         node
     }
 
     /// The node that has the elements of a node which was appended before.
     fn node(&self, id: NodeId) -> DagId {
-        self.stands_for[id].unwrap_or(DagId::new(0)) // operands are older, and so are there
+        self.stands_for[id].expect("inputs are older than their readers")
     }
 
     /// How a node is computed, and the shape that it works through; none if it only shows its first
@@ -319,13 +319,14 @@ impl Lower<'_> {
 
     /// What the inputs wait for, as seen through everything that computes nothing: a node of this
     /// dag stands for all of it.
-    fn append_barriers(&mut self, id: NodeId, reader: DagId) {
+    fn append_control_dependencies(&mut self, id: NodeId, reader: DagId) {
         for &arg in self.p.args(id) {
             let mut arg = arg;
             while shows_its_input(self.p, arg) {
                 if let Some(awaited) = barrier(self.p, arg) {
                     let awaited = self.node(awaited);
-                    self.dag.push_barrier(Barrier { reader, awaited });
+                    self.dag
+                        .push_control_dependency(ControlDependency { reader, awaited });
                 }
                 arg = self.p.args(arg)[0];
             }
@@ -367,16 +368,16 @@ pub(super) fn shows_its_input(p: &Program, id: NodeId) -> bool {
 ///
 /// A node belongs to the commit phase if only updates need it and it cannot fail.
 fn count_uses(dag: &mut Dag<'_>) {
-    let mut early = IndexVec::filled(false, dag.nodes.len());
+    let mut is_needed_before = IndexVec::filled(false, dag.nodes.len());
     for o in &dag.results {
         dag.nodes[o.node].uses += 1;
-        early[o.node] = true;
+        is_needed_before[o.node] = true;
     }
     for u in &dag.updates {
         let node = &mut dag.nodes[u.value.node];
         // a value that is also something else's is not written into the parameter, but copied or
         // moved
-        early[u.value.node] |= node.uses > 0 || node.id != u.new;
+        is_needed_before[u.value.node] |= node.uses > 0 || node.id != u.new;
         node.uses += 1;
     }
     for node in dag.nodes.indices().rev() {
@@ -385,14 +386,14 @@ fn count_uses(dag: &mut Dag<'_>) {
         }
         let can_wait =
             matches!(dag.nodes[node].kind, Kind::Elementwise(apply) if apply != Apply::Custom);
-        if can_wait && !early[node] {
+        if can_wait && !is_needed_before[node] {
             dag.nodes[node].phase = Phase::Commit;
         }
         let is_early = dag.nodes[node].phase == Phase::Compute;
         for k in 0..dag.operands(node).len() {
             let operand = dag.operands(node)[k].node;
             dag.nodes[operand].uses += 1;
-            early[operand] |= is_early;
+            is_needed_before[operand] |= is_early;
         }
     }
 }
@@ -425,7 +426,7 @@ fn swaps_last_two(permutation: &[usize]) -> bool {
 /// Finds nodes that compute the same: a hash table with linear probing, of bounded size, so that it
 /// stays in the cache. Duplicates come from rules that compute what the forward pass has computed,
 /// mostly not far from each other. What the table forgets is only computed twice.
-struct Equal {
+struct CommonSubexpressions {
     table: Vec<Option<Entry>>,
 }
 
@@ -435,10 +436,10 @@ struct Entry {
     node: DagId,
 }
 
-impl Equal {
-    fn new(nodes: usize) -> Equal {
+impl CommonSubexpressions {
+    fn new(nodes: usize) -> CommonSubexpressions {
         const MAX_SLOTS: usize = 1 << 15; // in the second-level cache
-        Equal {
+        CommonSubexpressions {
             table: vec![None; (2 * nodes).next_power_of_two().min(MAX_SLOTS)],
         }
     }

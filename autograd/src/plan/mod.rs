@@ -1,21 +1,23 @@
 //! Plans: a program made ready to run, without any leaf's value, so that the same plan serves every
 //! program of the same structure.
 //!
-//! A program becomes a plan in seven stages. Each is a file, its input is the output of the one
-//! before, and each has a `verify` that checks its invariants in debug builds.
+//! A program becomes a plan in seven passes. The input of each is the output of the one before.
 //!
-//! | stage | file | from | to |
+//! | pass | files | from | to |
 //! |---|---|---|---|
-//! | 1. extract | `extract` | a graph | the program of what is needed and not known yet; its structure is the key of the `cache` |
-//! | 2. lower | `lower`, `dag` | a program | a [`Dag`](dag::Dag): no views, no duplicates, operands stored once |
+//! | 1. extract | `extract` | a graph | the program of what is requested and not cached |
+//! | 2. lower | `lower`, `dag` | a program | a [`Dag`](dag::Dag): no views, few duplicates, operands stored once |
 //! | 3. fuse | `fuse` | nodes | groups: what one kernel computes |
 //! | 4. schedule | `schedule` | groups | stages: what runs at the same time |
-//! | 5. emit | `order`, `emit`, `kernel`, `tiling` | a group | a kernel: steps, registers, the layout of scratch memory |
+//! | 5. emit | `order`, `emit`, `kernel`, `tiling` | a group | a kernel: steps, registers, scratch layout |
 //! | 6. place | `place`, `arena` | values | addresses in the arena, by lifetime |
 //! | 7. in place | `in_place` | kernels of the commit phase | which updates overwrite the old value |
 //!
-//! `cost` has the estimates that schedules and parts rest on. The chapter
-//! [the engine](crate::docs::the_engine) carries an example through all stages.
+//! Passes 5 and 6 run together, kernel by kernel. `cost` has the estimates that decide how work is
+//! split. `verify` checks the result of each pass in debug builds, and `faults` checks `verify`.
+//! `cache` finds the plan of a program that was planned before, by its structure. The chapter
+//! [the engine](crate::docs::the_engine) carries two examples through all passes; `dump` prints
+//! them.
 
 mod arena;
 pub(crate) mod cache;
@@ -24,13 +26,13 @@ mod dag;
 pub(crate) mod dump;
 mod emit;
 pub(crate) mod extract;
+#[cfg(debug_assertions)]
+pub(crate) mod faults;
 mod fuse;
 mod in_place;
 pub(crate) mod index;
 pub(crate) mod kernel;
 mod lower;
-#[cfg(debug_assertions)]
-pub(crate) mod mutations;
 mod order;
 mod place;
 mod schedule;

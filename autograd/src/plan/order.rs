@@ -1,13 +1,13 @@
-//! In which order the nodes of a kernel are computed: the first half of emission, stage 5 of 7.
+//! In which order the nodes of a kernel are computed: the first half of emission, pass 5 of 7.
 //!
-//! Each node is computed just before its first reader, so that it is still in the
-//! accumulator then. Of several operands of a node, those that must be stored anyway come first, and
-//! the one that needs the fewest registers comes last and stays in the accumulator (Sethi and
-//! Ullman 1970). A product of two values that are stored anyway is not computed by itself: it
-//! becomes an operand of the one that reads it ([`Slot::folded`]).
+//! Each node is computed just before its first reader, so that it is still in the accumulator then.
+//! Of several operands of a node, those that must be stored anyway come first, and the one that
+//! needs the fewest registers comes last and stays in the accumulator (Sethi and Ullman 1970). A
+//! product of two values that are stored anyway is not computed by itself: it becomes an operand of
+//! the one that reads it ([`Slot::folded`]).
 //!
-//! What needs the result of a function of lines belongs to a later pass: a block is taken through
-//! all steps of one pass, then its lines are worked on, then the next pass begins.
+//! What needs the result of a function of lines belongs to a later segment: a block is taken
+//! through all steps of one segment, then its lines are worked on, then the next segment begins.
 //!
 //! Example: for `f = a·b + sin(c)·d`, where `d` is computed in the kernel and read twice, the order
 //! is `d`, `sin(c)`, `sin(c)·d`, `f`. The product `a·b` of two sources is folded: `f` is one step,
@@ -32,8 +32,8 @@ pub(super) struct Slot {
     /// How many registers it takes to compute it, if none of its operands is computed yet.
     need: u32,
     /// How many functions of lines lie before it.
-    pass: u32,
-    /// Functions of lines, sums or a later pass read it: a whole block must be stored.
+    segment: u32,
+    /// Functions of lines, sums or a later segment read it: a whole block must be stored.
     pub(super) whole: bool,
     /// The operand that is a product of two stored values, and is computed with this node.
     pub(super) folded: Option<u8>,
@@ -43,7 +43,7 @@ pub(super) struct Slot {
 /// How far the ordering has come with a node.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Mark {
-    /// No node of the same pass reads it: the ordering begins with such nodes.
+    /// No node of the same segment reads it: the ordering begins with such nodes.
     #[default]
     Root,
     Read,
@@ -90,23 +90,23 @@ impl Emitter<'_, '_, '_> {
         order.nodes.reserve(members.len());
         members.iter().for_each(|&id| self.survey(&mut order, id));
         order.sums.sort_unstable();
-        let last_pass = members.iter().map(|&id| self.slots[id].pass).max();
-        if last_pass == Some(0) {
-            self.pass(&mut order, members.iter().copied());
+        let last_segment = members.iter().map(|&id| self.slots[id].segment).max();
+        if last_segment == Some(0) {
+            self.segment(&mut order, members.iter().copied());
             return order;
         }
-        let by_pass = members.iter().map(|&id| (self.slots[id].pass, id));
-        let mut by_pass: Vec<(u32, DagId)> = by_pass.collect();
-        by_pass.sort_unstable();
-        for nodes in by_pass.chunk_by(|a, b| a.0 == b.0) {
-            self.pass(&mut order, nodes.iter().map(|&(_, id)| id));
+        let by_segment = members.iter().map(|&id| (self.slots[id].segment, id));
+        let mut by_segment: Vec<(u32, DagId)> = by_segment.collect();
+        by_segment.sort_unstable();
+        for nodes in by_segment.chunk_by(|a, b| a.0 == b.0) {
+            self.segment(&mut order, nodes.iter().map(|&(_, id)| id));
         }
         order
     }
 
-    /// Puts the nodes of a pass in order. Functions of lines come last, each with the sums of its
-    /// results.
-    fn pass(&mut self, order: &mut Order, nodes: impl Iterator<Item = DagId>) {
+    /// Puts the nodes of a segment in order. Functions of lines come last, each with the sums of
+    /// its results.
+    fn segment(&mut self, order: &mut Order, nodes: impl Iterator<Item = DagId>) {
         let mut lines = Vec::new();
         for id in nodes {
             if self.slots[id].mark == Mark::Root {
@@ -121,35 +121,36 @@ impl Emitter<'_, '_, '_> {
     /// What is known of a node from its operands.
     fn survey(&mut self, order: &mut Order, id: DagId) {
         let kind = self.dag.nodes[id].kind;
-        let (mut pass, mut need) = (0, 0);
+        let (mut segment, mut need) = (0, 0);
         for k in 0..self.dag.operands(id).len() {
             let Some(input) = self.inside(id, k) else {
                 continue;
             };
             let slot = self.slots[input];
-            pass = pass
-                .max(slot.pass + u32::from(matches!(self.dag.nodes[input].kind, Kind::Line(..))));
-            // two operands that need as many registers: the result of the one that is computed first
-            // waits in one more
+            segment = segment.max(
+                slot.segment + u32::from(matches!(self.dag.nodes[input].kind, Kind::Line(..))),
+            );
+            // two operands that need as many registers: the result of the one that is computed
+            // first waits in one more
             need = if need == slot.need {
                 need + 1
             } else {
                 need.max(slot.need)
             };
         }
-        (self.slots[id].pass, self.slots[id].need) = (pass, need);
+        (self.slots[id].segment, self.slots[id].need) = (segment, need);
         for k in 0..self.dag.operands(id).len() {
             let Some(input) = self.inside(id, k) else {
                 continue;
             };
             let slot = &mut self.slots[input];
             slot.left += 1;
-            if slot.pass == pass {
+            if slot.segment == segment {
                 slot.mark = Mark::Read;
             }
-            // a temporary holds a group of elements only, and lives within one pass
+            // a temporary holds a group of elements only, and lives within one segment
             let is_line = matches!(kind, Kind::Line(..));
-            slot.whole |= is_line || slot.pass < pass;
+            slot.whole |= is_line || slot.segment < segment;
             if let Some(lines) = self.dag.summed_lines(id) {
                 order.sums.push(SumOf {
                     node: input,
@@ -161,7 +162,7 @@ impl Emitter<'_, '_, '_> {
     }
 
     /// Appends a node and all that must be computed before; functions of lines wait for the end of
-    /// the pass.
+    /// the segment.
     fn visit(&mut self, order: &mut Order, top: DagId, lines: &mut Vec<DagId>) {
         let mut stack = vec![Visit {
             node: top,
@@ -191,7 +192,7 @@ impl Emitter<'_, '_, '_> {
 
     /// Pushes what has to be computed before a node. What is pushed last comes first.
     fn push_operands(&mut self, id: DagId, stack: &mut Vec<Visit>) {
-        let pass = self.slots[id].pass;
+        let segment = self.slots[id].segment;
         let folded = self.find_product(id);
         self.slots[id].folded = folded.map(|k| k as u8);
         let (mut wanted, mut count) = ([id; 4], 0); // an op in a kernel has three inputs at most, of which one is folded
@@ -206,14 +207,14 @@ impl Emitter<'_, '_, '_> {
             for input in inputs
                 .into_iter()
                 .flatten()
-                .filter(|&input| self.slots[input].pass == pass)
+                .filter(|&input| self.slots[input].segment == segment)
             {
                 wanted[count] = input;
                 count += 1;
             }
         }
-        // sorted so that what is pushed last, and so computed first, is stored anyway or needs most.
-        // An insertion sort: there are four at most, and this runs for each node
+        // sorted so that what is pushed last, and so computed first, is stored anyway or needs
+        // most. An insertion sort: there are four at most, and this runs for each node
         let key = |i: DagId| (self.slots[i].left > 1, self.slots[i].need);
         for end in 1..count {
             let mut k = end;
@@ -241,8 +242,8 @@ impl Emitter<'_, '_, '_> {
                 return false;
             };
             let is_read_here_only = self.slots[product].left == 1
-                && !self.values.is_exported(product)
-                && self.slots[product].pass == self.slots[id].pass;
+                && !self.values.is_live_out(product)
+                && self.slots[product].segment == self.slots[id].segment;
             let is_stored = |k| {
                 self.inside(product, k)
                     .is_none_or(|input| self.slots[input].left > 1)

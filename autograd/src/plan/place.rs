@@ -1,4 +1,4 @@
-//! Placement: where each value is. Stage 6 of 7, kernel by kernel along with emission.
+//! Placement: where each value is. Pass 6 of 7, kernel by kernel along with emission.
 //!
 //! What is handed out gets a tensor of its own; what becomes a parameter's new value is written
 //! into the parameter; everything else that another kernel reads lies in one piece of memory, the
@@ -86,13 +86,15 @@ impl<'d, 'p> Values<'d, 'p> {
     }
 
     /// Whether a node's elements are needed outside its kernel.
-    pub(super) fn is_exported(&self, id: DagId) -> bool {
+    pub(super) fn is_live_out(&self, id: DagId) -> bool {
         self.last_reader[id].is_some() || self.placements.contains_key(&id)
     }
 
     /// The value of a node that is computed now.
     pub(super) fn define(&mut self, id: DagId) -> ValueId {
         let bytes = self.dag.count(id) * self.dag.nodes[id].dtype.size();
+        // no two values of a stage share memory, and none shares that of a value that the stage
+        // reads: what is read last is freed when all kernels of the stage have their outputs
         let placement = match self.placements.get(&id) {
             Some(&placement) => placement,
             None => Placement::Arena(self.arena.take(bytes)),

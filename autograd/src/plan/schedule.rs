@@ -1,4 +1,4 @@
-//! Scheduling: in which order groups run, and which of them at the same time. Stage 4 of 7.
+//! Scheduling: in which order groups run, and which of them at the same time. Pass 4 of 7.
 //!
 //! Groups that do not depend on each other form a stage; a stage begins when the one before has
 //! ended. Of the groups that are ready, the one that became ready last runs first, so that a value
@@ -47,6 +47,7 @@ struct Scheduler {
 }
 
 impl Schedule {
+    /// A list schedule: whatever is ready may run, and levels ensure that something is.
     pub(super) fn new(dag: &Dag<'_>, groups: &Groups) -> Schedule {
         let (mut scheduler, members) = Scheduler::new(dag, groups);
         let (mut order, mut stage_ends) = (Vec::with_capacity(groups.all.len()), Vec::new());
@@ -55,6 +56,7 @@ impl Schedule {
             stage_ends.push(order.len());
         }
         let compute_stages = stage_ends.len();
+        // nothing of the compute phase waits for the commit phase, so it is over here
         while let Some(stage) = scheduler.next_stage(Phase::Commit) {
             order.extend(stage);
             stage_ends.push(order.len());

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The most elements that go through a step at once: those of eight registers of AVX-512, of f32.
-pub(crate) const MAX_GROUP: usize = 128;
+pub(crate) const MAX_VECTOR_GROUP: usize = 128;
 /// Blocks are this much longer than needed, so that they do not all begin at the same place of a
 /// page of the cache.
 const PADDING: usize = 16;
@@ -39,7 +39,7 @@ pub(crate) struct Cuts {
 
 impl Cuts {
     /// The last place, not beyond this one, where the kernel may be cut.
-    pub(crate) fn before(&self, element: usize) -> usize {
+    pub(crate) fn round_down(&self, element: usize) -> usize {
         element - element % self.period % self.grain
     }
 }
@@ -89,12 +89,12 @@ impl Layout {
         };
         // a kernel of few elements needs short blocks: a kernel may have a thousand of them, and a
         // graph thousands of such kernels
-        let block = k.block().min(k.count).next_multiple_of(MAX_GROUP) + PADDING;
+        let block = k.block().min(k.count).next_multiple_of(MAX_VECTOR_GROUP) + PADDING;
         for register in k.registers.iter() {
             let start = layout.take(if register.is_block() {
                 block
             } else {
-                MAX_GROUP
+                MAX_VECTOR_GROUP
             });
             layout.registers.push(start);
         }
@@ -209,8 +209,8 @@ impl Lines {
     }
 }
 
-/// The length of a kernel's lines, if a block has them whole. Longer ones are summed by steps, chunk
-/// by chunk.
+/// The length of a kernel's lines, if a block has them whole. Longer ones are summed by steps,
+/// chunk by chunk.
 fn short(line: Option<usize>) -> Option<usize> {
     line.filter(|&line| line <= BLOCK)
 }
@@ -252,8 +252,8 @@ pub(super) fn rows_between_cuts(
     line: Option<usize>,
     sums: &[Lines],
 ) -> Option<usize> {
-    // example: a sum over all of 4,096 elements may be cut every 1,024. Sums of lines of 1,500 may be
-    // cut between lines only, since chunks are counted from the beginning of each line
+    // example: a sum over all of 4,096 elements may be cut every 1,024. Sums of lines of 1,500 may
+    // be cut between lines only, since chunks are counted from the beginning of each line
     let place = match cuts_of_sums(line, sums) {
         SumCuts::Nowhere => return None,
         SumCuts::At(Cuts { period, grain }) if period >= count || period.is_multiple_of(grain) => {

@@ -4,10 +4,10 @@
 
 use super::{
     Placed, Plan,
-    dag::{Dag, Kind, Operand, Phase},
+    dag::{Apply, Dag, Kind, Operand, Phase},
     index::{KernelId, Reg, StageId, UpdateId, ValueId},
     kernel::{BLOCK, Code, Fused, Kernel, Placement, Read, Register, Step},
-    tiling::{MAX_GROUP, PADDED_BLOCK},
+    tiling::{MAX_VECTOR_GROUP, PADDED_BLOCK},
 };
 use crate::index::{Index, IndexVec, each};
 use std::collections::{BTreeMap, HashSet};
@@ -53,7 +53,7 @@ impl Dag<'_> {
                     format!("{id:?} cannot read {operand:?}")
                 })?;
             }
-            let can_commit = matches!(node.kind, Kind::Elementwise(_));
+            let can_commit = matches!(node.kind, Kind::Elementwise(a) if a != Apply::Custom);
             ensure(node.phase == Phase::Compute || can_commit, || {
                 format!("{id:?} commits")
             })?;
@@ -117,15 +117,18 @@ impl Plan {
         let is_new = |v: ValueId| self.values[v].placement == Placement::Update(update);
         let mut has_written = false;
         for stage in self.stages.iter() {
-            let counts = each(stage.clone()).map(|k| {
-                let (mut reads, mut writes) = (0, 0);
-                self.kernels[k].reads(|v| reads += usize::from(is_old(v)));
-                self.kernels[k].writes(|v| writes += usize::from(is_new(v)));
-                (k, reads, writes)
-            });
-            let counts: Vec<(KernelId, usize, usize)> = counts.collect();
-            let writer = counts.iter().find(|c| c.2 > 0).map(|c| c.0);
-            let other_reads = counts.iter().any(|c| c.1 > 0 && Some(c.0) != writer);
+            let writes_new = |k: &KernelId| {
+                let mut writes = false;
+                self.kernels[*k].writes(|v| writes |= is_new(v));
+                writes
+            };
+            let reads_old = |k: KernelId| {
+                let mut reads = false;
+                self.kernels[k].reads(|v| reads |= is_old(v));
+                reads
+            };
+            let writer = each(stage.clone()).find(writes_new);
+            let other_reads = each(stage.clone()).any(|k| Some(k) != writer && reads_old(k));
             if (has_written || writer.is_some()) && other_reads {
                 return false;
             }
@@ -286,7 +289,7 @@ struct State<'k> {
 }
 
 impl Fused {
-    /// Registers are written before they are read, temporaries in the same pass; no step uses
+    /// Registers are written before they are read, temporaries in the same segment; no step uses
     /// an accumulator that the one before did not leave; outputs are written once; registers
     /// do not overlap.
     pub(super) fn verify(&self, is_scalar: bool) -> Result<(), String> {
@@ -313,7 +316,7 @@ impl Fused {
                 if let Some(to) = line.to {
                     state.written[to] = true;
                 }
-                state.next_pass();
+                state.next_segment();
             }
             if at < self.steps.len() {
                 state.step(at)?;
@@ -354,8 +357,8 @@ impl Fused {
         ensure(are_whole, || format!("lines of {line} are cut: {cuts:?}"))
     }
 
-    /// Whether the old value of a parameter is read element by element only, and by no step after the
-    /// one that stores the new value.
+    /// Whether the old value of a parameter is read element by element only, and by no step after
+    /// the one that stores the new value.
     fn reads_before_it_writes(
         &self,
         is_old: &dyn Fn(ValueId) -> bool,
@@ -396,12 +399,15 @@ impl Fused {
     }
 
     fn verify_layout(&self, is_scalar: bool) -> Result<(), String> {
-        let block = self.block().min(self.count).next_multiple_of(MAX_GROUP);
+        let block = self
+            .block()
+            .min(self.count)
+            .next_multiple_of(MAX_VECTOR_GROUP);
         let mut end = if is_scalar { self.registers.len() } else { 0 };
         for (register, &start) in self.layout.registers.enumerate() {
             ensure(start >= end, || format!("{register:?} overlaps"))?;
             let is_block = self.registers[register].is_block();
-            end = start + if is_block { block } else { MAX_GROUP };
+            end = start + if is_block { block } else { MAX_VECTOR_GROUP };
         }
         if !self.line_steps.is_empty() {
             for &start in &self.layout.line_steps {
@@ -425,7 +431,7 @@ impl Fused {
 }
 
 impl State<'_> {
-    fn next_pass(&mut self) {
+    fn next_segment(&mut self) {
         self.has_accumulator = false;
         for (register, of) in self.k.registers.enumerate() {
             if *of == Register::Temporary {

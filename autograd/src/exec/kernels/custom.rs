@@ -4,7 +4,7 @@
 use super::arch::Vectors;
 use crate::{
     op::{DynOp, Lowering, elementwise::MAX_INPUTS, lowering::Scalar},
-    plan::tiling::MAX_GROUP,
+    plan::tiling::MAX_VECTOR_GROUP,
 };
 use std::slice;
 
@@ -18,8 +18,9 @@ pub(super) fn of_one<T: Vectors>(op: &dyn DynOp, x: [T; MAX_INPUTS]) -> T {
 /// The formula of an op, for `n` elements of each input.
 ///
 /// # Safety
-/// They can be read, and as many results written, at most [`MAX_GROUP`]. The results may take the
-/// place of an input, but overlap none otherwise. Nobody else uses the memory of the results.
+/// They can be read, and as many results written, at most [`MAX_VECTOR_GROUP`]. The results may
+/// take the place of an input, but overlap none otherwise. Nobody else uses the memory of the
+/// results.
 pub(super) unsafe fn of_many<T: Vectors>(
     op: &dyn DynOp,
     to: *mut T,
@@ -27,7 +28,7 @@ pub(super) unsafe fn of_many<T: Vectors>(
     n: usize,
 ) {
     // copied, because the user's loop gets slices, which must not overlap
-    let mut copies = [[T::default(); MAX_GROUP]; MAX_INPUTS];
+    let mut copies = [[T::default(); MAX_VECTOR_GROUP]; MAX_INPUTS];
     for (copy, x) in copies.iter_mut().zip(x) {
         // SAFETY: the caller's promise.
         copy[..n].copy_from_slice(unsafe { slice::from_raw_parts(x, n) });

@@ -25,7 +25,7 @@ use crate::{
     plan::{
         index::{Reg, SumId, ValueId},
         kernel::{BLOCK, Fused, LineStep, Product, Read, Register, Step, Sum},
-        tiling::{Cuts, MAX_GROUP},
+        tiling::{Cuts, MAX_VECTOR_GROUP},
     },
     shape::Walk,
     tensor::DType,
@@ -70,14 +70,14 @@ impl<'r> Job<'r> {
         let cuts = self.k.layout.cuts.unwrap_or(anywhere);
         let at = |part: usize| match count / self.parts * part {
             _ if part == self.parts => count,
-            place => cuts.before(place),
+            place => cuts.round_down(place),
         };
         let range = at(part)..at(part + 1);
         let scratch = self.scratch.wrapping_add(part * self.k.part_bytes());
         match self.k.dtype {
             _ if range.is_empty() => Ok(()),
-            DType::F32 => self.stretches::<f32>(scratch.cast(), range),
-            _ => self.stretches::<f64>(scratch.cast(), range),
+            DType::F32 => self.row_panels::<f32>(scratch.cast(), range),
+            _ => self.row_panels::<f64>(scratch.cast(), range),
         }
     }
 
@@ -91,7 +91,7 @@ impl<'r> Job<'r> {
     }
 
     /// Takes a range of elements through the kernel.
-    fn stretches<T: Vectors>(&self, scratch: *mut T, range: Range<usize>) -> Result<(), OpError> {
+    fn row_panels<T: Vectors>(&self, scratch: *mut T, range: Range<usize>) -> Result<(), OpError> {
         let mut worker = Worker::<T>::new(self, scratch);
         let mut start = range.start;
         while start < range.end {
@@ -190,11 +190,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
         };
         for (register, of) in k.registers.iter().zip(layout.registers.iter()) {
             let start = scratch.wrapping_add(*of);
-            let mask = if register.is_block() {
-                usize::MAX
-            } else {
-                table.group - 1
-            };
+            let mask = if register.is_block() { usize::MAX } else { 0 };
             worker.locations.push(Location { start, mask });
             let role = worker.role(*register, start);
             worker.roles.push(role);
@@ -293,7 +289,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
         let mut start = range.start;
         while start < range.end {
             let left = range.end - start;
-            // a block of a long line ends where the line does: its chunks are counted from its beginning
+            // a block of a long line ends where the line does: its chunks are counted from its
+            // beginning
             let in_line = match k.line {
                 Some(line) if line > BLOCK => line - start % line,
                 _ => left,
@@ -307,8 +304,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
 
     fn block(&mut self, start: usize, n: usize) -> Result<(), OpError> {
         let k = self.k;
-        // steps work on whole groups. The rest of a block goes through scratch memory, which is long
-        // enough for a whole group
+        // steps work on whole groups. The rest of a block goes through scratch memory, which is
+        // long enough for a whole group
         let whole = n / self.table.group * self.table.group;
         self.fill(start, n);
         self.load_rest(start, whole, n);
@@ -472,9 +469,9 @@ impl<'r, T: Vectors> Worker<'r, T> {
         let to = step.to.map(|to| self.scratch_of(to));
         let each = to.filter(|_| !step.function.reduces()).unwrap_or(each);
         // all are as long as a block's whole groups; results for lines never need more
-        let length = n.next_multiple_of(MAX_GROUP);
-        // SAFETY: these are three pieces of scratch memory, or two and a register's block, for nobody
-        // else; the register `from` is another one, and holds a whole block.
+        let length = n.next_multiple_of(MAX_VECTOR_GROUP);
+        // SAFETY: these are three pieces of scratch memory, or two and a register's block, for
+        // nobody else; the register `from` is another one, and holds a whole block.
         let (x, each, one, max) = unsafe {
             let x = self.whole_block(step.from, start, n);
             let [each, one, max] = [each, one, max].map(|p| lines::memory(p, length));

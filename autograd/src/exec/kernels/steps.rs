@@ -15,13 +15,13 @@ use crate::{
     plan::{
         index::Reg,
         kernel::{Code, Step},
-        tiling::MAX_GROUP,
+        tiling::MAX_VECTOR_GROUP,
     },
 };
 use std::ops::{Add, Div, Mul, Range, Sub};
 
-/// Where a register's elements are: the one at `i` lies at `start + (i & mask)`. The mask is 0
-/// beyond the length of a group for what is one group long, and all ones for blocks.
+/// Where a register is: the vector group from element `i` of a block on begins at
+/// `start + (i & mask)`. The mask is 0 for a register that holds one group, else all ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Location<T> {
     pub(super) start: *mut T,
@@ -64,33 +64,33 @@ pub(super) const fn group<V: Vector>() -> usize {
 /// The elements that go through a step at once. Two halves, so that operations on one do not wait
 /// for those on the other.
 #[derive(Clone, Copy)]
-struct Group<V>(Wide<V>, Wide<V>);
+struct VectorGroup<V>(Wide<V>, Wide<V>);
 
 macro_rules! arithmetic {
     ($($Op:ident $op:ident $sign:tt)*) => { $(
-        impl<V: Vector> $Op for Group<V> {
-            type Output = Group<V>;
+        impl<V: Vector> $Op for VectorGroup<V> {
+            type Output = VectorGroup<V>;
             #[inline(always)]
-            fn $op(self, other: Group<V>) -> Group<V> {
-                Group(self.0 $sign other.0, self.1 $sign other.1)
+            fn $op(self, other: VectorGroup<V>) -> VectorGroup<V> {
+                VectorGroup(self.0 $sign other.0, self.1 $sign other.1)
             }
         }
     )* };
 }
 arithmetic! { Add add + Sub sub - Mul mul * Div div / }
 
-impl<V: Vector> Group<V> {
+impl<V: Vector> VectorGroup<V> {
     #[inline(always)]
-    fn zero() -> Group<V> {
-        Group(Wide::of(0.0), Wide::of(0.0))
+    fn zero() -> VectorGroup<V> {
+        VectorGroup(Wide::of(0.0), Wide::of(0.0))
     }
 
     /// # Safety
     /// The elements can be read.
     #[inline(always)]
-    unsafe fn load(from: *const V::Elem) -> Group<V> {
+    unsafe fn load(from: *const V::Elem) -> VectorGroup<V> {
         // SAFETY: the caller's promise.
-        unsafe { Group(Wide::load(from), Wide::load(from.add(Wide::<V>::N))) }
+        unsafe { VectorGroup(Wide::load(from), Wide::load(from.add(Wide::<V>::N))) }
     }
 
     /// # Safety
@@ -124,11 +124,11 @@ pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>
 ) {
     let mut i = range.start;
     while i < range.end {
-        let mut acc = Group::<V>::zero();
+        let mut acc = VectorGroup::<V>::zero();
         for step in steps {
             if let Some(register) = step.load {
                 // SAFETY: the caller's promise.
-                acc = unsafe { Group::load(operands.at(register, i)) };
+                acc = unsafe { VectorGroup::load(operands.at(register, i)) };
             }
             acc = match step.code {
                 // nothing stays in registers of the processor through a call
@@ -139,7 +139,7 @@ pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>
                         let (to, x) = operands.of_call(step, x, i);
                         F::FUNCTIONS[function as usize](to, x, valid);
                     }
-                    acc = Group::zero();
+                    acc = VectorGroup::zero();
                     continue;
                 }
                 Code::Custom(op, x) => {
@@ -148,7 +148,7 @@ pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>
                         let (to, x) = operands.of_call(step, x, i);
                         custom::of_many(operands.custom[op.index()].get(), to, x, valid);
                     }
-                    acc = Group::zero();
+                    acc = VectorGroup::zero();
                     continue;
                 }
                 Code::Sum(sum) => {
@@ -178,14 +178,14 @@ type Call<T> = (*mut T, [*const T; 3]);
 #[inline(always)]
 unsafe fn compute<V: Vector<Elem: Vectors>>(
     code: Code,
-    acc: Group<V>,
+    acc: VectorGroup<V>,
     operands: Operands<'_, V::Elem>,
     i: usize,
-) -> Group<V> {
+) -> VectorGroup<V> {
     macro_rules! load {
         ($register:expr) => {
             // SAFETY: the caller's promise.
-            unsafe { Group::<V>::load(operands.at($register, i)) }
+            unsafe { VectorGroup::<V>::load(operands.at($register, i)) }
         };
     }
     match code {
@@ -201,16 +201,16 @@ unsafe fn compute<V: Vector<Elem: Vectors>>(
         Code::SubProduct(a, b) => acc - load!(a) * load!(b),
         Code::MulProduct(a, b) => acc * (load!(a) * load!(b)),
         Code::ProductSub(a, b) => load!(a) * load!(b) - acc,
-        Code::Unary(op) => Group(of_one(op, acc.0), of_one(op, acc.1)),
-        Code::Power(n) => Group(acc.0.powi(n), acc.1.powi(n)),
+        Code::Unary(op) => VectorGroup(of_one(op, acc.0), of_one(op, acc.1)),
+        Code::Power(n) => VectorGroup(acc.0.powi(n), acc.1.powi(n)),
         Code::Binary(op, a, b) => {
             let (a, b) = (load!(a), load!(b));
-            Group(of_two(op, a.0, b.0), of_two(op, a.1, b.1))
+            VectorGroup(of_two(op, a.0, b.0), of_two(op, a.1, b.1))
         }
         Code::Ternary(op, [a, b, c]) => {
             let (a, b, c) = (load!(a), load!(b), load!(c));
             let low = of_three(op, [a.0, b.0, c.0]);
-            Group(low, of_three(op, [a.1, b.1, c.1]))
+            VectorGroup(low, of_three(op, [a.1, b.1, c.1]))
         }
     }
 }
@@ -247,12 +247,17 @@ impl<T: Vectors> SumState<T> {
     /// # Safety
     /// The vectors' instructions are there.
     #[inline(always)]
-    unsafe fn add_group<V: Vector<Elem = T>>(&mut self, group: Group<V>, i: usize, valid: usize) {
+    unsafe fn add_group<V: Vector<Elem = T>>(
+        &mut self,
+        group: VectorGroup<V>,
+        i: usize,
+        valid: usize,
+    ) {
         if valid == self::group::<V>() {
             // SAFETY: there are `SUM_LANES` lanes; groups begin at multiples of their length.
             unsafe { add_to_lanes([group.0, group.1], self.lanes.as_mut_ptr(), i) };
         } else {
-            let mut all = [T::default(); MAX_GROUP];
+            let mut all = [T::default(); MAX_VECTOR_GROUP];
             // SAFETY: a group has at most this many elements.
             unsafe { group.store(all.as_mut_ptr()) };
             self.add(&all[..valid], i);

@@ -115,7 +115,7 @@ macro_rules! compiled {
 
             // buffers for a group, and the lanes of sums, suit all instruction sets
             const _: () = assert!(
-                steps::group::<$V>() <= $crate::plan::tiling::MAX_GROUP
+                steps::group::<$V>() <= $crate::plan::tiling::MAX_VECTOR_GROUP
                     && $crate::math::sum::SUM_LANES.is_multiple_of(<$V as $crate::exec::kernels::vector::Vector>::N)
             );
 

@@ -1,4 +1,5 @@
-//! Breaks plans on purpose, to see whether the checks notice: in debug builds, for a test.
+//! Fault injection: breaks plans on purpose, to see whether the checks notice: in debug builds, for
+//! a test.
 
 use super::{
     Placed, Plan,
@@ -14,21 +15,21 @@ use crate::{
     nodes::{self, NodeId, Program},
 };
 
-/// What the stages of planning make.
-struct Stages<'p> {
+/// What the passes of planning make.
+struct Passes<'p> {
     dag: Dag<'p>,
     groups: Groups,
     schedule: Schedule,
     plan: Plan,
 }
 
-impl<'p> Stages<'p> {
-    fn new(p: &'p Program, wanted: &[NodeId], updates: &[nodes::Update]) -> Stages<'p> {
+impl<'p> Passes<'p> {
+    fn new(p: &'p Program, wanted: &[NodeId], updates: &[nodes::Update]) -> Passes<'p> {
         let dag = lower::lower(p, wanted, updates);
         let groups = fuse::fuse(&dag);
         let schedule = Schedule::new(&dag, &groups);
         let plan = Plan::new(p, wanted, updates);
-        Stages {
+        Passes {
             dag,
             groups,
             schedule,
@@ -45,26 +46,26 @@ impl<'p> Stages<'p> {
 }
 
 /// A change that breaks an invariant. False if there is nothing to break.
-type Mutation = (&'static str, fn(&mut Stages<'_>) -> bool);
+type Fault = (&'static str, fn(&mut Passes<'_>) -> bool);
 
 /// The plan of some nodes, with one invariant broken after the other: how many could be broken, and
 /// the names of those that no check has noticed.
-pub(crate) fn unnoticed(
+pub(crate) fn undetected(
     p: &Program,
     wanted: &[NodeId],
     updates: &[nodes::Update],
 ) -> (usize, Vec<&'static str>) {
-    let (mut count, mut unnoticed) = (0, Vec::new());
-    for (name, mutate) in MUTATIONS {
-        let mut broken = Stages::new(p, wanted, updates);
-        if mutate(&mut broken) {
+    let (mut count, mut undetected) = (0, Vec::new());
+    for (name, inject) in FAULTS {
+        let mut broken = Passes::new(p, wanted, updates);
+        if inject(&mut broken) {
             count += 1;
             if broken.verify().is_ok() {
-                unnoticed.push(name);
+                undetected.push(name);
             }
         }
     }
-    (count, unnoticed)
+    (count, undetected)
 }
 
 /// The last node that is computed from something.
@@ -75,16 +76,16 @@ fn last_computed(dag: &Dag<'_>) -> Option<DagId> {
         .find(|&id| !dag.operands(id).is_empty())
 }
 
-const MUTATIONS: [Mutation; 28] = [
+const FAULTS: [Fault; 28] = [
     // the dag
-    ("a node reads itself", |Stages { dag, .. }| {
+    ("a node reads itself", |Passes { dag, .. }| {
         let Some(id) = last_computed(dag) else {
             return false;
         };
         dag.operands_mut(id)[0].node = id;
         true
     }),
-    ("a use is not counted", |Stages { dag, .. }| {
+    ("a use is not counted", |Passes { dag, .. }| {
         let Some(node) = dag.nodes.first_mut() else {
             return false;
         };
@@ -93,7 +94,7 @@ const MUTATIONS: [Mutation; 28] = [
     }),
     (
         "an elementwise operand is transposed",
-        |Stages { dag, .. }| {
+        |Passes { dag, .. }| {
             let is_elementwise = |id: &DagId| matches!(dag.nodes[*id].kind, Kind::Elementwise(_));
             let Some(id) = dag.nodes.indices().find(is_elementwise) else {
                 return false;
@@ -104,7 +105,7 @@ const MUTATIONS: [Mutation; 28] = [
     ),
     (
         "what everything needs waits for the commit",
-        |Stages { dag, .. }| {
+        |Passes { dag, .. }| {
             let is_read = |id: &DagId| {
                 dag.nodes[*id].phase == Phase::Compute && dag.nodes[*id].kind == Kind::Leaf
             };
@@ -117,7 +118,7 @@ const MUTATIONS: [Mutation; 28] = [
     ),
     (
         "an operand has another number of elements",
-        |Stages { dag, .. }| {
+        |Passes { dag, .. }| {
             let other = |a: usize, dag: &Dag<'_>| {
                 dag.program
                     .shapes
@@ -136,7 +137,7 @@ const MUTATIONS: [Mutation; 28] = [
         },
     ),
     // groups
-    ("a node is in no group", |Stages { groups, dag, .. }| {
+    ("a node is in no group", |Passes { groups, dag, .. }| {
         let Some(id) = last_computed(dag) else {
             return false;
         };
@@ -145,7 +146,7 @@ const MUTATIONS: [Mutation; 28] = [
     }),
     (
         "all levels are the same",
-        |Stages { groups, dag, .. }| {
+        |Passes { groups, dag, .. }| {
             groups.all.iter_mut().for_each(|g| g.level = 1);
             let reads_another = |id: DagId| {
                 let mut read = dag.operands(id).iter().filter_map(|o| groups.of[o.node]);
@@ -156,7 +157,7 @@ const MUTATIONS: [Mutation; 28] = [
     ),
     (
         "everything is one kernel",
-        |Stages { groups, dag, .. }| {
+        |Passes { groups, dag, .. }| {
             let is_sum_read = |id: &DagId| {
                 let reads_sum =
                     |o: &super::dag::Operand| matches!(dag.nodes[o.node].kind, Kind::Sum(_));
@@ -173,7 +174,7 @@ const MUTATIONS: [Mutation; 28] = [
         },
     ),
     // the schedule
-    ("a group runs twice", |Stages { schedule: s, .. }| {
+    ("a group runs twice", |Passes { schedule: s, .. }| {
         let Some(&first) = s.order.first() else {
             return false;
         };
@@ -183,20 +184,20 @@ const MUTATIONS: [Mutation; 28] = [
         *last = first;
         true
     }),
-    ("the order is reversed", |Stages { schedule: s, .. }| {
+    ("the order is reversed", |Passes { schedule: s, .. }| {
         s.order.reverse();
         s.stage_ends.len() > 1
     }),
     (
         "the commit phase begins too early",
-        |Stages { schedule: s, .. }| {
+        |Passes { schedule: s, .. }| {
             let is_early = s.compute_stages > 0;
             s.compute_stages = 0;
             is_early
         },
     ),
     // kernels and values
-    ("two values share their place", |Stages { plan, .. }| {
+    ("two values share their place", |Passes { plan, .. }| {
         let in_arena = |(id, v): (ValueId, &super::kernel::Value)| {
             matches!(v.placement, Placement::Arena(_)).then_some(id)
         };
@@ -213,7 +214,7 @@ const MUTATIONS: [Mutation; 28] = [
     }),
     (
         "an output is written to twice",
-        |Stages { plan, .. }| {
+        |Passes { plan, .. }| {
             let outputs = plan
                 .values
                 .enumerate()
@@ -226,12 +227,12 @@ const MUTATIONS: [Mutation; 28] = [
             true
         },
     ),
-    ("the arena is too small", |Stages { plan, .. }| {
+    ("the arena is too small", |Passes { plan, .. }| {
         let is_used = plan.arena > 0;
         plan.arena = 0;
         is_used
     }),
-    ("stages are exchanged", |Stages { plan, .. }| {
+    ("stages are exchanged", |Passes { plan, .. }| {
         let kernel = KernelId::new(0);
         if plan.stages.len() < 2 {
             return false;
@@ -244,24 +245,24 @@ const MUTATIONS: [Mutation; 28] = [
     }),
     (
         "an update is in place that must not be",
-        |Stages { plan, .. }| {
+        |Passes { plan, .. }| {
             let fresh = plan.updates.iter_mut().find(|u| u.placed == Placed::Fresh);
             fresh.map(|u| u.placed = Placed::InPlace).is_some()
         },
     ),
-    ("a value is not written", |Stages { plan, .. }| {
-        let mutate = |k: &mut Fused| match k.sums.is_empty() {
+    ("a value is not written", |Passes { plan, .. }| {
+        let inject = |k: &mut Fused| match k.sums.is_empty() {
             false => {
                 k.sums.clear();
                 true
             }
             true => false,
         };
-        kernels(plan).any(mutate)
+        kernels(plan).any(inject)
     }),
     (
         "a register is read before it is written",
-        |Stages { plan, .. }| {
+        |Passes { plan, .. }| {
             kernels(plan).any(|k| {
                 let never = k.registers.push(Register::Temporary);
                 let Some(step) = k.steps.first_mut() else {
@@ -272,7 +273,7 @@ const MUTATIONS: [Mutation; 28] = [
             })
         },
     ),
-    ("an output is not stored", |Stages { plan, .. }| {
+    ("an output is not stored", |Passes { plan, .. }| {
         kernels(plan).any(|k| {
             let registers = &k.registers;
             let is_output = |step: &&mut Step| {
@@ -283,7 +284,7 @@ const MUTATIONS: [Mutation; 28] = [
             step.map(|step| step.store = None).is_some()
         })
     }),
-    ("an output is stored twice", |Stages { plan, .. }| {
+    ("an output is stored twice", |Passes { plan, .. }| {
         kernels(plan).any(|k| {
             let registers = &k.registers;
             let is_output = |step: &&Step| {
@@ -297,7 +298,7 @@ const MUTATIONS: [Mutation; 28] = [
             true
         })
     }),
-    ("a source is stored to", |Stages { plan, .. }| {
+    ("a source is stored to", |Passes { plan, .. }| {
         kernels(plan).any(|k| {
             let is_source = |r: &Register| matches!(r, Register::Source { .. });
             let source = k
@@ -312,7 +313,7 @@ const MUTATIONS: [Mutation; 28] = [
             source.is_some()
         })
     }),
-    ("a step has no accumulator", |Stages { plan, .. }| {
+    ("a step has no accumulator", |Passes { plan, .. }| {
         kernels(plan).any(|k| {
             let Some(step) = k.steps.first_mut() else {
                 return false;
@@ -321,7 +322,7 @@ const MUTATIONS: [Mutation; 28] = [
             had && step.continues()
         })
     }),
-    ("a function has no result", |Stages { plan, .. }| {
+    ("a function has no result", |Passes { plan, .. }| {
         kernels(plan).any(|k| {
             let is_call =
                 |step: &&mut Step| matches!(step.code, Code::Function(..) | Code::Custom(..));
@@ -329,7 +330,7 @@ const MUTATIONS: [Mutation; 28] = [
             step.map(|step| step.store = None).is_some()
         })
     }),
-    ("a line is cut", |Stages { plan, .. }| {
+    ("a line is cut", |Passes { plan, .. }| {
         kernels(plan).any(|k| {
             let Some(cuts) = k.layout.cuts.as_mut().filter(|_| !k.line_steps.is_empty()) else {
                 return false;
@@ -340,7 +341,7 @@ const MUTATIONS: [Mutation; 28] = [
     }),
     (
         "a function of lines writes to a temporary",
-        |Stages { plan, .. }| {
+        |Passes { plan, .. }| {
             kernels(plan).any(|k| {
                 let temporary = k.registers.push(Register::Temporary);
                 let last = k.layout.registers.last().copied().unwrap_or(0);
@@ -352,7 +353,7 @@ const MUTATIONS: [Mutation; 28] = [
     ),
     (
         "a value is smaller than its kernel",
-        |Stages { plan, .. }| {
+        |Passes { plan, .. }| {
             let written: Vec<ValueId> = plan
                 .kernels
                 .iter()
@@ -371,7 +372,7 @@ const MUTATIONS: [Mutation; 28] = [
             true
         },
     ),
-    ("a sum goes over other lines", |Stages { plan, .. }| {
+    ("a sum goes over other lines", |Passes { plan, .. }| {
         kernels(plan).any(|k| {
             let Some(sum) = k.sums.iter_mut().next() else {
                 return false;
@@ -380,7 +381,7 @@ const MUTATIONS: [Mutation; 28] = [
             true
         })
     }),
-    ("registers overlap", |Stages { plan, .. }| {
+    ("registers overlap", |Passes { plan, .. }| {
         kernels(plan).any(|k| {
             let two = k.layout.registers.len() > 1;
             if two {

@@ -1,4 +1,4 @@
-//! What becomes a tensor: Rust arrays and vectors, and ndarray's arrays of any layout.
+//! Conversions to tensors: from Rust arrays and vectors, and from ndarray arrays of any layout.
 
 use crate::{
     error::{Error, OpError, Result},
@@ -17,7 +17,7 @@ impl From<&Tensor> for Tensor {
 impl<T: Element, const N: usize> From<[T; N]> for Tensor {
     fn from(v: [T; N]) -> Tensor {
         Tensor {
-            shape: const { Shape::known(&[N]) },
+            shape: const { Shape::const_new(&[N]) },
             data: T::wrap(Buf::new(v.to_vec())),
         }
     }
@@ -26,7 +26,7 @@ impl<T: Element, const N: usize> From<[T; N]> for Tensor {
 impl<T: Element, const N: usize, const M: usize> From<[[T; M]; N]> for Tensor {
     fn from(v: [[T; M]; N]) -> Tensor {
         Tensor {
-            shape: const { Shape::known(&[N, M]) },
+            shape: const { Shape::const_new(&[N, M]) },
             data: T::wrap(Buf::new(v.as_flattened().to_vec())),
         }
     }
@@ -36,7 +36,7 @@ impl<T: Element, const N: usize, const M: usize, const L: usize> From<[[[T; L]; 
     fn from(v: [[[T; L]; M]; N]) -> Tensor {
         let data = T::wrap(Buf::new(v.as_flattened().as_flattened().to_vec()));
         Tensor {
-            shape: const { Shape::known(&[N, M, L]) },
+            shape: const { Shape::const_new(&[N, M, L]) },
             data,
         }
     }
@@ -45,7 +45,7 @@ impl<T: Element, const N: usize, const M: usize, const L: usize> From<[[[T; L]; 
 impl<T: Element> From<Vec<T>> for Tensor {
     fn from(v: Vec<T>) -> Tensor {
         Tensor {
-            shape: Shape::line(&v),
+            shape: Shape::of_slice(&v),
             data: T::wrap(Buf::new(v)),
         }
     }
@@ -57,19 +57,20 @@ impl<T: Element> From<&[T]> for Tensor {
     }
 }
 
-/// Any array of ndarray. An owned one in standard layout is moved in, all others are copied. An error if it has more than
-/// [`MAX_RANK`](crate::MAX_RANK) axes or more elements than memory has addresses (a view can repeat elements, and an empty
-/// array can have other axes of any size), or if there is no memory for the copy.
+/// Any ndarray array. An owned one in standard layout is moved, all others are copied. An error if
+/// it has more than [`MAX_RANK`](crate::MAX_RANK) axes, if there is not enough memory for the copy,
+/// or if it has more elements than the address space holds (possible for a view that repeats
+/// elements, or an empty array with other axes of any size).
 impl<T: Element, S: NdData<Elem = T>, D: Dimension> TryFrom<ArrayBase<S, D>> for Tensor {
     type Error = Error;
     #[track_caller]
     fn try_from(a: ArrayBase<S, D>) -> Result<Tensor> {
-        let here = Location::caller();
-        from_array(a).map_err(|e| e.at("tensor", here))
+        let caller = Location::caller();
+        from_array(a).map_err(|e| e.at("tensor", caller))
     }
 }
 
-/// As for an owned array, copied.
+/// As for an owned array, but copied.
 impl<T: Element, S: NdData<Elem = T>, D: Dimension> TryFrom<&ArrayBase<S, D>> for Tensor {
     type Error = Error;
     #[track_caller]

@@ -1,15 +1,17 @@
-//! Pages to read: how it works, how to add an operation, what to do about a wrong gradient, what things are called elsewhere,
-//! and tables of all operations and of what happens where functions are not smooth.
+//! Pages to read: how it works, how to add an operation, how to debug a wrong gradient, names in
+//! other libraries, and tables of all operations and of the conventions at points where functions
+//! are not smooth.
 
 /// A short book: from a sigmoid to the plan that runs.
 ///
 /// 1. [A graph](how_it_works::page_1_graph): operations in the order in which they were written.
 /// 2. [Rules](how_it_works::page_2_rules): vector-Jacobian products instead of Jacobians.
 /// 3. [The reverse pass](how_it_works::page_3_reverse): one loop over the list, backwards.
-/// 4. [Derivatives of derivatives](how_it_works::page_4_higher): and forward mode, which needs no rules of its own.
+/// 4. [Derivatives of derivatives](how_it_works::page_4_higher): and forward mode.
 /// 5. [The plan](how_it_works::page_5_plan): lowered, fused, scheduled, laid out, cached.
 ///
-/// For those who want to change the crate, [the engine](the_engine) explains the planner and the executor.
+/// For those who want to change the crate, [the engine](the_engine) explains the planner and the
+/// executor.
 pub mod how_it_works {
     /// # 1. A graph
     #[doc = include_str!("../docs/book/1_graph.md")]

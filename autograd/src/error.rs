@@ -1,20 +1,22 @@
-//! Errors: what went wrong, in which op, with which inputs, in which layer and on which line of the user's program.
+//! Errors: what is wrong, in which op, with which inputs, in which layer and on which line of the
+//! user's program.
 //!
-//! An [`OpError`] is what an op says about itself; the graph, which knows where the op stood, makes an [`Error`] of it.
-//! Errors stick to the `Var` that could not be made and to all that is computed from it.
+//! An [`OpError`] is what an op reports. The graph adds the node's inputs, scope and source line
+//! and makes an [`Error`] of it. The error is stored in the `Var` of the failed operation and in
+//! all `Var`s computed from it.
 
 use crate::tensor::Type;
 use std::{any::Any, convert::Infallible, fmt, panic::Location, sync::Arc};
 
-/// The result of asking for a value.
+/// The result of computing a value.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an op cannot be done, in the op's own words: a message and, where there is an obvious way out, a hint.
+/// Why an op cannot be computed: a message and, where the fix is obvious, a hint.
 ///
 /// ```
 /// use autograd::OpError;
-/// let e = OpError::new("wants a matrix, got 3 axes").hint("reshape it first");
-/// let short: OpError = "wants a matrix".into();
+/// let e = OpError::new("expected a matrix, got 3 axes").hint("reshape it first");
+/// let short: OpError = "expected a matrix".into();
 /// # let _ = (e, short);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +26,8 @@ pub struct OpError {
 }
 
 impl OpError {
-    /// An error with this message; it should name axes and sizes, not the op (the graph adds the op's name).
+    /// An error with this message; it should name axes and sizes, not the op (the graph adds the
+    /// op's name).
     #[cold]
     pub fn new(message: impl Into<String>) -> OpError {
         OpError {
@@ -33,20 +36,20 @@ impl OpError {
         }
     }
 
-    /// Adds the one thing to try.
+    /// Adds a hint: the most likely fix.
     #[cold]
     pub fn hint(mut self, hint: impl Into<String>) -> OpError {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Turns it into an [`Error`] that stands in no graph.
+    /// Turns it into an [`Error`] that belongs to no graph.
     #[track_caller]
     pub(crate) fn at_caller(self, op: &'static str) -> Error {
         self.at(op, Location::caller())
     }
 
-    /// As [`at_caller`](OpError::at_caller), from within closures, which have no caller to tell.
+    /// As [`at_caller`](OpError::at_caller), for closures, which do not see the caller.
     pub(crate) fn at(self, op: &'static str, location: &'static Location<'static>) -> Error {
         Error::new(
             op,
@@ -88,43 +91,43 @@ pub(crate) struct Place {
     pub location: Option<&'static Location<'static>>,
 }
 
-/// An error with all that helps to find its cause. Cheap to clone.
+/// An error with what helps to find its cause. Cheap to clone.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
 struct Inner {
     op: &'static str,
-    what: OpError,
+    cause: OpError,
     place: Place,
 }
 
 impl Error {
     #[cold]
-    pub(crate) fn new(op: &'static str, what: OpError, place: Place) -> Error {
-        Error(Arc::new(Inner { op, what, place }))
+    pub(crate) fn new(op: &'static str, cause: OpError, place: Place) -> Error {
+        Error(Arc::new(Inner { op, cause, place }))
     }
 
-    /// The operation that could not be done, such as `matmul`.
+    /// The operation that failed, such as `matmul`.
     pub fn op(&self) -> &'static str {
         self.0.op
     }
 
     /// What is wrong, without the place.
     pub fn message(&self) -> &str {
-        &self.0.what.message
+        &self.0.cause.message
     }
 
-    /// The one thing to try, where there is one.
+    /// The most likely fix, if there is an obvious one.
     pub fn hint(&self) -> Option<&str> {
-        self.0.what.hint.as_deref()
+        self.0.cause.hint.as_deref()
     }
 
-    /// The scope path in which it happened, such as `mlp.1.linear`; empty outside all scopes.
+    /// The scope path in which it happened, such as `mlp.1.linear`; empty outside of all scopes.
     pub fn scope(&self) -> &str {
         &self.0.place.scope
     }
 
-    /// The line of the program that asked for the operation.
+    /// The source line of the operation.
     pub fn location(&self) -> Option<&'static Location<'static>> {
         self.0.place.location
     }
@@ -132,8 +135,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Inner { op, what, place } = &*self.0;
-        write!(f, "{op}: {}", what.message)?;
+        let Inner { op, cause, place } = &*self.0;
+        write!(f, "{op}: {}", cause.message)?;
         if !place.inputs.is_empty() {
             let inputs: Vec<String> = place.inputs.iter().map(Type::to_string).collect();
             write!(f, "\n  inputs: {}", inputs.join(", "))?;
@@ -147,14 +150,14 @@ impl fmt::Display for Error {
         if let Some(location) = place.location {
             write!(f, "\n  at: {location}")?;
         }
-        if let Some(hint) = &what.hint {
+        if let Some(hint) = &cause.hint {
             write!(f, "\n  hint: {hint}")?;
         }
         Ok(())
     }
 }
 
-// `main() -> Result<(), Error>` prints errors with Debug: let it read like Display.
+// `main() -> Result<(), Error>` prints errors with Debug: make it the same as Display.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -169,18 +172,18 @@ impl From<Infallible> for Error {
     }
 }
 
-/// Runs code of a user (a custom op, a closure) and turns a panic into an error.
+/// Runs user code (a custom op, a closure) and turns a panic into an error.
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, OpError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(panicked)
 }
 
-/// What a panic says.
+/// The message of a panic.
 #[cold]
 fn panicked(cause: Box<dyn Any + Send>) -> OpError {
-    let said = match (cause.downcast_ref::<&str>(), cause.downcast_ref::<String>()) {
-        (Some(said), _) => said,
-        (_, Some(said)) => said.as_str(),
+    let message = match (cause.downcast_ref::<&str>(), cause.downcast_ref::<String>()) {
+        (Some(message), _) => message,
+        (_, Some(message)) => message.as_str(),
         _ => "(no message)",
     };
-    OpError::new(format!("panicked: {said}"))
+    OpError::new(format!("panicked: {message}"))
 }

@@ -1,4 +1,5 @@
-//! The graph: an append-only list of nodes. A node uses older nodes only, so the list is its own topological order.
+//! The graph: an append-only list of nodes. A node only uses older nodes, so the list is in
+//! topological order.
 
 use crate::{
     error::{Error, OpError, Place, Result, catch},
@@ -22,10 +23,12 @@ use std::{
 
 /// A program: a list of operations on tensors, in the order in which they were written.
 ///
-/// Writing an expression appends nodes and checks shapes; it computes nothing. A value is computed when it is asked for
-/// ([`Graph::run`], [`Var::value`], [`Var::backward`]), and then only what it needs.
+/// Writing an expression appends nodes and checks shapes; it computes nothing. A value is computed
+/// when it is requested ([`Graph::run`], [`Var::value`], [`Var::backward`]), together with the
+/// nodes it depends on and no others.
 ///
-/// A graph is built by one thread. It is made anew for each step of a training; parameters ([`Param`]) live longer.
+/// A graph is built by one thread. A training loop builds a new graph for each step; parameters
+/// ([`Param`]) outlive it.
 ///
 /// ```
 /// use autograd::Graph;
@@ -39,14 +42,14 @@ use std::{
 /// ```
 pub struct Graph {
     pub(crate) inner: RefCell<Inner>,
-    /// Where new nodes come from, if not from the caller's line and the current scope: set while a rule or a method made
-    /// of several ops appends nodes.
+    /// The origin of new nodes, if not the caller's line and the current scope: set while a
+    /// derivative rule or a method made of several ops appends nodes.
     origin: Cell<Option<Origin>>,
     training: bool,
     seed: u64,
 }
 
-/// Where a node comes from.
+/// The source line and scope of a node.
 #[derive(Clone, Copy)]
 struct Origin {
     source: Source,
@@ -54,7 +57,7 @@ struct Origin {
 }
 
 impl Origin {
-    /// A leaf from here, whose value stands at this place in the table of its kind.
+    /// A leaf with this origin, whose value is at this index in the table of its kind.
     #[inline]
     fn leaf(self, kind: Kind, entry: usize, dtype: DType, shape: ShapeId) -> Node {
         Node {
@@ -83,34 +86,34 @@ impl Default for Graph {
 }
 
 impl Graph {
-    /// An empty graph for evaluation. Its random nodes draw from seed 0.
+    /// An empty graph for evaluation. Its random nodes use seed 0.
     pub fn new() -> Graph {
         Graph::make(0, false)
     }
 
-    /// An empty graph for evaluation, whose random nodes draw from this seed.
+    /// An empty graph for evaluation, whose random nodes use this seed.
     pub fn with_seed(seed: u64) -> Graph {
         Graph::make(seed, false)
     }
 
-    /// An empty graph for a training step: layers such as dropout are active and draw from this seed, which should be
-    /// another one in each step.
+    /// An empty graph for a training step: layers such as dropout are active and use this seed,
+    /// which should be different in each step.
     pub fn training(seed: u64) -> Graph {
         Graph::make(seed, true)
     }
 
     fn make(seed: u64, training: bool) -> Graph {
         Graph {
-            inner: RefCell::new(Inner::spare_or_new()),
+            inner: RefCell::new(Inner::reuse_or_new()),
             origin: Cell::new(None),
             training,
             seed,
         }
     }
 
-    /// An empty graph that is written once and run many times: each run sees parameters as they are then, so that it does
-    /// not matter whether one is changed while the graph is being written.
-    pub(crate) fn to_be_compiled() -> Graph {
+    /// An empty graph that is traced once and run many times. Each run reads the parameters when it
+    /// begins, so it does not matter whether one changes during tracing.
+    pub(crate) fn for_compile() -> Graph {
         let g = Graph::new();
         g.inner.borrow_mut().moment = Moment::EachRun;
         g
@@ -131,12 +134,12 @@ impl Graph {
         self.inner.borrow().nodes.len()
     }
 
-    /// Whether nothing has been written yet.
+    /// Whether it has no nodes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A leaf that gradients are taken for. Floats only have one.
+    /// A leaf that gradients are taken for. Only floats have gradients.
     #[track_caller]
     pub fn input(&self, value: impl TryInto<Tensor, Error: Into<Error>>) -> Var<'_> {
         self.leaf(value.try_into().map_err(Into::into), Kind::Input)
@@ -162,7 +165,8 @@ impl Graph {
         self.var(inner.program.push(node))
     }
 
-    /// A number in an expression, with this dtype. Its value is not part of the program's structure.
+    /// A literal in an expression, with this dtype. Its value is not part of the program's
+    /// structure.
     #[track_caller]
     pub(crate) fn number(&self, value: Number, dtype: DType) -> Var<'_> {
         let fits = match value {
@@ -174,17 +178,17 @@ impl Graph {
         };
         if !fits {
             let message = format!(
-                "the number {} does not fit a tensor of {dtype}",
+                "the scalar {} does not fit a tensor of {dtype}",
                 value.to_f64()
             );
             let error = OpError::new(message)
                 .hint("cast the tensor first, for example with .cast(DType::F32)");
-            return self.fail("number", error, &[]);
+            return self.fail("literal", error, &[]);
         }
         self.immediate(value, dtype, Kind::Literal)
     }
 
-    /// A 1 or a 0 of differentiation.
+    /// A 1 or a 0 made by differentiation.
     #[track_caller]
     pub(crate) fn unit(&self, kind: Kind, dtype: DType) -> Var<'_> {
         self.immediate(Number::Int((kind == Kind::One).into()), dtype, kind)
@@ -200,7 +204,7 @@ impl Graph {
         self.var(inner.program.push(node))
     }
 
-    /// A tensor of this shape in which every element is `value`.
+    /// A tensor of this shape with all elements equal to `value`.
     #[track_caller]
     pub fn full(
         &self,
@@ -222,14 +226,15 @@ impl Graph {
         self.full(shape, Tensor::number(Number::Int(1), dtype))
     }
 
-    /// The `Var` of a parameter; asked for again, the same one. A parameter that was updated since the graph bound its
-    /// first one is an error: a graph sees one moment.
+    /// The `Var` of a parameter; for a second call, the same one. A parameter that was updated
+    /// after the graph bound its first parameter is an error: a graph uses parameters of one point
+    /// in time.
     #[track_caller]
     pub fn param(&self, param: &Param) -> Var<'_> {
         if let Some(&node) = self.inner.borrow().bound.get(&param.id()) {
             return self.var(node);
         }
-        if !self.inner.borrow_mut().moment.admits(param) {
+        if !self.inner.borrow_mut().moment.can_bind(param) {
             return self.fail("param", stale_parameter(param), &[]);
         }
         let origin = self.origin(Location::caller());
@@ -248,17 +253,18 @@ impl Graph {
         self.var(node)
     }
 
-    /// Schedules an update: the next [`Graph::run`] computes `value` and, if nothing fails, makes it the parameter's.
+    /// Schedules an update: the next [`Graph::run`] computes `value` and, if nothing fails, assigns
+    /// it to the parameter.
     ///
-    /// A second update of the same parameter in one graph, another dtype or shape, or an error in `value` make that run
-    /// an error.
+    /// A second update of the same parameter in one graph, another dtype or shape, or an error in
+    /// `value` make that run fail.
     #[track_caller]
     pub fn assign(&self, param: &Param, value: Var<'_>) {
-        // binding it makes sure that nobody else has updated it in between
+        // binding it makes the run fail if another graph updates the parameter in between
         let bound = self.param(param);
         let value = if self.scheduled(param).is_some() {
-            let e = OpError::new("the parameter has an update in this graph already")
-                .hint("a graph is one step");
+            let e = OpError::new("the parameter already has an update in this graph")
+                .hint("a graph is for one step: make a new one for the next");
             self.fail("assign", e, &[bound])
         } else if !std::ptr::eq(value.graph(), self) {
             self.fail(
@@ -271,7 +277,7 @@ impl Graph {
         } else if value.error().is_none() && value.ty() != bound.ty() {
             self.fail(
                 "assign",
-                OpError::new("the value's type is not the parameter's"),
+                OpError::new("the value and the parameter have different types"),
                 &[bound, value],
             )
         } else {
@@ -295,9 +301,9 @@ impl Graph {
         inner.binding(node)?.scheduled.map(|value| self.var(value))
     }
 
-    /// Opens a scope: until the guard is dropped, nodes carry this name, below the names of the scopes around it. Names
-    /// are shown in errors and pictures. Guards can be dropped in any order: the scope that was opened last of those that
-    /// are still open is the current one.
+    /// Opens a scope: until the guard is dropped, new nodes belong to the scope of this name,
+    /// inside the enclosing scopes. Names are shown in errors and drawings. Guards may be dropped
+    /// in any order: the current scope is the one opened last of those still open.
     ///
     /// ```
     /// let g = autograd::Graph::new();
@@ -309,7 +315,7 @@ impl Graph {
         self.open_scope(name, None)
     }
 
-    /// As [`scope`](Graph::scope), with the line on which the layer was made, for errors.
+    /// As [`scope`](Graph::scope), with the source line of the layer, for errors.
     pub fn scope_made_at(&self, name: &str, made_at: &'static Location<'static>) -> Scope<'_> {
         self.open_scope(name, Some(made_at))
     }
@@ -333,7 +339,8 @@ impl Graph {
         f()
     }
 
-    /// Appends an operation, built-in or your own. [`Var::apply`] is the same for ops of one input.
+    /// Appends an operation, built-in or user-defined. [`Var::apply`] is the same for ops of one
+    /// input.
     #[track_caller]
     pub fn apply<'g>(&'g self, op: impl Op, x: &[Var<'g>]) -> Var<'g> {
         self.append_ref(OpRef::Own(Arc::new(op)), x)
@@ -345,8 +352,8 @@ impl Graph {
         self.append_ref(OpRef::Builtin(op), x)
     }
 
-    /// Appends an elementwise op on inputs of one type without asking the op; anything else takes the way through
-    /// [`Graph::append`].
+    /// Appends an elementwise op on inputs of one type without calling the op. Anything else goes
+    /// through [`Graph::append`].
     #[track_caller]
     #[inline]
     pub(crate) fn append_fast<'g, const N: usize>(&'g self, op: Id, x: [Var<'g>; N]) -> Var<'g> {
@@ -380,7 +387,8 @@ impl Graph {
         self.append(op, &x)
     }
 
-    /// The one place where ops are checked: errors of the inputs stick, and the op says what it makes of their types.
+    /// Appends an op, in the one place where ops are checked: errors of the inputs are passed on,
+    /// and the op infers the output type.
     #[track_caller]
     #[cold]
     pub(crate) fn append_ref<'g>(&'g self, reference: OpRef, x: &[Var<'g>]) -> Var<'g> {
@@ -398,7 +406,7 @@ impl Graph {
         if x.len() > u16::MAX as usize {
             return self.fail(
                 op.name(),
-                OpError::new(format!("{} inputs are too many", x.len())),
+                OpError::new(format!("too many inputs: {}", x.len())),
                 &[],
             );
         }
@@ -412,11 +420,11 @@ impl Graph {
         let op = Some(inner.program.op_id(reference));
         let shape = inner.program.shape_id(ty.shape);
         let args = match *x {
-            [a] => inner.program.hold(&[a.id]),
-            [a, b] => inner.program.hold(&[a.id, b.id]),
+            [a] => inner.program.store_args(&[a.id]),
+            [a, b] => inner.program.store_args(&[a.id, b.id]),
             _ => {
                 let args: Vec<NodeId> = x.iter().map(|v| v.id).collect();
-                inner.program.hold(&args)
+                inner.program.store_args(&args)
             }
         };
         let count = x.len() as u16;
@@ -432,7 +440,7 @@ impl Graph {
         }))
     }
 
-    /// An error if one of these is of another graph.
+    /// An error if one of these belongs to another graph.
     #[track_caller]
     pub(crate) fn foreign<'g>(
         &'g self,
@@ -443,15 +451,15 @@ impl Graph {
             return None;
         }
         let e = OpError::new("the inputs belong to different graphs");
-        // not in a closure, whose caller would not be the user's line
+        // not in a closure, because its caller would not be the user's line
         Some(self.fail(
             op,
-            e.hint("take a value out of one and put it into the other"),
+            e.hint("compute the value in one graph and pass it to the other as a constant"),
             &[],
         ))
     }
 
-    /// A `Var` that carries an error; of several inputs with errors, the oldest one's sticks instead.
+    /// A `Var` that holds an error. If inputs have errors, the oldest one's is passed on instead.
     #[track_caller]
     #[cold]
     pub(crate) fn fail<'g>(&'g self, op: &'static str, what: OpError, x: &[Var<'g>]) -> Var<'g> {
@@ -475,7 +483,8 @@ impl Graph {
         self.var(inner.program.push(node))
     }
 
-    /// The key of the next random node: a leaf, so that another seed is not another program.
+    /// The key of the next random node. It is a leaf, so that another seed does not make another
+    /// program.
     #[track_caller]
     pub(crate) fn random_key(&self) -> Var<'_> {
         let count = {
@@ -498,9 +507,10 @@ impl Graph {
         })
     }
 
-    /// Nodes appended until the guard is dropped come from the caller's line, unless an outer origin is set.
+    /// Until the guard is dropped, new nodes have the caller's line as origin, unless an outer
+    /// origin is set.
     #[track_caller]
-    pub(crate) fn here(&self) -> OriginGuard<'_> {
+    pub(crate) fn call_site(&self) -> OriginGuard<'_> {
         let before = self.origin.get();
         self.origin.set(Some(self.origin(Location::caller())));
         OriginGuard {
@@ -516,8 +526,8 @@ impl fmt::Debug for Graph {
     }
 }
 
-/// A scope that ends when this is dropped.
-#[must_use = "the scope ends when this is dropped: bind it to a name"]
+/// Guard of a scope: dropping it closes the scope.
+#[must_use = "the scope is closed when this is dropped: bind it to a name"]
 pub struct Scope<'g> {
     graph: &'g Graph,
     scope: ScopeId,
@@ -529,14 +539,14 @@ impl Drop for Scope<'_> {
     }
 }
 
-/// Restores where nodes come from, also when a rule panics.
+/// Restores the previous origin, also when a derivative rule panics.
 pub(crate) struct OriginGuard<'g> {
     graph: &'g Graph,
     before: Option<Origin>,
 }
 
 impl OriginGuard<'_> {
-    /// From now on nodes come from where this node came from.
+    /// From now on new nodes have the origin of this node.
     #[inline]
     pub(crate) fn move_to(&self, node: &Node) {
         self.graph.origin.set(Some(Origin {

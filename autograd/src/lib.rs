@@ -1,9 +1,11 @@
-//! Reverse-mode automatic differentiation on tensors: a lazy graph, derivatives as graphs, one executor.
+//! Reverse-mode automatic differentiation on tensors: a lazy graph, derivatives as graphs, one
+//! executor.
 //!
 //! # A tour
 //!
-//! A [`Graph`] is a list of operations; a [`Var`] is a handle to one of them. Expressions append to the list and check
-//! shapes, and compute nothing. Asking for a value computes what it needs:
+//! A [`Graph`] is a list of operations; a [`Var`] is a handle to one of them. An expression appends
+//! operations to the list and checks shapes; it computes nothing. Requesting a value computes what
+//! the value depends on:
 //!
 //! ```
 //! use autograd::Graph;
@@ -14,8 +16,9 @@
 //! # Ok::<(), autograd::Error>(())
 //! ```
 //!
-//! [`Var::backward`] computes a number and its gradients in one run; [`Graph::grad`] gives the gradients as `Var`s, to
-//! compute with and to differentiate again; [`grad`] and [`value_and_grad`] turn functions into functions of arrays:
+//! [`Var::backward`] computes a scalar and its gradients in one run. [`Graph::grad`] gives the
+//! gradients as `Var`s, which can be used in further expressions and differentiated again. [`grad`]
+//! and [`value_and_grad`] turn functions into functions of arrays:
 //!
 //! ```
 //! use autograd::{Graph, grad};
@@ -32,8 +35,8 @@
 //! # Ok::<(), autograd::Error>(())
 //! ```
 //!
-//! [`Param`]s outlive graphs. Their updates are part of the program ([`Graph::assign`]) and are carried out by
-//! [`Graph::run`], all of them or none:
+//! [`Param`]s outlive graphs. Their updates are part of the program ([`Graph::assign`]).
+//! [`Graph::run`] applies all of them or none:
 //!
 //! ```
 //! use autograd::{Graph, Param};
@@ -50,9 +53,10 @@
 //! # Ok::<(), autograd::Error>(())
 //! ```
 //!
-//! What runs is a plan: simplified, fused into passes over blocks that stay in the cache, laid out in one piece of memory,
-//! and kept by structure, so that the next step finds it. [`Graph::plan`] shows it, [`Graph::profile`] measures it, and
-//! [`compile`] makes a function that is only run:
+//! A run executes a plan: the graph is simplified, fused into kernels that work on cache-sized
+//! blocks, and its buffers are laid out in one arena. Plans are cached by the structure of the
+//! graph, so that the next step reuses the plan. [`Graph::plan`] shows it, [`Graph::profile`]
+//! measures it, and [`compile`] traces and plans a function once:
 //!
 //! ```
 //! let f = autograd::compile(|[x]| {
@@ -62,29 +66,33 @@
 //! });
 //! let [y, d] = f.call([vec![0.1f32, 0.2, 0.3]])?;
 //! assert_eq!((y.shape(), d.shape()), (&[][..], &[3][..]));
-//! assert_eq!(f.plan([vec![0.1f32, 0.2, 0.3]])?.kernels().len(), 1); // value and gradient: one pass
+//! let plan = f.plan([vec![0.1f32, 0.2, 0.3]])?;
+//! assert_eq!(plan.kernels().len(), 1); // value and gradient: one kernel
 //! # Ok::<(), autograd::Error>(())
 //! ```
 //!
-//! Your own operations implement [`Op`] or [`Elementwise`]; [`check_grads`] says whether a derivative is right,
-//! [`Graph::detect_anomaly`] where a NaN comes from, [`Graph::picture`] what a program looks like.
+//! User-defined operations implement [`Op`] or [`Elementwise`]. [`check_grads`] tests a derivative,
+//! [`Graph::detect_anomaly`] finds where a NaN comes from, and [`Graph::picture`] draws a program.
 //!
-//! With the feature `sparse`, `sparse_jacobian` and `sparse_hessian` give the sparse matrices of the `sprs` crate: the pattern
-//! is read off from the graph, and a few directions are enough for all elements.
+//! With the feature `sparse`, `sparse_jacobian` and `sparse_hessian` give sparse matrices of the
+//! `sprs` crate: the sparsity pattern is computed from the graph, and a few directional derivatives
+//! give all elements.
 //!
-//! [How it works](docs::how_it_works) is a short book; there are pages on [writing an operation](docs::write_your_own_op), on
-//! [wrong gradients](docs::my_gradient_is_wrong), and for those who come
-//! [from PyTorch or JAX](docs::coming_from_pytorch_or_jax).
+//! [How it works](docs::how_it_works) is a short book. There are pages on [writing an
+//! operation](docs::write_your_own_op), on [wrong gradients](docs::my_gradient_is_wrong), and on
+//! [coming from PyTorch or JAX](docs::coming_from_pytorch_or_jax).
 //!
 //! # Conventions
 //!
 //! - Shapes are row-major; operations broadcast as in NumPy; a negative axis counts from the end.
-//! - A Rust `2.0` is `f64`, `2.0f32` is `f32`; a number in an expression takes the dtype of the `Var` it meets. Dtypes do
-//!   not mix: see [`Var::cast`].
-//! - Integers and truth values have no gradient. Integer arithmetic that overflows is an error.
-//! - An operation that cannot be done gives a `Var` that carries an [`Error`]; asking for a value returns it.
-//! - At kinks: `relu'(0) = 0`, `abs'(0) = 0`; ties of a maximum share the gradient evenly; NaN propagates. All of it is
-//!   in [`docs::conventions`], all operations with their derivatives in [`docs::operations`].
+//! - A Rust `2.0` is `f64`, `2.0f32` is `f32`; a scalar literal in an expression takes the dtype of
+//!   the `Var`. Dtypes do not mix: see [`Var::cast`].
+//! - Integers and booleans have no gradient. Integer arithmetic that overflows is an error.
+//! - An invalid operation gives a `Var` that holds an [`Error`]; computing a value from it
+//!   returns that.
+//! - At kinks: `relu'(0) = 0`, `abs'(0) = 0`; ties of a maximum share the gradient evenly; NaN
+//!   propagates. The full list is in [`docs::conventions`], all operations with their derivatives
+//!   in [`docs::operations`].
 
 mod convert;
 mod diff;
@@ -94,8 +102,8 @@ mod exec;
 mod graph;
 mod index;
 mod inspect;
-mod keep;
 mod math;
+mod memory_cache;
 mod nodes;
 mod op;
 mod param;
@@ -125,8 +133,8 @@ pub use inspect::{
     profile::{Profile, Row},
     saved::SavedValue,
 };
-pub use keep::{kept_bytes, release_memory};
 pub use math::Lanes;
+pub use memory_cache::{cached_bytes, release_memory};
 pub use op::{
     Dependency, Op, Real, Rule,
     elementwise::{Elementwise, Partial},

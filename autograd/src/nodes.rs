@@ -1,9 +1,9 @@
-//! The list of nodes and its side tables: plain data, with no rules of its own.
+//! The list of nodes and its side tables: plain data, without rules of its own.
 
 use crate::{
     error::{Error, OpError, Place},
     index::{Index, IndexVec, index, list_bytes},
-    keep,
+    memory_cache,
     op::{BUILTIN, DynOp, Id},
     param::{Moment, Param},
     shape::Shape,
@@ -22,17 +22,17 @@ use std::{
 pub(crate) type Source = &'static Location<'static>;
 
 index! {
-    /// A node of a program. A node reads older ones only.
+    /// A node of a program. A node only reads older ones.
     NodeId,
-    /// A shape of a program's table, in which no shape stands twice.
+    /// A shape in a program's table, which has no duplicates.
     ShapeId,
-    /// A built-in op, or, from [`BUILTIN`]'s length on, one of the program's own ops.
+    /// A built-in op or, from [`BUILTIN`]'s length on, one of the program's own ops.
     OpId,
     /// A scope of a graph.
     ScopeId,
 }
 
-/// As it stands in texts: `%7`.
+/// As displayed: `%7`.
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "%{}", self.index())
@@ -40,12 +40,12 @@ impl fmt::Display for NodeId {
 }
 
 impl ShapeId {
-    /// The shape of a single number, the first one of each program.
+    /// The shape of a scalar, the first one of each program.
     pub(crate) const SCALAR: ShapeId = ShapeId(NonZeroU32::MIN);
 }
 
 impl ScopeId {
-    /// What is outside of all scopes.
+    /// The region outside of all scopes.
     pub(crate) const OUTERMOST: ScopeId = ScopeId(NonZeroU32::MIN);
 }
 
@@ -66,14 +66,14 @@ impl OpId {
         Id::ALL.get(self.index()).copied()
     }
 
-    /// The place among the program's own ops, if it is one of those.
+    /// The index among the program's own ops, if it is one of those.
     #[inline]
     pub(crate) fn own(self) -> Option<usize> {
         self.index().checked_sub(BUILTIN.len())
     }
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// Computed by an op.
@@ -82,25 +82,26 @@ pub(crate) enum Kind {
     Input,
     /// A leaf without a gradient.
     Constant,
-    /// A number written in an expression.
+    /// A scalar written in an expression.
     Literal,
-    /// A 1 that differentiation made: multiplying by it may be left out.
+    /// A 1 made by differentiation: multiplications by it may be omitted.
     One,
-    /// A 0 that differentiation made.
+    /// A 0 made by differentiation.
     Zero,
     /// A bound parameter.
     Param,
-    /// What could not be done.
+    /// A failed operation.
     Error,
 }
 
-/// One node: 32 bytes of plain data; all else is in side tables.
+/// One node: 32 bytes of plain data. Everything else is in side tables.
 #[derive(Clone, Copy)]
 pub(crate) struct Node {
-    /// Of a node of kind [`Kind::Op`].
+    /// Only for [`Kind::Op`].
     pub(crate) op: Option<OpId>,
-    /// The inputs if there are at most two, else, in the first one, where they start in the spill list. For a leaf, in the
-    /// first one: its place in the table of its kind, see [`entry`](Node::entry).
+    /// The inputs if there are at most two; else, in the first element, their start in the spill
+    /// list. For a leaf, in the first element: its index in the table of its kind, see
+    /// [`entry`](Node::entry).
     pub(crate) args: [NodeId; 2],
     pub(crate) shape: ShapeId,
     pub(crate) scope: ScopeId,
@@ -112,13 +113,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Where the value of a leaf stands, in the table of its kind.
+    /// The index of a leaf's value in the table of its kind.
     #[inline]
     pub(crate) fn entry(&self) -> usize {
         self.args[0].index()
     }
 
-    /// What [`args`](Node::args) is for a leaf with this place in the table of its kind.
+    /// The [`args`](Node::args) of a leaf with this index in the table of its kind.
     #[inline]
     pub(crate) fn at_entry(entry: usize) -> [NodeId; 2] {
         [NodeId::new(entry), NodeId::new(0)]
@@ -130,14 +131,14 @@ impl Node {
         self.op == Some(OpId::of(op))
     }
 
-    /// The built-in op that computes it, if one does.
+    /// The built-in op that computes it, if any.
     #[inline]
     pub(crate) fn builtin(&self) -> Option<Id> {
         self.op?.builtin()
     }
 }
 
-/// The structure of a program, without values: what a plan is made from.
+/// The structure of a program, without values: the input of the planner.
 #[derive(Default)]
 pub(crate) struct Program {
     pub(crate) nodes: IndexVec<NodeId, Node>,
@@ -147,7 +148,7 @@ pub(crate) struct Program {
     pub(crate) ops: Vec<Arc<dyn DynOp>>,
 }
 
-/// A program and what belongs to it.
+/// A program with its values, scopes, parameters and derivatives.
 #[derive(Default)]
 pub(crate) struct Inner {
     pub(crate) program: Program,
@@ -155,26 +156,26 @@ pub(crate) struct Inner {
     pub(crate) literals: Vec<Number>,
     pub(crate) errors: Vec<Error>,
     pub(crate) scopes: IndexVec<ScopeId, ScopeEntry>,
-    /// The innermost open one.
+    /// The innermost open scope.
     pub(crate) scope: ScopeId,
     pub(crate) params: Vec<Binding>,
-    /// The nodes that parameters are bound to, by the parameter's id.
+    /// The nodes that parameters are bound to, by parameter id.
     pub(crate) bound: HashMap<usize, NodeId, Hashed>,
-    /// The moment at which the graph sees its parameters.
+    /// The point in time at which the graph reads its parameters.
     pub(crate) moment: Moment,
-    /// Scheduled updates, in the order of the calls of `assign`.
+    /// Scheduled updates, in the order of the `assign` calls.
     pub(crate) updates: Vec<Update>,
-    /// Values that were asked for stay with their nodes.
+    /// Computed values that were requested, cached with their nodes.
     pub(crate) cached: HashMap<NodeId, Tensor, Hashed>,
     pub(crate) committed: bool,
-    /// The number of nodes at each of the last evaluations, the oldest first.
+    /// The number of nodes at each of the last evaluations, oldest first.
     pub(crate) evaluations: [usize; 4],
     pub(crate) random_nodes: i64,
-    /// Blocks of nodes that gradients recompute.
+    /// Blocks of nodes that the backward pass recomputes.
     pub(crate) checkpoints: Vec<Range<NodeId>>,
-    /// The nodes that sweeps appended, sweep by sweep.
+    /// The nodes that sweeps appended, by sweep.
     pub(crate) swept: Vec<Range<NodeId>>,
-    /// The rules that sweeps called, in that order.
+    /// The derivative rules that sweeps called, in order.
     pub(crate) rules: Vec<RuleCall>,
 }
 
@@ -183,14 +184,15 @@ pub(crate) struct Inner {
 pub(crate) struct RuleCall {
     /// The node that was differentiated.
     pub(crate) of: NodeId,
-    /// The first node that was appended then.
+    /// The first node that the rule appended.
     pub(crate) first: NodeId,
 }
 
-/// The hash of tables whose keys are indices, addresses and shapes.
+/// The hasher of tables whose keys are indices, addresses and shapes.
 pub(crate) type Hashed = BuildHasherDefault<NodeHasher>;
 
-/// A multiplicative hash (Knuth, TAOCP 3, 6.4): fast, and no protection against keys chosen by an attacker.
+/// A multiplicative hash (Knuth, TAOCP 3, 6.4): fast, but without protection against keys chosen by
+/// an attacker.
 #[derive(Default)]
 pub(crate) struct NodeHasher(u64);
 
@@ -221,14 +223,14 @@ impl Hasher for NodeHasher {
     }
 }
 
-/// A scope: its own name, and where the layer was made that opened it. Paths are put together when they are shown: those
-/// of scopes that lie in each other would take memory that grows with the square of their number.
+/// A scope: its name, and the source line of the layer that opened it. Paths are built when they
+/// are displayed: stored paths of nested scopes would take memory quadratic in the depth.
 pub(crate) struct ScopeEntry {
     pub(crate) name: String,
     pub(crate) made_at: Option<Source>,
-    /// The scope around it.
+    /// The enclosing scope.
     pub(crate) outer: ScopeId,
-    /// Its guard has not been dropped.
+    /// Whether its guard has not been dropped.
     pub(crate) open: bool,
 }
 
@@ -237,27 +239,28 @@ pub(crate) struct Binding {
     pub(crate) param: Param,
     pub(crate) node: NodeId,
     pub(crate) trained: bool,
-    /// The node of the new value that is scheduled for it.
+    /// The node of the new value that is scheduled for it, if any.
     pub(crate) scheduled: Option<NodeId>,
 }
 
-/// A scheduled update of a parameter: the same record from `assign` to the commit. What went wrong is in it too, as the
-/// error that one of its nodes carries, so that no update can get lost on the way.
+/// A scheduled update of a parameter: one record from `assign` to the commit. If something is
+/// wrong, one of its nodes is an error node, so that no update is silently lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Update {
-    /// The node that the parameter is bound to, or the error that binding it met.
+    /// The node that the parameter is bound to, or the error node of a failed binding.
     pub(crate) target: NodeId,
-    /// The node of the new value, or of the error that makes the run fail.
+    /// The node of the new value, or the error node that makes the run fail.
     pub(crate) value: NodeId,
 }
 
 impl Inner {
-    /// An empty list, in the memory of an earlier one if there is one.
-    pub(crate) fn spare_or_new() -> Inner {
-        keep::graph().unwrap_or_else(Inner::fresh)
+    /// An empty list, reusing the memory of an earlier one if there is one.
+    pub(crate) fn reuse_or_new() -> Inner {
+        memory_cache::take_graph().unwrap_or_else(Inner::fresh)
     }
 
-    /// Keeps the memory for the next graph of this thread, unless it is large. What the nodes held is dropped now.
+    /// Returns the memory for the next graph of this thread, unless it is large. Values and ops of
+    /// the nodes are dropped now.
     pub(crate) fn recycle(mut self) {
         const MAX_NODES: usize = 1 << 16;
         if self.program.nodes.capacity() > MAX_NODES || self.program.spill.capacity() > MAX_NODES {
@@ -303,10 +306,10 @@ impl Inner {
         self.scope = ScopeId::OUTERMOST;
         (self.moment, self.committed, self.random_nodes) = (Moment::None, false, 0);
         self.evaluations = [0; 4];
-        keep::keep_graph(self);
+        memory_cache::return_graph(self);
     }
 
-    /// The bytes that its lists and tables take, without what they point to.
+    /// The size of its lists and tables in bytes, without what they point to.
     pub(crate) fn bytes(&self) -> usize {
         fn table<K, V, S>(table: &HashMap<K, V, S>) -> usize {
             table.capacity() * 8 / 7 * (size_of::<(K, V)>() + 1)
@@ -356,8 +359,8 @@ impl Program {
         self.nodes.push(node)
     }
 
-    /// The inputs of an op as a node holds them: two of them itself, more in the spill list.
-    pub(crate) fn hold(&mut self, args: &[NodeId]) -> [NodeId; 2] {
+    /// Stores the inputs of an op: up to two in the node itself, more in the spill list.
+    pub(crate) fn store_args(&mut self, args: &[NodeId]) -> [NodeId; 2] {
         match *args {
             [] => Node::at_entry(0),
             [a] => [a, NodeId::new(0)],
@@ -405,7 +408,7 @@ impl Program {
         }
     }
 
-    /// The op of a node of kind [`Kind::Op`]; of any other the op that returns what it is given.
+    /// The op of a node of kind [`Kind::Op`]; for other kinds, the op that returns its input.
     #[inline]
     pub(crate) fn op(&self, id: NodeId) -> &dyn DynOp {
         let op = self.nodes[id].op.unwrap_or(OpId::of(Id::Detach));
@@ -415,7 +418,7 @@ impl Program {
         }
     }
 
-    /// As [`op`](Program::op), to be used while the graph grows.
+    /// As [`op`](Program::op), for use while the graph grows.
     pub(crate) fn op_ref(&self, id: NodeId) -> OpRef {
         let op = self.nodes[id].op.unwrap_or(OpId::of(Id::Detach));
         match (op.builtin(), op.own()) {
@@ -448,7 +451,7 @@ impl Inner {
         }
     }
 
-    /// Values have been computed.
+    /// Records that values have been computed.
     pub(crate) fn note_evaluation(&mut self) {
         self.evaluations.rotate_left(1);
         self.evaluations[3] = self.nodes.len();
@@ -460,12 +463,12 @@ impl Inner {
         (node.kind == Kind::Param).then(|| &self.params[node.entry()])
     }
 
-    /// A literal's value, for printing.
+    /// A literal's value, for display.
     pub(crate) fn literal(&self, id: NodeId) -> Number {
         self.literals[self.nodes[id].entry()]
     }
 
-    /// The name of a node's op, or what kind of leaf it is.
+    /// The name of a node's op, or the kind of a leaf.
     pub(crate) fn name(&self, id: NodeId) -> &'static str {
         match self.nodes[id].kind {
             Kind::Op => self.op(id).name(),
@@ -480,7 +483,7 @@ impl Inner {
         (node.kind == Kind::Error).then(|| &self.errors[node.entry()])
     }
 
-    /// Closes a scope, whatever is open in it; the current one is then the innermost that is still open.
+    /// Closes a scope. The current scope is then the innermost one that is still open.
     pub(crate) fn close(&mut self, scope: ScopeId) {
         self.scopes[scope].open = false;
         while !self.scopes[self.scope].open {
@@ -488,12 +491,12 @@ impl Inner {
         }
     }
 
-    /// The path of the scope that a node stands in, such as `mlp.1.linear`.
+    /// The path of a node's scope, such as `mlp.1.linear`.
     pub(crate) fn scope_path(&self, id: NodeId) -> String {
         self.path(self.nodes[id].scope)
     }
 
-    /// The names of the scopes around a scope, and its own.
+    /// The names of a scope and the scopes around it, joined.
     pub(crate) fn path(&self, mut scope: ScopeId) -> String {
         let mut names = Vec::new();
         while scope != ScopeId::OUTERMOST {
@@ -505,7 +508,7 @@ impl Inner {
         names.join(".")
     }
 
-    /// Whether differentiation appended a node: the number of the sweep.
+    /// The sweep that appended a node, if any.
     pub(crate) fn sweep_of(&self, id: NodeId) -> Option<usize> {
         let next = self.swept.partition_point(|sweep| sweep.end <= id);
         self.swept
@@ -531,7 +534,7 @@ impl Inner {
         }
     }
 
-    /// An error that happened when a node was computed.
+    /// An error that happened while a node was computed.
     pub(crate) fn error_at(&self, id: NodeId, name: &'static str, what: OpError) -> Error {
         let node = &self.nodes[id];
         let inputs = match node.kind {
@@ -549,7 +552,7 @@ impl Inner {
     }
 }
 
-/// An op that is held while the graph is not borrowed.
+/// An op that can be used while the graph is not borrowed.
 #[derive(Clone)]
 pub(crate) enum OpRef {
     Builtin(Id),
@@ -557,7 +560,7 @@ pub(crate) enum OpRef {
 }
 
 impl OpRef {
-    /// The op as plans keep it.
+    /// The op as it is stored in cached plans.
     pub(crate) fn for_plan(self) -> OpRef {
         match self {
             OpRef::Own(op) => OpRef::Own(op.for_plan().unwrap_or(op)),

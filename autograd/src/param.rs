@@ -1,5 +1,5 @@
-//! Parameters: tensors that outlive graphs, and how updates of several of them become visible at one moment: whoever reads
-//! or changes several of them holds the locks of all.
+//! Parameters: tensors that outlive graphs. Updates of several parameters become visible
+//! atomically: reading or changing several of them locks all of them.
 
 use crate::{
     error::{Error, OpError, Result},
@@ -16,13 +16,14 @@ use std::{
     },
 };
 
-/// Counts commits. A parameter that is locked cannot have changed after it was read.
+/// Counts commits. While a parameter is locked, it cannot change after it was read.
 static EPOCH: AtomicU64 = AtomicU64::new(0);
 
-/// A tensor that outlives graphs: a weight that is trained, or a buffer such as a running mean.
+/// A tensor that outlives graphs: a trained weight, or a buffer such as a running mean.
 ///
-/// A `Param` is a shared handle: clones are the same parameter. [`Graph::param`](crate::Graph::param) binds it to a
-/// graph, [`Graph::assign`](crate::Graph::assign) schedules its update.
+/// A `Param` is a shared handle: clones are the same parameter.
+/// [`Graph::param`](crate::Graph::param) binds it to a graph,
+/// [`Graph::assign`](crate::Graph::assign) schedules its update.
 ///
 /// ```
 /// use autograd::{Graph, Param};
@@ -30,8 +31,8 @@ static EPOCH: AtomicU64 = AtomicU64::new(0);
 /// let g = Graph::new();
 /// let loss = g.param(&w).square().sum();
 /// let [dw] = g.grad(loss, &[g.param(&w)]);
-/// g.assign(&w, g.param(&w) - 0.1 * dw);       // one step of gradient descent: scheduled, not yet done
-/// assert_eq!(g.run(loss)?.scalar()?, 5.0);    // now it is done
+/// g.assign(&w, g.param(&w) - 0.1 * dw);       // one step of gradient descent: only scheduled
+/// assert_eq!(g.run(loss)?.scalar()?, 5.0);    // applies the update
 /// assert_eq!(w.value().to_f64s(), [0.8, 1.6]);
 /// # Ok::<(), autograd::Error>(())
 /// ```
@@ -47,25 +48,25 @@ struct Inner {
 
 struct State {
     value: Tensor,
-    /// The epoch in which it was last changed.
+    /// The epoch of its last change.
     changed: u64,
 }
 
 impl Param {
-    /// A parameter that training changes.
+    /// A trained parameter.
     pub fn new(value: impl Into<Tensor>) -> Param {
         Param::make(value.into(), true)
     }
 
-    /// A tensor that is kept and saved like a parameter but has no gradient of its own: a running mean, the memory of
-    /// an optimizer.
+    /// A tensor that is saved like a parameter but has no gradient of its own: a running mean, the
+    /// state of an optimizer.
     pub fn buffer(value: impl Into<Tensor>) -> Param {
         Param::make(value.into(), false)
     }
 
     fn make(value: Tensor, trained: bool) -> Param {
-        // updates are written into it again and again
-        let value = value.in_line();
+        // updates are written to it in place, so alignment pays off
+        let value = value.cache_aligned();
         Param(Arc::new(Inner {
             ty: value.ty(),
             trained,
@@ -74,12 +75,13 @@ impl Param {
         }))
     }
 
-    /// The value now.
+    /// The current value.
     pub fn value(&self) -> Tensor {
         self.read().value.clone()
     }
 
-    /// Sets the value by hand. An error if dtype or shape differ. Graphs that bound the parameter before are stale.
+    /// Sets the value directly. An error if dtype or shape differ. Graphs that bound the parameter
+    /// before become stale.
     #[track_caller]
     pub fn set(&self, value: impl TryInto<Tensor, Error: Into<Error>>) -> Result<()> {
         let value = value.try_into().map_err(Into::into)?;
@@ -97,7 +99,7 @@ impl Param {
                 .for_each(|tensor| **tensor = value.clone());
             Ok::<(), Error>(())
         };
-        // nothing is younger than that, and the change cannot fail
+        // the current epoch is the newest possible, and the change cannot fail
         match commit(&[self], 1, u64::MAX, change) {
             Err(Refused::Failed(e)) => Err(e),
             Ok(()) | Err(Refused::Stale(_)) => Ok(()),
@@ -109,7 +111,8 @@ impl Param {
         self.0.ty
     }
 
-    /// Whether gradients are taken and optimizers update it: made with [`Param::new`] and not frozen.
+    /// Whether gradients are taken and optimizers update it: it was made with [`Param::new`] and is
+    /// not frozen.
     pub fn is_trained(&self) -> bool {
         self.0.trained && !self.0.frozen.load(Relaxed)
     }
@@ -119,7 +122,8 @@ impl Param {
         !self.0.trained
     }
 
-    /// Excludes it from training (`true`) or takes it in again (`false`); graphs that are made later see it.
+    /// Excludes it from training (`true`) or includes it again (`false`). Applies to graphs that
+    /// bind it later.
     pub fn freeze(&self, frozen: bool) {
         self.0.frozen.store(frozen, Relaxed);
     }
@@ -129,7 +133,7 @@ impl Param {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// A number that no other living parameter has: for maps from parameters to what belongs to them.
+    /// An id that no other living parameter has: a key for maps.
     pub fn id(&self) -> usize {
         Arc::as_ptr(&self.0) as usize
     }
@@ -146,22 +150,23 @@ impl fmt::Debug for Param {
     }
 }
 
-/// The moment at which a graph sees its parameters.
+/// The point in time at which a graph reads its parameters.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Moment {
-    /// It has bound none so far.
+    /// The graph has bound none so far.
     #[default]
     None,
-    /// When it bound its first one: none of them may be younger than this commit.
+    /// When it bound its first one: no parameter may have changed after this commit.
     At(u64),
-    /// Each run by itself, when it begins.
+    /// At the start of each run.
     EachRun,
 }
 
 impl Moment {
-    /// Whether a parameter can be bound: it has not changed since the moment, which the first one fixes.
-    pub(crate) fn admits(&mut self, param: &Param) -> bool {
-        let state = param.read(); // while it is held, no commit can change this one
+    /// Whether a parameter can be bound: it must not have changed since this time. The first
+    /// parameter fixes the time.
+    pub(crate) fn can_bind(&mut self, param: &Param) -> bool {
+        let state = param.read(); // while this lock is held, no commit can change the parameter
         match *self {
             Moment::None => *self = Moment::At(EPOCH.load(SeqCst)),
             Moment::At(epoch) => return state.changed <= epoch,
@@ -171,8 +176,9 @@ impl Moment {
     }
 }
 
-/// Takes the values of several different parameters at one moment, each with its position, and returns the number of the last
-/// commit that they may have been part of. The position of the first that changed after the moment if any did.
+/// Reads the values of several different parameters atomically, each with its position, and returns
+/// the last commit that they may include. If one changed after `moment`, returns the position of
+/// the first such parameter.
 pub(crate) fn snapshot(
     params: &[&Param],
     moment: Moment,
@@ -192,11 +198,11 @@ pub(crate) fn snapshot(
     Ok(epoch)
 }
 
-/// Why a commit did not take place.
+/// Why a commit failed.
 pub(crate) enum Refused<Which, E> {
     /// This parameter changed after the epoch.
     Stale(Which),
-    /// The change could not be made.
+    /// The change itself failed.
     Failed(E),
 }
 
@@ -206,9 +212,9 @@ impl<Which, E> From<E> for Refused<Which, E> {
     }
 }
 
-/// Changes several parameters at one moment, or none of them: the first `count` of those given. All must be as they were in
-/// `epoch`; the position of one that was not is returned. `change` gets the tensors of the changed ones while nobody can read them, and must not fail once it has
-/// changed one.
+/// Changes several parameters atomically: the first `count` of those given. All must be unchanged
+/// since `epoch`; otherwise the position of a changed one is returned. `change` gets the tensors of
+/// the changed ones while no other thread can read them. It must not fail after it has changed one.
 pub(crate) fn commit<E>(
     params: &[&Param],
     count: usize,
@@ -245,7 +251,7 @@ pub(crate) fn commit<E>(
     Ok(())
 }
 
-/// The positions of parameters in the one order in which locks are taken, so that nobody waits for each other.
+/// The positions of parameters in the global lock order, which prevents deadlocks.
 fn in_order(params: &[&Param]) -> impl Iterator<Item = usize> {
     let mut order: Vec<(i64, usize)> = params
         .iter()
@@ -257,8 +263,8 @@ fn in_order(params: &[&Param]) -> impl Iterator<Item = usize> {
     order.into_iter().map(|(_, k)| k)
 }
 
-/// What a stale parameter's error says.
+/// The error for a stale parameter.
 pub(crate) fn stale_parameter(param: &Param) -> OpError {
     OpError::new(format!("a parameter ({}) changed since it was bound", param.ty()))
-        .hint("a graph sees its parameters at one moment: ask for all values of a step in one run, and make a new graph for the next")
+        .hint("a graph uses parameters of one point in time: compute all values of a step in one run, and make a new graph for the next")
 }

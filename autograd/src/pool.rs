@@ -1,11 +1,11 @@
-//! Buffers that are used again: what a dropped tensor gives back, the next one takes, so that in a steady state no fresh
-//! memory has to be mapped and cleared by the system.
+//! A pool of buffers: a dropped tensor's buffer is reused by the next tensor of the same kind, so
+//! that the system does not have to map and clear new memory in each step.
 //!
-//! Each thread has a pool of its own, part of what it [keeps](crate::keep) within one bound; small buffers are left to the
-//! allocator.
+//! Each thread has its own pool, part of its [memory cache](crate::memory_cache) with a common
+//! bound. Small buffers are left to the allocator.
 
 use crate::{
-    keep,
+    memory_cache,
     tensor::{DType, Element},
 };
 use std::{
@@ -13,10 +13,10 @@ use std::{
     ops::Deref,
 };
 
-/// Buffers with fewer elements are not worth keeping.
-pub(crate) const SMALLEST: usize = 1024;
+/// Buffers with fewer elements are not pooled.
+pub(crate) const MIN_POOLED: usize = 1024;
 
-/// A free buffer of some type.
+/// A free buffer, by dtype.
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum Buffer {
@@ -26,16 +26,16 @@ pub enum Buffer {
     Bool(Vec<bool>),
 }
 
-/// The type of a buffer's elements, and how many they are.
+/// The element type and length of a buffer.
 pub(crate) type Kind = (DType, usize);
 
 /// The free buffers of a thread.
 pub(crate) struct Pool {
-    /// Those of one kind, each with the moment at which it came; the oldest first.
+    /// By kind, each with the time at which it was returned, oldest first.
     free: Option<HashMap<Kind, VecDeque<(u64, Buffer)>>>,
     bytes: usize,
     clock: u64,
-    /// The kinds of all buffers, by the moment at which they came.
+    /// The kinds of all buffers, by the time at which they were returned.
     by_age: BTreeMap<u64, Kind>,
 }
 
@@ -53,10 +53,10 @@ impl Pool {
         self.bytes
     }
 
-    /// The buffer of this kind that came last, with unspecified elements.
+    /// The most recently returned buffer of this kind, with unspecified elements.
     pub(crate) fn take(&mut self, kind: Kind) -> Option<Buffer> {
-        let (came, buffer) = self.free.as_mut()?.get_mut(&kind)?.pop_back()?;
-        self.remove(came, kind);
+        let (time, buffer) = self.free.as_mut()?.get_mut(&kind)?.pop_back()?;
+        self.remove(time, kind);
         Some(buffer)
     }
 
@@ -71,20 +71,21 @@ impl Pool {
             .push_back((self.clock, buffer));
     }
 
-    /// Drops the buffer that came before all others; `false` if there is none.
+    /// Drops the least recently returned buffer; `false` if there is none.
     pub(crate) fn drop_oldest(&mut self) -> bool {
-        let Some((&came, &kind)) = self.by_age.first_key_value() else {
+        let Some((&time, &kind)) = self.by_age.first_key_value() else {
             return false;
         };
         let buffers = self.free.as_mut().and_then(|free| free.get_mut(&kind));
         drop(buffers.and_then(VecDeque::pop_front));
-        self.remove(came, kind);
+        self.remove(time, kind);
         true
     }
 
-    /// A buffer is gone; with the last one of a kind goes the place for that kind.
-    fn remove(&mut self, came: u64, kind: Kind) {
-        self.by_age.remove(&came);
+    /// Removes the records of a buffer that was taken, and the entry of its kind if it was the last
+    /// one.
+    fn remove(&mut self, time: u64, kind: Kind) {
+        self.by_age.remove(&time);
         self.bytes -= bytes(kind);
         if let Some(free) = &mut self.free
             && free.get(&kind).is_some_and(VecDeque::is_empty)
@@ -98,18 +99,19 @@ fn bytes((dtype, count): Kind) -> usize {
     count * dtype.size()
 }
 
-/// Elements that go back to the pool.
+/// A tensor's elements. On drop, the buffer returns to the pool.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Block<T: Element> {
     buffer: Vec<T>,
-    /// Where the elements are in the buffer: those that were allocated here begin at a line of the cache.
+    /// Where the elements start in the buffer: those allocated by [`blank`](Block::blank) start at
+    /// a cache line.
     start: usize,
     count: usize,
 }
 
-/// The bytes of a line of the cache.
-pub(crate) const LINE: usize = 64;
+/// The bytes of a cache line.
+pub(crate) const CACHE_LINE: usize = 64;
 
 impl<T: Element> Block<T> {
     pub(crate) fn new(elements: Vec<T>) -> Block<T> {
@@ -121,16 +123,16 @@ impl<T: Element> Block<T> {
         }
     }
 
-    /// Elements of an unspecified value; none if there is no memory for them.
+    /// Elements with unspecified values; `None` if there is not enough memory.
     pub(crate) fn blank(count: usize) -> Option<Block<T>> {
-        let spare = if count < SMALLEST {
+        let spare = if count < MIN_POOLED {
             0
         } else {
-            LINE / size_of::<T>()
+            CACHE_LINE / size_of::<T>()
         };
         let length = count.checked_add(spare)?;
         let bytes = length.saturating_mul(size_of::<T>());
-        let used = keep::buffer(bytes, (spare > 0).then_some((T::DTYPE, length)));
+        let used = memory_cache::take_buffer(bytes, (spare > 0).then_some((T::DTYPE, length)));
         let buffer = match used.and_then(T::from_buffer) {
             Some(used) => used,
             None => {
@@ -143,7 +145,7 @@ impl<T: Element> Block<T> {
         let start = if spare == 0 {
             0
         } else {
-            (buffer.as_ptr() as usize).wrapping_neg() % LINE / size_of::<T>()
+            (buffer.as_ptr() as usize).wrapping_neg() % CACHE_LINE / size_of::<T>()
         };
         Some(Block {
             buffer,
@@ -173,10 +175,11 @@ impl<T: Element> Deref for Block<T> {
 
 impl<T: Element> Drop for Block<T> {
     fn drop(&mut self) {
-        // what came from outside has another length than those that are asked for here
-        if self.buffer.len() > self.count.max(SMALLEST) {
+        // buffers that come from outside have other lengths than `blank` requests, so pooling them
+        // would be useless
+        if self.buffer.len() > self.count.max(MIN_POOLED) {
             let buffer = std::mem::take(&mut self.buffer);
-            keep::keep_buffer((T::DTYPE, buffer.len()), T::into_buffer(buffer));
+            memory_cache::return_buffer((T::DTYPE, buffer.len()), T::into_buffer(buffer));
         }
     }
 }

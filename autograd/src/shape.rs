@@ -1,6 +1,7 @@
-//! Shapes: sizes of axes, broadcasting, and walking an array in the order of another shape.
+//! Shapes: sizes of axes, broadcasting, and reading an array in the order of another shape.
 //!
-//! Everything here is row-major ("C" order): the last axis is the one whose neighbours lie side by side.
+//! Everything is row-major ("C" order): elements adjacent along the last axis are adjacent in
+//! memory.
 
 use crate::error::OpError;
 use std::{fmt, ops::Deref};
@@ -8,12 +9,14 @@ use std::{fmt, ops::Deref};
 /// The largest number of axes a tensor can have.
 pub const MAX_RANK: usize = 8;
 
-/// The sizes of a tensor's axes: `[]` for a single number, `[rows, columns]` for a matrix. Reads like a slice.
+/// The sizes of a tensor's axes: `[]` for a scalar, `[rows, columns]` for a matrix. Dereferences to
+/// a slice.
 ///
-/// Every shape keeps one invariant, which arithmetic on sizes and strides rests on everywhere: there are at most [`MAX_RANK`]
-/// axes, and the product of the sizes that are not 0, times the 8 bytes of the largest element, is at most `isize::MAX`.
-/// So no product of some of the sizes and no stride can overflow, also where another axis is empty. [`Shape::new`] checks
-/// it; the functions that do not return a `Result` only shrink, drop or exchange axes, which cannot break it.
+/// Invariant: there are at most [`MAX_RANK`] axes, and the product of the nonzero sizes, times the
+/// 8 bytes of the largest element type, is at most `isize::MAX`. Arithmetic on sizes and strides
+/// relies on it: no product of some of the sizes and no stride can overflow, even if another axis
+/// is empty. [`Shape::new`] checks it. Functions that do not return a `Result` only shrink, remove
+/// or swap axes, which cannot break it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     rank: u8,
@@ -21,7 +24,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape of a single number.
+    /// The shape of a scalar.
     pub const SCALAR: Shape = Shape {
         rank: 0,
         dims: [0; MAX_RANK],
@@ -39,12 +42,12 @@ impl Shape {
         format!("{index:?}")
     }
 
-    /// A shape with these sizes. An error if there are more than [`MAX_RANK`] axes, or more elements than memory has
-    /// addresses.
+    /// A shape with these sizes. An error if there are more than [`MAX_RANK`] axes, or more
+    /// elements than the address space holds.
     pub fn new(dims: &[usize]) -> Result<Shape, OpError> {
         if dims.len() > MAX_RANK {
             return Err(OpError::new(format!(
-                "{} axes are too many: at most {MAX_RANK} are possible",
+                "too many axes: {} (at most {MAX_RANK})",
                 dims.len()
             )));
         }
@@ -56,22 +59,22 @@ impl Shape {
         Ok(Shape::of(dims))
     }
 
-    /// A shape that is known at compile time: one that breaks the invariant does not compile.
+    /// A shape known at compile time: one that breaks the invariant does not compile.
     ///
     /// ```compile_fail
     /// let none = autograd::Tensor::from([[false; 1 << 60]; 0]);
     /// ```
-    pub(crate) const fn known(dims: &[usize]) -> Shape {
+    pub(crate) const fn const_new(dims: &[usize]) -> Shape {
         assert!(fits(dims), "the array is too large for a tensor");
         Shape::of(dims)
     }
 
-    /// The shape of a list that is in memory, where there are fewer than 2⁶⁰ bytes on any machine.
-    pub(crate) fn line<T>(elements: &[T]) -> Shape {
+    /// The shape of a slice, which has fewer than 2⁶⁰ bytes on any machine.
+    pub(crate) fn of_slice<T>(elements: &[T]) -> Shape {
         Shape::of(&[elements.len()])
     }
 
-    /// Private: the invariant is the caller's to keep.
+    /// Private: the caller must ensure the invariant.
     const fn of(dims: &[usize]) -> Shape {
         let mut shape = Shape {
             rank: dims.len() as u8,
@@ -91,26 +94,26 @@ impl Shape {
         self.rank as usize
     }
 
-    /// The same shape with one axis of another size.
+    /// The same shape with another size of one axis.
     pub(crate) fn resized(mut self, axis: usize, size: usize) -> Result<Shape, OpError> {
         self.dims[axis] = size;
         Shape::new(&self)
     }
 
-    /// The same shape with one axis of size 1.
+    /// The same shape with size 1 of one axis.
     pub(crate) fn collapsed(mut self, axis: usize) -> Shape {
         self.dims[axis] = 1;
         self
     }
 
-    /// The same shape with two axes exchanged.
+    /// The same shape with two axes swapped.
     pub(crate) fn swapped(mut self, a: usize, b: usize) -> Shape {
         self.dims.swap(a, b);
         self
     }
 
-    /// The first axes only.
-    pub(crate) fn front(&self, rank: usize) -> Shape {
+    /// The first `rank` axes.
+    pub(crate) fn prefix(&self, rank: usize) -> Shape {
         Shape::of(&self[..rank])
     }
 
@@ -161,20 +164,20 @@ impl Shape {
         Ok(axis.rem_euclid(rank) as usize)
     }
 
-    /// A list of axes as a bit mask; empty, repeated or missing axes are errors.
+    /// A list of axes as a bit set. An empty list, and repeated or missing axes are errors.
     pub(crate) fn axes(&self, axes: &[isize]) -> Result<Axes, OpError> {
         let mut mask = Axes(0);
         for &a in axes {
             let axis = self.axis(a)?;
             if mask.has(axis) {
-                return Err(OpError::new(format!("axis {a} is named twice in {axes:?}")));
+                return Err(OpError::new(format!("axis {a} is repeated in {axes:?}")));
             }
             mask.0 |= 1 << axis;
         }
         Ok(mask)
     }
 
-    /// What is left when these axes are reduced: of size 1 if `keep`, else gone.
+    /// The shape after reducing these axes: they have size 1 if `keep`, else they are removed.
     pub(crate) fn reduced(&self, axes: Axes, keep: bool) -> Shape {
         let mut dims = [0; MAX_RANK];
         let mut rank = 0;
@@ -187,8 +190,9 @@ impl Shape {
         Shape::of(&dims[..rank])
     }
 
-    /// `(outer, size, inner)` around one axis: element `(o, i, j)` lies at `(o * size + i) * inner + j`. Where there are no
-    /// elements `outer` is 0: the axes that are not empty can be of any size, and nobody should count up to them.
+    /// `(outer, size, inner)` around one axis: element `(o, i, j)` is at
+    /// `(o * size + i) * inner + j`. Without elements `outer` is 0, because the axes that are not
+    /// empty can have any size, and loops over them would not end.
     pub(crate) fn around(&self, axis: usize) -> (usize, usize, usize) {
         let outer = if self.count() == 0 {
             0
@@ -251,7 +255,7 @@ impl Axes {
         self.0 >> axis & 1 == 1
     }
 
-    /// The number of elements along these axes.
+    /// The product of the sizes of these axes.
     pub(crate) fn count(self, shape: &Shape) -> usize {
         shape
             .iter()
@@ -266,7 +270,8 @@ impl Axes {
     }
 }
 
-/// One integer or a list of them: sizes or axes. `2`, `[2, 3]`, `&[-1, 3]`, a `Vec`, a [`Shape`].
+/// An integer or a list of integers: sizes or axes. `2`, `[2, 3]`, `&[-1, 3]`, a `Vec`, a
+/// [`Shape`].
 pub trait Ints {
     /// The integers as a list.
     fn list(&self) -> Vec<isize>;
@@ -282,7 +287,7 @@ macro_rules! ints {
 }
 ints! { i32 i64 isize usize }
 
-// A size beyond `isize` is refused later, as too large, with the shape in the message.
+// A size beyond `isize` is rejected later as too large, with the shape in the message.
 fn saturate(v: i128) -> isize {
     v.clamp(isize::MIN as i128, isize::MAX as i128) as isize
 }
@@ -299,14 +304,14 @@ impl<I: Ints + ?Sized> Ints for &I {
     }
 }
 
-/// Sizes from a list: a negative one is an error.
+/// Sizes from a list; a negative one is an error.
 pub(crate) fn sizes(dims: &[isize]) -> Result<Shape, OpError> {
     let dims: Result<Vec<usize>, _> = dims.iter().map(|&d| usize::try_from(d)).collect();
     Shape::new(&dims.map_err(|_| OpError::new("a size is negative"))?)
 }
 
-/// Reads an array at `offset + index · strides` for each index of a shape, in row-major order: how broadcasts,
-/// permutations and slices are copied.
+/// Reads an array at `offset + index · strides` for each index of a shape, in row-major order.
+/// Broadcasts, permutations and slices are copied with it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Walk {
     shape: Shape,
@@ -316,7 +321,8 @@ pub(crate) struct Walk {
 
 impl Walk {
     pub(crate) fn new(shape: Shape, strides: [isize; MAX_RANK], offset: isize) -> Walk {
-        // Axes that run on into each other are joined, so that the innermost run is as long as it can be.
+        // Merge axes that are contiguous with each other, so that the innermost run is as long as
+        // possible.
         let (mut dims, mut joined, mut rank) = ([0; MAX_RANK], [0; MAX_RANK], 0);
         for k in 0..shape.rank() {
             if shape[k] == 1 {
@@ -337,7 +343,7 @@ impl Walk {
         }
     }
 
-    /// `from` as seen when broadcast to `to`.
+    /// A walk over `from`, broadcast to `to`.
     pub(crate) fn broadcast(from: &Shape, to: &Shape) -> Walk {
         let own = from.strides();
         let mut strides = [0; MAX_RANK];
@@ -360,7 +366,7 @@ impl Walk {
         (self.offset + last) as usize + 1
     }
 
-    /// Whether every element is the same one.
+    /// Whether all elements are the same one.
     pub(crate) fn is_constant(&self) -> bool {
         self.shape.rank() == 0 || self.strides[..self.shape.rank()].iter().all(|&s| s == 0)
     }
@@ -379,7 +385,8 @@ impl Walk {
         });
     }
 
-    /// Calls `visit(first of the walk, first position in the array, stride, length)` for each run of the innermost axis.
+    /// Calls `visit(position in the walk, position in the array, stride, length)` for each run
+    /// along the innermost axis.
     pub(crate) fn runs(
         &self,
         start: usize,
@@ -408,7 +415,7 @@ impl Walk {
             if done == count {
                 return;
             }
-            // carry into the outer axes
+            // carry to the outer axes
             position -= index[last] as isize * self.strides[last];
             index[last] = 0;
             let mut k = last;

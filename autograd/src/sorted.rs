@@ -1,7 +1,7 @@
-//! One sort for lists of all types: the standard library's would be compiled for each of them, ten kilobytes of machine code
-//! each, which only long lists are worth.
+//! One sort for lists of all types. The standard library's sort would be compiled for each of them,
+//! with ten kilobytes of machine code each; only long lists would profit.
 
-/// Sorts by a whole number; elements with the same one stay in their order.
+/// A stable sort by an integer key.
 pub(crate) fn sort_by<T>(list: &mut Vec<T>, key: impl Fn(&T) -> i64) {
     let mut order: Vec<(i64, usize)> = list.iter().map(key).zip(0..).collect();
     order.sort_unstable();

@@ -1,4 +1,5 @@
-//! Values: shape, dtype and shared contiguous data. A single number is held inline; ndarray is the border.
+//! Tensor values: shape, dtype and shared contiguous data. A single element is stored inline.
+//! Conversions to and from ndarray are the interface to other code.
 
 use crate::{
     error::{OpError, Result},
@@ -12,13 +13,13 @@ use std::{fmt, panic::Location, sync::Arc};
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum DType {
-    /// 32-bit floating point: what networks are trained in.
+    /// 32-bit floating point: the usual type for training.
     F32,
-    /// 64-bit floating point: what a Rust `2.0` is.
+    /// 64-bit floating point: the type of a Rust `2.0`.
     F64,
     /// 64-bit integers: labels and indices. They have no gradient.
     I64,
-    /// Truth values: masks. They have no gradient.
+    /// Booleans: masks. They have no gradient.
     Bool,
 }
 
@@ -53,7 +54,7 @@ impl fmt::Display for DType {
     }
 }
 
-/// Dtype and shape: what is known of a value before it is computed. Prints as `f32[64, 10]`.
+/// Dtype and shape of a value, known before it is computed. Displays as `f32[64, 10]`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Type {
     /// The type of the elements.
@@ -91,7 +92,7 @@ impl<T: Element> Buf<T> {
         }
     }
 
-    /// Elements of an unspecified value, to be written over; an error if the memory cannot be had.
+    /// Elements with unspecified values, to be overwritten; an error if there is not enough memory.
     pub(crate) fn blank(count: usize) -> Result<Buf<T>, OpError> {
         if count == 1 {
             return Ok(Buf::One([T::default()]));
@@ -109,7 +110,7 @@ impl<T: Element> Buf<T> {
         }
     }
 
-    /// The elements for writing, if nobody else holds them.
+    /// The elements for writing, unless they are shared.
     pub(crate) fn unique(&mut self) -> Option<&mut [T]> {
         match self {
             Buf::One(v) => Some(v),
@@ -127,7 +128,7 @@ impl<T: Element> Buf<T> {
     }
 }
 
-/// An empty vector with room for `count` elements.
+/// An empty vector with capacity for `count` elements.
 pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>, OpError> {
     let mut v = Vec::new();
     v.try_reserve_exact(count)
@@ -138,11 +139,11 @@ pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>, OpError> {
 fn no_memory<T>(count: usize) -> OpError {
     let gib = count as f64 * size_of::<T>() as f64 / (1u64 << 30) as f64;
     OpError::new(format!(
-        "there is no memory for {count} elements ({gib:.1} GiB)"
+        "not enough memory for {count} elements ({gib:.1} GiB)"
     ))
 }
 
-/// One variant a dtype.
+/// One variant per dtype.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
 pub enum Data {
@@ -163,7 +164,7 @@ impl Data {
     }
 }
 
-/// Runs `$body` with `$T` standing for the Rust type of a dtype: of all dtypes, or of those named.
+/// Runs `$body` with `$T` as the Rust type of a dtype: for all dtypes, or only for floats.
 macro_rules! with_dtype {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
@@ -201,7 +202,7 @@ macro_rules! with_dtype {
 }
 pub(crate) use with_dtype;
 
-/// The types of elements: `f32`, `f64`, `i64` and `bool`.
+/// The element types: `f32`, `f64`, `i64` and `bool`.
 pub trait Element:
     sealed::Sealed
     + Copy
@@ -214,7 +215,7 @@ pub trait Element:
     + Sync
     + 'static
 {
-    /// The dtype of tensors of this type.
+    /// The dtype of tensors with this element type.
     const DTYPE: DType;
     #[doc(hidden)]
     fn wrap(buf: Buf<Self>) -> Data;
@@ -257,9 +258,11 @@ elements! { f32, F32; f64, F64; i64, I64; bool, Bool; }
 
 /// A value: shape, dtype and shared contiguous data in row-major order.
 ///
-/// Cheap to clone (the data is shared), never changed under its holder's eyes. Numbers, Rust arrays and vectors
-/// become tensors with `into()`, ndarray's arrays with `try_into()` (a tensor has fewer axes than an array can have, and a
-/// view can be larger than memory; an owned array in standard layout is not copied). They go out as ndarray arrays or views.
+/// Cheap to clone (the data is shared). A clone never sees changes made through another one.
+/// Scalars, Rust arrays and vectors become tensors with `into()`, ndarray arrays with `try_into()`:
+/// this can fail, because a tensor has fewer axes than an ndarray array can have, and a view can be
+/// larger than memory. An owned array in standard layout is not copied. Tensors convert to ndarray
+/// arrays or views.
 ///
 /// ```
 /// use autograd::{DType, Tensor};
@@ -278,32 +281,34 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor of this shape with these elements, in row-major order. An error if their number is not the shape's.
+    /// A tensor of this shape with these elements, in row-major order. An error if their count does
+    /// not match the shape.
     #[track_caller]
     pub fn new<T: Element>(shape: impl Ints, elements: Vec<T>) -> Result<Tensor> {
-        let here = Location::caller();
+        let caller = Location::caller();
         let make = || {
             let shape = sizes(&shape.list())?;
             if shape.count() != elements.len() {
                 let n = elements.len();
                 return Err(OpError::new(format!(
-                    "shape {shape} has {} elements, {n} were given",
+                    "shape {shape} has {} elements, got {n}",
                     shape.count()
                 )));
             }
             Ok(shape)
         };
-        let shape = make().map_err(|e| e.at("tensor", here))?;
+        let shape = make().map_err(|e| e.at("tensor", caller))?;
         Ok(Tensor {
             shape,
             data: T::wrap(Buf::new(elements)),
         })
     }
 
-    /// A tensor of this shape in which every element is `value`. An error if there is no memory for it.
+    /// A tensor of this shape with all elements equal to `value`. An error if there is not enough
+    /// memory.
     #[track_caller]
     pub fn full<T: Element>(shape: impl Ints, value: T) -> Result<Tensor> {
-        let here = Location::caller();
+        let caller = Location::caller();
         let make = || {
             let shape = sizes(&shape.list())?;
             let mut v = reserve(shape.count())?;
@@ -313,7 +318,7 @@ impl Tensor {
                 data: T::wrap(Buf::new(v)),
             })
         };
-        make().map_err(|e: OpError| e.at("full", here))
+        make().map_err(|e: OpError| e.at("full", caller))
     }
 
     /// Zeros (`false` for [`DType::Bool`]).
@@ -322,12 +327,13 @@ impl Tensor {
         with_dtype!(dtype, T => Tensor::full(shape, T::default()))
     }
 
-    /// The same with its elements at the beginning of a line of the cache: copied, if they are many that lie elsewhere.
-    pub(crate) fn in_line(self) -> Tensor {
+    /// The same tensor with its elements starting at a cache line. Copied if it is large and not
+    /// aligned.
+    pub(crate) fn cache_aligned(self) -> Tensor {
         fn copy<T: Element>(from: &Buf<T>) -> Option<Buf<T>> {
             let elements = from.as_slice();
-            if elements.len() < crate::pool::SMALLEST
-                || (elements.as_ptr() as usize).is_multiple_of(crate::pool::LINE)
+            if elements.len() < crate::pool::MIN_POOLED
+                || (elements.as_ptr() as usize).is_multiple_of(crate::pool::CACHE_LINE)
             {
                 return None;
             }
@@ -347,7 +353,7 @@ impl Tensor {
         }
     }
 
-    /// Elements of an unspecified value, for a kernel to write.
+    /// Elements with unspecified values, for a kernel to write.
     pub(crate) fn blank(ty: Type) -> Result<Tensor, OpError> {
         let data = with_dtype!(ty.dtype, T => T::wrap(Buf::blank(ty.shape.count())?));
         Ok(Tensor {
@@ -356,7 +362,8 @@ impl Tensor {
         })
     }
 
-    /// A single number of a dtype; fractional parts and what lies outside the dtype's range must not get here.
+    /// A single element of a dtype. The caller must make sure that `value` fits the dtype: no
+    /// fraction, within the range.
     pub(crate) fn number(value: Number, dtype: DType) -> Tensor {
         match (dtype, value) {
             (DType::F32, v) => Tensor::from(v.to_f64() as f32),
@@ -399,31 +406,31 @@ impl Tensor {
     pub fn as_slice<T: Element>(&self) -> Result<&[T]> {
         match T::buf(&self.data) {
             Some(buf) => Ok(buf.as_slice()),
-            None => Err(self.not_of::<T>().at_caller("tensor")),
+            None => Err(self.dtype_mismatch::<T>().at_caller("tensor")),
         }
     }
 
     /// The elements as an ndarray view. An error if they are not of type `T`.
     #[track_caller]
     pub fn view<T: Element>(&self) -> Result<ArrayViewD<'_, T>> {
-        let (here, elements) = (Location::caller(), self.as_slice()?);
+        let (caller, elements) = (Location::caller(), self.as_slice()?);
         ArrayViewD::from_shape(IxDyn(&self.shape), elements)
-            .map_err(|e| OpError::new(e.to_string()).at("tensor", here))
+            .map_err(|e| OpError::new(e.to_string()).at("tensor", caller))
     }
 
-    /// The elements as an owned ndarray array; without a copy if nobody else holds them. An error if they are not of
-    /// type `T`.
+    /// The elements as an owned ndarray array; without a copy if the data is not shared. An error
+    /// if they are not of type `T`.
     #[track_caller]
     pub fn into_array<T: Element>(self) -> Result<ArrayD<T>> {
-        let (here, shape, wrong) = (Location::caller(), self.shape, self.not_of::<T>());
+        let (caller, shape, wrong) = (Location::caller(), self.shape, self.dtype_mismatch::<T>());
         let Some(buf) = T::into_buf(self.data) else {
-            return Err(wrong.at("tensor", here));
+            return Err(wrong.at("tensor", caller));
         };
         ArrayD::from_shape_vec(IxDyn(&shape), buf.into_vec())
-            .map_err(|e| OpError::new(e.to_string()).at("tensor", here))
+            .map_err(|e| OpError::new(e.to_string()).at("tensor", caller))
     }
 
-    /// The only element, as `f64`, whatever the dtype. An error if there is not exactly one.
+    /// The only element as `f64`, for any dtype. An error if there is not exactly one.
     ///
     /// ```
     /// assert_eq!(autograd::Tensor::from([[2.5f32]]).scalar()?, 2.5);
@@ -434,7 +441,7 @@ impl Tensor {
         match self.to_f64s()[..] {
             [v] => Ok(v),
             _ => Err(
-                OpError::new(format!("wants a single number, got {}", self.ty()))
+                OpError::new(format!("expected a single element, got {}", self.ty()))
                     .at_caller("scalar"),
             ),
         }
@@ -450,21 +457,19 @@ impl Tensor {
         }
     }
 
-    /// The same numbers as another dtype, as [`Var::cast`](crate::Var::cast) does it.
+    /// The same values as another dtype, converted as by [`Var::cast`](crate::Var::cast).
     #[track_caller]
     pub fn cast(&self, dtype: DType) -> Result<Tensor> {
         crate::Graph::new().constant(self).cast(dtype).value()
     }
 
-    /// The rows `rows` of the first axis, in this order; rows may repeat. An error if one is missing.
+    /// The given rows of the first axis, in this order; rows may repeat. An error if one does not
+    /// exist.
     #[track_caller]
     pub fn rows(&self, rows: &[usize]) -> Result<Tensor> {
-        let here = Location::caller();
+        let caller = Location::caller();
         let make = || {
-            let (&n, rest) = self
-                .shape
-                .split_first()
-                .ok_or("a single number has no rows")?;
+            let (&n, rest) = self.shape.split_first().ok_or("a scalar has no rows")?;
             if let Some(bad) = rows.iter().find(|&&r| r >= n) {
                 return Err(OpError::new(format!(
                     "there is no row {bad} in {}",
@@ -482,30 +487,28 @@ impl Tensor {
                 Ok(Tensor { shape, data: T::wrap(Buf::new(out)) })
             })
         };
-        make().map_err(|e: OpError| e.at("rows", here))
+        make().map_err(|e: OpError| e.at("rows", caller))
     }
 
-    /// The rows of several tensors one after the other: along the first axis. Dtypes and the other sizes must be equal.
+    /// Concatenates tensors along the first axis. Dtypes and the other sizes must be equal.
     #[track_caller]
     pub fn from_rows(parts: &[Tensor]) -> Result<Tensor> {
-        let here = Location::caller();
+        let caller = Location::caller();
         let make = || {
-            let first = parts.first().ok_or("there are no parts")?;
-            let (_, rest) = first
-                .shape
-                .split_first()
-                .ok_or("a single number has no rows")?;
+            let first = parts.first().ok_or("expected at least one tensor")?;
+            let (_, rest) = first.shape.split_first().ok_or("a scalar has no rows")?;
             let fits = |p: &&Tensor| p.dtype() == first.dtype() && p.shape.get(1..) == Some(rest);
             if let Some(other) = parts.iter().find(|p| !fits(p)) {
                 return Err(OpError::new(format!(
-                    "{} and {} do not fit together",
+                    "the types {} and {} do not fit",
                     first.ty(),
                     other.ty()
                 )));
             }
             let count = parts
                 .iter()
-                .fold(0usize, |count, p| count.saturating_add(p.shape[0])); // too many are refused now
+                // `resized` rejects too many rows
+                .fold(0usize, |count, p| count.saturating_add(p.shape[0]));
             let shape = first.shape.resized(0, count)?;
             with_dtype!(first.dtype(), T => {
                 let mut out = reserve(shape.count())?;
@@ -513,24 +516,24 @@ impl Tensor {
                 Ok(Tensor { shape, data: T::wrap(Buf::new(out)) })
             })
         };
-        make().map_err(|e: OpError| e.at("from_rows", here))
+        make().map_err(|e: OpError| e.at("from_rows", caller))
     }
 
-    fn not_of<T: Element>(&self) -> OpError {
+    fn dtype_mismatch<T: Element>(&self) -> OpError {
         OpError::new(format!(
-            "the elements are {}, asked for as {}",
+            "the elements are {}, read as {}",
             self.dtype(),
             T::DTYPE
         ))
         .hint("cast them first")
     }
 
-    /// Whether nobody else holds the data.
+    /// Whether the data is not shared.
     pub(crate) fn is_unique(&mut self) -> bool {
         with_dtype!(self.dtype(), T => T::buf_mut(&mut self.data).is_some_and(|b| b.unique().is_some()))
     }
 
-    /// The same data with another shape of as many elements.
+    /// The same data with another shape of the same number of elements.
     pub(crate) fn reshaped(&self, shape: Shape) -> Tensor {
         Tensor {
             shape,
@@ -539,7 +542,7 @@ impl Tensor {
     }
 }
 
-/// A literal of an expression, before it knows its dtype.
+/// A literal of an expression, before its dtype is known.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Number {
     Int(i64),
@@ -556,7 +559,7 @@ impl Number {
 }
 
 impl PartialEq for Tensor {
-    /// Equal dtype, shape and elements; as for floats, NaN equals nothing.
+    /// Equal dtype, shape and elements. NaN equals nothing, as for floats.
     fn eq(&self, other: &Tensor) -> bool {
         self.ty() == other.ty()
             && with_dtype!(self.dtype(), T => match (T::buf(&self.data), T::buf(&other.data)) {

@@ -1,4 +1,5 @@
-//! `Var`: a handle to a node. Operators are here; methods that append an op stand in the op's file.
+//! `Var`: a handle to a node. Operators are in this file; methods that append an op are in the op's
+//! file.
 
 use crate::{
     error::{Error, OpError, Result},
@@ -11,12 +12,12 @@ use crate::{
 };
 use std::{fmt, ops};
 
-/// A value of a graph that may not be computed yet. `Copy`, with operators (`+ - * /`, `%` with the sign of the dividend,
-/// unary `-`, numbers on either side; `& | !` of truth values)
-/// and methods named as in NumPy and PyTorch.
+/// A value of a graph, which may not have been computed yet. `Copy`, with operators (`+ - * /`, `%`
+/// with the sign of the dividend, unary `-`, with scalars on either side; `& | !` for booleans) and
+/// methods named as in NumPy and PyTorch.
 ///
-/// Operations broadcast as in NumPy. One that cannot be done gives a `Var` that carries the error; asking for the value
-/// of anything computed from it returns that error.
+/// Operations broadcast as in NumPy. An invalid operation gives a `Var` that holds the error;
+/// computing anything that depends on it returns that error.
 ///
 /// ```
 /// use autograd::Graph;
@@ -40,32 +41,33 @@ impl<'g> Var<'g> {
         self.graph
     }
 
-    /// Its place in the graph's list of nodes.
+    /// Its index in the graph's list of nodes.
     pub fn id(self) -> usize {
         self.id.index()
     }
 
-    /// The sizes of the axes; the error if there is one. Computes nothing.
+    /// The sizes of the axes, or its error. Computes nothing.
     pub fn shape(self) -> Result<Shape> {
         self.checked().map(|v| v.ty().shape)
     }
 
-    /// The type of the elements; the error if there is one. Computes nothing.
+    /// The type of the elements, or its error. Computes nothing.
     pub fn dtype(self) -> Result<DType> {
         self.checked().map(|v| v.ty().dtype)
     }
 
-    /// The sizes if there are exactly `N` axes: for layers, with [`fail`](Var::fail) otherwise.
+    /// The sizes if there are exactly `N` axes. For layers, with [`fail`](Var::fail) for other
+    /// shapes.
     ///
     /// ```
     /// use autograd::Var;
     /// fn area<'g>(x: Var<'g>) -> Var<'g> {
-    ///     let Some([rows, columns]) = x.dims() else { return x.fail("wants a matrix") };
+    ///     let Some([rows, columns]) = x.dims() else { return x.fail("expected a matrix") };
     ///     x.sum() / (rows * columns)
     /// }
     /// # let g = autograd::Graph::new();
     /// let e = area(g.input(1.0)).value().unwrap_err();
-    /// assert_eq!(e.message(), "wants a matrix, got f64[]");
+    /// assert_eq!(e.message(), "expected a matrix, got f64[]");
     /// ```
     pub fn dims<const N: usize>(self) -> Option<[usize; N]> {
         self.checked()
@@ -73,7 +75,8 @@ impl<'g> Var<'g> {
             .and_then(|v| v.ty().shape[..].try_into().ok())
     }
 
-    /// A `Var` that carries this error, with the type of `self`; the error that `self` carries already comes first.
+    /// A `Var` that holds this error, with the type of `self`. If `self` already holds an error,
+    /// that one is kept.
     #[track_caller]
     pub fn fail(self, message: &str) -> Var<'g> {
         self.graph.fail(
@@ -83,7 +86,7 @@ impl<'g> Var<'g> {
         )
     }
 
-    /// The error it carries, if any.
+    /// The error it holds, if any.
     pub fn error(self) -> Option<Error> {
         self.graph.inner.borrow().error(self.id).cloned()
     }
@@ -92,18 +95,18 @@ impl<'g> Var<'g> {
         self.error().map_or(Ok(self), Err)
     }
 
-    /// Appends an op of one input, your own for example.
+    /// Appends an op of one input, for example a user-defined one.
     #[track_caller]
     pub fn apply(self, op: impl Op) -> Var<'g> {
         self.graph.apply(op, &[self])
     }
 
-    /// Dtype and shape; of an error, those of its placeholder.
+    /// Dtype and shape; for an error, those of its placeholder.
     pub(crate) fn ty(self) -> Type {
         self.graph.inner.borrow().ty(self.id)
     }
 
-    /// The shape where an error cannot be: in rules, which see none.
+    /// The shape. For derivative rules, whose inputs are never errors.
     pub(crate) fn known_shape(self) -> Shape {
         self.ty().shape
     }
@@ -124,7 +127,7 @@ impl<'g> Var<'g> {
         self.graph.append_fast(op, [self, other])
     }
 
-    /// A number of this one's dtype.
+    /// A literal of the dtype of `self`.
     #[track_caller]
     #[inline]
     pub(crate) fn lit(self, v: f64) -> Var<'g> {
@@ -140,18 +143,19 @@ impl<'g> Var<'g> {
         }
     }
 
-    /// Builds on the shape, or passes the error on; what is appended meanwhile comes from the caller's line.
+    /// Calls `build` with the shape, or passes the error on. New nodes have the caller's line as
+    /// origin.
     #[track_caller]
     pub(crate) fn with_shape(
         self,
         op: &'static str,
         build: impl FnOnce(&Shape) -> Result<Var<'g>, OpError>,
     ) -> Var<'g> {
-        // one function for all closures
+        // one function for all closures, to compile less code
         let mut build = Some(build);
         self.with_shape_dyn(op, &mut |shape| match build.take() {
             Some(build) => build(shape),
-            None => Ok(self), // it is called once
+            None => Ok(self), // never: it is called only once
         })
     }
 
@@ -164,7 +168,7 @@ impl<'g> Var<'g> {
         if self.kind() == Kind::Error {
             return self;
         }
-        let _here = self.graph.here();
+        let _call_site = self.graph.call_site();
         build(&self.known_shape()).unwrap_or_else(|e| self.graph.fail(op, e, &[self]))
     }
 
@@ -172,7 +176,7 @@ impl<'g> Var<'g> {
         self.graph.inner.borrow().nodes[self.id].kind
     }
 
-    /// Whether it is a 1 of differentiation, of the same type as `other`.
+    /// Whether it is a 1 made by differentiation, of the same type as `other`.
     pub(crate) fn is_one_like(self, other: Var<'g>) -> bool {
         if !std::ptr::eq(self.graph, other.graph) {
             return false;
@@ -183,26 +187,26 @@ impl<'g> Var<'g> {
     }
 }
 
-/// Prints what it is, never its value.
+/// Prints the node, never its value.
 impl fmt::Debug for Var<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&self.graph.inner.borrow().line(self.id))
     }
 }
 
-/// What may stand next to a `Var` in an expression: a `Var`, a number, a tensor.
+/// An operand of an expression with a `Var`: a `Var`, a scalar or a tensor.
 ///
-/// A number takes the dtype of the `Var` it meets; a fractional one next to integers is an error.
+/// A scalar takes the dtype of the `Var`. A fractional scalar with an integer `Var` is an error.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot stand next to a `Var` in an expression",
-    label = "not a number, a `&Tensor` or a `Var`",
-    note = "numbers (`f64`, `f32`, `i32`, `i64`, `usize`), `&Tensor` and `Var` can"
+    message = "`{Self}` cannot be combined with a `Var` in an expression",
+    label = "not a scalar, a `&Tensor` or a `Var`",
+    note = "scalars (`f64`, `f32`, `i32`, `i64`, `usize`), `&Tensor` and `Var` can"
 )]
 pub trait Operand<'g> {
-    /// The operand as a `Var` of the graph of `like`, with its dtype if it is a number.
+    /// The operand as a `Var` of the graph of `like`; a scalar gets the dtype of `like`.
     fn var(self, like: Var<'g>) -> Var<'g>;
 
-    /// The operand if it is a `Var` already, so that it lends its dtype to numbers.
+    /// The operand if it is a `Var`, whose dtype scalars then get.
     fn as_var(&self) -> Option<Var<'g>> {
         None
     }
@@ -252,10 +256,12 @@ numbers! {
     f32: v => Number::Float(v.into());
     i32: v => Number::Int(v.into());
     i64: v => Number::Int(v);
-    usize: v => i64::try_from(v).map_or(Number::Float(v as f64), Number::Int); // too large for integers: refused there
+    // if too large for i64, an integer tensor rejects it
+    usize: v => i64::try_from(v).map_or(Number::Float(v as f64), Number::Int);
 }
 
-// On the left only f64 and i32: with f32 as well, the type of `2.0` in `(2.0 * x).sin()` could not be inferred.
+// On the left only f64 and i32: with f32 as well, the compiler could not infer the type of `2.0` in
+// `(2.0 * x).sin()`.
 macro_rules! operators {
     ($($Trait:ident $method:ident $TraitAssign:ident $assign:ident;)*) => { $(
         impl<'g, R: Operand<'g>> ops::$Trait<R> for Var<'g> {

@@ -1,4 +1,4 @@
-//! What ops read and write: borrowed tensors.
+//! The borrowed tensors that ops read and write.
 
 use crate::{
     error::OpError,
@@ -21,7 +21,7 @@ impl Tensor {
         }
     }
 
-    /// For writing: only while nobody else holds the data.
+    /// A view for writing; `None` if the data is shared.
     pub(crate) fn as_view_mut(&mut self) -> Option<TensorViewMut<'_>> {
         let data = match &mut self.data {
             Data::F32(buf) => ElementsMut::F32(buf.unique()?),
@@ -36,7 +36,7 @@ impl Tensor {
     }
 }
 
-/// Borrowed elements, one variant a dtype.
+/// Borrowed elements, one variant per dtype.
 #[doc(hidden)]
 #[derive(Clone, Copy)]
 pub enum Elements<'a> {
@@ -46,7 +46,7 @@ pub enum Elements<'a> {
     Bool(&'a [bool]),
 }
 
-/// Elements borrowed for writing, one variant a dtype.
+/// Elements borrowed for writing, one variant per dtype.
 #[doc(hidden)]
 pub enum ElementsMut<'a> {
     F32(&'a mut [f32]),
@@ -55,7 +55,7 @@ pub enum ElementsMut<'a> {
     Bool(&'a mut [bool]),
 }
 
-/// What an op's [`eval`](crate::Op::eval) reads: shape, dtype and contiguous elements.
+/// An input of an op's [`eval`](crate::Op::eval): shape, dtype and contiguous elements.
 #[derive(Clone, Copy)]
 pub struct TensorView<'a> {
     pub(crate) shape: &'a Shape,
@@ -96,7 +96,7 @@ impl<'a> TensorView<'a> {
     }
 }
 
-/// What an op's [`eval`](crate::Op::eval) writes. What it holds at first is unspecified.
+/// The output of an op's [`eval`](crate::Op::eval). Its initial contents are unspecified.
 pub struct TensorViewMut<'a> {
     pub(crate) shape: &'a Shape,
     pub(crate) data: ElementsMut<'a>,
@@ -118,7 +118,7 @@ impl TensorViewMut<'_> {
         }
     }
 
-    /// Where the elements begin.
+    /// The address of the first element.
     pub(crate) fn start(self) -> *mut u8 {
         match self.data {
             ElementsMut::F32(e) => e.as_mut_ptr().cast(),

@@ -1,10 +1,11 @@
-//! How exact long sums of products are, against sums in f64. (Running sums, and what is added up at positions: `scans.rs`.)
+//! Rounding errors of long sums of products, compared with sums in f64. (Cumulative sums and sums
+//! at positions: `scans.rs`.)
 
 mod common;
 
 use autograd::{Graph, Result, Tensor, Var};
 
-/// Numbers without pattern from -1 to 1.
+/// Pseudorandom values from -1 to 1.
 fn noise(count: usize) -> Vec<f32> {
     let mut state = 1u64;
     let mut next = || {
@@ -16,7 +17,7 @@ fn noise(count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// The largest error of some numbers, relative to given sizes.
+/// The largest error, relative to the given sizes.
 fn error(got: &Tensor, exact: &[f64], size: &[f64]) -> f64 {
     let pairs = got.to_f64s().into_iter().zip(exact).zip(size);
     pairs
@@ -28,10 +29,10 @@ fn row(x: Vec<f32>) -> Tensor {
     Tensor::new([1, x.len()], x).expect("fits")
 }
 
-/// A product of two vectors is nowhere further from the true sum than 2e-6 of what its terms amount to: alone, as one row
-/// of many, and as a column.
+/// The error of an inner product is at most 2e-6 of the sum of the terms' absolute values: alone,
+/// as one row of many, and as a column.
 #[test]
-fn products_of_f32_stay_exact_however_long() -> Result<()> {
+fn long_f32_products_are_accurate() -> Result<()> {
     for k in [1000, 10_000, 1_000_000, 10_000_000] {
         let tenth = 0.1f32;
         let exact = f64::from(tenth) * f64::from(tenth) * k as f64;
@@ -57,7 +58,8 @@ fn products_of_f32_stay_exact_however_long() -> Result<()> {
     Ok(())
 }
 
-/// What is promised; matrixmultiply, which adds where there are no fused multiply-adds, grows with `k`.
+/// The guaranteed error bound. The matrixmultiply crate, which is used without fused multiply-adds,
+/// has an error that grows with `k`.
 fn bound(k: usize) -> f64 {
     if common::exact_products() {
         2e-6
@@ -84,6 +86,6 @@ fn the_gradient_of_a_linear_layer_over_a_million_rows() -> Result<()> {
 }
 
 #[test]
-fn every_instruction_set_is_as_exact() {
+fn every_instruction_set_is_accurate() {
     common::on_every_instruction_set();
 }

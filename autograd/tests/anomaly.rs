@@ -1,5 +1,5 @@
-//! Where a NaN comes from is named, in the order of the forward and of the backward pass; nothing is updated meanwhile,
-//! and nothing is called an anomaly that is none.
+//! Anomaly detection: names the origin of a NaN in the forward and in the backward pass, updates
+//! nothing, and reports nothing if there is no anomaly.
 
 use autograd::{Error, Graph, Param, Result, Var};
 
@@ -33,10 +33,10 @@ fn the_first_bad_value_forward_and_backward() {
 }
 
 #[test]
-fn a_slope_that_is_not_finite_behind_a_value_that_is() {
+fn an_infinite_derivative_of_a_finite_value() {
     let g = Graph::new();
     let x = g.input([0.0, 1.0]);
-    // the usual mistake: the branch that is not taken has no derivative
+    // a common error: the branch that is not selected has an infinite derivative
     let y = x.gt(0.0).select(x.sqrt(), 0.0).sum();
     let [d] = g.grad(y, &[x]);
     let e = report(g.detect_anomaly((y, d)));
@@ -47,7 +47,7 @@ fn a_slope_that_is_not_finite_behind_a_value_that_is() {
         "{e}"
     );
     assert!(e.message().contains("derivative of sqrt"), "{e}");
-    // and the usual cure
+    // the common fix
     let safe = x.gt(0.0).select(x, 1.0);
     let y = x.gt(0.0).select(safe.sqrt(), 0.0).sum();
     assert_eq!(
@@ -57,17 +57,17 @@ fn a_slope_that_is_not_finite_behind_a_value_that_is() {
 }
 
 #[test]
-fn what_is_infinite_on_the_way_to_a_finite_result_is_no_anomaly() -> Result<()> {
+fn an_infinite_intermediate_value_of_a_finite_result_is_no_anomaly() -> Result<()> {
     let g = Graph::new();
     let mask = g.constant([0.0, f64::NEG_INFINITY]);
     let x = g.input([1.0, 2.0]);
     let y = (x + mask).softmax(0).square().sum();
     let (y, _) = g.detect_anomaly((y, g.grad(y, &[x])))?;
     assert_eq!(y.scalar()?, 1.0);
-    // and is not blamed for a NaN that has another cause
+    // and is not reported for a NaN that has another cause
     let bad = ((x - 5.0).ln() + mask).sum();
     assert_eq!(report(g.detect_anomaly(bad)).op(), "ln");
-    // but it is where it makes the NaN
+    // but is reported where it causes the NaN
     let e = report(g.detect_anomaly((mask - mask).sum()));
     assert_eq!(e.op(), "constant");
     assert!(
@@ -93,13 +93,13 @@ fn overflow_is_found_where_it_happened() {
 }
 
 #[test]
-fn nothing_is_updated_and_looking_before_changes_nothing() -> Result<()> {
+fn nothing_is_updated_even_if_values_were_evaluated_before() -> Result<()> {
     let w = Param::new([0.5, 0.0]);
-    let step = |look: bool| {
+    let step = |request: bool| {
         let g = Graph::new();
         let v = g.param(&w);
         let loss = v.ln().sum();
-        if look {
+        if request {
             let _ = loss.value();
         }
         g.assign(&w, v - 0.1 * g.grad(loss, &[v])[0]);
@@ -109,11 +109,11 @@ fn nothing_is_updated_and_looking_before_changes_nothing() -> Result<()> {
     };
     assert_eq!((step(false).op(), step(true).op()), ("ln", "ln"));
     assert_eq!(w.value().to_f64s(), [0.5, 0.0]);
-    // a parameter's new value counts, whoever asks for what
+    // a parameter's new value is checked, whatever values are requested
     let g = Graph::new();
     g.assign(&w, (g.param(&w) - 1.0).sqrt());
     assert_eq!(report(g.detect_anomaly(g.constant(1.0))).op(), "sqrt");
-    // a step without an anomaly is carried out
+    // a step without an anomaly is run
     let g = Graph::new();
     g.assign(&w, g.param(&w) + 1.0);
     g.detect_anomaly(g.param(&w))?;
@@ -122,7 +122,7 @@ fn nothing_is_updated_and_looking_before_changes_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_guard_refuses_the_step_whatever_is_bad() -> Result<()> {
+fn check_finite_prevents_the_step() -> Result<()> {
     let data = |bad: f64| [vec![0.5; 5000], vec![bad], vec![0.25; 300]].concat();
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let w = Param::new(vec![1.0; 5301]);

@@ -1,4 +1,5 @@
-//! The places that plans give to values, which nobody sees from outside: the file is compiled into this test.
+//! The arena offsets that the planner assigns, which the public interface does not show: the source
+//! file is compiled into this test.
 
 #[allow(dead_code)] // the planner uses more of it
 #[path = "../src/plan/arena.rs"]
@@ -7,7 +8,7 @@ mod arena;
 use arena::Arena;
 
 #[test]
-fn too_much_for_any_memory_stays_too_much() {
+fn sizes_saturate() {
     let (mut arena, half) = (Arena::default(), isize::MAX as usize);
     let starts: Vec<usize> = (0..4).map(|_| arena.take(half)).collect();
     assert_eq!(arena.size, usize::MAX);
@@ -17,7 +18,7 @@ fn too_much_for_any_memory_stays_too_much() {
 }
 
 #[test]
-fn places_never_overlap_and_are_used_again() {
+fn offsets_never_overlap_and_are_reused() {
     let (mut arena, mut live, mut state) = (Arena::default(), Vec::<(usize, usize)>::new(), 1u32);
     for _ in 0..10_000 {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -35,7 +36,7 @@ fn places_never_overlap_and_are_used_again() {
     assert!(arena.size < 21 * 1024 * 3);
     live.drain(..)
         .for_each(|(start, size)| arena.free(start, size));
-    // all is one free part again
+    // all is one free block again
     let whole = arena.size;
     assert_eq!((arena.take(whole), arena.size), (0, whole));
 }

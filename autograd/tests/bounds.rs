@@ -1,16 +1,16 @@
-//! What is kept from run to run is counted, and bounded: plans with all that they hold, and each thread's memory. Counted by
-//! the allocator of this test.
+//! Cached memory is counted and bounded: plans with everything they own, and the memory of each
+//! thread. Checked with a counting allocator.
 
 mod counting;
 
 use autograd::{
-    Graph, Op, OpError, Rule, Tensor, TensorView, TensorViewMut, Type, Var, kept_bytes,
+    Graph, Op, OpError, Rule, Tensor, TensorView, TensorViewMut, Type, Var, cached_bytes,
     release_memory,
 };
 use counting::{LARGE, LIVE, MIB};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// An op with a table, which computes nothing: the numbers are whatever is there.
+/// An op with a table. It computes nothing and leaves its output unspecified.
 #[derive(Clone, PartialEq, Debug)]
 struct Table(Vec<u8>);
 
@@ -32,7 +32,7 @@ impl Op for Table {
 
 type Build = for<'g> fn(&'g Graph, usize) -> Var<'g>;
 
-/// Programs that hold much of one kind; of another structure for each number.
+/// Programs that hold much memory of one kind, with another structure for each size.
 const PROGRAMS: [(&str, Build); 9] = [
     ("numbers", |g, k| {
         (0..1000 + k).fold(g.input(0.5), |y, _| y * 1.5 + 0.5)
@@ -98,7 +98,7 @@ fn close(what: &str, account: usize, real: usize) {
     );
 }
 
-/// What a thread that does nothing else allocates when plans are dropped: nothing. So what goes is the plans.
+/// The thread does nothing else, so all memory freed here belongs to the plans.
 fn plans_are_counted() {
     for (what, build) in PROGRAMS {
         release_memory();
@@ -106,11 +106,11 @@ fn plans_are_counted() {
             let g = Graph::new();
             build(&g, k).value().expect("runs");
         }
-        let (before, [_, account]) = (LIVE.load(Relaxed), kept_bytes());
+        let (before, [_, account]) = (LIVE.load(Relaxed), cached_bytes());
         assert!(account > 0, "{what}");
         in_a_thread(release_memory);
         close(what, account, before - LIVE.load(Relaxed));
-        assert_eq!(kept_bytes()[1], 0);
+        assert_eq!(cached_bytes()[1], 0);
     }
 }
 
@@ -123,17 +123,17 @@ fn plans_are_bounded() {
             .apply(Table(vec![k as u8; 2 * MIB]))
             .value()
             .expect("runs");
-        assert!(kept_bytes()[1] <= 128 * MIB);
+        assert!(cached_bytes()[1] <= 128 * MIB);
     }
-    assert!(kept_bytes()[1] > 100 * MIB && LIVE.load(Relaxed) - before < 140 * MIB);
-    // one that is larger than half of it is not kept
+    assert!(cached_bytes()[1] > 100 * MIB && LIVE.load(Relaxed) - before < 140 * MIB);
+    // a plan larger than half of the bound is not cached
     release_memory();
     let g = Graph::new();
     g.input([0.5])
         .apply(Table(vec![1; 65 * MIB]))
         .value()
         .expect("runs");
-    assert_eq!(kept_bytes()[1], 0);
+    assert_eq!(cached_bytes()[1], 0);
 }
 
 fn threads_are_counted() {
@@ -148,18 +148,18 @@ fn threads_are_counted() {
         g.run((y, z, (v * y).sum())).expect("runs");
     }
     in_a_thread(release_memory);
-    let (before, [account, _]) = (LIVE.load(Relaxed), kept_bytes());
+    let (before, [account, _]) = (LIVE.load(Relaxed), cached_bytes());
     assert!(account > 800_000, "{account}");
     release_memory();
     close("a thread", account, before - LIVE.load(Relaxed));
-    assert_eq!(kept_bytes(), [0, 0]);
+    assert_eq!(cached_bytes(), [0, 0]);
 }
 
 fn empty(mib: usize) -> Tensor {
     Tensor::full([mib * MIB / 4], 0f32).expect("there is memory")
 }
 
-/// Two values of this size on the way, and one that is handed out.
+/// Two intermediate values of this size, and one that is returned.
 fn step(x: &Tensor) {
     let g = Graph::new();
     let y = g
@@ -171,52 +171,52 @@ fn step(x: &Tensor) {
     g.run((y, z)).expect("runs");
 }
 
-/// How many large pieces of memory are allocated meanwhile.
+/// The number of large allocations during `f`.
 fn large(f: impl FnOnce()) -> usize {
     let before = LARGE.load(Relaxed);
     f();
     LARGE.load(Relaxed) - before
 }
 
-fn steady_steps_map_nothing() {
+fn repeated_steps_allocate_nothing() {
     release_memory();
-    // lengths that nobody asks for again do not keep out others
+    // buffers of lengths that are never requested again do not displace others
     for k in 0..80 {
         let x = Tensor::full([MIB + k], 0f32).expect("small");
         let g = Graph::new();
         g.constant(&x).apply(Table(vec![])).value().expect("runs");
-        assert!(kept_bytes()[0] <= 256 * MIB);
+        assert!(cached_bytes()[0] <= 256 * MIB);
     }
-    assert!(kept_bytes()[0] > 250 * MIB);
+    assert!(cached_bytes()[0] > 250 * MIB);
     let x = empty(8);
     step(&x);
     assert_eq!(large(|| (0..5).for_each(|_| step(&x))), 0);
-    // more than is kept always, since the steps need it
+    // more than the minimum bound, because the steps need it
     let x = empty(110);
     step(&x);
     assert_eq!(large(|| (0..5).for_each(|_| step(&x))), 0);
-    let kept = kept_bytes()[0];
+    let kept = cached_bytes()[0];
     assert!((330 * MIB..332 * MIB).contains(&kept), "{kept}");
-    // what nobody needs any more goes
+    // memory that is no longer needed is freed
     drop(x);
     let small = empty(4);
     (0..16).for_each(|_| step(&small));
-    assert!(kept_bytes()[0] <= 256 * MIB, "{}", kept_bytes()[0]);
-    // steps of different sizes in turn, which together need less than is kept always
+    assert!(cached_bytes()[0] <= 256 * MIB, "{}", cached_bytes()[0]);
+    // steps of alternating sizes, which together need less than the minimum bound
     let x = empty(60);
     let mixed = || {
         step(&x);
         (0..20).for_each(|_| step(&small));
     };
-    (0..2).for_each(|_| mixed()); // memory of the larger steps goes first
+    (0..2).for_each(|_| mixed()); // frees the memory of the larger steps
     assert_eq!(large(|| (0..3).for_each(|_| mixed())), 0);
 }
 
-/// One test, so that nothing else allocates meanwhile.
+/// One test, so that nothing else allocates at the same time.
 #[test]
-fn what_is_kept_is_counted_and_bounded() {
+fn cached_memory_is_counted_and_bounded() {
     plans_are_counted();
     plans_are_bounded();
     threads_are_counted();
-    steady_steps_map_nothing();
+    repeated_steps_allocate_nothing();
 }

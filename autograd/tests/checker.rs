@@ -1,18 +1,18 @@
-//! The gradient checker catches what is wrong, names it, and says nothing where all is right. Custom ops from outside
-//! the crate go through the same public trait.
+//! The gradient checker finds wrong derivatives, names the op, and accepts right ones. User-defined
+//! ops go through the same public trait.
 
 use autograd::{
     CheckGrads, Elementwise, Graph, Op, OpError, Param, Partial, Real, Result, Rule, Tensor,
     TensorView, TensorViewMut, Type, Var, check_grads,
 };
 
-/// `x³` with a derivative that is wrong in a chosen way.
+/// `x³` with a derivative that is wrong in a selectable way.
 #[derive(Clone, PartialEq, Debug)]
 enum Cube {
     Right,
     /// 0.1 % too large
     First,
-    /// right, but as a constant: its own derivative is missing
+    /// right value, but constant: its own derivative is missing
     Second,
     /// of the wrong shape
     Shape,
@@ -61,7 +61,7 @@ fn a_right_rule_passes() -> Result<()> {
 }
 
 #[test]
-fn a_rule_that_is_a_thousandth_off_is_caught_and_named() {
+fn an_error_of_a_thousandth_is_found_and_named() {
     for check in [
         CheckGrads::new(),
         CheckGrads::new().directions(3),
@@ -83,7 +83,7 @@ fn a_rule_that_is_a_thousandth_off_is_caught_and_named() {
 }
 
 #[test]
-fn a_rule_that_is_wrong_in_its_second_derivative_only_is_caught() {
+fn an_error_of_the_second_derivative_alone_is_found() {
     let e = check_grads(|x| x[0].sin().apply(Cube::Second), &inputs()).expect_err("caught");
     assert!(e.message().contains("order 2"), "{e}");
     CheckGrads::new()
@@ -131,7 +131,7 @@ fn single_precision_has_its_own_tolerance() -> Result<()> {
     Ok(())
 }
 
-/// `a·bᶜ`-like: three inputs and an attribute, through the short trait.
+/// Similar to `a·bᶜ`: three inputs and an attribute, with the `Elementwise` trait.
 #[derive(Clone, PartialEq, Debug)]
 struct Blend {
     sharpness: f64,
@@ -174,7 +174,7 @@ fn an_elementwise_op_of_three_inputs_broadcasts() -> Result<()> {
 }
 
 #[test]
-fn integers_among_the_inputs_stay_as_they_are() -> Result<()> {
+fn integer_inputs_are_not_varied() -> Result<()> {
     let x = [Tensor::from([1, 1, 0]), Tensor::from([0.3, 0.8])];
     check_grads(|x| x[1].take(x[0], 0).sin(), &x)?;
     CheckGrads::new()
@@ -189,7 +189,7 @@ fn kinks_jumps_and_poles_are_not_called_wrong_rules() {
             .run(|x| f(x[0]), &[x])
             .expect_err("not smooth")
     };
-    let kink = "probably not differentiable here";
+    let kink = "probably not differentiable at this point";
     let e = check(&|x| x.sin().abs(), Tensor::from([0.3, 0.0]));
     assert!(
         e.message().starts_with(kink) && e.message().contains("in the derivative of abs"),
@@ -210,15 +210,17 @@ fn kinks_jumps_and_poles_are_not_called_wrong_rules() {
     let e = check(&|x| x.maximum(1.0), Tensor::from([1.0 + 1e-4]));
     assert!(
         e.message()
-            .starts_with("the differences are too coarse here"),
+            .starts_with("the differences are too coarse at this point"),
         "{e}"
     );
     let e = check(&|x| x.ln(), Tensor::from([0.5, -1.0]));
     assert!(
-        e.op() == "ln" && e.message().starts_with("the function is not finite here"),
+        e.op() == "ln"
+            && e.message()
+                .starts_with("the function is not finite at this point"),
         "{e}"
     );
-    // a mistake is named even if a kink comes before it
+    // a wrong rule is named even if a kink comes before it
     let e = check(&|x| x.relu().apply(Cube::First), Tensor::from([0.0, 1.0]));
     assert!(
         e.op() == "cube" && e.message().contains("its derivative rule is wrong"),
@@ -266,7 +268,7 @@ fn the_fast_mode_names_the_worst_of_many_elements() {
             .contains("the rule gives 1.5, differences give 1.0"),
         "{e}"
     );
-    // fast: a function of a million numbers takes a moment
+    // in fast mode, a function of a million elements takes little time
     let x = [Tensor::from(vec![0.3; 1_000_000])];
     CheckGrads::new()
         .fast()
@@ -276,7 +278,7 @@ fn the_fast_mode_names_the_worst_of_many_elements() {
 }
 
 #[test]
-fn parameters_are_checked_as_inputs_are() -> Result<()> {
+fn parameters_are_checked_like_inputs() -> Result<()> {
     let (w, frozen) = (Param::new([[0.5f32, -0.3]]), Param::buffer([0.1f32, 0.2]));
     let x = [Tensor::from([[0.2f32], [0.7]])];
     let f = |cut: bool| {
@@ -301,7 +303,7 @@ fn parameters_are_checked_as_inputs_are() -> Result<()> {
     f(false)(x[0].clone())?;
     let e = f(true)(x[0].clone()).expect_err("the rule is wrong");
     assert_eq!(e.op(), "cube");
-    // where no op is to blame, the parameter is named
+    // if no single op is wrong, the parameter is named
     let e = CheckGrads::new()
         .run(
             |x| {
@@ -320,15 +322,16 @@ fn parameters_are_checked_as_inputs_are() -> Result<()> {
 }
 
 #[test]
-fn what_bends_only_along_a_direction_is_not_called_wrong() {
+fn curvature_along_a_direction_is_not_called_wrong() {
     let x = [Tensor::from([0.0]), Tensor::from([0.0])];
     let e = CheckGrads::new()
         .fast()
         .run(|x| 1e8 * x[0].square() * (x[1].square() * x[1]), &x)
         .expect_err("beyond the tolerance");
     assert!(
-        e.message()
-            .starts_with("the differences are too coarse here (order 1): along a random direction"),
+        e.message().starts_with(
+            "the differences are too coarse at this point (order 1): along a random direction"
+        ),
         "{e}"
     );
     CheckGrads::new()
@@ -340,12 +343,14 @@ fn what_bends_only_along_a_direction_is_not_called_wrong() {
 }
 
 #[test]
-fn of_elements_that_are_not_finite_those_are_told() {
+fn elements_that_are_not_finite_are_reported() {
     let x = [Tensor::from([0.5, 0.7, -1.0, 0.2])];
     for check in [CheckGrads::new(), CheckGrads::new().fast()] {
         let e = check.run(|x| x[0].ln() * 2.0, &x).expect_err("ln below 0");
         assert!(
-            e.op() == "ln" && e.message().starts_with("the function is not finite here"),
+            e.op() == "ln"
+                && e.message()
+                    .starts_with("the function is not finite at this point"),
             "{e}"
         );
         assert!(
@@ -353,7 +358,7 @@ fn of_elements_that_are_not_finite_those_are_told() {
             "{e}"
         );
     }
-    // an infinite mask hides no mistake
+    // an infinite mask does not hide a wrong rule
     let e = CheckGrads::new().order(1).run(
         |x| {
             let masked = x[0]
@@ -367,9 +372,10 @@ fn of_elements_that_are_not_finite_those_are_told() {
     assert_eq!(e.expect_err("found").op(), "cube");
 }
 
-/// A derivative that replaces another one is compared with the differences of what it replaces, by each of its inputs.
+/// A custom derivative is compared with the differences of the function it replaces, by each of its
+/// inputs.
 #[test]
-fn a_wrong_custom_derivative_is_told_with_its_own_numbers() -> Result<()> {
+fn a_wrong_custom_derivative_is_reported_with_its_own_values() -> Result<()> {
     let (a, b) = (Tensor::from([0.5, 2.0]), Tensor::from([3.0, -1.0]));
     for check in [CheckGrads::new(), CheckGrads::new().fast()] {
         let run = |wrong: f64| {
@@ -393,7 +399,7 @@ fn a_wrong_custom_derivative_is_told_with_its_own_numbers() -> Result<()> {
         run(2.0)?;
         let e = run(3.0).expect_err("caught");
         assert_eq!(e.op(), "custom_vjp", "{e}");
-        // of the elements that may be told, each has its own two numbers, 3ab and 2ab
+        // whichever element is reported, its two values are 3ab and 2ab
         let told = |k: usize| {
             let ab = [0.5f64.exp() * 3.0, -2f64.exp()][k];
             let numbers = format!("the rule gives {}, differences give {}", 3.0 * ab, 2.0 * ab);
@@ -412,9 +418,10 @@ fn a_wrong_custom_derivative_is_told_with_its_own_numbers() -> Result<()> {
     Ok(())
 }
 
-/// What is a constant on purpose is not blamed for another op's fault, and neither is an op that replaces a derivative rightly.
+/// Ops that are constant on purpose, and custom derivatives that are right, are not blamed for the
+/// error of another op.
 #[test]
-fn the_wrong_one_is_named_among_those_that_only_look_wrong() {
+fn only_the_wrong_op_is_named() {
     for check in [CheckGrads::new().order(1), CheckGrads::new().fast()] {
         let e = check
             .run(

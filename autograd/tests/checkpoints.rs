@@ -1,4 +1,5 @@
-//! Recomputing instead of keeping: the same bits, less memory, nested and to any order.
+//! Recomputation instead of saving for backward: the same bits, less memory, nested and to any
+//! order.
 
 use autograd::{DType, Graph, Param, Result, Tensor, Var};
 
@@ -16,7 +17,7 @@ fn numbers(shape: &[usize], seed: f64) -> Tensor {
 const BLOCKS: usize = 8;
 const LAYERS: usize = 6;
 
-/// Blocks of layers, each a product, a tanh and something that does not fuse.
+/// Blocks of layers, each a product, a tanh and an op that is not fused.
 fn network<'g>(
     g: &'g Graph,
     weights: &[Var<'g>],
@@ -64,7 +65,8 @@ fn the_same_bits_with_less_memory() -> Result<()> {
     let ((plain, most, kept), (again, less, kept_less)) = (run(false)?, run(true)?);
     assert_eq!(plain, again);
     let value = 64 * 32 * 4;
-    // without: several values of every layer; with: one value of each block, and those of one block at a time
+    // without checkpoints: several values of every layer; with checkpoints: one value of each
+    // block, and those of one block at a time
     assert!(
         most > BLOCKS * LAYERS * value && kept > BLOCKS * LAYERS * value,
         "{most} {kept}"
@@ -107,7 +109,7 @@ fn nested_blocks_and_higher_derivatives() -> Result<()> {
         all.push(g.jvp(all[1], &[x], &[g.constant([1.0, 2.0, 3.0])]));
         let expected = g.reference(&all)?;
         let got = g.run(all)?;
-        assert_eq!(got, expected, "the executor and the definition");
+        assert_eq!(got, expected, "the executor differs from the definition");
         Ok::<_, autograd::Error>(got)
     };
     let expected = derivatives(plain)?;
@@ -121,7 +123,8 @@ fn nested_blocks_and_higher_derivatives() -> Result<()> {
     Ok(())
 }
 
-/// Random numbers are drawn again, the same ones; parameters are read, and updated when all is done.
+/// The copies draw the same random numbers. Parameters are read by the copies before they are
+/// updated.
 #[test]
 fn with_dropout_and_updates() -> Result<()> {
     let step = |checkpointed: bool| -> Result<(Tensor, Tensor)> {

@@ -1,4 +1,4 @@
-//! The lines of the table in `docs/conventions.md`, each with its case.
+//! The lines of the table in `docs/conventions.md`, each with its test case.
 
 use autograd::{DType, Graph, Result, Tensor, Var};
 
@@ -18,12 +18,12 @@ fn curvature(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, x: impl Into<Tensor>) -> Re
     Ok(autograd::hessian(|x| f(x).sum())(x.into())?.to_f64s())
 }
 
-/// A function of two numbers, as one of a pair.
+/// A function of two scalars as a function of a pair.
 fn pair<F: for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>>(f: F) -> impl for<'g> Fn(Var<'g>) -> Var<'g> {
     move |x| f(x.slice(0, 0..1), x.slice(0, 1..2))
 }
 
-/// Whether numbers are close in f32.
+/// Whether values are close in f32.
 fn close(own: &[f64], expected: &[f64]) -> bool {
     own.len() == expected.len()
         && own
@@ -35,7 +35,7 @@ fn close(own: &[f64], expected: &[f64]) -> bool {
 const INF: f64 = f64::INFINITY;
 const NAN: f64 = f64::NAN;
 
-#[allow(clippy::eq_op)] // the same `Var` twice is what is asked
+#[allow(clippy::eq_op)] // the same `Var` on both sides is intended
 const CASES: [(&str, Case); 44] = [
     ("relu'(0)", || {
         Ok(slope(|x| x.relu(), [0.0, -0.0])? == [0.0, 0.0]
@@ -105,7 +105,7 @@ const CASES: [(&str, Case); 44] = [
         Ok(slope(|x| x.norm(), [0.0, 0.0])? == [0.0, 0.0]
             && curvature(|x| x.norm(), [0.0, 0.0])? == [0.0; 4])
     }),
-    ("std' of equal numbers", || {
+    ("std' of equal elements", || {
         Ok(slope(|x| x.std(0), [2.0, 2.0])? == [0.0, 0.0]
             && curvature(|x| x.std(0), [2.0, 2.0])? == [0.0; 4])
     }),
@@ -123,22 +123,22 @@ const CASES: [(&str, Case); 44] = [
             value(|x| x.logsumexp(0), x)? == [-INF] && slope(|x| x.logsumexp(0), x)? == [0.0, 0.0];
         Ok(first && curvature(|x| x.logsumexp(0), x)? == [0.0; 4])
     }),
-    ("logsumexp of nothing", || {
+    ("logsumexp of no elements", || {
         Ok(value(|x| x.logsumexp(0), Tensor::zeros([0], DType::F64)?)? == [-INF])
     }),
-    ("sigmoid at the ends", || {
+    ("sigmoid of large inputs", || {
         let v = value(|x| x.sigmoid(), [-INF, INF, -100.0])?;
         Ok(v[..2] == [0.0, 1.0] && (v[2] / (-100f64).exp() - 1.0).abs() < 1e-14)
     }),
-    ("softplus at the ends", || {
+    ("softplus of large inputs", || {
         let v = value(|x| x.softplus(), [-INF, 1e4, -100.0])?;
         Ok(v[..2] == [0.0, 1e4] && (v[2] / (-100f64).exp() - 1.0).abs() < 1e-14)
     }),
-    ("cross-entropy of the sure", || {
+    ("cross-entropy near 0", || {
         let loss = value(|x| x.cross_entropy(x.graph().constant([0])), [[69.0, 0.0]])?[0];
         Ok((loss / (-69f64).exp() - 1.0).abs() < 1e-12)
     }),
-    ("0 probability of -inf", || {
+    ("probability 0 of a logit -inf", || {
         Ok(value(
             |x| x.cross_entropy(x.graph().constant([[1.0, 0.0]])),
             [[0.0, -INF]],
@@ -154,10 +154,10 @@ const CASES: [(&str, Case); 44] = [
         )?;
         Ok(f == [0.0, 0.25])
     }),
-    ("mean of nothing", || {
+    ("mean of no elements", || {
         Ok(value(|x| x.mean(), Tensor::zeros([0], DType::F64)?)?[0].is_nan())
     }),
-    ("x - x of inf", || {
+    ("x - x at inf", || {
         Ok(value(|x| x - x, [INF])?[0].is_nan() && slope(|x| x - x, [INF])? == [0.0])
     }),
     ("(x^p)' by x at p = 0", || {
@@ -212,13 +212,13 @@ const CASES: [(&str, Case); 44] = [
         let h = curvature(pair(|y, x| y.atan2(x)), [INF, -INF])?;
         Ok(slope(pair(|y, x| y.atan2(x)), [INF, 1.0])? == [0.0, 0.0] && h == [0.0; 4])
     }),
-    ("atan2' of tiny numbers", || {
+    ("atan2' of tiny inputs", || {
         Ok(close(
             &slope(pair(|y, x| y.atan2(x)), [1e-23f32, 1e-23])?,
             &[5e22, -5e22],
         ))
     }),
-    ("norm of tiny numbers", || {
+    ("norm of tiny elements", || {
         let single = |x: f32| {
             Ok::<_, autograd::Error>(
                 [value(|x| x.norm(), [x; 4])?, slope(|x| x.norm(), [x; 4])?].concat(),
@@ -245,7 +245,7 @@ const CASES: [(&str, Case); 44] = [
     ("log_softmax of only -inf", || {
         Ok(value(|x| x.log_softmax(0), [-INF, -INF])? == [-INF, -INF])
     }),
-    ("cross-entropy by a probability of 0", || {
+    ("cross-entropy by a probability 0", || {
         let by = |logit: f64| {
             slope(
                 move |p| p.graph().constant([logit, 0.0]).cross_entropy(p),
@@ -255,7 +255,7 @@ const CASES: [(&str, Case); 44] = [
         let cost = 0.5f64.exp().ln_1p() - 0.5;
         Ok((by(0.5)?[0] - cost).abs() < 1e-15 && by(-INF)?[0] == 0.0)
     }),
-    ("label smoothing of -inf", || {
+    ("label smoothing of a logit -inf", || {
         let x = [-INF, 0.0];
         let d = slope(
             |x| x.cross_entropy_with(x.graph().constant(1), 0.5, None, None),
@@ -267,7 +267,7 @@ const CASES: [(&str, Case); 44] = [
         )? == [INF]
             && d == [-0.25, 0.25])
     }),
-    ("a label to ignore", || {
+    ("an ignored label", || {
         let x = [NAN, 0.0];
         let d = slope(
             |x| x.cross_entropy_with(x.graph().constant(-100), 0.0, None, Some(-100)),
@@ -288,7 +288,11 @@ fn every_line_of_the_table_holds() -> Result<()> {
         .lines()
         .filter(|line| line.starts_with("| `"))
         .collect();
-    assert_eq!(lines.len(), CASES.len(), "as many lines as cases");
+    assert_eq!(
+        lines.len(),
+        CASES.len(),
+        "the numbers of lines and cases differ"
+    );
     for ((name, holds), line) in CASES.iter().zip(lines) {
         assert!(line.starts_with(&format!("| `{name}` |")), "{name}: {line}");
         assert!(holds()?, "{name}");

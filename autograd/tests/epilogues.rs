@@ -1,12 +1,13 @@
-//! What goes on with the elements of a matrix product is done in the same kernel, some rows at a time. It must give the
-//! bits of the definition, whatever the sizes, however the matrices lie, and whoever else reads the product.
+//! Epilogues: ops on the elements of a matrix product run in the product's kernel, some rows at a
+//! time. They must give the bits of the definition, for all sizes and memory layouts, also if other
+//! ops read the product.
 
 mod common;
 
 use autograd::{Graph, Param, Result, Tensor, Var};
 use common::numbers;
 
-/// A product of these sizes, with what can follow it.
+/// A product of these sizes, with operands for the ops that follow it.
 struct Case<'g> {
     g: &'g Graph,
     /// `[m, k]` and `[k, n]`
@@ -50,7 +51,7 @@ impl<'g> Case<'g> {
 
 type Follow = for<'g> fn(&Case<'g>, Var<'g>) -> Vec<Var<'g>>;
 
-/// What follows a product `z = x·w`.
+/// Ops that follow a product `z = x·w`.
 const FOLLOWERS: [(&str, Follow); 13] = [
     ("bias and relu", |c, z| {
         c.with_gradients((z + c.bias).relu())
@@ -100,7 +101,7 @@ fn check(what: &str, got: &[Tensor], expected: &[Tensor]) {
             let near = !common::exact_products() && (a - b).abs() <= 1e-4 * largest;
             assert!(
                 a.to_bits() == b.to_bits() || near || a.is_nan() && b.is_nan(),
-                "{what}: value {k}: {a}, not {b}"
+                "{what}: value {k}: got {a}, expected {b}"
             );
         }
     }
@@ -116,7 +117,7 @@ fn sizes() -> Vec<[usize; 3]> {
             ]
         })
         .collect();
-    // longer than the rows that are worked on together; lines that do not fit blocks; rows longer than a block
+    // more rows than are processed together; lines that do not fit blocks; rows longer than a block
     all.extend([
         [200, 40, 300],
         [1000, 33, 7],
@@ -125,17 +126,17 @@ fn sizes() -> Vec<[usize; 3]> {
         [9, 20, 1500],
         [130, 600, 30],
     ]);
-    // sums of several pieces, and of several groups of them
+    // sums of several blocks of `k`, and of several groups of blocks
     all.extend([[70, 257, 9], [9, 8200, 3]]);
     all
 }
 
 #[test]
-fn whatever_follows_a_product_gives_the_definition_s_bits() -> Result<()> {
+fn epilogues_have_the_bits_of_the_definition() -> Result<()> {
     for size in sizes() {
         for (name, follow) in FOLLOWERS {
             if size[2] == 0 && name == "cross-entropy" {
-                continue; // no class that a label could name
+                continue; // no classes, so there is no valid label
             }
             for transposed in [false, true] {
                 let g = Graph::new();
@@ -168,9 +169,10 @@ fn a_batch_with_one_second_matrix_is_one_product() -> Result<()> {
     Ok(())
 }
 
-/// The update is written from the kernel that computes the gradient: asking for the gradient changes no bit of it.
+/// The kernel that computes the gradient also writes the update: requesting the gradient must not
+/// change its bits.
 #[test]
-fn updates_have_the_same_bits_whether_the_gradient_is_asked_for_or_not() -> Result<()> {
+fn updates_have_the_same_bits_if_the_gradient_is_requested() -> Result<()> {
     let step = |ask: bool| -> Result<Tensor> {
         let w = Param::new(numbers(&[700, 90], 0.4));
         let g = Graph::new();
@@ -205,9 +207,9 @@ fn updates_have_the_same_bits_whether_the_gradient_is_asked_for_or_not() -> Resu
     Ok(())
 }
 
-/// A product that reads the very parameter it updates must see the old value until its last row.
+/// A product that reads the parameter it updates must see the old value until its last row.
 #[test]
-fn a_parameter_that_its_own_update_multiplies() -> Result<()> {
+fn an_update_with_a_product_of_the_parameter_itself() -> Result<()> {
     for n in [3, 40, 130] {
         let w = Param::new(numbers(&[n, n], 0.6));
         let g = Graph::new();

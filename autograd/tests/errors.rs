@@ -1,6 +1,8 @@
-//! Error messages are part of the interface: all of them in one snapshot, to be read as a document.
+//! Error messages are part of the interface. One snapshot holds all of them, to be read as a
+//! document.
 //!
-//! After a deliberate change: `INSTA_UPDATE=always cargo test -p autograd --test errors`, and read the difference.
+//! After an intended change: `INSTA_UPDATE=always cargo test -p autograd --test errors`, and review
+//! the diff.
 
 use autograd::{
     DType, Error, Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type,
@@ -32,7 +34,7 @@ impl Book {
     }
 }
 
-/// The message with line numbers left out.
+/// The message without line numbers.
 fn masked(e: &Error) -> String {
     let mut text = String::new();
     for line in e.to_string().lines() {
@@ -61,7 +63,7 @@ impl Op for Custom {
         match self.0 {
             "infer panics" => panic!("in infer"),
             "infer refuses" => {
-                Err(OpError::new("wants something else").hint("give it something else"))
+                Err(OpError::new("expected something else").hint("give it something else"))
             }
             _ => Ok(x[0]),
         }
@@ -97,7 +99,7 @@ fn shapes(book: &mut Book) {
             x.broadcast_to([2, 2, 3])
                 .matmul(x.t().broadcast_to([3, 3, 2]))
         }),
-        ("matmul: a single number", |x| x.matmul(x.sum())),
+        ("matmul: a scalar", |x| x.matmul(x.sum())),
         ("reshape: another number of elements", |x| x.reshape([4, 2])),
         ("reshape: no size fits", |x| x.reshape([4, -1])),
         ("reshape: a negative size", |x| x.reshape([-2, -3])),
@@ -110,7 +112,7 @@ fn shapes(book: &mut Book) {
         ("sum: no such axis", |x| x.sum_axis(2)),
         ("sum: an axis twice", |x| x.sum_axis([0, -2])),
         ("mean: no such axis", |x| x.mean_axis(-3)),
-        ("max of a number over an axis", |x| x.sum().max_axis(0)),
+        ("max of a scalar over an axis", |x| x.sum().max_axis(0)),
         ("max of an empty axis", |x| x.slice(0, 2..).max_axis(0)),
         ("argmax: no such axis", |x| x.argmax(5)),
         ("softmax: no such axis", |x| x.softmax(2)),
@@ -124,7 +126,7 @@ fn shapes(book: &mut Book) {
         }),
         ("no memory", |x| x.graph().zeros([1usize << 40], DType::F64)),
         ("fail in a layer", |x| {
-            x.fail("wants [batch, time, channels]")
+            x.fail("expected [batch, time, channels]")
         }),
     ]);
 }
@@ -139,8 +141,8 @@ fn dtypes(book: &mut Book) {
         ("matmul of integers", |x| {
             x.cast(DType::I64).matmul(x.cast(DType::I64).t())
         }),
-        ("arithmetic of truth values", |x| x.gt(2.0) + x.gt(3.0)),
-        ("select by numbers", |x| x.select(x, 0.0)),
+        ("arithmetic of booleans", |x| x.gt(2.0) + x.gt(3.0)),
+        ("select by floats", |x| x.select(x, 0.0)),
         ("an index that is no integer", |x| x.take(x.sum(), 0)),
         ("labels that are no integers", |x| {
             x.cross_entropy(x.sum_axis(1))
@@ -281,7 +283,7 @@ fn tensors(book: &mut Book) {
 
 #[test]
 fn messages() {
-    std::panic::set_hook(Box::new(|_| {})); // the planned panics need no backtrace
+    std::panic::set_hook(Box::new(|_| {})); // no backtraces for expected panics
     let mut book = Book::default();
     shapes(&mut book);
     dtypes(&mut book);
@@ -316,7 +318,7 @@ fn an_error_names_the_line_the_scope_and_where_the_layer_was_made() {
 }
 
 #[test]
-fn of_several_errors_the_oldest_is_told() {
+fn the_oldest_of_several_errors_is_reported() {
     let g = Graph::new();
     let x = g.input([1.0, 2.0]);
     let first = x.reshape([3]);
@@ -328,14 +330,14 @@ fn of_several_errors_the_oldest_is_told() {
         g.run((second, first))
             .is_err_and(|e| e.message().contains("[3]"))
     );
-    // and while running: the one that was written first
+    // and at run time: the one that was written first
     let index = |k: i64| x.take(g.constant([k]), 0);
     let (a, b) = (index(7), index(9));
     assert!(g.run(b + a).is_err_and(|e| e.message().contains("index 7")));
 }
 
 #[test]
-fn an_error_answers_questions_about_its_shape() {
+fn shape_queries_return_the_error() {
     let g = Graph::new();
     let x = g.input([1.0, 2.0]).reshape([3]);
     assert!(

@@ -1,11 +1,12 @@
-//! The functions of f32: their distance from the true value on a sample of all arguments (the example `ulps` takes all of
-//! them), special values, and the same bits from kernels and definition on every instruction set.
+//! The functions of f32: their distance from the true value for a sample of all arguments (the
+//! example `ulps` checks all of them), special values, and equal bits from kernels and definition
+//! on every instruction set.
 
 mod common;
 
 use autograd::{Graph, Tensor, Var};
 
-/// A function, the same in f64, and how far they may be apart in units of the last place.
+/// A function, the same in f64, and the largest distance in units in the last place.
 type Function = (
     &'static str,
     for<'g> fn(Var<'g>) -> Var<'g>,
@@ -41,33 +42,37 @@ fn values(f: for<'g> fn(Var<'g>) -> Var<'g>, x: &[f32]) -> Vec<f32> {
             .map(|v| if v.is_nan() { u32::MAX } else { v.to_bits() })
             .collect::<Vec<_>>()
     };
-    assert_eq!(bits(&y), bits(&defined[0]), "kernel and definition differ");
+    assert_eq!(
+        bits(&y),
+        bits(&defined[0]),
+        "the kernel and the definition differ"
+    );
     y.as_slice().expect("f32").to_vec()
 }
 
 #[test]
-fn a_sample_of_all_arguments_is_close_to_the_truth() {
-    // every 8191st bit pattern: half a million, of both signs and all sizes
+fn a_sample_of_all_arguments_is_accurate() {
+    // every 8191st bit pattern: half a million, of both signs and all magnitudes
     let x: Vec<f32> = (0..1u64 << 32)
         .step_by(8191)
         .map(|bits| f32::from_bits(bits as u32))
         .collect();
-    for (name, f, truth, limit) in FUNCTIONS {
+    for (name, f, exact, limit) in FUNCTIONS {
         for (&x, y) in x.iter().zip(values(f, &x)) {
-            let truth = truth(x.into());
-            let rounded = truth as f32;
-            if y == rounded || y.is_nan() && truth.is_nan() {
+            let exact = exact(x.into());
+            let rounded = exact as f32;
+            if y == rounded || y.is_nan() && exact.is_nan() {
                 continue;
             }
             assert!(
                 y.is_finite() && rounded.is_finite(),
-                "{name}({x:e}) is {y:e}, not {truth:e}"
+                "{name}({x:e}) is {y:e}, expected {exact:e}"
             );
-            let exponent = (truth.abs().log2().floor() as i32).max(-126);
-            let distance = (f64::from(y) - truth).abs() / 2f64.powi(exponent - 23);
+            let exponent = (exact.abs().log2().floor() as i32).max(-126);
+            let distance = (f64::from(y) - exact).abs() / 2f64.powi(exponent - 23);
             assert!(
                 distance <= limit,
-                "{name}({x:e}) is {y:e}, {distance} units from {truth:e}"
+                "{name}({x:e}) is {y:e}, {distance} ulps from {exact:e}"
             );
         }
     }
@@ -88,13 +93,17 @@ fn special_values() {
         f32::MAX,
         f32::MIN,
     ];
-    for (name, f, truth, _) in FUNCTIONS {
+    for (name, f, exact, _) in FUNCTIONS {
         for (&x, y) in x.iter().zip(values(f, &x)) {
-            let expected = truth(x.into()) as f32;
+            let expected = exact(x.into()) as f32;
             let same = y == expected && y.is_sign_negative() == expected.is_sign_negative()
                 || y.is_nan() && expected.is_nan();
-            let near = (y - expected).abs() <= 1e-7 * expected.abs() && expected.abs() < inf; // sin and cos of the largest
-            assert!(same || near, "{name}({x:e}) is {y:e}, not {expected:e}");
+            // sin and cos of the largest
+            let near = (y - expected).abs() <= 1e-7 * expected.abs() && expected.abs() < inf;
+            assert!(
+                same || near,
+                "{name}({x:e}) is {y:e}, expected {expected:e}"
+            );
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The graph: what is computed when, looking at values, long chains, scopes and text.
+//! The graph: lazy evaluation, requests for intermediate values, long chains, scopes and text.
 
 use autograd::{
     DType, Graph, Op, OpError, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var,
 };
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-/// The identity, which counts how often it is evaluated and how often its rule is asked.
+/// The identity. It counts the calls of `eval` and `vjp`.
 #[derive(Clone, Debug)]
 struct Counted(&'static Counts);
 
@@ -43,22 +43,22 @@ fn counts() -> (&'static Counts, Counted) {
 }
 
 #[test]
-fn what_is_needed_is_computed_once_and_nothing_else() -> Result<()> {
+fn only_needed_nodes_are_computed_and_only_once() -> Result<()> {
     let (counts, op) = counts();
     let g = Graph::new();
     let x = g.input([1.0, 2.0]);
     let shared = x.apply(op.clone());
     let unused = shared.apply(op.clone()).sin();
     let y = (shared * shared).sum();
-    assert_eq!(counts.evals.load(SeqCst), 0, "writing computes nothing");
+    assert_eq!(
+        counts.evals.load(SeqCst),
+        0,
+        "building the graph computes nothing"
+    );
     y.value()?;
     assert_eq!(counts.evals.load(SeqCst), 1);
     y.value()?;
-    assert_eq!(
-        counts.evals.load(SeqCst),
-        1,
-        "a value that was asked for is kept"
-    );
+    assert_eq!(counts.evals.load(SeqCst), 1, "a requested value is cached");
     let _ = format!("{unused:?} {} {}", g.to_text(), unused.shape()?);
     assert_eq!(counts.evals.load(SeqCst), 1, "printing computes nothing");
     unused.value()?;
@@ -67,7 +67,7 @@ fn what_is_needed_is_computed_once_and_nothing_else() -> Result<()> {
 }
 
 #[test]
-fn the_sweep_asks_only_rules_between_input_and_output() -> Result<()> {
+fn the_sweep_only_calls_rules_between_input_and_output() -> Result<()> {
     let (counts, op) = counts();
     let g = Graph::new();
     let (x, c) = (g.input([1.0, 2.0]), g.constant([3.0, 4.0]));
@@ -78,7 +78,7 @@ fn the_sweep_asks_only_rules_between_input_and_output() -> Result<()> {
     assert_eq!(
         counts.rules.load(SeqCst),
         1,
-        "neither the constant's nor the side branch's"
+        "neither for the constant nor for the other branch"
     );
     assert_eq!(grads.get(x).map(Tensor::to_f64s), Some(vec![3.0, 4.0]));
     let _ = side;
@@ -86,17 +86,17 @@ fn the_sweep_asks_only_rules_between_input_and_output() -> Result<()> {
 }
 
 #[test]
-fn looking_half_way_changes_nothing() -> Result<()> {
-    let run = |look: bool| -> Result<(Tensor, Tensor)> {
+fn requesting_an_intermediate_value_changes_nothing() -> Result<()> {
+    let run = |request: bool| -> Result<(Tensor, Tensor)> {
         let g = Graph::new();
         let x = g.input([0.3, 0.7, 1.1]);
         let h = (x.sin() * x).exp();
-        if look {
+        if request {
             h.value()?;
         }
         let y = (h / (1.0 + x.square())).sum();
         let [d] = g.grad(y, &[x]);
-        if look {
+        if request {
             d.value()?;
         }
         let [d2] = g.grad((d * d).sum(), &[x]);
@@ -107,7 +107,7 @@ fn looking_half_way_changes_nothing() -> Result<()> {
 }
 
 #[test]
-fn gradients_tell_dependence_from_zero() -> Result<()> {
+fn gradients_distinguish_zero_from_no_dependence() -> Result<()> {
     let g = Graph::new();
     let (x, other, labels) = (g.input(2.0), g.input([1.0, 2.0]), g.input([1, 2]));
     let y = x * x + other.detach().sum() + labels.cast(DType::F64).sum();
@@ -125,7 +125,7 @@ fn gradients_tell_dependence_from_zero() -> Result<()> {
     assert_eq!(
         dself.value()?.scalar()?,
         0.0,
-        "another node than the output"
+        "a node other than the output"
     );
     Ok(())
 }
@@ -184,7 +184,7 @@ fn a_chain_of_a_million_operations() {
         let text = g.to_text_range(g.len() - 3..g.len());
         assert_eq!(text.lines().count(), 3);
         let (y, d) = g.run((y, d)).expect("runs");
-        // the same by hand
+        // the same with plain scalars
         let (mut v, mut slope) = (0.5f64, 1.0f64);
         for _ in 0..500_000 {
             slope *= v.cos() * 1.000001;
@@ -213,7 +213,7 @@ fn second_order_on_a_long_chain() {
 }
 
 #[test]
-fn arrays_go_in_and_out_without_copies() -> Result<()> {
+fn arrays_are_converted_without_copies() -> Result<()> {
     let array = ndarray::Array2::<f32>::from_shape_fn((3, 4), |(i, j)| (i * 4 + j) as f32);
     let address = array.as_ptr();
     let tensor = Tensor::try_from(array.clone())?;
@@ -264,7 +264,7 @@ fn arrays_go_in_and_out_without_copies() -> Result<()> {
 }
 
 #[test]
-fn scalars_take_the_dtype_they_meet() -> Result<()> {
+fn scalars_take_the_dtype_of_the_var() -> Result<()> {
     let g = Graph::new();
     let single = g.input([1f32, 2.0]);
     let y = 2 * (1.5 * single - 0.5f32) / 2usize + single * 1;
@@ -294,7 +294,7 @@ fn text_names_scopes() {
 }
 
 #[test]
-fn backward_nodes_stand_in_the_scope_of_their_forward_nodes() {
+fn backward_nodes_are_in_the_scope_of_their_forward_nodes() {
     let g = Graph::new();
     let x = g.input([1.0, 2.0]);
     let y = g.within("layer", || x.exp());
@@ -307,7 +307,8 @@ fn backward_nodes_stand_in_the_scope_of_their_forward_nodes() {
     assert!(last.is_some_and(|l| l.contains("mul") && l.ends_with("in layer")));
 }
 
-/// Guards can be dropped in any order: the scope that was opened last of those that are still open is the current one.
+/// Guards can be dropped in any order: the current scope is the one opened last of those still
+/// open.
 #[test]
 fn scopes_close_in_any_order() {
     let g = Graph::new();

@@ -1,5 +1,5 @@
-//! What grows with the number of nodes, inputs or scopes grows in proportion to it, not with its square. Counted, not timed: by
-//! nodes, by what plans write, and by the allocator of this test.
+//! Costs are linear in the number of nodes, inputs or scopes, not quadratic. They are counted, not
+//! timed: nodes, elements that plans write, and bytes, with a counting allocator.
 
 mod counting;
 
@@ -13,12 +13,12 @@ fn bytes(f: impl FnOnce()) -> usize {
     TOTAL.load(Relaxed) - before
 }
 
-/// What a program of this size takes: nodes, elements that its plan writes, bytes.
+/// The cost of a program of some size: nodes, elements that its plan writes, bytes.
 type Cost = [usize; 3];
 
 type Build = for<'g> fn(&'g Graph, usize) -> Vec<Var<'g>>;
 
-/// The cost of what `build` makes of a graph.
+/// The cost of the graph that `build` makes.
 fn cost(n: usize, build: Build) -> Cost {
     let g = Graph::new();
     let mut wanted = Vec::new();
@@ -31,7 +31,7 @@ fn cost(n: usize, build: Build) -> Cost {
     ]
 }
 
-/// Programs that grow with a number.
+/// Programs with a size parameter.
 const PROGRAMS: [(&str, Build); 9] = [
     ("the gradient of concat", |g, n| {
         let x: Vec<Var<'_>> = (0..n).map(|_| g.input([0.5])).collect();
@@ -96,7 +96,7 @@ const PROGRAMS: [(&str, Build); 9] = [
     }),
 ];
 
-/// One test, so that nothing else allocates meanwhile.
+/// One test, so that nothing else allocates at the same time.
 #[test]
 fn costs_grow_with_the_size() {
     for (what, build) in PROGRAMS {
@@ -105,7 +105,7 @@ fn costs_grow_with_the_size() {
             .iter()
             .zip(small.into_iter().zip(large))
         {
-            // eight times as much, and some more where a list has just been made longer
+            // eight times as much, plus some for a list that has just grown
             assert!(
                 large <= 12 * small.max(1000),
                 "{what_of_it} of {what}: {small}, then {large}"

@@ -1,6 +1,6 @@
-//! What a user's implementation of a trait can say and do: lie about types and equality, fail where it said that it does not,
-//! panic anywhere. The answer is an error or another user's fault, never a panic of the library, foreign memory, or a
-//! parameter that is half updated.
+//! User implementations of traits that lie about types and equality, fail although they declare
+//! that they cannot, or panic anywhere. The result is an error or wrong values in the user's own
+//! ops, never a panic of the library, an invalid memory access, or a partial update of parameters.
 
 use autograd::{
     DType, Fetch, Graph, Ints, Op, OpError, Operand, Param, Rule, Shape, Tensor, TensorView,
@@ -26,7 +26,8 @@ enum Fault {
     MayFail,
 }
 
-/// `count` times the number `value`; says that it is every other one with its fault, and that it cannot fail.
+/// `count` copies of `value`. Claims to equal every other op with the same fault, and that it
+/// cannot fail.
 #[derive(Clone, Debug)]
 struct Liar {
     count: usize,
@@ -80,8 +81,8 @@ impl Op for Liar {
     }
 }
 
-/// Runs what must not panic.
-fn calm<R>(what: &str, f: impl FnOnce() -> R) -> R {
+/// Runs code that must not panic.
+fn no_panic<R>(what: &str, f: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| panic!("{what} panicked"))
 }
 
@@ -94,7 +95,7 @@ fn liar(count: usize, value: f64, fault: Fault) -> Liar {
 }
 
 #[test]
-fn ops_that_call_themselves_equal_keep_their_types() {
+fn ops_that_claim_equality_keep_their_types() {
     for size in [1, 7, 1025, 100_003] {
         let g = Graph::new();
         let x = g.input(1.0);
@@ -102,7 +103,7 @@ fn ops_that_call_themselves_equal_keep_their_types() {
         let large = x.apply(liar(2 * size, 3.0, Fault::None));
         let (a, b) = g.run((small, large)).expect("runs");
         assert_eq!((a.len(), b.len()), (size, 2 * size));
-        // the same structure again, from the cache: nodes of other sizes are another program
+        // the same structure again, from the cache: other node sizes make another program
         let g = Graph::new();
         let y = g
             .input(1.0)
@@ -114,22 +115,22 @@ fn ops_that_call_themselves_equal_keep_their_types() {
 }
 
 #[test]
-fn faults_are_errors_and_change_nothing() {
+fn faults_are_errors_without_side_effects() {
     use Fault::*;
     for fault in [Infer, Eval, HalfWay, Fails, Vjp, Stranger, Equal, MayFail] {
         for size in [3, 1025] {
             let what = format!("{fault:?} of {size}");
             let (p, q) = (Param::new(vec![1.0; size]), Param::new(vec![1.0; size]));
-            // twice: the second time the plan, if there is one, is known
+            // twice: the second time the plan, if any, is cached
             for _ in 0..2 {
-                let works = calm(&what, || {
+                let works = no_panic(&what, || {
                     let g = Graph::new();
                     let (v, w) = (g.param(&p), g.param(&q));
                     let y = (v * w).apply(liar(size, 5.0, fault));
                     let d = g.grads(y.sum(), &[v]);
                     g.assign(&p, v * 2.0);
                     g.assign(&q, w + y + y.apply(liar(size, 6.0, fault)));
-                    let looked = [y.value().is_ok(), d[0].value().is_ok()];
+                    let has_values = [y.value().is_ok(), d[0].value().is_ok()];
                     let _ = (
                         format!("{y:?} {:?}", d[0]),
                         g.to_text(),
@@ -141,8 +142,8 @@ fn faults_are_errors_and_change_nothing() {
                         g.saved_for_backward((y, d)).is_ok(),
                         g.jvp(y, &[v], &[w]).error(),
                     );
-                    assert_eq!(g.run(y).is_ok(), looked[0], "{what}");
-                    looked
+                    assert_eq!(g.run(y).is_ok(), has_values[0], "{what}");
+                    has_values
                 });
                 let has_value = !matches!(fault, Infer | Eval | HalfWay | Fails);
                 let has_gradient = !matches!(fault, Infer | Vjp | Stranger);
@@ -154,7 +155,7 @@ fn faults_are_errors_and_change_nothing() {
             }
         }
     }
-    // what had failed half-way leaves nothing behind
+    // a failed run leaves nothing behind
     let g = Graph::new();
     assert_eq!(
         g.input(1.0)
@@ -166,16 +167,16 @@ fn faults_are_errors_and_change_nothing() {
     );
 }
 
-/// Says another shape each time it is asked.
+/// Infers another shape at each call.
 #[derive(Clone, PartialEq, Debug)]
-struct Fickle;
+struct ChangingShape;
 
-static ASKED: AtomicUsize = AtomicUsize::new(0);
+static INFER_CALLS: AtomicUsize = AtomicUsize::new(0);
 
-impl Op for Fickle {
+impl Op for ChangingShape {
     const NAME: &'static str = "fickle";
     fn infer(&self, _: &[Type]) -> Result<Type, OpError> {
-        let count = 1 + ASKED.fetch_add(1000, Relaxed);
+        let count = 1 + INFER_CALLS.fetch_add(1000, Relaxed);
         Ok(Type::new(
             if count % 2000 == 1 {
                 DType::F64
@@ -195,11 +196,11 @@ impl Op for Fickle {
 }
 
 #[test]
-fn the_type_is_what_was_said_when_the_node_was_made() {
+fn the_type_of_a_node_never_changes() {
     for round in 0..4 {
         let g = Graph::new();
         let x = g.input(vec![round as f64; 10]);
-        let all: Vec<Var<'_>> = (0..6).map(|_| x.apply(Fickle)).collect();
+        let all: Vec<Var<'_>> = (0..6).map(|_| x.apply(ChangingShape)).collect();
         let values = g.run(all.clone()).expect("runs");
         for (v, value) in all.iter().zip(&values) {
             assert_eq!(
@@ -212,11 +213,11 @@ fn the_type_is_what_was_said_when_the_node_was_made() {
 
 /// Its destructor panics.
 #[derive(Clone, PartialEq, Debug)]
-struct Bomb;
+struct PanicsOnDrop;
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 
-impl Drop for Bomb {
+impl Drop for PanicsOnDrop {
     fn drop(&mut self) {
         assert!(
             !ARMED.load(Relaxed) || std::thread::panicking(),
@@ -225,7 +226,7 @@ impl Drop for Bomb {
     }
 }
 
-impl Op for Bomb {
+impl Op for PanicsOnDrop {
     const NAME: &'static str = "bomb";
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         Ok(x[0])
@@ -239,15 +240,15 @@ impl Op for Bomb {
     }
 }
 
-/// The plans of a program hold its ops, and are dropped when other programs need the room.
+/// Cached plans hold a program's ops, and are dropped when other programs need the memory.
 #[test]
-fn plans_of_others_go_in_peace() {
+fn dropping_a_plan_with_a_panicking_op_is_safe() {
     let g = Graph::new();
-    assert!(g.input(1.0).apply(Bomb).value().is_ok());
+    assert!(g.input(1.0).apply(PanicsOnDrop).value().is_ok());
     drop(g);
     ARMED.store(true, Relaxed);
     for length in 0..300 {
-        calm("a run", || {
+        no_panic("a run", || {
             let g = Graph::new();
             let x = g.input(0.5);
             (0..length)
@@ -260,7 +261,7 @@ fn plans_of_others_go_in_peace() {
     ARMED.store(false, Relaxed);
 }
 
-/// A `Var` of its own choice, which lends its dtype to numbers.
+/// An operand that returns an arbitrary `Var`, with the dtype of another one.
 #[derive(Clone, Copy)]
 struct Other<'g>(Var<'g>, Option<Var<'g>>);
 
@@ -274,14 +275,14 @@ impl<'g> Operand<'g> for Other<'g> {
 }
 
 #[test]
-fn operands_can_be_strangers() {
+fn operands_from_other_graphs_are_errors() {
     let (g, other) = (Graph::new(), Graph::new());
     let x = g.input([1.0, 2.0]);
     for k in 0..100 {
         other.input(k as f64);
     }
     let s = other.input([1.0f32, 2.0]);
-    calm("an expression", || {
+    no_panic("an expression", || {
         for o in [
             Other(s, None),
             Other(s, Some(s)),
@@ -314,7 +315,7 @@ fn operands_can_be_strangers() {
     });
 }
 
-/// Another list at each call.
+/// Returns another list at each call.
 struct Changing(AtomicUsize);
 
 impl Ints for Changing {
@@ -332,8 +333,8 @@ impl Ints for Changing {
 }
 
 #[test]
-fn lists_can_change() {
-    calm("a shape or axes", || {
+fn lists_that_change_between_calls() {
+    no_panic("a shape or axes", || {
         for start in 0..6 {
             let list = || Changing(AtomicUsize::new(start));
             let g = Graph::new();
@@ -363,10 +364,10 @@ fn lists_can_change() {
     });
 }
 
-/// Takes more, or fewer, values than it named.
-struct Greedy<'g>(Vec<Var<'g>>, usize);
+/// Takes more or fewer values than it listed.
+struct WrongCount<'g>(Vec<Var<'g>>, usize);
 
-impl<'g> Fetch<'g> for Greedy<'g> {
+impl<'g> Fetch<'g> for WrongCount<'g> {
     type Out = usize;
     fn list(&self, out: &mut Vec<Var<'g>>) {
         out.extend(&self.0);
@@ -380,10 +381,10 @@ impl<'g> Fetch<'g> for Greedy<'g> {
 }
 
 #[test]
-fn what_is_fetched_can_change() {
+fn fetches_with_a_wrong_count() {
     let (g, other) = (Graph::new(), Graph::new());
     let x = g.input([1.0, 2.0]);
-    assert_eq!(g.run(Greedy(vec![x, x * 2.0], 1)).ok(), Some(1));
-    assert!(g.run(Greedy(vec![x, x * 2.0], 3)).is_err());
-    assert!(g.run(Greedy(vec![x, other.input(1.0)], 2)).is_err());
+    assert_eq!(g.run(WrongCount(vec![x, x * 2.0], 1)).ok(), Some(1));
+    assert!(g.run(WrongCount(vec![x, x * 2.0], 3)).is_err());
+    assert!(g.run(WrongCount(vec![x, other.input(1.0)], 2)).is_err());
 }

@@ -1,9 +1,10 @@
-//! Integers against arithmetic in 128 bits: a result is exact, or the value is an error that names the cause.
+//! Integers, compared with arithmetic in 128 bits: a result is exact, or the value is an error that
+//! names the cause.
 
 use autograd::{DType, Graph, Result, Tensor, Var};
 use proptest::{prelude::*, test_runner::RngSeed};
 
-/// Where arithmetic in 64 bits ends, and where that in floats does.
+/// Values at the limits of 64-bit integers and of exact integers in floats.
 const HOSTILE: [i64; 18] = [
     i64::MIN,
     i64::MIN + 1,
@@ -41,7 +42,7 @@ fn config() -> ProptestConfig {
 const TOO_LARGE: &str = "does not fit in 64 bits";
 const BY_ZERO: &str = "divided by zero";
 
-/// The values if all of them are there and fit; else why not.
+/// The values if all of them exist and fit; else the reason.
 fn fitting(
     exact: impl IntoIterator<Item = Option<i128>>,
 ) -> std::result::Result<Vec<i64>, &'static str> {
@@ -98,7 +99,7 @@ const ELEMENTWISE: [(&str, Ours, Exact); 14] = [
 proptest! {
     #![proptest_config(config())]
 
-    /// With a tensor, and with a number, on either side.
+    /// With a tensor, and with a scalar, on either side.
     #[test]
     fn elementwise(pairs in prop::collection::vec((number(), number()), 1..4)) {
         let g = Graph::new();
@@ -121,7 +122,7 @@ proptest! {
         }
     }
 
-    /// Whatever comes up on the way, if the sum itself fits.
+    /// Only the sum itself must fit, not the intermediate sums.
     #[test]
     fn sums(x in prop::collection::vec(number(), 12)) {
         let g = Graph::new();
@@ -142,7 +143,7 @@ proptest! {
         let first = x.iter().position(|&v| Some(v) == max).map(|k| k as i64);
         agrees("argmax", g.constant(x.clone()).argmax(0), &Ok(first.into_iter().collect()))?;
         let positive = x.iter().filter(|&&v| v > 0).count() as i64;
-        agrees("truths", cube.gt(0).sum(), &Ok(vec![positive]))?;
+        agrees("count of booleans", cube.gt(0).sum(), &Ok(vec![positive]))?;
     }
 
     /// Floats become integers only if they fit after truncation.
@@ -153,11 +154,11 @@ proptest! {
         let fits = (-(2f64.powi(63))..2f64.powi(63)).contains(&exact);
         match g.constant(x).cast(DType::I64).value() {
             Ok(value) => prop_assert!(fits && value.as_slice::<i64>()? == [exact as i64]),
-            Err(e) => prop_assert!(!fits && e.message().contains("is not an integer of 64 bits"), "{e}"),
+            Err(e) => prop_assert!(!fits && e.message().contains("does not fit in a 64-bit integer"), "{e}"),
         }
     }
 
-    /// A triangle or a slice with an argument of any size is that with one that just reaches the end.
+    /// A position beyond the array behaves as the nearest valid one.
     #[test]
     fn positions_of_any_size(k in number(), j in number(), m in 0usize..4, n in 0usize..4) {
         let g = Graph::new();
@@ -191,7 +192,7 @@ fn message(v: Var<'_>) -> String {
         .map_or_else(|e| e.to_string(), |v| format!("{v:?}"))
 }
 
-/// A literal that does not fit is refused; it is never another number.
+/// A literal that does not fit is an error; it is never changed.
 #[test]
 fn literals() -> Result<()> {
     let g = Graph::new();
@@ -233,22 +234,25 @@ fn causes() {
         (x.pow(x), "is not defined for i64"),
         (x.powi(2), "is not defined for i64"),
         (x.mean(), "is not defined for i64"),
-        (x.slice(0, 0..0).max(), "there is no extreme element"),
-        (x.slice(0, 0..0).argmax(0), "there is no extreme element"),
+        (x.slice(0, 0..0).max(), "it has no maximum or minimum"),
+        (x.slice(0, 0..0).argmax(0), "it has no maximum or minimum"),
         (
             g.constant([0, -1]).one_hot(3, DType::F32),
-            "label -1 (number 1) is not one of the 3 classes 0 to 2",
+            "label -1 (element 1) is not one of the 3 classes 0 to 2",
         ),
         (
             g.constant([0, 3]).one_hot(3, DType::F32),
-            "label 3 (number 1) is not one of the 3 classes 0 to 2",
+            "label 3 (element 1) is not one of the 3 classes 0 to 2",
         ),
         (
             g.constant(f64::NAN).cast(DType::I64),
-            "NaN is not an integer of 64 bits",
+            "NaN does not fit in a 64-bit integer",
         ),
-        (g.arange(0.0, f64::NAN, 1.0), "is not a list"),
-        (g.arange(0.0, f64::INFINITY, 1.0), "is not a list"),
+        (g.arange(0.0, f64::NAN, 1.0), "is not a finite sequence"),
+        (
+            g.arange(0.0, f64::INFINITY, 1.0),
+            "is not a finite sequence",
+        ),
         (x.pad(0, usize::MAX, 1, 0), "too large"),
         (x.repeat(usize::MAX, 0), "too large"),
         (x.tile(usize::MAX, 0), "too large"),
@@ -260,7 +264,7 @@ fn causes() {
 
 /// `MIN % -1` is 0, although `MIN / -1` does not fit.
 #[test]
-fn the_remainder_of_the_smallest_number() -> Result<()> {
+fn the_remainder_of_the_smallest_integer() -> Result<()> {
     let g = Graph::new();
     let minus_one = -1;
     assert_eq!(
@@ -274,7 +278,7 @@ fn the_remainder_of_the_smallest_number() -> Result<()> {
 
 /// Empty matrices of any size take no memory.
 #[test]
-fn triangles_and_diagonals_of_nothing() -> Result<()> {
+fn triangles_and_diagonals_of_empty_matrices() -> Result<()> {
     let g = Graph::new();
     let x = g.constant(Tensor::new([0, 1 << 20], Vec::<f64>::new())?);
     assert_eq!(x.tril(isize::MIN).value()?.shape(), [0, 1 << 20]);

@@ -1,4 +1,5 @@
-//! Memory: buffers are given back after their last use and reused in place. Counted by the allocator of this test.
+//! Memory: buffers are freed after their last use and reused in place. Checked with a counting
+//! allocator.
 
 mod counting;
 
@@ -7,11 +8,11 @@ use counting::{COUNT, LARGE, LIVE, MIB, PEAK, TOTAL};
 use std::sync::atomic::Ordering::Relaxed;
 
 const ELEMENTS: usize = 1 << 17;
-/// Those of a test's tensors: as many as make an allocation a large one.
+/// The bytes of a test tensor, large enough to count as a large allocation.
 const BYTES: usize = 8 * ELEMENTS;
 const _: () = assert!(BYTES == MIB);
 
-/// Two threads, whatever the machine has, which have no buffers from before.
+/// Two threads on any machine, without cached buffers.
 fn two_threads() -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new()
         .num_threads(2)
@@ -19,7 +20,7 @@ fn two_threads() -> rayon::ThreadPool {
         .expect("threads")
 }
 
-/// What `f` takes at its peak above what was there before, in tensors, and how many it allocates.
+/// The peak memory of `f` above that before, in tensors, and the number of tensors it allocates.
 fn tensors(f: impl FnOnce() + Send) -> (usize, usize) {
     let pool = two_threads();
     let (before, large) = (LIVE.load(Relaxed), LARGE.load(Relaxed));
@@ -31,12 +32,13 @@ fn tensors(f: impl FnOnce() + Send) -> (usize, usize) {
     )
 }
 
-/// One test, so that nothing else allocates meanwhile.
+/// One test, so that nothing else allocates at the same time.
 #[test]
 fn buffers_are_freed_and_reused() -> Result<()> {
     let x = Tensor::full([ELEMENTS], 0.5)?;
 
-    // a chain of a hundred elementwise ops, fused with the sum at its end, needs no room at all
+    // a chain of a hundred elementwise ops, fused with the sum at its end, needs no memory for
+    // intermediate values
     let (peak, allocations) = tensors(|| {
         let g = Graph::new();
         let mut y = g.constant(&x);
@@ -47,7 +49,7 @@ fn buffers_are_freed_and_reused() -> Result<()> {
     });
     assert_eq!((peak, allocations), (0, 0));
 
-    // an op that cannot work in place needs its input and its output, not more
+    // an op that cannot run in place needs its input and its output, nothing else
     let (peak, _) = tensors(|| {
         let g = Graph::new();
         let mut y = g.constant(&x).reshape([-1, 2]);
@@ -58,7 +60,7 @@ fn buffers_are_freed_and_reused() -> Result<()> {
     });
     assert_eq!(peak, 2);
 
-    // what is not asked for costs nothing
+    // values that are not requested cost nothing
     let (peak, allocations) = tensors(|| {
         let g = Graph::new();
         let y = g.constant(&x);
@@ -68,7 +70,7 @@ fn buffers_are_freed_and_reused() -> Result<()> {
     });
     assert_eq!((peak, allocations), (0, 0));
 
-    // value, gradient and update are one pass, written into the parameter
+    // value, gradient and update are one kernel, which writes to the parameter
     let w = Param::new(Tensor::full([ELEMENTS], 0.5)?);
     let step = || {
         let g = Graph::new();
@@ -80,7 +82,7 @@ fn buffers_are_freed_and_reused() -> Result<()> {
     };
     assert_eq!(tensors(step), (0, 0));
 
-    // a steady training allocates nothing that is as large as its tensors: the second step takes the first one's memory
+    // repeated steps allocate no large memory: the second step reuses that of the first one
     let m = Param::new(Tensor::full([512, 256], 0.01)?);
     let deep_step = || {
         let g = Graph::new();
@@ -96,18 +98,19 @@ fn buffers_are_freed_and_reused() -> Result<()> {
     assert!(once > 0);
     assert_eq!(often, once);
 
-    // and few small things: a step of known structure does not allocate more often than this (some of it to call helpers,
-    // which depends on the moment)
+    // and few small allocations: at most this many per step with a cached plan. Some are for
+    // starting helper threads, so the number varies
     let pool = two_threads();
     let before = COUNT.load(Relaxed);
     pool.install(|| (0..10).for_each(|_| step()));
     let a_step = (COUNT.load(Relaxed) - before) / 10;
-    assert!(a_step <= 60, "{a_step} allocations in a step");
+    assert!(a_step <= 60, "{a_step} allocations per step");
 
-    // a value looked at in a loop costs what is new, not all before: the last looks as much as the first
+    // requesting a value repeatedly while the graph grows costs only the new nodes: the last
+    // requests cost as much as the first
     let g = Graph::new();
     let mut y = g.input(0.5);
-    let mut looks = |count: usize| {
+    let mut requests = |count: usize| {
         let before = TOTAL.load(Relaxed);
         for _ in 0..count {
             y = y.sin() * 1.5;
@@ -115,18 +118,18 @@ fn buffers_are_freed_and_reused() -> Result<()> {
         }
         TOTAL.load(Relaxed) - before
     };
-    let first = looks(1000);
-    looks(18_000);
-    let last = looks(1000);
+    let first = requests(1000);
+    requests(18_000);
+    let last = requests(1000);
     assert!(
         last < 2 * first,
-        "{first} bytes for the first thousand looks, {last} for the last"
+        "{first} bytes for the first thousand requests, {last} for the last"
     );
 
-    // nor does a value beside the way, where nothing on the way is asked for
+    // the same for a value on a side branch, if no value on the main path is requested
     let g = Graph::new();
     let (x, mut sum) = (g.input(0.5), g.input(0.0));
-    let mut looks = |count: usize| {
+    let mut requests = |count: usize| {
         let before = TOTAL.load(Relaxed);
         for _ in 0..count {
             sum = (sum + x).sin();
@@ -134,16 +137,16 @@ fn buffers_are_freed_and_reused() -> Result<()> {
         }
         TOTAL.load(Relaxed) - before
     };
-    looks(100);
-    let first = looks(1000);
-    looks(4_000);
-    let last = looks(1000);
+    requests(100);
+    let first = requests(1000);
+    requests(4_000);
+    let last = requests(1000);
     assert!(
         last < 2 * first,
-        "{first} bytes for the first thousand looks, {last} for the last"
+        "{first} bytes for the first thousand requests, {last} for the last"
     );
 
-    // scratch memory is as short as the work, and a kernel does not become larger and larger
+    // scratch memory is only as large as needed, and kernels do not grow without limit
     let short = |count: usize| {
         let pool = two_threads();
         let before = LIVE.load(Relaxed);
@@ -159,7 +162,7 @@ fn buffers_are_freed_and_reused() -> Result<()> {
     let peak = short(16_000);
     assert!(
         peak < 16_000 * 4 * 1024,
-        "{peak} bytes for 16,000 vectors of three numbers"
+        "{peak} bytes for 16,000 vectors of three elements"
     );
     Ok(())
 }

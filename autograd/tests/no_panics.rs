@@ -1,5 +1,6 @@
-//! Every public operation, with every combination of unpleasant arguments: empty, huge, negative, NaN, of other dtypes and
-//! shapes, from another graph, carrying an error. Each gives a value or an error; none panics, none wraps around.
+//! Every public operation, with every combination of unusual arguments: empty, huge, negative, NaN,
+//! of other dtypes and shapes, from another graph, holding an error. Each gives a value or an
+//! error; none panics or overflows silently.
 
 use autograd::{
     CheckGrads, DType, Error, Graph, Op, OpError, Param, Rule, Tensor, TensorView, TensorViewMut,
@@ -7,8 +8,8 @@ use autograd::{
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Tensors that nobody planned for.
-fn unpleasant() -> Vec<Tensor> {
+/// Unusual tensors.
+fn unusual() -> Vec<Tensor> {
     let empty = |shape: &[usize], dtype| Tensor::zeros(shape, dtype).expect("small");
     vec![
         Tensor::from(0.0),
@@ -30,7 +31,7 @@ fn unpleasant() -> Vec<Tensor> {
         empty(&[2, 0, 2], DType::F64),
         empty(&[0], DType::I64),
         empty(&[1, 1, 1, 1, 1, 1, 1, 1], DType::F64),
-        // no elements, and axes of which a few more would be too large for any memory
+        // no elements, with axes that are almost too large
         empty(&[1 << 31, 0, 1 << 28], DType::F64),
         empty(&[0, 1 << 59], DType::F32),
         empty(&[1 << 59, 0], DType::F32),
@@ -40,7 +41,7 @@ fn unpleasant() -> Vec<Tensor> {
 const INTEGERS: [isize; 9] = [0, 1, -1, 2, -2, 7, -9, isize::MAX, isize::MIN];
 const NUMBERS: [f64; 7] = [0.0, -1.0, 0.5, f64::NAN, f64::INFINITY, 1e300, -1e-300];
 
-/// Everything of one tensor.
+/// All operations of one tensor.
 fn unary(x: Var<'_>) -> Vec<Var<'_>> {
     vec![
         -x,
@@ -109,7 +110,7 @@ fn unary(x: Var<'_>) -> Vec<Var<'_>> {
     ]
 }
 
-/// Everything of one tensor and an integer.
+/// All operations of one tensor and an integer.
 fn with_integer(x: Var<'_>, k: isize) -> Vec<Var<'_>> {
     let size = k.unsigned_abs();
     vec![
@@ -173,7 +174,7 @@ fn with_integer(x: Var<'_>, k: isize) -> Vec<Var<'_>> {
     ]
 }
 
-/// Everything of one tensor and a number.
+/// All operations of one tensor and a scalar.
 fn with_number(x: Var<'_>, v: f64) -> Vec<Var<'_>> {
     vec![
         x + v,
@@ -201,7 +202,7 @@ fn with_number(x: Var<'_>, v: f64) -> Vec<Var<'_>> {
     ]
 }
 
-/// Everything of two tensors.
+/// All operations of two tensors.
 fn binary<'g>(x: Var<'g>, y: Var<'g>) -> Vec<Var<'g>> {
     let g = x.graph();
     vec![
@@ -244,14 +245,14 @@ fn binary<'g>(x: Var<'g>, y: Var<'g>) -> Vec<Var<'g>> {
     ]
 }
 
-/// Asks for values and gradients; a panic on the way is the failure that this file looks for.
+/// Computes values and gradients. A panic fails the test.
 fn ask(what: &str, build: impl Fn() -> usize) {
     if catch_unwind(AssertUnwindSafe(build)).is_err() {
         panic!("{what} panicked");
     }
 }
 
-/// An op that panics is an error of its run, but none that a built-in op may have.
+/// An op that panics gives an error of its run, which no built-in op may have.
 fn expected(e: Error) {
     assert!(!e.message().contains("panicked"), "{e}");
 }
@@ -260,7 +261,7 @@ fn is_value(v: Var<'_>) -> bool {
     v.value().map_err(expected).is_ok()
 }
 
-/// How many of these have a value. Sums are differentiated too.
+/// The number of valid results. Also differentiates their sums.
 fn values<'g>(all: Vec<Var<'g>>, leaf: Var<'g>) -> usize {
     let small = |v: &Var<'_>| v.shape().map_or(true, |s| s.count() < 1 << 20);
     let mut good = 0;
@@ -278,7 +279,7 @@ fn values<'g>(all: Vec<Var<'g>>, leaf: Var<'g>) -> usize {
 
 #[test]
 fn nothing_panics() {
-    let tensors = unpleasant();
+    let tensors = unusual();
     let mut good = 0;
     for (k, t) in tensors.iter().enumerate() {
         let mut count = |what: &str, build: &dyn for<'g> Fn(Var<'g>) -> Vec<Var<'g>>| {
@@ -305,14 +306,12 @@ fn nothing_panics() {
         }
         count("with an error", &|x| binary(x, x.fail("on purpose")));
     }
-    assert!(
-        good > 2000,
-        "most of these should have been possible: {good}"
-    );
+    assert!(good > 2000, "most of these should be valid: {good}");
 }
 
-/// What a method of a graph that takes `Var`s gives for `v`: an error's message, if it is one. By file, in the order in
-/// which the methods stand there, so that a missing one is seen. `x` is a good one of the graph, of the same type as `v`.
+/// The error message, if any, of each `Graph` method that takes a `Var`, called with `v`. By file,
+/// in source order, so that a missing method is easy to notice. `x` is a valid `Var` of the graph,
+/// of the same type as `v`.
 fn of_a_graph<'g>(
     g: &'g Graph,
     x: Var<'g>,
@@ -392,7 +391,7 @@ fn of_a_graph<'g>(
         ("hvps, by", vars(g.hvps(x.sum(), &[x, v], &[x, x]))),
         // diff/custom.rs
         ("custom_vjp", var(x.custom_vjp(&[v], |_, r| Some(r.ct)))),
-        // diff/gradients.rs: of another graph than the gradients
+        // diff/gradients.rs: with a leaf of another graph
         (
             "Gradients::scalar",
             grads(x.sum()).and_then(|d| run(d.scalar(v))),
@@ -416,7 +415,7 @@ fn of_a_graph<'g>(
     ]
 }
 
-/// Its first input.
+/// The identity of its first input.
 #[derive(Clone, PartialEq, Debug)]
 struct Same;
 
@@ -435,7 +434,7 @@ impl Op for Same {
 }
 
 #[test]
-fn strangers_are_refused() {
+fn vars_of_other_graphs_are_errors() {
     let (g, other) = (Graph::new(), Graph::new());
     let (x, stranger) = (
         g.input([[1.0, 2.0], [3.0, 4.0]]),
@@ -444,7 +443,7 @@ fn strangers_are_refused() {
     for v in binary(x, stranger) {
         assert!(v.value().is_err(), "{v:?}");
     }
-    // nodes of graphs that are longer, and that are shorter
+    // nodes of longer and of shorter graphs
     for length in [0, 1000] {
         let (g, other) = (Graph::new(), Graph::new());
         let (x, p) = (g.input([1.0, 2.0]), Param::new([1.0, 2.0]));
@@ -470,7 +469,7 @@ fn strangers_are_refused() {
 }
 
 #[test]
-fn errors_stick() {
+fn errors_propagate() {
     let g = Graph::new();
     let (x, p) = (g.input([1.0, 2.0]), Param::new([1.0, 2.0]));
     let wrong = [
@@ -481,11 +480,11 @@ fn errors_stick() {
     for v in wrong {
         let own = v.error().map(|e| e.message().to_string());
         for (what, message) in of_a_graph(&g, x, v, &p) {
-            let of_another = what == "assign"; // the value of another graph
+            let of_another = what == "assign"; // reports a value of another graph
             let nothing = what == "Gradients::get";
             assert!(
                 message == own || of_another && message.is_some() || nothing,
-                "{what}: {message:?}, not {own:?}"
+                "{what}: got {message:?}, expected {own:?}"
             );
         }
         let _ = (
@@ -502,9 +501,9 @@ fn errors_stick() {
     }
 }
 
-/// What was bound before its parameter changed.
+/// Parameters that changed after they were bound.
 #[test]
-fn what_is_stale_is_refused() {
+fn stale_parameters_are_errors() {
     let p = Param::new([1.0, 2.0]);
     let g = Graph::new();
     let (v, x) = (g.param(&p), g.input([1.0, 2.0]));
@@ -556,7 +555,7 @@ fn what_is_stale_is_refused() {
 }
 
 #[test]
-fn makers_refuse_what_cannot_be() {
+fn invalid_constructor_arguments_are_errors() {
     let g = Graph::new();
     for k in INTEGERS {
         ask(&format!("makers with {k}"), || {
@@ -587,9 +586,9 @@ fn makers_refuse_what_cannot_be() {
     assert!(Tensor::from(vec![0f64; 0]).scalar().is_err());
 }
 
-/// Arrays that are no tensors, and values that together need more bytes than there are addresses.
+/// Arrays that are too large for tensors, and values that together exceed the address space.
 #[test]
-fn what_is_too_large_is_an_error() {
+fn sizes_that_are_too_large_are_errors() {
     use ndarray::{Array, ArrayView};
     let g = Graph::new();
     let empty = Array::<f64, _>::zeros((1 << 31, 0, 1 << 30));
@@ -607,20 +606,20 @@ fn what_is_too_large_is_an_error() {
     let flat = Tensor::zeros([1usize << 59, 0], DType::F32).expect("empty");
     assert!(Tensor::from_rows(&vec![flat.clone(); 32]).is_err() && flat.rows(&[5]).is_ok());
 
-    // each of these fits the addresses, but two of them do not
+    // each of these fits the address space, but two of them do not
     ask("several huge values", || {
         for dtype in [DType::F32, DType::F64] {
             let g = Graph::new();
             let x = g.input([0.5]).cast(dtype).broadcast_to(1usize << 59);
             let chain = (0..8).fold(x, |x, k| if k % 2 == 0 { x.cumsum(0) } else { x.sort(0) });
-            // eight that wait for a number that all of them are needed for
-            let waiting: Vec<Var<'_>> = (0..8).map(|k| (x + k as f64).cumsum(0)).collect();
-            let number = waiting
+            // eight values that are all alive until a scalar that depends on all of them
+            let alive: Vec<Var<'_>> = (0..8).map(|k| (x + k as f64).cumsum(0)).collect();
+            let number = alive
                 .iter()
                 .map(|v| v.slice(0, ..1))
                 .reduce(|a, b| a + b)
                 .expect("eight");
-            let all = waiting
+            let all = alive
                 .iter()
                 .map(|v| (*v * number).sort(0).slice(0, ..1))
                 .reduce(|a, b| a + b);
@@ -642,7 +641,7 @@ fn what_is_too_large_is_an_error() {
                 assert!(
                     message
                         .as_ref()
-                        .is_some_and(|m| m.starts_with("there is no memory")),
+                        .is_some_and(|m| m.starts_with("not enough memory")),
                     "{message:?}"
                 );
             }
@@ -652,14 +651,14 @@ fn what_is_too_large_is_an_error() {
 }
 
 #[test]
-fn the_checker_survives_what_it_is_given() {
+fn the_checker_never_panics() {
     assert!(check_grads(|x| x[0], &[Tensor::from([f64::NAN])]).is_err());
     assert!(check_grads(|x| x[0].matmul(x[0]), &[Tensor::from([[1.0, 2.0]])]).is_err());
     assert!(check_grads(|_| panic!("on purpose"), &[Tensor::from(1.0)]).is_err());
     assert!(check_grads(|x| x[0].sum(), &[Tensor::from(vec![0f64; 0])]).is_ok());
     assert!(
         check_grads(|x| x[0] * 2, &[Tensor::from([1, 2])]).is_ok(),
-        "nothing to differentiate"
+        "there is nothing to differentiate"
     );
     assert!(
         CheckGrads::new()

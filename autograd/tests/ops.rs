@@ -1,5 +1,5 @@
-//! Every op: its value against a published or independent one, its gradient to second order by the checker, with
-//! broadcasting, at kinks and infinities, and in company.
+//! Every op: its value against a published or independent one, its gradient to second order with
+//! the checker, with broadcasting, at kinks and infinities, and combined with other ops.
 
 use autograd::{CheckGrads, DType, Graph, Result, Tensor, Var, check_grads};
 
@@ -24,14 +24,14 @@ fn close(a: &[f64], b: &[f64]) {
     for (a, b) in a.iter().zip(b) {
         assert!(
             (a - b).abs() <= 1e-14 * b.abs().max(1.0) || (a.is_nan() && b.is_nan()) || a == b,
-            "{a} is not {b}"
+            "got {a}, expected {b}"
         );
     }
 }
 
 type Unary = for<'g> fn(Var<'g>) -> Var<'g>;
 
-/// The smooth unary ops: name, op, value and derivative at 0.7 (from their closed forms).
+/// The smooth unary ops: name, op, value and derivative at 0.7 (from closed forms).
 fn unary() -> Vec<(&'static str, Unary, f64, f64)> {
     let x = 0.7f64;
     let s = 1.0 / (1.0 + (-x).exp());
@@ -140,22 +140,22 @@ fn unary_values_and_derivatives() {
         let (got, slope) = (value(op, 0.7), grad(op, 0.7));
         assert!(
             (got[0] - v).abs() <= 1e-15 * v.abs().max(1.0),
-            "{name}: {got:?} is not {v}"
+            "{name}: got {got:?}, expected {v}"
         );
         assert!(
             (slope[0] - d).abs() <= 1e-14 * d.abs().max(1.0),
-            "{name}': {slope:?} is not {d}"
+            "{name}': got {slope:?}, expected {d}"
         );
     }
 }
 
 #[test]
-fn unary_ops_to_second_order_and_in_company() -> Result<()> {
+fn unary_ops_to_second_order_and_in_expressions() -> Result<()> {
     let x = t([[0.31, 0.7], [1.3, 2.2]]);
     for (name, op, ..) in unary() {
         let context = |e: autograd::Error| panic!("{name}: {e}");
         check_grads(|x| op(x[0]), std::slice::from_ref(&x)).unwrap_or_else(context);
-        // used twice, in both orders, and fed on
+        // used twice, in both orders, and as input of another op
         check_grads(
             |x| op(x[0]) * x[0] + x[0] / (1.0 + op(x[0] + 1.0).square()),
             std::slice::from_ref(&x),
@@ -301,7 +301,7 @@ fn kinks_and_infinities() {
     assert_eq!(value(|x| x.tanh(), [-inf, inf]), [-1.0, 1.0]);
     assert_eq!(grad(|x| x.sqrt(), [0.0]), [inf]);
     assert_eq!(value(|x| x.ln(), [0.0]), [-inf]);
-    // ties are split evenly; an infinite cotangent does not leak into the side that was not taken
+    // ties are split evenly; an infinite cotangent does not leak into the other branch
     assert_eq!(grad(|x| x.maximum(1.0), [1.0, 0.0, 2.0]), [0.5, 0.0, 1.0]);
     assert_eq!(grad(|x| x.minimum(1.0), [1.0, 0.0, 2.0]), [0.5, 1.0, 0.0]);
     assert_eq!(grad(|x| x.maximum(0.0).sqrt(), [-1.0, 4.0]), [0.0, 0.25]);
@@ -321,7 +321,7 @@ fn kinks_and_infinities() {
 }
 
 #[test]
-fn select_takes_and_guards() -> Result<()> {
+fn select_chooses_and_guards() -> Result<()> {
     let g = Graph::new();
     let x = g.input([-1.0, 4.0]);
     let y = x.gt(0.0).select(x * 2.0, x * 3.0);
@@ -330,7 +330,7 @@ fn select_takes_and_guards() -> Result<()> {
         y.sum().backward()?.get(x).map(Tensor::to_f64s),
         Some(vec![3.0, 2.0])
     );
-    // a single where: NaN, as everywhere; the double where: right
+    // a single where gives NaN, as in other libraries; the double where is right
     let single = |x: Var<'_>| {
         x.gt(0.0)
             .select(x.sqrt(), 0.0)
@@ -440,9 +440,9 @@ fn reductions() -> Result<()> {
 }
 
 #[test]
-fn sums_are_exact_where_they_can_be() -> Result<()> {
+fn sums_of_integers_in_floats_are_exact() -> Result<()> {
     let g = Graph::new();
-    // 10⁸ ones, as rows, as columns and as one line, without 400 MB of ones: 10⁴ × 10⁴
+    // 10⁸ ones, by rows, by columns and as one line, without 400 MB of ones: 10⁴ × 10⁴
     let ones = g.constant(Tensor::full([10_000, 10_000], 1.0f32)?);
     let (all, rows, columns) =
         g.run((ones.sum(), ones.sum_axis(1).sum(), ones.sum_axis(0).sum()))?;
@@ -494,7 +494,7 @@ fn softmax_family() -> Result<()> {
 }
 
 #[test]
-fn cross_entropy_keeps_both_ends() -> Result<()> {
+fn cross_entropy_is_accurate_at_both_ends() -> Result<()> {
     let g = Graph::new();
     let x = g.input([[800.0, 0.0], [0.0, 100.0]]);
     let loss = x.cross_entropy(g.constant([1, 1]));
@@ -509,7 +509,7 @@ fn cross_entropy_keeps_both_ends() -> Result<()> {
         .map(Tensor::to_f64s)
         .unwrap_or_default();
     assert_eq!(d[..2], [1.0, -1.0]);
-    assert!(d[3] < 0.0 && d[3] > -1e-43, "{d:?}"); // p - 1 keeps its small side
+    assert!(d[3] < 0.0 && d[3] > -1e-43, "{d:?}"); // p - 1 is accurate for p near 1
     Ok(())
 }
 
@@ -746,7 +746,10 @@ fn pow_of_two_tensors() -> Result<()> {
     );
     let dp = d.get(p).map(Tensor::to_f64s).unwrap_or_default();
     assert_eq!(dp[..4], [0.0, 0.0, 0.0, 2f64.ln()]);
-    assert!(dp[4].is_nan(), "of a negative base there is no derivative");
+    assert!(
+        dp[4].is_nan(),
+        "no derivative by the exponent for a negative base"
+    );
     assert_eq!(grad(|x| x.powf(2.0), [0.0]), [0.0]);
     // the second derivative of x² at 0
     let x = g.input(0.0);
@@ -795,7 +798,7 @@ fn more_kinks_and_infinities() {
         &value(|x| x.gelu() * 1e23, [-10.0]),
         &[-7.619_853_024_160_526],
     );
-    // the bounds of a clamp have gradients of their own; the wrong way round, `high` wins
+    // the bounds of a clamp have gradients of their own; if low > high, the result is `high`
     let g = Graph::new();
     let (x, low, high) = (g.input([-2.0, 0.0, 3.0]), g.input(-1.0), g.input(1.0));
     let d = x.clamp(low, high).sum().backward().unwrap();
@@ -947,7 +950,7 @@ fn distributions() -> Result<()> {
             "{moments:?}"
         );
     }
-    // portable: these are the numbers, on any machine
+    // portable: the same values on every machine
     let fixed = Graph::with_seed(1).normal([2], DType::F64).value()?;
     assert_eq!(fixed.to_f64s(), [0.19371224257022124, -0.6672763662724283]);
     assert!(g.uniform([2], DType::I64).value().is_err());
@@ -991,7 +994,8 @@ fn third_order_of_everything_else() -> Result<()> {
     third(|x| x[0].gt(0.5).select(x[0].exp(), x[0].sin()), &[&x])
 }
 
-/// Of ops that only pick, join or compare, the rest: values by hand, gradients by the checker.
+/// The other ops, which select, join or compare elements: values by hand, gradients with the
+/// checker.
 #[test]
 fn the_rest_of_the_operations() -> Result<()> {
     let x = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
@@ -1099,7 +1103,7 @@ fn einsum_of_all_kinds() -> Result<()> {
         )
     };
     let (a, b) = (numbers(&[2, 3, 4], 0.1), numbers(&[4, 2, 5], 0.2));
-    // by plain loops, with one letter after the other
+    // with plain loops, one letter after the other
     let by_hand =
         |out: &dyn Fn(usize, usize, usize, usize) -> usize, size: usize| -> Result<Vec<f64>> {
             let (a, b, mut sums) = (a.value()?.to_f64s(), b.value()?.to_f64s(), vec![0.0; size]);
@@ -1142,7 +1146,7 @@ fn einsum_of_all_kinds() -> Result<()> {
     Ok(())
 }
 
-/// Against their formulas, written out.
+/// Compared with their formulas, written out.
 #[test]
 fn cross_entropy_with_probabilities_weights_and_smoothing() -> Result<()> {
     let logits = t([[0.5, -1.0, 2.0], [1.5, 0.3, -0.7]]);
@@ -1204,7 +1208,7 @@ fn cross_entropy_with_probabilities_weights_and_smoothing() -> Result<()> {
         assert!(wrong.is_err_and(|e| e.message().contains("label -1")));
     }
     assert!(x.cross_entropy(g.constant([0.5, 0.5])).value().is_err());
-    // certainty of the impossible costs nothing where it has no probability
+    // a logit of -∞ adds nothing where its probability is 0
     let sure = g
         .input([[0.0, f64::NEG_INFINITY]])
         .cross_entropy(g.constant([[1.0, 0.0]]));

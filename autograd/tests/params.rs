@@ -1,5 +1,5 @@
-//! Parameters: updates happen together or not at all, in place where nobody else holds the data, and never silently mix
-//! two moments.
+//! Parameters: updates are applied atomically, in place if the data is not shared, and parameter
+//! values of two points in time are never mixed.
 
 use autograd::{
     DType, Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var,
@@ -20,7 +20,7 @@ fn descend<'g>(g: &'g Graph, w: &Param, rate: f64) -> Var<'g> {
 }
 
 #[test]
-fn updates_are_in_place_where_nobody_else_holds_the_data() -> Result<()> {
+fn updates_are_in_place_if_the_data_is_not_shared() -> Result<()> {
     let w = Param::new([1.0, 2.0, 3.0]);
     let before = address(&w);
     for _ in 0..3 {
@@ -36,12 +36,12 @@ fn updates_are_in_place_where_nobody_else_holds_the_data() -> Result<()> {
     assert_eq!(
         held.to_f64s(),
         [0.125, 0.25, 0.375],
-        "whoever holds the old value keeps it"
+        "a clone keeps the old value"
     );
     assert_eq!(w.value().to_f64s(), [0.0625, 0.125, 0.1875]);
     assert_ne!(address(&w), before);
 
-    // asking for the parameter in the same run keeps the old value too
+    // requesting the parameter in the same run keeps the old value as well
     let g = Graph::new();
     let loss = descend(&g, &w, 0.25);
     let (_, old) = g.run((loss, g.param(&w)))?;
@@ -51,7 +51,7 @@ fn updates_are_in_place_where_nobody_else_holds_the_data() -> Result<()> {
 }
 
 #[test]
-fn asking_for_the_new_value_changes_no_bit() -> Result<()> {
+fn requesting_the_new_value_changes_no_bit() -> Result<()> {
     let step = |ask: bool| -> Result<Vec<f64>> {
         let w = Param::new([0.1, 0.7, 1.3]);
         let g = Graph::new();
@@ -82,7 +82,7 @@ fn updates_see_the_old_values_of_each_other() -> Result<()> {
         (a.value().to_f64s(), b.value().to_f64s()),
         (vec![11.0, 22.0], vec![9.0, 18.0])
     );
-    // a plain swap: no op at all
+    // a plain swap, without an op
     let g = Graph::new();
     g.assign(&a, g.param(&b));
     g.assign(&b, g.param(&a));
@@ -91,7 +91,7 @@ fn updates_see_the_old_values_of_each_other() -> Result<()> {
         (a.value().to_f64s(), b.value().to_f64s()),
         (vec![9.0, 18.0], vec![11.0, 22.0])
     );
-    // a parameter used twice in its own last step
+    // a parameter that is used twice in its own last step
     let g = Graph::new();
     g.assign(&a, g.param(&a) * g.param(&a));
     g.run(())?;
@@ -99,7 +99,7 @@ fn updates_see_the_old_values_of_each_other() -> Result<()> {
     Ok(())
 }
 
-/// Fails while running, after everything else.
+/// Fails in `eval`, after everything else.
 #[derive(Clone, PartialEq, Debug)]
 struct Fails {
     panics: bool,
@@ -148,7 +148,7 @@ fn a_run_that_fails_changes_nothing() {
             "case {late}"
         );
     }
-    // and afterwards a good step works
+    // a valid step still works afterwards
     let g = Graph::new();
     g.assign(&a, g.param(&a) * 2.0);
     g.run(()).expect("works");
@@ -161,12 +161,12 @@ fn one_graph_is_one_step() -> Result<()> {
     let g = Graph::new();
     let loss = descend(&g, &w, 0.1);
     let other = g.param(&w).sum();
-    loss.value()?; // looking is allowed, before ...
+    loss.value()?; // computing values is allowed before ...
     g.run(loss)?;
     assert_eq!(
         loss.value()?.scalar()?,
         5.0,
-        "... and after, where the value is known"
+        "... and after the update, if the value is cached"
     );
     assert!(
         g.run(loss)
@@ -188,7 +188,7 @@ fn one_graph_is_one_step() -> Result<()> {
 }
 
 #[test]
-fn a_graph_sees_one_moment() -> Result<()> {
+fn a_graph_uses_parameters_of_one_point_in_time() -> Result<()> {
     let (a, b) = (Param::new(1.0), Param::new(2.0));
     let g = Graph::new();
     let va = g.param(&a);
@@ -204,9 +204,9 @@ fn a_graph_sees_one_moment() -> Result<()> {
     assert_eq!((Graph::new().param(&a) * 1.0).value()?.scalar()?, 3.0);
     assert!(
         a.set([1.0]).is_err() && a.set(1f32).is_err(),
-        "dtype and shape stay"
+        "dtype and shape do not change"
     );
-    // somebody else's update between building and running
+    // an update by another graph between building and running
     let g = Graph::new();
     g.assign(&a, g.param(&a) + 1.0);
     a.set(10.0)?;
@@ -225,7 +225,7 @@ fn buffers_and_frozen_parameters_get_no_gradient() -> Result<()> {
     assert_eq!(grads.param(&w).map(Tensor::to_f64s), Some(vec![6.0]));
     assert!(grads.param(&frozen).is_none() && grads.param(&buffer).is_none());
     assert_eq!(g.trained_params(y).len(), 1);
-    // asked for by name they have one
+    // when requested explicitly, they have one
     assert_eq!(g.grad(y, &[g.param(&frozen)])[0].value()?.to_f64s(), [3.0]);
     frozen.freeze(false);
     assert!(frozen.is_trained() && !buffer.is_trained());
@@ -233,7 +233,7 @@ fn buffers_and_frozen_parameters_get_no_gradient() -> Result<()> {
 }
 
 #[test]
-fn readers_on_other_threads_see_whole_commits() -> Result<()> {
+fn readers_on_other_threads_see_complete_commits() -> Result<()> {
     let zeros = Tensor::zeros([1000], DType::F64)?;
     let (a, b) = (Param::new(&zeros), Param::new(&zeros));
     let done = std::sync::atomic::AtomicBool::new(false);
@@ -242,7 +242,7 @@ fn readers_on_other_threads_see_whole_commits() -> Result<()> {
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
                 let g = Graph::new();
                 let difference = (g.param(&a) - g.param(&b)).square().sum();
-                // either one moment or an error: never a mixture
+                // either the values of one commit or an error, never a mixture
                 if let Ok(d) = difference.value() {
                     assert_eq!(d.to_f64s(), [0.0]);
                 }

@@ -1,8 +1,8 @@
-//! Pictures fold scopes, have no cycles, and stay small.
+//! Drawings fold scopes, have no cycles, and have a limited number of boxes.
 
 use autograd::{Graph, Result, Var};
 
-/// The arrows of a picture, as pairs of the numbers of boxes, and the number of boxes.
+/// The arrows of a drawing, as pairs of box numbers, and the number of boxes.
 fn arrows(dot: &str) -> (Vec<(usize, usize)>, usize) {
     let number = |text: &str| {
         text.trim()
@@ -33,7 +33,7 @@ fn block(x: Var<'_>) -> Var<'_> {
 }
 
 #[test]
-fn innermost_scopes_are_folded_and_can_be_opened() {
+fn innermost_scopes_are_folded_and_can_be_expanded() {
     let g = Graph::new();
     let x = g.input([[1.0, 2.0]]);
     let y = g.within("net", || {
@@ -55,7 +55,7 @@ fn innermost_scopes_are_folded_and_can_be_opened() {
         text.contains("= ∂ net.second") && text.contains("= ∂ net.first"),
         "{text}"
     );
-    // outer scopes, one scope opened, all of them
+    // outer scopes, one expanded scope, all scopes expanded
     let short = g.picture().depth(1).to_text();
     assert!(
         short.contains("%1..%6: f64[] = net %0  (mul sin exp sum sqrt)"),
@@ -105,7 +105,7 @@ fn no_cycles_and_few_boxes_whatever_is_folded() -> Result<()> {
     let x = g.input(vec![0.5; 4]);
     let mut y = x;
     for k in 0..40 {
-        // the same name again and again, nested, and nodes outside of scopes in between
+        // the same name repeatedly, nested, and nodes outside of scopes between them
         y = g.within(if k % 3 == 0 { "a" } else { "b" }, || {
             g.within("inner", || block(y)) * 2.0
         }) + y;
@@ -116,18 +116,18 @@ fn no_cycles_and_few_boxes_whatever_is_folded() -> Result<()> {
     let pictures = [
         g.picture(),
         g.picture().depth(1),
-        g.picture().at_most(7),
-        g.picture().at_most(1000).expand_all(),
+        g.picture().max_boxes(7),
+        g.picture().max_boxes(1000).expand_all(),
         g.picture().expand("a.inner"),
     ];
     for (picture, most) in pictures.into_iter().zip([40, 40, 7, 1000, 40]) {
         let (found, boxes) = arrows(&picture.to_dot());
         assert!(
             found.iter().all(|(from, to)| from < to),
-            "boxes use older ones only"
+            "boxes only use older ones"
         );
         assert!(boxes <= most && boxes > 2, "{boxes} of {most}");
-        assert!(found.len() >= boxes - 1, "all is connected");
+        assert!(found.len() >= boxes - 1, "the drawing is connected");
         let svg = picture.to_svg()?;
         assert_eq!(svg.matches("<g>").count(), boxes);
         assert_eq!(svg.matches("marker-end=").count(), found.len());
@@ -152,7 +152,7 @@ fn empty_broken_and_disconnected_graphs_can_be_drawn() -> Result<()> {
     Ok(())
 }
 
-/// What a picture says, without the places of things.
+/// The text of a drawing, without positions.
 fn words(svg: &str) -> Vec<&str> {
     svg.split('>')
         .filter_map(|part| part.strip_suffix("</text"))

@@ -1,4 +1,5 @@
-//! When plans are made and when they are found. One test, since the plans of all tests of a process are counted together.
+//! When plans are made and when they are found in the cache. One test, because the plan counter is
+//! shared by all tests of a process.
 
 mod common;
 
@@ -7,13 +8,13 @@ use common::numbers;
 
 #[test]
 fn plans_are_made_once() -> Result<()> {
-    looking_at_what_is_there_makes_no_plan()?;
-    the_plan_that_is_shown_is_the_one_that_runs()?;
+    requesting_existing_values_makes_no_plan()?;
+    the_displayed_plan_is_the_one_that_runs()?;
     the_cache_is_bounded()
 }
 
-/// What is there already is not planned: leaves, parameters, and values that were asked for before.
-fn looking_at_what_is_there_makes_no_plan() -> Result<()> {
+/// Values that exist already need no plan: leaves, parameters, and cached values.
+fn requesting_existing_values_makes_no_plan() -> Result<()> {
     let w = autograd::Param::new([1.0, 2.0]);
     let g = Graph::new();
     let (x, v) = (g.input([3.0, 4.0]), g.param(&w));
@@ -37,33 +38,38 @@ fn looking_at_what_is_there_makes_no_plan() -> Result<()> {
     Ok(())
 }
 
-/// The plan that is shown is the one that runs: one entry of the cache, dead nodes or not, values kept or not.
-fn the_plan_that_is_shown_is_the_one_that_runs() -> Result<()> {
-    let write = |g: &Graph, dead: bool, look: bool| -> Result<()> {
+/// The displayed plan is the one that runs: one cache entry, with or without dead nodes or cached
+/// values.
+fn the_displayed_plan_is_the_one_that_runs() -> Result<()> {
+    let write = |g: &Graph, dead: bool, request: bool| -> Result<()> {
         let x = g.input(numbers(&[137], 0.3));
         if dead {
             let _ = x.exp() + 1.0;
         }
         let y = x.sin() * x;
-        if look {
+        if request {
             y.value()?;
         }
         let loss = (y * y - 0.25).sum();
-        let _gradient = g.grads(loss, &[x]); // not asked for
+        let _gradient = g.grads(loss, &[x]); // not requested
         let kernels = g.plan(loss)?.kernels().len();
         let before = autograd::plans_made();
         let (_, profile) = g.profile(loss)?;
-        assert_eq!(autograd::plans_made(), before, "dead: {dead}, look: {look}");
+        assert_eq!(
+            autograd::plans_made(),
+            before,
+            "dead: {dead}, request: {request}"
+        );
         assert_eq!(profile.kernels.len(), kernels);
         Ok(())
     };
-    for (dead, look) in [(false, false), (true, false), (false, true), (true, true)] {
-        write(&Graph::new(), dead, look)?;
+    for (dead, request) in [(false, false), (true, false), (false, true), (true, true)] {
+        write(&Graph::new(), dead, request)?;
     }
     Ok(())
 }
 
-/// Programs of ever other structures do not fill the memory, and the last ones are known.
+/// Many programs of different structures do not fill the memory, and the latest ones stay cached.
 fn the_cache_is_bounded() -> Result<()> {
     const MOST_BYTES: usize = 128 << 20;
     let run = |length: usize| {
@@ -71,19 +77,19 @@ fn the_cache_is_bounded() -> Result<()> {
         let x = g.input(0.5);
         (0..length).fold(x, |y, _| y * x + x).value()
     };
-    let bytes = || autograd::kept_bytes()[1];
+    let bytes = || autograd::cached_bytes()[1];
     let mut full = 0;
     for length in 0..1000 {
         run(length)?;
         assert!(bytes() <= MOST_BYTES);
         full = full.max(bytes());
     }
-    // long after the first ones have gone, what the cache takes depends on the last ones alone
+    // long after the first ones were dropped, the size of the cache depends only on the latest ones
     for length in 0..1000 {
         run(length)?;
     }
     assert!(bytes() <= full, "{} bytes, then {}", full, bytes());
-    // one that is too large is not kept, and does not push out the others
+    // a plan that is too large is not cached, and does not displace the others
     let before = autograd::plans_made();
     run(1_000_000)?;
     run(999)?;

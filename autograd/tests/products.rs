@@ -1,11 +1,11 @@
-//! Matrix products against their definition, to the bit where there are fused multiply-adds: sizes of all kinds, and all
-//! ways in which the operands can lie.
+//! Matrix products against their definition, bit by bit with fused multiply-adds: sizes of all
+//! kinds, and all memory layouts of the operands.
 
 mod common;
 
 use autograd::{DType, Graph, Real, Result, Tensor, Var};
 
-/// Numbers without pattern between -1 and 1.
+/// Pseudorandom values between -1 and 1.
 struct Noise(u32);
 
 impl Noise {
@@ -14,7 +14,7 @@ impl Noise {
         (self.0 >> 8) as usize % below
     }
 
-    /// A matrix, stored as it is, or transposed and read back.
+    /// A matrix, stored as it is, or stored transposed.
     fn matrix<'g>(
         &mut self,
         g: &'g Graph,
@@ -34,7 +34,7 @@ impl Noise {
     }
 }
 
-/// The product of two operands of these shapes, with all four ways to store them, in both dtypes.
+/// The product of two operands of these shapes, in all four layouts and both dtypes.
 fn check(noise: &mut Noise, a: &[usize], b: &[usize]) -> Result<()> {
     for way in 0..8 {
         let (a_t, b_t, dtype) = (
@@ -53,7 +53,7 @@ fn check(noise: &mut Noise, a: &[usize], b: &[usize]) -> Result<()> {
             let near = !common::exact_products() && (got - expected).abs() <= 1e-3;
             assert!(
                 same || near,
-                "{a:?} x {b:?}, {dtype}, transposed {a_t} {b_t}: element {k} is {got}, not {expected}"
+                "{a:?} x {b:?}, {dtype}, transposed {a_t} {b_t}: element {k} is {got}, expected {expected}"
             );
         }
     }
@@ -61,15 +61,15 @@ fn check(noise: &mut Noise, a: &[usize], b: &[usize]) -> Result<()> {
 }
 
 #[test]
-fn products_are_the_definition_s_to_the_bit() -> Result<()> {
+fn products_have_the_bits_of_the_definition() -> Result<()> {
     let noise = &mut Noise(1);
     for _ in 0..150 {
-        // small, moderate and large sizes, in all combinations
+        // small, medium and large sizes, in all combinations
         let mut size = || [noise.next(4), noise.next(40), noise.next(130)][noise.next(3)] + 1;
         let [m, k, n] = [size(), size(), size()];
         check(noise, &[m, k], &[k, n])?;
     }
-    // longer than one piece of k; rows that fall on the same lines of the cache; a row, a column, a number
+    // longer than one block of k; rows that map to the same cache lines; a row, a column, a scalar
     for (m, k, n) in [
         (9, 2500, 35),
         (35, 40, 1030),
@@ -80,7 +80,7 @@ fn products_are_the_definition_s_to_the_bit() -> Result<()> {
     ] {
         check(noise, &[m, k], &[k, n])?;
     }
-    // around one piece of k, several, one group of them, several
+    // around one block of k, several, one group of them, several
     for k in [
         255, 256, 257, 511, 512, 513, 1023, 1024, 1025, 8191, 8192, 8193, 10_007,
     ] {
@@ -97,7 +97,7 @@ fn products_are_the_definition_s_to_the_bit() -> Result<()> {
     ] {
         check(noise, &[m, k], &[k, n])?;
     }
-    // longer than one group of pieces, and than 32 groups
+    // longer than one group of blocks, and than 32 groups
     for (m, k, n) in [
         (3, 8193, 5),
         (1, 10_007, 3),
@@ -110,12 +110,12 @@ fn products_are_the_definition_s_to_the_bit() -> Result<()> {
     check(noise, &[2, 3, 9000], &[2, 9000, 2])
 }
 
-/// Every number of rows and of columns that a tile, those beside it and what is left over can have, with sums of all lengths
-/// up to those that are unrolled: for each way in which the operands can lie.
+/// All numbers of rows and columns that a tile and the remainder beside it can have, and all
+/// lengths of sums up to the unrolled ones, in all layouts of the operands.
 #[test]
 fn all_small_sizes() -> Result<()> {
     if !common::exact_products() {
-        return Ok(()); // those are a library's
+        return Ok(()); // computed by the matrixmultiply crate
     }
     small_sizes::<f32>(f32::mul_add)?;
     small_sizes::<f64>(f64::mul_add)
@@ -156,7 +156,7 @@ fn small_sizes<T: Real>(mul_add: fn(T, T, T) -> T) -> Result<()> {
     Ok(())
 }
 
-/// A matrix, stored as it is, or transposed and read back.
+/// A matrix, stored as it is, or stored transposed.
 fn matrix<'g, T: Real>(
     g: &'g Graph,
     x: &[T],
@@ -182,9 +182,10 @@ fn batches_of_products() -> Result<()> {
     check(noise, &[3, 2, 0], &[0, 5])
 }
 
-/// What a zero meets matters: NaN and infinities come through, with the right signs of zero.
+/// Products with zeros are not skipped: NaN and infinities propagate, and zeros have the right
+/// signs.
 #[test]
-fn special_values_come_through() -> Result<()> {
+fn special_values_propagate() -> Result<()> {
     let g = Graph::new();
     let inf = f32::INFINITY;
     let a = g.input([[0.0f32, 1.0], [-0.0, 0.0], [inf, 1.0], [f32::NAN, 0.0]]);
@@ -204,7 +205,7 @@ fn special_values_come_through() -> Result<()> {
     for (k, (a, b)) in value.iter().zip(expected).enumerate() {
         assert!(
             a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(),
-            "element {k} is {a}, not {b}"
+            "element {k} is {a}, expected {b}"
         );
     }
     assert!(value[9..].iter().all(|v| v.is_nan()));

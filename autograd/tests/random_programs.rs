@@ -1,12 +1,12 @@
-//! Random programs: the executor against the definition, gradients against differences, f32 against f64, and values
-//! asked for on the way against values that were not.
+//! Random programs: the executor against the definition, gradients against finite differences, f32
+//! against f64, and results with and without requests for intermediate values.
 
 mod common;
 
 use autograd::{CheckGrads, DType, Graph, Tensor, Var};
 use proptest::{prelude::*, test_runner::RngSeed};
 
-/// A program: sizes, the dtype of its numbers, and instructions that are read modulo what is there.
+/// A program: sizes, dtype, and instructions, which are taken modulo the number of choices.
 #[derive(Clone, Debug)]
 struct Program {
     rows: usize,
@@ -24,7 +24,7 @@ fn programs(smallest: usize) -> impl Strategy<Value = Program> {
 }
 
 impl Program {
-    /// The leaves: a matrix, a row, a column and a number.
+    /// The leaves: a matrix, a row, a column and a scalar.
     fn leaves(&self, dtype: DType) -> Vec<Tensor> {
         let (m, n) = (self.rows, self.columns);
         let fill = |shape: &[usize], seed: f64| {
@@ -44,7 +44,7 @@ impl Program {
         ]
     }
 
-    /// Appends the program; the last values, and everything on the way. `smooth` leaves out what has kinks.
+    /// Appends the program. Returns all values. `smooth` leaves out ops with kinks.
     fn build<'g>(&self, leaves: &[Var<'g>], smooth: bool) -> Vec<Var<'g>> {
         let mut values = leaves.to_vec();
         for &(op, a, b) in &self.steps {
@@ -57,7 +57,7 @@ impl Program {
             } else {
                 Self::any(op, x, y)
             };
-            // programs that do not fit are left out: they are errors, which other tests look at
+            // operands that do not fit are skipped: other tests check these errors
             if z.error().is_none()
                 && z.dtype().is_ok_and(DType::is_float)
                 && z.shape().is_ok_and(|s| s.count() < 500)
@@ -68,7 +68,7 @@ impl Program {
         values.split_off(leaves.len().min(values.len() - 1))
     }
 
-    /// The last value of the smooth program, no number of which is large.
+    /// The last value of the smooth program, scaled so that no element is large.
     fn bounded<'g>(&self, leaves: &[Var<'g>]) -> Var<'g> {
         self.build(leaves, true)
             .last()
@@ -147,7 +147,7 @@ impl Program {
     }
 }
 
-/// The same programs in every run, so that nothing fails by chance where it passed before; others, and more of them, with
+/// The same programs in every run, so that the test is deterministic. Other and more programs with
 /// `PROPTEST_RNG_SEED` and `PROPTEST_CASES`.
 fn same_programs() -> ProptestConfig {
     let mut config = ProptestConfig::default();
@@ -160,7 +160,7 @@ fn same_programs() -> ProptestConfig {
     config
 }
 
-/// The same bits, any NaN being as good as any other.
+/// Equal bits; all NaN are equal.
 fn same_bits(a: &Tensor, b: &Tensor) -> bool {
     let bits = |t: &Tensor| {
         t.to_f64s()
@@ -181,10 +181,10 @@ fn close(a: &Tensor, b: &Tensor, tolerance: f64) -> bool {
 proptest! {
     #![proptest_config(same_programs())]
 
-    /// Values and gradients, in both dtypes, with empty tensors too: the same to the bit. Only products of matrices
-    /// without fused multiply-adds are summed by another kernel and may differ in the last digits.
+    /// Values and gradients, in both dtypes, also for empty tensors, have equal bits. Only matrix
+    /// products without fused multiply-adds use another kernel and may differ in the last digits.
     #[test]
-    fn the_executor_computes_what_the_definition_says(program in programs(0), single in any::<bool>()) {
+    fn the_executor_agrees_with_the_definition(program in programs(0), single in any::<bool>()) {
         let dtype = if single { DType::F32 } else { DType::F64 };
         let g = Graph::new();
         let leaves: Vec<Var<'_>> = program.leaves(dtype).iter().map(|t| g.input(t)).collect();
@@ -194,7 +194,7 @@ proptest! {
         let expected = g.reference(&wanted).expect("no errors");
         let product = g.to_text_range(0..g.len()).contains("= matmul") && !common::exact_products();
         let cold = g.run(wanted).expect("no errors");
-        // once more in a new graph, whose plan is known now
+        // once more in a new graph, whose plan is now cached
         let h = Graph::new();
         let leaves: Vec<Var<'_>> = program.leaves(dtype).iter().map(|t| h.input(t)).collect();
         let mut wanted = program.build(&leaves, false);
@@ -208,15 +208,15 @@ proptest! {
         }
     }
 
-    /// Looking at values on the way changes no bit of what comes later.
+    /// Requesting intermediate values changes no bit of later results.
     #[test]
-    fn looking_changes_nothing(program in programs(0), look in any::<u32>()) {
-        let run = |look: u32| {
+    fn requesting_values_changes_nothing(program in programs(0), request in any::<u32>()) {
+        let run = |request: u32| {
             let g = Graph::new();
             let leaves: Vec<Var<'_>> = program.leaves(DType::F32).iter().map(|t| g.input(t)).collect();
             let values = program.build(&leaves, false);
             for (k, v) in values.iter().enumerate() {
-                if look >> (k % 32) & 1 == 1 {
+                if request >> (k % 32) & 1 == 1 {
                     v.value().expect("no errors");
                 }
             }
@@ -224,19 +224,19 @@ proptest! {
             let d = g.grads(last.sum(), &leaves);
             g.run((last, d)).expect("no errors")
         };
-        let ((a, da), (b, db)) = (run(0), run(look));
+        let ((a, da), (b, db)) = (run(0), run(request));
         prop_assert!(same_bits(&a, &b));
         prop_assert!(da.iter().zip(&db).all(|(a, b)| same_bits(a, b)));
     }
 
-    /// The gradient of a smooth program agrees with its differences, and f32 with f64.
+    /// The gradient of a smooth program agrees with finite differences, and f32 with f64.
     #[test]
     fn gradients_agree_with_differences(program in programs(1)) {
         let check = |step| {
             let check = CheckGrads::new().order(1).directions(2).tolerance(1e-5).step(step);
             check.run(|x| program.bounded(x), &program.leaves(DType::F64))
         };
-        // a few programs bend so much that differences need a smaller step
+        // a few programs have so much curvature that the differences need a smaller step
         check(1e-3).or_else(|_| check(1e-5)).map_err(|e| TestCaseError::fail(e.to_string()))?;
         let value = |dtype| {
             let g = Graph::new();
@@ -252,8 +252,8 @@ proptest! {
     }
 }
 
-/// All of this file's tests again, with the kernels of every other instruction set. Each is the same as the definition to
-/// the bit, so all are the same as each other.
+/// All tests of this file again, with the kernels of every other instruction set. Each agrees with
+/// the definition bit by bit, so all agree with each other.
 #[test]
 fn every_instruction_set_gives_the_same_bits() {
     common::on_every_instruction_set();

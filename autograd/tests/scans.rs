@@ -1,9 +1,9 @@
-//! How exact sums are that are added one after the other: running sums, and what is added up at positions, against sums in
-//! twice the digits of f64.
+//! Rounding errors of sums that are added in sequence: cumulative sums and sums at positions,
+//! compared with sums in twice the digits of f64.
 
 use autograd::{DType, Graph, Result, Tensor};
 
-/// Many times 0.1, and numbers of both signs without pattern.
+/// Many times 0.1, and pseudorandom values of both signs.
 fn long() -> [Vec<f32>; 2] {
     [
         vec![0.1; 10_000_000],
@@ -11,7 +11,7 @@ fn long() -> [Vec<f32>; 2] {
     ]
 }
 
-/// The largest error of some numbers, relative to given sizes.
+/// The largest error, relative to the given sizes.
 fn error(got: &Tensor, exact: &[f64], size: &[f64]) -> f64 {
     let pairs = got.to_f64s().into_iter().zip(exact).zip(size);
     pairs
@@ -35,10 +35,10 @@ fn running(x: impl Iterator<Item = f64>) -> Vec<f64> {
     x.map(&mut next).collect()
 }
 
-/// Each running sum is right to a rounding or two of itself and of what was added up; in both directions, which is how its
-/// gradient is summed, and in both dtypes.
+/// The error of each cumulative sum is a rounding or two of its value and of the absolute sum, in
+/// both directions (the gradient is summed from the other end) and in both dtypes.
 #[test]
-fn running_sums_stay_exact() -> Result<()> {
+fn cumulative_sums_are_accurate() -> Result<()> {
     for (dtype, bound) in [(DType::F32, 2e-7), (DType::F64, 1e-15)] {
         for x in long() {
             let size = running(x.iter().map(|x| f64::from(x.abs())));
@@ -47,7 +47,7 @@ fn running_sums_stay_exact() -> Result<()> {
             let v = g.input(Tensor::new([x.len()], x.clone())?.cast(dtype)?);
             let wrong = error(&v.cumsum(0).value()?, &exact, &size);
             assert!(wrong <= bound, "{dtype}: {wrong:e}");
-            // the gradient of Σ cumsum(v)·x is the running sum of x from the other end
+            // the gradient of Σ cumsum(v)·x is the cumulative sum of x from the other end
             let backwards = g.grads((v.cumsum(0) * v.detach()).sum(), &[v])[0].flip(0);
             let exact = running(x.iter().rev().map(|&x| x.into()));
             let size = running(x.iter().rev().map(|x| f64::from(x.abs())));
@@ -59,7 +59,7 @@ fn running_sums_stay_exact() -> Result<()> {
 }
 
 #[test]
-fn what_is_added_at_few_positions_stays_exact() -> Result<()> {
+fn sums_at_few_positions_are_accurate() -> Result<()> {
     for (dtype, bound) in [(DType::F32, 2e-7), (DType::F64, 1e-15)] {
         for x in long() {
             let places = (0..x.len() as i64).map(|k| k % 3).collect::<Vec<_>>();
@@ -84,9 +84,9 @@ fn what_is_added_at_few_positions_stays_exact() -> Result<()> {
     Ok(())
 }
 
-/// Compensation must not turn infinities into NaN.
+/// Compensated summation must not turn infinities into NaN.
 #[test]
-fn infinities_come_through_running_sums_and_scatters() -> Result<()> {
+fn infinities_propagate_through_cumulative_sums_and_scatters() -> Result<()> {
     let inf = f32::INFINITY;
     let g = Graph::new();
     let x = g.constant([1.0f32, inf, 2.0, -3.0, f32::MAX, f32::MAX, -inf, 1.0]);

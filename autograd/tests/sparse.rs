@@ -1,4 +1,4 @@
-//! Sparse derivatives against dense ones and against products; what is kept, and when it is made anew.
+//! Sparse derivatives against dense ones and against products; caching of the structure.
 
 use autograd::{
     DType, Dependency, Graph, Op, OpError, Result, Rule, Sparse, Tensor, TensorView, TensorViewMut,
@@ -17,7 +17,7 @@ fn vector(n: usize, seed: u64) -> Vec<f64> {
     (0..n).map(|_| random.random_range(0.1..1.5)).collect()
 }
 
-/// The sparse matrix is the dense one at two arguments, and nothing but zeros lies outside of its pattern.
+/// The sparse matrix equals the dense one at two arguments, which is 0 outside of the pattern.
 fn agrees(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, n: usize) -> Result<(usize, usize)> {
     let sparse = sparse_jacobian(&f);
     let mut matrix = sparse.call::<f64>(vector(n, 1))?;
@@ -54,7 +54,7 @@ fn agrees(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, n: usize) -> Result<(usize, us
 }
 
 #[test]
-fn each_kind_of_dependence() -> Result<()> {
+fn each_kind_of_dependency() -> Result<()> {
     let four = |f: &dyn for<'g> Fn(Var<'g>) -> Var<'g>| agrees(f, 4);
     // elementwise, with broadcasts
     assert_eq!(four(&|x| x.sin() * x + 2.0)?, (4, 1));
@@ -69,7 +69,7 @@ fn each_kind_of_dependence() -> Result<()> {
         (9, 1)
     );
     assert_eq!(four(&|x| x.pad(0, 2, 1, 0.0))?, (4, 1));
-    // reductions: a number over all, over an axis
+    // reductions: over all axes, over one axis
     assert_eq!(four(&|x| x.sum().unsqueeze(0))?, (4, 1));
     assert_eq!(four(&|x| x.reshape([2, 2]).max_axis(1))?, (4, 1));
     assert_eq!(four(&|x| x.reshape([2, 2]).softmax(1).flatten())?, (8, 2));
@@ -79,14 +79,14 @@ fn each_kind_of_dependence() -> Result<()> {
         four(&|x| x.reshape([2, 2]).cross_entropy(x.graph().constant([1, 0])))?,
         (4, 1)
     );
-    // positions that are constants, and such that depend on the values
+    // constant positions, and positions that depend on values
     assert_eq!(four(&|x| x.take(x.graph().constant([3, 0, 0]), 0))?, (3, 1));
     assert_eq!(four(&|x| x.sort(0))?, (16, 4));
     assert_eq!(
         four(&|x| x.gather(0, x.graph().constant([1, 1, 2])).exp())?,
         (3, 1)
     );
-    // added up at positions
+    // added at positions
     assert_eq!(
         four(&|x| x.graph().zeros([6], DType::F64).scatter_add(
             0,
@@ -104,7 +104,7 @@ fn each_kind_of_dependence() -> Result<()> {
 }
 
 #[test]
-fn zeros_of_constants_count() -> Result<()> {
+fn zeros_of_constants_are_used() -> Result<()> {
     let n = 12;
     let mut band = vec![0.0; n * n];
     (0..n).for_each(|i| {
@@ -137,7 +137,7 @@ fn zeros_of_constants_count() -> Result<()> {
 }
 
 #[test]
-fn a_structure_is_kept_and_made_anew_when_a_constant_differs() -> Result<()> {
+fn a_structure_is_cached_and_recomputed_when_a_constant_changes() -> Result<()> {
     let (mask, traced) = (Cell::new([1.0, 0.0, 1.0]), Cell::new(0));
     let rate = Cell::new(2.0);
     let f = sparse_jacobian(|x: Var<'_>| {
@@ -154,7 +154,7 @@ fn a_structure_is_kept_and_made_anew_when_a_constant_differs() -> Result<()> {
         &f.structure([5.0, 5.0, 5.0])?
     ));
     assert_eq!(f.call::<f64>(x)?.get(0, 0), Some(&9.0));
-    // zeros elsewhere: another one
+    // zeros at other positions: another structure
     mask.set([0.0, 2.0, 0.0]);
     let second = f.structure(x)?;
     assert_eq!(
@@ -162,7 +162,7 @@ fn a_structure_is_kept_and_made_anew_when_a_constant_differs() -> Result<()> {
         (1, true)
     );
     assert_eq!(f.call::<f64>(x)?.get(1, 1), Some(&(18.0 * 0.5f64.exp())));
-    // an older matrix has another pattern now
+    // the older matrix now has another pattern
     let mut old = f.call::<f64>(x)?;
     mask.set([1.0, 1.0, 1.0]);
     assert!(
@@ -187,7 +187,7 @@ fn empty_rows_and_columns_at_the_ends() -> Result<()> {
         matrix.outer_view(6).is_some_and(|row| row.nnz() == 0)
             && matrix.outer_view(0).is_some_and(|r| r.nnz() == 0)
     );
-    // nothing at all, of nothing
+    // an empty matrix
     assert_eq!(agrees(|x| x.slice(0, 0..0), 3)?, (0, 0));
     assert_eq!(agrees(|x| x.exp(), 0)?, (0, 0));
     assert_eq!(agrees(|x| x.graph().ones([2], DType::F64), 3)?, (0, 0));
@@ -195,8 +195,8 @@ fn empty_rows_and_columns_at_the_ends() -> Result<()> {
 }
 
 #[test]
-fn rows_are_coloured_where_that_takes_fewer() -> Result<()> {
-    // one dense row: columns would all differ
+fn rows_are_coloured_if_that_takes_fewer_colours() -> Result<()> {
+    // one dense row: all columns would need different colours
     let f = function(|x| {
         x.graph()
             .concat(&[x.sum().unsqueeze(0), x.slice(0, ..-1).exp()], 0)
@@ -207,7 +207,7 @@ fn rows_are_coloured_where_that_takes_fewer() -> Result<()> {
     assert!(structure.coloring.by_rows, "{structure}");
     let text = structure.to_string();
     assert!(
-        text.starts_with("30 x 30, 59 places (6.556 %), 2 colours of rows\naaaa"),
+        text.starts_with("30 x 30, 59 nonzeros (6.556 %), 2 colours of rows\naaaa"),
         "{text}"
     );
     assert_eq!(text.lines().nth(2), Some(&*format!("b{}", "·".repeat(29))));
@@ -238,7 +238,7 @@ fn hessians() -> Result<()> {
     );
     assert_eq!(check(&|x| x.square().sum().square(), 5)?, (25, 5));
     assert_eq!(check(&|x| x.sum(), 5)?.0, 0);
-    // a grid: five neighbours
+    // a grid: each element depends on five neighbours
     let (nnz, colors) = check(
         &|x| {
             let x = x.reshape([6, 6]);
@@ -255,7 +255,7 @@ fn hessians() -> Result<()> {
     Ok(())
 }
 
-/// A vector program drawn from a seed.
+/// A random vector program from a seed.
 fn random_program<'g>(x: Var<'g>, seed: u64) -> Var<'g> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let g = x.graph();
@@ -317,7 +317,7 @@ fn random_programs_agree_with_dense_jacobians() -> Result<()> {
     Ok(())
 }
 
-/// An op of which nothing is known.
+/// An op without a declared dependency.
 #[derive(Clone, PartialEq, Debug)]
 struct Unknown;
 
@@ -336,7 +336,7 @@ impl Op for Unknown {
 }
 
 #[test]
-fn an_unknown_op_counts_as_dense() -> Result<()> {
+fn an_op_without_dependency_is_dense() -> Result<()> {
     assert_eq!(agrees(|x| x.slice(0, 1..).apply(Unknown), 5)?, (16, 4));
     assert_eq!(
         agrees(|x| x.custom_vjp(&[x], |_, r| Some(r.ct * 2.0)), 3)?,
@@ -351,15 +351,15 @@ fn mistakes_have_clear_messages() {
     let j = sparse_jacobian(|x| x * 2.0);
     assert_eq!(
         message(j.call::<f64>(1.0).unwrap_err()),
-        "sparse_jacobian: wants a vector of floats, got f64[]"
+        "sparse_jacobian: expected a vector of floats, got f64[]"
     );
     assert_eq!(
         message(j.call::<f64>([[1.0]]).unwrap_err()),
-        "sparse_jacobian: wants a vector of floats, got f64[1, 1]"
+        "sparse_jacobian: expected a vector of floats, got f64[1, 1]"
     );
     assert_eq!(
         message(j.structure([1, 2]).unwrap_err()),
-        "sparse_jacobian: wants a vector of floats, got i64[2]"
+        "sparse_jacobian: expected a vector of floats, got i64[2]"
     );
     assert_eq!(
         message(j.call::<f32>([1.0]).unwrap_err()),
@@ -372,12 +372,12 @@ fn mistakes_have_clear_messages() {
     let number = sparse_jacobian(|x| x.sum()).call::<f64>([1.0]).unwrap_err();
     assert_eq!(
         message(number),
-        "sparse_jacobian: the function gives f64[], not a vector of floats"
+        "sparse_jacobian: expected a function that returns a vector of floats, got f64[]"
     );
     let vector = sparse_hessian(|x| x.exp())
         .call::<f64>([1.0, 2.0])
         .unwrap_err();
-    assert!(message(vector).contains("a gradient is taken of a single number"));
+    assert!(message(vector).contains("expected a scalar"));
     let wrong = sparse_jacobian(|x| x + x.graph().constant([1.0, 2.0, 3.0]))
         .call::<f64>([1.0, 2.0])
         .unwrap_err();
@@ -386,7 +386,7 @@ fn mistakes_have_clear_messages() {
         .call::<f64>([1.0])
         .unwrap_err();
     assert!(panics.message().contains("on purpose"));
-    // everything depends on everything: 10^10 places
+    // everything depends on everything: 10^10 nonzeros
     let dense: Sparse<_> = sparse_jacobian(|x| x * x.sum());
     let e = dense.structure(vec![1.0; 100_000]).unwrap_err();
     assert!(
@@ -395,11 +395,11 @@ fn mistakes_have_clear_messages() {
     );
 }
 
-/// The first `n` of its elements, one after the other as often as it takes; says of itself whatever it is told to say.
+/// Its first `n` elements, repeated; declares whatever dependency it is given.
 #[derive(Clone, PartialEq, Debug)]
-struct Says(Dependency, usize);
+struct Declares(Dependency, usize);
 
-impl Op for Says {
+impl Op for Declares {
     const NAME: &'static str = "says";
     fn infer(&self, _: &[Type]) -> Result<Type, OpError> {
         Ok(Type::new(DType::F64, autograd::Shape::new(&[self.1])?))
@@ -422,7 +422,7 @@ impl Op for Says {
 }
 
 #[test]
-fn what_an_op_says_wrongly_is_an_error() {
+fn a_wrong_dependency_is_an_error() {
     use Dependency::*;
     let lies = [Dense, Elementwise, None, Moved, Scattered, Product]
         .into_iter()
@@ -431,7 +431,8 @@ fn what_an_op_says_wrongly_is_an_error() {
     for lie in lies {
         for size in [1, 3, 5, 8] {
             let told = std::panic::catch_unwind(|| {
-                sparse_jacobian(move |x| x.apply(Says(lie, size)) * 2.0).call::<f64>(vec![1.0; 3])
+                sparse_jacobian(move |x| x.apply(Declares(lie, size)) * 2.0)
+                    .call::<f64>(vec![1.0; 3])
             });
             refused += usize::from(
                 told.unwrap_or_else(|_| panic!("{lie:?} of {size} panicked"))

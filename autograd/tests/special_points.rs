@@ -1,8 +1,9 @@
-//! Derivatives at special points: zeros, ties, infinities, NaN, the smallest and the largest numbers. Reverse mode, forward
-//! mode and all ways to second derivatives must agree there, and with the numbers that are known.
+//! Derivatives at special points: zeros, ties, infinities, NaN, the smallest and the largest
+//! values. Reverse mode, forward mode and all ways to second derivatives must agree at these
+//! points, and with known values.
 //!
-//! Points are elements of one tensor, differentiated with cotangents and tangents of ones: a cotangent of 0 times an
-//! infinite derivative is NaN by design.
+//! The points are elements of one tensor, differentiated with cotangents and tangents of ones: a
+//! zero cotangent times an infinite derivative is NaN by design.
 
 mod common;
 
@@ -15,7 +16,8 @@ const INF: f64 = f64::INFINITY;
 const NAN: f64 = f64::NAN;
 const DTYPES: [DType; 2] = [DType::F64, DType::F32];
 
-/// The smallest subnormal numbers, the smallest normal one, the largest one, and one whose square overflows.
+/// The smallest subnormal, the smallest normal value, the largest value, and values whose squares
+/// are out of range.
 fn limits(dtype: DType) -> [f64; 5] {
     match dtype {
         DType::F32 => [
@@ -39,7 +41,7 @@ fn points(dtype: DType) -> Vec<f64> {
         .collect()
 }
 
-/// Fewer of them, for pairs and triples.
+/// Fewer points, for pairs and triples.
 fn few(dtype: DType, inputs: usize) -> Vec<f64> {
     let [least, .., largest, large] = limits(dtype);
     match inputs {
@@ -55,7 +57,7 @@ fn few(dtype: DType, inputs: usize) -> Vec<f64> {
     }
 }
 
-/// All combinations: a list for each input.
+/// All combinations: one list per input.
 fn combinations(dtype: DType, inputs: usize) -> Vec<Vec<f64>> {
     let own = few(dtype, inputs);
     let count = own.len().pow(inputs as u32);
@@ -74,7 +76,8 @@ fn tensor(x: &[f64], dtype: DType) -> Tensor {
         .expect("small")
 }
 
-/// Value, first derivatives by each input, second ones by each pair, each in every way that there is.
+/// Value, first derivatives by each input, second derivatives by each pair, each computed in all
+/// possible ways.
 struct Everything {
     value: Vec<f64>,
     first: Vec<Vec<Vec<f64>>>,
@@ -116,7 +119,8 @@ fn everything(f: Function, inputs: &[Vec<f64>], dtype: DType) -> Result<Everythi
     })
 }
 
-/// Whether two numbers are the same derivative: up to rounding, and up to an overflow or underflow on the way.
+/// Whether two derivatives are equal, up to rounding, and up to an intermediate overflow or
+/// underflow.
 fn agree(a: f64, b: f64, dtype: DType) -> bool {
     let (close, large, small) = if dtype == DType::F32 {
         (1e-4, 1e30, 1e-22)
@@ -130,7 +134,8 @@ fn agree(a: f64, b: f64, dtype: DType) -> bool {
         || (a - b).abs() < small
 }
 
-/// An operation of numbers, and where it has no derivative although its value is finite: there NaN may come out.
+/// A scalar function, and where it has no derivative although its value is finite: NaN is allowed
+/// there.
 struct Case {
     name: &'static str,
     inputs: usize,
@@ -205,7 +210,7 @@ const CASES: [Case; 49] = [
     case("div", 2, |x| x[0] / x[1]),
     case("maximum", 2, |x| x[0].maximum(x[1])),
     case("minimum", 2, |x| x[0].minimum(x[1])),
-    // the logarithm of a negative number, and infinite exponents
+    // the logarithm of a negative value, and infinite exponents
     except(
         "pow",
         2,
@@ -246,7 +251,8 @@ fn check(case: &Case, dtype: DType) -> Result<Vec<String>> {
                 tell(format!("derivative by {a}: {d:?}, value {}", value[k]));
             }
         }
-        // of an infinite slope, and next to 0, factors on the way to a second derivative overflow in one way or another
+        // for an infinite derivative, and next to 0, intermediate factors of second derivatives
+        // overflow in some of the ways
         let overflows = !all_finite || at.iter().any(|x| *x != 0.0 && x.abs() < limits(dtype)[2]);
         for (a, b) in (0..x.len()).flat_map(|a| (0..x.len()).map(move |b| (a, b))) {
             let d: Vec<f64> = second[a][b]
@@ -284,7 +290,8 @@ fn all_ways_to_a_derivative_agree() -> Result<()> {
     Ok(())
 }
 
-/// What f64 can hold and f32 cannot must not be lost on the way: derivatives in f32 are those in f64, rounded.
+/// Intermediate values that only f64 can represent must not be lost: derivatives in f32 are those
+/// in f64, rounded.
 #[test]
 fn single_precision_loses_nothing() -> Result<()> {
     let mut wrong = Vec::new();
@@ -301,7 +308,7 @@ fn single_precision_loses_nothing() -> Result<()> {
             let rounded = f64::from(d as f32);
             let near = (s - rounded).abs() <= 1e-5 * rounded.abs() + f64::from(f32::MIN_POSITIVE);
             let at: Vec<f64> = x.iter().map(|x| x[k]).collect();
-            // powers of the smallest numbers overflow on the way
+            // powers of the smallest values have intermediate overflows
             let overflows = case.name == "pow"
                 && at
                     .iter()
@@ -320,7 +327,7 @@ fn single_precision_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// The derivatives of an operation of numbers by each of its inputs, at one point.
+/// The derivatives of a scalar function by each of its inputs, at one point.
 fn slopes(f: Function, at: &[f64], dtype: DType) -> Result<Vec<f64>> {
     let x: Vec<Vec<f64>> = at.iter().map(|x| vec![*x]).collect();
     Ok(everything(f, &x, dtype)?
@@ -330,7 +337,7 @@ fn slopes(f: Function, at: &[f64], dtype: DType) -> Result<Vec<f64>> {
         .collect())
 }
 
-/// An operation, where, and its derivatives there, from formulas by hand.
+/// A function, a point, and the derivatives at that point, from formulas by hand.
 const KNOWN: &[(&str, Function, &[f64], &[f64])] = &[
     ("sigmoid", |x| x[0].sigmoid(), &[0.0], &[0.25]),
     (
@@ -445,14 +452,14 @@ fn known_derivatives() -> Result<()> {
             };
             assert!(
                 own.iter().zip(*expected).all(is_close),
-                "{name} of {dtype} at {at:?}: {own:?}, not {expected:?}"
+                "{name} of {dtype} at {at:?}: {own:?}, expected {expected:?}"
             );
         }
     }
     Ok(())
 }
 
-/// The second derivatives that a convention decides: `f(x, y)` by its inputs, symmetric.
+/// Second derivatives that a convention defines: `f(x, y)` by its inputs, symmetric.
 #[test]
 fn known_second_derivatives() -> Result<()> {
     let cases: [(&str, Function, [f64; 2], [f64; 3]); 8] = [
@@ -481,14 +488,15 @@ fn known_second_derivatives() -> Result<()> {
             let ways: Vec<f64> = own[i][j].iter().map(|way| way[0]).collect();
             assert!(
                 ways.iter().all(|own| (own - d).abs() < 1e-15),
-                "{name} at {at:?}, {i} and {j}: {ways:?}, not {d}"
+                "{name} at {at:?}, {i} and {j}: {ways:?}, expected {d}"
             );
         }
     }
     Ok(())
 }
 
-/// Polynomials by powers: `Σ cₖ·xᵏ` with the exponents 0, 1, 2 has its derivatives at 0, to the fourth order.
+/// Polynomials as powers: `Σ cₖ·xᵏ` with exponents 0, 1, 2 has the right derivatives at 0, to
+/// fourth order.
 #[test]
 fn powers_at_zero_to_all_orders() -> Result<()> {
     for dtype in DTYPES {
@@ -532,9 +540,10 @@ fn powers_at_zero_to_all_orders() -> Result<()> {
     Ok(())
 }
 
-/// What fused kernels compute is what is computed of a single number, for any count, on every instruction set.
+/// Fused kernels compute the same bits as the scalar function, for any length, on every instruction
+/// set.
 #[test]
-fn the_same_in_kernels_of_any_length() -> Result<()> {
+fn kernels_of_any_length_agree() -> Result<()> {
     for (case, dtype) in CASES
         .iter()
         .chain(&TRIPLES)
@@ -555,7 +564,7 @@ fn the_same_in_kernels_of_any_length() -> Result<()> {
                             || own.is_nan() && whole[k].is_nan();
                         assert!(
                             same,
-                            "{} of {dtype}, {n} elements: {own}, not {}",
+                            "{} of {dtype}, {n} elements: {own}, expected {}",
                             case.name, whole[k]
                         );
                     }
@@ -575,9 +584,9 @@ fn gradients(f: Function, inputs: &[Vec<f64>], dtype: DType) -> Result<Vec<Vec<f
     Ok(g.run(wanted)?.iter().map(Tensor::to_f64s).collect())
 }
 
-/// As many elements as are shared by threads, with the values on the way asked for and without.
+/// Enough elements to be split among threads, with and without requests for intermediate values.
 #[test]
-fn the_same_by_several_threads() -> Result<()> {
+fn several_threads_agree() -> Result<()> {
     let names = ["tanh", "gelu_tanh", "pow", "atan2", "hypot", "clamp", "elu"];
     for case in CASES
         .iter()
@@ -619,7 +628,7 @@ fn on_every_instruction_set() {
     common::on_every_instruction_set();
 }
 
-/// Rows that reductions and functions of rows are asked at.
+/// Rows at which reductions and functions of rows are tested.
 fn rows(dtype: DType) -> Vec<[f64; 4]> {
     let [least, subnormal, smallest, largest, large] = limits(dtype);
     let tiny = if dtype == DType::F32 { 1e-25 } else { 1e-170 };
@@ -642,7 +651,7 @@ fn rows(dtype: DType) -> Vec<[f64; 4]> {
     ]
 }
 
-/// How large the elements of a row may be for a function to have derivatives that can be held.
+/// The magnitude up to which a function of rows has derivatives in range.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 enum UpTo {
     Moderate,
@@ -743,7 +752,7 @@ fn probabilities<'g>(like: Var<'g>) -> Var<'g> {
         .cast(like.dtype().unwrap_or(DType::F64))
 }
 
-/// A number of which the second derivatives by `x` are those of all elements.
+/// A scalar whose second derivatives by `x` are those of all elements.
 fn total<'g>(y: Var<'g>) -> Var<'g> {
     let weights = [1.5, -0.5, 2.0, 1.0];
     let count = y.shape().map_or(0, |s| s.iter().product());
@@ -821,7 +830,7 @@ fn sparse(_: Function, _: &Tensor, _: &mut Vec<Vec<f64>>, _: &mut Vec<Vec<f64>>)
 #[test]
 fn all_ways_to_a_matrix_agree() -> Result<()> {
     if std::env::var("AUTOGRAD_ISA").is_ok() {
-        return Ok(()); // of rows this short there is nothing to see that the whole test has not seen
+        return Ok(()); // rows this short need no test per instruction set
     }
     let mut wrong = Vec::new();
     for (dtype, (name, f, up_to)) in DTYPES.into_iter().flat_map(|d| OF_ROWS.map(|f| (d, f))) {
@@ -837,7 +846,8 @@ fn all_ways_to_a_matrix_agree() -> Result<()> {
             .filter(|row| row.iter().all(|&x| class(x) <= up_to))
         {
             let ways = matrices(f, &row, dtype)?;
-            // next to 0 second derivatives overflow, and the first ones of an angle: times 0 they are NaN in some ways
+            // next to 0, second derivatives overflow, and so do the first derivatives of an angle:
+            // times 0 they are NaN in some of the ways
             let is_nan = row.iter().any(|x| x.is_nan());
             let is_tiny = row.iter().any(|&x| x != 0.0 && x.abs() <= smallest);
             for (order, ways) in ways.iter().enumerate() {
@@ -869,9 +879,9 @@ fn all_ways_to_a_matrix_agree() -> Result<()> {
     Ok(())
 }
 
-/// The norm and the standard deviation of numbers whose squares are not in range.
+/// The norm and the standard deviation of elements whose squares are out of range.
 #[test]
-fn norms_of_tiny_and_huge_numbers() -> Result<()> {
+fn norms_of_tiny_and_huge_elements() -> Result<()> {
     for (dtype, n) in DTYPES
         .into_iter()
         .flat_map(|d| [1, 4, 200, 1025].map(|n| (d, n)))
@@ -909,7 +919,7 @@ fn norms_of_tiny_and_huge_numbers() -> Result<()> {
                     "{dtype}, {n} times {size}: {d:?}"
                 );
             }
-            // the mean is a sum before it is divided
+            // the mean is a sum before the division
             if n % 4 == 0 && size * (n as f64) < limits(dtype)[3] {
                 let of_std = of_std.to_f64s();
                 assert!(
@@ -929,9 +939,9 @@ fn norms_of_tiny_and_huge_numbers() -> Result<()> {
     Ok(())
 }
 
-/// Lines of -∞ only: short ones in fused kernels, long and strided ones by the definition.
+/// Lines of only -∞: short ones in fused kernels, long and strided ones by the definition.
 #[test]
-fn softmax_of_nothing_to_choose_from() -> Result<()> {
+fn softmax_of_only_negative_infinity() -> Result<()> {
     for (dtype, n) in DTYPES
         .into_iter()
         .flat_map(|d| [1, 7, 127, 128, 200, 1025].map(|n| (d, n)))
@@ -997,10 +1007,10 @@ fn softmax_of_nothing_to_choose_from() -> Result<()> {
     Ok(())
 }
 
-/// The cross-entropy by its probabilities, and by weights of the classes: 0 of either has the cost as its derivative, unless that
-/// is infinite.
+/// The cross-entropy by its probabilities, and by class weights: where these are 0, the derivative
+/// is the cost, or 0 if that is infinite.
 #[test]
-fn costs_of_what_has_no_probability() -> Result<()> {
+fn costs_with_probability_zero() -> Result<()> {
     for dtype in DTYPES {
         let g = Graph::new();
         let x = g.input(tensor(&[0.0, 1.0, -INF, 0.5], dtype));
@@ -1035,7 +1045,7 @@ fn costs_of_what_has_no_probability() -> Result<()> {
             "{d:?}"
         );
 
-        // a class of weight 0 costs nothing, even if it is impossible
+        // a class of weight 0 adds nothing, even if its logit is -∞
         let weights = g.input(tensor(&[1.0, 1.0, 0.0, 1.0], dtype));
         let weighted = x
             .cross_entropy_with(g.constant(2), 0.0, Some(weights), None)
@@ -1048,7 +1058,7 @@ fn costs_of_what_has_no_probability() -> Result<()> {
     Ok(())
 }
 
-/// Rows whose label is ignored do not count, whatever is in them.
+/// Rows with an ignored label do not count, whatever they contain.
 #[test]
 fn ignored_labels() -> Result<()> {
     for dtype in DTYPES {
@@ -1095,9 +1105,9 @@ fn ignored_labels() -> Result<()> {
     Ok(())
 }
 
-/// `σ'` and `tanh'` in f32 over all sizes of numbers, in units of the last place.
+/// `σ'` and `tanh'` in f32 for all magnitudes, in units in the last place.
 #[test]
-fn the_small_side_of_sigmoid_and_tanh_is_exact() -> Result<()> {
+fn small_derivatives_of_sigmoid_and_tanh_are_accurate() -> Result<()> {
     let x: Vec<f32> = (0..1u64 << 32)
         .step_by(40_009)
         .map(|bits| f32::from_bits(bits as u32))
@@ -1123,7 +1133,7 @@ fn the_small_side_of_sigmoid_and_tanh_is_exact() -> Result<()> {
     Ok(())
 }
 
-/// `√max(x, 0)`, by a rule that guards nothing but the product: its factor is infinite at 0.
+/// `√max(x, 0)`, with a rule that masks only the product: its factor is infinite at 0.
 #[derive(Clone, PartialEq, Debug)]
 struct RootAbove;
 
@@ -1142,7 +1152,8 @@ impl Elementwise for RootAbove {
     }
 }
 
-/// A mask of an op of one's own holds in both modes, whatever the factor, the cotangent and the tangent are.
+/// The mask of a user-defined op applies in both modes, whatever the factor, the cotangent and the
+/// tangent.
 #[test]
 fn masks_hold_in_forward_mode() -> Result<()> {
     let g = Graph::new();

@@ -1,11 +1,11 @@
-//! A sum begins with +0: that of zeros is +0 whatever their signs, of however many, along whichever axes, in every kernel
-//! as in the definition.
+//! A sum starts with +0: the sum of zeros is +0 for any signs, lengths and axes, in every kernel as
+//! in the definition.
 
 mod common;
 
 use autograd::{DType, Graph, Result, Tensor, Var};
 
-/// Zeros of both signs, or only negative ones, or a few numbers that cancel.
+/// Zeros of both signs, only negative zeros, or a few values that cancel.
 fn zeros(kind: usize, count: usize) -> Vec<f64> {
     let element = |k: usize| match kind {
         0 => -0.0,
@@ -15,7 +15,8 @@ fn zeros(kind: usize, count: usize) -> Vec<f64> {
     (0..count).map(element).collect()
 }
 
-/// The sums of a value along all axes and each, and what comes before and after them in the same kernel.
+/// The sums of a value over all axes and each axis, with ops before and after them in the same
+/// kernel.
 fn sums<'g>(x: Var<'g>) -> Vec<Var<'g>> {
     let rank = x.shape().map_or(0, |s| s.rank()) as isize;
     let mut all = vec![
@@ -58,7 +59,7 @@ fn check(x: &Tensor) -> Result<()> {
         );
     }
     for (k, v) in wanted.iter().enumerate() {
-        // once more, each in a kernel of its own
+        // once more, each in its own kernel
         let got = v.value()?;
         assert_eq!(
             bits(&got),
@@ -100,7 +101,7 @@ fn no_sum_is_negative_zero() -> Result<()> {
     Ok(())
 }
 
-/// Single numbers that come from a product are summed in its kernel.
+/// Scalars that come from a product are summed in its kernel.
 #[test]
 fn the_sum_of_one_product_is_not_negative_zero() -> Result<()> {
     for dtype in [DType::F32, DType::F64] {
@@ -110,7 +111,7 @@ fn the_sum_of_one_product_is_not_negative_zero() -> Result<()> {
             Tensor::from([[-tiny]]).cast(dtype)?,
             Tensor::from([[tiny]]).cast(dtype)?,
         );
-        let product = g.input(a).matmul(g.input(b)); // -0: what is left of a negative number
+        let product = g.input(a).matmul(g.input(b)); // -0: a negative product that underflows
         let wanted = [
             product,
             product.sum(),

@@ -1,4 +1,5 @@
-//! The same bits on any number of threads: work that is large enough to be split, in pools of several sizes.
+//! The same bits on any number of threads: computations that are large enough to be split, in pools
+//! of several sizes.
 
 mod common;
 
@@ -10,7 +11,7 @@ use std::sync::mpsc::channel;
 
 const POOLS: [usize; 5] = [1, 2, 3, 4, 8];
 
-/// Runs what `f` asks for in each pool; everything must be the same to the bit.
+/// Runs `f` in each pool and compares the results bit by bit.
 fn check(name: &str, f: impl for<'g> Fn(&'g Graph) -> Vec<Var<'g>> + Sync) -> Result<()> {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new()
@@ -34,14 +35,14 @@ fn check(name: &str, f: impl for<'g> Fn(&'g Graph) -> Vec<Var<'g>> + Sync) -> Re
     Ok(())
 }
 
-/// The gradient belongs to it.
+/// A value and its gradient.
 fn with_gradient<'g>(g: &'g Graph, x: Var<'g>, y: Var<'g>) -> Vec<Var<'g>> {
     let d = g.grads((y * y).sum(), &[x]);
     [vec![y], d].concat()
 }
 
 #[test]
-fn elementwise_work_with_sums_over_all_kinds_of_axes() -> Result<()> {
+fn elementwise_ops_with_sums_over_all_kinds_of_axes() -> Result<()> {
     for shape in [
         &[100_003][..],
         &[1999, 51],
@@ -106,10 +107,10 @@ fn products() -> Result<()> {
     Ok(())
 }
 
-/// Every kind of operation, with its gradient where it has one, all asked for at once: each of them is independent of the
-/// others, so that they run side by side.
+/// Every kind of operation, with its gradient if it has one, in one run: they are independent of
+/// each other, so that they run in parallel.
 #[test]
-fn every_operation_beside_all_others() -> Result<()> {
+fn all_operations_in_parallel() -> Result<()> {
     check("all operations", |g| {
         let x = g.input(numbers(&[240, 310], 0.1));
         let (y, w) = (
@@ -188,9 +189,9 @@ fn branches(g: &Graph, n: usize) -> Vec<Var<'_>> {
     [vec![total], g.grads(total, &weights)].concat()
 }
 
-/// Branches that do not depend on each other, too small to be split and large enough.
+/// Independent branches, some too small to be split and some large enough.
 #[test]
-fn independent_branches_run_at_once() -> Result<()> {
+fn independent_branches_run_in_parallel() -> Result<()> {
     for n in [24, 200] {
         check(&format!("branches of {n} x {n}"), |g| branches(g, n))?;
         let g = Graph::new();
@@ -202,11 +203,11 @@ fn independent_branches_run_at_once() -> Result<()> {
     Ok(())
 }
 
-/// Says no, or panics, when it is computed.
+/// Fails, or panics, in `eval`.
 #[derive(Clone, PartialEq, Debug)]
-struct Refuses(bool);
+struct FailsOrPanics(bool);
 
-impl Op for Refuses {
+impl Op for FailsOrPanics {
     const NAME: &'static str = "refuses";
     fn infer(&self, x: &[Type]) -> std::result::Result<Type, OpError> {
         Ok(x[0])
@@ -227,9 +228,10 @@ impl Op for Refuses {
     }
 }
 
-/// A kernel that fails or panics beside others: the oldest error is told, nothing is updated, and the threads go on.
+/// A kernel that fails or panics while others run: the oldest error is reported, nothing is
+/// updated, and the threads continue.
 #[test]
-fn a_kernel_that_fails_beside_others() -> Result<()> {
+fn a_kernel_that_fails_while_others_run() -> Result<()> {
     for threads in POOLS {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -243,7 +245,11 @@ fn a_kernel_that_fails_beside_others() -> Result<()> {
                 let v = g.param(&w);
                 let fine: Vec<Var<'_>> = (0..6).map(|k| (v * k as f64).matmul(v).tanh()).collect();
                 let bad: Vec<Var<'_>> = (0..3)
-                    .map(|k| g.within(&format!("bad{k}"), || (v + k as f64).apply(Refuses(panics))))
+                    .map(|k| {
+                        g.within(&format!("bad{k}"), || {
+                            (v + k as f64).apply(FailsOrPanics(panics))
+                        })
+                    })
                     .collect();
                 g.assign(&w, v * 0.5);
                 g.run((fine, bad)).map(drop)
@@ -269,11 +275,11 @@ fn a_kernel_that_fails_beside_others() -> Result<()> {
     Ok(())
 }
 
-/// Fails, and says what it was given.
+/// Fails, and reports its inputs.
 #[derive(Clone, PartialEq, Debug)]
-struct Complains(&'static str);
+struct ReportsInputs(&'static str);
 
-impl Op for Complains {
+impl Op for ReportsInputs {
     const NAME: &'static str = "complains";
     fn infer(&self, x: &[Type]) -> std::result::Result<Type, OpError> {
         Ok(x[0])
@@ -294,8 +300,9 @@ impl Op for Complains {
     }
 }
 
-/// Kernels that fail at the same time: message, scope and line belong together, and to the oldest one; in a graph and in a
-/// compiled function, which has the call's own arguments and the parameters as they are.
+/// Kernels that fail at the same time: message, scope and line belong to the same op, the oldest
+/// one; in a graph and in a compiled function, which uses the call's own arguments and the current
+/// parameters.
 #[test]
 fn an_error_is_that_of_the_op_it_names() -> Result<()> {
     const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
@@ -314,7 +321,7 @@ fn an_error_is_that_of_the_op_it_names() -> Result<()> {
             let y = x * g.param(&w);
             let all: Vec<Var<'_>> = NAMES
                 .iter()
-                .map(|name| g.within(name, || y.apply(Complains(name))).sum())
+                .map(|name| g.within(name, || y.apply(ReportsInputs(name))).sum())
                 .collect();
             [all[3], all[1], all[2], all[0]]
         });
@@ -324,7 +331,7 @@ fn an_error_is_that_of_the_op_it_names() -> Result<()> {
                 let y = g.input(&x) * g.param(&w);
                 let all: Vec<Var<'_>> = NAMES
                     .iter()
-                    .map(|name| g.within(name, || y.apply(Complains(name))))
+                    .map(|name| g.within(name, || y.apply(ReportsInputs(name))))
                     .collect();
                 let e = g.run((all[3], all[1], all[2], all[0])).expect_err("fails");
                 assert_eq!(
@@ -344,9 +351,9 @@ fn an_error_is_that_of_the_op_it_names() -> Result<()> {
     Ok(())
 }
 
-/// A pool whose other threads are busy, or that is asked from outside, is not waited for.
+/// A pool whose other threads are busy, or that is called from outside, does not make a run wait.
 #[test]
-fn a_busy_pool_is_not_waited_for() -> Result<()> {
+fn runs_do_not_wait_for_a_busy_pool() -> Result<()> {
     let work = || {
         let g = Graph::new();
         let x = g.input(numbers(&[500, 400], 0.1));
@@ -364,7 +371,7 @@ fn a_busy_pool_is_not_waited_for() -> Result<()> {
         for _ in 0..2 {
             s.spawn(|_| drop(hold.lock().map(|hold| hold.recv())));
         }
-        // on the third thread of the pool, while the two others wait for this one
+        // on the third thread of the pool, while the two others wait for it
         s.spawn(|_| {
             for _ in 0..8 {
                 assert!(work().is_ok_and(|got| got == expected));
@@ -377,7 +384,7 @@ fn a_busy_pool_is_not_waited_for() -> Result<()> {
 
 /// Steps of separate models on all threads at once, each split over the same pool.
 #[test]
-fn trainings_side_by_side() -> Result<()> {
+fn parallel_trainings() -> Result<()> {
     use rayon::prelude::*;
     let train = |seed: usize| -> Result<Tensor> {
         let w = Param::new(numbers(&[300, 120], seed as f64));
@@ -436,8 +443,8 @@ fn runs_within_parallel_loops() -> Result<()> {
     Ok(())
 }
 
-/// Each part of a kernel is done once: in quick succession, after pauses in which threads fall asleep, for several callers at
-/// once, and for one from outside of all pools.
+/// Each part of a kernel runs once: in quick succession, after pauses in which threads go to sleep,
+/// for several callers at once, and for one from outside of all pools.
 #[test]
 fn quick_successions_and_pauses() -> Result<()> {
     let inputs: Vec<Tensor> = (0..17)

@@ -1,5 +1,5 @@
-//! Transformations of functions: products with Jacobians and Hessians, whole ones, in all combinations; and what goes
-//! silently wrong elsewhere.
+//! Transformations of functions: products with Jacobians and Hessians, full matrices, in all
+//! combinations; and programs that other libraries differentiate wrongly without an error.
 
 use autograd::{DType, Graph, Result, Tensor, Var, hessian, hvp, jacobian, jacobians, jvp, vjp};
 
@@ -7,7 +7,10 @@ use autograd::{DType, Graph, Result, Tensor, Var, hessian, hvp, jacobian, jacobi
 fn close(a: &[f64], b: &[f64]) {
     assert_eq!(a.len(), b.len(), "{a:?} {b:?}");
     for (a, b) in a.iter().zip(b) {
-        assert!((a - b).abs() <= 1e-12 * b.abs().max(1.0), "{a} is not {b}");
+        assert!(
+            (a - b).abs() <= 1e-12 * b.abs().max(1.0),
+            "got {a}, expected {b}"
+        );
     }
 }
 
@@ -47,7 +50,7 @@ fn jacobians_by_rows_and_by_columns() -> Result<()> {
     assert_eq!(j.shape(), [4, 3]);
     close(&j.to_f64s()[..6], &by_hand());
     close(&j.to_f64s()[6..], &by_hand().map(|v| 2.0 * v));
-    // the Var form, both ways, and several inputs of several axes at once
+    // as a `Var`, by rows and by columns, and with several inputs of several axes at once
     let g = Graph::new();
     let x = g.input(AT);
     close(&g.jacobian(f(x), x).value()?.to_f64s(), &by_hand());
@@ -80,7 +83,7 @@ fn jacobians_by_rows_and_by_columns() -> Result<()> {
 }
 
 #[test]
-fn products_agree_with_the_whole() -> Result<()> {
+fn products_agree_with_the_full_matrix() -> Result<()> {
     let (ct, v) = ([2.0, -0.5], [0.4, 1.5, -2.0]);
     let j = by_hand();
     let (y, d) = vjp(f)(AT, ct)?;
@@ -97,7 +100,7 @@ fn products_agree_with_the_whole() -> Result<()> {
     Ok(())
 }
 
-/// Every way to the second derivative gives the same.
+/// All ways to the second derivative agree.
 #[test]
 fn hessians_all_ways() -> Result<()> {
     fn loss<'g>(x: Var<'g>) -> Var<'g> {
@@ -124,7 +127,7 @@ fn hessians_all_ways() -> Result<()> {
         &product.to_f64s(),
         &[0, 1, 2].map(|i| (0..3).map(|k| h[3 * i + k] * v[k]).sum()),
     );
-    // symmetric, and by differences of the gradient
+    // symmetric, and equal to differences of the gradient
     let gradient = autograd::grad(loss);
     for i in 0..3 {
         let step = |h: f64| gradient([0, 1, 2].map(|k| AT[k] + if k == i { h } else { 0.0 }));
@@ -134,7 +137,7 @@ fn hessians_all_ways() -> Result<()> {
             assert!(((up[k] - down[k]) / 2e-6 - h[3 * i + k]).abs() < 1e-7);
         }
     }
-    // the derivative of a Hessian, and a Jacobian-vector product of a vector-Jacobian product of it
+    // the derivative of a Hessian, and a Jacobian-vector product of its vector-Jacobian product
     let third = g.grad(g.hessian(y, x).sum(), &[x])[0].value()?.to_f64s();
     let sum = |at: [f64; 3]| hessian(loss)(at).map(|h| h.to_f64s().iter().sum::<f64>());
     for (k, d) in third.iter().enumerate() {
@@ -144,7 +147,7 @@ fn hessians_all_ways() -> Result<()> {
     Ok(())
 }
 
-/// Forward mode costs no more kernels than it must: dead code is gone, and the dummy cotangent is never read.
+/// Forward mode needs few kernels: dead code is removed, and the dummy cotangent is never read.
 #[test]
 fn the_plan_of_a_jvp_is_small() -> Result<()> {
     let g = Graph::new();
@@ -156,7 +159,7 @@ fn the_plan_of_a_jvp_is_small() -> Result<()> {
         single(&[8, 5], 0.4),
     );
     let out = single(&[6, 3], 0.5);
-    g.run([x, w, v, u, out])?; // casting is no part of what is counted
+    g.run([x, w, v, u, out])?; // casts are not counted
     let y = ((x.matmul(w) + 0.5).tanh().matmul(out) * 2.0).softmax(-1);
     let count = |what: &[Var<'_>]| g.plan(what.to_vec()).map(|p| p.kernels().len());
     let alone = count(&[y])?;
@@ -199,7 +202,8 @@ fn rules_that_are_not_linear_have_no_forward_mode() {
     assert!(wrong.message().contains("tangent"), "{wrong}");
 }
 
-/// `x = cos(a·x)` solved by iteration; its derivative by the implicit function theorem, and through itself.
+/// `x = cos(a·x)`, solved by iteration; its derivative by the implicit function theorem, and
+/// through the iteration.
 #[test]
 fn a_fixed_point_with_its_own_derivative() -> Result<()> {
     fn solve<'g>(a: Var<'g>) -> Var<'g> {
@@ -227,9 +231,9 @@ fn a_fixed_point_with_its_own_derivative() -> Result<()> {
     Ok(())
 }
 
-/// What other engines get wrong without a word.
+/// Programs that other libraries differentiate wrongly without an error.
 #[test]
-fn what_silently_goes_wrong_elsewhere() -> Result<()> {
+fn programs_that_other_libraries_get_wrong() -> Result<()> {
     let second =
         |f: for<'g> fn(Var<'g>) -> Var<'g>, at: f64| hessian(f)(at).and_then(|h| h.scalar());
     assert_eq!(second(|x| x.powi(4), 3.0)?, 108.0);
@@ -251,7 +255,7 @@ fn what_silently_goes_wrong_elsewhere() -> Result<()> {
     let (big, used) = (m.exp(), m.sum());
     assert_eq!(g.grad(used, &[m])[0].value()?.to_f64s(), [1.0; 4]);
     assert_eq!(g.grad(used, &[big])[0].value()?.to_f64s(), [0.0; 4]);
-    // a gradient through a value that was looked at half-way
+    // a gradient through an intermediate value that was requested before
     let x = g.input(0.7);
     let half = x.sin();
     half.value()?;
@@ -283,9 +287,9 @@ fn what_silently_goes_wrong_elsewhere() -> Result<()> {
     Ok(())
 }
 
-/// A custom op whose rule rests on a value that was computed on the way: its own output, and another node.
+/// A custom op whose rule uses intermediate values: its own output, and another node.
 #[test]
-fn a_custom_op_that_keeps_an_intermediate() -> Result<()> {
+fn a_custom_op_that_uses_intermediate_values() -> Result<()> {
     use autograd::{Op, OpError, Rule, TensorView, TensorViewMut, Type};
 
     /// `x·s` for a second input `s`, which is a function of `x` as well.
@@ -310,7 +314,7 @@ fn a_custom_op_that_keeps_an_intermediate() -> Result<()> {
         }
         fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
             let (x, s) = (r.x[0], r.x[1]);
-            // the second from the output, so that it must be alive
+            // the second one from the output, which must still be alive
             Some(if input == 0 {
                 r.ct * s
             } else {

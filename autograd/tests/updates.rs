@@ -1,5 +1,6 @@
-//! Updates of parameters: whatever a program reads and writes, and however it is run, each parameter gets the value that the
-//! definition gives it. Held or not, cold or warm, on one thread or several, as a graph or compiled, on every instruction set.
+//! Parameter updates: whatever a program reads and writes, and however it runs, each parameter gets
+//! the value that the definition gives. With shared or unshared data, first or later steps, one or
+//! several threads, as a graph or compiled, on every instruction set.
 
 mod common;
 
@@ -7,7 +8,7 @@ use autograd::{DType, Function, Graph, Param, Result, Shape, Tensor, Var};
 use common::{exact_products, numbers, on_every_instruction_set};
 use std::sync::Barrier;
 
-/// Small whole numbers without pattern.
+/// Small pseudorandom integers.
 struct Draw(u64);
 
 impl Draw {
@@ -20,12 +21,12 @@ impl Draw {
     }
 }
 
-/// Parameters of one type, and a program that updates them: the same one each time it is written.
+/// Parameters of one type, and a program that updates them: the same one at each call.
 struct Program {
     seed: u64,
     params: Vec<Param>,
     first: Vec<Tensor>,
-    /// The parameters are square matrices, which are multiplied as well.
+    /// The parameters are square matrices, which the program also multiplies.
     matrices: bool,
 }
 
@@ -50,8 +51,8 @@ impl Program {
         }
     }
 
-    /// Writes the program and schedules its updates. Expressions are taken up again by others, so that updates share nodes
-    /// and read each other's old values.
+    /// Writes the program and schedules its updates. Expressions are reused by others, so that
+    /// updates share nodes and read each other's old values.
     fn write<'g>(&self, g: &'g Graph) -> Var<'g> {
         let mut draw = Draw(self.seed ^ 0x5EED);
         let mut known: Vec<Var<'g>> = self.params.iter().map(|p| g.param(p)).collect();
@@ -84,21 +85,21 @@ impl Program {
         for (k, param) in self.params.iter().enumerate() {
             let w = known[k];
             let new = match draw.below(5) {
-                0 => known[draw.below(known.len())], // something that others compute as well
+                0 => known[draw.below(known.len())], // shared with other expressions
                 1 => w - 0.1 * gradients[k],         // gradient descent
                 2 => 0.9 * w + 0.1 * known[draw.below(known.len())], // an average
                 3 => {
                     let velocity = 0.9 * w + gradients[k];
                     velocity - 0.01 * known[(k + 1) % self.params.len()]
                 }
-                _ => continue, // only read
+                _ => continue, // not updated
             };
             g.assign(param, new);
         }
         loss
     }
 
-    /// The values after so many steps, by definition.
+    /// The values after this many steps, by definition.
     fn defined(&self, steps: usize) -> Result<Vec<Vec<Tensor>>> {
         self.reset()?;
         let mut all = Vec::new();
@@ -127,8 +128,8 @@ impl Program {
             .try_for_each(|(p, first)| p.set(first.cast(first.dtype())?))
     }
 
-    /// Runs the steps, the first and later ones, and compares all parameters after each. Somebody holds the values of those
-    /// parameters that `held` names.
+    /// Runs the steps and compares all parameters after each. `held` names the parameters whose
+    /// values are shared.
     fn check(
         &self,
         expected: &[Vec<Tensor>],
@@ -162,7 +163,7 @@ impl Program {
     }
 }
 
-/// Whether two tensors have the same bits; NaN is NaN.
+/// Whether two tensors have equal bits; all NaN are equal.
 fn same(a: &Tensor, b: &Tensor) -> bool {
     let equal = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
     a.to_f64s().iter().zip(&b.to_f64s()).all(equal)
@@ -176,10 +177,10 @@ fn pool(threads: usize) -> rayon::ThreadPool {
 }
 
 #[test]
-fn random_updates_are_those_of_the_definition() -> Result<()> {
+fn random_updates_agree_with_the_definition() -> Result<()> {
     let (one, three) = (pool(1), pool(3));
     let sizes = [1, 7, 127, 128, 200, 1_025, 3_000];
-    // as of the other random programs, `PROPTEST_CASES` says how many
+    // as for the other random programs, `PROPTEST_CASES` sets the number
     let programs = std::env::var("PROPTEST_CASES")
         .ok()
         .and_then(|n| n.parse().ok())
@@ -216,9 +217,10 @@ fn random_updates_are_those_of_the_definition() -> Result<()> {
     Ok(())
 }
 
-/// The old value is read again after the new one was computed: by the same kernel, one beside it, or one after it.
+/// The old value is read again after the new one was computed: by the same kernel, one in parallel,
+/// or a later one.
 #[test]
-fn an_update_never_hides_the_old_value() -> Result<()> {
+fn an_update_never_overwrites_a_value_still_needed() -> Result<()> {
     for n in [2, 7, 127, 128, 129, 200, 1_025, 100_003] {
         let start = numbers(&[n], 1.0);
         let (w, s) = (
@@ -240,7 +242,7 @@ fn an_update_never_hides_the_old_value() -> Result<()> {
     Ok(())
 }
 
-/// What can be written in place is: no buffer is taken for two parameters that read each other.
+/// Updates are in place where possible: parameters that read each other need no extra buffers.
 #[test]
 fn updates_that_read_each_other_are_in_place() -> Result<()> {
     for n in [128, 200, 1_025] {
@@ -263,8 +265,8 @@ fn updates_that_read_each_other_are_in_place() -> Result<()> {
     Ok(())
 }
 
-/// Threads that race to call a compiled step for the first time: each call is one step, and the result that of as many steps
-/// one after the other.
+/// Threads that race to call a compiled step for the first time: each call is one step, and the
+/// result equals that of the same number of steps in sequence.
 #[test]
 fn a_compiled_step_that_threads_race_for() -> Result<()> {
     const THREADS: usize = 4;
@@ -290,7 +292,7 @@ fn a_compiled_step_that_threads_race_for() -> Result<()> {
     Ok(())
 }
 
-/// A parameter that cannot be bound: the run is that error, and nothing changes, least of all another parameter.
+/// A parameter that cannot be bound: the run fails, and no parameter changes.
 #[test]
 fn an_update_of_a_stale_parameter_is_an_error() -> Result<()> {
     for n in [1, 7, 200, 1_025] {
@@ -302,7 +304,7 @@ fn an_update_of_a_stale_parameter_is_an_error() -> Result<()> {
             let _first = g.param(&params[0]);
             params[stale].set(numbers(&[n + stale], 9.0))?;
             let before: Vec<Tensor> = params.iter().map(Param::value).collect();
-            // the new value is there, whatever became of the parameter
+            // the new value is cached, but the parameter is stale
             params
                 .iter()
                 .zip(&before)
@@ -316,7 +318,7 @@ fn an_update_of_a_stale_parameter_is_an_error() -> Result<()> {
                     .all(|(p, old)| same(&p.value(), old)),
                 "nothing changed"
             );
-            // alone, too: there is nothing left to be done, which is not the same as having done it
+            // also alone: an update that was dropped must not count as applied
             let g = Graph::new();
             let _first = g.param(&params[0]);
             params[stale].set(&before[stale])?;
@@ -330,7 +332,7 @@ fn an_update_of_a_stale_parameter_is_an_error() -> Result<()> {
     Ok(())
 }
 
-/// A compiled step sees parameters at each call: one that changed while it was written is no error.
+/// A compiled step reads parameters at each call: a change during tracing is no error.
 #[test]
 fn a_parameter_that_changes_while_a_step_is_compiled() -> Result<()> {
     let params: Vec<Param> = (0..3)
@@ -364,7 +366,7 @@ fn a_parameter_that_changes_while_a_step_is_compiled() -> Result<()> {
     Ok(())
 }
 
-/// With many parameters, what is done for each of them does not depend on how many there are.
+/// With many parameters, the cost of each does not depend on their number.
 #[test]
 fn thousands_of_parameters() -> Result<()> {
     let params: Vec<Param> = (0..8_000)

@@ -1,8 +1,10 @@
-//! Recomputing instead of keeping (Griewank and Walther 2000; Chen et al. 2016).
+//! Recomputing values instead of saving them for backward (Griewank and Walther 2000; Chen et al.
+//! 2016).
 //!
-//! A checkpointed block is a range of nodes. When the sweep comes to it with a cotangent, it appends the block once more,
-//! reading what comes from outside through [`Remat`]: the same value, but not before that cotangent is there. Rules of
-//! the block then refer to the copies, so that nothing needs to keep the first values.
+//! A checkpointed block is a range of nodes. When the sweep reaches it with a cotangent, it appends
+//! the block again. The copy reads inputs from outside through [`Remat`]: the same value, but not
+//! before that cotangent has been computed. The block's derivative rules then refer to the copies,
+//! so that the first values need not be saved.
 
 use crate::{
     error::OpError,
@@ -16,8 +18,8 @@ use crate::{
 };
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
-/// Its first input, to be read only when the second one is there. What is computed from it is not taken to be the same
-/// as what was computed before.
+/// Returns its first input, which must be read only after the second one has been computed. Nodes
+/// computed from it are not merged with the original ones by common subexpression elimination.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Remat;
 
@@ -32,7 +34,8 @@ impl Op for Remat {
         copy(x[0], out)
     }
 
-    /// Of the value the cotangent itself; that the other one is waited for changes nothing.
+    /// The cotangent for the value, nothing for the second input, which only orders the
+    /// computation.
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         (input == 0).then_some(r.ct)
     }
@@ -55,12 +58,13 @@ impl Op for Remat {
 }
 
 impl Graph {
-    /// Runs `f`, whose nodes become a block that gradients recompute instead of keeping its values: less memory for one
-    /// more forward pass of the block. Values and gradients have the same bits as without. Blocks can be nested, and
-    /// derivatives of any order work.
+    /// Runs `f`. Its nodes become a block that the backward pass recomputes instead of saving its
+    /// values: less memory for one more forward pass of the block. Values and gradients have the
+    /// same bits as without. Blocks can be nested, and derivatives of any order work.
     ///
-    /// Only what the block reads and what it returns is kept for the backward pass;
-    /// [`Plan::arena_bytes`](crate::Plan::arena_bytes) says what that comes to, and [`Graph::saved_for_backward`] what it is.
+    /// Only the block's inputs and results are saved for the backward pass.
+    /// [`Plan::arena_bytes`](crate::Plan::arena_bytes) gives the memory, and
+    /// [`Graph::saved_for_backward`] lists the values.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -82,29 +86,29 @@ impl Graph {
     }
 }
 
-/// The blocks that a sweep has still to open, and the copies of those that it has opened.
+/// The blocks that a sweep has not reached yet, and the copies of the nodes of those it has.
 pub(super) struct Blocks {
-    /// So many of the graph's, the first ones. They stand in the order in which they ended, an inner one before those around
-    /// it.
-    waiting: usize,
+    /// The number of blocks not reached yet, the first ones of the graph's list. The list is sorted
+    /// by the ends of the blocks, so an inner block comes before the ones around it.
+    pending: usize,
     copies: HashMap<NodeId, NodeId>,
 }
 
 impl Blocks {
     pub(super) fn new(inner: &Inner) -> Blocks {
         Blocks {
-            waiting: inner.checkpoints.len(),
+            pending: inner.checkpoints.len(),
             copies: HashMap::new(),
         }
     }
 
-    /// Whether every node stands for itself, as it does where nothing is recomputed.
+    /// Whether no node has a copy because nothing is recomputed.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.copies.is_empty()
     }
 
-    /// The node that stands for this one in rules.
+    /// The node that derivative rules use in place of this one.
     #[inline]
     pub(super) fn copy(&self, id: NodeId) -> NodeId {
         if self.is_empty() {
@@ -114,13 +118,13 @@ impl Blocks {
         }
     }
 
-    /// Opens all blocks that this node, which has this cotangent, belongs to.
+    /// Appends all blocks that this node, whose cotangent is given, belongs to.
     pub(super) fn open(&mut self, g: &Graph, id: NodeId, cotangent: NodeId) {
         let inner = &mut *g.inner.borrow_mut();
-        while let Some(last) = self.waiting.checked_sub(1)
+        while let Some(last) = self.pending.checked_sub(1)
             && inner.checkpoints[last].end > id
         {
-            self.waiting = last;
+            self.pending = last;
             let block = inner.checkpoints[last].clone();
             if block.contains(&id) {
                 self.append(inner, block, cotangent);
@@ -128,7 +132,7 @@ impl Blocks {
         }
     }
 
-    /// Appends a block once more.
+    /// Appends a block again.
     fn append(&mut self, inner: &mut Inner, block: Range<NodeId>, cotangent: NodeId) {
         let remat = inner.program.op_id(OpRef::Own(Arc::new(Remat)));
         let (mut outside, mut inside) = (HashMap::new(), HashMap::new());
@@ -136,7 +140,7 @@ impl Blocks {
         for id in each(block).filter(|&id| id < start) {
             let node = inner.nodes[id];
             if node.kind != Kind::Op {
-                continue; // a leaf is where it is
+                continue; // leaves are not copied
             }
             let mut args = inner.args(id).to_vec();
             for arg in &mut args {
@@ -155,10 +159,10 @@ impl Blocks {
                     }),
                 };
             }
-            let args = inner.program.hold(&args);
+            let args = inner.program.store_args(&args);
             inside.insert(id, inner.program.push(Node { args, ..node }));
         }
-        // a derivative of the derivative recomputes the copies, too
+        // a derivative of the derivative recomputes the copies as well
         let end = inner.nodes.next();
         inner.checkpoints.push(start..end);
         self.copies.extend(inside);

@@ -1,4 +1,4 @@
-//! A derivative that replaces the one that would follow from the operations.
+//! A user-defined derivative that replaces the one of the operations.
 
 use crate::{
     error::OpError,
@@ -9,14 +9,14 @@ use crate::{
 };
 use std::{fmt, sync::Arc};
 
-type OwnRule = dyn for<'a, 'g> Fn(usize, &Rule<'a, 'g>) -> Option<Var<'g>> + Send + Sync;
+type CustomRule = dyn for<'a, 'g> Fn(usize, &Rule<'a, 'g>) -> Option<Var<'g>> + Send + Sync;
 
-/// Its first input, which the others are taken to depend on by a rule of their own.
+/// Returns its first input. The derivatives by the other inputs are given by a user-defined rule.
 #[derive(Clone)]
-struct CustomVjp(Arc<OwnRule>);
+struct CustomVjp(Arc<CustomRule>);
 
 impl PartialEq for CustomVjp {
-    /// What is computed does not depend on the rule, and a plan knows nothing else.
+    /// The value does not depend on the rule, and a plan only computes values.
     fn eq(&self, _other: &CustomVjp) -> bool {
         true
     }
@@ -32,14 +32,16 @@ impl Op for CustomVjp {
     const NAME: &'static str = "custom_vjp";
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
-        x.first().copied().ok_or_else(|| "wants a value".into())
+        x.first()
+            .copied()
+            .ok_or_else(|| "expected at least one input".into())
     }
 
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
         copy(x[0], out)
     }
 
-    /// By the caller's rule; nothing flows into the operations that computed the value.
+    /// By the user's rule. No gradient flows into the operations that computed the value.
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let input = input.checked_sub(1)?;
         (self.0)(
@@ -56,7 +58,8 @@ impl Op for CustomVjp {
         false
     }
 
-    /// Without the rule, which may hold anything: the gradient's nodes are there when a plan is made.
+    /// Without the rule, which may own anything: when a plan is made, the gradient's nodes already
+    /// exist.
     fn for_plan(&self, _: Internal) -> Option<CustomVjp> {
         Some(CustomVjp(Arc::new(|_, _| None)))
     }
@@ -65,7 +68,7 @@ impl Op for CustomVjp {
         Lowering::View
     }
 
-    /// Nothing flows through the value, and of the rule nothing is known.
+    /// No gradient flows through the value, and nothing is known about the rule.
     fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
         if input == 0 {
             Dependency::None
@@ -76,18 +79,19 @@ impl Op for CustomVjp {
 }
 
 impl<'g> Var<'g> {
-    /// This value with another derivative: `rule` gives the cotangent of `x[input]`, as [`Op::vjp`] does, and no gradient
-    /// flows into the operations that computed the value. For derivatives that are known better than by differentiating
-    /// the computation (an iteration's fixed point, say), and for those that are meant to be others.
+    /// This value with another derivative: `rule` gives the cotangent of `x[input]`, as [`Op::vjp`]
+    /// does. No gradient flows into the operations that computed the value. For derivatives with a
+    /// better formula than differentiating the computation (a fixed-point iteration, for example),
+    /// and for ones that are different on purpose.
     ///
     /// ```
     /// use autograd::{Graph, Var};
     ///
-    /// /// `x`, whose gradient is clipped to [-1, 1] on its way back
+    /// /// `x`, with the gradient clipped to [-1, 1]
     /// fn clip_gradient<'g>(x: Var<'g>) -> Var<'g> {
     ///     x.custom_vjp(&[x], |_, r| Some(r.ct.clamp(-1.0, 1.0)))
     /// }
-    /// /// `x`, whose gradient is reversed (Ganin and Lempitsky 2015)
+    /// /// `x`, with the gradient reversed (Ganin and Lempitsky 2015)
     /// fn reverse_gradient<'g>(x: Var<'g>) -> Var<'g> {
     ///     x.custom_vjp(&[x], |_, r| Some(-r.ct))
     /// }
@@ -96,7 +100,7 @@ impl<'g> Var<'g> {
     /// let x = g.input(3.0);
     /// assert_eq!(g.grad(5.0 * clip_gradient(x), &[x])[0].value()?.scalar()?, 1.0);
     /// assert_eq!(g.grad(5.0 * reverse_gradient(x), &[x])[0].value()?.scalar()?, -5.0);
-    /// // clipping is not linear: there is no forward mode of it
+    /// // clipping is not linear: it has no forward mode
     /// assert!(g.jvp(clip_gradient(x), &[x], &[g.constant(1.0)]).value().is_err());
     /// # Ok::<(), autograd::Error>(())
     /// ```

@@ -1,6 +1,7 @@
-//! Forward mode without rules of its own: the vector-Jacobian product is linear in its cotangent, so that its own
-//! vector-Jacobian product is the Jacobian-vector product (Townsend 2017). The cotangent it is taken at is a dummy, on
-//! which nothing that is computed depends; what only served to get there is never run.
+//! Forward mode without rules of its own. The vector-Jacobian product is linear in its cotangent,
+//! so the vector-Jacobian product of this linear function is the Jacobian-vector product (Townsend
+//! 2017). It is taken at a dummy cotangent. The result does not depend on the dummy, so nodes that
+//! do are never run.
 
 use super::reverse::{Nodes, sweep_from};
 use crate::{
@@ -12,11 +13,12 @@ use crate::{
 };
 
 impl Graph {
-    /// The Jacobian-vector product: how `y` changes when each of `wrt` moves along its tangent. It has the type of `y`,
-    /// and can be differentiated again. Tangents have the types of what they belong to.
+    /// The Jacobian-vector product: the directional derivative of `y` as each of `wrt` moves along
+    /// its tangent. It has the type of `y` and can be differentiated again. Each tangent has the
+    /// type of its input.
     ///
-    /// It needs about as much work as `y` itself. An operation of your own whose derivative rule is not linear in its
-    /// cotangent (clipping, for example) is an error.
+    /// It costs about as much as `y` itself. A user-defined operation whose derivative rule is not
+    /// linear in its cotangent (gradient clipping, for example) is an error.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -28,7 +30,7 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn jvp<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>], tangents: &[Var<'g>]) -> Var<'g> {
-        let _here = self.here();
+        let _call_site = self.call_site();
         let all = [&[y], wrt, tangents].concat();
         if let Some(error) = self.foreign("jvp", all.iter().copied()) {
             return error;
@@ -48,7 +50,7 @@ impl Graph {
         }
         let dummy = y.zero_cotangent();
         let cotangents = sweep_from(&[(y, dummy)], wrt);
-        // `Σ tangent·cotangent` is a number that varies with the dummy: its gradient is what is wanted
+        // `Σ tangent·cotangent` is a scalar function of the dummy: its gradient is the result
         let pairs = cotangents
             .into_iter()
             .zip(tangents)
@@ -64,7 +66,8 @@ impl Graph {
         let Some(node) = first_use(&self.inner.borrow(), product.id, dummy.id, between) else {
             return product;
         };
-        // the node of the first sweep whose derivative reads the dummy, and the op whose rule wrote that node
+        // the node of the first sweep whose derivative reads the dummy, and the op whose rule made
+        // that node
         let inner = self.inner.borrow();
         let culprit = inner
             .rule_of(node)
@@ -77,13 +80,13 @@ impl Graph {
         ));
         self.fail(
             "jvp",
-            e.hint("only linear rules have a forward mode"),
+            e.hint("forward mode needs linear rules"),
             &[self.var(culprit)],
         )
     }
 }
 
-/// Why tangents do not fit, if they do not.
+/// The error if the tangents do not fit their inputs.
 pub(super) fn misfit(wrt: &[Var<'_>], tangents: &[Var<'_>]) -> Option<OpError> {
     if wrt.len() != tangents.len() {
         return Some(OpError::new(format!(
@@ -103,12 +106,17 @@ pub(super) fn misfit(wrt: &[Var<'_>], tangents: &[Var<'_>]) -> Option<OpError> {
     )))
 }
 
-/// The oldest node from `between` on that `value` needs and that reads what depends on the dummy.
+/// The oldest node from `between` on that `value` needs and that reads a node depending on the
+/// dummy.
 fn first_use(inner: &Inner, value: NodeId, dummy: NodeId, between: NodeId) -> Option<NodeId> {
     let nodes = Nodes::between(dummy, value);
-    let reads = |id: NodeId| read(inner, id).iter().filter_map(|&arg| nodes.at(arg));
+    let reads = |id: NodeId| {
+        read(inner, id)
+            .iter()
+            .filter_map(|&arg| nodes.position(arg))
+    };
     let (mut needed, mut depends) = (vec![false; nodes.len], vec![false; nodes.len]);
-    (needed[nodes.at(value)?], depends[0]) = (true, true);
+    (needed[nodes.position(value)?], depends[0]) = (true, true);
     for k in (0..nodes.len).rev() {
         if needed[k] {
             reads(nodes.id(k)).for_each(|arg| needed[arg] = true);
@@ -117,13 +125,14 @@ fn first_use(inner: &Inner, value: NodeId, dummy: NodeId, between: NodeId) -> Op
     for k in 1..nodes.len {
         depends[k] = reads(nodes.id(k)).any(|arg| depends[arg]);
     }
-    let first = nodes.at(between)?;
+    let first = nodes.position(between)?;
     let is_use =
         |&k: &usize| needed[k] && reads(nodes.id(k)).any(|arg| arg < first && depends[arg]);
     (first..nodes.len).find(is_use).map(|k| nodes.id(k))
 }
 
-/// The nodes whose values a node reads: not what a recomputed block only waits for.
+/// The nodes whose values a node reads: without the second input of a recomputed block, which only
+/// orders the computation.
 fn read(inner: &Inner, id: NodeId) -> &[NodeId] {
     let args = inner.args(id);
     let only_waits =

@@ -1,4 +1,4 @@
-//! Functions of arrays: gradients without a graph in sight.
+//! Functions of arrays: gradients without a visible graph.
 
 use crate::{
     error::{Error, OpError, Result, catch},
@@ -11,7 +11,7 @@ use std::panic::Location;
 
 /// The gradient of a function of one tensor, as a function of arrays.
 ///
-/// The closure gets a `Var` and returns a single number; it may keep tensors of its surroundings, not `Var`s of another
+/// The closure gets a `Var` and returns a scalar. It may capture tensors, but not `Var`s of another
 /// graph. A panic in it is returned as an error.
 ///
 /// ```
@@ -30,7 +30,7 @@ where
     move |x| both(x).map(|(_, d)| d)
 }
 
-/// The value and the gradient of a function of one tensor, from one run.
+/// The value and the gradient of a function of one tensor, in one run.
 ///
 /// ```
 /// let f = autograd::value_and_grad(|x| x.square().sum());
@@ -48,7 +48,7 @@ where
     move |x| all([x]).map(|(value, [d])| (value, d))
 }
 
-/// The gradients of a function of several tensors, which come as an array.
+/// The gradients of a function of several tensors, which are passed as an array.
 ///
 /// ```
 /// let df = autograd::grads(|[x, y]| x * y + x.ln());
@@ -66,7 +66,7 @@ where
     move |x| all(x).map(|(_, d)| d)
 }
 
-/// The value and the gradients of a function of several tensors, from one run.
+/// The value and the gradients of a function of several tensors, in one run.
 #[track_caller]
 pub fn value_and_grads<F, T, const N: usize>(
     f: F,
@@ -75,27 +75,27 @@ where
     F: for<'g> Fn([Var<'g>; N]) -> Var<'g>,
     T: TryInto<Tensor, Error: Into<Error>>,
 {
-    let here = Location::caller();
+    let caller = Location::caller();
     move |x| {
         let x: Vec<Result<Tensor>> = x.into_iter().map(tensor).collect();
-        let (y, d) = value_and_gradients(x, here, &|x| f(std::array::from_fn(|k| x[k])))?;
+        let (y, d) = value_and_gradients(x, caller, &|x| f(std::array::from_fn(|k| x[k])))?;
         d.try_into()
             .map(|d| (y, d))
-            .map_err(|_| OpError::new("values are missing").at("function", here))
+            .map_err(|_| OpError::new("values are missing").at("function", caller))
     }
 }
 
-/// A closure that writes a program of several inputs and one output.
+/// A closure that traces a function of several inputs and one output.
 pub(in crate::diff) type Write<'f> = dyn for<'g> Fn(&[Var<'g>]) -> Var<'g> + 'f;
 
 fn value_and_gradients(
     x: Vec<Result<Tensor>>,
-    here: &'static Location<'static>,
+    caller: &'static Location<'static>,
     f: &Write<'_>,
 ) -> Result<(Tensor, Vec<Tensor>)> {
     let g = Graph::new();
     let x: Vec<Var<'_>> = x.into_iter().map(|x| g.leaf(x, Kind::Input)).collect();
-    let y = catch(|| f(&x)).map_err(|e| e.at("function", here))?;
+    let y = catch(|| f(&x)).map_err(|e| e.at("function", caller))?;
     let d = g.grads(y, &x);
     g.evaluate((y, d))
 }
@@ -105,7 +105,7 @@ pub(super) fn tensor(x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<Tens
     x.try_into().map_err(Into::into)
 }
 
-/// Helps the compiler with a closure that is bound to a name first: `let f = func(|x| x.sin());`.
+/// Helps type inference for a closure that is bound to a name first: `let f = func(|x| x.sin());`.
 ///
 /// ```
 /// let f = autograd::func(|x| x.sin().sum());

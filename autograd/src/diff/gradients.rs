@@ -1,4 +1,4 @@
-//! `backward`: a value and the gradients of all leaves it depends on, from one run.
+//! `backward`: a value and the gradients of all leaves it depends on, in one run.
 
 use super::reverse;
 use crate::{
@@ -10,17 +10,17 @@ use crate::{
     var::Var,
 };
 
-/// A value and its gradients: what [`Var::backward`] returns.
+/// A value and its gradients: returned by [`Var::backward`].
 pub struct Gradients<'g> {
     graph: &'g Graph,
     value: Tensor,
-    /// By leaf, oldest first.
+    /// With their leaves, oldest first.
     by_leaf: Vec<(Var<'g>, Tensor)>,
 }
 
 impl<'g> Var<'g> {
-    /// Computes this single number and its gradient with respect to every input and trained parameter it depends on, in
-    /// one run. Scheduled updates are not carried out.
+    /// Computes this scalar and its gradient with respect to every input and trained parameter it
+    /// depends on, in one run. Scheduled updates are not applied.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -35,8 +35,8 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn backward(self) -> Result<Gradients<'g>> {
         let g = self.graph;
-        let _here = g.here();
-        let y = self.wants_scalar("backward");
+        let _call_site = g.call_site();
+        let y = self.expect_scalar("backward");
         if let Some(e) = y.error() {
             return Err(e);
         }
@@ -77,14 +77,15 @@ impl<'g> Gradients<'g> {
         Some(&self.by_leaf[place].1)
     }
 
-    /// The gradient with respect to a parameter; `None` if the value does not depend on it or it is not trained.
+    /// The gradient with respect to a parameter; `None` if the value does not depend on it or it is
+    /// not trained.
     pub fn param(&self, param: &Param) -> Option<&Tensor> {
         let node = *self.graph.inner.borrow().bound.get(&param.id())?;
         self.at(node)
     }
 
-    /// The gradient with respect to a leaf that is a single number; 0 if the value does not depend on it. An error for a leaf
-    /// of another graph.
+    /// The gradient with respect to a scalar leaf; 0 if the value does not depend on it. An error
+    /// for a leaf of another graph.
     #[track_caller]
     pub fn scalar(&self, leaf: Var<'g>) -> Result<f64> {
         if !std::ptr::eq(leaf.graph(), self.graph) {
@@ -97,8 +98,7 @@ impl<'g> Gradients<'g> {
             Some(d) => d.scalar(),
             None if leaf.known_shape().count() == 1 => Ok(0.0),
             None => Err(
-                OpError::new(format!("wants a single number, got {}", leaf.ty()))
-                    .at_caller("scalar"),
+                OpError::new(format!("expected a scalar, got {}", leaf.ty())).at_caller("scalar"),
             ),
         }
     }

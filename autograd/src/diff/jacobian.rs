@@ -1,6 +1,7 @@
-//! Whole derivatives: Jacobians, Hessians and products with them, as `Var`s of a graph and as functions of arrays.
+//! Full derivatives: Jacobians, Hessians and their products with vectors, as `Var`s of a graph and
+//! as functions of arrays.
 //!
-//! The functions trace the program for *one* direction and run it for each, several at once.
+//! The functions trace the program for *one* direction and run it for each direction, in parallel.
 
 use super::{
     forward::misfit,
@@ -18,7 +19,7 @@ use crate::{
 use rayon::prelude::*;
 use std::{ops::Range, panic::Location};
 
-/// A tensor with a 1 at one place and zeros elsewhere.
+/// A tensor with a 1 at one position and zeros elsewhere.
 fn basis(ty: Type, place: usize) -> Result<Tensor, OpError> {
     let mut e = Tensor::blank(ty)?;
     let mut view = e.as_view_mut().ok_or("its buffer is shared")?;
@@ -35,14 +36,15 @@ fn no_derivative(dtype: DType) -> OpError {
     OpError::new(format!("{dtype} has no derivative"))
 }
 
-/// The shapes of several tensors one after the other.
+/// The concatenated shapes of two tensors.
 fn joined(a: &Shape, b: &Shape) -> Result<Shape, OpError> {
     Shape::new(&[&a[..], &b[..]].concat())
 }
 
 impl Graph {
-    /// The Jacobian `∂y/∂x` as a `Var` of shape `[y's axes.., x's axes..]`, to compute with and to differentiate again. It
-    /// is written row by row, or column by column if there are fewer: for large ones, [`jacobian`] needs less memory.
+    /// The Jacobian `∂y/∂x` as a `Var` of shape `[y's axes.., x's axes..]`, which can be used in
+    /// further expressions and differentiated again. It is built row by row, or column by column if
+    /// there are fewer columns. For large Jacobians, [`jacobian`] needs less memory.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -53,7 +55,7 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn jacobian<'g>(&'g self, y: Var<'g>, x: Var<'g>) -> Var<'g> {
-        let _here = self.here();
+        let _call_site = self.call_site();
         if let Some(error) = self.foreign("jacobian", [y, x]) {
             return error;
         }
@@ -73,7 +75,7 @@ impl Graph {
         build().unwrap_or_else(|e| self.fail("jacobian", e, &[y, x]))
     }
 
-    /// Rows or columns side by side, with the axes of the value and those of the argument.
+    /// Stacks rows or columns, and reshapes to the axes of the value and those of the argument.
     #[track_caller]
     fn joined<'g>(
         &'g self,
@@ -90,14 +92,14 @@ impl Graph {
         })
     }
 
-    /// The Jacobians of one value with respect to several, all parameters of a model for example: see
-    /// [`jacobian`](Graph::jacobian). Written row by row, one sweep for all of them.
+    /// The Jacobians of one value with respect to several, for example all parameters of a model:
+    /// see [`jacobian`](Graph::jacobian). Built row by row, with one sweep per row for all of them.
     #[track_caller]
     pub fn jacobians<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Var<'g>> {
-        let _here = self.here();
+        let _call_site = self.call_site();
         let all = [&[y], wrt].concat();
-        let strange = self.foreign("jacobian", all.iter().copied());
-        if let Some(wrong) = strange.or_else(|| all.into_iter().find(|v| v.error().is_some())) {
+        let foreign = self.foreign("jacobian", all.iter().copied());
+        if let Some(wrong) = foreign.or_else(|| all.into_iter().find(|v| v.error().is_some())) {
             return vec![wrong; wrt.len()];
         }
         let of = y.ty();
@@ -118,15 +120,16 @@ impl Graph {
         rows.into_iter().zip(wrt).map(whole).collect()
     }
 
-    /// The Hessian of a single number, `∂²y/∂x²`, as a `Var` of shape `[x's axes.., x's axes..]`.
+    /// The Hessian of a scalar, `∂²y/∂x²`, as a `Var` of shape `[x's axes.., x's axes..]`.
     #[track_caller]
     pub fn hessian<'g>(&'g self, y: Var<'g>, x: Var<'g>) -> Var<'g> {
-        let _here = self.here();
+        let _call_site = self.call_site();
         let [d] = self.grad(y, &[x]);
         self.jacobian(d, x)
     }
 
-    /// The product of the Hessian of a single number with a vector of the type of `x`: two sweeps, whatever the size.
+    /// The product of the Hessian of a scalar with a vector of the type of `x`: two sweeps,
+    /// whatever the size.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -141,20 +144,20 @@ impl Graph {
         self.hvps(y, &[x], &[v])[0]
     }
 
-    /// As [`hvp`](Graph::hvp) with respect to several values at once, all parameters of a model for example: the parts of
-    /// the product with one long vector, of which `v` are the parts.
+    /// As [`hvp`](Graph::hvp) with respect to several values, for example all parameters of a
+    /// model. `v` and the results are the parts of one long vector.
     #[track_caller]
     pub fn hvps<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>], v: &[Var<'g>]) -> Vec<Var<'g>> {
-        let _here = self.here();
+        let _call_site = self.call_site();
         let all = [&[y], wrt, v].concat();
-        let strange = self.foreign("hvp", all.iter().copied());
-        if let Some(wrong) = strange.or_else(|| all.into_iter().find(|v| v.error().is_some())) {
+        let foreign = self.foreign("hvp", all.iter().copied());
+        if let Some(wrong) = foreign.or_else(|| all.into_iter().find(|v| v.error().is_some())) {
             return vec![wrong; wrt.len()];
         }
         if let Some(e) = misfit(wrt, v) {
             return vec![self.fail("hvp", e, &[]); wrt.len()];
         }
-        // the Hessian is symmetric: its product with a vector is that of the vector with it
+        // the Hessian is symmetric: `H·v = vᵀ·H`
         let gradients: Vec<_> = self
             .grads(y, wrt)
             .into_iter()
@@ -169,7 +172,8 @@ impl Graph {
     }
 }
 
-/// The value of a function and its vector-Jacobian product with a cotangent of the value's type, from one run.
+/// The value of a function and its vector-Jacobian product with a cotangent of the value's type, in
+/// one run.
 ///
 /// ```
 /// let f = autograd::vjp(|x| x * x);
@@ -184,18 +188,19 @@ where
     T: TryInto<Tensor, Error: Into<Error>>,
     C: TryInto<Tensor, Error: Into<Error>>,
 {
-    let here = Location::caller();
+    let caller = Location::caller();
     move |x, ct| {
-        let all = run([tensor(x)?, tensor(ct)?], here, &|_, x| {
+        let all = run([tensor(x)?, tensor(ct)?], caller, &|_, x| {
             let (x, ct) = (x[0], x[1]);
             let y = f(x);
             vec![y, y.vjp(ct, &[x])[0].unwrap_or_else(|| x.zero_cotangent())]
         })?;
-        two(all, here)
+        two(all, caller)
     }
 }
 
-/// The value of a function and its Jacobian-vector product with a tangent of the argument's type, from one run.
+/// The value of a function and its Jacobian-vector product with a tangent of the argument's type,
+/// in one run.
 ///
 /// ```
 /// let f = autograd::jvp(|x| x.sin());
@@ -210,34 +215,35 @@ where
     T: TryInto<Tensor, Error: Into<Error>>,
     V: TryInto<Tensor, Error: Into<Error>>,
 {
-    let here = Location::caller();
+    let caller = Location::caller();
     move |x, v| {
-        let all = run([tensor(x)?, tensor(v)?], here, &|g, x| {
+        let all = run([tensor(x)?, tensor(v)?], caller, &|g, x| {
             let y = f(x[0]);
             vec![y, g.jvp(y, &[x[0]], &[x[1]])]
         })?;
-        two(all, here)
+        two(all, caller)
     }
 }
 
 /// Runs a function of two tensors once.
 fn run(
     inputs: [Tensor; 2],
-    here: &'static Location<'static>,
+    caller: &'static Location<'static>,
     f: &function::Write<'_>,
 ) -> Result<Vec<Tensor>> {
-    Traced::new(&inputs, here, f)?.call(&inputs)
+    Traced::new(&inputs, caller, f)?.call(&inputs)
 }
 
 /// Two values.
-fn two(values: Vec<Tensor>, here: &'static Location<'static>) -> Result<(Tensor, Tensor)> {
+fn two(values: Vec<Tensor>, caller: &'static Location<'static>) -> Result<(Tensor, Tensor)> {
     let values: Result<[Tensor; 2], _> = values.try_into();
     values
         .map(|[a, b]| (a, b))
-        .map_err(|_| OpError::new("values are missing").at("function", here))
+        .map_err(|_| OpError::new("values are missing").at("function", caller))
 }
 
-/// The Jacobian of a function of one tensor, of shape `[value's axes.., argument's axes..]`: see [`jacobians`].
+/// The Jacobian of a function of one tensor, of shape `[value's axes.., argument's axes..]`: see
+/// [`jacobians`].
 ///
 /// ```
 /// let j = autograd::jacobian(|x| x * x.sum())([1.0, 2.0])?;
@@ -254,37 +260,38 @@ where
     move |x| all([x]).map(|[j]| j)
 }
 
-/// The Jacobians of a function of several tensors, one for each, of shape `[value's axes.., argument's axes..]`.
+/// The Jacobians of a function of several tensors, one for each argument, of shape
+/// `[value's axes.., argument's axes..]`.
 ///
-/// One program is made for a row (a vector-Jacobian product), or for a column if there are fewer of them, and run for
-/// each on the threads of rayon's current pool.
+/// Traces one program for a row (a vector-Jacobian product), or for a column if there are fewer
+/// columns, and runs it for each on the threads of rayon's current pool.
 #[track_caller]
 pub fn jacobians<F, T, const N: usize>(f: F) -> impl Fn([T; N]) -> Result<[Tensor; N]>
 where
     F: for<'g> Fn([Var<'g>; N]) -> Var<'g>,
     T: TryInto<Tensor, Error: Into<Error>>,
 {
-    let here = Location::caller();
+    let caller = Location::caller();
     move |x| {
         let x = x.into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
-        let all = of_rows_or_columns(&x, here, &|x| f(std::array::from_fn(|k| x[k])))?;
+        let all = of_rows_or_columns(&x, caller, &|x| f(std::array::from_fn(|k| x[k])))?;
         all.try_into()
-            .map_err(|_| OpError::new("values are missing").at("jacobian", here))
+            .map_err(|_| OpError::new("values are missing").at("jacobian", caller))
     }
 }
 
-/// [`jacobians`], whatever the type of the closure.
+/// [`jacobians`] without the closure's type parameter, so that it is compiled once.
 fn of_rows_or_columns(
     x: &[Tensor],
-    here: &'static Location<'static>,
+    caller: &'static Location<'static>,
     f: &Write<'_>,
 ) -> Result<Vec<Tensor>> {
-    let of = value_type(x, here, f)?;
+    let of = value_type(x, caller, f)?;
     let count: usize = x.iter().map(|x| x.ty().shape.count()).sum();
     if of.shape.count() > count {
-        return columns(x, of, here, &|g, x, v| vec![g.jvp(f(x), x, v)]);
+        return columns(x, of, caller, &|g, x, v| vec![g.jvp(f(x), x, v)]);
     }
-    rows(x, of, here, &|_, x, ct| {
+    rows(x, of, caller, &|_, x, ct| {
         let found = f(x).vjp(ct[0], x);
         found
             .into_iter()
@@ -294,8 +301,9 @@ fn of_rows_or_columns(
     })
 }
 
-/// The Hessian of a function of one tensor to a single number, of shape `[argument's axes.., argument's axes..]`: one
-/// program for a row, run for each on the threads of rayon's current pool.
+/// The Hessian of a scalar function of one tensor, of shape
+/// `[argument's axes.., argument's axes..]`. Traces one program for a row and runs it for each on
+/// the threads of rayon's current pool.
 ///
 /// ```
 /// let h = autograd::hessian(|x| (x * x).sin().sum())([0.7])?;
@@ -308,19 +316,19 @@ where
     F: for<'g> Fn(Var<'g>) -> Var<'g>,
     T: TryInto<Tensor, Error: Into<Error>>,
 {
-    let here = Location::caller();
+    let caller = Location::caller();
     move |x| {
         let x = [tensor(x)?];
-        let all = rows(&x, x[0].ty(), here, &|g, x, v| {
+        let all = rows(&x, x[0].ty(), caller, &|g, x, v| {
             vec![g.hvp(f(x[0]), x[0], v[0])]
         })?;
         all.into_iter()
             .next()
-            .ok_or_else(|| OpError::new("values are missing").at("hessian", here))
+            .ok_or_else(|| OpError::new("values are missing").at("hessian", caller))
     }
 }
 
-/// The product of the Hessian of a function with a vector of the argument's type.
+/// The product of the Hessian of a scalar function with a vector of the argument's type.
 ///
 /// ```
 /// let product = autograd::hvp(|x| x.powi(3).sum());
@@ -334,38 +342,39 @@ where
     T: TryInto<Tensor, Error: Into<Error>>,
     V: TryInto<Tensor, Error: Into<Error>>,
 {
-    let here = Location::caller();
+    let caller = Location::caller();
     move |x, v| {
-        let all = run([tensor(x)?, tensor(v)?], here, &|g, x| {
+        let all = run([tensor(x)?, tensor(v)?], caller, &|g, x| {
             vec![g.hvp(f(x[0]), x[0], x[1])]
         })?;
         all.into_iter()
             .next()
-            .ok_or_else(|| OpError::new("values are missing").at("hvp", here))
+            .ok_or_else(|| OpError::new("values are missing").at("hvp", caller))
     }
 }
 
 /// The type of a function's value; an error if it is not a float.
-fn value_type(x: &[Tensor], here: &'static Location<'static>, f: &Write<'_>) -> Result<Type> {
+fn value_type(x: &[Tensor], caller: &'static Location<'static>, f: &Write<'_>) -> Result<Type> {
     let g = Graph::new();
     let x: Vec<Var<'_>> = x.iter().map(|x| g.input(x)).collect();
-    let y = catch(|| f(&x)).map_err(|e| e.at("function", here))?;
+    let y = catch(|| f(&x)).map_err(|e| e.at("function", caller))?;
     let ty = Type::new(y.dtype()?, y.shape()?);
     match ty.dtype {
         DType::F32 | DType::F64 => Ok(ty),
-        other => Err(no_derivative(other).at("jacobian", here)),
+        other => Err(no_derivative(other).at("jacobian", caller)),
     }
 }
 
-/// A closure that writes the program for a direction: what is computed of the arguments and of the direction.
+/// A closure that traces the program for one direction: its results from the arguments and the
+/// direction.
 type Direction<'f> = dyn for<'g> Fn(&'g Graph, &[Var<'g>], &[Var<'g>]) -> Vec<Var<'g>> + 'f;
 
-/// Traces a program for one direction, and runs it for each: its results, direction by direction. `f` gets the arguments,
-/// then the direction.
+/// Traces a program for one direction, and runs it for each. Returns its results by direction. `f`
+/// gets the arguments, then the direction.
 fn each_direction(
     x: &[Tensor],
     count: usize,
-    here: &'static Location<'static>,
+    caller: &'static Location<'static>,
     direction: &(dyn Fn(usize) -> Result<Vec<Tensor>> + Sync),
     f: &Direction<'_>,
 ) -> Result<Vec<Vec<Tensor>>> {
@@ -373,7 +382,7 @@ fn each_direction(
         return Ok(Vec::new());
     }
     let inputs = |place: usize| Ok::<_, Error>([x, &direction(place)?].concat());
-    let traced = Traced::new(&inputs(0)?, here, &|g, v| {
+    let traced = Traced::new(&inputs(0)?, caller, &|g, v| {
         f(g, &v[..x.len()], &v[x.len()..])
     })?;
     (0..count)
@@ -382,16 +391,16 @@ fn each_direction(
         .collect()
 }
 
-/// For each argument the matrix of its rows, with the axes of the value and its own.
+/// For each argument, the matrix of its rows, with the axes of the value and of the argument.
 fn rows(
     x: &[Tensor],
     of: Type,
-    here: &'static Location<'static>,
+    caller: &'static Location<'static>,
     row: &Direction<'_>,
 ) -> Result<Vec<Tensor>> {
-    let at = |e: OpError| e.at("jacobian", here);
+    let at = |e: OpError| e.at("jacobian", caller);
     let direction = |place| Ok(vec![basis(of, place).map_err(at)?]);
-    let all = each_direction(x, of.shape.count(), here, &direction, row)?;
+    let all = each_direction(x, of.shape.count(), caller, &direction, row)?;
     let matrix = |(k, x): (usize, &Tensor)| {
         let shape = joined(&of.shape, &x.ty().shape).map_err(at)?;
         with_dtype!(x.dtype(), float T => {
@@ -409,10 +418,10 @@ fn rows(
 fn columns(
     x: &[Tensor],
     of: Type,
-    here: &'static Location<'static>,
+    caller: &'static Location<'static>,
     column: &Direction<'_>,
 ) -> Result<Vec<Tensor>> {
-    let at = |e: OpError| e.at("jacobian", here);
+    let at = |e: OpError| e.at("jacobian", caller);
     let mut count = 0;
     let ranges: Vec<(Type, Range<usize>)> = x
         .iter()
@@ -429,7 +438,7 @@ fn columns(
         };
         ranges.iter().map(of_this).collect::<Result<Vec<_>>>()
     };
-    let all = each_direction(x, count, here, &direction, column)?;
+    let all = each_direction(x, count, caller, &direction, column)?;
     let matrix = |(ty, range): &(Type, Range<usize>)| {
         let shape = joined(&of.shape, &ty.shape).map_err(at)?;
         with_dtype!(ty.dtype, float T => {

@@ -1,4 +1,4 @@
-//! Differentiation: from a graph to a larger graph.
+//! Differentiation: appends derivatives to a graph.
 
 pub(crate) mod check;
 pub(crate) mod checkpoint;
@@ -7,7 +7,7 @@ mod forward;
 pub(crate) mod functional;
 pub(crate) mod gradients;
 pub(crate) mod jacobian;
-mod pieces;
 pub(crate) mod reverse;
+mod slices;
 #[cfg(feature = "sparse")]
 pub(crate) mod sparse;

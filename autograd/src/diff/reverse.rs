@@ -1,9 +1,10 @@
-//! Reverse mode: one pass over the list of nodes, backwards.
+//! Reverse mode: one backward pass over the list of nodes.
 //!
-//! [`sweep`] appends the nodes that compute cotangents; each rule is one call to [`Op::vjp`](crate::Op::vjp). It visits
-//! only what lies between the wanted nodes and the output, and nothing recurses.
+//! [`sweep`] appends the nodes that compute cotangents; each derivative rule is one call to
+//! [`Op::vjp`](crate::Op::vjp). It visits only nodes between the requested ones and the output,
+//! without recursion.
 
-use super::{checkpoint::Blocks, pieces::Pieces};
+use super::{checkpoint::Blocks, slices::SliceCotangents};
 use crate::{
     error::{OpError, catch},
     graph::Graph,
@@ -15,12 +16,13 @@ use crate::{
 };
 use std::collections::BinaryHeap;
 
-/// The cotangents of `wrt`, given the cotangent `ct` of `y`; `None` where `y` does not depend on it.
+/// The cotangents of `wrt`, given the cotangent `ct` of `y`; `None` where `y` does not depend on
+/// it.
 pub(crate) fn sweep<'g>(y: Var<'g>, ct: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
     sweep_from(&[(y, ct)], wrt)
 }
 
-/// As [`sweep`], from several values at once, each with its cotangent: what flows from all of them is added up.
+/// As [`sweep`], from several values, each with its cotangent. Their contributions are added.
 pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
     let Some(&(first, _)) = from.first() else {
         return vec![None; wrt.len()];
@@ -32,25 +34,25 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
     let Some(start) = wrt.iter().map(|w| w.id).min() else {
         return Vec::new();
     };
-    let nodes = Nodes::below(&g.inner.borrow(), from.iter().map(|(y, _)| y.id), start);
-    let (mut few, mut many) = ([false; FEW], Vec::new());
-    let varies = table(&mut few, &mut many, nodes.len, false);
+    let nodes = Nodes::ancestors(&g.inner.borrow(), from.iter().map(|(y, _)| y.id), start);
+    let (mut stack, mut heap) = ([false; MAX_ON_STACK], Vec::new());
+    let varies = table(&mut stack, &mut heap, nodes.len, false);
     depends_on(&g.inner.borrow(), wrt, &nodes, varies);
-    // none where no cotangent has arrived: it is structurally zero
-    let (mut few, mut many) = ([None; FEW], Vec::new());
-    let cotangents: &mut [Option<NodeId>] = table(&mut few, &mut many, nodes.len, None);
+    // `None` where no cotangent has been found: it is structurally zero
+    let (mut stack, mut heap) = ([None; MAX_ON_STACK], Vec::new());
+    let cotangents: &mut [Option<NodeId>] = table(&mut stack, &mut heap, nodes.len, None);
     for &(y, ct) in from {
-        if let Some(k) = nodes.at(y.id) {
+        if let Some(k) = nodes.position(y.id) {
             cotangents[k] = Some(sum(g, cotangents[k], ct));
         }
     }
     let mut x = Vec::new();
-    let (mut blocks, mut pieces) = (Blocks::new(&g.inner.borrow()), Pieces::default());
+    let (mut blocks, mut slices) = (Blocks::new(&g.inner.borrow()), SliceCotangents::default());
     let first = g.inner.borrow().nodes.next();
-    let origin = g.here();
+    let origin = g.call_site();
     for k in (0..nodes.len).rev() {
-        let has_pieces = pieces.has(k);
-        if cotangents[k].is_none() && !has_pieces || !varies[k] {
+        let has_slices = slices.has(k);
+        if cotangents[k].is_none() && !has_slices || !varies[k] {
             continue;
         }
         let id = nodes.id(k);
@@ -58,7 +60,7 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
             let inner = &mut *g.inner.borrow_mut();
             let node = &inner.program.nodes[id];
             let is_op = node.kind == Kind::Op;
-            if !is_op && !has_pieces {
+            if !is_op && !has_slices {
                 continue;
             }
             origin.move_to(node);
@@ -66,8 +68,8 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
             inner.rules.push(RuleCall { of: id, first });
             is_op.then(|| inner.op_ref(id))
         };
-        if has_pieces {
-            cotangents[k] = pieces.sum(g, k, cotangents[k]);
+        if has_slices {
+            cotangents[k] = slices.sum(g, k, cotangents[k]);
         }
         let (Some(op), Some(ct)) = (op, cotangents[k]) else {
             continue;
@@ -93,14 +95,14 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
             } else {
                 g.inner.borrow().args(id)[input]
             };
-            let Some(to) = nodes.at(arg).filter(|&to| varies[to]) else {
+            let Some(to) = nodes.position(arg).filter(|&to| varies[to]) else {
                 continue;
             };
             let Some(d) = call(&op, input, &rule) else {
                 continue;
             };
             if let Some(slice) = slice.filter(|_| d.kind() != Kind::Error) {
-                pieces.keep(to, slice, rule.ct, d);
+                slices.push(to, slice, rule.ct, d);
                 continue;
             }
             cotangents[to] = Some(sum(g, cotangents[to], d));
@@ -108,18 +110,18 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
     }
     let inner = &mut *g.inner.borrow_mut();
     inner.swept.push(first..inner.program.nodes.next());
-    let found = |w: &Var<'g>| cotangents[nodes.at(w.id)?].map(|ct| g.var(ct));
+    let found = |w: &Var<'g>| cotangents[nodes.position(w.id)?].map(|ct| g.var(ct));
     wrt.iter().map(found).collect()
 }
 
-/// A cotangent added to what has arrived before: the first one is stored, later ones are added,
+/// Adds a cotangent to the sum so far. The first one is taken as it is, later ones are added,
 /// always in this order.
 #[inline(always)]
 fn sum<'g>(g: &'g Graph, before: Option<NodeId>, next: Var<'g>) -> NodeId {
     before.map_or(next, |before| g.var(before) + next).id
 }
 
-/// The slice of neighbours that an op is, if it is one.
+/// The slice op, if it is one with step 1.
 fn slice(op: &OpRef) -> Option<&Slice> {
     match op {
         OpRef::Builtin(_) => None,
@@ -130,12 +132,13 @@ fn slice(op: &OpRef) -> Option<&Slice> {
     }
 }
 
-/// The nodes that a pass visits, oldest first: all from one to another, or, where only few of many are needed, these.
+/// The nodes that a pass visits, oldest first: all from one to another or, if only few of these are
+/// needed, just those.
 pub(super) struct Nodes {
     start: NodeId,
     pub(super) len: usize,
-    /// The few that are needed; empty if all are visited.
-    few: Vec<NodeId>,
+    /// The needed nodes; empty if all are visited.
+    needed: Vec<NodeId>,
 }
 
 impl Nodes {
@@ -144,80 +147,83 @@ impl Nodes {
         Nodes {
             start: first,
             len: (last.index() + 1).saturating_sub(first.index()),
-            few: Vec::new(),
+            needed: Vec::new(),
         }
     }
 
-    /// What some values are computed from, and themselves, from node `start` on. Looked for up to a part of the nodes between
-    /// them, so that a derivative of something small does not cost more in a long graph, and that of a whole graph no more.
-    fn below(inner: &Inner, of: impl Iterator<Item = NodeId> + Clone, start: NodeId) -> Nodes {
+    /// The given nodes and all they are computed from, starting at node `start`. Gives up and
+    /// visits all nodes if the needed ones exceed a fraction [`FRACTION`] of them. So the
+    /// derivative of a small part of a long graph is cheap, and the search adds little to that of a
+    /// whole graph.
+    fn ancestors(inner: &Inner, of: impl Iterator<Item = NodeId> + Clone, start: NodeId) -> Nodes {
         let all = Nodes::between(start, of.clone().max().unwrap_or(start));
-        if all.len <= MANY {
+        if all.len <= MAX_VISIT_ALL {
             return all;
         }
-        // a heap visits younger nodes before older ones: each only once, since equal ones come together
+        // the heap yields younger nodes before older ones; duplicates are adjacent, so each node is
+        // visited once
         let mut heap: BinaryHeap<NodeId> = of.filter(|&id| id >= start).collect();
-        let mut few = Vec::new();
+        let mut needed = Vec::new();
         while let Some(id) = heap.pop() {
-            if few.last() == Some(&id) {
+            if needed.last() == Some(&id) {
                 continue;
             }
-            if few.len() == all.len / PART {
+            if needed.len() == all.len / FRACTION {
                 return all;
             }
-            few.push(id);
+            needed.push(id);
             heap.extend(inner.args(id).iter().filter(|&&arg| arg >= start));
         }
-        few.reverse();
+        needed.reverse();
         Nodes {
             start,
-            len: few.len(),
-            few,
+            len: needed.len(),
+            needed,
         }
     }
 
-    /// A node by its place.
+    /// The node at a position.
     #[inline]
-    pub(super) fn id(&self, place: usize) -> NodeId {
-        if self.few.is_empty() {
-            NodeId::new(self.start.index() + place)
+    pub(super) fn id(&self, position: usize) -> NodeId {
+        if self.needed.is_empty() {
+            NodeId::new(self.start.index() + position)
         } else {
-            self.few[place]
+            self.needed[position]
         }
     }
 
-    /// The place of a node, if it is one of these.
+    /// The position of a node, if it is visited.
     #[inline]
-    pub(super) fn at(&self, id: NodeId) -> Option<usize> {
-        if !self.few.is_empty() {
-            return self.few.binary_search(&id).ok();
+    pub(super) fn position(&self, id: NodeId) -> Option<usize> {
+        if !self.needed.is_empty() {
+            return self.needed.binary_search(&id).ok();
         }
-        let place = id.index().wrapping_sub(self.start.index());
-        (place < self.len).then_some(place)
+        let position = id.index().wrapping_sub(self.start.index());
+        (position < self.len).then_some(position)
     }
 }
 
-/// Between so few nodes it is not worth looking which are needed: visiting one that is not takes a nanosecond or two, the heap
-/// many times as long;
-const MANY: usize = 1 << 12;
-/// and of more, it is looked for one in so many.
-const PART: usize = 64;
+/// Up to this many nodes all are visited: visiting an unneeded one takes a nanosecond or two, the
+/// search in the heap many times as long.
+const MAX_VISIT_ALL: usize = 1 << 12;
+/// Of more nodes, the search stops after one in this many.
+const FRACTION: usize = 64;
 
-/// Errors stick: the gradient of an error, or with respect to one, is that error.
+/// The gradient of an error, or with respect to one, is that error.
 fn first_error<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Option<Var<'g>> {
     let mut all = from
         .iter()
         .flat_map(|&(y, ct)| [y, ct])
         .chain(wrt.iter().copied());
     let g = from.first()?.0.graph;
-    let strange = g.foreign("grad", all.clone());
-    strange.or_else(|| all.find(|v| v.kind() == Kind::Error))
+    let foreign = g.foreign("grad", all.clone());
+    foreign.or_else(|| all.find(|v| v.kind() == Kind::Error))
 }
 
-/// Which of the nodes vary with a wanted one. Integers and truth values do not vary.
+/// Marks the nodes that vary with one of `wrt`. Integers and booleans do not vary.
 fn depends_on(inner: &Inner, wrt: &[Var<'_>], nodes: &Nodes, varies: &mut [bool]) {
     for w in wrt {
-        if let Some(k) = nodes.at(w.id) {
+        if let Some(k) = nodes.position(w.id) {
             varies[k] = inner.nodes[w.id].dtype.is_float();
         }
     }
@@ -227,28 +233,30 @@ fn depends_on(inner: &Inner, wrt: &[Var<'_>], nodes: &Nodes, varies: &mut [bool]
             varies[k] = inner
                 .args(id)
                 .iter()
-                .any(|&arg| nodes.at(arg).is_some_and(|k| varies[k]));
+                .any(|&arg| nodes.position(arg).is_some_and(|k| varies[k]));
         }
     }
 }
 
-/// Tables by node of programs up to this length are on the stack: an allocation costs as much as several nodes.
-const FEW: usize = 64;
+/// Programs up to this many nodes have their tables on the stack: an allocation costs as much as
+/// several nodes.
+const MAX_ON_STACK: usize = 64;
 
 fn table<'t, T: Copy>(
-    few: &'t mut [T; FEW],
-    many: &'t mut Vec<T>,
+    stack: &'t mut [T; MAX_ON_STACK],
+    heap: &'t mut Vec<T>,
     length: usize,
     empty: T,
 ) -> &'t mut [T] {
-    if length <= FEW {
-        return &mut few[..length];
+    if length <= MAX_ON_STACK {
+        return &mut stack[..length];
     }
-    many.resize(length, empty);
-    many
+    heap.resize(length, empty);
+    heap
 }
 
-/// One rule: the cotangent of one input, checked and summed to the input's shape where the op broadcast it.
+/// Calls one derivative rule. Checks the cotangent, and sums it to the input's shape where the op
+/// broadcast the input.
 fn call<'g>(op: &OpRef, input: usize, rule: &Rule<'_, 'g>) -> Option<Var<'g>> {
     let x = rule.x[input];
     let d = match op {
@@ -256,7 +264,7 @@ fn call<'g>(op: &OpRef, input: usize, rule: &Rule<'_, 'g>) -> Option<Var<'g>> {
         OpRef::Own(op) => match catch(|| op.vjp(input, rule)) {
             Ok(d) => d?,
             Err(e) => {
-                return refuse(
+                return fail_rule(
                     &**op,
                     rule,
                     OpError::new(format!("its derivative rule {}", e.message)),
@@ -274,33 +282,34 @@ fn call<'g>(op: &OpRef, input: usize, rule: &Rule<'_, 'g>) -> Option<Var<'g>> {
     shaped(op.get(), input, rule, d)
 }
 
-/// The cotangent that a rule returned, summed to the shape of the input; an error if it cannot be.
+/// The cotangent that a rule returned, summed to the shape of the input; an error if the types do
+/// not fit.
 #[cold]
 fn shaped<'g>(op: &dyn DynOp, input: usize, rule: &Rule<'_, 'g>, d: Var<'g>) -> Option<Var<'g>> {
     let x = rule.x[input];
-    let refuse = |what| refuse(op, rule, what);
+    let fail_rule = |what| fail_rule(op, rule, what);
     if !std::ptr::eq(d.graph(), x.graph()) {
-        return refuse("its derivative rule returned a `Var` of another graph".into());
+        return fail_rule("its derivative rule returned a `Var` of another graph".into());
     }
     let (got, want) = (d.ty(), x.ty());
     if got.dtype == want.dtype && want.shape.broadcasts_to(&got.shape) {
         return Some(d.sum_to(want.shape));
     }
-    refuse(OpError::new(format!(
+    fail_rule(OpError::new(format!(
         "its derivative rule returned {got} for input {input}, which is {want}"
     )))
 }
 
-fn refuse<'g>(op: &dyn DynOp, rule: &Rule<'_, 'g>, what: OpError) -> Option<Var<'g>> {
+fn fail_rule<'g>(op: &dyn DynOp, rule: &Rule<'_, 'g>, what: OpError) -> Option<Var<'g>> {
     Some(rule.ct.graph.fail(op.name(), what, rule.x))
 }
 
 /// The leaves with gradients that a value depends on: inputs and trained parameters, oldest first.
 pub(crate) fn leaves<'g>(y: Var<'g>) -> Vec<Var<'g>> {
     let inner = y.graph.inner.borrow();
-    let nodes = Nodes::below(&inner, std::iter::once(y.id), NodeId::new(0));
-    let (mut few, mut many) = ([false; FEW], Vec::new());
-    let needed = table(&mut few, &mut many, nodes.len, false);
+    let nodes = Nodes::ancestors(&inner, std::iter::once(y.id), NodeId::new(0));
+    let (mut stack, mut heap) = ([false; MAX_ON_STACK], Vec::new());
+    let needed = table(&mut stack, &mut heap, nodes.len, false);
     for k in (0..nodes.len).rev() {
         let id = nodes.id(k);
         needed[k] |= id == y.id;
@@ -308,7 +317,7 @@ pub(crate) fn leaves<'g>(y: Var<'g>) -> Vec<Var<'g>> {
             inner
                 .args(id)
                 .iter()
-                .filter_map(|&arg| nodes.at(arg))
+                .filter_map(|&arg| nodes.position(arg))
                 .for_each(|k| needed[k] = true);
         }
     }
@@ -326,7 +335,7 @@ pub(crate) fn leaves<'g>(y: Var<'g>) -> Vec<Var<'g>> {
 }
 
 impl<'g> Var<'g> {
-    /// Ones of this one's type: the cotangent to start with.
+    /// Ones of the type of `self`: the initial cotangent.
     #[track_caller]
     pub(crate) fn one_cotangent(self) -> Var<'g> {
         self.unit(Kind::One)
@@ -337,7 +346,7 @@ impl<'g> Var<'g> {
         self.unit(Kind::Zero)
     }
 
-    /// Ones or zeros of this one's type.
+    /// Ones or zeros of the type of `self`.
     #[track_caller]
     fn unit(self, kind: Kind) -> Var<'g> {
         let (unit, shape) = (
@@ -351,37 +360,39 @@ impl<'g> Var<'g> {
         }
     }
 
-    /// An error unless it is a single float, of which a gradient can be taken.
+    /// An error unless it is a scalar float, which has a gradient.
     #[track_caller]
-    pub(crate) fn wants_scalar(self, op: &'static str) -> Var<'g> {
+    pub(crate) fn expect_scalar(self, op: &'static str) -> Var<'g> {
         let ty = self.ty();
         if self.kind() == Kind::Error || (ty.shape.count() == 1 && ty.dtype.is_float()) {
             return self;
         }
         let (message, hint) = if ty.dtype.is_float() {
             (
-                format!("a gradient is taken of a single number, not of {ty}"),
+                format!("expected a scalar, got {ty}"),
                 "take .sum() or .mean() of it, or vjp with a cotangent",
             )
         } else {
             (
                 format!("{} has no gradient", ty.dtype),
-                "integers and truth values do not vary smoothly",
+                "only floats have gradients",
             )
         };
         self.graph
             .fail(op, OpError::new(message).hint(hint), &[self])
     }
 
-    /// The vector-Jacobian product: cotangents of `wrt`, given the cotangent `ct` of this value (of its type). `None`
-    /// for what it does not depend on. The results are `Var`s like any others, to be differentiated again if wanted.
+    /// The vector-Jacobian product: cotangents of `wrt`, given the cotangent `ct` of this value (of
+    /// the same type). `None` for nodes the value does not depend on. The results are ordinary
+    /// `Var`s and can be differentiated again.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
     /// let x = g.input([1.0, 2.0, 3.0]);
     /// let y = x * x;
     /// let d = y.vjp(g.constant([1.0, 0.0, 10.0]), &[x]);
-    /// assert_eq!(d[0].map(|d| d.value()).transpose()?.map(|d| d.to_f64s()), Some(vec![2.0, 0.0, 60.0]));
+    /// let d = d[0].expect("y depends on x").value()?;
+    /// assert_eq!(d.to_f64s(), [2.0, 0.0, 60.0]);
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
@@ -403,8 +414,9 @@ impl<'g> Var<'g> {
 }
 
 impl Graph {
-    /// The gradients of a single number with respect to some of the nodes it was computed from, as `Var`s that can be
-    /// computed with and differentiated again. Zeros for what it does not depend on.
+    /// The gradients of a scalar with respect to some of the nodes it was computed from, as `Var`s
+    /// that can be used in further expressions and differentiated again. Zeros for nodes the scalar
+    /// does not depend on.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -424,17 +436,17 @@ impl Graph {
     /// As [`grad`](Graph::grad), for a list of any length.
     #[track_caller]
     pub fn grads<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Var<'g>> {
-        let _here = self.here();
-        self.reached(y, wrt)
+        let _call_site = self.call_site();
+        self.gradients(y, wrt)
             .into_iter()
             .zip(wrt)
             .map(|(d, w)| d.unwrap_or_else(|| w.zero_cotangent()))
             .collect()
     }
 
-    /// The parameters that a value depends on and that are trained, with their `Var`s, in the order
-    /// in which they were bound; whether a gradient reaches them or not: see
-    /// [`Var::trained_grads`]. None if the value belongs to another graph.
+    /// The trained parameters that a value depends on, with their `Var`s, in the order in which
+    /// they were bound, whether or not a gradient reaches them: see [`Var::trained_grads`]. Empty
+    /// if the value belongs to another graph.
     pub fn trained_params<'g>(&'g self, of: Var<'g>) -> Vec<(Param, Var<'g>)> {
         if !std::ptr::eq(of.graph(), self) {
             return Vec::new();
@@ -445,13 +457,13 @@ impl Graph {
         leaves.into_iter().filter_map(bound).collect()
     }
 
-    /// The gradients of a single number by those that they reach.
+    /// The gradients of a scalar; `None` where no gradient flows.
     #[track_caller]
-    fn reached<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
+    fn gradients<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Option<Var<'g>>> {
         if let Some(error) = self.foreign("grad", wrt.iter().copied().chain([y])) {
             return vec![Some(error); wrt.len()];
         }
-        let y = y.wants_scalar("grad");
+        let y = y.expect_scalar("grad");
         let ct = if y.kind() == Kind::Error {
             y
         } else {
@@ -462,9 +474,10 @@ impl Graph {
 }
 
 impl<'g> Var<'g> {
-    /// The trained parameters that the gradient of this single number reaches, with their `Var`s and these gradients, in the order
-    /// in which they were bound: what an optimizer updates. Parameters behind [`detach`](Var::detach), a comparison or an
-    /// `argmax` are not among them, though the number depends on them.
+    /// The trained parameters that the gradient of this scalar reaches, with their `Var`s and these
+    /// gradients, in the order in which they were bound: the input of an optimizer. Parameters
+    /// behind [`detach`](Var::detach), a comparison or an `argmax` are not among them, although the
+    /// scalar depends on them.
     ///
     /// ```
     /// # use autograd::{Graph, Param};
@@ -478,13 +491,13 @@ impl<'g> Var<'g> {
     /// ```
     #[track_caller]
     pub fn trained_grads(self) -> Vec<(Param, Var<'g>, Var<'g>)> {
-        let _here = self.graph.here();
+        let _call_site = self.graph.call_site();
         let (params, weights): (Vec<Param>, Vec<Var<'g>>) =
             self.graph.trained_params(self).into_iter().unzip();
         let all = params
             .into_iter()
             .zip(weights.iter().copied())
-            .zip(self.graph.reached(self, &weights));
+            .zip(self.graph.gradients(self, &weights));
         all.filter_map(|((param, weight), d)| Some((param, weight, d?)))
             .collect()
     }

@@ -12,7 +12,7 @@
 
 use crate::{
     index::{Index, IndexVec, list_bytes},
-    keep::{self, Need},
+    memory_cache::{self, MemoryUsage},
     plan::{
         index::ValueId,
         kernel::{Value, View},
@@ -78,17 +78,17 @@ impl Scratch {
     }
 
     /// What the run has needed.
-    pub(crate) fn need(&self) -> Need {
+    pub(crate) fn need(&self) -> MemoryUsage {
         let bytes = |of: &Bytes| of.asked * size_of::<Line>();
-        Need {
+        MemoryUsage {
             arena: bytes(&self.arena),
             blocks: bytes(&self.blocks),
-            ..Need::default()
+            ..MemoryUsage::default()
         }
     }
 
     /// Gives up memory that is larger than this.
-    pub(crate) fn shrink(&mut self, most: Need) {
+    pub(crate) fn shrink(&mut self, most: MemoryUsage) {
         for (memory, most) in [
             (&mut self.arena, most.arena),
             (&mut self.blocks, most.blocks),
@@ -112,7 +112,7 @@ impl Scratch {
     pub(crate) fn give(mut self: Box<Scratch>) {
         self.addresses.clear();
         self.numbers.clear();
-        keep::keep_scratch(self);
+        memory_cache::return_scratch(self);
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::{Error, OpError, Result, catch},
     index::{Index, IndexVec, each},
-    keep,
+    memory_cache,
     nodes::{Inner, Kind, NodeId},
     param::{Moment, Refused},
     plan::{
@@ -61,7 +61,7 @@ impl Run<'_> {
     /// begins again if another one's commit came before its own: whoever calls it at the same time
     /// is served one after the other.
     pub(crate) fn run(&self) -> Result<Vec<Tensor>> {
-        let mut scratch = keep::scratch();
+        let mut scratch = memory_cache::take_scratch();
         let result = loop {
             match self.attempt(&mut scratch) {
                 Err(Refused::Stale(_)) if self.moment == Moment::EachRun => {}
@@ -90,7 +90,7 @@ impl Run<'_> {
             .and(scratch.arena.reserve(plan.arena));
         let arena = arena.ok_or_else(|| {
             let gib = (plan.arena as f64 + blocks as f64) / (1u64 << 30) as f64;
-            let e = format!("there is no memory for the intermediate values ({gib:.1} GiB)");
+            let e = format!("not enough memory for the intermediate values ({gib:.1} GiB)");
             no_memory(OpError::new(e))
         })?;
         // no allocation in a steady step: the list of addresses is the last run's

@@ -124,7 +124,7 @@ pub(super) fn run<'r>(
     let bytes = scratch.reserve(scratch_bytes_of(plan, stage.clone(), counts));
     let bytes = bytes.ok_or_else(|| Failure {
         kernel: stage.start,
-        error: "there is no memory for it".into(),
+        error: "not enough memory for it".into(),
     })?;
     match counts {
         Some(counts) => run_parts(plan, stage, counts, memory, bytes),

@@ -1,4 +1,5 @@
-//! Where a NaN or an infinity comes from: the first bad value of the forward pass and the first one of the backward pass.
+//! The origin of a NaN or an infinity: the first bad value of the forward pass and the first one of
+//! the backward pass.
 
 use crate::{
     error::{Error, OpError, Result},
@@ -13,8 +14,9 @@ use crate::{
 use std::{collections::HashSet, fmt::Write};
 
 impl Graph {
-    /// A guard: the number 0, whose computation is an error if any element of these values is NaN or infinite. Asked for in
-    /// the same [`run`](Graph::run) as a training step, it makes sure that no parameter is updated then.
+    /// A guard: the scalar 0, whose computation fails if any element of these values is NaN or
+    /// infinite. Fetched in the same [`run`](Graph::run) as a training step, it prevents parameter
+    /// updates in that case.
     ///
     /// ```
     /// use autograd::{Graph, Param};
@@ -29,31 +31,34 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn check_finite<'g>(&'g self, values: &[Var<'g>]) -> Var<'g> {
-        let _here = self.here();
+        let _call_site = self.call_site();
         if let Some(error) = self.foreign("check_finite", values.iter().copied()) {
             return error;
         }
         let floats = values
             .iter()
             .filter(|v| v.error().is_some() || v.known_dtype().is_float());
-        // 0 times a number is 0, times anything else NaN: one pass that is fused with what computes the values
+        // 0 times a finite value is 0, times any other NaN: this is one elementwise op, which is
+        // fused with the computation of the values
         let zero = floats
             .map(|v| (*v * 0.0).sum().cast(DType::F64))
             .reduce(|a, b| a + b);
         zero.map_or_else(|| self.constant(0.0), |zero| zero.apply(guard::CheckFinite))
     }
 
-    /// As [`run`](Graph::run), but if a value that is asked for, or a parameter's new value, is not finite, it is an error
-    /// that tells where that comes from, and nothing is updated: the first bad value in the order of the forward pass and
-    /// the first one in the order of the backward pass, each with the ranges of its inputs, its scope and its source line.
+    /// As [`run`](Graph::run), but if a requested value or a new value of a parameter is not
+    /// finite, returns an error that says where it comes from, and updates nothing. The error names
+    /// the first bad value of the forward pass and the first one of the backward pass, each with
+    /// the ranges of its inputs, its scope and its source line.
     ///
-    /// The search computes every operation by its definition, one after the other: slow, but it needs nothing prepared.
-    /// What is infinite on the way to a finite result (a mask of -∞ in a softmax) is not an anomaly.
+    /// The search evaluates every operation by its definition, one after the other. It is slow, but
+    /// needs no preparation. An infinite intermediate value of a finite result (a mask of -∞ in a
+    /// softmax) is not an anomaly.
     ///
     /// ```
     /// let g = autograd::Graph::new();
     /// let x = g.input([2.0, 0.0]);
-    /// let y = x.sqrt().sum();                    // its value is fine, its slope at 0 is not
+    /// let y = x.sqrt().sum();                    // finite, but the derivative at 0 is not
     /// let e = g.detect_anomaly((y, g.grad(y, &[x]))).unwrap_err();
     /// assert_eq!(e.op(), "sqrt");
     /// println!("{e}");
@@ -64,23 +69,24 @@ impl Graph {
         self.run(what)
     }
 
-    /// The search of [`detect_anomaly`](Graph::detect_anomaly) alone: nothing is updated, whatever it finds.
+    /// Only the search of [`detect_anomaly`](Graph::detect_anomaly): updates nothing, whatever it
+    /// finds.
     #[track_caller]
     pub fn find_anomaly<'g, F: Fetch<'g>>(&'g self, what: &F) -> Result<()> {
-        let wanted = self.list(vars(what))?;
-        anomaly(&self.inner.borrow(), &wanted)?.map_or(Ok(()), Err)
+        let requested = self.list(vars(what))?;
+        anomaly(&self.inner.borrow(), &requested)?.map_or(Ok(()), Err)
     }
 }
 
-/// The report, if something that is wanted is not finite.
-fn anomaly(inner: &Inner, wanted: &[NodeId]) -> Result<Option<Error>> {
-    let values = inner.define_needed(wanted, None, false, &|id| inner.leaf_now(id))?;
-    let to_blame = to_blame(inner, wanted, &values);
-    let backward = to_blame
+/// The report, if one of the requested values is not finite.
+fn anomaly(inner: &Inner, requested: &[NodeId]) -> Result<Option<Error>> {
+    let values = inner.define_needed(requested, None, false, &|id| inner.leaf_now(id))?;
+    let origins = origins(inner, requested, &values);
+    let backward = origins
         .iter()
         .copied()
         .find(|&id| inner.sweep_of(id).is_some());
-    let forward = to_blame
+    let forward = origins
         .first()
         .copied()
         .filter(|&id| backward.is_none_or(|first| id < first));
@@ -112,11 +118,11 @@ fn anomaly(inner: &Inner, wanted: &[NodeId]) -> Result<Option<Error>> {
     )))
 }
 
-/// The nodes through which what is not finite came into the wanted values, oldest first: NaNs come from NaNs where there
-/// are any among the inputs, and otherwise from infinities.
-fn to_blame(
+/// The nodes that introduced non-finite elements into the requested values, oldest first. A NaN is
+/// traced to NaN inputs if there are any, and otherwise to infinite ones.
+fn origins(
     inner: &Inner,
-    wanted: &[NodeId],
+    requested: &[NodeId],
     values: &IndexVec<NodeId, Option<Tensor>>,
 ) -> Vec<NodeId> {
     let state = values
@@ -125,7 +131,7 @@ fn to_blame(
     let state: IndexVec<NodeId, State> = IndexVec::from_vec(state.collect());
     let mut blamed = IndexVec::filled(false, values.len());
     let updates = inner.updates.iter().map(|u| u.value);
-    for id in wanted.iter().copied().chain(updates) {
+    for id in requested.iter().copied().chain(updates) {
         blamed[id] |= state[id] != State::Fine;
     }
     for id in values.indices().rev() {
@@ -140,7 +146,7 @@ fn to_blame(
     values.indices().filter(|&id| blamed[id]).collect()
 }
 
-/// What is wrong with a value.
+/// Whether a value is finite.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Fine,
@@ -171,7 +177,7 @@ impl State {
     }
 }
 
-/// What is known about nodes, in words.
+/// Formats what is known about nodes.
 struct Report<'r> {
     inner: &'r Inner,
     values: &'r IndexVec<NodeId, Option<Tensor>>,
@@ -179,8 +185,8 @@ struct Report<'r> {
 
 impl Report<'_> {
     /// How many elements are bad, the first of them, and the range of the others.
-    fn numbers(&self, id: NodeId) -> String {
-        self.values[id].as_ref().map_or_else(String::new, numbers)
+    fn summary(&self, id: NodeId) -> String {
+        self.values[id].as_ref().map_or_else(String::new, summary)
     }
 
     /// A node with its inputs.
@@ -208,18 +214,18 @@ impl Report<'_> {
             "\n  {title}: {}{rule} ({})\n    is {}",
             inner.line(id),
             place(id),
-            self.numbers(id)
+            self.summary(id)
         );
         let args = inner.args(id);
         let mut seen = HashSet::new();
         for &arg in args.iter().filter(|&&arg| seen.insert(arg)) {
-            let _ = write!(out, "\n    from {}: {}", inner.line(arg), self.numbers(arg));
+            let _ = write!(out, "\n    from {}: {}", inner.line(arg), self.summary(arg));
         }
     }
 }
 
-/// A tensor in a few words: its range, and what is not finite in it.
-fn numbers(value: &Tensor) -> String {
+/// A summary of a tensor: its range, and its elements that are not finite.
+fn summary(value: &Tensor) -> String {
     let all = value.to_f64s();
     let finite = || all.iter().filter(|v| v.is_finite());
     let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| {

@@ -1,4 +1,5 @@
-//! Gradients in numbers: how large they are, how much of them is zero, what they do to the weights.
+//! Statistics of gradients: norms, zeros, dead units, and the size of updates relative to the
+//! weights.
 
 use crate::{
     diff::reverse::leaves,
@@ -11,25 +12,26 @@ use crate::{
 };
 use std::{collections::HashMap, fmt, vec::IntoIter};
 
-/// What [`Graph::inspect_gradients`] returns: to be asked for like a value.
+/// A fetch that computes a [`GradientReport`]: returned by [`Graph::inspect_gradients`].
 pub struct InspectGradients<'g> {
     leaves: Vec<Leaf<'g>>,
 }
 
-/// One leaf, and what is computed of it.
+/// One leaf, and the statistics computed for it.
 struct Leaf<'g> {
     name: String,
     param: Option<Param>,
     ty: Type,
-    /// The sum of squares, the mean and the number of zeros of the gradient, and the sum of squares of the weights.
-    numbers: [Var<'g>; 4],
-    /// The sum of squares of what the update adds, if there is one.
+    /// The sum of squares, the mean and the number of zeros of the gradient, and the sum of squares
+    /// of the weights.
+    statistics: [Var<'g>; 4],
+    /// The sum of squares of the difference that the update makes, if there is one.
     update: Option<Var<'g>>,
-    /// Which units have a gradient.
+    /// Which units have a nonzero gradient.
     alive: Option<Var<'g>>,
 }
 
-/// The gradients of a loss in numbers: a row a parameter or input. Printed, it is a table.
+/// Statistics of the gradients of a loss: one row per parameter or input. Displays as a table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GradientReport {
     /// Oldest first.
@@ -40,7 +42,7 @@ pub struct GradientReport {
 /// One row of a [`GradientReport`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct GradientRow {
-    /// What the gradient is taken for.
+    /// The name of the parameter or input.
     pub name: String,
     /// Its type.
     pub ty: Type,
@@ -48,17 +50,18 @@ pub struct GradientRow {
     pub norm: f64,
     /// The mean of the gradient's elements.
     pub mean: f64,
-    /// The share of the gradient's elements that are exactly 0.
+    /// The fraction of the gradient's elements that are exactly 0.
     pub zeros: f64,
-    /// The norm of the scheduled update, as a multiple of the norm of the weights; about 0.001 is healthy. None if no
-    /// update is scheduled, or all weights are 0.
+    /// The norm of the scheduled update, divided by the norm of the weights. About 0.001 is typical
+    /// of a healthy training. `None` if no update is scheduled, or all weights are 0.
     pub update_ratio: Option<f64>,
     alive: Option<Vec<bool>>,
 }
 
 impl GradientRow {
-    /// Of a weight with two or more axes: how many of its units (the places along the last axis) have a gradient of 0
-    /// throughout, and how many there are. A unit behind a relu that is always negative is dead.
+    /// For a weight with two or more axes: how many of its units (positions along the last axis)
+    /// have a gradient of only zeros, and how many units there are. A unit before a relu that is
+    /// always 0 is dead.
     pub fn dead_units(&self) -> Option<(usize, usize)> {
         self.alive
             .as_ref()
@@ -67,8 +70,8 @@ impl GradientRow {
 }
 
 impl GradientReport {
-    /// Adds what a later step reported of the same leaves: numbers become means over the steps, and a unit is dead if it
-    /// was dead in all of them. Rows of other leaves are left out.
+    /// Merges the report of a later step for the same leaves: statistics become means over the
+    /// steps, and a unit is dead if it was dead in all of them. Rows of other leaves are dropped.
     pub fn merge(&mut self, later: &GradientReport) {
         let (before, more) = (self.steps as f64, later.steps as f64);
         let mean = |a: f64, b: f64| (a * before + b * more) / (before + more);
@@ -97,9 +100,9 @@ impl GradientReport {
 }
 
 impl<'g> InspectGradients<'g> {
-    /// Calls parameters by these names: pairs of a name and a parameter.
+    /// Sets the names of parameters.
     pub fn named(mut self, names: &[(String, Param)]) -> InspectGradients<'g> {
-        // a parameter that is named twice has the first name
+        // if a parameter is listed twice, its first name counts
         let by_id: HashMap<usize, &String> = names
             .iter()
             .rev()
@@ -115,9 +118,10 @@ impl<'g> InspectGradients<'g> {
 }
 
 impl Graph {
-    /// The gradients of a loss in numbers: for each parameter and input it depends on the norm, the mean and the share of
-    /// zeros, how much of the weights the scheduled update is, and how many units are dead. It is asked for like a
-    /// value, in the same run as the step that it looks at:
+    /// Statistics of the gradients of a loss. For each parameter and input the loss depends on: the
+    /// norm, the mean and the fraction of zeros of the gradient, the size of the scheduled update
+    /// relative to the weights, and the number of dead units. Fetch it like a value, in the same
+    /// run as the training step:
     ///
     /// ```
     /// use autograd::{Graph, Param};
@@ -129,17 +133,18 @@ impl Graph {
     /// g.assign(&w, weight - 0.1 * d);
     /// let (_, report) = g.run((loss, g.inspect_gradients(loss)))?;
     /// let row = &report.rows[0];
-    /// assert_eq!((row.dead_units(), row.zeros, row.mean), (Some((1, 2)), 0.5, 0.1875)); // the second is below 0
+    /// assert_eq!(row.dead_units(), Some((1, 2))); // the second unit is negative
+    /// assert_eq!((row.zeros, row.mean), (0.5, 0.1875));
     /// println!("{report}");
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
     pub fn inspect_gradients<'g>(&'g self, loss: Var<'g>) -> InspectGradients<'g> {
-        let _here = self.here();
+        let _call_site = self.call_site();
         let loss = self
             .foreign("inspect_gradients", [loss])
             .unwrap_or(loss)
-            .wants_scalar("inspect_gradients");
+            .expect_scalar("inspect_gradients");
         let wanted = if loss.kind() == Kind::Error {
             vec![loss]
         } else {
@@ -157,14 +162,14 @@ impl Graph {
         let (name, param) = {
             let inner = self.inner.borrow();
             let scope = inner.scope_path(leaf.id);
-            let place = if scope.is_empty() {
+            let suffix = if scope.is_empty() {
                 String::new()
             } else {
                 format!(" of {scope}")
             };
             let param = inner.binding(leaf.id).map(|b| b.param.clone());
             let name = if param.is_some() {
-                format!("parameter {}{place}", leaf.id)
+                format!("parameter {}{suffix}", leaf.id)
             } else {
                 format!("input {}", leaf.id)
             };
@@ -179,7 +184,7 @@ impl Graph {
             name,
             param,
             ty: leaf.ty(),
-            numbers: [squares(d), d.mean(), d.eq(0.0).sum(), squares(leaf)],
+            statistics: [squares(d), d.mean(), d.eq(0.0).sum(), squares(leaf)],
             update,
             alive,
         }
@@ -191,7 +196,12 @@ impl<'g> Fetch<'g> for InspectGradients<'g> {
 
     fn list(&self, out: &mut Vec<Var<'g>>) {
         for leaf in &self.leaves {
-            out.extend(leaf.numbers.iter().chain(&leaf.update).chain(&leaf.alive));
+            out.extend(
+                leaf.statistics
+                    .iter()
+                    .chain(&leaf.update)
+                    .chain(&leaf.alive),
+            );
         }
     }
 

@@ -1,4 +1,4 @@
-//! Looking at programs and plans.
+//! Inspection of programs, plans and gradients.
 
 mod anomaly;
 pub(crate) mod gradients;

@@ -1,8 +1,9 @@
-//! A graph as a picture that stays readable: scopes as boxes, forward and backward in two colours, types on the arrows.
-//! Here is what is drawn, as text and for Graphviz; `svg.rs` draws it itself.
+//! A drawing of a graph that stays readable: scopes as boxes, forward and backward in two colours,
+//! types on the arrows. This file decides what is drawn, and writes text and Graphviz. `svg.rs`
+//! writes SVG.
 //!
-//! Nodes are put together in runs of neighbours in the order of creation. Such runs use older ones only, as nodes do: the
-//! picture has no cycles, whatever is folded.
+//! Consecutive nodes, in the order of creation, are grouped into runs. Such runs only use older
+//! ones, as nodes do: so the drawing has no cycles, whatever is folded.
 
 use super::text::{counted, counts};
 use crate::{
@@ -17,11 +18,11 @@ use std::{
 };
 
 index! {
-    /// A box of a picture.
+    /// Index of a box in a drawing.
     BoxId,
 }
 
-/// How a graph is drawn: what [`Graph::picture`] returns.
+/// A drawing of a graph with its options: returned by [`Graph::picture`].
 #[derive(Clone)]
 pub struct Picture<'g> {
     graph: &'g Graph,
@@ -29,22 +30,22 @@ pub struct Picture<'g> {
     depth: Option<usize>,
     open: Vec<String>,
     all: bool,
-    at_most: usize,
+    max_boxes: usize,
     names: HashMap<NodeId, String>,
 }
 
 /// A box: a node, or several that are folded into one.
 #[derive(Debug)]
-pub(super) struct Drawn {
+pub(super) struct DrawnBox {
     pub(super) part: Part,
-    /// The name, and below it what is inside.
+    /// The name, and below it the operations inside.
     pub(super) label: Vec<String>,
     /// The source line.
-    pub(super) place: String,
+    pub(super) source: String,
     nodes: Vec<NodeId>,
 }
 
-/// What a box belongs to.
+/// What kind of node a box stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Part {
     Leaf,
@@ -53,7 +54,7 @@ pub(super) enum Part {
     Error,
 }
 
-/// An arrow from one box to another, with the type of what goes along it.
+/// An arrow from one box to another, with the type of the value.
 #[derive(Debug)]
 pub(super) struct Arrow {
     pub(super) from: BoxId,
@@ -62,8 +63,9 @@ pub(super) struct Arrow {
 }
 
 impl Graph {
-    /// A picture of the graph: forward in one colour, backward in another, types on the arrows; each innermost scope is one
-    /// box. A graph that is still too large is folded further: outer scopes, then neighbouring operations.
+    /// A drawing of the graph: forward in one colour, backward in another, types on the arrows.
+    /// Each innermost scope is one box. A graph that is still too large is folded further: first
+    /// outer scopes, then consecutive operations.
     ///
     /// ```
     /// let g = autograd::Graph::new();
@@ -72,7 +74,8 @@ impl Graph {
     /// let [d] = g.grad(y, &[x]);
     /// let short = g.picture().name(x, "x").to_dot();
     /// let long = g.picture().expand("norm").of(&[y]).to_dot();
-    /// assert!(short.contains("norm") && !short.contains("\"square\"") && long.contains("\"square\""));
+    /// assert!(short.contains("norm") && !short.contains("\"square\""));
+    /// assert!(long.contains("\"square\""));
     /// # let _ = d;
     /// ```
     pub fn picture(&self) -> Picture<'_> {
@@ -82,19 +85,19 @@ impl Graph {
             depth: None,
             open: Vec::new(),
             all: false,
-            at_most: 40,
+            max_boxes: 40,
             names: HashMap::new(),
         }
     }
 
-    /// The graph for Graphviz: a [`picture`](Graph::picture) without options.
+    /// The graph for Graphviz: a [`picture`](Graph::picture) with default options.
     pub fn to_dot(&self) -> String {
         self.picture().to_dot()
     }
 }
 
 impl<'g> Picture<'g> {
-    /// Only what these values are computed from.
+    /// Draws only the nodes that these values are computed from.
     pub fn of(mut self, values: &[Var<'g>]) -> Picture<'g> {
         self.of = Some(
             values
@@ -112,25 +115,26 @@ impl<'g> Picture<'g> {
         self
     }
 
-    /// Opens the scope with this path, such as `mlp.0`, and all in it.
+    /// Expands the scope with this path, such as `mlp.0`, and all scopes in it.
     pub fn expand(mut self, scope: &str) -> Picture<'g> {
         self.open.push(scope.into());
         self
     }
 
-    /// Opens all scopes. [`at_most`](Picture::at_most) still holds.
+    /// Expands all scopes. [`max_boxes`](Picture::max_boxes) still applies.
     pub fn expand_all(mut self) -> Picture<'g> {
         self.all = true;
         self
     }
 
-    /// The largest number of boxes; 40 if nothing is said.
-    pub fn at_most(mut self, boxes: usize) -> Picture<'g> {
-        self.at_most = boxes.max(1);
+    /// The largest number of boxes; the default is 40.
+    pub fn max_boxes(mut self, boxes: usize) -> Picture<'g> {
+        self.max_boxes = boxes.max(1);
         self
     }
 
-    /// Calls a node by a name; a second name is added to the first one. A node of another graph is left out.
+    /// Sets the name of a node. A second name is appended to the first one. A node of another graph
+    /// is ignored.
     pub fn name(mut self, value: Var<'g>, name: &str) -> Picture<'g> {
         if !std::ptr::eq(value.graph(), self.graph) {
             return self;
@@ -144,7 +148,7 @@ impl<'g> Picture<'g> {
         self
     }
 
-    /// A line a box, in the order of creation.
+    /// One line per box, in the order of creation.
     pub fn to_text(&self) -> String {
         let boxes = self.boxes(true);
         let inner = self.graph.inner.borrow();
@@ -180,7 +184,7 @@ impl<'g> Picture<'g> {
         text
     }
 
-    /// For Graphviz: `dot -Tsvg`.
+    /// The drawing for Graphviz: `dot -Tsvg`.
     pub fn to_dot(&self) -> String {
         let (boxes, arrows) = self.drawn();
         let mut dot = String::from(
@@ -195,11 +199,11 @@ impl<'g> Picture<'g> {
                 .map(|l| escaped(l))
                 .collect::<Vec<_>>()
                 .join("\\n");
-            let (fill, place) = (b.part.fill(), escaped(&b.place));
+            let (fill, source) = (b.part.fill(), escaped(&b.source));
             // writing to a string cannot fail
             let _ = writeln!(
                 dot,
-                "  n{k} [label=\"{label}\", fillcolor=\"{fill}\", tooltip=\"{place}\"]"
+                "  n{k} [label=\"{label}\", fillcolor=\"{fill}\", tooltip=\"{source}\"]"
             );
         }
         for Arrow { from, to, label } in &arrows {
@@ -211,8 +215,8 @@ impl<'g> Picture<'g> {
     }
 
     /// The boxes and the arrows between them.
-    pub(super) fn drawn(&self) -> (IndexVec<BoxId, Drawn>, Vec<Arrow>) {
-        /// What another box gives to the one at hand.
+    pub(super) fn drawn(&self) -> (IndexVec<BoxId, DrawnBox>, Vec<Arrow>) {
+        /// The values that a box reads from another one.
         struct Read {
             from: BoxId,
             values: Vec<NodeId>,
@@ -232,15 +236,15 @@ impl<'g> Picture<'g> {
                 let Some(&from) = home.get(&arg).filter(|&&from| from != to) else {
                     continue;
                 };
-                let place = *places.entry(from).or_insert(read.len());
-                if place == read.len() {
+                let index = *places.entry(from).or_insert(read.len());
+                if index == read.len() {
                     read.push(Read {
                         from,
                         values: Vec::new(),
                     });
                 }
                 if seen.insert(arg) {
-                    read[place].values.push(arg);
+                    read[index].values.push(arg);
                 }
             }
             arrows.extend(read.into_iter().map(|Read { from, values }| Arrow {
@@ -252,11 +256,11 @@ impl<'g> Picture<'g> {
         (boxes, arrows)
     }
 
-    /// The boxes, in the order of creation, at most as many as wanted. Numbers in expressions are part of the nodes that
-    /// use them, unless each of them is asked for.
-    fn boxes(&self, with_numbers: bool) -> IndexVec<BoxId, Drawn> {
+    /// The boxes, in the order of creation, at most [`max_boxes`](Picture::max_boxes). Literals are
+    /// part of the nodes that use them, unless `with_literals`.
+    fn boxes(&self, with_literals: bool) -> IndexVec<BoxId, DrawnBox> {
         let inner = self.graph.inner.borrow();
-        let nodes = self.nodes(&inner, with_numbers);
+        let nodes = self.nodes(&inner, with_literals);
         let scopes = Scopes::new(&inner);
         let open = self.open(&inner);
         let by_scope = |depth: Option<usize>| {
@@ -273,28 +277,28 @@ impl<'g> Picture<'g> {
         };
         let mut folded = by_scope(self.depth);
         let deepest = scopes.deepest().min(self.depth.unwrap_or(usize::MAX));
-        if folded.len() > self.at_most && deepest > 1 {
-            // the less deep, the fewer boxes: the largest depth with few enough, or 1
-            let (mut few, mut many) = (1, deepest);
-            while many - few > 1 {
-                let depth = few + (many - few) / 2;
-                *(if by_scope(Some(depth)).len() > self.at_most {
-                    &mut many
+        if folded.len() > self.max_boxes && deepest > 1 {
+            // a smaller depth gives fewer boxes: take the largest depth with few enough, or 1
+            let (mut low, mut high) = (1, deepest);
+            while high - low > 1 {
+                let depth = low + (high - low) / 2;
+                *(if by_scope(Some(depth)).len() > self.max_boxes {
+                    &mut high
                 } else {
-                    &mut few
+                    &mut low
                 }) = depth;
             }
-            folded = by_scope(Some(few));
+            folded = by_scope(Some(low));
         }
-        if folded.len() > self.at_most {
-            folded = joined(&inner, folded, self.at_most);
+        if folded.len() > self.max_boxes {
+            folded = limited(&inner, folded, self.max_boxes);
         }
         let boxes = folded.into_iter().map(|run| self.draw(&inner, run));
         IndexVec::from_vec(boxes.collect())
     }
 
     /// The nodes to be drawn.
-    fn nodes(&self, inner: &Inner, with_numbers: bool) -> Vec<NodeId> {
+    fn nodes(&self, inner: &Inner, with_literals: bool) -> Vec<NodeId> {
         let count = inner.nodes.len();
         let mut needed = IndexVec::filled(self.of.is_none(), count);
         for &id in self.of.iter().flatten() {
@@ -311,22 +315,24 @@ impl<'g> Picture<'g> {
         let is_drawn = |&id: &NodeId| {
             needed[id]
                 && match inner.nodes[id].kind {
-                    Kind::Literal => with_numbers,
-                    Kind::One | Kind::Zero => with_numbers || read[id],
+                    Kind::Literal => with_literals,
+                    Kind::One | Kind::Zero => with_literals || read[id],
                     _ => true,
                 }
         };
         inner.nodes.indices().filter(is_drawn).collect()
     }
 
-    /// By scope: whether it is shown opened: it was asked for, lies in one that was, or one that was lies in it.
+    /// By scope: whether it is expanded. It is if it was requested, lies in a requested one, or
+    /// contains one.
     fn open(&self, inner: &Inner) -> IndexVec<ScopeId, bool> {
         let mut open = IndexVec::filled(self.all, inner.scopes.len());
-        for wanted in &self.open {
-            // by scope: what is left of the wanted path below it; nothing if the paths part
-            let mut left: IndexVec<ScopeId, Option<&str>> = IndexVec::from_vec(vec![Some(wanted)]);
+        for requested in &self.open {
+            // by scope: the rest of the requested path below it; `None` if the paths differ
+            let mut left: IndexVec<ScopeId, Option<&str>> =
+                IndexVec::from_vec(vec![Some(requested)]);
             for (k, scope) in inner.scopes.enumerate().skip(1) {
-                let below = left[scope.outer].and_then(|left| below(left, &scope.name));
+                let below = left[scope.outer].and_then(|left| path_rest(left, &scope.name));
                 open[k] |= below.is_some();
                 left.push(below);
             }
@@ -334,7 +340,7 @@ impl<'g> Picture<'g> {
         open
     }
 
-    fn draw(&self, inner: &Inner, Run { scope, nodes }: Run) -> Drawn {
+    fn draw(&self, inner: &Inner, Run { scope, nodes }: Run) -> DrawnBox {
         let first = nodes[0];
         let kind = |id: NodeId| inner.nodes[id].kind;
         let part = match () {
@@ -344,13 +350,13 @@ impl<'g> Picture<'g> {
             () => Part::Forward,
         };
         let source = inner.nodes[first].source;
-        let place = format!("{first} {}:{}", source.file(), source.line());
+        let source_line = format!("{first} {}:{}", source.file(), source.line());
         if nodes.len() == 1 {
-            // a single node says more than the name of its scope
-            return Drawn {
+            // the label of a single node says more than the name of its scope
+            return DrawnBox {
                 part,
                 label: self.label(inner, first),
-                place,
+                source: source_line,
                 nodes,
             };
         }
@@ -382,23 +388,23 @@ impl<'g> Picture<'g> {
         } else {
             title
         };
-        Drawn {
+        DrawnBox {
             part,
             label: vec![title, inside],
-            place,
+            source: source_line,
             nodes,
         }
     }
 
-    /// The name of a single node: its operation with the numbers it uses.
+    /// The label of a single node: its operation with the literals it uses.
     fn label(&self, inner: &Inner, id: NodeId) -> Vec<String> {
         let mut what = inner.what(id);
         if inner.nodes[id].kind == Kind::Op {
             let args = inner.args(id);
             let number = |a: &NodeId| inner.nodes[*a].kind == Kind::Literal;
-            for (place, a) in args.iter().enumerate().filter(|(_, a)| number(a)) {
+            for (position, a) in args.iter().enumerate().filter(|(_, a)| number(a)) {
                 let n = inner.what(*a);
-                what = if place == 0 && args.len() > 1 {
+                what = if position == 0 && args.len() > 1 {
                     format!("{n} {what}")
                 } else {
                     format!("{what} {n}")
@@ -413,9 +419,9 @@ impl<'g> Picture<'g> {
     }
 }
 
-/// What is left of a path after its first name; nothing is left inside of the scope that it is the path of. `None` if the
-/// first name is another one.
-fn below<'p>(path: &'p str, name: &str) -> Option<&'p str> {
+/// The rest of a path after its first name; `Some("")` stays as it is, since it is the end of the
+/// path. `None` if the first name is another one.
+fn path_rest<'p>(path: &'p str, name: &str) -> Option<&'p str> {
     let goes_on = |text: &str| text.is_empty() || text.starts_with('.');
     if path.is_empty() || name.strip_prefix(path).is_some_and(goes_on) {
         return Some("");
@@ -425,12 +431,12 @@ fn below<'p>(path: &'p str, name: &str) -> Option<&'p str> {
         .map(|rest| rest.trim_start_matches('.'))
 }
 
-/// How scopes lie in each other. An outer one is older than those in it.
+/// How scopes are nested. An outer scope is older than those in it.
 struct Scopes<'i> {
     inner: &'i Inner,
-    /// By scope: whether no other one has been opened in it.
+    /// By scope: whether no other scope was opened in it.
     innermost: IndexVec<ScopeId, bool>,
-    /// By scope: how many there are from the outermost one to it.
+    /// By scope: its nesting depth.
     depth: IndexVec<ScopeId, usize>,
 }
 
@@ -450,12 +456,13 @@ impl Scopes<'_> {
         }
     }
 
-    /// The largest number of scopes that lie in each other.
+    /// The largest nesting depth.
     fn deepest(&self) -> usize {
         self.depth.iter().copied().max().unwrap_or(0)
     }
 
-    /// By scope: the outermost scope around it that is folded into one box, if there is one; itself, perhaps.
+    /// By scope: the outermost scope around it (or itself) that is folded into one box, if there is
+    /// one.
     fn fold(
         &self,
         depth: Option<usize>,
@@ -470,7 +477,7 @@ impl Scopes<'_> {
     }
 }
 
-/// A run of neighbouring nodes, with the scope that is folded into it, if it is one.
+/// A run of consecutive nodes, with the scope that is folded into it, if any.
 struct Run {
     scope: Option<ScopeId>,
     nodes: Vec<NodeId>,
@@ -482,7 +489,7 @@ impl Run {
     }
 }
 
-/// The types of what goes along an arrow.
+/// The types of the values on an arrow.
 fn types(inner: &Inner, values: &[NodeId]) -> String {
     let first = inner.ty(values[0]);
     match values.len() {
@@ -492,7 +499,7 @@ fn types(inner: &Inner, values: &[NodeId]) -> String {
     }
 }
 
-/// Puts neighbours together that are the same in some way; what comes out has this scope.
+/// Merges adjacent runs for which `same` is true; `scope` gives the scope of the merged run.
 fn merged(
     all: impl IntoIterator<Item = Run>,
     same: impl Fn(&Run, &Run) -> bool,
@@ -511,9 +518,9 @@ fn merged(
     merged
 }
 
-/// At most so many runs: those of one source line together, and if that is not enough, as many as it takes. Forward and
-/// backward stay apart.
-fn joined(inner: &Inner, all: Vec<Run>, at_most: usize) -> Vec<Run> {
+/// At most `max_boxes` runs: merges those of one source line and, if that is not enough, more of
+/// them. Forward and backward stay separate.
+fn limited(inner: &Inner, all: Vec<Run>, max_boxes: usize) -> Vec<Run> {
     let line = |run: &Run| {
         let source = inner.nodes[run.nodes[0]].source;
         (source.file(), source.line())
@@ -525,16 +532,21 @@ fn joined(inner: &Inner, all: Vec<Run>, at_most: usize) -> Vec<Run> {
         |a, b| is_node(a) && is_node(b) && line(a) == line(b) && sweeps(a, b),
         |_| None,
     );
-    if all.len() <= at_most {
+    if all.len() <= max_boxes {
         return all;
     }
     let total: usize = all.iter().map(|run| run.nodes.len()).sum();
-    let most = total.div_ceil((at_most / 2).max(1)); // with room for where two sweeps meet
-    merged(all, |a, b| sweeps(a, b) && a.nodes.len() < most, |_| None)
+    // half of the limit, because runs also end between two sweeps
+    let max_nodes = total.div_ceil((max_boxes / 2).max(1));
+    merged(
+        all,
+        |a, b| sweeps(a, b) && a.nodes.len() < max_nodes,
+        |_| None,
+    )
 }
 
 impl Part {
-    /// The colour of a box.
+    /// The fill colour of a box.
     pub(super) fn fill(self) -> &'static str {
         match self {
             Part::Leaf => "#eceff1",

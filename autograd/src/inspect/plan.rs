@@ -1,4 +1,4 @@
-//! What a plan does, for people: kernels, what was fused, memory, arithmetic.
+//! A readable form of a plan: kernels, fusion, memory, arithmetic.
 
 use super::text::{counted, counts};
 use crate::{
@@ -22,7 +22,8 @@ use crate::{
 };
 use std::{fmt, ops::Range};
 
-/// How values are going to be computed: what [`Graph::plan`] and [`Function::plan`](crate::Function::plan) return.
+/// How values will be computed: returned by [`Graph::plan`] and
+/// [`Function::plan`](crate::Function::plan).
 #[derive(Clone, Debug)]
 pub struct Plan {
     kernels: Vec<KernelInfo>,
@@ -37,19 +38,20 @@ pub struct Plan {
 pub struct KernelInfo {
     /// `fused`, `scalar`, `product` or `op`.
     pub kind: &'static str,
-    /// The names of the operations that it does, in order; those of one name once, with their number.
+    /// The names of its operations, in order; each name once, with the number of occurrences.
     pub ops: Vec<(&'static str, usize)>,
-    /// The type of what it works on: of a fused kernel its elements, otherwise the output's.
+    /// The type that it iterates over: the elements of a fused kernel, otherwise the output.
     pub over: Type,
-    /// The bytes that it reads from values.
+    /// Bytes read from values.
     pub reads: usize,
-    /// The bytes that it writes to values.
+    /// Bytes written to values.
     pub writes: usize,
     /// Arithmetic operations: a multiply-add counts as two, a function such as `exp` as one.
     pub flops: usize,
-    /// It belongs to the commit phase: it runs when everything else has, because it updates parameters.
+    /// Whether it belongs to the commit phase, which runs last because it updates parameters.
     pub commit: bool,
-    /// The kernels that can run at the same time as this one, itself included, as positions in [`Plan::kernels`].
+    /// The kernels that can run at the same time as this one, including itself, as positions in
+    /// [`Plan::kernels`].
     pub stage: Range<usize>,
 }
 
@@ -79,17 +81,18 @@ impl Plan {
         }
     }
 
-    /// The kernels, in the order in which they run.
+    /// The kernels in execution order.
     pub fn kernels(&self) -> &[KernelInfo] {
         &self.kernels
     }
 
-    /// The bytes of the one piece of memory in which values wait between kernels, by who is alive when.
+    /// The size of the arena, the memory that holds all intermediate values. Values that are not
+    /// needed at the same time share memory.
     pub fn arena_bytes(&self) -> usize {
         self.arena
     }
 
-    /// The arithmetic of all kernels: see [`KernelInfo::flops`].
+    /// The arithmetic operations of all kernels: see [`KernelInfo::flops`].
     pub fn flops(&self) -> usize {
         self.kernels
             .iter()
@@ -97,14 +100,14 @@ impl Plan {
             .fold(0, usize::saturating_add)
     }
 
-    /// Kernels, fused groups, buffers, bytes and arithmetic, as a table. The same as printing it.
+    /// Kernels, fused groups, buffers, bytes and arithmetic, as a table. The same as its `Display`.
     pub fn explain(&self) -> String {
         self.to_string()
     }
 }
 
-/// How many plans this process has made so far. A loop whose steps have the same structure makes none after its first: to see
-/// whether that is so.
+/// The number of plans made by this process so far. For checking that a loop whose steps have the
+/// same structure makes no plan after its first step.
 ///
 /// ```
 /// let step = |x: f64| autograd::grad(|x| x.sin())(x);
@@ -129,7 +132,7 @@ fn describe(p: &Program, plan: &plan::Plan, id: KernelId) -> KernelInfo {
             members
                 .first()
                 .map_or(Type::new(DType::F64, Shape::SCALAR), |&id| {
-                    // a kernel that begins with a reduction works on what is reduced
+                    // a kernel that begins with a reduction iterates over the reduced elements
                     let is_sum = matches!(p.op(id).lowering(), Lowering::Sum(_));
                     p.ty(if is_sum { p.args(id)[0] } else { id })
                 })
@@ -163,7 +166,7 @@ fn describe(p: &Program, plan: &plan::Plan, id: KernelId) -> KernelInfo {
     }
 }
 
-/// One operation for each element that an op goes through; two for each product of a matrix product.
+/// One operation per element that an op iterates over; two per product of a matrix product.
 fn flops(p: &Program, id: NodeId) -> usize {
     let count = |id: NodeId| p.shape(id).count();
     match p.op(id).lowering() {

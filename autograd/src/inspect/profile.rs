@@ -1,4 +1,4 @@
-//! Where the time of a run goes: by kernel, by operation, by scope and by source line.
+//! The time of a run: by kernel, by operation, by scope and by source line.
 
 use super::text::shortened;
 use crate::{
@@ -6,27 +6,27 @@ use crate::{
 };
 use std::{cell::RefCell, collections::HashMap, fmt, time::Duration};
 
-/// The times of one run: what [`Graph::profile`] returns. Printed, it is a table.
+/// The times of one run: returned by [`Graph::profile`]. Displays as a table.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// Kernel by kernel, in the order in which they ran: their operations are the name.
+    /// By kernel, in execution order. The name is the kernel's operations.
     pub kernels: Vec<Row>,
-    /// By the name of the operation, the longest first.
+    /// By operation, the longest time first.
     pub ops: Vec<Row>,
-    /// By scope, the longest first.
+    /// By scope, the longest time first.
     pub scopes: Vec<Row>,
-    /// By source line, the longest first.
+    /// By source line, the longest time first.
     pub lines: Vec<Row>,
 }
 
-/// One line of a [`Profile`].
+/// One row of a [`Profile`].
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What the time was spent on.
+    /// The kernel, operation, scope or source line.
     pub name: String,
     /// The time.
     pub time: Duration,
-    /// Part of it is an estimated share of a kernel that does several things at once.
+    /// Whether part of the time is an estimated share of a fused kernel.
     pub estimated: bool,
 }
 
@@ -37,7 +37,7 @@ impl Profile {
     }
 }
 
-/// Rows that are added to by name.
+/// Rows whose times are added up by name.
 #[derive(Default)]
 struct Rows {
     rows: Vec<Row>,
@@ -47,19 +47,19 @@ struct Rows {
 impl Rows {
     /// Adds a time to the row of this name.
     fn add(&mut self, name: String, time: Duration, estimated: bool) {
-        let place = *self.places.entry(name.clone()).or_insert(self.rows.len());
-        if place == self.rows.len() {
+        let index = *self.places.entry(name.clone()).or_insert(self.rows.len());
+        if index == self.rows.len() {
             self.rows.push(Row {
                 name,
                 time: Duration::ZERO,
                 estimated: false,
             });
         }
-        self.rows[place].time += time;
-        self.rows[place].estimated |= estimated;
+        self.rows[index].time += time;
+        self.rows[index].estimated |= estimated;
     }
 
-    /// The longest time first.
+    /// The rows, the longest time first.
     fn sorted(mut self) -> Vec<Row> {
         sort_by(&mut self.rows, |row| -(row.time.as_nanos() as i64));
         self.rows
@@ -73,8 +73,8 @@ struct KernelTime {
 }
 
 impl Graph {
-    /// Runs as [`run`](Graph::run) does and measures each kernel. What several operations of one fused kernel took is an
-    /// estimate, and marked as such (`~`).
+    /// Runs as [`run`](Graph::run) does and measures each kernel. The time of a fused kernel is
+    /// split among its operations by an estimate of their cost; such times are marked with `~`.
     ///
     /// ```
     /// let g = autograd::Graph::new();
@@ -107,7 +107,8 @@ impl Graph {
                 estimated: false,
             });
             let weights: Vec<f64> = nodes.iter().map(|&id| cost::weight(&inner, id)).collect();
-            let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE); // of nothing, as of a product of nothing: 0
+            // an empty kernel has no cost
+            let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
             for (&id, weight) in nodes.iter().zip(weights) {
                 let (share, node) = (time.mul_f64(weight / all), &inner.nodes[id]);
                 let path = inner.scope_path(id);

@@ -1,4 +1,4 @@
-//! What a forward pass saves for the backward pass.
+//! The values that a forward pass saves for the backward pass.
 
 use crate::{
     error::Result,
@@ -10,25 +10,27 @@ use crate::{
     var::Var,
 };
 
-/// A value of the forward pass that waits in memory for the backward pass: see [`Graph::saved_for_backward`].
+/// A value of the forward pass that is saved for the backward pass: see
+/// [`Graph::saved_for_backward`].
 #[derive(Clone, Debug)]
 pub struct SavedValue {
-    /// The scope in which it was written.
+    /// The scope of the operation.
     pub scope: String,
     /// The operation that computes it.
     pub op: &'static str,
     /// Its type.
     pub ty: Type,
-    /// The memory that it takes.
+    /// Its size in memory.
     pub bytes: usize,
-    /// The source line that it comes from, as `file:line`.
+    /// Its source line, as `file:line`.
     pub line: String,
 }
 
 impl Graph {
-    /// The values that the forward pass computes and the backward pass reads, if these are asked for together: what takes
-    /// the memory of a training step, the largest first. Leaves and parameters are there anyway and do not count.
-    /// [`Graph::checkpoint`] makes it less.
+    /// The values that the forward pass computes and the backward pass reads, if these values are
+    /// computed together, the largest first. They take up most of the memory of a training step.
+    /// Leaves and parameters do not count, because they are in memory anyway. [`Graph::checkpoint`]
+    /// reduces them.
     ///
     /// ```
     /// let g = autograd::Graph::new();

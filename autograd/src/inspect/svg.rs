@@ -1,8 +1,8 @@
-//! Draws a picture as SVG. Where boxes go is decided by the layered layout of `rust-sugiyama`; long arrows pass through
-//! places of their own in the layers between, so that they do not cross boxes.
+//! Draws a graph as SVG. The layered layout of `rust-sugiyama` places the boxes. Long arrows pass
+//! through points of their own in the layers between, so that they do not cross boxes.
 
 use super::{
-    picture::{Arrow, BoxId, Drawn, Part, Picture},
+    picture::{Arrow, BoxId, DrawnBox, Part, Picture},
     text::shortened,
 };
 use crate::{
@@ -19,7 +19,7 @@ use std::fmt::Write;
 type Point = (f64, f64);
 
 index! {
-    /// What the layout finds a place for: first all boxes, then places that arrows pass through.
+    /// A vertex of the layout: first all boxes, then the points that arrows pass through.
     Vertex,
 }
 
@@ -28,20 +28,21 @@ impl Vertex {
         Vertex::new(b.index())
     }
 
-    /// As the layout takes it.
+    /// The id for the layout library.
     fn number(self) -> u32 {
         self.index() as u32
     }
 }
 
 /// The height of a line of text, and the space between boxes.
-const LINE: f64 = 15.0;
-const GAP: f64 = 16.0;
-/// The largest number of letters in a line.
-const LONGEST: usize = 34;
+const LINE_HEIGHT: f64 = 15.0;
+const BOX_GAP: f64 = 16.0;
+/// The largest number of characters in a line.
+const MAX_CHARS: usize = 34;
 
 impl Graph {
-    /// The graph as a drawing, without Graphviz: a [`picture`](Graph::picture) without options. Needs the feature `svg`.
+    /// The graph as an SVG drawing, without Graphviz: a [`picture`](Graph::picture) with default
+    /// options. Needs the feature `svg`.
     #[track_caller]
     pub fn to_svg(&self) -> Result<String> {
         self.picture().to_svg()
@@ -49,7 +50,7 @@ impl Graph {
 }
 
 impl Picture<'_> {
-    /// As a drawing, without Graphviz. Needs the feature `svg`.
+    /// The drawing as SVG, without Graphviz. Needs the feature `svg`.
     #[track_caller]
     pub fn to_svg(&self) -> Result<String> {
         let (boxes, arrows) = self.drawn();
@@ -61,21 +62,21 @@ impl Picture<'_> {
     }
 }
 
-/// The width and height of a box. Letters are about 6.5 wide.
-fn size(b: &Drawn) -> Point {
+/// The width and height of a box. Characters are about 6.5 wide.
+fn size(b: &DrawnBox) -> Point {
     let longest = b
         .label
         .iter()
-        .map(|l| shortened(l, LONGEST).chars().count())
+        .map(|l| shortened(l, MAX_CHARS).chars().count())
         .max()
         .unwrap_or(0);
     (
         6.5 * longest as f64 + 20.0,
-        LINE * b.label.len() as f64 + 10.0,
+        LINE_HEIGHT * b.label.len() as f64 + 10.0,
     )
 }
 
-/// Where the centres of boxes are, and the points that arrows go through.
+/// The centres of boxes, and the points that arrows pass through.
 struct Layout {
     boxes: IndexVec<BoxId, Point>,
     paths: Vec<Vec<Point>>,
@@ -88,14 +89,15 @@ impl Layout {
         let (mut edges, mut paths) = (Vec::new(), Vec::new());
         for arrow in arrows {
             let mut path = vec![Vertex::of(arrow.from)];
-            // one place between neighbouring layers, where the first one's type is written, and one in each layer
+            // one point between adjacent layers, where the first arrow's type is written, and one
+            // in each layer
             for k in 1..2 * (rank[arrow.to] - rank[arrow.from]) {
                 let width = if k == 1 {
                     5.2 * arrow.label.len() as f64 + 4.0
                 } else {
                     4.0
                 };
-                let height = if k % 2 == 1 { 10.0 } else { LINE };
+                let height = if k % 2 == 1 { 10.0 } else { LINE_HEIGHT };
                 path.push(sizes.push((width, height)));
             }
             path.push(Vertex::of(arrow.to));
@@ -105,7 +107,7 @@ impl Layout {
         }
         let config = Config {
             minimum_length: 1,
-            vertex_spacing: GAP,
+            vertex_spacing: BOX_GAP,
             dummy_vertices: true,
             dummy_size: 1.0,
             ranking_type: RankingType::Original,
@@ -118,7 +120,7 @@ impl Layout {
             .collect();
         let mut at: IndexVec<Vertex, Point> = IndexVec::filled((0.0, 0.0), sizes.len());
         let mut right = 0.0;
-        // parts that are not connected stand side by side
+        // components that are not connected are placed side by side
         for (places, ..) in from_vertices_and_edges(&vertices, &edges, &config) {
             let left = |&(id, (x, _)): &(usize, Point)| x - sizes[Vertex::new(id)].0 / 2.0;
             let top = |&(id, (_, y)): &(usize, Point)| y - sizes[Vertex::new(id)].1 / 2.0;
@@ -132,7 +134,7 @@ impl Layout {
                 at[vertex] = (x - x0 + right, y - y0);
                 end = end.max(at[vertex].0 + sizes[vertex].0 / 2.0);
             }
-            right = end + 2.0 * GAP;
+            right = end + 2.0 * BOX_GAP;
         }
         let paths = paths
             .iter()
@@ -146,15 +148,16 @@ impl Layout {
     }
 }
 
-/// The layer of each box: below all that it reads; what reads nothing stands right above what reads it.
+/// The layer of each box: below all boxes that it reads. A box that reads nothing is right above
+/// the first one that reads it.
 fn ranks(count: usize, arrows: &[Arrow]) -> IndexVec<BoxId, usize> {
     let mut rank = IndexVec::filled(0, count);
     for arrow in arrows {
-        // arrows come in the order of the boxes that they lead to, and these use older ones only
+        // arrows are sorted by the box that they lead to, and boxes only use older ones
         rank[arrow.to] = rank[arrow.to].max(rank[arrow.from] + 1);
     }
     let mut reads = IndexVec::filled(false, count);
-    // by box: the layer of the highest box that reads it
+    // by box: the topmost layer of the boxes that read it
     let mut lowest: IndexVec<BoxId, Option<usize>> = IndexVec::filled(None, count);
     for arrow in arrows {
         let (before, new) = (lowest[arrow.from], rank[arrow.to]);
@@ -170,7 +173,7 @@ fn ranks(count: usize, arrows: &[Arrow]) -> IndexVec<BoxId, usize> {
 }
 
 fn draw(
-    boxes: &[Drawn],
+    boxes: &[DrawnBox],
     sizes: &IndexVec<BoxId, Point>,
     arrows: &[Arrow],
     layout: &Layout,
@@ -182,13 +185,16 @@ fn draw(
     for (x, _) in layout.paths.iter().flatten() {
         width = width.max(x + 20.0);
     }
-    let (width, height) = (width.max(150.0) + 2.0 * GAP, height + 2.0 * GAP + 24.0);
+    let (width, height) = (
+        width.max(150.0) + 2.0 * BOX_GAP,
+        height + 2.0 * BOX_GAP + 24.0,
+    );
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
-         viewBox=\"-{GAP} -{GAP} {width:.0} {height:.0}\" font-family=\"sans-serif\" font-size=\"11.5\" text-anchor=\"middle\">\n\
+         viewBox=\"-{BOX_GAP} -{BOX_GAP} {width:.0} {height:.0}\" font-family=\"sans-serif\" font-size=\"11.5\" text-anchor=\"middle\">\n\
          <defs><marker id=\"tip\" markerWidth=\"7\" markerHeight=\"6\" refX=\"6\" refY=\"3\" orient=\"auto\">\
          <path d=\"M0 0 7 3 0 6z\" fill=\"#889099\"/></marker></defs>\n\
-         <rect x=\"-{GAP}\" y=\"-{GAP}\" width=\"{width:.0}\" height=\"{height:.0}\" fill=\"#ffffff\"/>\n"
+         <rect x=\"-{BOX_GAP}\" y=\"-{BOX_GAP}\" width=\"{width:.0}\" height=\"{height:.0}\" fill=\"#ffffff\"/>\n"
     );
     for (arrow, path) in arrows.iter().zip(&layout.paths) {
         let tall = |b: BoxId| sizes[b].1 / 2.0;
@@ -215,11 +221,11 @@ fn draw(
             svg,
             "<g><title>{}</title><rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{w:.1}\" height=\"{h:.1}\" rx=\"6\" \
              fill=\"{fill}\" stroke=\"#445566\"/>",
-            escaped(&b.place)
+            escaped(&b.source)
         );
         for (k, line) in b.label.iter().enumerate() {
-            let (y, look) = (
-                top + LINE * k as f64 + 16.0,
+            let (y, style) = (
+                top + LINE_HEIGHT * k as f64 + 16.0,
                 if k == 0 {
                     ""
                 } else {
@@ -228,19 +234,19 @@ fn draw(
             );
             let _ = write!(
                 svg,
-                "<text x=\"{x:.1}\" y=\"{y:.1}\"{look}>{}</text>",
-                escaped(&shortened(line, LONGEST))
+                "<text x=\"{x:.1}\" y=\"{y:.1}\"{style}>{}</text>",
+                escaped(&shortened(line, MAX_CHARS))
             );
         }
         svg.push_str("</g>\n");
     }
-    legend(&mut svg, boxes, height - GAP - 18.0);
+    legend(&mut svg, boxes, height - BOX_GAP - 18.0);
     svg.push_str("</svg>\n");
     svg
 }
 
-/// Which colour is what, for those that occur.
-fn legend(svg: &mut String, boxes: &[Drawn], y: f64) {
+/// Which colour is what, for the colours that occur.
+fn legend(svg: &mut String, boxes: &[DrawnBox], y: f64) {
     let mut x = 0.0;
     for (part, name) in [
         (Part::Leaf, "leaf"),
@@ -262,7 +268,8 @@ fn legend(svg: &mut String, boxes: &[Drawn], y: f64) {
     }
 }
 
-/// A smooth line through these points, from the lower edge of the first box to the upper edge of the last one.
+/// A smooth curve through these points, from the lower edge of the first box to the upper edge of
+/// the last one.
 fn curve(path: &[Point], from: f64, to: f64) -> String {
     let mut points = path.to_vec();
     if let Some(first) = points.first_mut() {

@@ -1,4 +1,4 @@
-//! A graph as text, one line a node.
+//! A graph as text, one line per node.
 
 use crate::{
     graph::Graph,
@@ -9,9 +9,9 @@ use crate::{
 use std::ops::Range;
 
 impl Graph {
-    /// The graph as text: a line a node, in the order of creation, with its number, type, operation and inputs. Innermost
-    /// scopes are one line each, as in [`picture`](Graph::picture), which has options;
-    /// [`to_text_range`](Graph::to_text_range) gives every node.
+    /// The graph as text: one line per node, in the order of creation, with its id, type, operation
+    /// and inputs. Innermost scopes are one line each, as in [`picture`](Graph::picture), which has
+    /// options. [`to_text_range`](Graph::to_text_range) lists every node.
     ///
     /// ```
     /// let g = autograd::Graph::new();
@@ -27,7 +27,7 @@ impl Graph {
         self.picture().to_text()
     }
 
-    /// Every node with one of these numbers as text, as far as there are such nodes.
+    /// Every node with an id in this range as text; ids beyond the graph are ignored.
     pub fn to_text_range(&self, nodes: Range<usize>) -> String {
         let (inner, mut text) = (self.inner.borrow(), String::new());
         for id in (nodes.start..nodes.end.min(inner.nodes.len())).map(NodeId::new) {
@@ -54,7 +54,7 @@ impl Inner {
         line
     }
 
-    /// What a node is, without its inputs.
+    /// A node without its inputs.
     pub(super) fn what(&self, id: NodeId) -> String {
         let node = &self.nodes[id];
         match node.kind {
@@ -77,7 +77,7 @@ impl Inner {
     }
 }
 
-/// Names once each, in order, with how often they occur.
+/// Each name once, in order of first occurrence, with the number of occurrences.
 pub(super) fn counts<'n>(names: impl Iterator<Item = &'n str>) -> Vec<(&'n str, usize)> {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for name in names {
@@ -89,7 +89,7 @@ pub(super) fn counts<'n>(names: impl Iterator<Item = &'n str>) -> Vec<(&'n str, 
     counts
 }
 
-/// The same in words: `mul 2×add`.
+/// The same as text: `mul 2×add`.
 pub(super) fn counted(counts: &[(&str, usize)]) -> String {
     let word = |&(name, count): &(&str, usize)| {
         if count == 1 {
@@ -101,11 +101,11 @@ pub(super) fn counted(counts: &[(&str, usize)]) -> String {
     counts.iter().map(word).collect::<Vec<String>>().join(" ")
 }
 
-/// The text up to a length.
-pub(super) fn shortened(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
+/// The text, cut off at a length.
+pub(super) fn shortened(text: &str, max_len: usize) -> String {
+    if text.chars().count() <= max_len {
         text.into()
     } else {
-        text.chars().take(most - 1).chain(['…']).collect()
+        text.chars().take(max_len - 1).chain(['…']).collect()
     }
 }

@@ -1,5 +1,6 @@
-//! [`Lanes`]: what one number and a vector register have in common, and the functions that every elementwise op is made
-//! of. [`Float`]: which algorithm a number type has for each transcendental function.
+//! [`Lanes`]: the common interface of a scalar and a vector register, and the functions that every
+//! elementwise op is made of. [`Float`]: the algorithm of each transcendental function, by float
+//! type.
 
 use super::single;
 use std::{
@@ -8,10 +9,10 @@ use std::{
     ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Sub},
 };
 
-/// Truth values side by side.
+/// One boolean per lane.
 #[doc(hidden)]
 pub trait Mask: Copy + BitAnd<Output = Self> + BitOr<Output = Self> {
-    /// Whether one of them is true.
+    /// Whether any lane is true.
     fn any(self) -> bool;
 }
 
@@ -21,10 +22,10 @@ impl Mask for bool {
     }
 }
 
-/// One number (`f32`, `f64`) or several side by side.
+/// One scalar (`f32`, `f64`) or a vector of lanes.
 ///
-/// Every operation is done for each number by itself and rounded once. Whether it is done for one or for many never
-/// changes a bit.
+/// Every operation works on each lane independently and rounds once. The number of lanes never
+/// changes a bit of the result.
 pub trait Lanes:
     Copy
     + Add<Output = Self>
@@ -33,53 +34,54 @@ pub trait Lanes:
     + Div<Output = Self>
     + Neg<Output = Self>
 {
-    /// The type of one number.
+    /// The type of one lane.
     type Elem: Float;
     #[doc(hidden)]
     type Mask: Mask;
 
-    /// The same number everywhere.
+    /// The same value in every lane.
     fn splat(v: Self::Elem) -> Self;
-    /// `self * a + b`, rounded once
+    /// `self * a + b`, rounded once.
     fn mul_add(self, a: Self, b: Self) -> Self;
     /// `|x|`
     fn abs(self) -> Self;
     /// `√x`
     fn sqrt(self) -> Self;
-    /// `|x|` with the sign of another number.
-    fn with_sign_of(self, sign: Self) -> Self;
-    /// `f` of each number, by calls.
+    /// `|x|` with the sign of `sign`.
+    fn copysign(self, sign: Self) -> Self;
+    /// Calls `f` for each lane.
     fn map(self, f: fn(Self::Elem) -> Self::Elem) -> Self;
-    /// Lets `f` change the numbers, with those of another one at hand, by a call.
-    fn change(self, other: Self, f: fn(&mut [Self::Elem], &[Self::Elem])) -> Self;
+    /// Calls `f` once, to modify the lanes of `self` in place; `f` can read those of `other`.
+    fn modify(self, other: Self, f: fn(&mut [Self::Elem], &[Self::Elem])) -> Self;
     #[doc(hidden)]
-    fn below(self, other: Self) -> Self::Mask;
+    fn lt_mask(self, other: Self) -> Self::Mask;
     #[doc(hidden)]
-    fn up_to(self, other: Self) -> Self::Mask;
+    fn le_mask(self, other: Self) -> Self::Mask;
     #[doc(hidden)]
-    fn same(self, other: Self) -> Self::Mask;
+    fn eq_mask(self, other: Self) -> Self::Mask;
     #[doc(hidden)]
-    fn pick(mask: Self::Mask, yes: Self, no: Self) -> Self;
-    /// All bits where true, none elsewhere: how truth values travel between kernels' steps.
+    fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
+    /// All bits set where true, none elsewhere: the form in which kernels store booleans in
+    /// registers.
     #[doc(hidden)]
     fn from_mask(mask: Self::Mask) -> Self;
     #[doc(hidden)]
     fn to_mask(self) -> Self::Mask;
-    /// The larger one; where one is NaN, `self`.
+    /// The larger one; `self` if one is NaN.
     #[doc(hidden)]
-    fn at_least(self, low: Self::Elem) -> Self;
-    /// The smaller one; where one is NaN, `self`.
+    fn clamp_min(self, low: Self::Elem) -> Self;
+    /// The smaller one; `self` if one is NaN.
     #[doc(hidden)]
-    fn at_most(self, high: Self::Elem) -> Self;
-    /// `self · 2ⁿ` for whole `n` from -200 to 200, rounded once.
+    fn clamp_max(self, high: Self::Elem) -> Self;
+    /// `self · 2ⁿ` for an integer `n` from -200 to 200, rounded once.
     #[doc(hidden)]
-    fn scale(self, n: Self) -> Self;
-    /// `2ⁿ` of whole numbers `n` from -126 to 127.
+    fn ldexp(self, n: Self) -> Self;
+    /// `2ⁿ` for an integer `n` from -126 to 127.
     #[doc(hidden)]
-    fn two_to(self) -> Self;
-    /// `x = m·2ᵉ` with `m` from √½ to √2, for positive normal numbers.
+    fn exp2_int(self) -> Self;
+    /// `x = m·2ᵉ` with `m` from √½ to √2, for positive normal values.
     #[doc(hidden)]
-    fn split(self) -> (Self, Self);
+    fn frexp(self) -> (Self, Self);
     /// Whether bit `n` of the representation is set.
     #[doc(hidden)]
     fn bit(self, n: u32) -> Self::Mask;
@@ -135,17 +137,17 @@ pub trait Lanes:
     fn tan(self) -> Self {
         self.map(<Self::Elem as Float>::tan)
     }
-    /// The angle from `-π/2` to `π/2` with this sine
+    /// The arcsine, from `-π/2` to `π/2`
     #[inline(always)]
     fn asin(self) -> Self {
         self.map(<Self::Elem as Float>::asin)
     }
-    /// The angle from 0 to `π` with this cosine
+    /// The arccosine, from 0 to `π`
     #[inline(always)]
     fn acos(self) -> Self {
         self.map(<Self::Elem as Float>::acos)
     }
-    /// The angle from `-π/2` to `π/2` with this tangent
+    /// The arctangent, from `-π/2` to `π/2`
     #[inline(always)]
     fn atan(self) -> Self {
         self.map(<Self::Elem as Float>::atan)
@@ -160,43 +162,43 @@ pub trait Lanes:
     fn cosh(self) -> Self {
         self.map(<Self::Elem as Float>::cosh)
     }
-    /// The largest whole number that is not above `x`
+    /// The largest integer that is not above `x`
     #[inline(always)]
     fn floor(self) -> Self {
         self.map(<Self::Elem as Float>::floor)
     }
-    /// The smallest whole number that is not below `x`
+    /// The smallest integer that is not below `x`
     #[inline(always)]
     fn ceil(self) -> Self {
         self.map(<Self::Elem as Float>::ceil)
     }
-    /// The nearest whole number, the even one of two
+    /// The nearest integer; ties go to the even one
     #[inline(always)]
     fn round(self) -> Self {
         self.map(<Self::Elem as Float>::round)
     }
-    /// The angle of the point with these coordinates (this one is the ordinate), from `-π` to `π`
+    /// The angle, from `-π` to `π`, of the point `(x, self)`
     #[inline(always)]
     fn atan2(self, x: Self) -> Self {
-        self.change(x, |y, x| {
+        self.modify(x, |y, x| {
             y.iter_mut()
                 .zip(x)
                 .for_each(|(y, &x)| *y = <Self::Elem as Float>::atan2(*y, x))
         })
     }
-    /// `√(x² + y²)` without overflow on the way
+    /// `√(x² + y²)` without intermediate overflow
     #[inline(always)]
     fn hypot(self, y: Self) -> Self {
-        self.change(y, |x, y| {
+        self.modify(y, |x, y| {
             x.iter_mut()
                 .zip(y)
                 .for_each(|(x, &y)| *x = <Self::Elem as Float>::hypot(*x, y))
         })
     }
-    /// What is left of `x` after a whole number of `y`, with the sign of `x`
+    /// The remainder of `x/y` rounded towards zero, with the sign of `x`
     #[inline(always)]
     fn rem(self, y: Self) -> Self {
-        self.change(y, |x, y| {
+        self.modify(y, |x, y| {
             x.iter_mut()
                 .zip(y)
                 .for_each(|(x, &y)| *x = <Self::Elem as Float>::rem(*x, y))
@@ -206,7 +208,7 @@ pub trait Lanes:
     /// `xᵖ`
     #[inline(always)]
     fn powf(self, p: Self) -> Self {
-        self.change(p, |x, p| {
+        self.modify(p, |x, p| {
             x.iter_mut()
                 .zip(p)
                 .for_each(|(x, &p)| *x = <Self::Elem as Float>::pow(*x, p))
@@ -217,14 +219,14 @@ pub trait Lanes:
     #[inline(always)]
     fn sign(self) -> Self {
         let zero = Self::of(0.0);
-        Self::pick(
-            zero.below(self),
+        Self::select(
+            zero.lt_mask(self),
             Self::of(1.0),
-            Self::pick(self.below(zero), Self::of(-1.0), self),
+            Self::select(self.lt_mask(zero), Self::of(-1.0), self),
         )
     }
 
-    /// `σ(x) = 1 / (1 + e⁻ˣ)`; small values stay exact and nothing overflows
+    /// `σ(x) = 1 / (1 + e⁻ˣ)`; small results stay exact, and nothing overflows
     #[inline(always)]
     fn sigmoid(self) -> Self {
         self.sigmoid_of(self.sigmoid_tail())
@@ -233,16 +235,16 @@ pub trait Lanes:
     #[doc(hidden)]
     #[inline(always)]
     fn sigmoid_tail(self) -> Self {
-        let e = <Self::Elem as Float>::exp_down(-self.abs());
+        let e = <Self::Elem as Float>::exp_nonpositive(-self.abs());
         e / (Self::of(1.0) + e)
     }
     /// `σ(x)` from its tail
     #[doc(hidden)]
     #[inline(always)]
     fn sigmoid_of(self, tail: Self) -> Self {
-        Self::pick(self.below(Self::of(0.0)), tail, Self::of(1.0) - tail)
+        Self::select(self.lt_mask(Self::of(0.0)), tail, Self::of(1.0) - tail)
     }
-    /// `y·(1 - y)` of `y = σ(x)`, from the tail
+    /// `y·(1 - y)` for `y = σ(x)`, from the tail
     #[doc(hidden)]
     #[inline(always)]
     fn sigmoid_slope_of(self, tail: Self) -> Self {
@@ -254,7 +256,7 @@ pub trait Lanes:
     fn tanh(self) -> Self {
         self.tanh_of(self.tanh_tail())
     }
-    /// The smaller one of `tanh |x|` and `1 - tanh |x|`: the first up to [`TANH_HALF`]
+    /// The smaller one of `tanh |x|` and `1 - tanh |x|`: the former up to [`TANH_HALF`]
     #[doc(hidden)]
     #[inline(always)]
     fn tanh_tail(self) -> Self {
@@ -264,65 +266,66 @@ pub trait Lanes:
     #[doc(hidden)]
     #[inline(always)]
     fn tanh_of(self, tail: Self) -> Self {
-        let small = self.abs().up_to(Self::of(TANH_HALF));
-        Self::pick(small, tail, Self::of(1.0) - tail).with_sign_of(self)
+        let small = self.abs().le_mask(Self::of(TANH_HALF));
+        Self::select(small, tail, Self::of(1.0) - tail).copysign(self)
     }
-    /// `1 - y²` of `y = tanh x`, from the tail `t`: it is `|y|`, or `1 - |y|`, and then `1 - y² = t·(2 - t)`
+    /// `1 - y²` for `y = tanh x`, from the tail `t`, which is `|y|` or `1 - |y|`; in the second
+    /// case `1 - y² = t·(2 - t)`
     #[doc(hidden)]
     #[inline(always)]
     fn tanh_slope_of(self, tail: Self) -> Self {
         let rest = tail * (Self::of(2.0) - tail);
-        Self::pick(tail.same(self.abs()), Self::of(1.0) - tail * tail, rest)
+        Self::select(tail.eq_mask(self.abs()), Self::of(1.0) - tail * tail, rest)
     }
 
     /// `x·σ(x)`; 0 at -∞
     #[inline(always)]
     fn silu(self) -> Self {
-        self.at_least(Self::Elem::nearest(LOWEST)) * self.sigmoid()
+        self.clamp_min(Self::Elem::nearest(LOWEST)) * self.sigmoid()
     }
 
     /// `max(x, 0)`; NaN stays NaN
     #[inline(always)]
     fn relu(self) -> Self {
         let zero = Self::of(0.0);
-        Self::pick(self.up_to(zero), zero, self)
+        Self::select(self.le_mask(zero), zero, self)
     }
 
     /// `x` above 0, `slope·x` elsewhere
     #[inline(always)]
     fn leaky_relu(self, slope: Self) -> Self {
-        Self::pick(Self::of(0.0).below(self), self, slope * self)
+        Self::select(Self::of(0.0).lt_mask(self), self, slope * self)
     }
 
-    /// `ln(1 + eˣ)`; does not overflow, and small values stay exact
+    /// `ln(1 + eˣ)`; does not overflow, and small results stay exact
     #[inline(always)]
     fn softplus(self) -> Self {
-        self.relu() + <Self::Elem as Float>::exp_down(-self.abs()).ln_1p()
+        self.relu() + <Self::Elem as Float>::exp_nonpositive(-self.abs()).ln_1p()
     }
 
     /// `x` above 0, `scale·(eˣ - 1)` elsewhere
     #[inline(always)]
     fn elu(self, scale: Self) -> Self {
-        Self::pick(Self::of(0.0).below(self), self, scale * self.exp_m1())
+        Self::select(Self::of(0.0).lt_mask(self), self, scale * self.exp_m1())
     }
 
-    /// `x·σ(√(8/π)·(x + 0.044715·x³))`, the approximation of [`gelu`](Lanes::gelu) by `tanh`; 0 at -∞
+    /// `x·σ(√(8/π)·(x + 0.044715·x³))`, the `tanh` approximation of [`gelu`](Lanes::gelu); 0 at -∞
     #[inline(always)]
     fn gelu_tanh(self) -> Self {
         let cube = Self::of(GELU_CUBE) * self * self * self;
-        self.at_least(Self::Elem::nearest(LOWEST))
+        self.clamp_min(Self::Elem::nearest(LOWEST))
             * (Self::of(GELU_TWICE) * (self + cube)).sigmoid()
     }
 
-    /// `x·Φ(x)`, where `Φ` is the distribution function of the standard normal; 0 at -∞
+    /// `x·Φ(x)`, where `Φ` is the cumulative distribution function of the standard normal; 0 at -∞
     #[inline(always)]
     fn gelu(self) -> Self {
-        self.at_least(Self::Elem::nearest(LOWEST))
+        self.clamp_min(Self::Elem::nearest(LOWEST))
             * Self::of(0.5)
             * (-self * Self::of(FRAC_1_SQRT_2)).erfc()
     }
 
-    /// The nearest number that is at least `low` and at most `high`; NaN stays NaN
+    /// The nearest value that is at least `low` and at most `high`; NaN stays NaN
     #[inline(always)]
     fn clamp(self, low: Self, high: Self) -> Self {
         self.maximum(low).minimum(high)
@@ -331,21 +334,21 @@ pub trait Lanes:
     /// The larger one; NaN if either is
     #[inline(always)]
     fn maximum(self, other: Self) -> Self {
-        let other_wins = self.same(self) & Self::not(other.below(self));
-        Self::pick(other_wins, other, self)
+        let use_other = self.eq_mask(self) & Self::not(other.lt_mask(self));
+        Self::select(use_other, other, self)
     }
 
     /// The smaller one; NaN if either is
     #[inline(always)]
     fn minimum(self, other: Self) -> Self {
-        let other_wins = self.same(self) & Self::not(self.below(other));
-        Self::pick(other_wins, other, self)
+        let use_other = self.eq_mask(self) & Self::not(self.lt_mask(other));
+        Self::select(use_other, other, self)
     }
 
     #[doc(hidden)]
     fn not(mask: Self::Mask) -> Self::Mask;
 
-    /// `xⁿ` by repeated squaring, the same products in the same order everywhere; `x⁰` is 1
+    /// `xⁿ` by repeated squaring, with the same products in the same order everywhere; `x⁰` is 1
     #[inline(always)]
     fn powi(self, n: i32) -> Self {
         let (mut base, mut rest, mut power) = (self, n.unsigned_abs(), Self::of(1.0));
@@ -362,16 +365,16 @@ pub trait Lanes:
     }
 }
 
-/// The types of numbers that have functions: `f32` and `f64`, and the algorithm of each function for them.
+/// The float types, `f32` and `f64`, and the algorithm of each function for them.
 #[doc(hidden)]
 pub trait Float:
     Lanes<Elem = Self, Mask = bool> + Default + PartialOrd + Debug + Send + Sync + 'static
 {
     fn nearest(v: f64) -> Self;
     fn exp<L: Lanes<Elem = Self>>(x: L) -> L;
-    /// `exp` of numbers that are not positive.
+    /// `exp` for arguments that are not positive.
     #[inline(always)]
-    fn exp_down<L: Lanes<Elem = Self>>(x: L) -> L {
+    fn exp_nonpositive<L: Lanes<Elem = Self>>(x: L) -> L {
         <Self as Float>::exp(x)
     }
     fn exp_m1<L: Lanes<Elem = Self>>(x: L) -> L;
@@ -397,7 +400,7 @@ pub trait Float:
     fn rem(x: Self, y: Self) -> Self;
 }
 
-/// Functions of the libm crate, one number at a time: the same on every machine.
+/// Functions of the libm crate, lane by lane: the same bits on every machine.
 macro_rules! one_by_one {
     ($T:ident: $($name:ident $function:ident),*; $($name2:ident $function2:ident),*) => {
         $(fn $name(x: $T) -> $T {
@@ -409,13 +412,13 @@ macro_rules! one_by_one {
     };
 }
 
-/// The factors of [`Lanes::gelu_tanh`] (Hendrycks and Gimpel 2016): `√(8/π)` and that of the cube.
+/// The factors of [`Lanes::gelu_tanh`] (Hendrycks and Gimpel 2016): `√(8/π)`, and that of the cube.
 pub(crate) const GELU_TWICE: f64 = 1.595_769_121_605_730_7;
 pub(crate) const GELU_CUBE: f64 = 0.044715;
-/// A little above `artanh ½`: the largest `x` for which [`Lanes::tanh_tail`] is `tanh x`. It is an f32, so that numbers of both
-/// types are compared with the same one.
+/// A little above `artanh ½`: the largest `x` for which [`Lanes::tanh_tail`] is `tanh x`. An f32
+/// value, so that both float types use the same threshold.
 pub(crate) const TANH_HALF: f64 = 0.549_306_154_251_098_6;
-/// What stands for -∞ (and for anything lower than this) where it is multiplied by a 0.
+/// Replaces -∞ (and anything below this) where it is multiplied by 0.
 const LOWEST: f64 = -1e38;
 
 macro_rules! by_library {
@@ -427,7 +430,7 @@ macro_rules! by_library {
     )* };
 }
 
-/// By the libm crate, the same on every machine.
+/// With the libm crate: the same bits on every machine.
 impl Float for f64 {
     #[inline(always)]
     fn nearest(v: f64) -> f64 {
@@ -476,7 +479,7 @@ impl Float for f32 {
     fn nearest(v: f64) -> f32 {
         v as f32
     }
-    by_own! { exp exp_down exp_m1 ln ln_1p sin cos tanh_tail erf }
+    by_own! { exp exp_nonpositive exp_m1 ln ln_1p sin cos tanh_tail erf }
     one_by_one! { f32:
         erfc erfcf, tan tanf, asin asinf, acos acosf, atan atanf, sinh sinhf, cosh coshf, floor floorf, ceil ceilf,
         round rintf;
@@ -484,7 +487,7 @@ impl Float for f32 {
     }
 }
 
-/// One number as lanes.
+/// A scalar as lanes.
 macro_rules! scalar {
     ($T:ident $Int:ident, $mantissa:literal, $bias:literal, $root:literal) => {
         impl Lanes for $T {
@@ -507,7 +510,7 @@ macro_rules! scalar {
                 $T::sqrt(self)
             }
             #[inline(always)]
-            fn with_sign_of(self, sign: $T) -> $T {
+            fn copysign(self, sign: $T) -> $T {
                 $T::copysign(self, sign)
             }
             #[inline(always)]
@@ -515,21 +518,21 @@ macro_rules! scalar {
                 f(self)
             }
             #[inline(always)]
-            fn change(self, other: $T, f: fn(&mut [$T], &[$T])) -> $T {
+            fn modify(self, other: $T, f: fn(&mut [$T], &[$T])) -> $T {
                 let mut x = [self];
                 f(&mut x, &[other]);
                 x[0]
             }
             #[inline(always)]
-            fn below(self, other: $T) -> bool {
+            fn lt_mask(self, other: $T) -> bool {
                 self < other
             }
             #[inline(always)]
-            fn up_to(self, other: $T) -> bool {
+            fn le_mask(self, other: $T) -> bool {
                 self <= other
             }
             #[inline(always)]
-            fn same(self, other: $T) -> bool {
+            fn eq_mask(self, other: $T) -> bool {
                 self == other
             }
             #[inline(always)]
@@ -537,8 +540,9 @@ macro_rules! scalar {
                 !mask
             }
             #[inline(always)]
-            fn pick(mask: bool, yes: $T, no: $T) -> $T {
-                std::hint::select_unpredictable(mask, yes, no) // nothing can guess the signs of numbers
+            fn select(mask: bool, yes: $T, no: $T) -> $T {
+                // a branch would be mispredicted: signs of data are unpredictable
+                std::hint::select_unpredictable(mask, yes, no)
             }
             #[inline(always)]
             fn from_mask(mask: bool) -> $T {
@@ -549,27 +553,28 @@ macro_rules! scalar {
                 self.to_bits() != 0
             }
             #[inline(always)]
-            fn at_least(self, low: $T) -> $T {
+            fn clamp_min(self, low: $T) -> $T {
                 if low > self { low } else { self }
             }
             #[inline(always)]
-            fn at_most(self, high: $T) -> $T {
+            fn clamp_max(self, high: $T) -> $T {
                 if high < self { high } else { self }
             }
             /// In two steps, of which only the second may round.
             #[inline(always)]
-            fn scale(self, n: $T) -> $T {
+            fn ldexp(self, n: $T) -> $T {
                 let half = ((n as $Int) >> 1) as $T;
-                self * half.two_to() * (n - half).two_to()
+                self * half.exp2_int() * (n - half).exp2_int()
             }
             #[inline(always)]
-            fn two_to(self) -> $T {
+            fn exp2_int(self) -> $T {
                 $T::from_bits((((self as $Int) + $bias) << $mantissa) as _)
             }
             #[inline(always)]
-            fn split(self) -> ($T, $T) {
+            fn frexp(self) -> ($T, $T) {
                 let bits = self.to_bits() as $Int;
-                let e = bits.wrapping_sub(($root as $T).to_bits() as $Int) >> $mantissa; // of others than those: anything
+                // undefined for other arguments
+                let e = bits.wrapping_sub(($root as $T).to_bits() as $Int) >> $mantissa;
                 (
                     $T::from_bits(bits.wrapping_sub(e << $mantissa) as _),
                     e as $T,
@@ -585,11 +590,13 @@ macro_rules! scalar {
 scalar! { f32 i32, 23, 127, 0.707_106_77 }
 scalar! { f64 i64, 52, 1023, 0.707_106_781_186_547_5 }
 
-/// Four vectors, taken through each operation together: their chains of dependent operations overlap.
+/// Four vectors. Each operation works on all four, so that dependent operations of different
+/// vectors overlap.
 #[derive(Clone, Copy)]
 pub(crate) struct Wide<V>(pub(crate) [V; 4]);
 
-/// An expression for each quarter. Not by closures: they would be compiled without the caller's instruction set.
+/// One expression per vector. A macro, because closures would be compiled without the caller's
+/// instruction set.
 macro_rules! each {
     ($($v:ident = $from:expr),+ => $e:expr) => {
         [
@@ -647,7 +654,7 @@ impl<M: Mask> Mask for WideMask<M> {
     }
 }
 
-/// Methods that are done for each quarter by itself.
+/// Methods that apply to each vector.
 macro_rules! quarters {
     ($($name:ident($($x:ident),*) -> $Out:ident;)*) => { $(
         #[inline(always)]
@@ -666,13 +673,13 @@ impl<V: Lanes> Lanes for Wide<V> {
         mul_add(a, b) -> Wide;
         abs() -> Wide;
         sqrt() -> Wide;
-        with_sign_of(sign) -> Wide;
-        below(other) -> WideMask;
-        up_to(other) -> WideMask;
-        same(other) -> WideMask;
+        copysign(sign) -> Wide;
+        lt_mask(other) -> WideMask;
+        le_mask(other) -> WideMask;
+        eq_mask(other) -> WideMask;
         to_mask() -> WideMask;
-        scale(n) -> Wide;
-        two_to() -> Wide;
+        ldexp(n) -> Wide;
+        exp2_int() -> Wide;
     }
     #[inline(always)]
     fn splat(v: V::Elem) -> Self {
@@ -683,32 +690,32 @@ impl<V: Lanes> Lanes for Wide<V> {
         Wide(each!(v = self.0 => v.map(f)))
     }
     #[inline(always)]
-    fn change(self, other: Self, f: fn(&mut [V::Elem], &[V::Elem])) -> Self {
-        Wide(each!(a = self.0, b = other.0 => a.change(b, f)))
+    fn modify(self, other: Self, f: fn(&mut [V::Elem], &[V::Elem])) -> Self {
+        Wide(each!(a = self.0, b = other.0 => a.modify(b, f)))
     }
     #[inline(always)]
     fn not(mask: Self::Mask) -> Self::Mask {
         WideMask(each!(m = mask.0 => V::not(m)))
     }
     #[inline(always)]
-    fn pick(mask: Self::Mask, yes: Self, no: Self) -> Self {
-        Wide(each!(m = mask.0, a = yes.0, b = no.0 => V::pick(m, a, b)))
+    fn select(mask: Self::Mask, yes: Self, no: Self) -> Self {
+        Wide(each!(m = mask.0, a = yes.0, b = no.0 => V::select(m, a, b)))
     }
     #[inline(always)]
     fn from_mask(mask: Self::Mask) -> Self {
         Wide(each!(m = mask.0 => V::from_mask(m)))
     }
     #[inline(always)]
-    fn at_least(self, low: V::Elem) -> Self {
-        Wide(each!(v = self.0 => v.at_least(low)))
+    fn clamp_min(self, low: V::Elem) -> Self {
+        Wide(each!(v = self.0 => v.clamp_min(low)))
     }
     #[inline(always)]
-    fn at_most(self, high: V::Elem) -> Self {
-        Wide(each!(v = self.0 => v.at_most(high)))
+    fn clamp_max(self, high: V::Elem) -> Self {
+        Wide(each!(v = self.0 => v.clamp_max(high)))
     }
     #[inline(always)]
-    fn split(self) -> (Self, Self) {
-        let [a, b, c, d] = each!(v = self.0 => v.split());
+    fn frexp(self) -> (Self, Self) {
+        let [a, b, c, d] = each!(v = self.0 => v.frexp());
         (Wide([a.0, b.0, c.0, d.0]), Wide([a.1, b.1, c.1, d.1]))
     }
     #[inline(always)]

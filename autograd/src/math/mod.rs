@@ -1,5 +1,5 @@
-//! Numbers side by side: the scalar functions behind the elementwise ops, written once for one number and for a vector of
-//! them, so that the definition and the kernels of every instruction set round alike.
+//! SIMD math: the scalar functions behind the elementwise ops, written once for a scalar and for a
+//! vector of lanes, so that the definition and the kernels of every instruction set round alike.
 
 mod lanes;
 mod single;

@@ -1,29 +1,28 @@
-//! The canonical order of sums: which additions are made, and in which order, is fixed by the
-//! length of a line and by whether its elements lie side by side. `eval`, the planner and the
-//! kernels all follow this file, so that neither threads nor instruction sets change a bit.
+//! The canonical order of sums. The length of a line and whether it is contiguous determine which
+//! additions are made, and in which order. `eval`, the planner and the kernels all follow this
+//! file, so that neither threads nor instruction sets change a bit.
 //!
 //! A contiguous line is cut into chunks of [`SUM_CHUNK`] elements. Element `i` of a chunk goes to
-//! lane `i % SUM_LANES`, and the lanes are added as a balanced tree: the additions of a lane do not
-//! wait for those of another one. A line with a stride is cut into chunks of [`SUM_DEPTH`]
-//! elements, each added in order: there it is the lines that can be added side by side. The sums of
-//! the chunks are added in pairs ([`Pairs`]).
+//! lane `i % SUM_LANES`, and the lanes are added as a balanced tree: additions in different lanes
+//! are independent. A strided line is cut into chunks of [`SUM_DEPTH`] elements, each added in
+//! order: there, different lines can be added in parallel. The sums of the chunks are added
+//! pairwise ([`Pairs`]).
 //!
-//! Lanes and chunks begin with +0, so that no sum is -0, not even that of one element. The rounding
+//! Lanes and chunks start with +0, so that no sum is -0, not even that of one element. The rounding
 //! error grows with the logarithm of the length (Higham, Accuracy and Stability of Numerical
-//! Algorithms, 4.2).
+//! Algorithms, section 4.2).
 
 use std::ops::Add;
 
-/// What can be summed.
+/// A type with addition.
 pub(crate) trait Addable: Copy + Default + Add<Output = Self> {}
 impl<T: Copy + Default + Add<Output = T>> Addable for T {}
 
-/// The lanes of a chunk.
+/// The number of lanes of a chunk.
 pub(crate) const SUM_LANES: usize = 32;
-/// The elements that are added one after the other, in a lane or in a chunk of a line with a
-/// stride.
+/// The number of elements that are added in sequence, in a lane or in a chunk of a strided line.
 pub(crate) const SUM_DEPTH: usize = 32;
-/// The elements of a chunk of a contiguous line.
+/// The number of elements of a chunk of a contiguous line.
 pub(crate) const SUM_CHUNK: usize = SUM_LANES * SUM_DEPTH;
 
 /// Sums a contiguous line in the canonical order.
@@ -49,7 +48,7 @@ pub(crate) fn sum_chunk<T: Addable>(x: &[T]) -> T {
     sum_lanes(lanes)
 }
 
-/// The lanes, added up as a balanced tree.
+/// The sum of the lanes, as a balanced tree.
 #[inline(always)]
 pub(crate) fn sum_lanes<T: Addable>(mut lanes: [T; SUM_LANES]) -> T {
     let mut width = SUM_LANES;
@@ -62,16 +61,16 @@ pub(crate) fn sum_lanes<T: Addable>(mut lanes: [T; SUM_LANES]) -> T {
     lanes[0]
 }
 
-/// Adds parts pairwise, neighbours first, then neighbouring sums of equal size; what is left over
-/// joins from the end.
+/// Adds parts pairwise: adjacent parts first, then adjacent sums of equal size. What remains is
+/// added from the end.
 pub(crate) fn pairwise<A>(parts: impl Iterator<Item = A>, add: impl Fn(&mut A, A)) -> Option<A> {
     let mut pairs = Pairs(Vec::new());
     parts.for_each(|part| pairs.push(part, &add));
     pairs.finish(&add)
 }
 
-/// A pairwise sum that grows part by part: sums of ever larger groups, each with its size as a
-/// power of two.
+/// A pairwise sum that takes one part at a time: a stack of sums of ever larger groups, each with
+/// its size as a power of two.
 pub(crate) struct Pairs<A>(pub(crate) Vec<(u32, A)>);
 
 impl<A> Pairs<A> {
@@ -84,7 +83,7 @@ impl<A> Pairs<A> {
         }
     }
 
-    /// The sum of all parts; begins anew.
+    /// The sum of all parts. Resets the stack.
     pub(crate) fn finish(&mut self, add: &impl Fn(&mut A, A)) -> Option<A> {
         while self.0.len() > 1 {
             self.join(add);

@@ -8,7 +8,7 @@ use crate::{
     view::{TensorView, TensorViewMut},
 };
 
-/// The same numbers as another dtype.
+/// The same values as another dtype.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Cast(pub(crate) DType);
 
@@ -58,7 +58,7 @@ impl Op for Cast {
     }
 }
 
-/// One number as any other type; to an integer it is cut off towards zero and must fit.
+/// Converts one scalar to any other type. A float becomes an integer by truncation and must fit.
 trait Convert: Sized {
     fn f32(self) -> f32;
     fn f64(self) -> f64;
@@ -87,13 +87,15 @@ fn truncate(v: f64) -> Result<i64, OpError> {
     if (-LIMIT..LIMIT).contains(&v) {
         return Ok(v as i64);
     }
-    Err(OpError::new(format!("{v} is not an integer of 64 bits")))
+    Err(OpError::new(format!(
+        "{v} does not fit in a 64-bit integer"
+    )))
 }
 
 impl<'g> Var<'g> {
-    /// The same numbers as another dtype. Floats become integers by cutting off towards zero (an error if that does not
-    /// fit, when the value is asked for); a number is `true` if it is not 0. Between floats the gradient is cast back;
-    /// through integers and truth values there is none.
+    /// The same values as another dtype. Floats are truncated to integers; a value that does not
+    /// fit is an error when it is evaluated. A value is `true` if it is not 0. Between floats the
+    /// gradient is cast back; integers and booleans have no gradient.
     #[track_caller]
     pub fn cast(self, dtype: DType) -> Var<'g> {
         if self.known_dtype() == dtype {

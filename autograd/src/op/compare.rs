@@ -1,8 +1,9 @@
-//! Comparisons and `select`: truth values, which have no gradient, and the choice between two tensors by them.
+//! Comparisons and `select`: booleans, which have no gradient, and the choice between two tensors
+//! by a boolean condition.
 
 use super::{
     Dependency, DynOp, Id, Internal, Lowering, Op, Real, Rule,
-    elementwise::{BLOCK, Source},
+    elementwise::{BLOCK_LEN, Source},
     inputs,
     lowering::Scalar,
     same_dtype,
@@ -22,7 +23,8 @@ pub(crate) struct Comparison(pub(super) Id);
 
 macro_rules! comparisons {
     ($($(#[$doc:meta])* $Op:ident $name:ident $sign:tt |$l:ident, $r:ident| $lanes:expr;)*) => {
-        /// The value of a comparison, for one number or many: truth values as all bits or none.
+        /// The value of a comparison, for one or several lanes. True is all bits set, false is all
+        /// bits clear.
         #[inline(always)]
         pub(crate) fn of_two<L: Lanes>(op: Id, a: L, b: L) -> L {
             match op {
@@ -75,7 +77,7 @@ macro_rules! comparisons {
             }
         }
 
-    /// A comparison of some elements.
+    /// A comparison of one block of elements.
     fn compare_block<T: Element>(op: Id, a: &[T], b: &[T], out: &mut [bool]) {
         let inputs = out.iter_mut().zip(a.iter().zip(b));
         match op {
@@ -95,18 +97,18 @@ macro_rules! comparisons {
 }
 
 comparisons! {
-    /// Where both are equal: truth values, element by element with broadcasting. NaN equals nothing.
-    Eq eq == |a, b| a.same(b);
+    /// Where both are equal, as booleans, element by element with broadcasting. NaN equals nothing.
+    Eq eq == |a, b| a.eq_mask(b);
     /// Where they differ. NaN differs from everything.
-    Ne ne != |a, b| L::not(a.same(b));
-    /// Where this one is smaller.
-    Lt lt < |a, b| a.below(b);
-    /// Where this one is smaller or equal.
-    Le le <= |a, b| a.up_to(b);
-    /// Where this one is larger.
-    Gt gt > |a, b| b.below(a);
-    /// Where this one is larger or equal.
-    Ge ge >= |a, b| b.up_to(a);
+    Ne ne != |a, b| L::not(a.eq_mask(b));
+    /// Where `self` is less than `other`.
+    Lt lt < |a, b| a.lt_mask(b);
+    /// Where `self` is less than or equal to `other`.
+    Le le <= |a, b| a.le_mask(b);
+    /// Where `self` is greater than `other`.
+    Gt gt > |a, b| b.lt_mask(a);
+    /// Where `self` is greater than or equal to `other`.
+    Ge ge >= |a, b| b.le_mask(a);
 }
 
 /// A comparison of whole tensors.
@@ -118,20 +120,20 @@ fn compare<T: Element>(
     let shape = *out.shape;
     let mut a = Source::<T>::new(x[0], &shape)?.reader(&shape);
     let mut b = Source::<T>::new(x[1], &shape)?.reader(&shape);
-    for (k, out) in out.slice()?.chunks_mut(BLOCK).enumerate() {
-        let (start, n) = (k * BLOCK, out.len());
+    for (k, out) in out.slice()?.chunks_mut(BLOCK_LEN).enumerate() {
+        let (start, n) = (k * BLOCK_LEN, out.len());
         compare_block(op, a.block(start, n), b.block(start, n), out);
     }
     Ok(())
 }
 
-/// `b` where `a` is true, `c` elsewhere, for one number or many.
+/// `b` where `a` is true, `c` elsewhere, for one or several lanes.
 #[inline(always)]
 pub(crate) fn select<L: Lanes>([a, b, c]: [L; 3]) -> L {
-    L::pick(a.to_mask(), b, c)
+    L::select(a.to_mask(), b, c)
 }
 
-/// The value of a comparison, or of `select`, for single numbers.
+/// The value of a comparison, or of `select`, for scalars.
 pub(crate) fn scalar<T: Real>(op: Id) -> fn([T; 3]) -> T {
     match op {
         Id::Eq => |[a, b, _]| of_two(Id::Eq, a, b),
@@ -172,21 +174,21 @@ impl Op for Select {
             let reader = |x| Ok::<_, OpError>(Source::<T>::new(x, &shape)?.reader(&shape));
             let mut c = Source::<bool>::new(x[0], &shape)?.reader(&shape);
             let (mut a, mut b) = (reader(x[1])?, reader(x[2])?);
-            for (k, out) in out.slice()?.chunks_mut(BLOCK).enumerate() {
-                let (start, n) = (k * BLOCK, out.len());
-                choose(c.block(start, n), a.block(start, n), b.block(start, n), out);
+            for (k, out) in out.slice()?.chunks_mut(BLOCK_LEN).enumerate() {
+                let (start, n) = (k * BLOCK_LEN, out.len());
+                select_block(c.block(start, n), a.block(start, n), b.block(start, n), out);
             }
             Ok(())
         })
     }
 
-    /// The cotangent goes to the side that was chosen; the other one gets 0.
+    /// The cotangent goes to the selected side; the other one gets 0.
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
-        let (chosen, zero) = (r.x[0], r.ct.lit(0.0));
+        let (condition, zero) = (r.x[0], r.ct.lit(0.0));
         Some(if input == 1 {
-            chosen.select(r.ct, zero)
+            condition.select(r.ct, zero)
         } else {
-            chosen.select(zero, r.ct)
+            condition.select(zero, r.ct)
         })
     }
 
@@ -207,8 +209,8 @@ impl Op for Select {
     }
 }
 
-/// Both sides are read whatever is chosen, so that nothing has to be guessed and several are chosen at once.
-fn choose<T: Element>(c: &[bool], a: &[T], b: &[T], out: &mut [T]) {
+/// Reads both sides whatever the condition, so that the loop has no branch and can be vectorized.
+fn select_block<T: Element>(c: &[bool], a: &[T], b: &[T], out: &mut [T]) {
     let n = out.len();
     let (c, a, b) = (&c[..n], &a[..n], &b[..n]);
     for i in 0..n {
@@ -218,17 +220,19 @@ fn choose<T: Element>(c: &[bool], a: &[T], b: &[T], out: &mut [T]) {
 }
 
 impl<'g> Var<'g> {
-    /// `a` where this is true, `b` elsewhere (NumPy's `where`), element by element with broadcasting.
+    /// `a` where this is true, `b` elsewhere (NumPy's `where`), element by element with
+    /// broadcasting.
     ///
-    /// The gradient goes to the side that was chosen. The other side's gradient is 0 *here*; if its own derivative is
-    /// infinite there, `0·∞` gives NaN further up. Then guard its input too (the double where):
+    /// The gradient goes to the selected side. The other side's cotangent is 0 *at this op*; if the
+    /// other side's own derivative is infinite there, `0·∞` gives NaN further up. In this case
+    /// guard its input too (the "double where" trick):
     ///
     /// ```
     /// # let g = autograd::Graph::new();
     /// let x = g.input([0.0, 4.0]);
     /// let positive = x.gt(0.0);
     /// let safe = positive.select(x, 1.0);
-    /// let root = positive.select(safe.sqrt(), 0.0).sum();     // the square root, 0 where there is none
+    /// let root = positive.select(safe.sqrt(), 0.0).sum(); // 0 for negative input
     /// assert_eq!(root.backward()?.get(x).map(|d| d.to_f64s()), Some(vec![0.0, 0.25]));
     /// # Ok::<(), autograd::Error>(())
     /// ```

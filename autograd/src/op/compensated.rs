@@ -1,19 +1,20 @@
-//! Compensated sums (Kahan 1965), for those that have to be added one after the other: what each addition rounds away is
-//! added to the next number. The error of `n` numbers is at most `2ε + O(nε²)` of what their absolute values add up to, where
-//! a plain sum loses up to `nε` (Higham, Accuracy and Stability of Numerical Algorithms, section 4.3).
+//! Compensated summation (Kahan 1965), for sums whose terms must be added one after the other: the
+//! rounding error of each addition is added to the next term. The error of a sum of `n` terms is at
+//! most `2ε + O(nε²)` times the sum of their absolute values; a plain sum loses up to `nε` (Higham,
+//! Accuracy and Stability of Numerical Algorithms, section 4.3).
 
 use super::Real;
 
-/// Adds a number to a sum and what is still owed to it; both begin with 0.
+/// Adds a term to a sum. `compensation` carries the rounding error; both begin with 0.
 #[inline(always)]
-pub(crate) fn add<T: Real>(sum: &mut T, owed: &mut T, x: T) {
-    let x = x + *owed;
+pub(crate) fn add<T: Real>(sum: &mut T, compensation: &mut T, x: T) {
+    let x = x + *compensation;
     let new = *sum + x;
-    let lost = x - (new - *sum);
+    let error = x - (new - *sum);
     *sum = new;
-    // next to infinities and NaN nothing was rounded away, and the difference is NaN
-    *owed = if lost.to_f64().is_finite() {
-        lost
+    // with infinities and NaN there is no rounding error, and the difference would be NaN
+    *compensation = if error.to_f64().is_finite() {
+        error
     } else {
         T::default()
     };

@@ -1,4 +1,4 @@
-//! Several tensors in one: concat and stack.
+//! Joining tensors: concat and stack.
 
 use super::{Dependency, Internal, Op, Rule, same_dtype};
 use crate::{
@@ -14,8 +14,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 struct Concat {
     axis: usize,
-    /// Where each input starts along the axis, for the derivative rule: it is asked for one input after the other, and adding
-    /// up the sizes before each would take a time that grows with the square of their number.
+    /// Where each input starts along the axis, for the derivative rule. The rule runs once per
+    /// input; adding up the sizes before each input would take quadratic time.
     starts: Arc<[usize]>,
 }
 
@@ -24,7 +24,7 @@ impl Concat {
         let mut next = 0usize;
         let mut start = |part: &Var<'_>| {
             let start = next;
-            // where the axis is missing or the sum too large, there will be no node
+            // if the axis is missing or the sum overflows, no node is made
             next = next.saturating_add(part.known_shape().get(axis).copied().unwrap_or(0));
             start
         };
@@ -60,7 +60,8 @@ impl Op for Concat {
         }
         let size = x
             .iter()
-            .fold(0usize, |n, t| n.saturating_add(t.shape[self.axis])); // too large is refused now
+            // `resized` rejects a size that is too large
+            .fold(0usize, |n, t| n.saturating_add(t.shape[self.axis]));
         Ok(Type::new(dtype, first.resized(self.axis, size)?))
     }
 
@@ -81,7 +82,7 @@ impl Op for Concat {
         })
     }
 
-    /// The slice of the cotangent that stands where the input stood.
+    /// The slice of the cotangent at the position of the input.
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let start = self.starts[input] as isize;
         Some(r.ct.slice(
@@ -117,7 +118,7 @@ impl Graph {
     #[track_caller]
     pub fn concat<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
         let Some(first) = parts.first() else {
-            return self.fail(Concat::NAME, "there is nothing to join".into(), &[]);
+            return self.fail(Concat::NAME, "expected at least one tensor".into(), &[]);
         };
         if let Some(error) = self.foreign(Concat::NAME, parts.iter().copied()) {
             return error;
@@ -137,7 +138,7 @@ impl Graph {
     #[track_caller]
     pub fn stack<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
         let Some(first) = parts.first() else {
-            return self.fail("stack", "there is nothing to join".into(), &[]);
+            return self.fail("stack", "expected at least one tensor".into(), &[]);
         };
         if let Some(error) = self.foreign("stack", parts.iter().copied()) {
             return error;

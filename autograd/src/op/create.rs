@@ -1,4 +1,4 @@
-//! Tensors from nothing: constants of a pattern, and tensors like others.
+//! Tensors without inputs: constants with a pattern, and tensors like others.
 
 use crate::{
     error::OpError,
@@ -8,7 +8,8 @@ use crate::{
 };
 
 impl Graph {
-    /// `start, start + step, ..` up to but not including `stop`, in f64. An error if that never ends.
+    /// `start, start + step, ..` up to but not including `stop`, in f64. An error if the sequence
+    /// would be infinite.
     ///
     /// ```
     /// let g = autograd::Graph::new();
@@ -21,10 +22,10 @@ impl Graph {
             let count = ((stop - start) / step).ceil();
             if step == 0.0 || count.is_nan() || count > isize::MAX as f64 {
                 return Err(OpError::new(format!(
-                    "from {start} to {stop} in steps of {step} is not a list"
+                    "from {start} to {stop} in steps of {step} is not a finite sequence"
                 )));
             }
-            let count = count as usize; // none below 0
+            let count = count as usize; // negative counts become 0
             let mut v = reserve(count)?;
             v.extend((0..count).map(|k| start + k as f64 * step));
             Ok(v)
@@ -35,7 +36,7 @@ impl Graph {
         }
     }
 
-    /// So many numbers from `start` to `stop`, both included, at equal distances, in f64.
+    /// `count` evenly spaced values from `start` to `stop`, both included, in f64.
     ///
     /// ```
     /// let g = autograd::Graph::new();
@@ -47,7 +48,7 @@ impl Graph {
         let make = || {
             let mut v = reserve(count)?;
             let step = (stop - start) / (count.max(2) - 1) as f64;
-            // the last one is exact
+            // the last value is exact
             v.extend((0..count).map(|k| {
                 if k > 0 && k + 1 == count {
                     stop
@@ -94,7 +95,7 @@ impl<'g> Var<'g> {
         self.filled(|dtype| Tensor::number(crate::tensor::Number::Int(1), dtype))
     }
 
-    /// This number everywhere, with the same shape and dtype.
+    /// This value everywhere, with the same shape and dtype.
     #[track_caller]
     pub fn full_like(self, value: impl Operand<'g>) -> Var<'g> {
         self.with_shape("full_like", |shape| {

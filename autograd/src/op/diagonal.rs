@@ -1,19 +1,20 @@
-//! Diagonals and triangles of matrices: the last two axes; those before them are a batch.
+//! Diagonals and triangles of matrices. The last two axes are the matrix, those before them a
+//! batch.
 
 use crate::{error::OpError, shape::Shape, tensor::reserve, var::Var};
 
-/// The sizes of a matrix, with those of the batch before them.
+/// The batch shape, rows and columns.
 fn matrix(shape: &Shape) -> Result<(&[usize], usize, usize), OpError> {
     let found = shape
         .split_last_chunk::<2>()
         .map(|(outer, &[m, n])| (outer, m, n));
-    found.ok_or_else(|| OpError::new(format!("wants a matrix, got {shape}")))
+    found.ok_or_else(|| OpError::new(format!("expected a matrix, got {shape}")))
 }
 
 impl<'g> Var<'g> {
-    /// Row numbers against column numbers, as truth values `[m, n]`: where `column - row` is what `test` asks for.
+    /// A boolean matrix `[m, n]`: `test` of the column indices and the row indices.
     #[track_caller]
-    fn offsets(
+    fn index_mask(
         self,
         m: usize,
         n: usize,
@@ -43,7 +44,7 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// Of a matrix its diagonal; of a vector the matrix with it on the diagonal and zeros elsewhere (NumPy's `diag`).
+    /// The diagonal of a matrix, or the diagonal matrix of a vector (NumPy's `diag`).
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -56,11 +57,11 @@ impl<'g> Var<'g> {
     pub fn diag(self) -> Var<'g> {
         self.with_shape("diag", |shape| match **shape {
             [n] => Ok(self
-                .offsets(n, n, |column, row| column.eq(row))?
+                .index_mask(n, n, |column, row| column.eq(row))?
                 .select(self, self.zeros_like())),
             [_, _] => Ok(self.diagonal()),
             _ => Err(OpError::new(format!(
-                "wants a vector or a matrix, got {shape}"
+                "expected a vector or a matrix, got {shape}"
             ))),
         })
     }
@@ -73,19 +74,22 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// The lower triangle of a matrix: zeros above diagonal number `k`, counted upwards from the main one.
+    /// The lower triangle of a matrix: zeros above the `k`-th diagonal. The main diagonal is 0,
+    /// those above it are positive.
     #[track_caller]
     pub fn tril(self, k: isize) -> Var<'g> {
         self.triangle("tril", k, |column, row| column.le(row))
     }
 
-    /// The upper triangle of a matrix: zeros below diagonal number `k`, counted upwards from the main one.
+    /// The upper triangle of a matrix: zeros below the `k`-th diagonal. The main diagonal is 0,
+    /// those above it are positive.
     #[track_caller]
     pub fn triu(self, k: isize) -> Var<'g> {
         self.triangle("triu", k, |column, row| column.ge(row))
     }
 
-    /// The elements that are kept, and zeros: `keep` compares columns with rows that are shifted to diagonal number `k`.
+    /// Keeps some elements and sets the others to 0. `keep` compares column indices with row
+    /// indices that are shifted by `k`.
     #[track_caller]
     fn triangle(
         self,
@@ -96,12 +100,13 @@ impl<'g> Var<'g> {
         self.with_shape(op, |shape| {
             let (_, m, n) = matrix(shape)?;
             if shape.count() == 0 {
-                return Ok(self); // one of the sizes can be more than any list has
+                // an empty matrix; the other size can be larger than any allocation
+                return Ok(self);
             }
-            // beyond the corners all diagonals are alike
+            // beyond the corners all diagonals are empty
             let k = k.clamp(-(m as isize), n as isize) as i64;
             Ok(self
-                .offsets(m, n, |column, row| keep(column, row + k))?
+                .index_mask(m, n, |column, row| keep(column, row + k))?
                 .select(self, self.zeros_like()))
         })
     }

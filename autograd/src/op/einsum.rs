@@ -1,5 +1,5 @@
-//! Sums over products of one or two tensors, written with letters for axes. They become sums, transposes and one matrix
-//! product: a contraction's derivative is a contraction.
+//! Sums over products of one or two tensors, with letters as names of axes. They become sums,
+//! transposes and one matrix product, so that the derivative of a contraction is a contraction.
 
 use crate::{error::OpError, graph::Graph, shape::Shape, var::Var};
 
@@ -14,7 +14,7 @@ impl Letters {
         let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
         let (left, out) = compact
             .split_once("->")
-            .ok_or("wants letters for each operand and the result: \"ij,jk->ik\"")?;
+            .ok_or("expected letters for each operand and the result, as in \"ij,jk->ik\"")?;
         let operands: Vec<Vec<char>> = left.split(',').map(|part| part.chars().collect()).collect();
         let letters = Letters {
             operands,
@@ -29,27 +29,27 @@ impl Letters {
             .hint("one or two operands can be multiplied at once"));
         }
         let all = letters.operands.iter().flatten().chain(&letters.out);
-        if let Some(odd) = all.clone().find(|c| !c.is_alphabetic()) {
-            return Err(OpError::new(format!("{odd:?} is not a letter")));
+        if let Some(invalid) = all.clone().find(|c| !c.is_alphabetic()) {
+            return Err(OpError::new(format!("{invalid:?} is not a letter")));
         }
         for part in letters.operands.iter().chain([&letters.out]) {
-            if let Some(twice) = part
+            if let Some(repeated) = part
                 .iter()
                 .find(|c| part.iter().filter(|other| other == c).count() > 1)
             {
                 return Err(
-                    OpError::new(format!("{twice:?} stands twice in one operand"))
+                    OpError::new(format!("{repeated:?} occurs twice in one operand"))
                         .hint("take its .diagonal() first"),
                 );
             }
         }
-        if let Some(lost) = letters
+        if let Some(missing) = letters
             .out
             .iter()
             .find(|c| !letters.operands.iter().any(|part| part.contains(c)))
         {
             return Err(OpError::new(format!(
-                "{lost:?} is in the result, but in no operand"
+                "{missing:?} is in the result, but in no operand"
             )));
         }
         for (letters, x) in letters.operands.iter().zip(x) {
@@ -81,19 +81,20 @@ impl Letters {
     }
 }
 
-/// The axes of a tensor in the order of these letters, which are all of its own; others are summed first.
+/// Permutes a tensor with axes `own` to axes `target`, which must be among them. Other axes are
+/// summed first.
 #[track_caller]
-fn arrange<'g>(x: Var<'g>, own: &[char], wanted: &[char]) -> Var<'g> {
+fn arrange<'g>(x: Var<'g>, own: &[char], target: &[char]) -> Var<'g> {
     let summed: Vec<usize> = (0..own.len())
-        .filter(|&k| !wanted.contains(&own[k]))
+        .filter(|&k| !target.contains(&own[k]))
         .collect();
-    let left: Vec<char> = own.iter().copied().filter(|c| wanted.contains(c)).collect();
+    let left: Vec<char> = own.iter().copied().filter(|c| target.contains(c)).collect();
     let x = if summed.is_empty() {
         x
     } else {
         x.sum_axis(summed)
     };
-    let order: Vec<usize> = wanted
+    let order: Vec<usize> = target
         .iter()
         .filter_map(|c| left.iter().position(|l| l == c))
         .collect();
@@ -105,8 +106,8 @@ fn arrange<'g>(x: Var<'g>, own: &[char], wanted: &[char]) -> Var<'g> {
 }
 
 impl Graph {
-    /// Einstein's summation: letters name axes, equal letters are multiplied, and those that the result does not name are
-    /// summed. For one or two operands of the same float dtype.
+    /// Einstein summation: letters name axes, axes with equal letters are multiplied, and letters
+    /// that are not in the result are summed. For one or two operands of the same float dtype.
     ///
     /// ```
     /// let g = autograd::Graph::new();
@@ -118,15 +119,15 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn einsum<'g>(&'g self, letters: &str, x: &[Var<'g>]) -> Var<'g> {
-        let strange = x.iter().any(|v| !std::ptr::eq(v.graph(), self));
-        if strange || x.is_empty() || x.iter().any(|v| v.error().is_some()) {
+        let foreign = x.iter().any(|v| !std::ptr::eq(v.graph(), self));
+        if foreign || x.is_empty() || x.iter().any(|v| v.error().is_some()) {
             return self.fail(
                 "einsum",
-                "wants one or two operands of this graph".into(),
-                if strange { &[] } else { x },
+                "expected one or two operands of this graph".into(),
+                if foreign { &[] } else { x },
             );
         }
-        let _here = self.here();
+        let _call_site = self.call_site();
         let build = || {
             let letters = Letters::parse(letters, x)?;
             match *x {

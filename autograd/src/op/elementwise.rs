@@ -1,4 +1,5 @@
-//! Elementwise ops: what users write, and the loops that evaluate them. Those that are built in are in [`pointwise`](super::pointwise).
+//! Elementwise ops: the trait for user-defined ones, and the loops that evaluate them. The built-in
+//! ones are in [`pointwise`](super::pointwise).
 
 use super::{
     Dependency, Internal, Lowering, Op, Real, Rule,
@@ -14,7 +15,7 @@ use crate::{
 };
 use std::fmt::Debug;
 
-/// The partial derivative of an elementwise op: by what the cotangent is multiplied.
+/// The partial derivative of an elementwise op: what the cotangent is multiplied by.
 #[derive(Clone, Copy, Debug)]
 pub enum Partial<'g> {
     /// By 0, everywhere.
@@ -27,14 +28,18 @@ pub enum Partial<'g> {
     Times(Var<'g>),
     /// By the reciprocal of this divisor.
     Over(Var<'g>),
-    /// By 1 where the mask is true; elsewhere the result is 0, whatever the cotangent (`0·∞` does not arise).
+    /// By 1 where the mask is true. Elsewhere the result is 0, whatever the cotangent (`0·∞` does
+    /// not arise).
     Where(Var<'g>),
-    /// By the factor where the mask is true; elsewhere the result is 0, whatever factor and cotangent.
+    /// By the factor where the mask is true. Elsewhere the result is 0, whatever the factor and the
+    /// cotangent.
     ///
-    /// The factor has derivatives of its own, for second order, and a mask of the product cannot guard those: where the
-    /// factor is not smooth, guard what it is computed *from*, as in `select(x == 0, 1, x)`.
+    /// For second order the factor has derivatives of its own. Masking the product cannot guard
+    /// those. Where the factor is not smooth, guard what it is computed *from*, as in
+    /// `select(x == 0, 1, x)`.
     WhereTimes(Var<'g>, Var<'g>),
-    /// As [`WhereTimes`](Partial::WhereTimes), for a factor that is finite, with its derivatives, where the mask is false.
+    /// As [`WhereTimes`](Partial::WhereTimes), for a factor that is finite where the mask is false,
+    /// and whose derivatives are.
     WhereFinite(Var<'g>, Var<'g>),
 }
 
@@ -50,7 +55,8 @@ impl<'g> Partial<'g> {
             Partial::Times(d) => ct * d,
             Partial::Over(d) => ct / d,
             Partial::Where(mask) => mask.select(ct, ct.lit(0.0)),
-            // neither the value nor the derivative by `ct` multiplies 0 by the factor where the mask is false
+            // with separate masks, neither the value nor the derivative by `ct` computes 0 times
+            // the factor
             Partial::WhereTimes(mask, d) => {
                 mask.select(ct, ct.lit(0.0)) * mask.select(d, d.lit(0.0))
             }
@@ -59,9 +65,11 @@ impl<'g> Partial<'g> {
     }
 }
 
-/// An op that maps numbers to a number, element by element, after broadcasting its inputs against each other.
+/// A scalar function that is applied element by element, after broadcasting the inputs against each
+/// other.
 ///
-/// Whoever implements it gets [`Op`]: a value for `f32` and `f64`, and one partial derivative an input.
+/// An implementation gives a value for `f32` and `f64` and one partial derivative per input, and
+/// gets [`Op`].
 ///
 /// ```
 /// use autograd::{Elementwise, Graph, Partial, Real, Var};
@@ -89,13 +97,13 @@ impl<'g> Partial<'g> {
 /// # Ok::<(), autograd::Error>(())
 /// ```
 pub trait Elementwise: Clone + PartialEq + Debug + Send + Sync + 'static {
-    /// The name shown in errors and pictures.
+    /// The name shown in errors and drawings.
     const NAME: &'static str;
     /// The number of inputs: 1 to 3.
     const INPUTS: usize;
     /// The value from one element of each input.
     fn value<T: Real>(&self, x: &[T]) -> T;
-    /// The derivative with respect to input number `input`, from the inputs `x` and the output `y`.
+    /// The derivative with respect to input `input`, from the inputs `x` and the output `y`.
     fn partial<'g>(&self, input: usize, x: &[Var<'g>], y: Var<'g>) -> Partial<'g>;
 }
 
@@ -139,23 +147,24 @@ impl<E: Elementwise> CustomLoop for E {
 /// `out[i] = f(x[0][i], x[1][i], ..)` for the formula of an op.
 fn custom_loop<E: Elementwise, T: Real>(op: &E, x: [&[T]; MAX_INPUTS], out: &mut [T]) {
     let n = out.len();
-    let [a, b, c] = x.map(|x| &x[..n]); // checked once, not for each element
+    let [a, b, c] = x.map(|x| &x[..n]); // one bounds check for the whole loop
     for i in 0..n {
         out[i] = op.value(&[a[i], b[i], c[i]][..E::INPUTS]);
     }
 }
 
-/// The output's type of an op of so many inputs, which may be defined for integers.
+/// The output's type of an op with this many inputs. `integers`: whether it is defined for
+/// integers.
 pub(super) fn infer(inputs: usize, integers: bool, x: &[Type]) -> Result<Type, OpError> {
     if x.len() != inputs || !(1..=MAX_INPUTS).contains(&inputs) {
         return Err(OpError::new(format!(
-            "wants {inputs} inputs (at most {MAX_INPUTS}), got {}",
+            "expected {inputs} inputs (at most {MAX_INPUTS}), got {}",
             x.len()
         )));
     }
     let dtype = same_dtype(x)?;
     if !(dtype.is_float() || dtype == DType::I64 && integers) {
-        super::wants_float(dtype)?;
+        super::expect_float(dtype)?;
     }
     let mut shape = x[0].shape;
     for t in &x[1..] {
@@ -173,11 +182,11 @@ pub(crate) enum Source<'a, T> {
     Broadcast(&'a [T], &'a Shape),
 }
 
-pub(crate) const BLOCK: usize = 128;
+pub(crate) const BLOCK_LEN: usize = 128;
 pub(crate) const MAX_INPUTS: usize = 3;
 
 impl<'a, T: Element> Source<'a, T> {
-    /// An input as seen when broadcast to the output's shape.
+    /// An input broadcast to the output's shape.
     pub(crate) fn new(x: TensorView<'a>, shape: &Shape) -> Result<Source<'a, T>, OpError> {
         let data = x.slice()?;
         Ok(if x.shape == shape {
@@ -196,26 +205,27 @@ impl<'a, T: Element> Source<'a, T> {
         Reader {
             source: self,
             walk,
-            block: [T::default(); BLOCK],
+            block: [T::default(); BLOCK_LEN],
         }
     }
 }
 
-/// Reads an operand block by block: where it lies if its elements lie together, else copied into a block of its own, so
-/// that a broadcast never takes more room than the first-level cache has.
+/// Reads an operand block by block. Contiguous elements are read in place, others are copied into a
+/// block. So a broadcast operand never takes more memory than fits the L1 cache.
 pub(crate) struct Reader<'a, T> {
     source: Source<'a, T>,
     walk: Option<Walk>,
-    block: [T; BLOCK],
+    block: [T; BLOCK_LEN],
 }
 
 impl<T: Element> Reader<'_, T> {
-    /// The elements `start..start + n`, `n` at most [`BLOCK`].
+    /// The elements `start..start + n`, `n` at most [`BLOCK_LEN`].
     #[inline(never)]
     pub(crate) fn block(&mut self, start: usize, n: usize) -> &[T] {
         match (&self.source, &self.walk) {
             (Source::Whole(data), _) => return &data[start..start + n],
-            (_, Some(walk)) if walk.is_constant() && start > 0 => {} // filled in once
+            // the first call filled the block
+            (_, Some(walk)) if walk.is_constant() && start > 0 => {}
             (Source::Broadcast(data, _), Some(walk)) => {
                 walk.copy(data, start, &mut self.block[..n])
             }
@@ -232,22 +242,23 @@ pub(super) fn map<T: Element, const N: usize>(
     mut f: impl FnMut(&[T; N]) -> T,
 ) -> Result<(), OpError> {
     let shape = *out.shape;
-    let x: &[TensorView<'_>; N] = x.try_into().map_err(|_| "has another number of inputs")?;
+    let x: &[TensorView<'_>; N] = x.try_into().map_err(|_| "the number of inputs is wrong")?;
     let mut readers = x
         .iter()
         .map(|x| Ok(Source::new(*x, &shape)?.reader(&shape)))
         .collect::<Result<Vec<_>, OpError>>()?;
-    for (k, out) in out.slice::<T>()?.chunks_mut(BLOCK).enumerate() {
+    for (k, out) in out.slice::<T>()?.chunks_mut(BLOCK_LEN).enumerate() {
         let mut blocks = [&[][..]; N];
         for (block, reader) in blocks.iter_mut().zip(&mut readers) {
-            *block = reader.block(k * BLOCK, out.len());
+            *block = reader.block(k * BLOCK_LEN, out.len());
         }
         zip(blocks, out, &mut f);
     }
     Ok(())
 }
 
-/// The innermost loop: all slices have the output's length, and the compiler can see it.
+/// The innermost loop. All slices have the output's length, so that the compiler can drop the
+/// bounds checks.
 #[inline]
 fn zip<T: Element, const N: usize>(x: [&[T]; N], out: &mut [T], mut f: impl FnMut(&[T; N]) -> T) {
     let n = out.len();
@@ -264,16 +275,16 @@ fn evaluate<E: Elementwise>(
     out: TensorViewMut<'_>,
 ) -> Result<(), OpError> {
     with_dtype!(out.dtype(), float T => {
-        // the number of inputs is known when this is compiled: one loop is left of the three
+        // `E::INPUTS` is a constant: the compiler keeps one of the three loops
         match E::INPUTS {
             1 => map::<T, 1>(x, out, |x| op.value(x)),
             2 => map::<T, 2>(x, out, |x| op.value(x)),
             _ => map::<T, 3>(x, out, |x| op.value(x)),
         }
-    }, else super::wants_float(out.dtype()))
+    }, else super::expect_float(out.dtype()))
 }
 
-/// `xⁿ` for a whole number `n`.
+/// `xⁿ` for an integer `n`.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Powi(pub(crate) i32);
 
@@ -287,7 +298,7 @@ impl Op for Powi {
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), float T => {
             map::<T, 1>(x, out, |x| x[0].powi(self.0))
-        }, else super::wants_float(out.dtype()))
+        }, else super::expect_float(out.dtype()))
     }
 
     /// `n·xⁿ⁻¹`; 0 for `n = 0` and 1 for `n = 1`, at `x = 0` too
@@ -314,7 +325,7 @@ impl Op for Powi {
 }
 
 impl<'g> Var<'g> {
-    /// `xⁿ` for a whole number `n`, with derivative `n·xⁿ⁻¹`, which is right at 0 as well. For floats.
+    /// `xⁿ` for an integer `n`, with derivative `n·xⁿ⁻¹`, which is also right at 0. For floats.
     ///
     /// ```
     /// # let g = autograd::Graph::new();

@@ -1,6 +1,6 @@
-//! The check that numbers are finite.
+//! The check that values are finite.
 
-use super::{Dependency, Op, Rule, inputs, layout::copy, wants_float};
+use super::{Dependency, Op, Rule, expect_float, inputs, layout::copy};
 use crate::{
     error::OpError,
     tensor::Type,
@@ -8,7 +8,7 @@ use crate::{
     view::{TensorView, TensorViewMut},
 };
 
-/// Its input, or an error if that is not finite.
+/// Returns its input, or an error if an element is not finite.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct CheckFinite;
 
@@ -17,7 +17,7 @@ impl Op for CheckFinite {
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [t] = inputs::<1>(x)?;
-        wants_float(t.dtype).map(|()| *t)
+        expect_float(t.dtype).map(|()| *t)
     }
 
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
@@ -25,7 +25,7 @@ impl Op for CheckFinite {
             return copy(x[0], out);
         }
         Err(OpError::new("a value is NaN or infinite")
-            .hint("detect_anomaly in place of run tells where it comes from"))
+            .hint("run detect_anomaly in place of run to find where it comes from"))
     }
 
     /// The identity.

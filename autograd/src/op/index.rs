@@ -1,6 +1,7 @@
-//! Picking elements by integer positions, and the transposes of that: adding elements up at positions.
+//! Indexing by integer positions, and its transposes, which add at positions.
 //!
-//! A negative position counts from the end; one that does not exist is an error when the value is asked for.
+//! A negative position counts from the end. A position out of range is an error when the value is
+//! computed.
 
 use super::{Dependency, Op, Real, Rule, compensated, inputs};
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     view::{TensorView, TensorViewMut},
 };
 
-/// Positions along an axis of size `n`, all of them checked.
+/// The positions along an axis of size `n`, all checked.
 fn positions(index: TensorView<'_>, n: usize) -> Result<Vec<usize>, OpError> {
     let resolve = |(k, &p): (usize, &i64)| {
         let from_front = if p < 0 {
@@ -24,7 +25,7 @@ fn positions(index: TensorView<'_>, n: usize) -> Result<Vec<usize>, OpError> {
             .filter(|&p| p < n)
             .ok_or_else(|| {
                 OpError::new(format!(
-                    "index {p} (number {k}) is out of range for an axis of size {n}"
+                    "index {p} (element {k}) is out of range for an axis of size {n}"
                 ))
             })
     };
@@ -36,7 +37,8 @@ fn positions(index: TensorView<'_>, n: usize) -> Result<Vec<usize>, OpError> {
         .collect()
 }
 
-/// Numbers of classes, all of them checked: here a negative one is an error, not counted from the end.
+/// Class labels, all checked. Unlike positions, a negative label is an error and does not count
+/// from the end.
 pub(crate) fn labels(labels: TensorView<'_>, classes: usize) -> Result<&[i64], OpError> {
     let labels = labels.slice::<i64>()?;
     match labels
@@ -48,19 +50,19 @@ pub(crate) fn labels(labels: TensorView<'_>, classes: usize) -> Result<&[i64], O
         Some((k, bad)) => {
             let last = classes as i64 - 1;
             Err(OpError::new(format!(
-                "label {bad} (number {k}) is not one of the {classes} classes 0 to {last}"
+                "label {bad} (element {k}) is not one of the {classes} classes 0 to {last}"
             )))
         }
     }
 }
 
-fn wants_index(index: &Type) -> Result<(), OpError> {
+fn expect_index(index: &Type) -> Result<(), OpError> {
     if index.dtype == DType::I64 {
         return Ok(());
     }
     Err(
         OpError::new(format!("the index is {}, not i64", index.dtype))
-            .hint("positions are i64: .cast(DType::I64)"),
+            .hint("convert it with .cast(DType::I64)"),
     )
 }
 
@@ -75,7 +77,7 @@ impl Op for Take {
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [x, index] = inputs::<2>(x)?;
-        wants_index(index)?;
+        expect_index(index)?;
         let dims = [
             &x.shape[..self.axis],
             &index.shape,
@@ -102,7 +104,7 @@ impl Op for Take {
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let &[x, index] = r.x else { return None };
         Some(r.ct.graph().apply(
-            Untake {
+            IndexAdd {
                 axis: self.axis,
                 size: x.known_shape()[self.axis],
             },
@@ -115,43 +117,44 @@ impl Op for Take {
     }
 }
 
-/// Adds up slices of length `inner` at the elements that they begin with: in order, with compensated sums.
-fn add_up<T: Real>(
+/// Adds slices of length `inner` to the output at the given offsets, in order, with compensated
+/// sums.
+fn sum_at<T: Real>(
     src: &[T],
     inner: usize,
     to: impl Iterator<Item = usize>,
     out: &mut [T],
 ) -> Result<(), OpError> {
-    let mut owed = reserve(out.len())?;
-    owed.resize(out.len(), T::default());
+    let mut compensation = reserve(out.len())?;
+    compensation.resize(out.len(), T::default());
     out.fill(T::default());
     for (src, to) in src.chunks_exact(inner.max(1)).zip(to) {
         let sums = out[to..to + inner]
             .iter_mut()
-            .zip(&mut owed[to..to + inner]);
+            .zip(&mut compensation[to..to + inner]);
         sums.zip(src)
-            .for_each(|((sum, owed), &x)| compensated::add(sum, owed, x));
+            .for_each(|((sum, compensation), &x)| compensated::add(sum, compensation, x));
     }
     Ok(())
 }
 
-/// The transpose of [`Take`]: slices added up at positions of an axis of this size.
+/// The transpose of [`Take`]: slices added at positions of an axis of this size.
 #[derive(Clone, PartialEq, Debug)]
-struct Untake {
+struct IndexAdd {
     axis: usize,
     size: usize,
 }
 
-impl Op for Untake {
+impl Op for IndexAdd {
     const NAME: &'static str = "index_add";
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [src, index] = inputs::<2>(x)?;
-        wants_index(index)?;
+        expect_index(index)?;
         let middle = src.shape.get(self.axis..self.axis + index.shape.rank());
         if middle != Some(&index.shape[..]) {
             let message = format!(
-                "from axis {} on, {} does not have the index' shape {}",
+                "from axis {} on, the shape {} does not match the index shape {}",
                 self.axis, src.shape, index.shape
             );
             return Err(OpError::new(message));
@@ -169,8 +172,8 @@ impl Op for Untake {
         with_dtype!(out.dtype(), float T => {
             let (src, out) = (x[0].slice::<T>()?, out.slice::<T>()?);
             let to = (0..outer).flat_map(|o| index.iter().map(move |i| (o * n + i) * inner));
-            add_up(src, inner, to, out)
-        }, else super::wants_float(x[0].dtype()))
+            sum_at(src, inner, to, out)
+        }, else super::expect_float(x[0].dtype()))
     }
 
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -191,9 +194,9 @@ pub(crate) struct Gather {
     axis: usize,
 }
 
-/// Shapes of gather: equal but along the axis.
-fn wants_aligned(x: &Shape, index: &Type, axis: usize) -> Result<(), OpError> {
-    wants_index(index)?;
+/// Checks the shapes of gather: equal except along the axis.
+fn expect_aligned(x: &Shape, index: &Type, axis: usize) -> Result<(), OpError> {
+    expect_index(index)?;
     let fits = x.rank() == index.shape.rank()
         && (0..x.rank()).all(|k| k == axis || x[k] == index.shape[k]);
     if fits {
@@ -205,8 +208,9 @@ fn wants_aligned(x: &Shape, index: &Type, axis: usize) -> Result<(), OpError> {
     )))
 }
 
-/// For each element of an index tensor, where in a tensor with `n` positions along the axis it points.
-fn targets(
+/// For each element of an index tensor, the offset that it refers to in a tensor with `n` positions
+/// along the axis.
+fn flat_offsets(
     index: &Shape,
     axis: usize,
     positions: &[usize],
@@ -224,7 +228,7 @@ impl Op for Gather {
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [x, index] = inputs::<2>(x)?;
-        wants_aligned(&x.shape, index, self.axis)?;
+        expect_aligned(&x.shape, index, self.axis)?;
         Ok(Type::new(x.dtype, index.shape))
     }
 
@@ -233,7 +237,7 @@ impl Op for Gather {
         let positions = positions(x[1], n)?;
         with_dtype!(out.dtype(), T => {
             let x0 = x[0].slice::<T>()?;
-            let from = targets(x[1].shape, self.axis, &positions, n);
+            let from = flat_offsets(x[1].shape, self.axis, &positions, n);
             out.slice::<T>()?.iter_mut().zip(from).for_each(|(o, from)| *o = x0[from]);
             Ok(())
         })
@@ -255,7 +259,7 @@ impl Op for Gather {
     }
 }
 
-/// The transpose of [`Gather`]: elements added up at positions of an axis of this size.
+/// The transpose of [`Gather`]: elements added at positions of an axis of this size.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Scatter {
     axis: usize,
@@ -267,8 +271,8 @@ impl Op for Scatter {
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [src, index] = inputs::<2>(x)?;
-        super::wants_float(src.dtype)?;
-        wants_aligned(&src.shape, index, self.axis)?;
+        super::expect_float(src.dtype)?;
+        expect_aligned(&src.shape, index, self.axis)?;
         if src.shape != index.shape {
             return Err(OpError::new(format!(
                 "the source {} and the index {} must have equal shapes",
@@ -285,8 +289,8 @@ impl Op for Scatter {
         let positions = positions(x[1], self.size)?;
         with_dtype!(out.dtype(), float T => {
             let (src, out) = (x[0].slice::<T>()?, out.slice::<T>()?);
-            add_up(src, 1, targets(x[1].shape, self.axis, &positions, self.size), out)
-        }, else super::wants_float(x[0].dtype()))
+            sum_at(src, 1, flat_offsets(x[1].shape, self.axis, &positions, self.size), out)
+        }, else super::expect_float(x[0].dtype()))
     }
 
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -301,7 +305,7 @@ impl Op for Scatter {
     }
 }
 
-/// 1 at the class, 0 elsewhere, in a new last axis.
+/// 1 at the label, 0 elsewhere, in a new last axis.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct OneHot {
     classes: usize,
@@ -313,7 +317,7 @@ impl Op for OneHot {
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [labels] = inputs::<1>(x)?;
-        wants_index(labels)?;
+        expect_index(labels)?;
         Ok(Type::new(
             self.dtype,
             Shape::new(&[&labels.shape, &[self.classes][..]].concat())?,
@@ -342,7 +346,7 @@ impl Op for OneHot {
     }
 }
 
-/// The number 1, or `true`.
+/// The scalar 1, or `true`.
 fn one<T: crate::tensor::Element>() -> Result<T, OpError> {
     use crate::tensor::{Number, Tensor};
     let one = Tensor::number(Number::Int(1), T::DTYPE);
@@ -350,8 +354,9 @@ fn one<T: crate::tensor::Element>() -> Result<T, OpError> {
 }
 
 impl<'g> Var<'g> {
-    /// Slices along an axis, picked by an i64 tensor of any shape, whose axes take the place of that axis (NumPy's
-    /// `take`; PyTorch's `index_select` and embeddings). The cotangents of a slice picked twice add up.
+    /// Slices along an axis, selected by an i64 tensor of any shape, whose axes replace that axis
+    /// (NumPy's `take`; PyTorch's `index_select` and embeddings). The cotangents of a slice that is
+    /// selected twice add up.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -359,7 +364,8 @@ impl<'g> Var<'g> {
     /// let rows = table.take(g.constant([2, 0, 2]), 0);
     /// assert_eq!(rows.value()?.to_f64s(), [5.0, 6.0, 1.0, 2.0, 5.0, 6.0]);
     /// let counts = rows.sum().backward()?;
-    /// assert_eq!(counts.get(table).map(|d| d.to_f64s()), Some(vec![1.0, 1.0, 0.0, 0.0, 2.0, 2.0]));
+    /// let counts = counts.get(table).map(|d| d.to_f64s());
+    /// assert_eq!(counts, Some(vec![1.0, 1.0, 0.0, 0.0, 2.0, 2.0]));
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
@@ -374,8 +380,9 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// One element for each entry of an i64 tensor of the same sizes except along the axis: `out[i][j] =
-    /// self[i][index[i][j]]` for axis 1 (PyTorch's `gather`, NumPy's `take_along_axis`).
+    /// One element for each element of an i64 tensor, which has the same sizes except along the
+    /// axis: `out[i][j] = self[i][index[i][j]]` for axis 1 (PyTorch's `gather`, NumPy's
+    /// `take_along_axis`).
     #[track_caller]
     pub fn gather(self, axis: isize, index: Var<'g>) -> Var<'g> {
         self.with_shape(Gather::NAME, |shape| {
@@ -388,9 +395,10 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// A copy of this with the elements of `source` added at the positions of `index` along an axis: the transpose of
-    /// [`gather`](Var::gather). `index` and `source` have equal shapes. What is added at one position is summed in order, as
-    /// by [`cumsum`](Var::cumsum): errors do not pile up.
+    /// A copy of `self` with the elements of `source` added at the positions of `index` along an
+    /// axis: the transpose of [`gather`](Var::gather). `index` and `source` have equal shapes.
+    /// Terms at one position are added in order with compensated summation, as in
+    /// [`cumsum`](Var::cumsum), so rounding errors do not accumulate.
     #[track_caller]
     pub fn scatter_add(self, axis: isize, index: Var<'g>, source: Var<'g>) -> Var<'g> {
         self.with_shape(Scatter::NAME, |shape| {
@@ -406,8 +414,8 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// 1 at the place of each label and 0 elsewhere: `[..]` labels (i64) give `[.., classes]` of this dtype. A label outside
-    /// `0..classes` is an error when the value is asked for.
+    /// One-hot encoding: 1 at each label and 0 elsewhere. Labels `[..]` (i64) give `[.., classes]`
+    /// of this dtype. A label outside `0..classes` is an error when the value is computed.
     #[track_caller]
     pub fn one_hot(self, classes: usize, dtype: DType) -> Var<'g> {
         self.apply(OneHot { classes, dtype })

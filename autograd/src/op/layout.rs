@@ -1,4 +1,4 @@
-//! Layout: the same numbers in another shape or order.
+//! Layout ops: the same elements in another shape or order.
 
 use super::{Dependency, Id, Internal, Lowering, Op, Rule, inputs};
 use crate::{
@@ -10,15 +10,15 @@ use crate::{
 };
 use std::ops::{Bound, Range, RangeBounds};
 
-/// Fills the output by walking over the input.
-fn gather(x: TensorView<'_>, mut out: TensorViewMut<'_>, walk: Walk) -> Result<(), OpError> {
+/// Fills the output in order, reading the input along `walk`.
+fn copy_along(x: TensorView<'_>, mut out: TensorViewMut<'_>, walk: Walk) -> Result<(), OpError> {
     with_dtype!(x.dtype(), T => {
         walk.copy(x.slice::<T>()?, 0, out.slice::<T>()?);
         Ok(())
     })
 }
 
-/// Writes an input as it is: what views do where they are computed at all.
+/// Copies the input: the `eval` of views, where they are computed at all.
 pub(crate) fn copy(x: TensorView<'_>, mut out: TensorViewMut<'_>) -> Result<(), OpError> {
     with_dtype!(x.dtype(), T => {
         out.slice::<T>()?.copy_from_slice(x.slice::<T>()?);
@@ -26,7 +26,7 @@ pub(crate) fn copy(x: TensorView<'_>, mut out: TensorViewMut<'_>) -> Result<(), 
     })
 }
 
-/// Declares a layout op: it never fails while running.
+/// Declares a layout op. It never fails in `eval`.
 macro_rules! layout_op {
     ($Op:ty, $name:literal, |$self:ident, $t:ident| $infer:expr, |$this:ident, $x:ident, $out:ident| $eval:expr,
      |$me:ident, $r:ident| $vjp:expr $(, |$that:ident| $lowering:expr)?) => {
@@ -59,7 +59,7 @@ macro_rules! layout_op {
     };
 }
 
-/// Another shape of as many elements.
+/// Another shape with the same number of elements.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Reshape(Shape);
 layout_op!(
@@ -97,7 +97,7 @@ layout_op!(
             .enumerate()
             .for_each(|(to, &from)| strides[to] = own[from]);
         let walk = Walk::new(*out.shape, strides, 0);
-        gather(x, out, walk)
+        copy_along(x, out, walk)
     },
     |op, r| {
         let mut back = vec![0; op.0.len()];
@@ -109,7 +109,7 @@ layout_op!(
     |op| Lowering::Permute(&op.0)
 );
 
-/// Repeats along axes of size 1 and along new axes in front.
+/// Repeats along axes of size 1 and along new leading axes.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct BroadcastTo(pub(crate) Shape);
 layout_op!(
@@ -125,7 +125,7 @@ layout_op!(
     },
     |_op, x, out| {
         let walk = Walk::broadcast(x.shape, out.shape);
-        gather(x, out, walk)
+        copy_along(x, out, walk)
     },
     |_op, r| r.ct.sum_to(r.x[0].known_shape()),
     |_op| Lowering::Broadcast
@@ -141,17 +141,17 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
-    /// Whether it takes neighbours, in their order.
+    /// Whether it takes adjacent elements in their order.
     pub(crate) fn is_range(&self) -> bool {
         self.step == 1
     }
 
-    /// The axis, and the positions along it that it takes, if they are neighbours.
+    /// The axis, and the range of positions along it, if [`is_range`](Slice::is_range).
     pub(crate) fn place(&self) -> (usize, Range<usize>) {
         (self.axis, self.start..self.start + self.size)
     }
 
-    /// How it reads `whole`, and writes `part`.
+    /// The walk that reads `part` from `whole`, or writes it there.
     fn walk(&self, whole: &Shape, part: Shape) -> Walk {
         let mut strides = whole.strides();
         let offset = if self.size == 0 {
@@ -169,7 +169,7 @@ layout_op!(
     |op, t| Ok(Type::new(t.dtype, t.shape.resized(op.axis, op.size)?)),
     |op, x, out| {
         let walk = op.walk(x.shape, *out.shape);
-        gather(x, out, walk)
+        copy_along(x, out, walk)
     },
     |op, r| r.ct.apply(Unslice {
         slice: op.clone(),
@@ -206,7 +206,7 @@ layout_op!(
     |op, r| r.ct.apply(op.slice.clone())
 );
 
-/// The value as it is, with no gradient.
+/// The same value, without a gradient.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Detach;
 
@@ -239,7 +239,7 @@ impl Op for Detach {
 }
 
 impl<'g> Var<'g> {
-    /// The same elements in another shape; one size may be -1 and is worked out from the others.
+    /// The same elements in another shape. One size may be -1: it is computed from the others.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -265,7 +265,7 @@ impl<'g> Var<'g> {
         self.with_shape("flatten", |shape| Ok(self.reshape(shape.count())))
     }
 
-    /// The axes from this one on joined into one: `flatten_from(1)` makes rows of a batch.
+    /// Joins the axes from this one on: `flatten_from(1)` turns a batch into rows.
     #[track_caller]
     pub fn flatten_from(self, axis: isize) -> Var<'g> {
         self.with_shape("flatten", |shape| {
@@ -274,7 +274,7 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// Without an axis of size 1.
+    /// Removes an axis of size 1.
     #[track_caller]
     pub fn squeeze(self, axis: isize) -> Var<'g> {
         self.with_shape("squeeze", |shape| {
@@ -288,14 +288,14 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// With a new axis of size 1 at this place; -1 puts it at the end.
+    /// Inserts an axis of size 1 at this position; -1 inserts it at the end.
     #[track_caller]
     pub fn unsqueeze(self, axis: isize) -> Var<'g> {
         self.with_shape("unsqueeze", |shape| {
             let rank = shape.rank() as isize + 1;
             if axis < -rank || axis >= rank {
                 return Err(OpError::new(format!(
-                    "there is no place {axis} among {rank} axes: {} to {}",
+                    "there is no position {axis} for a new axis: expected {} to {}",
                     -rank,
                     rank - 1
                 )));
@@ -326,7 +326,7 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// Two axes exchanged.
+    /// Swaps two axes.
     #[track_caller]
     pub fn transpose(self, a: isize, b: isize) -> Var<'g> {
         self.with_shape("transpose", |shape| {
@@ -336,16 +336,16 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// The matrix transposed: the last two axes exchanged. An error for fewer than two.
+    /// The matrix transposed: the last two axes swapped. An error for fewer than two axes.
     #[track_caller]
     pub fn t(self) -> Var<'g> {
         self.with_shape("transpose", |shape| match shape.rank() {
-            0 | 1 => Err(OpError::new(format!("wants a matrix, got {shape}"))),
+            0 | 1 => Err(OpError::new(format!("expected a matrix, got {shape}"))),
             _ => Ok(self.transpose(-1, -2)),
         })
     }
 
-    /// Repeated to a larger shape, as NumPy broadcasts. Its derivative sums.
+    /// Broadcasts to a larger shape, as NumPy does. The derivative sums.
     #[track_caller]
     pub fn broadcast_to(self, shape: impl Ints) -> Var<'g> {
         self.with_shape(BroadcastTo::NAME, |own| {
@@ -358,7 +358,8 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// Summed to a shape that broadcasts to this one: the transpose of [`broadcast_to`](Var::broadcast_to).
+    /// Sums to a shape that broadcasts to this one: the transpose of
+    /// [`broadcast_to`](Var::broadcast_to).
     #[track_caller]
     pub(crate) fn sum_to(self, shape: Shape) -> Var<'g> {
         self.with_shape("sum", |own| {
@@ -374,8 +375,8 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// A range of one axis: `x.slice(0, 1..3)`. Negative positions count from the end, and a range may reach beyond it,
-    /// as in Python.
+    /// A range of one axis: `x.slice(0, 1..3)`. As in Python, negative positions count from the
+    /// end, and a range may exceed the axis.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -389,8 +390,8 @@ impl<'g> Var<'g> {
         self.slice_step(axis, range, 1)
     }
 
-    /// Every `step`-th element of a range of one axis; backwards if `step` is negative: from the last element of the
-    /// range to its first.
+    /// Every `step`-th element of a range of one axis. If `step` is negative, from the last element
+    /// of the range to its first.
     #[track_caller]
     pub fn slice_step(self, axis: isize, range: impl RangeBounds<isize>, step: isize) -> Var<'g> {
         self.with_shape(Slice::NAME, |shape| {
@@ -405,7 +406,8 @@ impl<'g> Var<'g> {
             } else {
                 end - 1
             };
-            let step = if size > 1 { step } else { 1 }; // no second element: a step of any size is not taken
+            // with a single element the step is not used, and could overflow
+            let step = if size > 1 { step } else { 1 };
             Ok(self.apply(Slice {
                 axis,
                 start,
@@ -425,7 +427,7 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// Consecutive pieces of these sizes along an axis, which they must fill.
+    /// Consecutive parts of these sizes along an axis. The sizes must add up to the axis.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -458,11 +460,12 @@ impl<'g> Var<'g> {
         sizes.iter().map(piece).collect()
     }
 
-    /// So many elements of this value before and after those of an axis.
+    /// Pads an axis with `before` and `after` elements of this value.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
-    /// assert_eq!(g.input([1.0, 2.0]).pad(0, 1, 2, 0.0).value()?.to_f64s(), [0.0, 1.0, 2.0, 0.0, 0.0]);
+    /// let padded = g.input([1.0, 2.0]).pad(0, 1, 2, 0.0);
+    /// assert_eq!(padded.value()?.to_f64s(), [0.0, 1.0, 2.0, 0.0, 0.0]);
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
@@ -482,19 +485,20 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// Each element of an axis so many times in a row (NumPy's `repeat`, PyTorch's `repeat_interleave`).
+    /// Repeats each element of an axis `times` times in a row (NumPy's `repeat`, PyTorch's
+    /// `repeat_interleave`).
     #[track_caller]
     pub fn repeat(self, times: usize, axis: isize) -> Var<'g> {
         self.repeated("repeat", times, axis, 1)
     }
 
-    /// An axis as a whole so many times in a row (NumPy's `tile`, PyTorch's `repeat`).
+    /// Repeats an axis as a whole `times` times (NumPy's `tile`, PyTorch's `repeat`).
     #[track_caller]
     pub fn tile(self, times: usize, axis: isize) -> Var<'g> {
         self.repeated("tile", times, axis, 0)
     }
 
-    /// A new axis of this size, right after an axis or right before it, is joined with it.
+    /// Inserts an axis of size `times` before or after `axis` and joins the two.
     #[track_caller]
     fn repeated(self, op: &'static str, times: usize, axis: isize, after: usize) -> Var<'g> {
         self.with_shape(op, |shape| {
@@ -512,14 +516,14 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// The value as it is, taken as a constant: no gradient flows through.
+    /// The same value, taken as a constant: no gradient flows through it.
     #[track_caller]
     pub fn detach(self) -> Var<'g> {
         self.unary(Id::Detach)
     }
 }
 
-/// A range over an axis of size `n` in plain positions.
+/// A range over an axis of size `n` as non-negative positions.
 fn clamp(range: &impl RangeBounds<isize>, n: usize) -> (usize, usize) {
     let n = n as isize;
     let position = |p: isize| {
@@ -543,7 +547,7 @@ fn clamp(range: &impl RangeBounds<isize>, n: usize) -> (usize, usize) {
     (first as usize, end.max(first) as usize)
 }
 
-/// Sizes of which one may be -1.
+/// Completes sizes of which one may be -1.
 fn complete(dims: &[isize], own: &Shape) -> Result<Shape, OpError> {
     let mut dims = dims.to_vec();
     if let Some(hole) = dims.iter().position(|&d| d == -1) {

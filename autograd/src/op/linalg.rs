@@ -1,9 +1,9 @@
 //! Matrix products.
 //!
-//! The order in which an element is summed is fixed by `k` alone, never by threads, instruction sets, or how the operands
-//! lie: see [`inner_product`].
+//! The order of the additions depends only on `k`, never on threads, instruction sets or the memory
+//! layout of the operands: see [`inner_product`].
 
-use super::{Dependency, Id, Internal, Lowering, Op, Rule, inputs, same_dtype, wants_float};
+use super::{Dependency, Id, Internal, Lowering, Op, Rule, expect_float, inputs, same_dtype};
 use crate::{
     error::OpError,
     shape::{Shape, Walk},
@@ -13,15 +13,16 @@ use crate::{
 };
 use std::ops::{Add, Range};
 
-/// So many products are summed one after the other,
+/// The number of products that are summed in sequence.
 pub(crate) const PIECE: usize = 256;
-/// and so many sums.
+/// The number of partial sums that are summed in sequence.
 pub(crate) const RADIX: usize = 32;
 
-/// Sums products over `k` in the canonical order: pieces of `PIECE` products, each from 0 over ascending `k` with one rounding
-/// a step (`add`: a fused multiply-add); then groups of `RADIX` neighbouring pieces, in order; then groups of `RADIX` such
-/// groups, and so on. So the error grows with the logarithm of `k`: in f32, `Σ 0.1·0.1` is right to 1e-6 up to `k = 10⁷`, where
-/// one chain over all of `k` loses 1e-2 at 10⁶.
+/// Sums products over `k` in the canonical order: first blocks of `PIECE` products, each block from
+/// 0 over ascending `k` with one rounding per step (`add`: a fused multiply-add); then groups of
+/// `RADIX` adjacent blocks, in order; then groups of `RADIX` such groups, and so on. So the error
+/// grows with the logarithm of `k`: in f32, `Σ 0.1·0.1` is right to 1e-6 up to `k = 10⁷`, where one
+/// chain over all of `k` loses 1e-2 at 10⁶.
 pub(crate) fn inner_product<T: Default + Add<Output = T>>(
     k: Range<usize>,
     add: &impl Fn(T, usize) -> T,
@@ -49,20 +50,21 @@ impl Op for MatMul {
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [a, b] = inputs::<2>(x)?;
-        wants_float(same_dtype(x)?)?;
+        expect_float(same_dtype(x)?)?;
         let (Some((outer_a, [m, k])), Some((outer_b, [k2, n]))) =
             (a.shape.split_last_chunk(), b.shape.split_last_chunk())
         else {
-            return Err("wants tensors with at least one axis".into()); // `Var::matmul` gives vectors a second one
+            // `Var::matmul` gives vectors a second axis
+            return Err("expected tensors with at least one axis".into());
         };
         if k != k2 {
             return Err(OpError::new(format!(
                 "the inner sizes differ: {k} columns on the left, {k2} rows on the right"
             ))
             .hint(if m == k2 || k == n {
-                "perhaps one side wants .t()"
+                "perhaps one side needs .t()"
             } else {
-                "the last axis of the left is summed with the first matrix axis of the right"
+                "the last axis of the left side must match the second-to-last axis of the right side"
             }));
         }
         let outer = Shape::new(outer_a)?.broadcast(&Shape::new(outer_b)?)?;
@@ -84,7 +86,7 @@ impl Op for MatMul {
                 }
             }
             Ok(())
-        }, else wants_float(x[0].dtype()))
+        }, else expect_float(x[0].dtype()))
     }
 
     /// `∂A = ct·Bᵀ`, `∂B = Aᵀ·ct`
@@ -110,7 +112,7 @@ impl Op for MatMul {
     }
 }
 
-/// The sizes of a product and where each of its matrices starts.
+/// The sizes of a matrix product, and where each of its matrices starts.
 pub(crate) struct Batches {
     pub(crate) m: usize,
     pub(crate) k: usize,
@@ -125,9 +127,9 @@ impl Batches {
     pub(crate) fn new(a: &Shape, b: &Shape, out: &Shape) -> Batches {
         let rank = out.rank();
         let (m, n, k) = (out[rank - 2], out[rank - 1], a[a.rank() - 1]);
-        let outer = |s: &Shape| s.front(s.rank() - 2);
+        let outer = |s: &Shape| s.prefix(s.rank() - 2);
         let walk = |s: &Shape| Walk::broadcast(&outer(s), &outer(out));
-        // there can be any number of empty products
+        // a batch of empty products can have any size
         let count = if out.count() == 0 {
             0
         } else {
@@ -143,7 +145,7 @@ impl Batches {
         }
     }
 
-    /// The first elements of `a`, `b` and the output, for each product.
+    /// The offsets of `a`, `b` and the output, for each product.
     pub(crate) fn offsets(&self) -> impl Iterator<Item = (usize, usize, usize)> {
         let (m, k, n) = (self.m, self.k, self.n);
         let list = |walk: &Walk| {
@@ -159,14 +161,15 @@ impl Batches {
 }
 
 impl<'g> Var<'g> {
-    /// The matrix product. Two matrices `[m, k]` and `[k, n]` give `[m, n]`; axes before the last two are a batch and
-    /// broadcast; a vector on the left is a row, on the right a column, and its axis is gone in the result (two vectors
-    /// give a number), as in NumPy. For floats.
+    /// The matrix product. Two matrices `[m, k]` and `[k, n]` give `[m, n]`. Axes before the last
+    /// two are a batch and broadcast. As in NumPy, a vector on the left is a row, one on the right
+    /// a column, and its axis is removed from the result (two vectors give a scalar). For floats.
     ///
-    /// The products of an element are added in an order that is fixed by `k` alone: pieces of 256 in sequence, 32 pieces in
-    /// sequence, 32 such sums, and so on. The error grows with the logarithm of `k`, and the bits are the same however the
-    /// operands lie, on any number of threads, with AVX2 and AVX-512. Where there are no fused multiply-adds, the order depends
-    /// on the processor.
+    /// The products of an element are added in an order that depends only on `k`: blocks of 256 in
+    /// sequence, 32 blocks in sequence, 32 such sums, and so on. The error grows with the logarithm
+    /// of `k`. The bits are the same for any memory layout of the operands, on any number of
+    /// threads, with AVX2 and AVX-512. Without fused multiply-adds, the order depends on the
+    /// processor.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -188,7 +191,7 @@ impl<'g> Var<'g> {
         product.with_shape(MatMul::NAME, |shape| {
             let (outer, [m, n]) = shape
                 .split_last_chunk()
-                .ok_or("wants tensors with at least one axis")?;
+                .ok_or("expected tensors with at least one axis")?;
             let left = row
                 .is_none()
                 .then_some(*m)
@@ -198,14 +201,14 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// The inner product of two vectors: a number.
+    /// The inner product of two vectors: a scalar.
     #[track_caller]
     pub fn dot(self, other: Var<'g>) -> Var<'g> {
         match (self.dims::<1>(), other.dims::<1>()) {
             (Some(_), Some(_)) => self.matmul(other),
             _ => self
                 .graph()
-                .fail("dot", "wants two vectors".into(), &[self, other]),
+                .fail("dot", "expected two vectors".into(), &[self, other]),
         }
     }
 
@@ -216,7 +219,7 @@ impl<'g> Var<'g> {
             (Some([m]), Some([n])) => self.reshape([m, 1]) * other.reshape([1, n]),
             _ => self
                 .graph()
-                .fail("outer", "wants two vectors".into(), &[self, other]),
+                .fail("outer", "expected two vectors".into(), &[self, other]),
         }
     }
 }

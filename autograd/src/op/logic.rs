@@ -1,7 +1,7 @@
-//! Truth values: and, or, not, all, any, and questions to floats. All are written with comparisons, sums and `select`; nothing here has a
-//! gradient.
+//! Booleans: and, or, not, all, any, and tests of floats. All are built from comparisons, sums and
+//! `select`. None has a gradient.
 
-use super::wants_float;
+use super::expect_float;
 use crate::{
     error::OpError,
     shape::Ints,
@@ -11,18 +11,18 @@ use crate::{
 use std::ops;
 
 impl<'g> Var<'g> {
-    /// Truth values are chosen between by truth values only: an error for anything else.
+    /// Runs `build`, or gives an error unless `self` is a boolean tensor.
     #[track_caller]
-    fn truths(self, op: &'static str, build: impl FnOnce() -> Var<'g>) -> Var<'g> {
+    fn bool_op(self, op: &'static str, build: impl FnOnce() -> Var<'g>) -> Var<'g> {
         self.with_shape(op, |_| match self.known_dtype() {
             DType::Bool => Ok(build()),
-            other => Err(OpError::new(format!("wants truth values, got {other}"))
+            other => Err(OpError::new(format!("expected a bool tensor, got {other}"))
                 .hint("compare it with something, for example .gt(0.0)")),
         })
     }
 
     #[track_caller]
-    fn truth(self, value: bool) -> Var<'g> {
+    fn bool_constant(self, value: bool) -> Var<'g> {
         self.graph().constant(Tensor::from(value))
     }
 
@@ -37,55 +37,57 @@ impl<'g> Var<'g> {
     /// ```
     #[track_caller]
     pub fn and(self, other: Var<'g>) -> Var<'g> {
-        self.truths("and", || {
-            other.truths("and", || self.select(other, self.truth(false)))
+        self.bool_op("and", || {
+            other.bool_op("and", || self.select(other, self.bool_constant(false)))
         })
     }
 
     /// Where at least one is true; also `a | b`.
     #[track_caller]
     pub fn or(self, other: Var<'g>) -> Var<'g> {
-        self.truths("or", || {
-            other.truths("or", || self.select(self.truth(true), other))
+        self.bool_op("or", || {
+            other.bool_op("or", || self.select(self.bool_constant(true), other))
         })
     }
 
     /// Where it is not true; also `!a`.
     #[track_caller]
-    #[allow(clippy::should_implement_trait)] // it does, too
+    #[allow(clippy::should_implement_trait)] // `ops::Not` is implemented as well
     pub fn not(self) -> Var<'g> {
-        self.truths("not", || self.select(self.truth(false), self.truth(true)))
+        self.bool_op("not", || {
+            self.select(self.bool_constant(false), self.bool_constant(true))
+        })
     }
 
-    /// Whether all are true; so it is if there are none.
+    /// Whether all are true. True if there are no elements.
     #[track_caller]
     pub fn all(self) -> Var<'g> {
-        self.truths("all", || self.not().sum().eq(0))
+        self.bool_op("all", || self.not().sum().eq(0))
     }
 
     /// Whether all are true, over one or several axes, which are removed.
     #[track_caller]
     pub fn all_axis(self, axes: impl Ints) -> Var<'g> {
-        self.truths("all", || self.not().sum_axis(axes).eq(0))
+        self.bool_op("all", || self.not().sum_axis(axes).eq(0))
     }
 
     /// Whether at least one is true.
     #[track_caller]
     pub fn any(self) -> Var<'g> {
-        self.truths("any", || self.sum().gt(0))
+        self.bool_op("any", || self.sum().gt(0))
     }
 
     /// Whether at least one is true, over one or several axes, which are removed.
     #[track_caller]
     pub fn any_axis(self, axes: impl Ints) -> Var<'g> {
-        self.truths("any", || self.sum_axis(axes).gt(0))
+        self.bool_op("any", || self.sum_axis(axes).gt(0))
     }
 
-    /// Where it is not a number. For floats.
+    /// Where it is NaN. For floats.
     #[track_caller]
     pub fn is_nan(self) -> Var<'g> {
         self.with_shape("is_nan", |_| {
-            wants_float(self.known_dtype()).map(|()| self.ne(self))
+            expect_float(self.known_dtype()).map(|()| self.ne(self))
         })
     }
 
@@ -93,7 +95,7 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn is_finite(self) -> Var<'g> {
         self.with_shape("is_finite", |_| {
-            wants_float(self.known_dtype()).map(|()| self.abs().lt(f64::INFINITY))
+            expect_float(self.known_dtype()).map(|()| self.abs().lt(f64::INFINITY))
         })
     }
 }

@@ -1,8 +1,8 @@
-//! Operations: the trait that all of them implement, and one file a family.
+//! Operations: the trait that all of them implement, and one file per family.
 //!
-//! An op's shape rule ([`Op::infer`]), its definition ([`Op::eval`]), its derivative ([`Op::vjp`]) and the `Var` method
-//! that appends it stand together. `eval` is plain and exact: it *is* the definition; the executor may have a faster
-//! kernel that gives the same result.
+//! One file holds all of an op: its shape rule ([`Op::infer`]), its definition ([`Op::eval`]), its
+//! derivative ([`Op::vjp`]) and the `Var` method that appends it. `eval` is plain and exact: it
+//! *is* the definition. The executor may have a faster kernel that gives the same result.
 
 pub(crate) mod cast;
 pub(crate) mod compare;
@@ -36,41 +36,46 @@ pub(crate) use lowering::Lowering;
 pub use scalar::Real;
 use std::{any::Any, fmt::Debug, sync::Arc};
 
-/// How the elements of an op's output depend on those of one input: what sparse derivatives are read off from.
+/// How the elements of an op's output depend on those of one input. Sparsity patterns of
+/// derivatives are computed from this.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Dependency {
-    /// Each output may depend on every element: always safe to say.
+    /// Each output may depend on every element. Always correct.
     Dense,
-    /// Each output depends on the element at the same place (after broadcasting).
+    /// Each output depends on the element at the same position (after broadcasting).
     Elementwise,
-    /// Nothing of the output varies with this input: its derivative is zero everywhere.
+    /// The output does not vary with this input: the derivative is zero everywhere.
     None,
-    /// Each output is an element of one of the inputs of this kind, or 0: shapes change, elements are picked. Which one
-    /// it is, is found by letting the op work on positions in place of floats; its other inputs should be positions.
+    /// Each output is an element of one of the inputs of this kind, or 0: the op only changes
+    /// shapes or selects elements. Which element it is, is found by running the op on positions in
+    /// place of floats, so its other inputs should be positions.
     Moved,
-    /// Each element of the input goes to one element of the output, where it may be added to others: the transpose of
-    /// [`Moved`](Dependency::Moved). Which one it is, is found from the derivative rule.
+    /// Each element of the input goes to one element of the output, where others may be added to
+    /// it: the transpose of [`Moved`](Dependency::Moved). The positions are found from the
+    /// derivative rule.
     Scattered,
-    /// Each output depends on the elements that it is reduced from: axis `k` is reduced if bit `k` is set.
+    /// Each output depends on the elements that are reduced to it: axis `k` is reduced if bit `k`
+    /// is set.
     Reduced {
-        /// The reduced axes.
+        /// Bit set of the reduced axes.
         axes: u8,
     },
-    /// The output has the shape of the input, and each element depends on all that lie along some axes from it: axis `k`
-    /// is one of them if bit `k` is set.
+    /// The output has the shape of the input, and each element depends on all elements of its slice
+    /// along some axes: axis `k` is one of them if bit `k` is set.
     Along {
-        /// These axes.
+        /// Bit set of these axes.
         axes: u8,
     },
     /// Two inputs of this kind are multiplied as matrices.
     Product,
 }
 
-/// What a derivative rule may look at, as `Var`s.
+/// What a derivative rule can use, as `Var`s.
 #[derive(Clone, Copy)]
 pub struct Rule<'a, 'g> {
-    /// The cotangent of the output: how the final result changes with it. Its shape and dtype are the output's.
+    /// The cotangent of the output: the derivative of the final result with respect to it. Same
+    /// shape and dtype as the output.
     pub ct: Var<'g>,
     /// The inputs.
     pub x: &'a [Var<'g>],
@@ -78,10 +83,10 @@ pub struct Rule<'a, 'g> {
     pub y: Var<'g>,
 }
 
-/// An operation: anything that computes one tensor from others.
+/// An operation: computes one tensor from others.
 ///
-/// Built-in operations and those of users implement the same trait. Attributes (a shape, an axis) are fields of the
-/// implementing type; numbers that may vary (a rate, a bound) should be inputs.
+/// Built-in and user-defined operations implement the same trait. Attributes (a shape, an axis) are
+/// fields of the implementing type. Values that may vary (a rate, a bound) should be inputs.
 ///
 /// ```
 /// use autograd::{DType, Graph, Op, OpError, Rule, TensorView, TensorViewMut, Type, Var};
@@ -95,7 +100,7 @@ pub struct Rule<'a, 'g> {
 ///     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
 ///         match x {
 ///             [t] if t.dtype == DType::F64 => Ok(*t),
-///             _ => Err("wants one f64 tensor".into()),
+///             _ => Err("expected one f64 tensor".into()),
 ///         }
 ///     }
 ///     fn eval(&self, x: &[TensorView], mut out: TensorViewMut) -> Result<(), OpError> {
@@ -117,47 +122,50 @@ pub struct Rule<'a, 'g> {
 /// # Ok::<(), autograd::Error>(())
 /// ```
 pub trait Op: Clone + PartialEq + Debug + Send + Sync + 'static {
-    /// The name shown in errors and pictures.
+    /// The name shown in errors and drawings.
     const NAME: &'static str;
 
-    /// The output's dtype and shape, or why the inputs do not fit.
+    /// The output's dtype and shape, or the reason why the inputs do not fit.
     fn infer(&self, x: &[Type]) -> Result<Type, OpError>;
 
-    /// Computes the output into a given buffer, every element of which must be written. Inputs and output have the
-    /// types that `infer` saw and gave. An error only where [`may_fail`](Op::may_fail) says so.
+    /// Computes the output into the given buffer. Every element must be written. Inputs and output
+    /// have the types that `infer` got and returned. May return an error only if
+    /// [`may_fail`](Op::may_fail) is true.
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError>;
 
-    /// The cotangent of input number `input`, built from the cotangent of the output: the vector-Jacobian product.
-    /// It has the input's shape, or one that the input broadcasts to (then it is summed). `None` where it is zero
-    /// everywhere. Called for the inputs that need a gradient only; those of integers and truth values never do.
+    /// The vector-Jacobian product: the cotangent of input `input`, built from the cotangent of the
+    /// output. It has the input's shape, or a shape that the input broadcasts to (it is then
+    /// summed). `None` if it is zero everywhere. Called only for inputs that need a gradient, never
+    /// for integers or booleans.
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>>;
 
-    /// Whether `eval` can fail because of the inputs' values (an index out of range). Updates of parameters wait until
-    /// all that may fail has run.
+    /// Whether `eval` can fail because of the inputs' values (an index out of range). Parameter
+    /// updates are applied only after everything that may fail has run.
     fn may_fail(&self, x: &[Type]) -> bool {
         let _ = x;
         true
     }
 
-    /// How the output depends on input number `input`.
+    /// How the output depends on input `input`.
     fn dependency(&self, input: usize, x: &[Type]) -> Dependency {
         let _ = (input, x);
         Dependency::Dense
     }
 
-    /// About how many bytes the op takes, with what its fields point to: an op that holds a table should say so. Plans are
-    /// kept with their ops, and together they take a bounded number of bytes.
+    /// The approximate size of the op in bytes, including what its fields point to: an op that
+    /// holds a table should include it. Cached plans hold their ops, and the cache is bounded in
+    /// bytes.
     fn bytes(&self) -> usize {
         size_of::<Self>()
     }
 
-    /// The op as plans keep it, if that takes less memory: an equal one that computes the same.
+    /// An equal op that takes less memory, for cached plans; `None` keeps the op as it is.
     #[doc(hidden)]
     fn for_plan(&self, _: Internal) -> Option<Self> {
         None
     }
 
-    /// How the op can be computed, beside by `eval`.
+    /// How the op can be computed other than by `eval`.
     #[doc(hidden)]
     fn lowering(&self, _: Internal) -> Lowering<'_> {
         Lowering::Opaque
@@ -165,8 +173,9 @@ pub trait Op: Clone + PartialEq + Debug + Send + Sync + 'static {
 }
 
 mod internal {
-    /// Names a method of [`Op`](super::Op) that the planner believes, so that a wrong answer would break memory. No other
-    /// crate can name this type, and so none can implement or call such a method:
+    /// Argument of those methods of [`Op`](super::Op) that the planner trusts: a wrong answer would
+    /// break memory safety. Other crates cannot name this type, so they can neither implement nor
+    /// call these methods:
     ///
     /// ```compile_fail,E0603
     /// use autograd::op::internal::Internal;
@@ -176,9 +185,9 @@ mod internal {
 }
 pub(crate) use internal::Internal;
 
-/// The object-safe twin of [`Op`]. Of what it answers only `lowering` is believed: types are those that were told when the
-/// node was made, whatever `infer` would say now, and nodes whose ops call themselves the same are only the same if their types
-/// are.
+/// The object-safe version of [`Op`]. Of its answers only `lowering` is trusted. A node's type is
+/// the one recorded when it was made, whatever `infer` would return now. Two nodes with equal ops
+/// are the same only if their types are equal as well.
 pub(crate) trait DynOp: Debug + Send + Sync {
     fn name(&self) -> &'static str;
     fn infer(&self, x: &[Type]) -> Result<Type, OpError>;
@@ -200,7 +209,8 @@ pub(crate) trait DynOp: Debug + Send + Sync {
     fn raw_same(&self, other: &dyn DynOp) -> bool;
 }
 
-/// A panic of a user's op while it is planned says nothing: then it may fail, depends on everything, and is no other op.
+/// If a user's op panics during planning, the answer is the conservative one: it may fail, depends
+/// on everything, and equals no other op.
 impl dyn DynOp + '_ {
     pub(crate) fn may_fail(&self, x: &[Type]) -> bool {
         catch(|| self.raw_may_fail(x)).unwrap_or(true)
@@ -258,8 +268,9 @@ impl<O: Op> DynOp for O {
     }
 }
 
-/// Lists the built-in ops without attributes. A position in the list is the op's number: those that compute a float
-/// from floats of the same type element by element come first, so that appending them is one comparison.
+/// Lists the built-in ops without attributes. An op's position in the list is its id. The pointwise
+/// ops, which compute a float from floats of the same type, come first, so that checking for one
+/// when a node is appended takes a single comparison.
 macro_rules! builtin {
     ($($Pointwise:ident)* | $($Comparison:ident)* | $($file:ident: $($Op:ident)*;)*) => {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -267,11 +278,11 @@ macro_rules! builtin {
         pub enum Id { $($Pointwise,)* $($Comparison,)* $($($Op,)*)* }
 
         impl Id {
-            /// All of them, by number.
+            /// All ids, in order.
             pub(crate) const ALL: [Id; BUILTIN.len()] =
                 [$(Id::$Pointwise,)* $(Id::$Comparison,)* $($(Id::$Op,)*)*];
 
-            /// Whether it computes a float from floats of the same type element by element.
+            /// Whether the op computes a float from floats of the same type, element by element.
             #[inline]
             pub(crate) fn is_pointwise(self) -> bool {
                 (self as u32) < [$(Id::$Pointwise),*].len() as u32
@@ -302,13 +313,13 @@ builtin! {
 /// The inputs of an op as an array, if there are `N`.
 pub(crate) fn inputs<const N: usize>(x: &[Type]) -> Result<&[Type; N], OpError> {
     x.try_into()
-        .map_err(|_| OpError::new(format!("wants {N} inputs, got {}", x.len())))
+        .map_err(|_| OpError::new(format!("expected {N} inputs, got {}", x.len())))
 }
 
 /// The dtype that all inputs share.
 pub(crate) fn same_dtype(x: &[Type]) -> Result<DType, OpError> {
     let Some((first, rest)) = x.split_first() else {
-        return Err("wants at least one input".into());
+        return Err("expected at least one input".into());
     };
     match rest.iter().find(|t| t.dtype != first.dtype) {
         None => Ok(first.dtype),
@@ -324,7 +335,7 @@ pub(crate) fn same_dtype(x: &[Type]) -> Result<DType, OpError> {
 }
 
 /// An error unless the dtype is a float.
-pub(crate) fn wants_float(dtype: DType) -> Result<(), OpError> {
+pub(crate) fn expect_float(dtype: DType) -> Result<(), OpError> {
     if dtype.is_float() {
         return Ok(());
     }

@@ -1,5 +1,6 @@
-//! The built-in elementwise ops: one table of formulas and partial derivatives, and the one loop that evaluates all of them.
-//! How kernels compute them is listed below the table: some in registers, others by functions.
+//! The built-in elementwise ops: one table of formulas and partial derivatives, and the one loop
+//! that evaluates all of them. The lists below the table say how kernels compute them: some in
+//! registers, others by functions.
 
 use super::{
     Dependency, DynOp, Id, Lowering, Real, Rule,
@@ -20,17 +21,17 @@ use std::{
     fmt::{self, Debug},
 };
 
-/// The value for integers, and what is wrong where there is none.
+/// The function of integers, and the error message where it has no value.
 type Integer = (fn(&[i64]) -> Option<i64>, &'static str);
 
-/// What a built-in op is, beside its formula.
-struct About {
+/// The properties of a built-in op, beside its formula.
+struct Properties {
     name: &'static str,
     inputs: usize,
     /// The derivative with respect to an input, from the inputs and the output.
     partial: for<'g> fn(usize, &[Var<'g>], Var<'g>) -> Partial<'g>,
-    /// The input that is a function of the others and only helps to compute the value exactly: the derivatives by the others
-    /// take it into account.
+    /// An input that is a function of the others and only makes the computed value more accurate.
+    /// The derivatives by the others take it into account.
     hint: Option<usize>,
     /// The function of integers, if it is defined for them.
     integer: Option<Integer>,
@@ -40,7 +41,8 @@ const fn integer(value: fn(&[i64]) -> Option<i64>, why: &'static str) -> Option<
     Some((value, why))
 }
 
-/// A built-in elementwise op: one type for all of them, whose loop calls a function for each element.
+/// A built-in elementwise op. One type serves all of them; its loop calls a function for each
+/// element.
 #[derive(Clone, Copy)]
 pub(crate) struct Pointwise(pub(super) Id);
 
@@ -52,13 +54,13 @@ impl Debug for Pointwise {
 
 impl DynOp for Pointwise {
     fn name(&self) -> &'static str {
-        about(self.0).name
+        properties(self.0).name
     }
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
-        let About {
+        let Properties {
             inputs, integer, ..
-        } = about(self.0);
+        } = properties(self.0);
         elementwise::infer(*inputs, integer.is_some(), x)
     }
 
@@ -66,11 +68,11 @@ impl DynOp for Pointwise {
         with_dtype!(out.dtype(), float T => {
             let f = scalar::<T>(self.0);
             map::<T, MAX_INPUTS>(&padded(x)?, out, |&x| f(x))
-        }, else integers(about(self.0).integer, x, out))
+        }, else integers(properties(self.0).integer, x, out))
     }
 
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
-        (about(self.0).partial)(input, r.x, r.y).of(r.ct)
+        (properties(self.0).partial)(input, r.x, r.y).of(r.ct)
     }
 
     fn lowering(&self) -> Lowering<'_> {
@@ -86,7 +88,7 @@ impl DynOp for Pointwise {
     }
 
     fn raw_dependency(&self, input: usize, _x: &[Type]) -> Dependency {
-        if about(self.0).hint == Some(input) {
+        if properties(self.0).hint == Some(input) {
             Dependency::None
         } else {
             Dependency::Elementwise
@@ -118,22 +120,23 @@ fn integers(
     if fails { Err(why.into()) } else { Ok(()) }
 }
 
-/// The inputs, the first one again for those that are missing: a loop over three inputs serves all ops.
+/// The inputs, padded with the first one: a loop over three inputs serves all ops.
 fn padded<'a>(x: &[TensorView<'a>]) -> Result<[TensorView<'a>; MAX_INPUTS], OpError> {
     let first = *x.first().ok_or("has no input")?;
     Ok(std::array::from_fn(|k| x.get(k).copied().unwrap_or(first)))
 }
 
-/// What a built-in op computes from one element of each input, for one number or many side by side.
+/// What a built-in op computes from one element of each input, for one or several lanes.
 pub(crate) trait Formula {
-    /// The number of inputs; what stands for others is not read.
+    /// The number of inputs. Slots beyond it are not read.
     const INPUTS: usize;
     fn of<T: Lanes>(x: [T; MAX_INPUTS]) -> T;
 }
 
-/// `Name: method(inputs -> output) = value; [partial derivative by each input] hint input int value for integers, why there is none`,
-/// which is that it does not fit unless something else is said. A `hint` is the number of an input that is one.
-/// In the value the names are numbers, in the derivatives they are `Var`s.
+/// `Name: method(inputs -> output) = value; [partial derivatives] hint input int function, error`.
+/// There is one partial derivative per input. The default message is that the result does not fit.
+/// `hint` gives the index of a hint input ([`Properties::hint`]). In the value the names are
+/// scalars or lanes, in the derivatives they are `Var`s.
 macro_rules! elementwise {
     ($($(#[$doc:meta])* $Op:ident: $name:ident($($x:ident),+ -> $y:ident) = $value:expr; [$($d:expr),+] $(hint $hint:literal)? $(int $int:expr $(, $why:literal)?)?;)*) => { $(
         $(#[$doc])*
@@ -148,7 +151,7 @@ macro_rules! elementwise {
         }
 
         impl $Op {
-            const ABOUT: About = About {
+            const PROPERTIES: Properties = Properties {
                 name: stringify!($name),
                 inputs: <$Op as Formula>::INPUTS,
                 partial: $Op::partial,
@@ -166,14 +169,14 @@ macro_rules! elementwise {
             }
         }
     )*
-        fn about(op: Id) -> &'static About {
+        fn properties(op: Id) -> &'static Properties {
             match op {
-                $(Id::$Op => const { &$Op::ABOUT },)*
-                _ => const { &Neg::ABOUT }, // there are no others
+                $(Id::$Op => const { &$Op::PROPERTIES },)*
+                _ => const { &Neg::PROPERTIES }, // all pointwise ops are listed above
             }
         }
 
-        /// The formula of an op for single numbers.
+        /// The formula of an op for scalars.
         pub(crate) fn scalar<T: Real>(op: Id) -> fn([T; MAX_INPUTS]) -> T {
             match op {
                 $(Id::$Op => $Op::of::<T>,)*
@@ -198,13 +201,14 @@ elementwise! {
     Sin:     sin(a -> y)        = a.sin();        [Times(a.cos())];
     Cos:     cos(a -> y)        = a.cos();        [Times(-a.sin())];
     Tan:     tan(a -> y)        = a.tan();        [Times(1.0 + y * y)];
-    Asin:    asin(a -> y)       = a.asin();       [Over(other_leg(a))];
-    Acos:    acos(a -> y)       = a.acos();       [Over(-other_leg(a))];
-    Atan:    atan(a -> y)       = a.atan();       [Times(cauchy(a))];
+    Asin:    asin(a -> y)       = a.asin();       [Over(sqrt_1_minus_square(a))];
+    Acos:    acos(a -> y)       = a.acos();       [Over(-sqrt_1_minus_square(a))];
+    Atan:    atan(a -> y)       = a.atan();       [Times(recip_1_plus_square(a))];
     Sinh:    sinh(a -> y)       = a.sinh();       [Times(a.cosh())];
     Cosh:    cosh(a -> y)       = a.cosh();       [Times(a.sinh())];
-    // The value and the derivative of `tanh` and `sigmoid` come from one transcendental function, the tail, which holds what is
-    // lost in a value near 1: `1 - tanh²` is 0 from `x = 10` on in f32, and `σ(1 - σ)` from 17 on.
+    // The value and the derivative of `tanh` and `sigmoid` are computed from one transcendental
+    // function, the tail. It stays accurate where the value is close to 1: computed from the value,
+    // `1 - tanh²` would be 0 from `x = 10` on in f32, and `σ(1 - σ)` from 17 on.
     TanhTail: tanh_tail(a -> t) = a.tanh_tail();  [Times(tanh_tail_slope(a, t))];
     Tanh:    tanh(a, t -> y)    = a.tanh_of(t);   [Times(y.binary(Id::TanhSlope, t)), Zero] hint 1;
     TanhSlope: tanh_slope(y, t -> d) = y.tanh_slope_of(t); [Times(-2.0 * y), Zero] hint 1;
@@ -212,11 +216,11 @@ elementwise! {
     Sigmoid: sigmoid(a, t -> y) = a.sigmoid_of(t); [Times(y.binary(Id::SigmoidSlope, t)), Zero] hint 1;
     SigmoidSlope: sigmoid_slope(y, t -> d) = y.sigmoid_slope_of(t); [Times(1.0 - 2.0 * y), Zero] hint 1;
     Relu:    relu(a -> y)       = a.relu();       [Where(a.gt(a.lit(0.0)))];
-    Erf:     erf(a -> y)        = a.erf();        [Times(bell(a) * FRAC_2_SQRT_PI)];
-    Erfc:    erfc(a -> y)       = a.erfc();       [Times(bell(a) * -FRAC_2_SQRT_PI)];
-    Gelu:    gelu(a -> y)       = a.gelu();       [Times(normal_cdf(a) + of_bump(a, normal_density))];
-    GeluTanh: gelu_tanh(a -> y) = a.gelu_tanh();  [Times(gelu_gate(a) + of_bump(a, gelu_bump))];
-    Silu:    silu(a -> y)       = a.silu();       [Times(a.sigmoid() + of_bump(a, Var::logistic))];
+    Erf:     erf(a -> y)        = a.erf();        [Times(exp_minus_square(a) * FRAC_2_SQRT_PI)];
+    Erfc:    erfc(a -> y)       = a.erfc();       [Times(exp_minus_square(a) * -FRAC_2_SQRT_PI)];
+    Gelu:    gelu(a -> y)       = a.gelu();       [Times(normal_cdf(a) + times_decaying(a, normal_density))];
+    GeluTanh: gelu_tanh(a -> y) = a.gelu_tanh();  [Times(gelu_gate(a) + times_decaying(a, gelu_gate_derivative))];
+    Silu:    silu(a -> y)       = a.silu();       [Times(a.sigmoid() + times_decaying(a, Var::logistic_density))];
     Softplus: softplus(a -> y)  = a.softplus();   [Times(a.sigmoid())];
     LogSigmoid: log_sigmoid(a -> y) = -(-a).softplus(); [Times((-a).sigmoid())];
     Floor:   floor(a -> y)      = a.floor();      [Zero];
@@ -227,13 +231,13 @@ elementwise! {
     Sub:     sub(a, b -> y)     = a - b;          [One, Minus] int |x| x[0].checked_sub(x[1]);
     Mul:     mul(a, b -> y)     = a * b;          [Times(b), Times(a)] int |x| x[0].checked_mul(x[1]);
     Div:     div(a, b -> y)     = a / b;          [Over(b), Times(-(y / b))];
-    Maximum: maximum(a, b -> y) = a.maximum(b);   [WhereFinite(a.ge(b), tie(a, b)), WhereFinite(b.ge(a), tie(a, b))] int |x| Some(x[0].max(x[1]));
-    Minimum: minimum(a, b -> y) = a.minimum(b);   [WhereFinite(a.le(b), tie(a, b)), WhereFinite(b.le(a), tie(a, b))] int |x| Some(x[0].min(x[1]));
+    Maximum: maximum(a, b -> y) = a.maximum(b);   [WhereFinite(a.ge(b), tie_share(a, b)), WhereFinite(b.ge(a), tie_share(a, b))] int |x| Some(x[0].max(x[1]));
+    Minimum: minimum(a, b -> y) = a.minimum(b);   [WhereFinite(a.le(b), tie_share(a, b)), WhereFinite(b.le(a), tie_share(a, b))] int |x| Some(x[0].min(x[1]));
     Pow:     pow(a, b -> y)     = a.powf(b);      [Times(pow_by_base(a, b)), Times(pow_by_exponent(a, b))];
     LeakyRelu: leaky_relu(a, slope -> y) = a.leaky_relu(slope);
-        [Times(a.gt(0.0).select(1.0, slope)), WhereFinite(is_not_above_0(a), at_most_0(a))];
+        [Times(a.gt(0.0).select(1.0, slope)), WhereFinite(is_not_above_0(a), min_with_0(a))];
     Elu:     elu(a, scale -> y) = a.elu(scale);
-        [Times(a.gt(0.0).select(1.0, scale * at_most_0(a).exp())), WhereFinite(is_not_above_0(a), at_most_0(a).expm1())];
+        [Times(a.gt(0.0).select(1.0, scale * min_with_0(a).exp())), WhereFinite(is_not_above_0(a), min_with_0(a).expm1())];
     Atan2:   atan2(a, b -> y)   = a.atan2(b);     [by_angle(a, b, |u, v| v / (u * u + v * v)), by_angle(a, b, |u, v| -(u / (u * u + v * v)))];
     Hypot:   hypot(a, b -> y)   = a.hypot(b);     [by_length(a, b, |u, _| u), by_length(a, b, |_, v| v)];
     Rem:     rem(a, b -> y)     = a.rem(b);       [One, Times(((y - a) / b).round())] int |x| (x[1] != 0).then(|| x[0].wrapping_rem(x[1])), "an integer is divided by zero";
@@ -242,8 +246,8 @@ elementwise! {
         int |x| Some(x[0].max(x[1]).min(x[2]));
 }
 
-/// Ops of which a kernel computes some numbers between those of others, in registers: a few instructions each. For one
-/// number, or for many side by side.
+/// Ops that fused kernels compute in registers, because they take only a few instructions. For one
+/// or several lanes.
 macro_rules! in_registers {
     (of one: $($One:ident)*; of two: $($Two:ident)*; of three: $($Three:ident)*;) => {
         #[inline(always)]
@@ -272,8 +276,9 @@ macro_rules! in_registers {
     };
 }
 
-/// Gives the ops to a macro that take many instructions, or call a library's function for each number: a kernel computes many
-/// numbers in one go. The position in the list is a function's number.
+/// Passes to a macro the ops that take many instructions or call a library function per element.
+/// Kernels compute these for a whole block at once. The position in the list is the function's
+/// index.
 macro_rules! with_functions {
     ($then:ident) => {
         $then! {
@@ -293,13 +298,13 @@ macro_rules! functions {
         pub(crate) const FUNCTIONS: usize = [$(Function::$Op),*].len();
 
         impl Function {
-            /// The op that it is.
+            /// The op of this function.
             pub(crate) fn id(self) -> Id {
                 const IDS: [Id; FUNCTIONS] = [$(Id::$Op),*];
                 IDS[self as usize]
             }
 
-            /// The function that an op is, if it is one.
+            /// The function of an op, if it has one.
             pub(crate) fn of(op: Id) -> Option<Function> {
                 match op {
                     $(Id::$Op => Some(Function::$Op),)*
@@ -317,33 +322,35 @@ in_registers! {
 }
 with_functions!(functions);
 
-// The factors of the rules above. A comparison of floats, and `select` between floats, are steps of fused kernels; `select`
-// between truth values is not. So "p and q" is written as a comparison of a selected number.
+// The factors of the rules above. Fused kernels can compute a comparison of floats and `select`
+// between floats, but not `select` between booleans. So "p and q" is written as a comparison of a
+// selected value.
 
-/// `√(1 - a²)`, without the cancellation near ±1. What the product has over the difference is taken as a constant: the
-/// product has the derivative `∞·0` at ±1, the difference the right one.
-fn other_leg(a: Var<'_>) -> Var<'_> {
+/// `√(1 - a²)`, without the cancellation near ±1. The quotient of the product `(1 - a)(1 + a)` and
+/// the difference `1 - a²` is taken as a constant: at ±1 the product has the derivative `∞·0`, the
+/// difference the correct one.
+fn sqrt_1_minus_square(a: Var<'_>) -> Var<'_> {
     let difference = 1.0 - a * a;
     (difference + ((1.0 - a) * (1.0 + a) - difference).detach()).sqrt()
 }
 
-/// `1/(1 + a²)`; beyond ±1 by the reciprocal `r`, as `r²/(1 + r²)`, because `a²` overflows
-fn cauchy(a: Var<'_>) -> Var<'_> {
+/// `1/(1 + a²)`; beyond ±1, where `a²` may overflow, `r²/(1 + r²)` with the reciprocal `r`.
+fn recip_1_plus_square(a: Var<'_>) -> Var<'_> {
     let far = a.abs().gt(1.0);
     let r = far.select(a, 1.0).recip();
     let square = far.select(r, a).square();
     far.select(square, 1.0) / (1.0 + square)
 }
 
-/// `a` where `|a|` is below `limit`, and a constant beyond: where `f(a)` is as at the limit already, so that at ±∞ no derivative
-/// is `∞·0`. Of NaN it is NaN.
-fn within<'g>(a: Var<'g>, limit: f64) -> Var<'g> {
+/// `a` where `|a|` is below `limit`, and a constant beyond, where `f(a)` has reached its limit: so
+/// no derivative is `∞·0` at ±∞. NaN stays NaN.
+fn constant_beyond<'g>(a: Var<'g>, limit: f64) -> Var<'g> {
     a.gt(limit).select(limit, a.lt(-limit).select(-limit, a))
 }
 
-/// `e^(-a²)`, which is 0 in f64 at ±30 already
-fn bell(a: Var<'_>) -> Var<'_> {
-    (-within(a, 30.0).square()).exp()
+/// `e^(-a²)`, which is already 0 in f64 at ±30.
+fn exp_minus_square(a: Var<'_>) -> Var<'_> {
+    (-constant_beyond(a, 30.0).square()).exp()
 }
 
 /// `d(tail)/da` of [`Lanes::tanh_tail`]
@@ -352,52 +359,54 @@ fn tanh_tail_slope<'g>(a: Var<'g>, tail: Var<'g>) -> Var<'g> {
     rises * a.sign() * a.binary(Id::Tanh, tail).binary(Id::TanhSlope, tail)
 }
 
-/// The standard normal's distribution function, exact where it is small.
+/// The cumulative distribution function of the standard normal, exact where it is small.
 fn normal_cdf(a: Var<'_>) -> Var<'_> {
     0.5 * (a * -FRAC_1_SQRT_2).erfc()
 }
 
-/// The standard normal's density.
+/// The density of the standard normal.
 fn normal_density(a: Var<'_>) -> Var<'_> {
     (-0.5 * a * a).exp() * (0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2)
 }
 
-/// `a·f(a)` of a function that is 0 in f64 at ±800 and beyond: at ±∞ it would be `∞·0`.
-fn of_bump<'g>(a: Var<'g>, f: fn(Var<'g>) -> Var<'g>) -> Var<'g> {
-    let a = within(a, 800.0);
+/// `a·f(a)` for a function that is 0 in f64 at ±800 and beyond: at ±∞ the product would be `∞·0`.
+fn times_decaying<'g>(a: Var<'g>, f: fn(Var<'g>) -> Var<'g>) -> Var<'g> {
+    let a = constant_beyond(a, 800.0);
     a * f(a)
 }
 
-/// `u = √(8/π)·(a + 0.044715·a³)`, of which [`Var::gelu_tanh`] takes the sigmoid; as at ±30 beyond, where that is 0 or 1 and
-/// the cube may overflow
+/// `u = √(8/π)·(a + 0.044715·a³)`; [`Var::gelu_tanh`] uses `σ(u)`. Constant beyond ±30, where
+/// `σ(u)` is 0 or 1 and the cube may overflow.
 fn gelu_inner(a: Var<'_>) -> Var<'_> {
-    let a = within(a, 30.0);
+    let a = constant_beyond(a, 30.0);
     (a + a * a * a * GELU_CUBE) * GELU_TWICE
 }
 
-/// `σ(u)`: by what the approximate gelu multiplies.
+/// `σ(u)`, the factor of the approximate gelu.
 fn gelu_gate(a: Var<'_>) -> Var<'_> {
     gelu_inner(a).sigmoid()
 }
 
 /// `dσ(u)/da = σ'(u)·du/da`
-fn gelu_bump(a: Var<'_>) -> Var<'_> {
-    gelu_inner(a).logistic() * ((1.0 + a * a * (3.0 * GELU_CUBE)) * GELU_TWICE)
+fn gelu_gate_derivative(a: Var<'_>) -> Var<'_> {
+    gelu_inner(a).logistic_density() * ((1.0 + a * a * (3.0 * GELU_CUBE)) * GELU_TWICE)
 }
 
-/// `a` where it is not above 0. Not `minimum`, which would halve the second derivative at 0.
-fn at_most_0(a: Var<'_>) -> Var<'_> {
+/// `a` where it is not above 0, else 0. Not `minimum`, which would halve the second derivative at
+/// 0.
+fn min_with_0(a: Var<'_>) -> Var<'_> {
     a.gt(0.0).select(0.0, a)
 }
 
-/// The same as a mask; true of NaN.
+/// The same condition as a mask; true for NaN.
 fn is_not_above_0(a: Var<'_>) -> Var<'_> {
     a.gt(0.0).select(a.lit(1.0), a.lit(0.0)).eq(0.0)
 }
 
-/// A point in the plane: its direction `(u, v)`, the larger coordinate being ±1, times its size `m`; and where that holds:
-/// not at the origin and not at infinity. `m` is taken as a constant: what is computed from a direction does not depend on it.
-/// At infinity `(u, v)` is the limit, at the origin (0, 0), both constant.
+/// A point in the plane as direction `(u, v)`, whose larger coordinate is ±1, times size `m`; and a
+/// mask that is false at the origin and at infinity. `m` is taken as a constant: functions of the
+/// direction do not depend on it. At infinity `(u, v)` is the limit, at the origin (0, 0), both
+/// constant.
 fn polar<'g>(a: Var<'g>, b: Var<'g>) -> [Var<'g>; 4] {
     let size = a.abs().maximum(b.abs()).detach();
     let regular = size.eq(f64::INFINITY).select(0.0, size).ne(0.0);
@@ -406,13 +415,13 @@ fn polar<'g>(a: Var<'g>, b: Var<'g>) -> [Var<'g>; 4] {
     [along(a), along(b), m, regular]
 }
 
-/// A derivative of the angle of a point: `f(u, v)/m`, 0 at the origin and at infinity
+/// A derivative of the angle of a point: `f(u, v)/m`; 0 at the origin and at infinity.
 fn by_angle<'g>(a: Var<'g>, b: Var<'g>, f: impl Fn(Var<'g>, Var<'g>) -> Var<'g>) -> Partial<'g> {
     let [u, v, m, regular] = polar(a, b);
     Partial::WhereFinite(regular, f(regular.select(u, 1.0), v) / m)
 }
 
-/// A derivative of the distance from the origin: `f(u, v)/√(u² + v²)`, 0 at the origin
+/// A derivative of the distance from the origin: `f(u, v)/√(u² + v²)`; 0 at the origin.
 fn by_length<'g>(a: Var<'g>, b: Var<'g>, f: impl Fn(Var<'g>, Var<'g>) -> Var<'g>) -> Partial<'g> {
     let [u, v, ..] = polar(a, b);
     let square = u * u + v * v;
@@ -422,9 +431,10 @@ fn by_length<'g>(a: Var<'g>, b: Var<'g>, f: impl Fn(Var<'g>, Var<'g>) -> Var<'g>
 
 /// `b·aᵇ⁻¹`
 ///
-/// At `a = 0` and `b ≥ 0` the exponent is taken as a constant, as [`pow_by_exponent`] does: only then are the mixed second
-/// derivatives equal. Where `b = 0` it is written `(b/a)·aᵇ`, so that a tiny `a` does not give `0·∞`, and at `a = 0` it is 0 to
-/// all orders, as that of a polynomial's constant. Each of the two terms is a constant 0 where the other one holds.
+/// At `a = 0` and `b ≥ 0` the exponent is taken as a constant, as in [`pow_by_exponent`]: only then
+/// are the mixed second derivatives equal. Where `b = 0` the derivative is written `(b/a)·aᵇ`, so
+/// that a tiny `a` does not give `0·∞`; at `a = 0` it is 0 to all orders, as for a polynomial's
+/// constant term. Each of the two terms is a constant 0 where the other one applies.
 fn pow_by_base<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
     let none = b.eq(0.0);
     if is_fixed(b) {
@@ -437,14 +447,16 @@ fn pow_by_base<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
     b * a.pow(b - 1.0) + b0 / a0 * a0.pow(b0)
 }
 
-/// `aᵇ·ln a`; 0 to all orders where `aᵇ` is 0 around `b`, or at its edge: at `a = 0` for `b ≥ 0` and `a = ∞` for `b ≤ 0`
+/// `aᵇ·ln a`; 0 to all orders where `aᵇ` is 0 in a neighbourhood of `b` or on one side of it: at
+/// `a = 0` for `b ≥ 0` and at `a = ∞` for `b ≤ 0`.
 fn pow_by_exponent<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
     let at_infinity = a.eq(f64::INFINITY).select(-b, -1.0);
     let a = a.eq(0.0).select(b, at_infinity).ge(0.0).select(1.0, a);
     a.pow(b) * a.ln()
 }
 
-/// Whether it is a number, or one less by numbers: an exponent that nobody differentiates by.
+/// Whether it is a constant, or a constant minus constants: an exponent that is never
+/// differentiated.
 fn is_fixed(b: Var<'_>) -> bool {
     let inner = b.graph.inner.borrow();
     let is_leaf = |id: NodeId| matches!(inner.nodes[id].kind, Kind::Literal | Kind::Constant);
@@ -455,8 +467,8 @@ fn is_fixed(b: Var<'_>) -> bool {
     is_leaf(id)
 }
 
-/// The share of a gradient that each side of a maximum gets: half of it where both are equal.
-fn tie<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
+/// The share of the gradient that each side of a maximum gets: half where both are equal.
+fn tie_share<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
     a.eq(b).select(a.lit(0.5), a.lit(1.0))
 }
 
@@ -476,7 +488,7 @@ macro_rules! methods {
 methods! {
     /// `|x|`, with derivative `sign(x)`: 0 at 0.
     abs Abs;
-    /// -1, 0 or 1, with derivative 0; NaN stays NaN.
+    /// -1, 0 or 1, with derivative 0. NaN stays NaN.
     sign Sign;
     /// `eˣ`, with derivative `eˣ`.
     exp Exp;
@@ -507,11 +519,13 @@ methods! {
     cos Cos;
     /// The tangent of an angle in radians, with derivative `1 + tan² x`.
     tan Tan;
-    /// The angle from `-π/2` to `π/2` with this sine, with derivative `1/√(1 - x²)`; NaN outside of [-1, 1].
+    /// The arcsine in radians, from `-π/2` to `π/2`, with derivative `1/√(1 - x²)`; NaN outside of
+    /// [-1, 1].
     asin Asin;
-    /// The angle from 0 to `π` with this cosine, with derivative `-1/√(1 - x²)`; NaN outside of [-1, 1].
+    /// The arccosine in radians, from 0 to `π`, with derivative `-1/√(1 - x²)`; NaN outside of [-1,
+    /// 1].
     acos Acos;
-    /// The angle from `-π/2` to `π/2` with this tangent, with derivative `1/(1 + x²)`.
+    /// The arctangent in radians, from `-π/2` to `π/2`, with derivative `1/(1 + x²)`.
     atan Atan;
     /// The hyperbolic sine, with derivative `cosh x`.
     sinh Sinh;
@@ -521,20 +535,21 @@ methods! {
     erf Erf;
     /// `1 - erf(x)`, exact where it is small, with derivative `-2/√π·e^(-x²)`.
     erfc Erfc;
-    /// `x·Φ(x)` with the normal distribution function `Φ` (Hendrycks and Gimpel 2016), exactly, not by its tanh
-    /// approximation; with derivative `Φ(x) + x·φ(x)`.
+    /// `x·Φ(x)` with the normal cumulative distribution function `Φ` (Hendrycks and Gimpel 2016),
+    /// exact, not the tanh approximation; with derivative `Φ(x) + x·φ(x)`.
     gelu Gelu;
-    /// The approximation of [`gelu`](Var::gelu) by `tanh` (Hendrycks and Gimpel 2016): PyTorch's `approximate="tanh"`.
+    /// The approximation of [`gelu`](Var::gelu) by `tanh` (Hendrycks and Gimpel 2016): PyTorch's
+    /// `approximate="tanh"`.
     gelu_tanh GeluTanh;
     /// `x·σ(x)` (Elfwing et al. 2018), also called swish, with derivative `σ(x) + x·σ(x)·σ(-x)`.
     silu Silu;
     /// `ln σ(x)`, with derivative `σ(-x)`. Does not overflow; small values stay exact.
     log_sigmoid LogSigmoid;
-    /// The largest whole number that is not above `x`, with derivative 0.
+    /// The largest integer that is not above `x`, with derivative 0.
     floor Floor;
-    /// The smallest whole number that is not below `x`, with derivative 0.
+    /// The smallest integer that is not below `x`, with derivative 0.
     ceil Ceil;
-    /// The nearest whole number, the even one of two (as in NumPy and PyTorch), with derivative 0.
+    /// The nearest integer; ties go to the even one (as in NumPy and PyTorch). Derivative 0.
     round Round;
     /// `ln(1 + eˣ)`, with derivative `σ(x)`. Does not overflow; small values stay exact.
     softplus Softplus;
@@ -549,16 +564,17 @@ impl<'g> Var<'g> {
         self.with_tail("tanh", Id::TanhTail, Id::Tanh)
     }
 
-    /// `σ(x) = 1/(1 + e⁻ˣ)`, with derivative `σ(1 - σ)`. Does not overflow; small values of both stay exact.
+    /// `σ(x) = 1/(1 + e⁻ˣ)`, with derivative `σ(1 - σ)`. Does not overflow; small values of both
+    /// stay exact.
     #[track_caller]
     pub fn sigmoid(self) -> Var<'g> {
         self.with_tail("sigmoid", Id::SigmoidTail, Id::Sigmoid)
     }
 
-    /// A function of this value and of its tail.
+    /// A function of this value and its tail.
     #[track_caller]
     fn with_tail(self, name: &'static str, tail: Id, function: Id) -> Var<'g> {
-        match super::wants_float(self.known_dtype()) {
+        match super::expect_float(self.known_dtype()) {
             Err(e) if self.kind() != Kind::Error => self.graph.fail(name, e, &[self]),
             _ => self.binary(function, self.unary(tail)),
         }
@@ -566,29 +582,29 @@ impl<'g> Var<'g> {
 
     /// `σ'(x)`, the density of the logistic distribution.
     #[track_caller]
-    fn logistic(self) -> Var<'g> {
+    fn logistic_density(self) -> Var<'g> {
         let tail = self.unary(Id::SigmoidTail);
         self.binary(Id::Sigmoid, tail)
             .binary(Id::SigmoidSlope, tail)
     }
 
-    /// The larger of two numbers, element by element with broadcasting; at a tie each gets half of the gradient. NaN if
-    /// either is.
+    /// The larger of two values, element by element with broadcasting. At a tie each gets half of
+    /// the gradient. NaN if either is.
     #[track_caller]
     pub fn maximum(self, other: impl Operand<'g>) -> Var<'g> {
         self.binary(Id::Maximum, other.var(self))
     }
 
-    /// The smaller of two numbers, element by element with broadcasting; at a tie each gets half of the gradient. NaN if
-    /// either is.
+    /// The smaller of two values, element by element with broadcasting. At a tie each gets half of
+    /// the gradient. NaN if either is.
     #[track_caller]
     pub fn minimum(self, other: impl Operand<'g>) -> Var<'g> {
         self.binary(Id::Minimum, other.var(self))
     }
 
-    /// `xᵖ` for numbers or tensors, element by element with broadcasting. Its derivatives are right where `x` or `p` is 0:
-    /// `p·xᵖ⁻¹` is 0 for `p = 0`, and `xᵖ·ln x` is 0 for `x = 0`, `p ≥ 0`: there it is taken as a constant in `p`. NaN for a
-    /// negative `x` unless `p` is whole.
+    /// `xᵖ`, element by element with broadcasting. Its derivatives are also right where `x` or `p`
+    /// is 0: `p·xᵖ⁻¹` is 0 for `p = 0`, and `xᵖ·ln x` is 0 for `x = 0`, `p ≥ 0`, where the power is
+    /// taken as a constant in `p`. NaN for a negative `x` unless `p` is an integer.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -604,7 +620,7 @@ impl<'g> Var<'g> {
         self.binary(Id::Pow, p.var(self))
     }
 
-    /// `xᵖ` for a number `p`: [`pow`](Var::pow). For whole `p`, [`powi`](Var::powi) is faster.
+    /// `xᵖ` for a scalar `p`: [`pow`](Var::pow). For integer `p`, [`powi`](Var::powi) is faster.
     #[track_caller]
     pub fn powf(self, p: f64) -> Var<'g> {
         self.pow(p)
@@ -616,14 +632,15 @@ impl<'g> Var<'g> {
         self.binary(Id::LeakyRelu, slope.var(self))
     }
 
-    /// `x` above 0 and `scale·(eˣ - 1)` elsewhere (Clevert et al. 2015), with derivative 1 and `scale·eˣ` (at 0 too).
+    /// `x` above 0 and `scale·(eˣ - 1)` elsewhere (Clevert et al. 2015), with derivative 1 and
+    /// `scale·eˣ` (at 0 too).
     #[track_caller]
     pub fn elu(self, scale: impl Operand<'g>) -> Var<'g> {
         self.binary(Id::Elu, scale.var(self))
     }
 
-    /// The angle from `-π` to `π` of the points with this ordinate and the given abscissa, with derivatives `x/(x² + y²)`
-    /// and `-y/(x² + y²)`: 0 at the origin.
+    /// The angle, from `-π` to `π`, of the point with `y = self` and the given `x`, with
+    /// derivatives `x/(x² + y²)` and `-y/(x² + y²)`: 0 at the origin.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -636,14 +653,16 @@ impl<'g> Var<'g> {
         self.binary(Id::Atan2, x.var(self))
     }
 
-    /// `√(x² + y²)` without overflow on the way, with derivatives `x/√(x² + y²)` and `y/√(x² + y²)`: 0 at the origin.
+    /// `√(x² + y²)` without intermediate overflow, with derivatives `x/√(x² + y²)` and
+    /// `y/√(x² + y²)`: 0 at the origin.
     #[track_caller]
     pub fn hypot(self, y: impl Operand<'g>) -> Var<'g> {
         self.binary(Id::Hypot, y.var(self))
     }
 
-    /// The nearest number from `low` to `high`; the derivative is 1 between them (both included) and 0 outside, where the
-    /// bound gets it. NaN stays NaN; `high` wins if the bounds are the wrong way round.
+    /// Limits the values to `low..=high`. The derivative is 1 within the bounds (inclusive) and 0
+    /// outside, where the bound gets the gradient. NaN stays NaN. If `low > high`, the result is
+    /// `high`.
     #[track_caller]
     pub fn clamp(self, low: impl Operand<'g>, high: impl Operand<'g>) -> Var<'g> {
         self.graph()

@@ -1,9 +1,10 @@
-//! Random numbers, from a key and a counter: the same on any machine and for any number of threads.
+//! Random numbers from a key and a counter: the same on every machine and for any number of
+//! threads.
 //!
-//! The generator is ChaCha with 8 rounds; the graph's seed is its key, the number of the random node its stream, and
-//! the position of an element in the tensor its position in the stream.
+//! The generator is ChaCha with 8 rounds. The graph's seed is the key, the index of the random node
+//! the stream, and the position of an element in the tensor the position in the stream.
 
-use super::{Dependency, Op, Rule, inputs, wants_float};
+use super::{Dependency, Op, Rule, expect_float, inputs};
 use crate::{
     error::OpError,
     graph::Graph,
@@ -24,10 +25,10 @@ impl Op for Bernoulli {
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [_key, p] = inputs::<2>(x)?;
-        wants_float(p.dtype)?;
+        expect_float(p.dtype)?;
         if p.shape.rank() > 0 {
             return Err(OpError::new(format!(
-                "the probability is one number, got {}",
+                "expected a scalar probability, got {}",
                 p.shape
             )));
         }
@@ -61,7 +62,7 @@ impl Op for Bernoulli {
     }
 }
 
-/// Numbers drawn from a distribution; the input is the key.
+/// Samples of a distribution; the input is the key.
 #[derive(Clone, PartialEq, Debug)]
 struct Draw {
     from: Distribution,
@@ -70,7 +71,7 @@ struct Draw {
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Distribution {
-    /// From 0 to below 1: 24 (f32) or 53 (f64) random bits.
+    /// Uniform in `[0, 1)`: 24 (f32) or 53 (f64) random bits.
     Uniform,
     /// Mean 0, variance 1, by the transform of Box and Muller (1958): `√(-2 ln u)·cos(2πv)`.
     Normal,
@@ -81,7 +82,7 @@ impl Op for Draw {
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         inputs::<1>(x)?;
-        wants_float(self.ty.dtype)?;
+        expect_float(self.ty.dtype)?;
         Ok(self.ty)
     }
 
@@ -91,7 +92,7 @@ impl Op for Draw {
         with_dtype!(self.ty.dtype, float T => {
             let out = out.slice::<T>()?;
             match self.from {
-                // rounded to nearest, an f32 could become 1
+                // floor, because rounding to nearest could give 1 in f32
                 Distribution::Uniform if self.ty.dtype == DType::F32 => {
                     out.iter_mut().for_each(|o| *o = T::of((unit() * (1 << 24) as f64).floor() / (1 << 24) as f64));
                 }
@@ -99,7 +100,7 @@ impl Op for Draw {
                 Distribution::Normal => out.iter_mut().for_each(|o| *o = T::of(normal(unit(), unit()))),
             }
             Ok(())
-        }, else wants_float(self.ty.dtype))
+        }, else expect_float(self.ty.dtype))
     }
 
     fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -115,15 +116,15 @@ impl Op for Draw {
     }
 }
 
-/// From two uniform numbers, with functions that are the same on every machine.
+/// A normal sample from two uniform ones, with functions that give the same bits on every machine.
 fn normal(u: f64, v: f64) -> f64 {
     libm::sqrt(-2.0 * libm::log(1.0 - u)) * libm::cos(std::f64::consts::TAU * v)
 }
 
-/// The generator of a key tensor: `[seed, number of the random node]`.
+/// The generator of a key tensor: `[seed, index of the random node]`.
 fn generator(key: TensorView<'_>) -> Result<ChaCha8Rng, OpError> {
     let &[seed, stream] = key.slice::<i64>()? else {
-        return Err("the key is not two numbers".into());
+        return Err("the key does not have two elements".into());
     };
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -133,8 +134,9 @@ fn generator(key: TensorView<'_>) -> Result<ChaCha8Rng, OpError> {
 }
 
 impl Graph {
-    /// Truth values that are `true` with probability `p` (one number from 0 to 1). They depend on the graph's seed and
-    /// on how many random nodes were made before; asked for twice, they are the same.
+    /// Booleans that are `true` with probability `p` (a scalar from 0 to 1). They depend on the
+    /// graph's seed and on how many random nodes were made before. Evaluated twice, they are the
+    /// same.
     ///
     /// ```
     /// let g = autograd::Graph::training(7);
@@ -153,14 +155,14 @@ impl Graph {
         }
     }
 
-    /// Numbers from 0 to below 1, all equally likely. They depend on seed and number as those of
-    /// [`bernoulli`](Graph::bernoulli).
+    /// Uniform samples from `[0, 1)`. They depend on the seed and the node's index as those of
+    /// [`bernoulli`](Graph::bernoulli) do.
     #[track_caller]
     pub fn uniform(&self, shape: impl Ints, dtype: DType) -> Var<'_> {
         self.draw("uniform", Distribution::Uniform, &shape.list(), dtype)
     }
 
-    /// Numbers from the normal distribution with mean 0 and variance 1.
+    /// Samples of the normal distribution with mean 0 and variance 1.
     ///
     /// ```
     /// let g = autograd::Graph::with_seed(1);

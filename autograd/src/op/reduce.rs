@@ -1,9 +1,9 @@
 //! Reductions over axes: sum, mean, max, argmax.
 //!
-//! The order in which a sum is rounded is fixed by shape and axes alone, never by threads or instruction sets: see
+//! The order of additions depends only on shape and axes, never on threads or instruction sets: see
 //! [`sum_lines`].
 
-use super::{Dependency, Internal, Lowering, Op, Rule, inputs, layout::copy, wants_float};
+use super::{Dependency, Internal, Lowering, Op, Rule, expect_float, inputs, layout::copy};
 use crate::{
     error::OpError,
     math::sum::{SUM_DEPTH, pairwise, sum_line},
@@ -14,7 +14,7 @@ use crate::{
 };
 use std::cmp::Ordering;
 
-/// `Σ x` over some axes. Truth values are counted (i64).
+/// `Σ x` over some axes. Booleans are counted (i64).
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Sum {
     pub(crate) axes: Axes,
@@ -51,15 +51,15 @@ impl Op for Sum {
                 out.slice()?,
                 &mut sum_lines,
             ),
-            DType::I64 => count(shape, self.axes, x[0].slice::<i64>()?, out.slice()?)?,
-            DType::Bool => count(shape, self.axes, x[0].slice::<bool>()?, out.slice()?)?,
+            DType::I64 => sum_integers(shape, self.axes, x[0].slice::<i64>()?, out.slice()?)?,
+            DType::Bool => sum_integers(shape, self.axes, x[0].slice::<bool>()?, out.slice()?)?,
         }
         Ok(())
     }
 
-    /// Each element counts once: the cotangent, spread over the axes.
+    /// Each element has the factor 1: the cotangent, broadcast over the axes.
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
-        Some(spread(r.ct, r.x[0], self.axes))
+        Some(broadcast_over(r.ct, r.x[0], self.axes))
     }
 
     fn may_fail(&self, x: &[Type]) -> bool {
@@ -77,39 +77,40 @@ impl Op for Sum {
 
 /// The largest or the smallest element over some axes.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Extreme<const LARGEST: bool> {
+pub(crate) struct MinMax<const LARGEST: bool> {
     axes: Axes,
     keep: bool,
 }
 
-type Max = Extreme<true>;
-type Min = Extreme<false>;
+type Max = MinMax<true>;
+type Min = MinMax<false>;
 
-impl<const LARGEST: bool> Op for Extreme<LARGEST> {
+impl<const LARGEST: bool> Op for MinMax<LARGEST> {
     const NAME: &'static str = if LARGEST { "max" } else { "min" };
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [x] = inputs::<1>(x)?;
         not_empty(x, self.axes)?;
         if x.dtype == DType::Bool {
-            wants_float(x.dtype)?;
+            expect_float(x.dtype)?;
         }
         Ok(Type::new(x.dtype, x.shape.reduced(self.axes, self.keep)))
     }
 
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-        eval_extremes(LARGEST, self.axes, x[0], out)
+        eval_min_max(LARGEST, self.axes, x[0], out)
     }
 
-    /// Evenly to all elements that are the extreme one: those that are NaN if it is NaN, so that there always is one.
+    /// Split evenly among all elements that equal the result. If the result is NaN, these are the
+    /// NaN elements, so there always is one.
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let x = r.x[0];
         let y = with_axes(r.y, x, self.axes);
         let is_nan = |v: Var<'g>| v.ne(v).select(v.lit(1.0), v.lit(0.0));
-        let extreme = y.eq(y).select(x, is_nan(x)).eq(y.eq(y).select(y, 1.0));
-        let ties = extreme.sum_over(self.axes, true).cast(r.ct.known_dtype());
+        let is_result = y.eq(y).select(x, is_nan(x)).eq(y.eq(y).select(y, 1.0));
+        let ties = is_result.sum_over(self.axes, true).cast(r.ct.known_dtype());
         let share = with_axes(r.ct, x, self.axes) / ties;
-        Some(extreme.select(share, r.ct.lit(0.0)))
+        Some(is_result.select(share, r.ct.lit(0.0)))
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -121,8 +122,9 @@ impl<const LARGEST: bool> Op for Extreme<LARGEST> {
     }
 }
 
-/// Its first input, which is `√(Σx²/n)` of the second one over some axes. Differentiating how it is computed would meet `1/s`
-/// and cubes, which overflow; `x/(n·y)` is in range wherever `y` is, and so are its own derivatives.
+/// Returns its first input, which is `√(Σx²/n)` of the second one over some axes. Differentiating
+/// its computation would involve `1/s` and cubes, which overflow. `x/(n·y)` is in range wherever
+/// `y` is, and so are its own derivatives.
 #[derive(Clone, PartialEq, Debug)]
 struct RootOfSquares {
     axes: Axes,
@@ -140,7 +142,7 @@ impl Op for RootOfSquares {
         copy(x[0], out)
     }
 
-    /// `ct·x/(n·y)`; at `y = 0` the function is taken as a constant
+    /// `ct·x/(n·y)`; at `y = 0` the function is taken as a constant.
     fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let &[_, x] = r.x else { return None };
         if input == 0 {
@@ -171,14 +173,14 @@ impl Op for RootOfSquares {
 
 /// The position of the largest or the smallest element along an axis.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct ArgExtreme<const LARGEST: bool> {
+pub(crate) struct ArgMinMax<const LARGEST: bool> {
     axis: usize,
 }
 
-type ArgMax = ArgExtreme<true>;
-type ArgMin = ArgExtreme<false>;
+type ArgMax = ArgMinMax<true>;
+type ArgMin = ArgMinMax<false>;
 
-impl<const LARGEST: bool> Op for ArgExtreme<LARGEST> {
+impl<const LARGEST: bool> Op for ArgMinMax<LARGEST> {
     const NAME: &'static str = if LARGEST { "argmax" } else { "argmin" };
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
@@ -189,7 +191,7 @@ impl<const LARGEST: bool> Op for ArgExtreme<LARGEST> {
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        places_of_extremes(LARGEST, self.axis, x[0], out.slice()?)
+        eval_arg_min_max(LARGEST, self.axis, x[0], out.slice()?)
     }
 
     fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -205,7 +207,7 @@ impl<const LARGEST: bool> Op for ArgExtreme<LARGEST> {
     }
 }
 
-/// Whether `a` replaces the extreme `b` so far: larger (or smaller), or the first NaN.
+/// Whether `a` replaces the current best `b`: it is larger (or smaller), or the first NaN.
 fn beats<T: Element>(largest: bool, a: T, b: T) -> bool {
     let is_nan = |v: T| v.partial_cmp(&v) != Some(Ordering::Equal);
     let beyond = if largest { a > b } else { a < b };
@@ -213,7 +215,7 @@ fn beats<T: Element>(largest: bool, a: T, b: T) -> bool {
 }
 
 /// The largest or the smallest elements over some axes.
-fn eval_extremes(
+fn eval_min_max(
     largest: bool,
     axes: Axes,
     x: TensorView<'_>,
@@ -230,8 +232,8 @@ fn eval_extremes(
     })
 }
 
-/// Where they are along an axis: the first one of several.
-fn places_of_extremes(
+/// Their positions along an axis: the first one at a tie.
+fn eval_arg_min_max(
     largest: bool,
     axis: usize,
     x: TensorView<'_>,
@@ -252,7 +254,7 @@ fn places_of_extremes(
 fn not_empty(x: &Type, axes: Axes) -> Result<(), OpError> {
     match (0..x.shape.rank()).find(|&k| axes.has(k) && x.shape[k] == 0) {
         Some(k) => Err(OpError::new(format!(
-            "axis {k} of {} is empty: there is no extreme element",
+            "axis {k} of {} is empty: it has no maximum or minimum",
             x.shape
         ))),
         None => Ok(()),
@@ -277,10 +279,10 @@ impl Lines {
     }
 }
 
-/// A closure that gets elements, the lines to reduce, and room for one result a line.
+/// A closure that gets elements, the lines to reduce, and the output: one element per line.
 type Fold<'f, T> = dyn FnMut(&[T], Lines, &mut [T]) + 'f;
 
-/// Reduces axes one group of neighbours after the other, the last group first.
+/// Reduces one group of adjacent axes after the other, the last group first.
 fn fold_axes<T: Element>(
     shape: &Shape,
     axes: Axes,
@@ -289,7 +291,8 @@ fn fold_axes<T: Element>(
     fold: &mut Fold<'_, T>,
 ) {
     if x.is_empty() {
-        // every line is empty; sums over some of the axes would not be few, and nobody has the memory for them
+        // every line is empty; partial sums over some of the axes could need more memory than there
+        // is
         return fold(
             x,
             Lines {
@@ -303,7 +306,7 @@ fn fold_axes<T: Element>(
     loop {
         let x = partial.as_deref().unwrap_or(x);
         let Some(last) = (0..shape.rank()).rev().find(|&k| rest.has(k)) else {
-            return fold(x, Lines { n: 1, inner: 1 }, out); // no axes: each element by itself
+            return fold(x, Lines { n: 1, inner: 1 }, out); // no axes: each element is a line
         };
         let first = (0..=last)
             .rev()
@@ -328,9 +331,7 @@ fn fold_axes<T: Element>(
     }
 }
 
-/// Sums lines of floats in the canonical order.
-///
-/// See [`math::sum`](crate::math::sum).
+/// Sums lines of floats in the canonical order: see [`math::sum`](crate::math::sum).
 fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out: &mut [T]) {
     if lines.inner == 1 {
         for (k, out) in out.iter_mut().enumerate() {
@@ -359,8 +360,9 @@ fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out:
     }
 }
 
-/// Sums integers, or counts truth values: an error only if a sum itself does not fit, whatever comes up on the way.
-fn count<T: Copy + Into<i128>>(
+/// Sums integers or counts booleans. Accumulates in i128, so that it fails only if the sum itself
+/// does not fit, not for an intermediate one.
+fn sum_integers<T: Copy + Into<i128>>(
     shape: &Shape,
     axes: Axes,
     x: &[T],
@@ -387,15 +389,16 @@ fn count<T: Copy + Into<i128>>(
     Ok(())
 }
 
-/// A reduced value with its axes put back, of size 1, so that it broadcasts against what it was reduced from.
+/// A reduced value with its axes restored as size 1, so that it broadcasts against the input of the
+/// reduction.
 #[track_caller]
 fn with_axes<'g>(reduced: Var<'g>, x: Var<'g>, axes: Axes) -> Var<'g> {
     reduced.reshape(x.known_shape().reduced(axes, true))
 }
 
-/// A reduced value spread over its axes again.
+/// A reduced value broadcast over its axes again.
 #[track_caller]
-fn spread<'g>(reduced: Var<'g>, x: Var<'g>, axes: Axes) -> Var<'g> {
+fn broadcast_over<'g>(reduced: Var<'g>, x: Var<'g>, axes: Axes) -> Var<'g> {
     with_axes(reduced, x, axes).broadcast_to(x.known_shape())
 }
 
@@ -405,7 +408,7 @@ impl<'g> Var<'g> {
         self.apply(Sum { axes, keep })
     }
 
-    /// Applies an op over the listed axes; an error if they do not fit.
+    /// Applies a reduction over the listed axes; an error if they do not fit.
     #[track_caller]
     fn over<O: Op>(self, axes: impl Ints, op: impl FnOnce(Axes) -> O) -> Var<'g> {
         self.with_shape(O::NAME, |shape| {
@@ -418,10 +421,11 @@ impl<'g> Var<'g> {
         self.with_shape(O::NAME, |shape| Ok(self.apply(op(Axes::all(shape.rank())))))
     }
 
-    /// The sum of all elements, a single number. Of truth values, how many are true (i64).
+    /// The sum of all elements, a scalar. For booleans, the count of true elements (i64).
     ///
-    /// The order of the additions depends on the shape alone, and errors do not pile up in long sums. A sum of floats begins
-    /// with 0: that of -0 is 0. A sum of integers is an error if it does not fit in 64 bits.
+    /// The order of the additions depends on the shape alone, and rounding errors do not accumulate
+    /// in long sums. A float sum starts with 0, so the sum of -0 is 0. An integer sum that does not
+    /// fit in 64 bits is an error.
     #[track_caller]
     pub fn sum(self) -> Var<'g> {
         self.over_all(|axes| Sum { axes, keep: false })
@@ -440,7 +444,8 @@ impl<'g> Var<'g> {
         self.over(axes, |axes| Sum { axes, keep: false })
     }
 
-    /// The sum over one or several axes, which stay with size 1, so that the result broadcasts against `self`.
+    /// The sum over one or several axes, which are kept with size 1, so that the result broadcasts
+    /// against `self`.
     #[track_caller]
     pub fn sum_axis_keep(self, axes: impl Ints) -> Var<'g> {
         self.over(axes, |axes| Sum { axes, keep: true })
@@ -458,7 +463,7 @@ impl<'g> Var<'g> {
         self.mean_over(|shape| shape.axes(&axes.list()), false)
     }
 
-    /// The mean over one or several axes, which stay with size 1.
+    /// The mean over one or several axes, which are kept with size 1.
     #[track_caller]
     pub fn mean_axis_keep(self, axes: impl Ints) -> Var<'g> {
         self.mean_over(|shape| shape.axes(&axes.list()), true)
@@ -467,14 +472,14 @@ impl<'g> Var<'g> {
     #[track_caller]
     fn mean_over(self, axes: impl FnOnce(&Shape) -> Result<Axes, OpError>, keep: bool) -> Var<'g> {
         self.with_shape("mean", |shape| {
-            wants_float(self.known_dtype())?;
+            expect_float(self.known_dtype())?;
             let axes = axes(shape)?;
             Ok(self.sum_over(axes, keep) / self.lit(axes.count(shape) as f64))
         })
     }
 
-    /// The largest element; the gradient is split evenly over ties. NaN if there is one; an error if there are no
-    /// elements.
+    /// The largest element. The gradient is split evenly over ties. NaN if an element is NaN; an
+    /// error if there are no elements.
     #[track_caller]
     pub fn max(self) -> Var<'g> {
         self.over_all(|axes| Max { axes, keep: false })
@@ -486,13 +491,13 @@ impl<'g> Var<'g> {
         self.over(axes, |axes| Max { axes, keep: false })
     }
 
-    /// The largest element over one or several axes, which stay with size 1.
+    /// The largest element over one or several axes, which are kept with size 1.
     #[track_caller]
     pub fn max_axis_keep(self, axes: impl Ints) -> Var<'g> {
         self.over(axes, |axes| Max { axes, keep: true })
     }
 
-    /// The smallest element, as [`max`](Var::max).
+    /// The smallest element; ties and NaN as for [`max`](Var::max).
     #[track_caller]
     pub fn min(self) -> Var<'g> {
         self.over_all(|axes| Min { axes, keep: false })
@@ -504,14 +509,14 @@ impl<'g> Var<'g> {
         self.over(axes, |axes| Min { axes, keep: false })
     }
 
-    /// The smallest element over one or several axes, which stay with size 1.
+    /// The smallest element over one or several axes, which are kept with size 1.
     #[track_caller]
     pub fn min_axis_keep(self, axes: impl Ints) -> Var<'g> {
         self.over(axes, |axes| Min { axes, keep: true })
     }
 
-    /// The variance of all elements: the sum of squared deviations from the mean, divided by their number less `ddof`.
-    /// NumPy's default is a `ddof` of 0, PyTorch's is 1. For floats.
+    /// The variance of all elements: the sum of squared deviations from the mean, divided by
+    /// `n - ddof`. NumPy's default is a `ddof` of 0, PyTorch's is 1. For floats.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -530,7 +535,7 @@ impl<'g> Var<'g> {
         self.var_over(|shape| shape.axes(&axes.list()), ddof, false)
     }
 
-    /// The variance over one or several axes, which stay with size 1.
+    /// The variance over one or several axes, which are kept with size 1.
     #[track_caller]
     pub fn var_axis_keep(self, axes: impl Ints, ddof: usize) -> Var<'g> {
         self.var_over(|shape| shape.axes(&axes.list()), ddof, true)
@@ -544,22 +549,23 @@ impl<'g> Var<'g> {
         keep: bool,
     ) -> Var<'g> {
         self.with_shape("var", |shape| {
-            wants_float(self.known_dtype())?;
+            expect_float(self.known_dtype())?;
             let axes = axes(shape)?;
-            // with no more than `ddof` elements: nothing over nothing
+            // NaN (0/0) with at most `ddof` elements
             let degrees = (axes.count(shape) as f64 - ddof as f64).max(0.0);
             Ok(self.deviation(axes).square().sum_over(axes, keep) / self.lit(degrees))
         })
     }
 
-    /// What each element differs from the mean by.
+    /// The deviation of each element from the mean.
     #[track_caller]
     fn deviation(self, axes: Axes) -> Var<'g> {
         self - self.sum_over(axes, true) / self.lit(axes.count(&self.known_shape()) as f64)
     }
 
-    /// The standard deviation of all elements: the square root of [`var`](Var::var), also where squares overflow or
-    /// vanish. Its derivatives of all orders are 0 where all are equal.
+    /// The standard deviation of all elements: the square root of [`var`](Var::var), also where
+    /// squares overflow or underflow. Its derivatives of all orders are 0 where all elements are
+    /// equal.
     #[track_caller]
     pub fn std(self, ddof: usize) -> Var<'g> {
         self.std_over(|shape| Ok(Axes::all(shape.rank())), ddof)
@@ -574,7 +580,7 @@ impl<'g> Var<'g> {
     #[track_caller]
     fn std_over(self, axes: impl FnOnce(&Shape) -> Result<Axes, OpError>, ddof: usize) -> Var<'g> {
         self.with_shape("std", |shape| {
-            wants_float(self.known_dtype())?;
+            expect_float(self.known_dtype())?;
             let axes = axes(shape)?;
             Ok(self
                 .deviation(axes)
@@ -582,8 +588,8 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// The Euclidean norm of all elements, `√Σx²`, also where squares overflow or vanish. Its derivative is `x/‖x‖`; at 0
-    /// those of all orders are 0.
+    /// The Euclidean norm of all elements, `√Σx²`, also where squares overflow or underflow. Its
+    /// derivative is `x/‖x‖`; at 0 the derivatives of all orders are 0.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -607,16 +613,17 @@ impl<'g> Var<'g> {
     #[track_caller]
     fn norm_over(self, axes: impl FnOnce(&Shape) -> Result<Axes, OpError>) -> Var<'g> {
         self.with_shape("norm", |shape| {
-            wants_float(self.known_dtype())?;
+            expect_float(self.known_dtype())?;
             Ok(self.root_of_squares(axes(shape)?, 1.0))
         })
     }
 
-    /// `√(Σx²/n)`, computed as `√(Σ(s·x)²/n)/s` with a power of two `s`, which changes no bit while squares are in range. The
-    /// first sum only chooses `s`.
+    /// `√(Σx²/n)`, computed as `√(Σ(s·x)²/n)/s` with a power of two `s`, which changes no bit while
+    /// the squares are in range. The first sum is only used to choose `s`.
     #[track_caller]
     fn root_of_squares(self, axes: Axes, n: f64) -> Var<'g> {
-        // below `low` so many digits of squares are lost that it shows; above `high` a product with them may overflow
+        // below `low`, squares lose digits that matter; above `high`, a product with them may
+        // overflow
         let [low, high, scale] = if self.known_dtype() == DType::F32 {
             [-80, 100, 100]
         } else {
@@ -640,7 +647,8 @@ impl<'g> Var<'g> {
         self.graph().apply(RootOfSquares { axes, n }, &[root, self])
     }
 
-    /// The product of all elements; 1 if there are none. Its derivative is the product of the others, at zeros too.
+    /// The product of all elements; 1 if there are none. The derivative is the product of the other
+    /// elements, also at zeros.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -655,15 +663,15 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// The product along an axis, which is removed: halves are multiplied with each other until one is left. Of integers,
-    /// each product on the way must fit in 64 bits.
+    /// The product along an axis, which is removed. Multiplies one half with the other until one
+    /// element is left. For integers, each intermediate product must fit in 64 bits.
     #[track_caller]
     pub fn prod_axis(self, axis: isize) -> Var<'g> {
         self.with_shape("prod", |shape| {
             let axis = shape.axis(axis)?;
             let (at, mut x, mut n) = (axis as isize, self, shape[axis]);
             if n == 0 {
-                return Ok(self.ones_like().sum_axis(axis) + self.lit(1.0)); // the sum of nothing is 0
+                return Ok(self.ones_like().sum_axis(axis) + self.lit(1.0)); // the empty sum is 0
             }
             while n > 1 {
                 let half = n as isize / 2;
@@ -679,7 +687,8 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// The position of the smallest element along an axis, as [`argmax`](Var::argmax).
+    /// The position of the smallest element along an axis; ties and NaN as for
+    /// [`argmax`](Var::argmax).
     #[track_caller]
     pub fn argmin(self, axis: isize) -> Var<'g> {
         self.with_shape(ArgMin::NAME, |shape| {
@@ -689,7 +698,8 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// The position of the largest element along an axis, as i64: the first of several, or the first NaN. No gradient.
+    /// The position of the largest element along an axis, as i64: the first one at a tie, or the
+    /// first NaN. No gradient.
     #[track_caller]
     pub fn argmax(self, axis: isize) -> Var<'g> {
         self.with_shape(ArgMax::NAME, |shape| {

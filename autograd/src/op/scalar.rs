@@ -1,4 +1,4 @@
-//! [`Real`]: the numbers that an elementwise op is written for.
+//! [`Real`]: the scalar types that an elementwise op is generic over.
 
 use crate::{math::Float, tensor::Element};
 use std::ops::DivAssign;
@@ -7,7 +7,7 @@ use std::ops::DivAssign;
 pub trait Real: Element + Float + DivAssign {
     /// The value as `f64`, exactly.
     fn to_f64(self) -> f64;
-    /// Whether it is not a number.
+    /// Whether it is NaN.
     fn is_nan(self) -> bool;
 }
 

@@ -1,4 +1,4 @@
-//! Sums on the way along an axis.
+//! Cumulative sums along an axis.
 
 use super::{Dependency, Op, Rule, compensated, inputs};
 use crate::{
@@ -51,17 +51,17 @@ impl Op for Cumsum {
         with_dtype!(x[0].dtype(), float T => {
             let (x, out) = (x[0].slice::<T>()?, out.slice::<T>()?);
             for first in lines {
-                let (mut sum, mut owed) = (T::default(), T::default());
+                let (mut sum, mut compensation) = (T::default(), T::default());
                 for at in (0..n).map(|k| place(first, k)) {
-                    compensated::add(&mut sum, &mut owed, x[at]);
+                    compensated::add(&mut sum, &mut compensation, x[at]);
                     out[at] = sum;
                 }
             }
             Ok(())
-        }, else super::wants_float(x[0].dtype()))
+        }, else super::expect_float(x[0].dtype()))
     }
 
-    /// The transpose: the sums from the other end.
+    /// The transpose: the cumulative sum from the other end.
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         Some(r.ct.apply(Cumsum {
             axis: self.axis,
@@ -81,8 +81,8 @@ impl Op for Cumsum {
 }
 
 impl<'g> Var<'g> {
-    /// The sums up to each element along an axis. Truth values are counted (i64). Floats are added one after the other, with
-    /// what each addition rounds away added to the next number (compensated summation, Kahan 1965): errors do not pile up.
+    /// The cumulative sum along an axis. Booleans are counted (i64). Floats use compensated
+    /// summation (Kahan 1965), so rounding errors do not accumulate.
     ///
     /// ```
     /// # let g = autograd::Graph::new();

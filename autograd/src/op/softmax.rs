@@ -1,13 +1,14 @@
-//! Softmax and its kin along one axis, safe from overflow and exact on the small side.
+//! Softmax and related ops along one axis, safe from overflow and accurate for small results.
 //!
-//! All rest on one split of a line into its maximum `m` (at the first place where it stands) and
-//! `rest = Σ exp(xᵢ - m)` over the *other* elements: then `logsumexp = m + ln(1 + rest)`, and a loss as small as
-//! `rest = 1e-30` is not lost beside 1. A line of -∞ only has nothing to choose from: its softmax is 0 everywhere, so that a
-//! masked row does not poison what it is multiplied by; its log_softmax and logsumexp are -∞.
+//! All of them split a line into its maximum `m` (the first one at a tie) and
+//! `rest = Σ exp(xᵢ - m)` over the *other* elements. Then `logsumexp = m + ln(1 + rest)`, and a
+//! loss as small as `rest = 1e-30` is not lost in `1 + rest`. For a line of only -∞ the softmax is
+//! 0 everywhere, so that a masked row does not turn products into NaN; log_softmax and logsumexp
+//! are -∞.
 
 use super::{
-    Dependency, Internal, Lowering, Op, Real, Rule, index::labels, inputs, lowering::LineFunction,
-    wants_float,
+    Dependency, Internal, Lowering, Op, Real, Rule, expect_float, index::labels, inputs,
+    lowering::LineFunction,
 };
 use crate::{
     error::OpError,
@@ -18,8 +19,9 @@ use crate::{
     view::{TensorView, TensorViewMut},
 };
 
-/// The largest element and the sum of the others' exponentials relative to it. Leaves `exp(xᵢ - m)` in `exps`.
-fn split<T: Real>(line: &[T], exps: &mut [T]) -> (T, T) {
+/// The largest element and the sum of the others' exponentials relative to it. Leaves `exp(xᵢ - m)`
+/// in `exps`.
+fn max_and_rest<T: Real>(line: &[T], exps: &mut [T]) -> (T, T) {
     let (mut at, mut max) = (0, T::of(f64::NEG_INFINITY));
     for (k, &x) in line.iter().enumerate() {
         if x > max {
@@ -40,7 +42,8 @@ fn split<T: Real>(line: &[T], exps: &mut [T]) -> (T, T) {
     (max, rest)
 }
 
-/// What the elements of a line are taken relative to: their maximum, or 0 if that is -∞, because -∞ less itself is NaN.
+/// What is subtracted from the elements of a line: their maximum, or 0 if that is -∞, because -∞
+/// minus -∞ is NaN.
 #[inline(always)]
 pub(crate) fn base<T: Real>(max: T) -> T {
     if max == T::of(f64::NEG_INFINITY) {
@@ -50,7 +53,7 @@ pub(crate) fn base<T: Real>(max: T) -> T {
     }
 }
 
-/// Calls `f(line, out)` for each line of an axis; lines with a stride are gathered and scattered.
+/// Calls `f(line, out)` for each line of an axis. Strided lines are gathered and scattered.
 fn each_line<T: Real>(
     shape: &Shape,
     axis: usize,
@@ -60,7 +63,7 @@ fn each_line<T: Real>(
 ) {
     let (outer, n, inner) = shape.around(axis);
     if outer == 0 {
-        return; // there are no elements, but `n` may be of any size
+        return; // without elements, `n` may be of any size
     }
     if inner == 1 {
         return (0..outer).for_each(|o| f(&x[o * n..][..n], &mut out[o * n..][..n]));
@@ -78,10 +81,10 @@ fn each_line<T: Real>(
     }
 }
 
-/// The type rule of ops that keep their one float input's type.
-fn keeps_float(x: &[Type]) -> Result<Type, OpError> {
+/// The type rule of ops whose output has the type of their one float input.
+fn same_float_type(x: &[Type]) -> Result<Type, OpError> {
     let [x] = inputs::<1>(x)?;
-    wants_float(x.dtype)?;
+    expect_float(x.dtype)?;
     Ok(*x)
 }
 
@@ -95,18 +98,18 @@ impl Op for Softmax {
     const NAME: &'static str = "softmax";
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
-        keeps_float(x)
+        same_float_type(x)
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), float T => {
             each_line(x[0].shape, self.axis, x[0].slice::<T>()?, out.slice()?, |line, out| {
-                let (_, rest) = split(line, out);
+                let (_, rest) = max_and_rest(line, out);
                 let sum = T::of(1.0) + rest;
                 out.iter_mut().for_each(|o| *o /= sum);
             });
             Ok(())
-        }, else wants_float(x[0].dtype()))
+        }, else expect_float(x[0].dtype()))
     }
 
     /// `y·(ct - Σ ct·y)`
@@ -142,18 +145,18 @@ impl Op for LogSoftmax {
     const NAME: &'static str = "log_softmax";
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
-        keeps_float(x)
+        same_float_type(x)
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), float T => {
             each_line(x[0].shape, self.axis, x[0].slice::<T>()?, out.slice()?, |line, out| {
-                let (max, rest) = split(line, out);
+                let (max, rest) = max_and_rest(line, out);
                 let (base, log) = (base(max), Lanes::ln_1p(rest));
                 out.iter_mut().zip(line).for_each(|(o, &x)| *o = (x - base) - log);
             });
             Ok(())
-        }, else wants_float(x[0].dtype()))
+        }, else expect_float(x[0].dtype()))
     }
 
     /// `ct - softmax(x)·Σ ct`
@@ -189,7 +192,7 @@ impl Op for LogSumExp {
     const NAME: &'static str = "logsumexp";
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
-        let ty = keeps_float(x)?;
+        let ty = same_float_type(x)?;
         Ok(Type::new(
             ty.dtype,
             ty.shape.reduced(Axes(1 << self.axis), false),
@@ -200,21 +203,22 @@ impl Op for LogSumExp {
         let (_, n, inner) = x[0].shape.around(self.axis);
         with_dtype!(out.dtype(), float T => {
             let (x, out) = (x[0].slice::<T>()?, out.slice::<T>()?);
-            let room = if out.is_empty() { 0 } else { n }; // of nothing, lines can be of any length
-            let (mut line, mut exps) = (vec![T::default(); room], vec![T::default(); room]);
+            // without outputs, `n` may be of any size
+            let size = if out.is_empty() { 0 } else { n };
+            let (mut line, mut exps) = (vec![T::default(); size], vec![T::default(); size]);
             for (k, out) in out.iter_mut().enumerate() {
                 let first = k / inner * n * inner + k % inner;
                 line.iter_mut().enumerate().for_each(|(k, l)| *l = x[first + k * inner]);
-                let (max, rest) = split(&line, &mut exps);
-                // of nothing or of -∞ only: -∞; with an ∞ in it: ∞
+                let (max, rest) = max_and_rest(&line, &mut exps);
+                // -∞ for no elements or only -∞; ∞ if an element is ∞
                 let infinite = !max.to_f64().is_finite() && !line.iter().any(|x| x.is_nan());
                 *out = if infinite { max } else { max + Lanes::ln_1p(rest) };
             }
             Ok(())
-        }, else wants_float(x[0].dtype()))
+        }, else expect_float(x[0].dtype()))
     }
 
-    /// `ct·softmax(x)`; 0 where all is -∞
+    /// `ct·softmax(x)`; 0 where all elements are -∞
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let x = r.x[0];
         let keep = x.known_shape().collapsed(self.axis);
@@ -250,17 +254,17 @@ impl Op for CrossEntropy {
 
     fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
         let [logits, labels] = inputs::<2>(x)?;
-        wants_float(logits.dtype)?;
+        expect_float(logits.dtype)?;
         if labels.dtype != DType::I64 {
             let message = format!("the labels are {}, not i64", labels.dtype);
-            return Err(OpError::new(message).hint("class numbers are i64: .cast(DType::I64)"));
+            return Err(OpError::new(message).hint("convert them with .cast(DType::I64)"));
         }
         match logits.shape.split_last() {
             Some((_, rest)) if *rest == labels.shape[..] => {
                 Ok(Type::new(logits.dtype, labels.shape))
             }
             Some((classes, rest)) => Err(OpError::new(format!(
-                "logits {} (with {classes} classes in the last axis) want labels of shape {rest:?}, got {}",
+                "logits {} (with {classes} classes in the last axis) expect labels of shape {rest:?}, got {}",
                 logits.shape, labels.shape
             ))),
             None => Err("the logits have no axis of classes".into()),
@@ -274,21 +278,22 @@ impl Op for CrossEntropy {
             let mut exps = vec![T::default(); if labels.is_empty() { 0 } else { classes }];
             let lines = x[0].slice::<T>()?.chunks_exact(classes.max(1));
             for ((out, line), &label) in out.slice()?.iter_mut().zip(lines).zip(labels) {
-                let (max, rest) = split(line, &mut exps);
+                let (max, rest) = max_and_rest(line, &mut exps);
                 *out = (base(max) - line[label as usize]) + Lanes::ln_1p(rest);
             }
             Ok(())
-        }, else wants_float(x[0].dtype()))
+        }, else expect_float(x[0].dtype()))
     }
 
-    /// `ct·(softmax(x) - one_hot(label))`, where at the label `p - 1 = expm1(ln p)` keeps its small side
+    /// `ct·(softmax(x) - one_hot(label))`; at the label `p - 1 = expm1(ln p)` is accurate for `p`
+    /// near 1
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let &[x, labels] = r.x else { return None };
         let shape = x.known_shape();
         let last = shape.rank() - 1;
         let log_p = x.log_softmax(-1);
-        let hit = labels.one_hot(shape[last], DType::Bool);
-        Some(r.ct.reshape(shape.collapsed(last)) * hit.select(log_p.expm1(), log_p.exp()))
+        let is_label = labels.one_hot(shape[last], DType::Bool);
+        Some(r.ct.reshape(shape.collapsed(last)) * is_label.select(log_p.expm1(), log_p.exp()))
     }
 
     fn lowering(&self, _: Internal) -> Lowering<'_> {
@@ -308,16 +313,17 @@ impl Op for CrossEntropy {
     }
 }
 
-/// `p·cost`, and 0 where `p` is 0, even if the cost is infinite: what is not asked for costs nothing, however unlikely it is
-/// thought to be. An infinite cost is replaced there before it is multiplied, so that no derivative is `0·∞`; of a finite
-/// one the derivative by `p` is the cost at `p = 0`, too.
-fn expected<'g>(p: Var<'g>, cost: Var<'g>) -> Var<'g> {
+/// `p·cost`, and 0 where `p` is 0, even if the cost is infinite. An infinite cost is replaced there
+/// before the multiplication, so that no derivative is `0·∞`. For a finite cost the derivative by
+/// `p` is the cost, also at `p = 0`.
+fn times_probability<'g>(p: Var<'g>, cost: Var<'g>) -> Var<'g> {
     let finite = cost.abs().eq(f64::INFINITY).select(0.0, cost);
     p * p.eq(0.0).select(finite, cost)
 }
 
 impl<'g> Var<'g> {
-    /// `exp(x) / Σ exp(x)` along an axis: positive numbers that add up to 1; 0 where all are -∞. For floats.
+    /// `exp(x) / Σ exp(x)` along an axis: positive values with sum 1; 0 where all are -∞. For
+    /// floats.
     #[track_caller]
     pub fn softmax(self, axis: isize) -> Var<'g> {
         self.with_shape(Softmax::NAME, |shape| {
@@ -327,7 +333,8 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// `ln softmax(x)` along an axis, without overflow and without losing small values; -∞ where all are. For floats.
+    /// `ln softmax(x)` along an axis, without overflow and accurate for small results; -∞ where all
+    /// are -∞. For floats.
     #[track_caller]
     pub fn log_softmax(self, axis: isize) -> Var<'g> {
         self.with_shape(LogSoftmax::NAME, |shape| {
@@ -337,7 +344,8 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// `ln Σ exp(x)` along an axis, which is removed, without overflow; -∞ of nothing. For floats.
+    /// `ln Σ exp(x)` along an axis, which is removed, without overflow; -∞ for no elements. For
+    /// floats.
     #[track_caller]
     pub fn logsumexp(self, axis: isize) -> Var<'g> {
         self.with_shape(LogSumExp::NAME, |shape| {
@@ -347,12 +355,13 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// The cross-entropy of logits `[.., classes]` with integer labels `[..]`: `-ln softmax(x)[label]`, one loss a
-    /// label, not averaged; or with the probabilities of the classes, floats `[.., classes]`: `-Σ p·ln softmax(x)`. Its
-    /// gradient is `softmax(x) - one_hot(label)`. A label outside `0..classes` is an error when the value is asked for.
+    /// The cross-entropy of logits `[.., classes]`. With integer labels `[..]`:
+    /// `-ln softmax(x)[label]`, one loss per label, not averaged. With class probabilities, floats
+    /// `[.., classes]`: `-Σ p·ln softmax(x)`. The gradient is `softmax(x) - target`. A label
+    /// outside `0..classes` is an error when the value is computed.
     ///
-    /// Logits may be -∞. A class of that logit has an infinite loss as a label, with a finite gradient by the logits, and
-    /// costs nothing where its probability is 0.
+    /// Logits may be -∞. The loss for such a class as label is infinite, with a finite gradient by
+    /// the logits. Where its probability is 0, it adds nothing to the loss.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -365,7 +374,7 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn cross_entropy(self, labels: Var<'g>) -> Var<'g> {
         let is_known = self.error().is_none() && labels.error().is_none();
-        // labels that are neither: the op says what is wrong with them
+        // if the labels are neither: the op reports what is wrong
         if !is_known
             || !labels.known_dtype().is_float()
             || labels.known_shape() != self.known_shape()
@@ -376,21 +385,24 @@ impl<'g> Var<'g> {
             if shape.rank() == 0 {
                 return Err("the logits have no axis of classes".into());
             }
-            Ok(-expected(labels, self.log_softmax(-1)).sum_axis(-1))
+            Ok(-times_probability(labels, self.log_softmax(-1)).sum_axis(-1))
         })
     }
 
-    /// As [`cross_entropy`](Var::cross_entropy), with three changes, as in PyTorch. *Label smoothing* (Szegedy et al.
-    /// 2016): of each target a share `smoothing` is spread evenly over all classes, so that a logit of -∞ makes the loss
-    /// infinite (the gradient by the logits stays finite). *Class weights* `[classes]`: what a class costs is multiplied by
-    /// its weight; a weighted mean is `losses.sum() / weights.take(labels, 0).sum()`. *Labels to ignore*: where an integer
-    /// label is `ignore_index`, which need not be a class, loss and gradient are 0, whatever the logits are.
+    /// As [`cross_entropy`](Var::cross_entropy), with three options, as in PyTorch. *Label
+    /// smoothing* (Szegedy et al. 2016): a share `smoothing` of each target is distributed evenly
+    /// over all classes, so a logit of -∞ makes the loss infinite (the gradient by the logits stays
+    /// finite). *Class weights* `[classes]`: the loss of a class is multiplied by its weight; a
+    /// weighted mean is `losses.sum() / weights.take(labels, 0).sum()`. *Ignored labels*: where an
+    /// integer label is `ignore_index`, which need not be a class, loss and gradient are 0,
+    /// whatever the logits.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
     /// let logits = g.input([[2.0, 1.0, 0.1]]);
     /// let plain = logits.cross_entropy(g.constant([0]));
-    /// let smooth = logits.cross_entropy_with(g.constant([0]), 0.3, Some(g.constant([1.0, 1.0, 1.0])), None);
+    /// let weights = g.constant([1.0, 1.0, 1.0]);
+    /// let smooth = logits.cross_entropy_with(g.constant([0]), 0.3, Some(weights), None);
     /// let even = -logits.log_softmax(-1).mean_axis(-1);
     /// let difference = smooth - (0.7 * plain + 0.3 * even);
     /// assert!(difference.abs().value()?.to_f64s()[0] < 1e-15);
@@ -419,7 +431,7 @@ impl<'g> Var<'g> {
                 .ok_or("the logits have no axis of classes")?;
             if !(0.0..=1.0).contains(&smoothing) {
                 return Err(OpError::new(format!(
-                    "a share of {smoothing} cannot be spread: it is between 0 and 1"
+                    "expected a smoothing between 0 and 1, got {smoothing}"
                 )));
             }
             let is_float = target.known_dtype().is_float();
@@ -427,14 +439,14 @@ impl<'g> Var<'g> {
                 return match is_float {
                     true => Err(OpError::new("probabilities have no label to ignore")
                         .hint("set their rows to 0")),
-                    // labels that do not fit: the op says what is wrong with them
+                    // if the labels do not fit: the op reports what is wrong
                     false
                         if target.known_dtype() != DType::I64
                             || target.known_shape()[..] != *rows =>
                     {
                         Ok(self.cross_entropy(target))
                     }
-                    false => Ok(self.ignoring(target, smoothing, weights, ignored)),
+                    false => Ok(self.cross_entropy_ignoring(target, smoothing, weights, ignored)),
                 };
             }
             if smoothing == 0.0 && weights.is_none() {
@@ -445,17 +457,18 @@ impl<'g> Var<'g> {
                 return Ok(self.cross_entropy(weights.map_or(spread, |w| spread * w)));
             }
             let own = self.cross_entropy(target); // an error if a label is not one of the classes
-            let own = weights.map_or(own, |w| expected(w.take(target, 0), own));
+            let own = weights.map_or(own, |w| times_probability(w.take(target, 0), own));
             let all = self.ones_like() / *classes;
             let even = self.cross_entropy(weights.map_or(all, |w| all * w));
-            Ok(expected(self.lit(1.0 - smoothing), own) + expected(self.lit(smoothing), even))
+            Ok(times_probability(self.lit(1.0 - smoothing), own)
+                + times_probability(self.lit(smoothing), even))
         })
     }
 
-    /// The same, 0 where a label is the ignored one: there the logits are replaced as well, so that nothing of them, NaN for
-    /// example, gets into a gradient.
+    /// The same, but 0 where a label is the ignored one. There the logits are replaced as well, so
+    /// that NaN among them does not get into a gradient.
     #[track_caller]
-    fn ignoring(
+    fn cross_entropy_ignoring(
         self,
         labels: Var<'g>,
         smoothing: f64,

@@ -1,5 +1,5 @@
-//! Order along an axis. The order itself has no gradient; sorted values are gathered by it, and so their gradient goes to
-//! where they came from.
+//! Sorting along an axis. The order has no gradient. Sorted values are gathered by it, so the
+//! gradient of each value goes to the element it came from.
 
 use super::{Dependency, Op, Rule, inputs};
 use crate::{
@@ -9,15 +9,15 @@ use crate::{
     view::{TensorView, TensorViewMut},
 };
 
-/// The positions along an axis in ascending or descending order of their elements; equal ones in their old order. NaN
-/// counts as larger than everything.
+/// The positions along an axis in ascending or descending order of their elements; a stable sort.
+/// NaN counts as larger than everything.
 #[derive(Clone, PartialEq, Debug)]
 struct ArgSort {
     axis: usize,
     descending: bool,
 }
 
-/// Elements as integers in the same order.
+/// Maps elements to integers in the same order.
 trait Ranked: Element {
     fn rank(self) -> i64;
 }
@@ -25,8 +25,9 @@ trait Ranked: Element {
 macro_rules! ranked_float {
     ($($T:ident as $Int:ident)*) => { $(
         impl Ranked for $T {
-            /// The bits of positive floats are in their order, those of negative ones in the opposite order. Both zeros are
-            /// equal, and so is every NaN, which is the largest.
+            /// The bits of positive floats, read as integers, are in the order of the floats; those
+            /// of negative floats are in the opposite order. Both zeros are equal. All NaN are
+            /// equal and the largest.
             fn rank(self) -> i64 {
                 if self.is_nan() {
                     return i64::MAX;
@@ -66,10 +67,10 @@ impl Op for ArgSort {
             line.clear();
             with_dtype!(x[0].dtype(), T => {
                 let x = x[0].slice::<T>()?;
-                let flip = -(self.descending as i64); // all bits: the order of the complements is the opposite one
+                let flip = -(self.descending as i64); // complementing all bits reverses the order
                 line.extend((0..n).map(|k| (x[first + k * inner].rank() ^ flip, k)));
             });
-            line.sort_unstable(); // of equal elements the positions decide
+            line.sort_unstable(); // ties are ordered by position
             line.iter()
                 .enumerate()
                 .for_each(|(k, &(_, position))| out[first + k * inner] = position as i64);
@@ -101,13 +102,15 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// The positions along an axis in ascending order of their elements, as i64. Stable; NaN comes last. No gradient.
+    /// The positions along an axis in ascending order of their elements, as i64. Stable; NaN comes
+    /// last. No gradient.
     #[track_caller]
     pub fn argsort(self, axis: isize) -> Var<'g> {
         self.order_along("argsort", axis, false)
     }
 
-    /// The elements along an axis in ascending order, NaN last. The gradient goes to where each came from.
+    /// The elements along an axis in ascending order, NaN last. The gradient of each goes to the
+    /// element it came from.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -123,8 +126,9 @@ impl<'g> Var<'g> {
         self.with_shape("sort", |_| Ok(self.gather(axis, self.argsort(axis))))
     }
 
-    /// The `k` largest elements along an axis, the largest first, and their positions (i64); NaN counts as the largest,
-    /// and of equal ones the first comes first. The gradient goes to the chosen ones.
+    /// The `k` largest elements along an axis in descending order, and their positions (i64). NaN
+    /// counts as the largest; ties are ordered by position. The gradient goes to the selected
+    /// elements.
     ///
     /// ```
     /// # let g = autograd::Graph::new();
@@ -137,7 +141,7 @@ impl<'g> Var<'g> {
     pub fn topk(self, k: usize, axis: isize) -> (Var<'g>, Var<'g>) {
         let positions = self.with_shape("topk", |shape| match shape[shape.axis(axis)?] {
             n if k > n => Err(OpError::new(format!(
-                "there are only {n} elements along axis {axis} of {shape}, not {k}"
+                "expected at least {k} elements along axis {axis} of {shape}, got {n}"
             ))),
             _ => Ok(self
                 .order_along("topk", axis, true)

@@ -184,7 +184,7 @@ impl Part<'_> {
         let node = if is_computed(self.inner, id) {
             let args = self.inner.args(id).iter();
             let args: Vec<NodeId> = args.map(|arg| self.places[arg]).collect();
-            let args = self.program.hold(&args);
+            let args = self.program.store_args(&args);
             Node {
                 op: node.op.map(|op| self.op(op)),
                 args,

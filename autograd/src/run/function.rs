@@ -158,7 +158,7 @@ impl Traced {
         made_at: &'static Location<'static>,
         write: &Write<'_>,
     ) -> Result<Traced> {
-        let mut g = Graph::to_be_compiled();
+        let mut g = Graph::for_compile();
         let outputs = {
             let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
             let y = catch(|| write(&g, &x)).map_err(|e| e.at("function", made_at))?;

@@ -1,7 +1,7 @@
-//! An allocator that counts, for tests of what is allocated. Each of them is a single test, so that nothing else allocates
-//! meanwhile.
+//! A counting allocator. A test file that uses it has a single test, so that nothing else allocates
+//! at the same time.
 
-#![allow(dead_code)] // not all tests look at every count
+#![allow(dead_code)] // not all tests use every counter
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -10,20 +10,20 @@ use std::{
 
 struct Counting;
 
-/// The bytes that are allocated now,
+/// The bytes allocated now,
 pub(crate) static LIVE: AtomicUsize = AtomicUsize::new(0);
-/// and the most that were, since a test last set it.
+/// their maximum since a test last reset it,
 pub(crate) static PEAK: AtomicUsize = AtomicUsize::new(0);
-/// All bytes ever allocated.
+/// the total of all bytes ever allocated,
 pub(crate) static TOTAL: AtomicUsize = AtomicUsize::new(0);
-/// All allocations,
+/// the number of allocations,
 pub(crate) static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// and those of at least [`MIB`] bytes.
+/// and of those with at least [`MIB`] bytes.
 pub(crate) static LARGE: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) const MIB: usize = 1 << 20;
 
-// SAFETY: hands everything to the system's allocator and only counts.
+// SAFETY: forwards all calls to the system allocator; only counts.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -32,7 +32,7 @@ unsafe impl GlobalAlloc for Counting {
         TOTAL.fetch_add(layout.size(), Relaxed);
         COUNT.fetch_add(1, Relaxed);
         LARGE.fetch_add(usize::from(layout.size() >= MIB), Relaxed);
-        // SAFETY: the caller's promise is the callee's condition.
+        // SAFETY: the caller guarantees the contract of the called function.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {

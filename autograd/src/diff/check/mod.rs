@@ -1,11 +1,11 @@
-//! The gradient checker: derivatives from the rules against differences of values, to any order.
+//! The gradient checker: compares derivatives from the rules with finite differences, to any order.
 //!
-//! Order 1 compares the Jacobian of a function with its central differences. Order 2 does the same for the function
-//! `(x, ct) ↦ vjp(x, ct)`, whose derivatives are the second ones, and so on (`program.rs`). When two numbers disagree,
-//! each op of the program is checked by itself, so that the report names the one whose rule is wrong, or the kink that the
-//! inputs lie on (`blame.rs`).
+//! Order 1 compares the Jacobian of a function with central differences. Order 2 does the same for
+//! the function `(x, ct) ↦ vjp(x, ct)`, whose derivatives are the second ones, and so on
+//! (`program.rs`). When two values disagree, each op of the program is checked alone, so that the
+//! error names the op whose rule is wrong, or the kink that the inputs lie on (`diagnose.rs`).
 
-mod blame;
+mod diagnose;
 mod program;
 
 use crate::{
@@ -13,26 +13,31 @@ use crate::{
     tensor::{DType, Tensor},
     var::Var,
 };
-use blame::{Found, Spot, not_finite};
+use diagnose::{Disagreement, Position, not_finite};
 use program::{
-    At, Program, Slopes, cotangents, difference, dot, evaluate, gradients, one_hots, pulled_back,
+    At, Program, Slopes, cotangents, difference, dot, evaluate, gradients, one_hots, pullback,
     random,
 };
 use rand::RngExt;
 
-/// Checks first and second derivatives of a function at some inputs: the whole Jacobian, against central differences.
+/// Checks first and second derivatives of a function at the given inputs: the full Jacobian against
+/// central differences.
 ///
-/// Parameters that the function binds and that are trained are checked, too: the forward pass of a whole model is a
-/// function like any other. The error names the op whose rule is wrong, its scope and source line, and the worst element
-/// with both numbers; or it says that the function is probably not differentiable here. Inputs should be f64
-/// ([`CheckGrads::double`] makes them so). Integer inputs stay as they are. [`CheckGrads`] has the options.
+/// Trained parameters that the function binds are checked as well, so the function can be the
+/// forward pass of a whole model. The error names the op whose rule is wrong, its scope and source
+/// line, and the worst element with both values; or it says that the function is probably not
+/// differentiable at this point. Inputs should be f64 ([`CheckGrads::double`] converts them).
+/// Integer inputs are not varied. [`CheckGrads`] has the options.
 ///
 /// ```
 /// use autograd::{check_grads, Param, Tensor};
-/// check_grads(|x| (x[0] * x[1]).sin().sum(), &[Tensor::from([0.3, 0.7]), Tensor::from([[1.0], [2.0]])])?;
+/// let x = [Tensor::from([0.3, 0.7]), Tensor::from([[1.0], [2.0]])];
+/// check_grads(|x| (x[0] * x[1]).sin().sum(), &x)?;
 ///
 /// let w = Param::new([[0.5, -0.2]]);
-/// check_grads(|x| x[0].matmul(x[0].graph().param(&w)).tanh(), &[Tensor::from([[0.1], [0.7]])])?; // by w as well
+/// // also with respect to w
+/// let x = [Tensor::from([[0.1], [0.7]])];
+/// check_grads(|x| x[0].matmul(x[0].graph().param(&w)).tanh(), &x)?;
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
@@ -48,7 +53,7 @@ pub fn check_grads(f: impl for<'g> Fn(&[Var<'g>]) -> Var<'g>, inputs: &[Tensor])
 /// CheckGrads::new().fast().double().order(3).run(|x| (x[0].sin() * x[0]).sum(), &x)?;
 /// // a kink is not a wrong rule
 /// let e = CheckGrads::new().run(|x| x[0].relu(), &[Tensor::from([1.0, 0.0])]).unwrap_err();
-/// assert!(e.message().starts_with("probably not differentiable here"));
+/// assert!(e.message().starts_with("probably not differentiable at this point"));
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -67,7 +72,7 @@ impl Default for CheckGrads {
 }
 
 impl CheckGrads {
-    /// First and second order, whole Jacobians, step and tolerance by dtype.
+    /// First and second order, full Jacobians, step and tolerance by dtype.
     pub fn new() -> CheckGrads {
         CheckGrads {
             order: 2,
@@ -78,15 +83,15 @@ impl CheckGrads {
         }
     }
 
-    /// Up to this order of derivatives.
+    /// Checks derivatives up to this order.
     pub fn order(mut self, order: u32) -> CheckGrads {
         self.order = order;
         self
     }
 
-    /// Compares along a few random directions instead of element by element: for large inputs and models. It costs a few
-    /// runs of the function whatever their size, but a mistake in few of many elements can hide in it. Of a mistake that
-    /// it finds it tells the worst element all the same.
+    /// Compares along a few random directions instead of element by element: for large inputs and
+    /// models. It costs a few runs of the function whatever their size, but an error in few of many
+    /// elements can go unnoticed. For an error that is found, the worst element is reported.
     pub fn fast(self) -> CheckGrads {
         self.directions(3)
     }
@@ -97,27 +102,29 @@ impl CheckGrads {
         self
     }
 
-    /// The step of the differences, relative to an input's size where that exceeds 1. Default: 1e-3 (f64), 2e-2 (f32);
-    /// the differences are of fourth order.
+    /// The step of the differences, relative to the input where its absolute value exceeds 1.
+    /// Default: 1e-3 (f64), 2e-2 (f32); the differences are of fourth order.
     pub fn step(mut self, step: f64) -> CheckGrads {
         self.step = Some(step);
         self
     }
 
-    /// The largest difference that counts as equal, relative to numbers above 1. Default: 1e-7 (f64), 2e-2 (f32).
+    /// The largest difference that counts as equal, relative to the value where it exceeds 1.
+    /// Default: 1e-7 (f64), 2e-2 (f32).
     pub fn tolerance(mut self, tolerance: f64) -> CheckGrads {
         self.tolerance = Some(tolerance);
         self
     }
 
-    /// Takes inputs and parameters of f32 as f64: a model of single precision is then checked as exactly as one of double
-    /// precision. Tensors of f32 that the function brings itself have to be cast.
+    /// Converts f32 inputs and parameters to f64: a single-precision model is then checked as
+    /// accurately as a double-precision one. The function must cast f32 tensors that it captures
+    /// itself.
     pub fn double(mut self) -> CheckGrads {
         self.double = true;
         self
     }
 
-    /// Checks a function at some inputs, and at the values of the parameters that it binds.
+    /// Checks a function at the given inputs, and at the values of the parameters that it binds.
     #[track_caller]
     pub fn run(&self, f: impl for<'g> Fn(&[Var<'g>]) -> Var<'g>, inputs: &[Tensor]) -> Result<()> {
         let (program, inputs) = Program::new(&f, inputs, self.double)?;
@@ -130,8 +137,8 @@ impl CheckGrads {
             return Ok(());
         }
         let found = match self.directions {
-            None => self.elements(program, inputs)?,
-            Some(count) => self.along(program, inputs, count)?,
+            None => self.compare_elements(program, inputs)?,
+            Some(count) => self.compare_directions(program, inputs, count)?,
         };
         if let Some(found) = found {
             return Err(self.report(program, inputs, order, found));
@@ -140,14 +147,18 @@ impl CheckGrads {
         let count = inputs.len();
         let next: Vec<Tensor> = inputs.iter().cloned().chain(cotangents(&values)).collect();
         let pull_back = Program::of(
-            |g, all| pulled_back(&(program.f)(g, &all[..count]), &all[..count], &all[count..]),
+            |g, all| pullback(&(program.f)(g, &all[..count]), &all[..count], &all[count..]),
             program.names.clone(),
         );
         self.check(&pull_back, &next, order + 1)
     }
 
-    /// The whole Jacobian. Returns the worst element if it is beyond the tolerance.
-    fn elements(&self, program: &Program<'_>, inputs: &[Tensor]) -> Result<Option<Found>> {
+    /// Compares the full Jacobian. Returns the worst element if it exceeds the tolerance.
+    fn compare_elements(
+        &self,
+        program: &Program<'_>,
+        inputs: &[Tensor],
+    ) -> Result<Option<Disagreement>> {
         let values = evaluate(program, inputs)?;
         if let Some(found) = not_finite(&values) {
             return Ok(Some(found));
@@ -166,19 +177,23 @@ impl CheckGrads {
                 let slopes: &Slopes = input.of(&numeric);
                 let (analytic, numeric) = (*input.of(&row), *output.of(slopes));
                 let dtype = inputs[input.tensor].dtype();
-                worst.see(dtype, analytic, numeric, || Spot::Element { output, input });
+                worst.compare(dtype, analytic, numeric, || Position::Element {
+                    output,
+                    input,
+                });
             }
         }
         let zeros = program::all_like(&values, &one_hots(&values, None))?;
         for (tensor, d) in gradients(program, inputs, &zeros)?.iter().enumerate() {
             for (input, &d) in At::each(tensor, d.len()).zip(d) {
-                worst.see(DType::F64, d, 0.0, || Spot::Zero { input });
+                worst.compare(DType::F64, d, 0.0, || Position::Zero { input });
             }
         }
         Ok(worst.found)
     }
 
-    /// Differences of all outputs by each element of each input: `[input][element][output][element]`.
+    /// Differences of all outputs by each element of each input:
+    /// `[input][element][output][element]`.
     fn columns(&self, program: &Program<'_>, inputs: &[Tensor]) -> Result<Vec<Vec<Slopes>>> {
         let of_input = |(tensor, x): (usize, &Tensor)| match x.dtype().is_float() {
             true => At::each(tensor, x.len())
@@ -196,12 +211,12 @@ impl CheckGrads {
     }
 
     /// Random directions: `u·(J v)` from differences against `(uᵀJ)·v` from the rules.
-    fn along(
+    fn compare_directions(
         &self,
         program: &Program<'_>,
         inputs: &[Tensor],
         count: usize,
-    ) -> Result<Option<Found>> {
+    ) -> Result<Option<Disagreement>> {
         let values = evaluate(program, inputs)?;
         if let Some(found) = not_finite(&values) {
             return Ok(Some(found));
@@ -230,7 +245,7 @@ impl CheckGrads {
                 &direction,
             );
             let mut worst = Worst::new(self);
-            worst.see(dtype, analytic, numeric, || Spot::Along {
+            worst.compare(dtype, analytic, numeric, || Position::Along {
                 direction,
                 weights,
             });
@@ -252,7 +267,7 @@ impl CheckGrads {
     }
 }
 
-/// What differences along a direction of several tensors are computed in.
+/// The dtype in which differences along a direction of several tensors are computed.
 fn dtype_of(inputs: &[Tensor]) -> DType {
     inputs
         .iter()
@@ -261,11 +276,11 @@ fn dtype_of(inputs: &[Tensor]) -> DType {
         .unwrap_or(DType::F64)
 }
 
-/// Remembers the worst disagreement.
+/// Tracks the worst disagreement.
 struct Worst<'c> {
     check: &'c CheckGrads,
     excess: f64,
-    found: Option<Found>,
+    found: Option<Disagreement>,
 }
 
 impl<'c> Worst<'c> {
@@ -277,14 +292,20 @@ impl<'c> Worst<'c> {
         }
     }
 
-    fn see(&mut self, dtype: DType, analytic: f64, numeric: f64, at: impl FnOnce() -> Spot) {
+    fn compare(
+        &mut self,
+        dtype: DType,
+        analytic: f64,
+        numeric: f64,
+        at: impl FnOnce() -> Position,
+    ) {
         let tolerance =
             self.check
                 .tolerance
                 .unwrap_or(if dtype == DType::F32 { 2e-2 } else { 1e-7 });
         let allowed = tolerance * analytic.abs().max(numeric.abs()).max(1.0);
         let excess = (analytic - numeric).abs() / allowed;
-        // what is not finite is never equal
+        // a value that is not finite is never equal
         let excess = if excess.is_nan() {
             f64::INFINITY
         } else {
@@ -292,8 +313,8 @@ impl<'c> Worst<'c> {
         };
         if excess > self.excess {
             self.excess = excess;
-            self.found = Some(Found {
-                spot: at(),
+            self.found = Some(Disagreement {
+                position: at(),
                 analytic,
                 numeric,
             });
@@ -301,7 +322,7 @@ impl<'c> Worst<'c> {
     }
 }
 
-/// A message that a wrong derivative is reported with.
+/// The error message for a wrong derivative.
 fn wrong(order: u32, what: &str) -> OpError {
     OpError::new(format!("derivative of order {order} is wrong: {what}"))
 }

@@ -1,4 +1,4 @@
-//! A function of tensors as the checker sees it: its values, its pull-back, and differences of its values.
+//! A function of tensors as the checker uses it: its values, its pullback, and finite differences.
 
 use crate::{
     diff::{functional::Write, reverse::sweep},
@@ -13,14 +13,14 @@ use std::panic::Location;
 
 type Function<'p> = dyn for<'g> Fn(&'g Graph, &[Var<'g>]) -> Vec<Var<'g>> + 'p;
 
-/// A function whose parameters are inputs like any others.
+/// A function whose parameters are ordinary inputs.
 pub(super) struct Program<'p> {
     pub(super) f: Box<Function<'p>>,
-    /// What the first inputs are called, if not by their number.
+    /// The names of the first inputs; the others are named by number.
     pub(super) names: Vec<Option<String>>,
 }
 
-/// Numbers for all elements of several tensors, such as the slopes of all outputs.
+/// One scalar for each element of several tensors, such as the slopes of all outputs.
 pub(super) type Slopes = Vec<Vec<f64>>;
 
 impl<'p> Program<'p> {
@@ -34,7 +34,7 @@ impl<'p> Program<'p> {
         }
     }
 
-    /// A user's function with the trained parameters that it binds as further inputs; and all inputs.
+    /// A user's function with its trained parameters as further inputs, and all inputs.
     #[track_caller]
     pub(super) fn new(
         f: &'p Write<'p>,
@@ -86,12 +86,12 @@ impl<'p> Program<'p> {
     }
 }
 
-/// The parameters that a function binds, whether they are trained, and what to call them.
+/// The parameters that a function binds, whether they are trained, and their names.
 #[track_caller]
 fn bound(f: &Write<'_>, inputs: &[Tensor]) -> Result<Vec<(Param, bool, String)>> {
-    let (g, here) = (Graph::new(), Location::caller());
+    let (g, caller) = (Graph::new(), Location::caller());
     let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
-    catch(|| f(&x)).map_err(|e| e.at("check_grads", here))?;
+    catch(|| f(&x)).map_err(|e| e.at("check_grads", caller))?;
     let inner = g.inner.borrow();
     let floats = inner
         .params
@@ -109,15 +109,15 @@ fn bound(f: &Write<'_>, inputs: &[Tensor]) -> Result<Vec<(Param, bool, String)>>
     Ok(named.collect())
 }
 
-/// Builds the program in a fresh graph and hands inputs and outputs to `f`.
+/// Builds the program in a new graph and passes inputs and outputs to `f`.
 fn with_graph<R>(
     program: &Program<'_>,
     inputs: &[Tensor],
     f: impl for<'g> FnOnce(&'g Graph, &[Var<'g>], Vec<Var<'g>>) -> Result<R>,
 ) -> Result<R> {
-    let (g, here) = (Graph::new(), Location::caller());
+    let (g, caller) = (Graph::new(), Location::caller());
     let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
-    let y = catch(|| (program.f)(&g, &x)).map_err(|e| e.at("check_grads", here))?;
+    let y = catch(|| (program.f)(&g, &x)).map_err(|e| e.at("check_grads", caller))?;
     f(&g, &x, y)
 }
 
@@ -125,7 +125,7 @@ pub(super) fn evaluate(program: &Program<'_>, inputs: &[Tensor]) -> Result<Vec<T
     with_graph(program, inputs, |g, _, y| g.evaluate(y))
 }
 
-/// The cotangents of the inputs, all elements of each; nothing for integers.
+/// The cotangents of the inputs, all elements of each; empty for integers.
 pub(super) fn gradients(
     program: &Program<'_>,
     inputs: &[Tensor],
@@ -133,7 +133,7 @@ pub(super) fn gradients(
 ) -> Result<Vec<Vec<f64>>> {
     with_graph(program, inputs, |g, x, y| {
         let cts: Vec<Var<'_>> = cts.iter().map(|ct| g.constant(ct)).collect();
-        let mut found = g.evaluate(pulled_back(&y, x, &cts))?.into_iter();
+        let mut found = g.evaluate(pullback(&y, x, &cts))?.into_iter();
         let mut of = |x: &Tensor| {
             x.dtype()
                 .is_float()
@@ -143,8 +143,9 @@ pub(super) fn gradients(
     })
 }
 
-/// The function of the next order: cotangents of the float inputs `x`, given those of the float outputs.
-pub(super) fn pulled_back<'g>(y: &[Var<'g>], x: &[Var<'g>], cts: &[Var<'g>]) -> Vec<Var<'g>> {
+/// The function of the next order: cotangents of the float inputs `x`, given those of the float
+/// outputs.
+pub(super) fn pullback<'g>(y: &[Var<'g>], x: &[Var<'g>], cts: &[Var<'g>]) -> Vec<Var<'g>> {
     let wrt: Vec<Var<'g>> = x
         .iter()
         .copied()
@@ -169,8 +170,8 @@ pub(super) fn pulled_back<'g>(y: &[Var<'g>], x: &[Var<'g>], cts: &[Var<'g>]) -> 
         .collect()
 }
 
-/// The outputs at `x + t·direction`, as numbers.
-pub(super) fn moved(
+/// The outputs at `x + t·direction`, as scalars.
+pub(super) fn outputs_at(
     program: &Program<'_>,
     inputs: &[Tensor],
     direction: &[Vec<f64>],
@@ -205,7 +206,7 @@ pub(super) fn difference(
     direction: &[Vec<f64>],
     h: f64,
 ) -> Result<Slopes> {
-    let at = |t: f64| moved(program, inputs, direction, t);
+    let at = |t: f64| outputs_at(program, inputs, direction, t);
     let (a, b, c, d) = (at(2.0 * h)?, at(h)?, at(-h)?, at(-2.0 * h)?);
     let slope = |o: usize, e: usize| (8.0 * (b[o][e] - c[o][e]) - (a[o][e] - d[o][e])) / (12.0 * h);
     Ok(a.iter()
@@ -219,14 +220,14 @@ pub(super) fn random(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// Fixed, unremarkable cotangents for the next order.
+/// Fixed, generic cotangents for the next order.
 pub(super) fn cotangents(values: &[Tensor]) -> Vec<Tensor> {
     let mut random = random(2);
     let mut draw = |v: &Tensor| {
         let numbers: Vec<f64> = (0..v.len())
             .map(|_| random.random_range(0.5..1.5))
             .collect();
-        like(v, &numbers).unwrap_or_else(|_| v.clone()) // as many numbers as elements
+        like(v, &numbers).unwrap_or_else(|_| v.clone()) // cannot fail: the lengths are equal
     };
     values.iter().map(&mut draw).collect()
 }
@@ -239,18 +240,18 @@ pub(super) struct At {
 }
 
 impl At {
-    /// All elements of a tensor of so many.
+    /// All elements of a tensor with `count` elements.
     pub(super) fn each(tensor: usize, count: usize) -> impl Iterator<Item = At> {
         (0..count).map(move |element| At { tensor, element })
     }
 
-    /// What stands there.
+    /// The entry at this position.
     pub(super) fn of<T>(self, lists: &[Vec<T>]) -> &T {
         &lists[self.tensor][self.element]
     }
 }
 
-/// Zeros for all elements of these tensors, with a 1 at one place.
+/// Zeros for all elements of these tensors, with a 1 at one position.
 pub(super) fn one_hots(like: &[Tensor], at: Option<At>) -> Slopes {
     let mut all: Slopes = like.iter().map(|t| vec![0.0; t.len()]).collect();
     if let Some(At { tensor, element }) = at {
@@ -259,7 +260,7 @@ pub(super) fn one_hots(like: &[Tensor], at: Option<At>) -> Slopes {
     all
 }
 
-/// These numbers with the types of some tensors.
+/// These scalars with the types of the tensors.
 pub(super) fn all_like(values: &[Tensor], numbers: &[Vec<f64>]) -> Result<Vec<Tensor>> {
     values
         .iter()
@@ -268,7 +269,7 @@ pub(super) fn all_like(values: &[Tensor], numbers: &[Vec<f64>]) -> Result<Vec<Te
         .collect()
 }
 
-/// These numbers with the type of a tensor.
+/// These scalars with the type of a tensor.
 fn like(v: &Tensor, numbers: &[f64]) -> Result<Tensor> {
     match v.dtype() {
         DType::F32 => Tensor::new(v.shape, numbers.iter().map(|&x| x as f32).collect()),
@@ -277,8 +278,8 @@ fn like(v: &Tensor, numbers: &[f64]) -> Result<Tensor> {
     }
 }
 
-/// The sum of all numbers by their weights, list by list: one of integers, which have no gradient, is empty on one side. A
-/// number without weight does not count, not even NaN.
+/// The weighted sum of all scalars. Integers have no gradient, so their list may be empty on one
+/// side. A scalar with weight 0 does not count, not even NaN.
 pub(super) fn dot(numbers: &[Vec<f64>], weights: &[Vec<f64>]) -> f64 {
     let pairs = numbers
         .iter()
@@ -288,7 +289,7 @@ pub(super) fn dot(numbers: &[Vec<f64>], weights: &[Vec<f64>]) -> f64 {
 }
 
 impl Graph {
-    /// Lets a value stand for a parameter that is not bound yet.
+    /// Uses a value in place of a parameter that is not bound yet.
     fn bind(&self, param: &Param, value: Var<'_>) {
         self.inner.borrow_mut().bound.insert(param.id(), value.id);
     }

@@ -1,5 +1,5 @@
-//! Colouring (Curtis, Powell and Reid 1974; Coleman and Moré 1983): columns that share no row can be computed together, in
-//! one product of the Jacobian with the sum of their unit vectors.
+//! Graph colouring (Curtis, Powell and Reid 1974; Coleman and Moré 1983): columns that share no row
+//! can be computed together, in one product of the Jacobian with the sum of their unit vectors.
 
 use super::pattern::Pattern;
 use crate::index::{Index, IndexVec, index};
@@ -8,11 +8,12 @@ use rand::{SeedableRng, rngs::ChaCha8Rng, seq::SliceRandom};
 /// Groups of columns, or of rows, that are computed together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Coloring {
-    /// By column or row: its colour, from 0 on.
+    /// By column or row: its colour, starting from 0.
     pub colors: Vec<u32>,
-    /// The number of colours: as many products with the Jacobian are needed.
+    /// The number of colours, which is the number of products with the Jacobian.
     pub count: usize,
-    /// Whether rows are coloured (vector-Jacobian products), and not columns (Jacobian-vector products).
+    /// Whether rows are coloured (vector-Jacobian products) rather than columns (Jacobian-vector
+    /// products).
     pub by_rows: bool,
 }
 
@@ -21,19 +22,19 @@ index! {
     Color,
 }
 
-/// What a colouring of one side comes to.
+/// The colouring of one side.
 struct Colors {
-    /// By thing; none of what is in no group.
-    by_thing: Vec<Option<Color>>,
+    /// By item; `None` for an item in no group.
+    by_item: Vec<Option<Color>>,
     count: usize,
 }
 
 impl Colors {
     fn coloring(self, by_rows: bool) -> Coloring {
-        // nothing is in the way of any colour where there is none yet
+        // an item in no group can have any colour
         let color = |color: Option<Color>| color.map_or(0, |color| color.index() as u32);
         Coloring {
-            colors: self.by_thing.into_iter().map(color).collect(),
+            colors: self.by_item.into_iter().map(color).collect(),
             count: self.count,
             by_rows,
         }
@@ -41,7 +42,8 @@ impl Colors {
 }
 
 impl Coloring {
-    /// The fewest colours that greedy colourings in several orders find, by columns, or by rows if there are fewer then.
+    /// The colouring with the fewest colours that greedy colouring in several orders finds, by
+    /// columns, or by rows if that needs fewer.
     pub(super) fn new(pattern: &Pattern) -> Coloring {
         let transposed = pattern.transposed();
         let columns = Side {
@@ -52,7 +54,7 @@ impl Coloring {
             groups: pattern,
             members: &transposed,
         };
-        // the side that may need fewer comes first: it can make the other one needless
+        // the side with the smaller lower bound first: it may make the other one unnecessary
         let by_rows = rows.bound() < columns.bound();
         let (first, second) = if by_rows {
             (rows, columns)
@@ -69,7 +71,7 @@ impl Coloring {
         colors.coloring(by_rows)
     }
 
-    /// By columns, of a symmetric matrix.
+    /// By columns, for a symmetric matrix.
     pub(super) fn columns(pattern: &Pattern) -> Coloring {
         let side = Side {
             groups: &pattern.transposed(),
@@ -91,16 +93,16 @@ impl Coloring {
     }
 }
 
-/// What is coloured: things in groups, of which no two in one group may have the same colour.
+/// The items to be coloured, in groups: no two items of a group may have the same colour.
 struct Side<'p> {
-    /// Of each thing the groups that it is in.
+    /// By item: the groups it is in.
     groups: &'p Pattern,
-    /// Of each group the things in it.
+    /// By group: the items in it.
     members: &'p Pattern,
 }
 
 impl Side<'_> {
-    /// The largest group: so many colours are needed at least.
+    /// The size of the largest group: a lower bound of the number of colours.
     fn bound(&self) -> usize {
         (0..self.members.shape().0)
             .map(|group| self.members.row(group).len())
@@ -108,13 +110,13 @@ impl Side<'_> {
             .unwrap_or(0)
     }
 
-    /// The best of several orders.
+    /// The best result of several orders.
     fn color(&self) -> Colors {
         let bound = self.bound();
         let count = self.groups.shape().0;
         let natural: Vec<usize> = (0..count).collect();
         let mut best = self.greedy(&natural);
-        // the most constrained first
+        // the most constrained items first
         let size = |&thing: &usize| {
             let groups = self.groups.columns_of(thing);
             let members = groups.map(|group| self.members.row(group).len());
@@ -145,10 +147,11 @@ impl Side<'_> {
         best
     }
 
-    /// Each thing in this order gets the first colour that none of those it shares a group with has.
+    /// Greedy colouring: each item in this order gets the first colour that no item sharing a group
+    /// with it has.
     fn greedy(&self, order: &[usize]) -> Colors {
-        let mut by_thing: Vec<Option<Color>> = vec![None; self.groups.shape().0];
-        // by colour: the last thing that one of this colour shares a group with
+        let mut by_item: Vec<Option<Color>> = vec![None; self.groups.shape().0];
+        // by colour: the last item that shares a group with one of this colour
         let mut taken: IndexVec<Color, Option<usize>> = IndexVec::new();
         for &thing in order {
             if self.groups.row(thing).is_empty() {
@@ -156,17 +159,17 @@ impl Side<'_> {
             }
             for group in self.groups.columns_of(thing) {
                 for other in self.members.columns_of(group) {
-                    if let Some(color) = by_thing[other] {
+                    if let Some(color) = by_item[other] {
                         taken[color] = Some(thing);
                     }
                 }
             }
             let free = taken.iter().position(|&by| by != Some(thing));
             let color = free.map_or_else(|| taken.push(None), Color::new);
-            by_thing[thing] = Some(color);
+            by_item[thing] = Some(color);
         }
         Colors {
-            by_thing,
+            by_item,
             count: taken.len(),
         }
     }

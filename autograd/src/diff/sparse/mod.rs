@@ -1,8 +1,9 @@
-//! Sparse Jacobians and Hessians: the pattern from the graph (`propagate.rs`), columns or rows that can be computed together
-//! (`color.rs`), and one program for a direction, run for each colour.
+//! Sparse Jacobians and Hessians: the sparsity pattern from the graph (`propagate.rs`), groups of
+//! columns or rows that can be computed together (`color.rs`), and one program for a direction, run
+//! for each colour.
 //!
-//! Griewank and Walther, Evaluating Derivatives (2008), chapters 7 and 8; Gebremedhin, Manne and Pothen, What color is your
-//! Jacobian? (2005).
+//! Griewank and Walther, Evaluating Derivatives (2008), chapters 7 and 8; Gebremedhin, Manne and
+//! Pothen, What color is your Jacobian? (2005).
 
 mod color;
 mod pattern;
@@ -24,7 +25,7 @@ use crate::{
     var::Var,
 };
 use color::Color;
-use propagate::dependences;
+use propagate::dependencies;
 use rayon::prelude::*;
 use sprs::CsMat;
 use std::{
@@ -32,42 +33,44 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// A sparse Jacobian or Hessian of a function, as a function of arrays: what [`sparse_jacobian`] and [`sparse_hessian`]
-/// return.
+/// A sparse Jacobian or Hessian of a function, as a function of arrays: returned by
+/// [`sparse_jacobian`] and [`sparse_hessian`].
 ///
-/// At the first call the pattern is read off from the graph and coloured. Both are kept, and used again as long as the
-/// function writes the same program and the constants whose zeros or positions were used have the same values.
+/// The first call computes the pattern from the graph and colours it. Both are cached, and reused
+/// as long as the function traces the same program and the constants whose zeros or positions were
+/// used have the same values.
 pub struct Sparse<F> {
     f: F,
     matrix: Matrix,
 }
 
-/// What does not depend on the closure's type, so that it is compiled once for all of them.
+/// The part that does not depend on the closure's type, so that it is compiled once.
 struct Matrix {
     hessian: bool,
     made_at: &'static Location<'static>,
-    known: Mutex<Option<Arc<Known>>>,
+    cached: Mutex<Option<Arc<CachedStructure>>>,
 }
 
 type Write<'f> = dyn for<'g> Fn(Var<'g>) -> Var<'g> + 'f;
 
-/// The structure of a sparse matrix: which elements may differ from zero, and which columns or rows are computed
-/// together. Printed, it is a picture.
+/// The structure of a sparse matrix: which elements may be nonzero, and which columns or rows are
+/// computed together. Displays as a picture of the pattern.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Structure {
-    /// Valid for all arguments.
+    /// The sparsity pattern, valid for all arguments.
     pub pattern: Pattern,
     /// How it is computed.
     pub coloring: Coloring,
 }
 
-/// What is kept between calls.
-struct Known {
+/// The cached structure.
+struct CachedStructure {
     structure: Arc<Structure>,
-    /// The program that it is for: the same plan is found again as long as the program is the same.
+    /// The plan of the program that it was computed for: as long as the program is the same, the
+    /// plan cache returns this plan.
     plan: Arc<plan::Plan>,
-    /// The constants that it rests on.
-    used: Vec<Used>,
+    /// The constants that the pattern depends on.
+    used: Vec<UsedConstant>,
     /// By element of the matrix: its colour.
     colors: Vec<Color>,
     /// By colour: the sum of the unit vectors.
@@ -75,19 +78,19 @@ struct Known {
 }
 
 /// A constant whose value was used.
-struct Used {
-    /// The node of the program that is run.
+struct UsedConstant {
+    /// The node of the traced program.
     node: NodeId,
     value: Tensor,
 }
 
-/// So many directions are computed in one run: what they have in common is computed once.
-const TOGETHER: usize = 4;
+/// The number of directions per run: computations that they share are done once.
+const DIRECTIONS_PER_RUN: usize = 4;
 
 /// The sparse Jacobian of a function from vectors to vectors, as a function of arrays.
 ///
 /// ```
-/// // each output depends on three neighbours at most: three directions give the whole matrix
+/// // each output depends on at most three neighbours: three directions give the whole matrix
 /// let f = autograd::sparse_jacobian(|x| {
 ///     let middle = x.slice(0, 1..-1);
 ///     x.slice(0, 2..) - 2.0 * middle + x.slice(0, ..-2) + middle.exp()
@@ -106,12 +109,12 @@ pub fn sparse_jacobian<F: for<'g> Fn(Var<'g>) -> Var<'g>>(f: F) -> Sparse<F> {
         matrix: Matrix {
             hessian: false,
             made_at: Location::caller(),
-            known: Mutex::default(),
+            cached: Mutex::default(),
         },
     }
 }
 
-/// The sparse Hessian of a function from vectors to single numbers, as a function of arrays.
+/// The sparse Hessian of a scalar function of a vector, as a function of arrays.
 ///
 /// ```
 /// // Rosenbrock's function
@@ -131,30 +134,30 @@ pub fn sparse_hessian<F: for<'g> Fn(Var<'g>) -> Var<'g>>(f: F) -> Sparse<F> {
         matrix: Matrix {
             hessian: true,
             made_at: Location::caller(),
-            known: Mutex::default(),
+            cached: Mutex::default(),
         },
     }
 }
 
 impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
-    /// The matrix, row by row (CSR); `T` is the function's own precision. Elements of the pattern that happen to be 0 are
-    /// part of it.
+    /// The matrix in CSR format; `T` is the function's own precision. Elements of the pattern that
+    /// happen to be 0 are stored.
     pub fn call<T: Element>(
         &self,
         x: impl TryInto<Tensor, Error: Into<Error>>,
     ) -> Result<CsMat<T>> {
         let x = tensor(x)?;
-        let known = self.matrix.known(&self.f, &x)?;
-        let products = self.matrix.products(&self.f, &x, &known, T::DTYPE)?;
-        let pattern = &known.structure.pattern;
+        let cached = self.matrix.structure_for(&self.f, &x)?;
+        let products = self.matrix.products(&self.f, &x, &cached, T::DTYPE)?;
+        let pattern = &cached.structure.pattern;
         let starts = pattern.starts().to_vec();
         let indices = pattern.indices().collect();
         let mut values = vec![T::default(); pattern.nnz()];
-        known.place(&products, &mut values)?;
+        cached.scatter(&products, &mut values)?;
         Ok(CsMat::new(pattern.shape(), starts, indices, values))
     }
 
-    /// Computes the values anew, for a matrix that an earlier call has returned.
+    /// Recomputes the values of a matrix that an earlier call returned.
     ///
     /// ```
     /// let f = autograd::sparse_jacobian(|x| x.square());
@@ -169,20 +172,25 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
         matrix: &mut CsMat<T>,
     ) -> Result<()> {
         let x = tensor(x)?;
-        let known = self.matrix.known(&self.f, &x)?;
+        let cached = self.matrix.structure_for(&self.f, &x)?;
         let starts = matrix.indptr();
         let is_same = matrix.is_csr()
-            && known.has_pattern(matrix.shape(), starts.raw_storage(), matrix.indices());
+            && cached.has_pattern(matrix.shape(), starts.raw_storage(), matrix.indices());
         if !is_same {
-            return Err(self.matrix.another_pattern());
+            return Err(self.matrix.pattern_mismatch());
         }
-        let products = self.matrix.products(&self.f, &x, &known, T::DTYPE)?;
-        known.place(&products, matrix.data_mut())
+        let products = self.matrix.products(&self.f, &x, &cached, T::DTYPE)?;
+        cached.scatter(&products, matrix.data_mut())
     }
 
-    /// Which elements of the matrix may differ from zero, and how they are computed, without computing them.
+    /// Which elements of the matrix may be nonzero, and how they are computed, without computing
+    /// them.
     pub fn structure(&self, x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<Arc<Structure>> {
-        Ok(self.matrix.known(&self.f, &tensor(x)?)?.structure.clone())
+        Ok(self
+            .matrix
+            .structure_for(&self.f, &tensor(x)?)?
+            .structure
+            .clone())
     }
 }
 
@@ -195,16 +203,16 @@ impl Matrix {
         }
     }
 
-    fn another_pattern(&self) -> Error {
+    fn pattern_mismatch(&self) -> Error {
         let e = OpError::new("the matrix does not have the pattern of this function");
         e.hint("the pattern changes with constants: call instead of update")
             .at(self.name(), self.made_at)
     }
 
-    /// What is known of the function for arguments like this one.
-    fn known(&self, f: &Write<'_>, x: &Tensor) -> Result<Arc<Known>> {
+    /// The structure of the function for arguments like this one, cached or new.
+    fn structure_for(&self, f: &Write<'_>, x: &Tensor) -> Result<Arc<CachedStructure>> {
         if x.shape().len() != 1 || !x.dtype().is_float() {
-            let e = OpError::new(format!("wants a vector of floats, got {}", x.ty()));
+            let e = OpError::new(format!("expected a vector of floats, got {}", x.ty()));
             return Err(e
                 .hint("reshape in the function: |x| f(x.reshape(..)).flatten()")
                 .at(self.name(), self.made_at));
@@ -212,16 +220,16 @@ impl Matrix {
         let traced = Traced::new(std::slice::from_ref(x), self.made_at, &|g, x| {
             vec![self.program(f, g, x[0])]
         })?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.as_ref().filter(|known| known.fits(&traced)) {
-            return Ok(known.clone());
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cached) = cached.as_ref().filter(|cached| cached.fits(&traced)) {
+            return Ok(cached.clone());
         }
-        let fresh = Arc::new(Known::new(traced, x, self.hessian)?);
-        *known = Some(fresh.clone());
+        let fresh = Arc::new(CachedStructure::new(traced, x, self.hessian)?);
+        *cached = Some(fresh.clone());
         Ok(fresh)
     }
 
-    /// What the matrix is the Jacobian of.
+    /// The function whose Jacobian is the matrix.
     fn program<'g>(&self, f: &Write<'_>, g: &'g Graph, x: Var<'g>) -> Var<'g> {
         let y = f(x);
         if y.error().is_some() {
@@ -235,7 +243,7 @@ impl Matrix {
             _ => g.fail(
                 "sparse_jacobian",
                 OpError::new(format!(
-                    "the function gives {}, not a vector of floats",
+                    "expected a function that returns a vector of floats, got {}",
                     y.ty()
                 )),
                 &[],
@@ -243,21 +251,21 @@ impl Matrix {
         }
     }
 
-    /// The products of the matrix, whose elements are of this type, with all directions.
+    /// The products of the matrix, with elements of this type, with all directions.
     fn products(
         &self,
         f: &Write<'_>,
         x: &Tensor,
-        known: &Known,
+        cached: &CachedStructure,
         dtype: DType,
     ) -> Result<IndexVec<Color, Tensor>> {
         if dtype != x.dtype() {
             let e = OpError::new(format!("the matrix is {}, not {dtype}", x.dtype()));
             return Err(e.at(self.name(), self.made_at));
         }
-        let coloring = &known.structure.coloring;
-        let together = coloring.count.min(TOGETHER);
-        let groups: Vec<&[Tensor]> = known.seeds.chunks(together.max(1)).collect();
+        let coloring = &cached.structure.coloring;
+        let together = coloring.count.min(DIRECTIONS_PER_RUN);
+        let groups: Vec<&[Tensor]> = cached.seeds.chunks(together.max(1)).collect();
         let Some(&first) = groups.first() else {
             return Ok(IndexVec::new());
         };
@@ -279,7 +287,7 @@ impl Matrix {
         Ok(IndexVec::from_vec(products.into_iter().flatten().collect()))
     }
 
-    /// The product of the matrix with a direction, from one side or the other.
+    /// The product of the matrix with a direction, from the left or from the right.
     fn product<'g>(g: &'g Graph, y: Var<'g>, x: Var<'g>, seed: Var<'g>, by_rows: bool) -> Var<'g> {
         if by_rows {
             return y.vjp(seed, &[x])[0].unwrap_or_else(|| x.zero_cotangent());
@@ -288,15 +296,15 @@ impl Matrix {
     }
 }
 
-impl Known {
-    fn new(traced: Traced, x: &Tensor, hessian: bool) -> Result<Known> {
+impl CachedStructure {
+    fn new(traced: Traced, x: &Tensor, hessian: bool) -> Result<CachedStructure> {
         let (inner, nodes) = traced.parts();
         let (input, output) = traced.ends();
-        let found = dependences(inner, output, input)?;
+        let found = dependencies(inner, output, input)?;
         let used = |&id: &NodeId| {
             let node = NodeId::new(nodes.binary_search(&id).ok()?);
             let value = inner.leaf(id)?;
-            Some(Used { node, value })
+            Some(UsedConstant { node, value })
         };
         let used = found.used.iter().filter_map(used).collect();
         let pattern = Arc::unwrap_or_clone(found.pattern);
@@ -319,7 +327,7 @@ impl Known {
         let seeds = (0..coloring.count).map(|color| seed(Color::new(color)));
         let seeds = IndexVec::from_vec(seeds.collect::<Result<_>>()?);
         let plan = traced.plan();
-        Ok(Known {
+        Ok(CachedStructure {
             structure: Arc::new(Structure { pattern, coloring }),
             plan,
             used,
@@ -328,7 +336,7 @@ impl Known {
         })
     }
 
-    /// Whether a matrix by rows (CSR) has the same elements.
+    /// Whether a CSR matrix has the same pattern.
     fn has_pattern(&self, shape: (usize, usize), starts: &[usize], indices: &[usize]) -> bool {
         let pattern = &self.structure.pattern;
         shape == pattern.shape()
@@ -340,8 +348,9 @@ impl Known {
                 .all(|(a, b)| a == b)
     }
 
-    /// Puts the elements of the products in their places: rows are filled in pieces of about the same length, by all threads.
-    fn place<T: Element>(
+    /// Copies the elements of the products to their positions in the matrix. Chunks of rows of
+    /// about equal size are filled in parallel.
+    fn scatter<T: Element>(
         &self,
         products: &IndexVec<Color, Tensor>,
         values: &mut [T],
@@ -350,14 +359,14 @@ impl Known {
         let products: IndexVec<Color, &[T]> = IndexVec::from_vec(products.collect::<Result<_>>()?);
         let Structure { pattern, coloring } = &*self.structure;
         let rows = pattern.shape().0;
-        let pieces = 8 * rayon::current_num_threads();
-        let ends: Vec<usize> = (0..=pieces).map(|k| k * rows / pieces).collect();
+        let chunks = 8 * rayon::current_num_threads();
+        let ends: Vec<usize> = (0..=chunks).map(|k| k * rows / chunks).collect();
         let mut rest = values;
-        let mut tasks = Vec::with_capacity(pieces);
-        for piece in ends.windows(2) {
-            let length = pattern.starts()[piece[1]] - pattern.starts()[piece[0]];
+        let mut tasks = Vec::with_capacity(chunks);
+        for chunk in ends.windows(2) {
+            let length = pattern.starts()[chunk[1]] - pattern.starts()[chunk[0]];
             let (own, more) = rest.split_at_mut(length);
-            tasks.push((piece[0]..piece[1], own));
+            tasks.push((chunk[0]..chunk[1], own));
             rest = more;
         }
         tasks.into_par_iter().for_each(|(rows, own)| {
@@ -372,10 +381,10 @@ impl Known {
         Ok(())
     }
 
-    /// Whether this is the structure of a program, too.
+    /// Whether this structure also fits a newly traced program.
     fn fits(&self, traced: &Traced) -> bool {
         let (inner, nodes) = traced.parts();
-        let same = |used: &Used| {
+        let same = |used: &UsedConstant| {
             let now = nodes.get(used.node.index()).and_then(|&id| inner.leaf(id));
             now.is_some_and(|now| now == used.value)
         };

@@ -1,4 +1,4 @@
-//! Sets of places in a matrix: which elements may differ from zero.
+//! Sparsity patterns: sets of positions in a matrix that may be nonzero.
 
 use crate::{
     error::OpError,
@@ -6,20 +6,20 @@ use crate::{
 };
 
 index! {
-    /// A row, where many of them are kept.
+    /// Index of a row in a table of rows.
     Row,
 }
 
-/// More places than this are refused: 2 GiB, and no longer sparse.
-const MOST: usize = 1 << 29;
+/// A pattern with more nonzeros than this (2 GiB) is an error: it is not sparse.
+const MAX_NONZEROS: usize = 1 << 29;
 
-/// Which elements of a matrix may differ from zero, row by row (CSR without values).
+/// Which elements of a matrix may be nonzero, row by row (CSR without values).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pattern {
     columns: usize,
     /// Where each row starts, and the end of the last one.
     starts: Vec<usize>,
-    /// The columns of each row, ascending: of 4 bytes each, because there are many.
+    /// The columns of each row, ascending. Stored as u32 to save memory.
     indices: Vec<u32>,
 }
 
@@ -29,17 +29,17 @@ impl Pattern {
         (self.starts.len() - 1, self.columns)
     }
 
-    /// The number of places that may differ from zero.
+    /// The number of elements that may be nonzero.
     pub fn nnz(&self) -> usize {
         self.indices.len()
     }
 
-    /// The columns of a row that may differ from zero, ascending.
+    /// The columns of a row that may be nonzero, ascending.
     pub fn row(&self, row: usize) -> &[u32] {
         &self.indices[self.starts[row]..self.starts[row + 1]]
     }
 
-    /// Whether an element may differ from zero.
+    /// Whether an element may be nonzero.
     pub fn contains(&self, row: usize, column: usize) -> bool {
         u32::try_from(column).is_ok_and(|column| self.row(row).binary_search(&column).is_ok())
     }
@@ -53,12 +53,12 @@ impl Pattern {
         self.indices.iter().map(|&column| column as usize)
     }
 
-    /// The columns of a row, as [`row`](Pattern::row).
+    /// The columns of a row, as in [`row`](Pattern::row).
     pub(super) fn columns_of(&self, row: usize) -> impl ExactSizeIterator<Item = usize> {
         self.row(row).iter().map(|&column| column as usize)
     }
 
-    /// Each row its own column.
+    /// The identity pattern: row `k` has column `k`.
     pub(super) fn identity(size: usize) -> Pattern {
         Pattern {
             columns: size,
@@ -67,7 +67,7 @@ impl Pattern {
         }
     }
 
-    /// The rows and columns exchanged.
+    /// Rows and columns swapped.
     pub(super) fn transposed(&self) -> Pattern {
         let rows = self.shape().0;
         let mut starts = vec![0; self.columns + 1];
@@ -89,21 +89,21 @@ impl Pattern {
         }
     }
 
-    /// The rows with these numbers in this order; an empty one where there is none.
+    /// Selects rows by index, in this order; an empty row for `None`.
     pub(super) fn rows(
         &self,
-        numbers: impl Iterator<Item = Option<usize>> + Clone,
+        indices: impl Iterator<Item = Option<usize>> + Clone,
     ) -> Result<Pattern, OpError> {
-        let mut built = Builder::new(self.columns, numbers.size_hint().0);
-        built.reserve(numbers.clone().flatten().map(|row| self.row(row).len()))?;
-        for number in numbers {
+        let mut built = Builder::new(self.columns, indices.size_hint().0);
+        built.reserve(indices.clone().flatten().map(|row| self.row(row).len()))?;
+        for number in indices {
             built.extend(number.map_or(&[], |row| self.row(row)));
             built.end_row();
         }
-        Ok(built.done())
+        Ok(built.finish())
     }
 
-    /// Row by row the places of both.
+    /// The union with another pattern, row by row.
     pub(super) fn union(&self, other: &Pattern) -> Result<Pattern, OpError> {
         let rows = self.shape().0;
         let mut built = Builder::new(self.columns, rows);
@@ -112,10 +112,10 @@ impl Pattern {
             built.merge(self.row(row), other.row(row));
             built.end_row();
         }
-        Ok(built.done())
+        Ok(built.finish())
     }
 
-    /// `count` rows; row `k` has the places of all rows that `parts` lists for it.
+    /// `count` rows; row `k` is the union of the rows that `parts` lists for it.
     pub(super) fn unions<'p>(
         &self,
         count: usize,
@@ -137,11 +137,11 @@ impl Pattern {
             built.extend(&all);
             built.end_row();
         }
-        Ok(built.done())
+        Ok(built.finish())
     }
 }
 
-/// A pattern as it grows.
+/// A pattern under construction.
 struct Builder(Pattern);
 
 impl Builder {
@@ -155,16 +155,16 @@ impl Builder {
         })
     }
 
-    /// Makes room for so many more places, if they are not too many.
+    /// Reserves memory for more nonzeros; an error if they exceed the limit.
     fn reserve(&mut self, counts: impl Iterator<Item = usize>) -> Result<(), OpError> {
         let all = counts.fold(self.0.indices.len(), usize::saturating_add);
         let more = all - self.0.indices.len();
-        if all > MOST || self.0.indices.try_reserve(more).is_err() {
+        if all > MAX_NONZEROS || self.0.indices.try_reserve(more).is_err() {
             let message = format!(
-                "the pattern of what depends on what has more than {MOST} places: it is not sparse"
+                "the sparsity pattern has more than {MAX_NONZEROS} nonzeros: it is not sparse"
             );
             return Err(OpError::new(message)
-                .hint("a sum over everything that flows back into everything makes it dense"));
+                .hint("a global sum that every output depends on makes it dense"));
         }
         Ok(())
     }
@@ -177,7 +177,7 @@ impl Builder {
         self.0.starts.push(self.0.indices.len());
     }
 
-    /// Two ascending lists as one.
+    /// Merges two ascending lists into one.
     fn merge(&mut self, mut a: &[u32], mut b: &[u32]) {
         let out = &mut self.0.indices;
         while let (Some(&x), Some(&y)) = (a.first(), b.first()) {
@@ -193,7 +193,7 @@ impl Builder {
         out.extend_from_slice(b);
     }
 
-    fn done(self) -> Pattern {
+    fn finish(self) -> Pattern {
         self.0
     }
 }

@@ -1,8 +1,9 @@
-//! Which elements of a value depend on which elements of an input, read off from the graph: node by node, each op says how its
-//! output depends on its inputs.
+//! Computes which elements of a value depend on which elements of an input: node by node, each op
+//! declares how its output depends on its inputs.
 //!
-//! What is found holds for all values of the input. Where the values of constants were used (their zeros in products,
-//! positions that elements are picked at), they are reported, so that it can be seen whether they are still the same.
+//! The result holds for all values of the input. If it used values of constants (zeros in products,
+//! positions of selected elements), these constants are listed, so that later calls can check
+//! whether they have changed.
 
 use super::pattern::Pattern;
 use crate::{
@@ -19,20 +20,20 @@ use std::{
     sync::Arc,
 };
 
-/// What was found.
-pub(super) struct Dependences {
+/// The pattern of `y` by `x`.
+pub(super) struct Dependencies {
     pub(super) pattern: Arc<Pattern>,
     /// The leaves whose values were used.
     pub(super) used: Vec<NodeId>,
 }
 
 /// How the elements of `y` depend on those of `x`, both nodes of the graph.
-pub(super) fn dependences(inner: &Inner, y: NodeId, x: NodeId) -> Result<Dependences> {
+pub(super) fn dependencies(inner: &Inner, y: NodeId, x: NodeId) -> Result<Dependencies> {
     let size = inner.ty(x).shape.count();
     let mut walk = Walk {
         inner,
         patterns: HashMap::new(),
-        known: known(inner, y),
+        constant: constants(inner, y),
         values: HashMap::new(),
         used: Vec::new(),
     };
@@ -41,13 +42,13 @@ pub(super) fn dependences(inner: &Inner, y: NodeId, x: NodeId) -> Result<Depende
     for id in each(x.next()..y.next()) {
         let node = &inner.nodes[id];
         if needed[id] && node.dtype.is_float() && node.kind == Kind::Op {
-            // an op of a user may say what does not fit its shapes, or panic
+            // a user-defined op may panic, or return a dependency that does not fit its shapes
             let found = catch(|| walk.node(id)).and_then(|found| found);
             let found = found.map_err(|e| inner.error_at(id, inner.op(id).name(), e))?;
             if let Some(found) = found {
                 if found.shape().0 != inner.ty(id).shape.count() {
                     let e = OpError::new(format!(
-                        "its dependency is not one of {} elements",
+                        "its dependency does not fit {} elements",
                         inner.ty(id).shape
                     ));
                     return Err(inner.error_at(id, inner.op(id).name(), e));
@@ -67,7 +68,7 @@ pub(super) fn dependences(inner: &Inner, y: NodeId, x: NodeId) -> Result<Depende
     let pattern = walk.patterns.remove(&y).unwrap_or_else(nothing);
     walk.used.sort_unstable();
     walk.used.dedup();
-    Ok(Dependences {
+    Ok(Dependencies {
         pattern,
         used: walk.used,
     })
@@ -85,32 +86,32 @@ fn needed(inner: &Inner, y: NodeId, x: NodeId) -> IndexVec<NodeId, bool> {
     needed
 }
 
-/// The nodes up to `y` that are computed from constants alone.
-fn known(inner: &Inner, y: NodeId) -> IndexVec<NodeId, bool> {
-    let mut known = IndexVec::with_capacity(y.index() + 1);
+/// The nodes up to `y` that are computed from constants only.
+fn constants(inner: &Inner, y: NodeId) -> IndexVec<NodeId, bool> {
+    let mut constant = IndexVec::with_capacity(y.index() + 1);
     for id in each(NodeId::new(0)..y.next()) {
         let own = match inner.nodes[id].kind {
             Kind::Constant | Kind::Literal | Kind::One | Kind::Zero => true,
-            Kind::Op => inner.args(id).iter().all(|&a| known[a]),
+            Kind::Op => inner.args(id).iter().all(|&a| constant[a]),
             Kind::Input | Kind::Param | Kind::Error => false,
         };
-        known.push(own);
+        constant.push(own);
     }
-    known
+    constant
 }
 
 struct Walk<'i> {
     inner: &'i Inner,
-    /// Of the nodes that depend on it.
+    /// Of the nodes that depend on the input.
     patterns: HashMap<NodeId, Arc<Pattern>>,
-    known: IndexVec<NodeId, bool>,
-    /// Values of constants and of what is computed from them.
+    constant: IndexVec<NodeId, bool>,
+    /// Values of constants and of nodes computed from them.
     values: HashMap<NodeId, Tensor>,
     used: Vec<NodeId>,
 }
 
 impl Walk<'_> {
-    /// The pattern of an op's output; none if it does not depend on the input.
+    /// The pattern of an op's output; `None` if it does not depend on the input.
     fn node(&mut self, id: NodeId) -> Result<Option<Arc<Pattern>>, OpError> {
         let (inner, op) = (self.inner, self.inner.op(id));
         let args = inner.args(id);
@@ -169,8 +170,8 @@ impl Walk<'_> {
         Ok(all)
     }
 
-    /// A node and all that it is computed from, oldest first.
-    fn below(&self, id: NodeId) -> Vec<NodeId> {
+    /// A node and all nodes it is computed from, oldest first.
+    fn ancestors(&self, id: NodeId) -> Vec<NodeId> {
         let (mut seen, mut all, mut k) = (HashSet::from([id]), vec![id], 0);
         while k < all.len() {
             all.extend(self.inner.args(all[k]).iter().filter(|&&a| seen.insert(a)));
@@ -182,11 +183,11 @@ impl Walk<'_> {
 
     /// The value of a node that is computed from constants.
     fn value(&mut self, id: NodeId) -> Option<Tensor> {
-        if !self.known[id] {
+        if !self.constant[id] {
             return None;
         }
         if !self.values.contains_key(&id) {
-            for id in self.below(id) {
+            for id in self.ancestors(id) {
                 if !self.values.contains_key(&id) {
                     let value = self
                         .inner
@@ -203,22 +204,23 @@ impl Walk<'_> {
         self.values.get(&id).cloned()
     }
 
-    /// Remembers that what was found holds only while the values stay that this one is computed from.
-    fn rests_on(&mut self, id: NodeId) {
+    /// Records that the result holds only as long as the leaves of this node keep their values.
+    fn record_use(&mut self, id: NodeId) {
         let leaves = self
-            .below(id)
+            .ancestors(id)
             .into_iter()
             .filter(|&id| self.inner.args(id).is_empty());
         self.used.extend(leaves);
     }
 
-    /// Where a constant is 0 or false, or, inverted, where it is not, if it is so anywhere. What is made of single numbers
-    /// does not count: these are rates and steps, which come and go and are hardly ever 0.
+    /// Where a constant is 0 or false (or, if `inverted`, where it is not), if anywhere. Constants
+    /// computed from scalars only do not count: they are rates and steps, which change often and
+    /// are hardly ever 0.
     fn zeros(&mut self, id: NodeId, inverted: bool) -> Option<Vec<bool>> {
         let data = |id: NodeId| {
             self.inner.nodes[id].kind == Kind::Constant && self.inner.ty(id).shape.count() > 1
         };
-        if !self.known[id] || !self.below(id).into_iter().any(data) {
+        if !self.constant[id] || !self.ancestors(id).into_iter().any(data) {
             return None;
         }
         let value = self.value(id)?;
@@ -226,13 +228,14 @@ impl Walk<'_> {
             value.as_slice::<T>().ok()?.iter().map(|&v| (v == T::default()) != inverted).collect()
         });
         if zeros.contains(&true) {
-            self.rests_on(id);
+            self.record_use(id);
             return Some(zeros);
         }
         None
     }
 
-    /// One input of an elementwise op, as the output sees it; nothing where a constant makes the derivative 0.
+    /// The pattern of one input of an elementwise op, broadcast to the output; without the elements
+    /// where a constant makes the derivative 0.
     fn elementwise(
         &mut self,
         id: NodeId,
@@ -244,7 +247,8 @@ impl Walk<'_> {
         let args = self.inner.args(id);
         let other = match (self.inner.nodes[id].builtin(), input) {
             (Some(Id::Mul), _) => Some((args[1 - input], false)),
-            // the first side is taken where the condition holds, the second one where it does not
+            // the first side is selected where the condition is true, the second one where it is
+            // false
             (Some(Id::Select), 1 | 2) => Some((args[0], input == 2)),
             _ => None,
         };
@@ -261,15 +265,16 @@ impl Walk<'_> {
         Ok(Arc::new(own.rows(rows)?))
     }
 
-    /// An op that picks elements: it is computed on their positions. None if these depend on values, so that they may be any.
+    /// An op that selects elements: it is evaluated on positions in place of floats. `None` if the
+    /// positions depend on values that vary.
     fn moved(&mut self, id: NodeId, kinds: &[Dependency]) -> Result<Option<Arc<Pattern>>, OpError> {
         let inner = self.inner;
         let (args, ty) = (inner.args(id).to_vec(), inner.ty(id));
-        let (mut stacked, mut places): (Option<Pattern>, Vec<Tensor>) = (None, Vec::new());
+        let (mut stacked, mut positions): (Option<Pattern>, Vec<Tensor>) = (None, Vec::new());
         for (k, &arg) in args.iter().enumerate() {
             let shape = inner.ty(arg).shape;
             let own = self.patterns.get(&arg).cloned();
-            places.push(match (kinds[k], own) {
+            positions.push(match (kinds[k], own) {
                 (Dependency::Moved, Some(own)) => {
                     let first = stacked.as_ref().map_or(0, |s| s.shape().0) as i64 + 1;
                     let (rows, before) = (own.shape().0, stacked.take());
@@ -277,12 +282,12 @@ impl Walk<'_> {
                         None => (*own).clone(),
                         Some(before) => before.stacked(&own)?,
                     });
-                    Tensor::new(shape, (first..first + rows as i64).collect()).map_err(said)?
+                    Tensor::new(shape, (first..first + rows as i64).collect()).map_err(op_error)?
                 }
-                (Dependency::Moved, None) => Tensor::zeros(shape, DType::I64).map_err(said)?,
-                _ if self.known[arg] => {
-                    self.rests_on(arg);
-                    self.value(arg).ok_or("an index cannot be computed")?
+                (Dependency::Moved, None) => Tensor::zeros(shape, DType::I64).map_err(op_error)?,
+                _ if self.constant[arg] => {
+                    self.record_use(arg);
+                    self.value(arg).ok_or("an index is not constant")?
                 }
                 _ => return Ok(None),
             });
@@ -291,17 +296,18 @@ impl Walk<'_> {
             return Ok(None);
         };
         let mut out = Tensor::blank(Type::new(DType::I64, ty.shape))?;
-        let views: Vec<_> = places.iter().map(Tensor::as_view).collect();
+        let views: Vec<_> = positions.iter().map(Tensor::as_view).collect();
         inner
             .op(id)
             .eval(&views, out.as_view_mut().ok_or("its buffer is shared")?)?;
-        let from = out.as_slice::<i64>().map_err(said)?;
+        let from = out.as_slice::<i64>().map_err(op_error)?;
         Ok(Some(Arc::new(stacked.rows(
             from.iter().map(|&p| usize::try_from(p - 1).ok()),
         )?)))
     }
 
-    /// An op that adds elements up at places that the derivative rule knows: it takes cotangents from there.
+    /// An op that adds elements at positions: they are found from the derivative rule, which
+    /// gathers cotangents from there.
     fn scattered(
         &mut self,
         id: NodeId,
@@ -314,39 +320,39 @@ impl Walk<'_> {
         let mut x = Vec::new();
         for (k, &arg) in args.iter().enumerate() {
             let value = match k == input {
-                true => Tensor::zeros(inner.ty(arg).shape, DType::F64).map_err(said)?,
+                true => Tensor::zeros(inner.ty(arg).shape, DType::F64).map_err(op_error)?,
                 false => match self.value(arg) {
                     Some(value) => value,
                     None => return dense(own, out.count()).map(Some),
                 },
             };
             if k != input {
-                self.rests_on(arg);
+                self.record_use(arg);
             }
             x.push(g.constant(value));
         }
-        let places =
-            Tensor::new(out, (0..out.count()).map(|p| p as f64).collect()).map_err(said)?;
-        let ct = g.constant(places);
+        let positions =
+            Tensor::new(out, (0..out.count()).map(|p| p as f64).collect()).map_err(op_error)?;
+        let ct = g.constant(positions);
         let to = inner
             .op(id)
             .vjp(input, &Rule { ct, x: &x, y: ct })
-            .ok_or("its rule is not known")?;
-        let to = to.value().map_err(said)?;
+            .ok_or("its derivative rule cannot be evaluated")?;
+        let to = to.value().map_err(op_error)?;
         let to = to
             .as_slice::<f64>()
-            .map_err(said)?
+            .map_err(op_error)?
             .iter()
             .map(|&to| to as usize);
         Ok(Some(Arc::new(gathered(own, out.count(), to)?)))
     }
 
-    /// A matrix product: an output depends on a row of the left and a column of the right; where one side is a constant, only
-    /// on what its elements that are not 0 meet.
+    /// A matrix product: an output depends on a row of the left side and a column of the right
+    /// side. If one side is a constant, only on the elements that meet its nonzeros.
     fn product(&mut self, id: NodeId) -> Result<Arc<Pattern>, OpError> {
         let inner = self.inner;
         let &[a, b] = inner.args(id) else {
-            return Err("wants two inputs".into());
+            return Err("expected two inputs".into());
         };
         let (ta, tb, out) = (inner.ty(a).shape, inner.ty(b).shape, inner.ty(id).shape);
         let batches = Batches::new(&ta, &tb, &out);
@@ -386,34 +392,35 @@ impl Walk<'_> {
             });
         }
         all.map(Arc::new)
-            .ok_or_else(|| "nothing depends on it".into())
+            .ok_or_else(|| "neither side depends on the input".into())
     }
 }
 
 impl Pattern {
-    /// The rows of one and then those of the other.
-    fn stacked(&self, below: &Pattern) -> Result<Pattern, OpError> {
-        let (rows, more) = (self.shape().0, below.shape().0);
+    /// The rows of `self`, then those of `ancestors`.
+    fn stacked(&self, ancestors: &Pattern) -> Result<Pattern, OpError> {
+        let (rows, more) = (self.shape().0, ancestors.shape().0);
         let upper = self.rows((0..rows + more).map(|k| (k < rows).then_some(k)))?;
-        upper.union(&below.rows((0..rows + more).map(|k| k.checked_sub(rows)))?)
+        upper.union(&ancestors.rows((0..rows + more).map(|k| k.checked_sub(rows)))?)
     }
 }
 
-/// For each element of a broadcast output the position of the element that it comes from; none if the shapes are equal.
+/// For each element of a broadcast output, the position of its source element; `None` if the shapes
+/// are equal.
 fn positions(from: &Shape, to: &Shape) -> Result<Option<Vec<usize>>, OpError> {
     if from == to {
         return Ok(None);
     }
-    let places = Tensor::new(*from, (0..from.count() as i64).collect()).map_err(said)?;
+    let positions = Tensor::new(*from, (0..from.count() as i64).collect()).map_err(op_error)?;
     let mut out = Tensor::blank(Type::new(DType::I64, *to))?;
     Op::eval(
         &BroadcastTo(*to),
-        &[places.as_view()],
+        &[positions.as_view()],
         out.as_view_mut().ok_or("its buffer is shared")?,
     )?;
     Ok(Some(
         out.as_slice::<i64>()
-            .map_err(said)?
+            .map_err(op_error)?
             .iter()
             .map(|&p| p as usize)
             .collect(),
@@ -427,7 +434,7 @@ fn broadcast(own: Arc<Pattern>, from: &Shape, to: &Shape) -> Result<Arc<Pattern>
     }
 }
 
-/// Sets of what is reduced into each output.
+/// For each output, the union of the rows that are reduced to it.
 fn reduced(own: &Pattern, shape: &Shape, axes: Axes) -> Result<Pattern, OpError> {
     let kept = shape.reduced(axes, true);
     let to = positions(&kept, shape)?;
@@ -438,7 +445,7 @@ fn reduced(own: &Pattern, shape: &Shape, axes: Axes) -> Result<Pattern, OpError>
     )
 }
 
-/// `count` sets: each row is part of the one that `to` names for it.
+/// `count` rows: each row of `own` is added to the one that `to` gives for it.
 fn gathered(
     own: &Pattern,
     count: usize,
@@ -455,6 +462,6 @@ fn dense(own: &Pattern, count: usize) -> Result<Arc<Pattern>, OpError> {
     Ok(Arc::new(one.rows((0..count).map(|_| Some(0)))?))
 }
 
-fn said(e: Error) -> OpError {
+fn op_error(e: Error) -> OpError {
     OpError::new(e.message())
 }

@@ -1,11 +1,11 @@
-//! Patterns as pictures of letters.
+//! Displays patterns with letters.
 
 use super::{Pattern, Structure};
 use crate::index::Index;
 use std::fmt;
 
-/// The largest number of lines and columns of a picture.
-const MOST: usize = 48;
+/// The largest number of lines and columns of the picture.
+const MAX_SIZE: usize = 48;
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -13,7 +13,8 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// The size, the number of colours, and the places with a letter for each colour; of a large matrix how dense it is where.
+/// The size, the number of colours, and the pattern with one letter per colour. For a large matrix,
+/// the density of each block.
 impl fmt::Display for Structure {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let ((rows, columns), nnz) = (self.pattern.shape(), self.pattern.nnz());
@@ -29,7 +30,7 @@ impl fmt::Display for Structure {
         );
         writeln!(
             f,
-            "{rows} x {columns}, {nnz} places ({share:.3} %), {count} colour{plural} of {what}"
+            "{rows} x {columns}, {nnz} nonzeros ({share:.3} %), {count} colour{plural} of {what}"
         )?;
         let letter = |row: usize, column: usize| {
             let color = self.coloring.color(row, column).index();
@@ -45,7 +46,7 @@ fn draw(
     letter: impl Fn(usize, usize) -> char,
 ) -> fmt::Result {
     let (rows, columns) = pattern.shape();
-    if rows <= MOST && columns <= MOST {
+    if rows <= MAX_SIZE && columns <= MAX_SIZE {
         for row in 0..rows {
             let line: String = (0..columns)
                 .map(|column| {
@@ -60,8 +61,8 @@ fn draw(
         }
         return Ok(());
     }
-    // each letter stands for a block: how many of its rows have something there
-    let (lines, wide) = (rows.clamp(1, MOST), columns.clamp(1, MOST));
+    // each letter stands for a block: the number of its rows that are not empty
+    let (lines, wide) = (rows.clamp(1, MAX_SIZE), columns.clamp(1, MAX_SIZE));
     let mut hits = vec![vec![0usize; wide]; lines];
     for row in 0..rows {
         let line = row * lines / rows;

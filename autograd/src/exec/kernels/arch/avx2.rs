@@ -2,7 +2,7 @@
 
 use super::{
     compiled,
-    x86::{change, common_lanes, each, hw, register, transpose_8x8},
+    x86::{common_lanes, each, hw, modify, register, transpose_8x8},
 };
 use crate::{
     exec::kernels::vector::{Part, Vector},
@@ -77,7 +77,7 @@ macro_rules! masks_and_bits {
             $Mask(hw!($xor(mask.0, $from_bits($splat_bits(-1)))))
         }
         #[inline(always)]
-        fn pick(mask: $Mask, yes: Self, no: Self) -> Self {
+        fn select(mask: $Mask, yes: Self, no: Self) -> Self {
             Self(hw!($blend(no.0, yes.0, mask.0)))
         }
         #[inline(always)]
@@ -113,17 +113,17 @@ impl Lanes for F32x8 {
     }
     /// Of the two products only the second may round.
     #[inline(always)]
-    fn scale(self, n: F32x8) -> F32x8 {
+    fn ldexp(self, n: F32x8) -> F32x8 {
         let n = hw!(_mm256_cvtps_epi32(n.0));
         let half = hw!(_mm256_srai_epi32::<1>(n));
         self * F32x8::from_exponent(half) * F32x8::from_exponent(hw!(_mm256_sub_epi32(n, half)))
     }
     #[inline(always)]
-    fn two_to(self) -> F32x8 {
+    fn exp2_int(self) -> F32x8 {
         F32x8::from_exponent(hw!(_mm256_cvtps_epi32(self.0)))
     }
     #[inline(always)]
-    fn split(self) -> (F32x8, F32x8) {
+    fn frexp(self) -> (F32x8, F32x8) {
         let bits = hw!(_mm256_castps_si256(self.0));
         let root = hw!(_mm256_set1_epi32(0.707_106_77f32.to_bits() as i32));
         let exponent = hw!(_mm256_srai_epi32::<23>(_mm256_sub_epi32(bits, root)));
@@ -159,18 +159,18 @@ impl Lanes for F64x4 {
     // without the instructions for 64-bit integers: number by number. No function of f64 needs
     // these
     #[inline(always)]
-    fn scale(self, n: F64x4) -> F64x4 {
-        self.change(n, |x, n| {
-            x.iter_mut().zip(n).for_each(|(x, &n)| *x = x.scale(n))
+    fn ldexp(self, n: F64x4) -> F64x4 {
+        self.modify(n, |x, n| {
+            x.iter_mut().zip(n).for_each(|(x, &n)| *x = x.ldexp(n))
         })
     }
     #[inline(always)]
-    fn two_to(self) -> F64x4 {
-        self.map(|n| n.two_to())
+    fn exp2_int(self) -> F64x4 {
+        self.map(|n| n.exp2_int())
     }
     #[inline(always)]
-    fn split(self) -> (F64x4, F64x4) {
-        (self.map(|v| v.split().0), self.map(|v| v.split().1))
+    fn frexp(self) -> (F64x4, F64x4) {
+        (self.map(|v| v.frexp().0), self.map(|v| v.frexp().1))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     avx2, compiled,
-    x86::{change, common_lanes, each, hw, register, transpose_8x8},
+    x86::{common_lanes, each, hw, modify, register, transpose_8x8},
 };
 use crate::{
     exec::kernels::vector::{Part, Vector},
@@ -83,7 +83,7 @@ macro_rules! masks_and_bits {
             $Mask(!mask.0)
         }
         #[inline(always)]
-        fn pick(mask: $Mask, yes: Self, no: Self) -> Self {
+        fn select(mask: $Mask, yes: Self, no: Self) -> Self {
             Self(hw!($blend(mask.0, no.0, yes.0)))
         }
         #[inline(always)]
@@ -95,15 +95,15 @@ macro_rules! masks_and_bits {
             $Mask(hw!($signs($to_bits(self.0))))
         }
         #[inline(always)]
-        fn scale(self, n: Self) -> Self {
+        fn ldexp(self, n: Self) -> Self {
             Self(hw!($scale(self.0, n.0)))
         }
         #[inline(always)]
-        fn two_to(self) -> Self {
-            Self::of(1.0).scale(self)
+        fn exp2_int(self) -> Self {
+            Self::of(1.0).ldexp(self)
         }
         #[inline(always)]
-        fn split(self) -> (Self, Self) {
+        fn frexp(self) -> (Self, Self) {
             let bits = hw!($to_bits(self.0));
             let root: $T = $root;
             let exponent = hw!($shift_right::<$mantissa>($sub_bits(

@@ -87,15 +87,15 @@ impl<T: Float, const N: usize> Lanes for Array<T, N> {
         mul_add(a, b;) -> Array;
         abs(;) -> Array;
         sqrt(;) -> Array;
-        with_sign_of(sign;) -> Array;
+        copysign(sign;) -> Array;
         map(; f: fn(T) -> T) -> Array;
-        at_least(; low: T) -> Array;
-        at_most(; high: T) -> Array;
-        scale(n;) -> Array;
-        two_to(;) -> Array;
-        below(other;) -> Masks;
-        up_to(other;) -> Masks;
-        same(other;) -> Masks;
+        clamp_min(; low: T) -> Array;
+        clamp_max(; high: T) -> Array;
+        ldexp(n;) -> Array;
+        exp2_int(;) -> Array;
+        lt_mask(other;) -> Masks;
+        le_mask(other;) -> Masks;
+        eq_mask(other;) -> Masks;
         to_mask(;) -> Masks;
         bit(; n: u32) -> Masks;
     }
@@ -104,7 +104,7 @@ impl<T: Float, const N: usize> Lanes for Array<T, N> {
         Array([v; N])
     }
     #[inline(always)]
-    fn change(mut self, other: Self, f: fn(&mut [T], &[T])) -> Self {
+    fn modify(mut self, other: Self, f: fn(&mut [T], &[T])) -> Self {
         f(&mut self.0, &other.0);
         self
     }
@@ -113,18 +113,18 @@ impl<T: Float, const N: usize> Lanes for Array<T, N> {
         Masks(mask.0.map(|one| !one))
     }
     #[inline(always)]
-    fn pick(mask: Masks<N>, yes: Self, no: Self) -> Self {
-        Array(from_fn(|k| T::pick(mask.0[k], yes.0[k], no.0[k])))
+    fn select(mask: Masks<N>, yes: Self, no: Self) -> Self {
+        Array(from_fn(|k| T::select(mask.0[k], yes.0[k], no.0[k])))
     }
     #[inline(always)]
     fn from_mask(mask: Masks<N>) -> Self {
         Array(mask.0.map(T::from_mask))
     }
     #[inline(always)]
-    fn split(self) -> (Self, Self) {
+    fn frexp(self) -> (Self, Self) {
         (
-            Array(self.0.map(|v| v.split().0)),
-            Array(self.0.map(|v| v.split().1)),
+            Array(self.0.map(|v| v.frexp().0)),
+            Array(self.0.map(|v| v.frexp().1)),
         )
     }
 }

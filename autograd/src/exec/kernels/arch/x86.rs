@@ -93,31 +93,31 @@ macro_rules! common_lanes {
             Self(hw!($sqrt(self.0)))
         }
         #[inline(always)]
-        fn with_sign_of(self, sign: Self) -> Self {
+        fn copysign(self, sign: Self) -> Self {
             Self(hw!($or(
                 $and_not($splat(-0.0), self.0),
                 $and($splat(-0.0), sign.0)
             )))
         }
         #[inline(always)]
-        fn below(self, other: Self) -> $Mask {
+        fn lt_mask(self, other: Self) -> $Mask {
             $Mask(hw!($compare::<_CMP_LT_OQ>(self.0, other.0)))
         }
         #[inline(always)]
-        fn up_to(self, other: Self) -> $Mask {
+        fn le_mask(self, other: Self) -> $Mask {
             $Mask(hw!($compare::<_CMP_LE_OQ>(self.0, other.0)))
         }
         #[inline(always)]
-        fn same(self, other: Self) -> $Mask {
+        fn eq_mask(self, other: Self) -> $Mask {
             $Mask(hw!($compare::<_CMP_EQ_OQ>(self.0, other.0)))
         }
         // of two NaN or equal numbers `min` and `max` give the second one
         #[inline(always)]
-        fn at_least(self, low: $T) -> Self {
+        fn clamp_min(self, low: $T) -> Self {
             Self(hw!($max($splat(low), self.0)))
         }
         #[inline(always)]
-        fn at_most(self, high: $T) -> Self {
+        fn clamp_max(self, high: $T) -> Self {
             Self(hw!($min($splat(high), self.0)))
         }
         #[inline(always)]
@@ -127,10 +127,10 @@ macro_rules! common_lanes {
             hw!(std::mem::transmute(all))
         }
         #[inline(always)]
-        fn change(self, other: Self, f: fn(&mut [$T], &[$T])) -> Self {
+        fn modify(self, other: Self, f: fn(&mut [$T], &[$T])) -> Self {
             let mut all: [$T; $n] = hw!(std::mem::transmute(self));
             let other: [$T; $n] = hw!(std::mem::transmute(other));
-            change(&mut all, &other, f);
+            modify(&mut all, &other, f);
             hw!(std::mem::transmute(all))
         }
     };
@@ -145,7 +145,7 @@ pub(super) fn each<T: Copy>(all: &mut [T], f: fn(T) -> T) {
 
 /// As [`each`].
 #[inline(never)]
-pub(super) fn change<T>(all: &mut [T], other: &[T], f: fn(&mut [T], &[T])) {
+pub(super) fn modify<T>(all: &mut [T], other: &[T], f: fn(&mut [T], &[T])) {
     f(all, other);
 }
 
@@ -167,7 +167,7 @@ pub(super) unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32
                 (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
             }};
         }
-        // pairs of rows, then fours, then halves change places
+        // pairs of rows, then fours, then halves are swapped
         macro_rules! four {
             ($r:expr) => {{
                 let ((a, b), (c, d)) = (pair!($r), pair!($r + 2));

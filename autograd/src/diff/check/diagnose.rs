@@ -1,9 +1,9 @@
-//! What a disagreement comes from: which element, which op, a wrong rule or a kink.
+//! The cause of a disagreement: which element, which op, a wrong rule or a kink.
 
 use super::{
     CheckGrads, Worst, dtype_of,
     program::{
-        At, Program, Slopes, all_like, difference, dot, evaluate, gradients, moved, one_hots,
+        At, Program, Slopes, all_like, difference, dot, evaluate, gradients, one_hots, outputs_at,
     },
     wrong,
 };
@@ -18,17 +18,17 @@ use crate::{
 };
 
 /// The worst disagreement of one check.
-pub(super) struct Found {
-    pub(super) spot: Spot,
+pub(super) struct Disagreement {
+    pub(super) position: Position,
     pub(super) analytic: f64,
     pub(super) numeric: f64,
 }
 
-/// Where a rule and differences disagree.
-pub(super) enum Spot {
-    /// One element of an output by one of an input.
+/// Where a rule and finite differences disagree.
+pub(super) enum Position {
+    /// One element of an output by one element of an input.
     Element { output: At, input: At },
-    /// This element of the gradient for a cotangent of zero.
+    /// This element of the gradient for a zero cotangent is not 0.
     Zero { input: At },
     /// This element of an output is not finite.
     Value { output: At },
@@ -36,64 +36,64 @@ pub(super) enum Spot {
     Along { direction: Slopes, weights: Slopes },
 }
 
-/// What lies behind a disagreement.
-enum Nature {
+/// The cause of a disagreement.
+enum Cause {
     /// The function is smooth: the rule is wrong.
     Wrong,
-    /// The function has a kink or a jump here: its slopes to the right and to the left.
+    /// The function has a kink or a jump at this point: its slopes to the right and to the left.
     Kink(f64, f64),
     /// Differences with a smaller step agree with the rule.
     Steep,
-    /// The function is not finite here or next to it.
+    /// The function is not finite at this point or next to it.
     NotFinite,
 }
 
-/// The first element of all.
+/// The first element of the first tensor.
 const FIRST: At = At {
     tensor: 0,
     element: 0,
 };
 
-/// Above this many elements an op is checked along directions.
-const MANY: usize = 512;
+/// Ops with more elements than this are checked along random directions.
+const MAX_ELEMENTWISE: usize = 512;
 
 impl CheckGrads {
-    /// The error: which op it comes from, if a single one can be blamed, and the two numbers.
+    /// The error: which op it comes from, if a single one is the cause, and the two values.
     #[track_caller]
     pub(super) fn report(
         &self,
         program: &Program<'_>,
         inputs: &[Tensor],
         order: u32,
-        found: Found,
+        found: Disagreement,
     ) -> Error {
-        if let Some(culprit) = self.culprit(program, inputs, order) {
-            return culprit;
+        if let Some(failing_op) = self.failing_op(program, inputs, order) {
+            return failing_op;
         }
-        let nature = self.nature(program, inputs, &found);
+        let cause = self.cause(program, inputs, &found);
         let what = describe(program, inputs, &found).unwrap_or_default();
-        nature
+        cause
             .explain(&what, &format!("order {order}"), wrong(order, &what))
             .at_caller("check_grads")
     }
 
-    /// The first op of the program whose own rule disagrees with differences of a smooth function, at the values it has
-    /// there; or else the first that is not smooth there. What is taken as a constant on purpose is named only if nothing
-    /// else is wrong.
-    fn culprit(&self, program: &Program<'_>, inputs: &[Tensor], order: u32) -> Option<Error> {
+    /// The first op of the program whose own rule disagrees with differences at the op's input
+    /// values, where the function is smooth. If there is none, the first op that is not smooth
+    /// there. Ops that are constant on purpose are only reported if nothing else is wrong.
+    fn failing_op(&self, program: &Program<'_>, inputs: &[Tensor], order: u32) -> Option<Error> {
         let g = Graph::new();
         let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
         (program.f)(&g, &x);
-        let (mut cut, mut first) = (None, None);
+        let (mut constant, mut first) = (None, None);
         let nodes = g.inner.borrow().nodes.indices();
         for id in nodes {
-            let Some(Single {
+            let Some(SingleOp {
                 args,
                 op,
                 of,
                 place,
                 replaces,
-                cuts,
+                is_constant,
             }) = single(&g, id)
             else {
                 continue;
@@ -101,51 +101,53 @@ impl CheckGrads {
             let when = format!("found at order {order}{of}");
             let values = g.evaluate(args.clone()).ok()?;
             if any(&values, f64::is_nan) {
-                continue; // they come from before this op, and nothing can be said of its rule
+                // the values from before this op are not finite, so that its rule cannot be tested
+                continue;
             }
             let leaves = if replaces {
                 leaf_values(&g, id)?
             } else {
                 IndexVec::new()
             };
-            let alone = match replaces {
+            let single_op = match replaces {
                 false => Program::of(|g, x| vec![g.append_ref(op.clone(), x)], Vec::new()),
                 true => Program::of(
                     |h, x| vec![replay(&g, h, id, &leaves, &args, x)],
                     Vec::new(),
                 ),
             };
-            let many = values.iter().map(Tensor::len).sum::<usize>() > MANY;
+            let many = values.iter().map(Tensor::len).sum::<usize>() > MAX_ELEMENTWISE;
             let found = if many {
-                self.along(&alone, &values, 3)
+                self.compare_directions(&single_op, &values, 3)
             } else {
-                self.elements(&alone, &values)
+                self.compare_elements(&single_op, &values)
             };
             let Ok(Some(found)) = found else { continue };
-            let nature = self.nature(&alone, &values, &found);
-            let what = describe(&alone, &values, &found).unwrap_or_default();
+            let cause = self.cause(&single_op, &values, &found);
+            let what = describe(&single_op, &values, &found).unwrap_or_default();
             let is_wrong = OpError::new(format!("its derivative rule is wrong ({when}): {what}"));
-            let e = nature.explain(&what, &when, is_wrong);
+            let e = cause.explain(&what, &when, is_wrong);
             let e = Error::new(op.get().name(), e, place);
-            match nature {
-                Nature::Wrong if cuts => cut.get_or_insert(e),
-                Nature::Wrong => return Some(e),
+            match cause {
+                Cause::Wrong if is_constant => constant.get_or_insert(e),
+                Cause::Wrong => return Some(e),
                 _ => first.get_or_insert(e),
             };
         }
-        cut.or(first)
+        constant.or(first)
     }
 
-    /// Narrows a disagreement along a direction down to one element of an input and of an output: of two halves always the
-    /// one that disagrees more. If that element agrees by itself, the direction is what is left to report.
+    /// Narrows a disagreement along a direction down to one element of an input and of an output,
+    /// by repeatedly taking the half that disagrees more. If that element alone agrees, the
+    /// direction itself is reported.
     pub(super) fn narrow(
         &self,
         program: &Program<'_>,
         inputs: &[Tensor],
         values: &[Tensor],
-        found: Found,
-    ) -> Result<Found> {
-        let Spot::Along { direction, weights } = &found.spot else {
+        found: Disagreement,
+    ) -> Result<Disagreement> {
+        let Position::Along { direction, weights } = &found.position else {
             return Ok(found);
         };
         let (mut direction, mut u) = (direction.clone(), weights.clone());
@@ -171,22 +173,21 @@ impl CheckGrads {
         let output = place(&u).unwrap_or(FIRST);
         let mut worst = Worst::new(self);
         let analytic = by_rule(&one_hots(values, Some(output)))?;
-        worst.see(dtype, analytic, *output.of(&numeric), || Spot::Element {
-            output,
-            input,
+        worst.compare(dtype, analytic, *output.of(&numeric), || {
+            Position::Element { output, input }
         });
         Ok(worst.found.unwrap_or(found))
     }
 
-    /// Whether the function is smooth where it disagrees.
-    fn nature(&self, program: &Program<'_>, inputs: &[Tensor], found: &Found) -> Nature {
+    /// Whether the function is smooth at the disagreement.
+    fn cause(&self, program: &Program<'_>, inputs: &[Tensor], found: &Disagreement) -> Cause {
         let Ok(values) = evaluate(program, inputs) else {
-            return Nature::NotFinite;
+            return Cause::NotFinite;
         };
-        let (direction, weights, dtype, h) = match &found.spot {
-            Spot::Value { .. } => return Nature::NotFinite,
-            Spot::Zero { .. } => return Nature::Wrong,
-            &Spot::Element { output, input } => {
+        let (direction, weights, dtype, h) = match &found.position {
+            Position::Value { .. } => return Cause::NotFinite,
+            Position::Zero { .. } => return Cause::Wrong,
+            &Position::Element { output, input } => {
                 let x = &inputs[input.tensor];
                 let direction = one_hots(inputs, Some(input));
                 (
@@ -196,7 +197,7 @@ impl CheckGrads {
                     self.step_at(x, input.element),
                 )
             }
-            Spot::Along { direction, weights } => {
+            Position::Along { direction, weights } => {
                 let dtype = dtype_of(inputs);
                 (
                     direction.clone(),
@@ -207,82 +208,84 @@ impl CheckGrads {
             }
         };
         let value = |t: f64| {
-            moved(program, inputs, &direction, t).map_or(f64::NAN, |all| dot(&all, &weights))
+            outputs_at(program, inputs, &direction, t).map_or(f64::NAN, |all| dot(&all, &weights))
         };
-        let here = dot(
+        let at_x = dot(
             &values.iter().map(Tensor::to_f64s).collect::<Slopes>(),
             &weights,
         );
-        let sides = |h: f64| ((value(h) - here) / h, (here - value(-h)) / h);
+        let sides = |h: f64| ((value(h) - at_x) / h, (at_x - value(-h)) / h);
         let centre = |h: f64| (value(h) - value(-h)) / (2.0 * h);
-        // of a smooth function both terms shrink with the step, at a kink the first stays, at a jump the second grows
+        // for a smooth function both terms shrink with the step; at a kink the first stays, at a
+        // jump the second grows
         let spread = |h: f64| {
             let (right, left) = sides(h);
             (right - left).abs() + (centre(h) - centre(h / 2.0)).abs()
         };
         let small = h / 64.0;
         let (wide, narrow) = (spread(h), spread(small));
-        // a rule may have multiplied an infinite input by a cotangent of 0
+        // a rule may have multiplied an infinite input by a zero cotangent
         let unknown = !found.analytic.is_finite() && any(inputs, f64::is_infinite);
-        if unknown || !(here.is_finite() && wide.is_finite() && narrow.is_finite()) {
-            return Nature::NotFinite;
+        if unknown || !(at_x.is_finite() && wide.is_finite() && narrow.is_finite()) {
+            return Cause::NotFinite;
         }
         let precision = if dtype == DType::F32 {
             f32::EPSILON.into()
         } else {
             f64::EPSILON
         };
-        let noise = 64.0 * precision * here.abs().max(1.0) / small;
+        let noise = 64.0 * precision * at_x.abs().max(1.0) / small;
         if narrow > noise && narrow > wide / 4.0 {
             let (right, left) = sides(small);
-            return Nature::Kink(right, left);
+            return Cause::Kink(right, left);
         }
         let (gap, at_small) = (
             (found.analytic - found.numeric).abs(),
             (found.analytic - centre(small)).abs(),
         );
         if at_small < gap / 16.0 {
-            Nature::Steep
+            Cause::Steep
         } else {
-            Nature::Wrong
+            Cause::Wrong
         }
     }
 }
 
-impl Nature {
-    /// The error for this nature: `wrong` if the rule is, otherwise what it is instead.
+impl Cause {
+    /// The error for this cause. `wrong` is used if the rule is wrong.
     fn explain(&self, what: &str, when: &str, wrong: OpError) -> OpError {
         match self {
-            Nature::Wrong => wrong,
-            Nature::Kink(right, left) => OpError::new(format!(
-                "probably not differentiable here ({when}): {what}; to the right the slope is {right:.6}, to the left {left:.6}"
+            Cause::Wrong => wrong,
+            Cause::Kink(right, left) => OpError::new(format!(
+                "probably not differentiable at this point ({when}): {what}; to the right the slope is {right:.6}, to the left {left:.6}"
             ))
             .hint("at a kink or a jump there is no derivative to compare with: check at other inputs"),
-            Nature::Steep => OpError::new(format!("the differences are too coarse here ({when}): {what}"))
+            Cause::Steep => OpError::new(format!("the differences are too coarse at this point ({when}): {what}"))
                 .hint("with a smaller step they agree with the rule: there is a kink nearby, or much curvature; try .step(1e-5)"),
-            Nature::NotFinite => OpError::new(format!("the function is not finite here ({when}): {what}"))
+            Cause::NotFinite => OpError::new(format!("the function is not finite at this point ({when}): {what}"))
                 .hint("at a pole or outside of its domain there is no derivative to compare with"),
         }
     }
 }
 
-/// A node as an op by itself.
-struct Single<'g> {
-    /// What it is differentiated by.
+/// A node as a program of its own.
+struct SingleOp<'g> {
+    /// The inputs of the check.
     args: Vec<Var<'g>>,
     op: OpRef,
-    /// The op whose rule wrote it, if one did, in words.
+    /// The op whose rule made this node, if any, as text.
     of: String,
     place: Place,
-    /// Of its inputs some are computed from the others, by which it is differentiated: its value (of a custom derivative), or a
-    /// hint. Differences of the op alone would see nothing of that, so what leads to it is computed again.
+    /// Whether some inputs are computed from the checked ones: the value of a custom derivative, or
+    /// a hint. Differences of the op alone would miss that dependency, so the nodes before it are
+    /// recomputed.
     replaces: bool,
-    /// It is a constant to all that it is computed from.
-    cuts: bool,
+    /// It is taken as a constant, whatever it is computed from.
+    is_constant: bool,
 }
 
-/// A node by itself; none if it is a leaf or has no derivative.
-fn single<'g>(g: &'g Graph, id: NodeId) -> Option<Single<'g>> {
+/// A node as a program of its own; `None` if it is a leaf or has no derivative.
+fn single<'g>(g: &'g Graph, id: NodeId) -> Option<SingleOp<'g>> {
     let inner = g.inner.borrow();
     let node = &inner.nodes[id];
     let args: Vec<Var<'g>> = inner.args(id).iter().map(|&a| g.var(a)).collect();
@@ -293,13 +296,13 @@ fn single<'g>(g: &'g Graph, id: NodeId) -> Option<Single<'g>> {
     let types: Vec<Type> = args.iter().map(|a| inner.ty(a.id)).collect();
     let op = inner.op_ref(id);
     let is_blind = |k| op.get().dependency(k, &types) == Dependency::None;
-    let cuts = (0..args.len()).all(|k| !types[k].dtype.is_float() || is_blind(k));
+    let is_constant = (0..args.len()).all(|k| !types[k].dtype.is_float() || is_blind(k));
     let written_by = inner.rule_of(id);
-    if cuts && written_by.is_some_and(|of| matches!(inner.op_ref(of), OpRef::Builtin(_))) {
-        return None; // built-in rules know what they take as a constant
+    if is_constant && written_by.is_some_and(|of| matches!(inner.op_ref(of), OpRef::Builtin(_))) {
+        return None; // built-in rules take these as constants on purpose
     }
     let counts = |k: &usize| !types[*k].dtype.is_float() || !is_blind(*k);
-    let replaces = !cuts && !(0..args.len()).all(|k| counts(&k));
+    let replaces = !is_constant && !(0..args.len()).all(|k| counts(&k));
     let args = if replaces {
         (0..args.len()).filter(counts).map(|k| args[k]).collect()
     } else {
@@ -310,13 +313,13 @@ fn single<'g>(g: &'g Graph, id: NodeId) -> Option<Single<'g>> {
         inputs: types,
         ..inner.place(node.scope, node.source)
     };
-    Some(Single {
+    Some(SingleOp {
         args,
         op,
         of: of.unwrap_or_default(),
         place,
         replaces,
-        cuts,
+        is_constant,
     })
 }
 
@@ -336,7 +339,7 @@ fn leaf_values(g: &Graph, id: NodeId) -> Option<IndexVec<NodeId, Option<Tensor>>
     Some(all)
 }
 
-/// Writes the nodes of `g` up to one of them into another graph, with `x` for `args` wherever they are read.
+/// Copies the nodes of `g` up to one of them to another graph, with `x` in place of `args`.
 fn replay<'h>(
     g: &Graph,
     h: &'h Graph,
@@ -352,7 +355,7 @@ fn replay<'h>(
         copies.push(match (given, leaves.get(k)) {
             (Some(given), _) => x[given],
             (None, Some(Some(value))) => h.constant(value),
-            // nothing that has a value reads it
+            // no node with a value reads it
             _ if inner.nodes[k].kind == Kind::Error => h.constant(0.0),
             _ => {
                 let inputs: Vec<Var<'h>> = inner.args(k).iter().map(|&a| copies[a]).collect();
@@ -363,15 +366,15 @@ fn replay<'h>(
     copies[id]
 }
 
-/// Which element by which, and the two numbers.
+/// Which element by which, and the two values.
 fn describe(
     program: &Program<'_>,
     inputs: &[Tensor],
-    Found {
-        spot,
+    Disagreement {
+        position,
         analytic,
         numeric,
-    }: &Found,
+    }: &Disagreement,
 ) -> Option<String> {
     let output = |at: At| {
         let values = evaluate(program, inputs).ok()?;
@@ -385,18 +388,18 @@ fn describe(
             values[at.tensor].shape.index_of(at.element)
         ))
     };
-    let what = match spot {
-        &Spot::Value { output: at } => return Some(format!("{} is {analytic}", output(at)?)),
-        Spot::Zero { input } => {
+    let what = match position {
+        &Position::Value { output: at } => return Some(format!("{} is {analytic}", output(at)?)),
+        Position::Zero { input } => {
             return Some(format!(
                 "for a zero cotangent, {}: the rule gives {analytic}, not 0",
                 program.name(input.tensor)
             ));
         }
-        Spot::Along { .. } => {
-            "along a random direction of all inputs, though not by any one element".to_string()
+        Position::Along { .. } => {
+            "along a random direction of all inputs, but not by any single element".to_string()
         }
-        &Spot::Element { output: at, input } => {
+        &Position::Element { output: at, input } => {
             format!(
                 "{} by element {} of {}",
                 output(at)?,
@@ -410,31 +413,31 @@ fn describe(
     ))
 }
 
-/// The first element of an output that is not finite: there is nothing to compare.
-pub(super) fn not_finite(values: &[Tensor]) -> Option<Found> {
+/// The first element of an output that is not finite: such a value cannot be compared.
+pub(super) fn not_finite(values: &[Tensor]) -> Option<Disagreement> {
     values.iter().enumerate().find_map(|(tensor, v)| {
         let numbers = v.to_f64s();
         let element = numbers.iter().position(|v| !v.is_finite())?;
         let output = At { tensor, element };
-        Some(Found {
-            spot: Spot::Value { output },
+        Some(Disagreement {
+            position: Position::Value { output },
             analytic: numbers[element],
             numeric: numbers[element],
         })
     })
 }
 
-/// Whether this holds for any element.
+/// Whether any element satisfies a condition.
 fn any(tensors: &[Tensor], is: impl Fn(f64) -> bool) -> bool {
     tensors.iter().any(|x| x.to_f64s().into_iter().any(&is))
 }
 
-/// What is not finite disagrees most.
+/// A gap that is not finite counts as the largest.
 fn worse(gap: f64) -> f64 {
     if gap.is_nan() { f64::INFINITY } else { gap }
 }
 
-/// The first and the second half of the numbers that are not zero, if there are at least two.
+/// The first and the second half of the nonzero elements, if there are at least two.
 fn halves(all: &[Vec<f64>]) -> Option<(Slopes, Slopes)> {
     let count = all.iter().flatten().filter(|&&v| v != 0.0).count();
     let part = |keep: &dyn Fn(usize) -> bool| {
@@ -450,7 +453,7 @@ fn halves(all: &[Vec<f64>]) -> Option<(Slopes, Slopes)> {
     (count > 1).then(|| (part(&|k| k < count / 2), part(&|k| k >= count / 2)))
 }
 
-/// Where the first number is that is not zero.
+/// The position of the first nonzero element.
 fn place(all: &[Vec<f64>]) -> Option<At> {
     all.iter().enumerate().find_map(|(tensor, list)| {
         let element = list.iter().position(|&v| v != 0.0)?;

@@ -1,6 +1,5 @@
-//! Users' elementwise ops are parts of kernels, as built-in ones are: the bits are those of the
-//! definition, the kernels are as few, and
-//! panics are errors that name them.
+//! User-defined elementwise ops are fused into kernels like built-in ones: they have the bits of
+//! the definition, need no additional kernels, and a panic is an error that names the op.
 
 mod common;
 
@@ -45,9 +44,9 @@ impl Elementwise for Swish {
 
 /// The square root of `x - 1`, which panics below 1.
 #[derive(Clone, PartialEq, Debug)]
-struct Touchy;
+struct PanicsBelowOne;
 
-impl Elementwise for Touchy {
+impl Elementwise for PanicsBelowOne {
     const NAME: &'static str = "touchy";
     const INPUTS: usize = 1;
     fn value<T: Real>(&self, x: &[T]) -> T {
@@ -79,7 +78,7 @@ fn value_and_gradient_are_one_kernel() -> Result<()> {
     let plan = g.plan((y, g.grads(y, &[x])))?;
     let kinds: Vec<&str> = plan.kernels().iter().map(|k| k.kind).collect();
     assert_eq!(kinds, ["fused"], "{plan}");
-    // of single numbers too
+    // also for scalars
     let x = g.input(0.3);
     let y = (x.exp() * 0.5).apply(Swish(2)) + x;
     let plan = g.plan((y, g.grads(y, &[x])))?;
@@ -88,7 +87,8 @@ fn value_and_gradient_are_one_kernel() -> Result<()> {
     Ok(())
 }
 
-/// All sizes that meet whole groups, rests, blocks and parts; broadcasts; both dtypes; the output in place of an input.
+/// Sizes around whole groups, remainders, blocks and parts; broadcasts; both dtypes; the output in
+/// place of an input.
 #[test]
 fn kernels_give_the_bits_of_the_definition() -> Result<()> {
     for dtype in [DType::F32, DType::F64] {
@@ -146,8 +146,8 @@ fn second_order_and_compiled() -> Result<()> {
     Ok(())
 }
 
-/// A panic is an error that names the op, wherever it stands in a kernel, and no parameter is
-/// changed: such an op is never part of the commit phase.
+/// A panic is an error that names the op, at any position in a kernel, and no parameter is changed:
+/// such an op is never part of the commit phase.
 #[test]
 fn a_panic_is_an_error_that_names_the_op() -> Result<()> {
     for n in [1, 5, 1_000, 300_000] {
@@ -156,7 +156,7 @@ fn a_panic_is_an_error_that_names_the_op() -> Result<()> {
             let g = Graph::new();
             let v = g.param(&w);
             let shift = if below { 2.5 } else { 0.5 };
-            let y = (v - shift).apply(Touchy) * 2.0;
+            let y = (v - shift).apply(PanicsBelowOne) * 2.0;
             g.assign(&w, y.exp() + v);
             let before = w.value();
             match g.run(y.sin().sum()) {
@@ -167,10 +167,10 @@ fn a_panic_is_an_error_that_names_the_op() -> Result<()> {
                     assert!(e.to_string().contains("below 1"), "{e}");
                 }
             }
-            // and alone in an update, which nothing else reads
+            // and in an update of its own, which nothing else reads
             let g = Graph::new();
             let v = g.param(&w);
-            g.assign(&w, (v - 100.0).apply(Touchy));
+            g.assign(&w, (v - 100.0).apply(PanicsBelowOne));
             let before = w.value();
             let e = g
                 .run(g.input(1.0))

@@ -269,7 +269,7 @@ fn tensors(book: &mut Book) {
     );
     book.add("a negative size", Tensor::full([-1], 0.0));
     book.add("read as another dtype", t.as_slice::<f32>().map(drop));
-    book.add("not a single number", t.scalar());
+    book.add("not a single element", t.scalar());
     book.add("a row that is missing", t.rows(&[0, 1]));
     book.add(
         "rows that do not fit",

@@ -252,7 +252,7 @@ fn readers_on_other_threads_see_complete_commits() -> Result<()> {
             let g = Graph::new();
             g.assign(&a, g.param(&a) + 1.0);
             g.assign(&b, g.param(&b) + 1.0);
-            g.run(()).expect("nobody else updates");
+            g.run(()).expect("no other update");
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });

@@ -484,8 +484,8 @@ fn every_instruction_set_gives_the_same_bits() {
     common::on_every_instruction_set();
 }
 
-/// Two reductions over different axes in one kernel: lines shorter than, as long as and longer than a
-/// block, cut into parts that must end between lines. Compared with the definition.
+/// Two reductions over different axes in one kernel: lines shorter than, as long as and longer than
+/// a block, cut into parts that must end between lines. Compared with the definition.
 #[test]
 fn two_reductions_of_one_array() -> Result<()> {
     type Reduce = for<'g> fn(Var<'g>) -> Var<'g>;

@@ -291,12 +291,12 @@ fn shaped<'g>(op: &dyn DynOp, input: usize, rule: &Rule<'_, 'g>, d: Var<'g>) -> 
     if !std::ptr::eq(d.graph(), x.graph()) {
         return fail_rule("its derivative rule returned a `Var` of another graph".into());
     }
-    let (got, want) = (d.ty(), x.ty());
-    if got.dtype == want.dtype && want.shape.broadcasts_to(&got.shape) {
-        return Some(d.sum_to(want.shape));
+    let (got, expected) = (d.ty(), x.ty());
+    if got.dtype == expected.dtype && expected.shape.broadcasts_to(&got.shape) {
+        return Some(d.sum_to(expected.shape));
     }
     fail_rule(OpError::new(format!(
-        "its derivative rule returned {got} for input {input}, which is {want}"
+        "its derivative rule returned {got} for input {input}, which is {expected}"
     )))
 }
 

@@ -1,4 +1,5 @@
-//! Plans: what is fused, what is counted, what must not be confused; compiled functions and profiles.
+//! Plans: what is fused, what is counted, what must not be confused; compiled functions and
+//! profiles.
 
 use autograd::{DType, Function, Graph, KernelInfo, Param, Result, Tensor, Var, compile};
 
@@ -52,8 +53,8 @@ fn the_kernels_of_a_training_step_are_counted() -> Result<()> {
     let count = |kind: &str| plan.kernels().iter().filter(|k| k.kind == kind).count();
     // the one-hot labels
     assert_eq!((count("product"), count("op")), (0, 1), "{plan}");
-    // product, bias and relu (with its mask); product, bias, losses, their gradient and that of the bias; the losses'
-    // sum; product, the mask's application and the other bias; updates
+    // product, bias and relu (with its mask); product, bias, losses, their gradient and that of the
+    // bias; the losses' sum; product, the mask's application and the other bias; updates
     assert_eq!((count("fused"), count("scalar")), (4 + 4, 2), "{plan}");
     let with_product = |k: &&KernelInfo| k.ops.iter().any(|op| op.0 == "matmul");
     assert_eq!(
@@ -105,7 +106,8 @@ fn a_late_failure_leaves_all_parameters_as_they_were() -> Result<()> {
     Ok(())
 }
 
-/// Functions of rows and what is done with their results, as far as rows fit in a block, are one kernel.
+/// Functions of rows and what is done with their results, as far as rows fit in a block, are one
+/// kernel.
 #[test]
 fn functions_of_rows_are_fused() -> Result<()> {
     for (rows, n) in [
@@ -176,8 +178,8 @@ fn functions_of_rows_are_fused() -> Result<()> {
     Ok(())
 }
 
-/// Values of many sizes, read soon and late and several times, by kernels of all kinds: a place that is given away too
-/// early would show.
+/// Values of many sizes, read soon and late and several times, by kernels of all kinds: a place
+/// that is given away too early would show.
 #[test]
 fn no_place_is_given_away_while_it_is_needed() -> Result<()> {
     for (seed, products) in (0..80u32).map(|seed| (seed, seed >= 40)) {
@@ -437,7 +439,8 @@ fn a_profile_adds_up() -> Result<()> {
     Ok(())
 }
 
-/// A rate that passes through 1, other data, another seed: the same structure. Another shape: another one.
+/// A rate that passes through 1, other data, another seed: the same structure. Another shape:
+/// another one.
 #[test]
 fn every_batch_size_is_right_whatever_was_planned_before() -> Result<()> {
     let weights = weights();
@@ -460,7 +463,8 @@ fn every_batch_size_is_right_whatever_was_planned_before() -> Result<()> {
     Ok(())
 }
 
-/// The chapter about the engine shows listings of two programs: they are what the planner makes of them.
+/// The chapter about the engine shows listings of two programs: they are what the planner makes of
+/// them.
 #[test]
 fn the_chapter_about_the_engine_tells_the_truth() -> Result<()> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/book/the_engine.md");
@@ -498,7 +502,8 @@ fn the_chapter_about_the_engine_tells_the_truth() -> Result<()> {
     Ok(())
 }
 
-/// The planner checks each of its stages in debug builds. Plans that are broken on purpose show that the checks would notice.
+/// The planner checks each of its stages in debug builds. Plans that are broken on purpose show
+/// that the checks would notice.
 #[cfg(debug_assertions)]
 #[test]
 fn broken_plans_are_noticed() -> Result<()> {

@@ -526,10 +526,7 @@ fn two_reductions_of_one_array() -> Result<()> {
                     let y = g.input(&input).square();
                     g.run([a(y), b(y)])
                 })?;
-                assert!(
-                    got[..] == expected[..],
-                    "{shape:?}, reductions {k} and {l}"
-                );
+                assert!(got[..] == expected[..], "{shape:?}, reductions {k} and {l}");
             }
         }
     }

@@ -190,11 +190,11 @@ impl fmt::Display for Plan {
         };
         writeln!(
             f,
-            "{}, {} arithmetic operations; {} read, {} in between in {} of memory, {} updated in place",
+            "{}, {} arithmetic operations; {} read, {} in {} of memory, {} updated in place",
             count(self.kernels.len(), "kernel"),
             scaled(self.flops(), 1000, &["", "k", "M", "G", "T"]),
             count(self.inputs, "input"),
-            count(self.values, "value"),
+            count(self.values, "intermediate value"),
             bytes(self.arena),
             count(self.in_place, "parameter"),
         )?;
@@ -227,7 +227,7 @@ impl fmt::Display for Plan {
         if self.kernels.iter().any(|k| k.stage.len() > 1) {
             writeln!(
                 f,
-                "kernels in brackets run side by side; large ones are split as well"
+                "kernels in brackets run at the same time; large kernels are also split over threads"
             )?;
         }
         Ok(())
@@ -277,9 +277,10 @@ impl Graph {
         })
     }
 
-    /// What each pass of planning makes of these values and the scheduled updates, as text: the lowered graph, fusion groups, stages,
-    /// the steps of each kernel, and where values are. For those who work on the planner, whose chapter
-    /// [the engine](crate::docs::the_engine) explains it; the text may change at any time.
+    /// What each pass of planning makes of these values and the scheduled updates, as text: the
+    /// lowered graph, fusion groups, stages, the steps of each kernel, and where values are. For
+    /// those who work on the planner, whose chapter [the engine](crate::docs::the_engine) explains
+    /// it; the text may change at any time.
     ///
     /// ```
     /// let g = autograd::Graph::new();
@@ -295,8 +296,8 @@ impl Graph {
         })
     }
 
-    /// Breaks the plan for these values on purpose, one invariant after the other: how many could be broken, and those that the
-    /// planner's checks did not notice. For tests, in debug builds.
+    /// Breaks the plan for these values on purpose, one invariant after the other: how many could
+    /// be broken, and those that the planner's checks did not notice. For tests, in debug builds.
     #[cfg(debug_assertions)]
     #[doc(hidden)]
     #[track_caller]

@@ -1,7 +1,7 @@
 //! Emission: a fusion group becomes a kernel's list of steps. Pass 5 of 7, one group after the
 //! other in the order of the schedule.
 //!
-//! A kernel has one accumulator (of many numbers side by side) and registers. Nodes are emitted in
+//! A kernel has one accumulator (a vector group of elements) and registers. Nodes are emitted in
 //! an order ([`order`](super::order)) that lets the accumulator run on from one to the next; only
 //! what is read later is stored. Kernels of arrays and of single numbers are emitted alike.
 //!

@@ -2,9 +2,9 @@
 //! [`emit`](super::emit) and [`place`](super::place), run by `exec`.
 //!
 //! A fused kernel takes the elements of one shape through a list of [`Step`]s. There is one
-//! accumulator, of many numbers side by side, and a set of registers. A step loads a register into
-//! the accumulator, does one thing to it, and stores it to a register; any of the three may be left
-//! out. A scalar kernel has the same steps, for single numbers.
+//! accumulator, which is a vector group of elements, and a set of registers. A step loads a
+//! register into the accumulator, does one thing to it, and stores it to a register; any of the
+//! three may be left out. A scalar kernel has the same steps, for single numbers.
 //!
 //! Example: `y = (x·2 - b)²` and `sum(y)`, where `y` is read elsewhere, is
 //!

@@ -11,11 +11,11 @@ use std::{
     ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Sub},
 };
 
-/// Numbers side by side.
+/// A vector.
 #[derive(Clone, Copy)]
 pub(crate) struct Array<T, const N: usize>([T; N]);
 
-/// Truth values side by side.
+/// A mask of a vector.
 #[derive(Clone, Copy)]
 pub(crate) struct Masks<const N: usize>([bool; N]);
 

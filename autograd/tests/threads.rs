@@ -198,7 +198,7 @@ fn independent_branches_run_in_parallel() -> Result<()> {
         let plan = g.plan(branches(&g, n))?;
         let most = plan.kernels().iter().map(|k| k.stage.len()).max();
         assert!(most >= Some(4), "{plan}");
-        assert!(plan.explain().contains("side by side"), "{plan}");
+        assert!(plan.explain().contains("run at the same time"), "{plan}");
     }
     Ok(())
 }

@@ -133,10 +133,6 @@ impl<I: Index, T> IndexVec<I, T> {
     pub(crate) fn bytes(&self) -> usize {
         list_bytes(&self.list)
     }
-
-    pub(crate) fn capacity(&self) -> usize {
-        self.list.capacity()
-    }
 }
 
 impl<I: Index, T: Clone> IndexVec<I, T> {

@@ -259,12 +259,17 @@ impl Inner {
         memory_cache::take_graph().unwrap_or_else(Inner::fresh)
     }
 
-    /// Returns the memory for the next graph of this thread, unless it is large. Values and ops of
-    /// the nodes are dropped now.
+    /// Returns the memory for the next graph of this thread, which frees it if its account is full.
+    /// Values and ops of the nodes are dropped now.
     pub(crate) fn recycle(mut self) {
-        const MAX_NODES: usize = 1 << 16;
-        if self.program.nodes.capacity() > MAX_NODES || self.program.spill.capacity() > MAX_NODES {
-            return;
+        /// Empties a table. A large one is dropped: emptying it takes time for each of its places, in
+        /// each of the next graphs, however small they are.
+        fn empty<K, V>(table: &mut HashMap<K, V, Hashed>) {
+            const MAX_ENTRIES: usize = 1 << 12;
+            match table.capacity() > MAX_ENTRIES {
+                true => *table = HashMap::default(),
+                false => table.clear(),
+            }
         }
         let Program {
             nodes,
@@ -276,7 +281,7 @@ impl Inner {
         nodes.clear();
         spill.clear();
         shapes.truncate(1);
-        shape_ids.clear();
+        empty(shape_ids);
         ops.clear();
         let Inner {
             leaves,
@@ -300,9 +305,9 @@ impl Inner {
         errors.clear();
         scopes.truncate(1);
         params.clear();
-        bound.clear();
+        empty(bound);
         updates.clear();
-        cached.clear();
+        empty(cached);
         self.scope = ScopeId::OUTERMOST;
         (self.moment, self.committed, self.random_nodes) = (Moment::None, false, 0);
         self.evaluations = [0; 4];

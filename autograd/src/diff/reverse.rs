@@ -118,7 +118,10 @@ pub(crate) fn sweep_from<'g>(from: &[(Var<'g>, Var<'g>)], wrt: &[Var<'g>]) -> Ve
 /// always in this order.
 #[inline(always)]
 fn sum<'g>(g: &'g Graph, before: Option<NodeId>, next: Var<'g>) -> NodeId {
-    before.map_or(next, |before| g.var(before) + next).id
+    match before {
+        None => next.id,
+        Some(before) => (g.var(before) + next).id,
+    }
 }
 
 /// The slice op, if it is one with step 1.

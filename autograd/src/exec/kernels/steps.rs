@@ -124,52 +124,78 @@ pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>
 ) {
     let mut i = range.start;
     while i < range.end {
-        let mut acc = VectorGroup::<V>::zero();
-        for step in steps {
-            if let Some(register) = step.load {
-                // SAFETY: the caller's promise.
-                acc = unsafe { VectorGroup::load(operands.at(register, i)) };
-            }
-            acc = match step.code {
-                // nothing stays in registers of the processor through a call
-                Code::Function(function, x) => {
-                    // SAFETY: the caller's promise; whoever has these instructions has those of the
-                    // functions.
-                    unsafe {
-                        let (to, x) = operands.of_call(step, x, i);
-                        F::FUNCTIONS[function as usize](to, x, valid);
-                    }
-                    acc = VectorGroup::zero();
-                    continue;
-                }
-                Code::Custom(op, x) => {
-                    // SAFETY: the caller's promise.
-                    unsafe {
-                        let (to, x) = operands.of_call(step, x, i);
-                        custom::of_many(operands.custom[op.index()].get(), to, x, valid);
-                    }
-                    acc = VectorGroup::zero();
-                    continue;
-                }
-                Code::Sum(sum) => {
-                    // SAFETY: the caller's promise.
-                    unsafe { sums.get_unchecked_mut(sum.index()).add_group(acc, i, valid) };
-                    acc
-                }
-                // SAFETY: the caller's promise.
-                code => unsafe { compute(code, acc, operands, i) },
-            };
-            if let Some(register) = step.store {
-                // SAFETY: the caller's promise.
-                unsafe { acc.store(operands.at(register, i)) };
-            }
+        let mut rest = steps.iter();
+        // SAFETY: the caller's promise.
+        while let Some(step) = unsafe { until_call::<V>(&mut rest, operands, sums, i, valid) } {
+            // SAFETY: the caller's promise; whoever has these instructions has those of the functions.
+            unsafe { call::<V, F>(step, operands, i, valid) };
         }
         i += group::<V>();
     }
 }
 
-/// Where the result of a function goes, and where its inputs are.
-type Call<T> = (*mut T, [*const T; 3]);
+/// Takes a vector group through the steps up to the next one that is a call. The accumulator lives in
+/// registers of the processor, which a call does not preserve: no step continues with it after one.
+///
+/// # Safety
+/// As of [`run`].
+#[inline(always)]
+unsafe fn until_call<'k, V: Vector<Elem: Vectors>>(
+    steps: &mut std::slice::Iter<'k, Step>,
+    operands: Operands<'_, V::Elem>,
+    sums: &mut [SumState<V::Elem>],
+    i: usize,
+    valid: usize,
+) -> Option<&'k Step> {
+    let mut acc = VectorGroup::<V>::zero();
+    for step in steps {
+        if let Some(register) = step.load {
+            // SAFETY: the caller's promise.
+            acc = unsafe { VectorGroup::load(operands.at(register, i)) };
+        }
+        match step.code {
+            Code::Function(..) | Code::Custom(..) => return Some(step),
+            // SAFETY: the caller's promise.
+            Code::Sum(sum) => unsafe {
+                sums.get_unchecked_mut(sum.index()).add_group(acc, i, valid)
+            },
+            // SAFETY: the caller's promise.
+            code => acc = unsafe { compute(code, acc, operands, i) },
+        }
+        if let Some(register) = step.store {
+            // SAFETY: the caller's promise.
+            unsafe { acc.store(operands.at(register, i)) };
+        }
+    }
+    None
+}
+
+/// A step that is a call of a function.
+///
+/// # Safety
+/// As of [`run`].
+#[inline(always)]
+unsafe fn call<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>(
+    step: &Step,
+    operands: Operands<'_, V::Elem>,
+    i: usize,
+    valid: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match step.code {
+            Code::Function(function, x) => {
+                let (to, x) = operands.of_call(step, x, i);
+                F::FUNCTIONS[function as usize](to, x, valid);
+            }
+            Code::Custom(op, x) => {
+                let (to, x) = operands.of_call(step, x, i);
+                custom::of_many(operands.custom[op.index()].get(), to, x, valid);
+            }
+            _ => {}
+        }
+    }
+}
 
 /// What a step without a call makes of the accumulator.
 ///
@@ -214,6 +240,9 @@ unsafe fn compute<V: Vector<Elem: Vectors>>(
         }
     }
 }
+
+/// Where the result of a function goes, and where its inputs are.
+type Call<T> = (*mut T, [*const T; 3]);
 
 impl<T> Operands<'_, T> {
     /// Where a register's elements are, for the group that begins at `i`.

@@ -45,6 +45,7 @@ impl Run<'_> {
                 params.push(&binding.param);
             }
         }
+        // all at one moment: another thread's commit changes several, and none may be seen half-way
         match param::snapshot(&params, self.moment, |k, value| held[k].value = value) {
             Ok(epoch) => Ok((held, epoch)),
             Err(k) => Err(self.error(held[k].node, stale_parameter(params[k]))),
@@ -64,7 +65,7 @@ impl Run<'_> {
         // literals are inputs: a plan serves programs with other ones. Kernels read them here
         numbers.clear();
         numbers.resize(self.plan.inputs.len(), 0); // never moves from here on
-        let mut next_param = params.iter();
+        let mut next_param = params.iter(); // both are in the order of the plan's inputs
         at.clear();
         for value in self.plan.values.iter() {
             let address = match value.placement {

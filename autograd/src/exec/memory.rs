@@ -44,7 +44,8 @@ impl Bytes {
     pub(crate) fn reserve(&mut self, bytes: usize) -> Option<*mut u8> {
         let lines = bytes.div_ceil(size_of::<Line>());
         if lines > self.lines.len() {
-            // what it held is not needed: nothing is copied, and the two are not there at once
+            // a new run needs nothing of an old one: nothing is copied, and the old memory is freed
+            // before the new one is asked for
             self.lines = Vec::new();
             self.lines.try_reserve_exact(lines).ok()?;
             self.lines.resize(lines, Line { _bytes: [0; 64] });

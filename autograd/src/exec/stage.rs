@@ -105,6 +105,7 @@ pub(super) fn scratch_bytes(plan: &Plan, stage: Stage) -> usize {
 fn scratch_bytes_of(plan: &Plan, stage: Stage, counts: Option<Parts>) -> usize {
     let bytes = |(k, parts): (KernelId, usize)| plan.kernels[k].scratch_bytes(parts);
     match counts {
+        // one after the other: they can use the same memory
         None => each(stage).map(|k| bytes((k, 1))).max().unwrap_or(0),
         Some(counts) => each(stage)
             .zip(counts)
@@ -162,6 +163,7 @@ fn run_parts<'r>(
         tasks.push(Task::new(plan, k, memory, count, next));
         next = next.wrapping_add(plan.kernels[k].scratch_bytes(count));
     }
+    // errors and panics of parts are collected here, with their kernel: the team knows parts only
     let (tasks, first_failure) = (
         Tasks {
             plan,
@@ -182,6 +184,7 @@ fn run_parts<'r>(
         })
     };
     let done = match list.len() {
+        // a stage of one large kernel that cannot be cut
         1 => part(0),
         parts => {
             let first = |queue| list.partition_point(|part| part.queue < queue);

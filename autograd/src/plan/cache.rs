@@ -99,6 +99,7 @@ pub(crate) fn plan(p: &Program, wanted: &[NodeId], updates: &[Update]) -> Arc<Pl
     if let Some(plan) = find(hash, p, wanted, updates) {
         return plan;
     }
+    // without the lock: others run their plans meanwhile, and may even make the same one, once
     let plan = Arc::new(Plan::new(p, wanted, updates));
     MADE.fetch_add(1, Relaxed);
     // what is too large is not copied first
@@ -131,6 +132,7 @@ pub(crate) fn plan(p: &Program, wanted: &[NodeId], updates: &[Update]) -> Arc<Pl
 }
 
 fn find(hash: u64, p: &Program, wanted: &[NodeId], updates: &[Update]) -> Option<Arc<Plan>> {
+    // several structures may have one hash: the next candidate is tried until none is left
     let mut after = 0;
     loop {
         let candidate = {
@@ -155,6 +157,8 @@ fn find(hash: u64, p: &Program, wanted: &[NodeId], updates: &[Update]) -> Option
 }
 
 fn insert(hash: u64, entry: Entry) {
+    // the least recently used plans make room. They are dropped without the lock: ops of users have
+    // destructors, which may ask for plans themselves
     let mut old = Vec::new();
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     while cache.entries.len() >= MAX_PLANS || cache.bytes + entry.bytes > MAX_BYTES {
@@ -174,7 +178,8 @@ fn insert(hash: u64, entry: Entry) {
     };
     cache.entries.push(slot);
     drop(cache);
-    let _ = catch(|| drop(old)); // ops of other programs, whose destructors may panic: that is nothing to this one
+    // destructors may panic, too: they belong to other programs, so this one does not fail
+    let _ = catch(|| drop(old));
 }
 
 impl Key {

@@ -60,6 +60,7 @@ impl<'d, 'p> Values<'d, 'p> {
                 values.hand_out(node);
             }
         }
+        // in the order of the results, so that outputs can be handed out as they are
         dag.results.iter().for_each(|o| values.hand_out(o.node));
         for (position, &group) in schedule.order.iter().enumerate() {
             for &id in schedule.members.get(group) {
@@ -203,6 +204,8 @@ impl<'d, 'p> Values<'d, 'p> {
             .collect();
         plan.updates = IndexVec::with_capacity(self.dag.updates.len());
         for (k, update) in self.dag.updates.iter().enumerate() {
+            // a value that is computed in the compute phase is a tensor that becomes the
+            // parameter's
             let own = Placement::Update(UpdateId::new(k));
             let placed = match self.placements.get(&update.value.node) {
                 Some(&placement) if placement == own => Placed::Fresh, // in place, perhaps: see `in_place`

@@ -153,6 +153,7 @@ impl Scheduler {
             bytes,
             ready: [Vec::new(), Vec::new()],
         };
+        // an edge for each read: a group that reads another one twice waits for two edges
         edges
             .iter()
             .for_each(|&(_, to)| scheduler.waits_for[to] += 1);

@@ -248,6 +248,8 @@ impl Plan {
                 dying[stage].push(value);
             }
         }
+        // a sweep over the stages: ranges are inserted when written, and removed after their last
+        // read
         let mut live: BTreeMap<usize, usize> = BTreeMap::new(); // ends by starts
         for (stage, kernels) in self.stages.enumerate() {
             let mut overlap = None;
@@ -293,6 +295,7 @@ impl Fused {
     /// an accumulator that the one before did not leave; outputs are written once; registers
     /// do not overlap.
     pub(super) fn verify(&self, is_scalar: bool) -> Result<(), String> {
+        // everything but what steps write is there from the beginning
         let is_given = |r: &Register| {
             !matches!(
                 r,

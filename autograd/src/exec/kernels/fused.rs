@@ -195,6 +195,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
             let role = worker.role(*register, start);
             worker.roles.push(role);
         }
+        // the second half stays in scratch memory; `locate` moves the first half to where values
+        // lie
         worker.locations.extend_from_within(..);
         worker
     }
@@ -348,6 +350,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
 
     /// Fills the blocks of sources that cannot be read where they lie.
     fn fill(&self, start: usize, n: usize) {
+        // a block at a time, so that what is copied is still in the first-level cache when steps
+        // read it
         for (register, role) in self.roles.enumerate() {
             if !matches!(
                 role,
@@ -477,6 +481,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
             let [each, one, max] = [each, one, max].map(|p| lines::memory(p, length));
             (x, each, one, max)
         };
+        // one call for all lines of the block: exponentials of many short lines are computed
+        // together
         let block = LineBlock {
             function: step.function,
             x,
@@ -495,6 +501,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
             // SAFETY: the value has a number for each line.
             unsafe { slice::from_raw_parts_mut(to, count) }.copy_from_slice(&one[..count]);
         }
+        // one result for each line, spread over it: steps read it like any other block
         if let Some(to) = to.filter(|_| step.function.reduces()) {
             // SAFETY: a block of scratch memory.
             let to = unsafe { slice::from_raw_parts_mut(to, n) };

@@ -44,55 +44,77 @@ fn apply<T: Vectors>(function: Function, numbers: &mut [T], count: usize) {
 impl<T: Vectors> LineBlock<'_, T> {
     #[inline(always)]
     fn run(mut self) -> bool {
-        let (n, count) = (self.n, self.x.len() / self.n);
         if self.function == LineFunction::Sum {
-            self.x
-                .chunks_exact(n)
-                .zip(self.one.iter_mut())
-                .for_each(|(line, one)| *one = sum_chunk(line));
+            // a short line is one chunk of the canonical order
+            let lines = self.x.chunks_exact(self.n).zip(self.one);
+            lines.for_each(|(line, one)| *one = sum_chunk(line));
             return true;
         }
         self.split();
-        if self.function == LineFunction::Softmax {
-            for (line, &rest) in self.each.chunks_exact_mut(n).zip(&self.one[..count]) {
-                let sum = T::of(1.0) + rest;
-                line.iter_mut().for_each(|e| *e /= sum);
-            }
-            return true;
+        match self.function {
+            LineFunction::Softmax => self.softmax(),
+            LineFunction::LogSoftmax => self.log_softmax(),
+            LineFunction::LogSumExp => self.logsumexp(),
+            _ => return self.cross_entropy(),
         }
+        true
+    }
+
+    /// The exponentials, each divided by their sum, in which that of the maximum is 1.
+    #[inline(always)]
+    fn softmax(self) {
+        let count = self.x.len() / self.n; // `each` may be longer
+        let lines = self.each.chunks_exact_mut(self.n).zip(&self.one[..count]);
+        for (line, &rest) in lines {
+            let sum = T::of(1.0) + rest;
+            line.iter_mut().for_each(|e| *e /= sum);
+        }
+    }
+
+    /// `ln(1 + rest)` in `one`, for all lines together: one call of the function for many numbers.
+    #[inline(always)]
+    fn log_of_sums(&mut self) {
+        let count = self.x.len() / self.n;
         apply(Function::Ln1p, self.one, count);
+    }
+
+    #[inline(always)]
+    fn log_softmax(mut self) {
+        self.log_of_sums();
         let lines = self
             .x
-            .chunks_exact(n)
-            .zip(&mut self.one[..count])
-            .zip(&self.max[..count]);
-        match self.function {
-            LineFunction::LogSoftmax => {
-                for (((line, log), &max), each) in lines.zip(self.each.chunks_exact_mut(n)) {
-                    let base = base(max);
-                    each.iter_mut()
-                        .zip(line)
-                        .for_each(|(e, &x)| *e = (x - base) - *log);
-                }
-            }
-            LineFunction::LogSumExp => {
-                for ((line, one), &max) in lines {
-                    let infinite =
-                        !max.to_f64().is_finite() && !line.iter().any(|x| x.to_f64().is_nan());
-                    *one = if infinite { max } else { max + *one };
-                }
-            }
-            _ => {
-                for (((line, one), &max), &label) in lines.zip(self.labels) {
-                    let Some(&x) = usize::try_from(label)
-                        .ok()
-                        .and_then(|label| line.get(label))
-                    else {
-                        return false;
-                    };
-                    *one = (base(max) - x) + *one;
-                }
-            }
+            .chunks_exact(self.n)
+            .zip(self.each.chunks_exact_mut(self.n));
+        for (((line, each), &log), &max) in lines.zip(&*self.one).zip(&*self.max) {
+            let base = base(max);
+            let pairs = each.iter_mut().zip(line);
+            pairs.for_each(|(e, &x)| *e = (x - base) - log);
+        }
+    }
+
+    #[inline(always)]
+    fn logsumexp(mut self) {
+        self.log_of_sums();
+        let lines = self.x.chunks_exact(self.n).zip(self.one);
+        for ((line, one), &max) in lines.zip(&*self.max) {
+            // of -∞ only: -∞; with an ∞: ∞. What `one` holds is NaN then, as it is if there is a
+            // NaN
+            let infinite = !max.to_f64().is_finite() && !line.iter().any(|x| x.to_f64().is_nan());
+            *one = if infinite { max } else { max + *one };
+        }
+    }
+
+    /// False if a label is not one of the classes.
+    #[inline(always)]
+    fn cross_entropy(mut self) -> bool {
+        self.log_of_sums();
+        let lines = self.x.chunks_exact(self.n).zip(self.one);
+        for (((line, one), &max), &label) in lines.zip(&*self.max).zip(self.labels) {
+            let class = usize::try_from(label).ok();
+            let Some(&x) = class.and_then(|class| line.get(class)) else {
+                return false;
+            };
+            *one = (base(max) - x) + *one;
         }
         true
     }
@@ -121,6 +143,8 @@ impl<T: Vectors> LineBlock<'_, T> {
         apply(Function::Exp, self.each, self.x.len());
         let count = self.x.len() / n;
         for (row, each) in self.each.chunks_exact_mut(n).take(count).enumerate() {
+            // the maximum's own exponential, which is 1, is left out of the sum: beside it a small
+            // rest would be rounded away
             let (first, finite) = (at[row] as usize, self.max[row].to_f64().is_finite());
             if finite {
                 each[first] = T::default();

@@ -127,15 +127,17 @@ pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>
         let mut rest = steps.iter();
         // SAFETY: the caller's promise.
         while let Some(step) = unsafe { until_call::<V>(&mut rest, operands, sums, i, valid) } {
-            // SAFETY: the caller's promise; whoever has these instructions has those of the functions.
+            // SAFETY: the caller's promise; whoever has these instructions has those of the
+            // functions.
             unsafe { call::<V, F>(step, operands, i, valid) };
         }
         i += group::<V>();
     }
 }
 
-/// Takes a vector group through the steps up to the next one that is a call. The accumulator lives in
-/// registers of the processor, which a call does not preserve: no step continues with it after one.
+/// Takes a vector group through the steps up to the next one that is a call. The accumulator lives
+/// in registers of the processor, which a call does not preserve: no step continues with it after
+/// one.
 ///
 /// # Safety
 /// As of [`run`].

@@ -110,6 +110,7 @@ mod param;
 mod plan;
 mod pool;
 mod run;
+mod scratch;
 mod shape;
 mod sorted;
 mod tensor;
@@ -134,7 +135,6 @@ pub use inspect::{
     saved::SavedValue,
 };
 pub use math::Lanes;
-pub use memory_cache::{cached_bytes, release_memory};
 pub use op::{
     Dependency, Op, Real, Rule,
     elementwise::{Elementwise, Partial},
@@ -143,6 +143,7 @@ pub use param::Param;
 pub use run::{
     fetch::Fetch,
     function::{Function, compile},
+    memory::{cached_bytes, release_memory},
 };
 pub use shape::{Ints, MAX_RANK, Shape};
 pub use tensor::{DType, Element, Tensor, Type};

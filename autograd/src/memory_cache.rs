@@ -7,10 +7,10 @@
 //! first.
 
 use crate::{
-    exec::{kernels::tile, memory::Scratch},
+    index::list_bytes,
     nodes::Inner,
-    plan::cache,
     pool::{Buffer, Kind, Pool},
+    scratch::Scratch,
 };
 use std::cell::RefCell;
 
@@ -21,6 +21,10 @@ const TRACKED_RUNS: usize = 16;
 
 thread_local! {
     static MEMORY: RefCell<ThreadMemory> = const { RefCell::new(ThreadMemory::new()) };
+    /// A packed panel of a matrix product.
+    pub(crate) static PACKED: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+    /// Sums of groups of pieces of a matrix product. (The elements of both may be f32 as well.)
+    pub(crate) static SUMS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The memory cached by a thread.
@@ -128,9 +132,13 @@ impl ThreadMemory {
     }
 }
 
-/// The bytes of the packing buffer for matrix products.
+/// The bytes of the buffers for matrix products.
 fn packing_bytes() -> usize {
-    tile::cached_bytes()
+    let bytes = |buffer: &RefCell<Vec<f64>>| list_bytes(&buffer.borrow());
+    let buffers = [&PACKED, &SUMS].into_iter();
+    buffers
+        .map(|buffer| buffer.try_with(bytes).unwrap_or(0))
+        .sum()
 }
 
 /// Takes the memory for a run that begins. New if a run inside a run has taken it already.
@@ -192,20 +200,13 @@ pub(crate) fn return_buffer(kind: Kind, buffer: Buffer) {
     drop(dropped);
 }
 
-/// Frees all memory that this thread caches between runs, and all cached plans.
-///
-/// Memory is cached so that repeated runs of similar size allocate nothing: per thread at most 256
-/// MiB, or the need of the largest of its last 16 runs if that is more. Plans are cached for all
-/// threads, in at most 128 MiB. This function frees all of it; later runs allocate again.
-///
-/// ```
-/// let f = autograd::grad(|x| x.sin().sum());
-/// let first = f(vec![0.5; 100_000])?;
-/// autograd::release_memory();
-/// assert_eq!(f(vec![0.5; 100_000])?, first);
-/// # Ok::<(), autograd::Error>(())
-/// ```
-pub fn release_memory() {
+/// The bytes that this thread caches.
+pub(crate) fn bytes() -> usize {
+    with(|memory| memory.bytes()).unwrap_or(0)
+}
+
+/// Frees all memory that this thread caches.
+pub(crate) fn clear() {
     let dropped = with(|memory| {
         let dropped = Dropped {
             _scratch: memory.scratch.take(),
@@ -216,12 +217,7 @@ pub fn release_memory() {
         dropped
     });
     drop(dropped);
-    tile::free_cached();
-    cache::clear();
-}
-
-/// The bytes that this thread caches, and those of the cached plans: for tests.
-#[doc(hidden)]
-pub fn cached_bytes() -> [usize; 2] {
-    [with(|memory| memory.bytes()).unwrap_or(0), cache::bytes()]
+    for buffer in [&PACKED, &SUMS] {
+        drop(buffer.try_with(RefCell::take)); // not there if the thread is ending
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     memory::{address, address_mut},
-    run::Run,
+    run::{Held, Run},
 };
 use crate::{
     error::Result,
@@ -16,15 +16,6 @@ use crate::{
     },
     tensor::{DType, Number, Tensor},
 };
-
-/// The value of a parameter that a run reads.
-pub(super) struct Held {
-    /// The input of the plan that it is.
-    pub(super) input: InputId,
-    /// The node that it is bound to.
-    pub(super) node: NodeId,
-    pub(super) value: Tensor,
-}
 
 impl Run<'_> {
     /// The values of the parameters that the plan reads, at one moment, in the order of the plan's

@@ -6,9 +6,8 @@
 //! matrix products, and their scratch memory was reserved before the first kernel of the run.
 
 use super::{
-    bind::Held,
-    memory::{Scratch, address_mut},
-    run::{Outcome, Run},
+    memory::address_mut,
+    run::{Held, Outcome, Run},
 };
 use crate::{
     error::Result,
@@ -20,6 +19,7 @@ use crate::{
         index::{OutputId, UpdateId, ValueId},
         kernel::Placement,
     },
+    scratch::Scratch,
     tensor::Tensor,
 };
 

@@ -12,11 +12,7 @@
 
 #![allow(unsafe_code)] // one call: where the values of a plan are
 
-use super::{
-    bind::Held,
-    memory::{Memory, Scratch},
-    stage,
-};
+use super::{memory::Memory, stage};
 use crate::{
     error::{Error, OpError, Result, catch},
     index::{Index, IndexVec, each},
@@ -26,9 +22,10 @@ use crate::{
     plan::{
         Plan, Stage,
         extract::Selection,
-        index::{KernelId, OutputId, StageId, ValueId},
+        index::{InputId, KernelId, OutputId, StageId, ValueId},
         kernel::{Kernel, Placement},
     },
+    scratch::Scratch,
     tensor::{Tensor, Type},
 };
 use std::{
@@ -48,6 +45,15 @@ pub(crate) struct Run<'r> {
     pub(crate) given: &'r [Tensor],
     pub(crate) moment: Moment,
     pub(crate) clock: Option<&'r Clock<'r>>,
+}
+
+/// The value of a parameter that a run reads.
+pub(super) struct Held {
+    /// The input of the plan that it is.
+    pub(super) input: InputId,
+    /// The node that it is bound to.
+    pub(super) node: NodeId,
+    pub(super) value: Tensor,
 }
 
 /// Is told the nodes of each kernel that ran, and its time.
@@ -94,11 +100,11 @@ impl Run<'_> {
             no_memory(OpError::new(e))
         })?;
         // no allocation in a steady step: the list of addresses is the last run's
-        let mut at = std::mem::take(&mut scratch.addresses);
+        let mut at = IndexVec::from_vec(std::mem::take(&mut scratch.addresses));
         self.bind(&mut at, &mut scratch.numbers, &params, &mut outputs, arena)?;
         let result = self.compute(&mut params, epoch, outputs, &mut at, scratch);
         at.clear();
-        scratch.addresses = at;
+        scratch.addresses = at.into_vec();
         result
     }
 

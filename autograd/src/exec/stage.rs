@@ -10,7 +10,7 @@
 
 use super::{
     kernels::{fused, scalar},
-    memory::{Bytes, Memory},
+    memory::Memory,
     product::{self, Matrix},
     team::{self, MAX_QUEUES},
 };
@@ -24,6 +24,7 @@ use crate::{
         index::KernelId,
         kernel::{Fused, Kernel, Matrix as PlannedMatrix, View},
     },
+    scratch::Bytes,
     view::TensorView,
 };
 use std::sync::{Mutex, PoisonError};

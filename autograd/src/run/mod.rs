@@ -3,6 +3,7 @@
 
 pub(crate) mod fetch;
 pub(crate) mod function;
+pub(crate) mod memory;
 
 use crate::{
     error::{OpError, Result},

@@ -9,8 +9,11 @@
 #![allow(clippy::needless_range_loop)] // the same rows and vectors in all arrays of a tile
 
 use super::{arch::Vectors, vector::Part};
-use crate::op::linalg::{PIECE, RADIX};
-use std::{cell::RefCell, ops::Range};
+use crate::{
+    memory_cache,
+    op::linalg::{PIECE, RADIX},
+};
+use std::ops::Range;
 
 /// A matrix product `c = a·b`, as far as memory goes.
 #[derive(Clone, Copy)]
@@ -163,7 +166,7 @@ unsafe fn product<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
     while length < p.k {
         (levels, length) = (levels + 1, length * RADIX);
     }
-    let mut buffer = SUMS.take();
+    let mut buffer = memory_cache::SUMS.take();
     let needed = (levels * LEVEL_ELEMENTS * size_of::<T>()).div_ceil(size_of::<f64>());
     buffer.resize(buffer.len().max(needed), 0.0);
     let sums: *mut T = buffer.as_mut_ptr().cast();
@@ -182,7 +185,7 @@ unsafe fn product<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
             unsafe { block_of_groups(&block, tiles, levels, sums, columns) };
         }
     }
-    SUMS.set(buffer);
+    memory_cache::SUMS.set(buffer);
 }
 
 /// A block of a product, with buffers for the sums of each level, whose rows are `ld` elements
@@ -251,29 +254,6 @@ unsafe fn add_block<T: Vectors>(
                 .for_each(|(to, &from)| *to = *to + from);
         }
     }
-}
-
-thread_local! {
-    /// A packed panel.
-    static PACKED: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
-    /// Sums of groups of pieces. (The numbers of both are f32 as well.)
-    static SUMS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The bytes of this thread's buffers for packed panels and sums of groups.
-pub(crate) fn cached_bytes() -> usize {
-    let bytes = |v: &RefCell<Vec<f64>>| v.borrow().capacity() * size_of::<f64>();
-    [&PACKED, &SUMS]
-        .into_iter()
-        .map(|buffer| buffer.try_with(bytes).unwrap_or(0))
-        .sum()
-}
-
-/// Frees this thread's buffers.
-pub(crate) fn free_cached() {
-    [&PACKED, &SUMS]
-        .into_iter()
-        .for_each(|buffer| drop(buffer.try_with(RefCell::take)));
 }
 
 /// A product whose sums are one group of pieces at most, in tiles: a part of `k` at a time, and of
@@ -350,7 +330,7 @@ impl<T: Vectors> Span<T> {
             ..
         } = self.p;
         let width = tiles.vectors * tiles.lanes;
-        PACKED.with_borrow_mut(|numbers| {
+        memory_cache::PACKED.with_borrow_mut(|numbers| {
             numbers.resize(MAX_K_AT_ONCE * PANEL_ROW_BYTES / size_of::<f64>(), 0.0);
             let panel: *mut T = numbers.as_mut_ptr().cast();
             for j in (0..n).step_by(width) {

@@ -15,7 +15,7 @@ use super::kernels::{
 use crate::{
     error::OpError,
     op::linalg::Batches,
-    plan::{kernel::ProductSize, tiling::TILE_ROWS},
+    plan::{size::ProductSize, tiling::TILE_ROWS},
     shape::Shape,
     tensor::DType,
     view::{TensorView, TensorViewMut},

@@ -5,7 +5,10 @@
 //! Measured on processors with AVX2 and AVX-512, in f32, with data in the caches. A wrong estimate
 //! costs time, never bits.
 
-use super::kernel::{Code, ProductSize, Step};
+use super::{
+    kernel::{Code, Fused, Step},
+    size::ProductSize,
+};
 use crate::{
     nodes::{NodeId, Program},
     op::{Id, Lowering, lowering::Scalar, pointwise::Function},
@@ -60,6 +63,14 @@ impl Cost {
     /// An op's own `eval`, which reads and writes this many elements in all.
     pub(super) fn of_elements(elements: usize) -> Cost {
         Cost::new(elements)
+    }
+}
+
+impl Fused {
+    /// The cost of all its elements on one thread.
+    pub(super) fn cost(&self) -> Cost {
+        Cost::of_steps(self.count, &self.steps, self.line_steps.len())
+            + self.products.iter().map(|p| Cost::of_product(p.size)).sum()
     }
 }
 

@@ -9,7 +9,10 @@
 //! an elementwise node that reads `x`, and a sum over 6 elements that reads the first one *as
 //! `[6]`*. The reshape is gone; it has become the shape of an operand.
 
-use super::index::DagId;
+use super::{
+    index::DagId,
+    size::{Lines, ProductSize},
+};
 use crate::{
     index::{Index, IndexVec},
     nodes::{NodeId, Program, ShapeId},
@@ -92,15 +95,6 @@ pub(crate) enum Phase {
     /// When everything else has been computed and nothing can fail any more: only updates of
     /// parameters read it.
     Commit,
-}
-
-/// Elements as `[outer, n, inner]`, of which the middle axis is reduced.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Lines {
-    /// The elements of a line,
-    pub(crate) n: usize,
-    /// and how far they are apart.
-    pub(crate) inner: usize,
 }
 
 /// Axes that follow each other.
@@ -309,7 +303,7 @@ impl<'p> Dag<'p> {
 
     /// `[m, k, n]` of a matrix product that can be computed row by row: of one matrix, or of a
     /// batch with the same second matrix, whose rows simply follow each other.
-    pub(super) fn rows_of_product(&self, node: DagId) -> Option<super::kernel::ProductSize> {
+    pub(super) fn rows_of_product(&self, node: DagId) -> Option<ProductSize> {
         let of = &self.nodes[node];
         if of.kind != Kind::MatMul || of.dtype != DType::F32 {
             return None;
@@ -331,7 +325,7 @@ impl<'p> Dag<'p> {
         let batches = self.shape(of.shape).split_last_chunk::<2>()?.0;
         let single = batches.iter().product::<usize>() == 1;
         let joined = b_shape.count() == k * n && a_shape.count() == m * k && !a.transposed;
-        let size = super::kernel::ProductSize { m, k, n };
+        let size = ProductSize { m, k, n };
         (k > 0 && m > 0 && (single || joined)).then_some(size)
     }
 }

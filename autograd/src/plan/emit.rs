@@ -10,14 +10,15 @@
 //! last two.
 
 use super::{
-    dag::{Apply, Dag, Kind, Lines, Operand},
+    dag::{Apply, Dag, Kind, Operand},
     fuse::{Groups, Work},
     in_place,
     index::{DagId, GroupId, ProductId, Reg},
-    kernel::{Code, Fused, Kernel, LineStep, Matrix, Product, Read, Register, Step, Sum},
+    kernel::{Code, Fused, Kernel, Layout, LineStep, Matrix, Product, Read, Register, Step, Sum},
     order::{Order, Slot},
     place::Values,
-    tiling::{self, Layout},
+    size::Lines,
+    tiling,
 };
 use crate::{
     index::IndexVec,

@@ -31,8 +31,9 @@
 //!    Then the product is taken in: its rows are computed just before they are read.
 
 use super::{
-    dag::{Dag, Kind, Lines, Operand, Phase},
+    dag::{Dag, Kind, Operand, Phase},
     index::{DagId, GroupId},
+    size::Lines,
     tiling,
 };
 use crate::{

@@ -16,14 +16,11 @@
 //! | | `Sum(0)` | | |
 
 use super::{
-    cost::Cost,
-    dag::Lines,
     index::{AccessId, CustomId, InputId, OutputId, ProductId, Reg, SumId, UpdateId, ValueId},
-    tiling::Layout,
+    size::{Lines, ProductSize},
 };
 use crate::{
     index::{IndexVec, list_bytes},
-    math::sum::SUM_CHUNK,
     nodes::{NodeId, OpRef, ShapeId},
     op::{Id, lowering::LineFunction, pointwise::Function},
     shape::Walk,
@@ -245,16 +242,29 @@ pub(crate) struct Product {
     pub(crate) out: Option<ValueId>,
 }
 
-/// The size of a product of `[m, k]` by `[k, n]`.
+/// Where a kernel may be cut: at multiples of `grain`, counted from the last multiple of `period`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct ProductSize {
-    pub(crate) m: usize,
-    pub(crate) k: usize,
-    pub(crate) n: usize,
+pub(crate) struct Cuts {
+    pub(crate) period: usize,
+    pub(crate) grain: usize,
 }
 
-/// The most elements of a block: a chunk of a sum.
-pub(crate) const BLOCK: usize = SUM_CHUNK;
+/// Where the scratch memory of one part lies: in elements, counted from its beginning. It is made
+/// once, with the kernel, for those who reserve the memory and for those who use it.
+#[derive(Default, Debug)]
+pub(crate) struct Layout {
+    /// A block, or a group where a register holds no more. Empty for a scalar kernel.
+    pub(crate) registers: IndexVec<Reg, usize>,
+    /// For functions of lines, if there are any: a result for each element, one for each line, and
+    /// the maxima.
+    pub(crate) line_steps: [usize; 3],
+    /// The rows that are worked on together.
+    pub(crate) products: IndexVec<ProductId, usize>,
+    /// All of it.
+    pub(super) elements: usize,
+    /// Where the kernel may be cut into parts; none if nowhere.
+    pub(crate) cuts: Option<Cuts>,
+}
 
 impl Step {
     pub(crate) const NO_OP: Step = Step {
@@ -379,26 +389,6 @@ impl Kernel {
         }
     }
 
-    /// The scratch bytes that it needs to run in `parts` parts.
-    pub(crate) fn scratch_bytes(&self, parts: usize) -> usize {
-        match self {
-            Kernel::Fused(k) | Kernel::Scalar(k) => k.scratch_bytes(parts),
-            Kernel::Product { .. } | Kernel::Opaque { .. } => 0,
-        }
-    }
-
-    /// The most parts that it can be split into, and that are worthwhile on `threads` threads.
-    pub(crate) fn max_parts(&self, threads: usize) -> usize {
-        match self {
-            Kernel::Fused(k) if k.count == 0 || k.layout.cuts.is_none() => 1,
-            // a transposed second matrix is packed anew for each part
-            Kernel::Fused(k) if k.products.iter().any(|p| p.b.transposed) => threads,
-            Kernel::Product { b, .. } if b.transposed => threads,
-            Kernel::Fused(_) | Kernel::Product { .. } => 2 * threads,
-            Kernel::Scalar(_) | Kernel::Opaque { .. } => 1,
-        }
-    }
-
     /// Whether it can fail for all that the planner knows: labels are checked, and users' formulas
     /// may panic. What an [`Opaque`](Kernel::Opaque) op says of itself is asked where its inputs
     /// are known.
@@ -463,11 +453,5 @@ impl Fused {
             .iter()
             .filter_map(|line| line.value)
             .for_each(f);
-    }
-
-    /// The cost of all its elements on one thread.
-    pub(super) fn cost(&self) -> Cost {
-        Cost::of_steps(self.count, &self.steps, self.line_steps.len())
-            + self.products.iter().map(|p| Cost::of_product(p.size)).sum()
     }
 }

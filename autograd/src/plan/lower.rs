@@ -11,9 +11,9 @@
 //! transposed.
 
 use super::{
-    dag::{Apply, AxisRange, ControlDependency, Dag, Kind, Lines, Operand, Phase, Update},
+    dag::{Apply, AxisRange, ControlDependency, Dag, Kind, Operand, Phase, Update},
     index::DagId,
-    kernel::BLOCK,
+    size::{BLOCK, Lines},
 };
 use crate::{
     index::{Index, IndexVec},

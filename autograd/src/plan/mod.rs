@@ -9,7 +9,7 @@
 //! | 2. lower | `lower`, `dag` | a program | a [`Dag`](dag::Dag): no views, few duplicates, operands stored once |
 //! | 3. fuse | `fuse` | nodes | groups: what one kernel computes |
 //! | 4. schedule | `schedule` | groups | stages: what runs at the same time |
-//! | 5. emit | `order`, `emit`, `kernel`, `tiling` | a group | a kernel: steps, registers, scratch layout |
+//! | 5. emit | `order`, `emit`, `kernel`, `tiling`, `size` | a group | a kernel: steps, registers, scratch layout |
 //! | 6. place | `place`, `arena` | values | addresses in the arena, by lifetime |
 //! | 7. in place | `in_place` | kernels of the commit phase | which updates overwrite the old value |
 //!
@@ -36,6 +36,7 @@ mod lower;
 mod order;
 mod place;
 mod schedule;
+pub(crate) mod size;
 pub(crate) mod tiling;
 mod verify;
 

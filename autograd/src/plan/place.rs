@@ -14,8 +14,9 @@ use super::{
     dag::{Dag, Kind, Operand, Phase},
     fuse::Groups,
     index::{DagId, InputId, OutputId, UpdateId, ValueId},
-    kernel::{Kernel, Placement, ProductSize, Value, View},
+    kernel::{Kernel, Placement, Value, View},
     schedule::Schedule,
+    size::ProductSize,
 };
 use crate::{
     index::{Index, IndexVec},

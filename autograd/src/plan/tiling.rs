@@ -8,12 +8,10 @@
 //! bit.
 
 use super::{
-    dag::Lines,
-    index::{ProductId, Reg},
-    kernel::{BLOCK, Fused},
+    kernel::{Cuts, Fused, Kernel, Layout},
+    size::{BLOCK, Lines},
 };
 use crate::{
-    index::IndexVec,
     math::sum::{SUM_CHUNK, SUM_DEPTH},
     tensor::DType,
 };
@@ -30,35 +28,11 @@ const CACHE_LINE: usize = 16;
 /// Products are cut at multiples of this many rows, so that no tile is cut.
 pub(crate) const TILE_ROWS: usize = 8;
 
-/// Where a kernel may be cut: at multiples of `grain`, counted from the last multiple of `period`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Cuts {
-    pub(crate) period: usize,
-    pub(crate) grain: usize,
-}
-
 impl Cuts {
     /// The last place, not beyond this one, where the kernel may be cut.
     pub(crate) fn round_down(&self, element: usize) -> usize {
         element - element % self.period % self.grain
     }
-}
-
-/// Where the scratch memory of one part lies: in elements, counted from its beginning. It is made
-/// once, with the kernel, for those who reserve the memory and for those who use it.
-#[derive(Default, Debug)]
-pub(crate) struct Layout {
-    /// A block, or a group where a register holds no more. Empty for a scalar kernel.
-    pub(crate) registers: IndexVec<Reg, usize>,
-    /// For functions of lines, if there are any: a result for each element, one for each line, and
-    /// the maxima.
-    pub(crate) line_steps: [usize; 3],
-    /// The rows that are worked on together.
-    pub(crate) products: IndexVec<ProductId, usize>,
-    /// All of it.
-    elements: usize,
-    /// Where the kernel may be cut into parts; none if nowhere.
-    pub(crate) cuts: Option<Cuts>,
 }
 
 impl Layout {
@@ -111,6 +85,28 @@ impl Layout {
     /// The bytes that the layout itself takes.
     pub(super) fn bytes(&self) -> usize {
         self.registers.bytes() + self.products.bytes()
+    }
+}
+
+impl Kernel {
+    /// The scratch bytes that it needs to run in `parts` parts.
+    pub(crate) fn scratch_bytes(&self, parts: usize) -> usize {
+        match self {
+            Kernel::Fused(k) | Kernel::Scalar(k) => k.scratch_bytes(parts),
+            Kernel::Product { .. } | Kernel::Opaque { .. } => 0,
+        }
+    }
+
+    /// The most parts that it can be split into, and that are worthwhile on `threads` threads.
+    pub(crate) fn max_parts(&self, threads: usize) -> usize {
+        match self {
+            Kernel::Fused(k) if k.count == 0 || k.layout.cuts.is_none() => 1,
+            // a transposed second matrix is packed anew for each part
+            Kernel::Fused(k) if k.products.iter().any(|p| p.b.transposed) => threads,
+            Kernel::Product { b, .. } if b.transposed => threads,
+            Kernel::Fused(_) | Kernel::Product { .. } => 2 * threads,
+            Kernel::Scalar(_) | Kernel::Opaque { .. } => 1,
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use super::{
     Placed, Plan,
     dag::{Apply, Dag, Kind, Operand, Phase},
     index::{KernelId, Reg, StageId, UpdateId, ValueId},
-    kernel::{BLOCK, Code, Fused, Kernel, Placement, Read, Register, Step},
+    kernel::{Code, Fused, Kernel, Placement, Read, Register, Step},
+    size::BLOCK,
     tiling::{MAX_VECTOR_GROUP, PADDED_BLOCK},
 };
 use crate::index::{Index, IndexVec, each};

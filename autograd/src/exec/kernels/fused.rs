@@ -24,8 +24,9 @@ use crate::{
     math::sum::{Pairs, SUM_DEPTH, SUM_LANES, sum_lanes},
     plan::{
         index::{Reg, SumId, ValueId},
-        kernel::{BLOCK, Fused, LineStep, Product, Read, Register, Step, Sum},
-        tiling::{Cuts, MAX_VECTOR_GROUP},
+        kernel::{Cuts, Fused, LineStep, Product, Read, Register, Step, Sum},
+        size::BLOCK,
+        tiling::MAX_VECTOR_GROUP,
     },
     shape::Walk,
     tensor::DType,

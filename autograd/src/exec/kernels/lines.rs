@@ -6,7 +6,7 @@ use super::arch::Vectors;
 use crate::{
     math::sum::sum_chunk,
     op::{elementwise::MAX_INPUTS, lowering::LineFunction, pointwise::Function, softmax::base},
-    plan::kernel::BLOCK,
+    plan::size::BLOCK,
 };
 use std::slice;
 

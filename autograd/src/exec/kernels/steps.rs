@@ -11,7 +11,10 @@ use crate::{
     index::Index,
     math::{Lanes, Wide, sum::SUM_LANES},
     nodes::OpRef,
-    op::pointwise::{of_one, of_three, of_two},
+    op::{
+        Id,
+        pointwise::{of_one, of_three, of_two},
+    },
     plan::{
         index::Reg,
         kernel::{Code, Step},
@@ -81,6 +84,27 @@ arithmetic! { Add add + Sub sub - Mul mul * Div div / }
 
 impl<V: Vector> VectorGroup<V> {
     #[inline(always)]
+    fn apply(self, op: Id) -> VectorGroup<V> {
+        VectorGroup(of_one(op, self.0), of_one(op, self.1))
+    }
+
+    #[inline(always)]
+    fn apply_two(op: Id, a: VectorGroup<V>, b: VectorGroup<V>) -> VectorGroup<V> {
+        VectorGroup(of_two(op, a.0, b.0), of_two(op, a.1, b.1))
+    }
+
+    #[inline(always)]
+    fn apply_three(op: Id, [a, b, c]: [VectorGroup<V>; 3]) -> VectorGroup<V> {
+        let low = of_three(op, [a.0, b.0, c.0]);
+        VectorGroup(low, of_three(op, [a.1, b.1, c.1]))
+    }
+
+    #[inline(always)]
+    fn powi(self, n: i32) -> VectorGroup<V> {
+        VectorGroup(self.0.powi(n), self.1.powi(n))
+    }
+
+    #[inline(always)]
     fn zero() -> VectorGroup<V> {
         VectorGroup(Wide::of(0.0), Wide::of(0.0))
     }
@@ -149,20 +173,41 @@ unsafe fn until_call<'k, V: Vector<Elem: Vectors>>(
     i: usize,
     valid: usize,
 ) -> Option<&'k Step> {
+    macro_rules! load {
+        ($register:expr) => {
+            // SAFETY: the caller's promise.
+            unsafe { VectorGroup::<V>::load(operands.at($register, i)) }
+        };
+    }
     let mut acc = VectorGroup::<V>::zero();
     for step in steps {
         if let Some(register) = step.load {
-            // SAFETY: the caller's promise.
-            acc = unsafe { VectorGroup::load(operands.at(register, i)) };
+            acc = load!(register);
         }
         match step.code {
-            Code::Function(..) | Code::Custom(..) => return Some(step),
+            Code::NoOp => {}
+            Code::Add(a) => acc = acc + load!(a),
+            Code::Sub(a) => acc = acc - load!(a),
+            Code::Mul(a) => acc = acc * load!(a),
+            Code::Div(a) => acc = acc / load!(a),
+            Code::SubFrom(a) => acc = load!(a) - acc,
+            Code::DivInto(a) => acc = load!(a) / acc,
+            // not contracted: the product is rounded, as where it is computed by itself
+            Code::AddProduct(a, b) => acc = acc + load!(a) * load!(b),
+            Code::SubProduct(a, b) => acc = acc - load!(a) * load!(b),
+            Code::MulProduct(a, b) => acc = acc * (load!(a) * load!(b)),
+            Code::ProductSub(a, b) => acc = load!(a) * load!(b) - acc,
+            Code::Unary(op) => acc = acc.apply(op),
+            Code::Power(n) => acc = acc.powi(n),
+            Code::Binary(op, a, b) => acc = VectorGroup::apply_two(op, load!(a), load!(b)),
+            Code::Ternary(op, [a, b, c]) => {
+                acc = VectorGroup::apply_three(op, [load!(a), load!(b), load!(c)]);
+            }
             // SAFETY: the caller's promise.
             Code::Sum(sum) => unsafe {
-                sums.get_unchecked_mut(sum.index()).add_group(acc, i, valid)
+                sums.get_unchecked_mut(sum.index()).add_group(acc, i, valid);
             },
-            // SAFETY: the caller's promise.
-            code => acc = unsafe { compute(code, acc, operands, i) },
+            Code::Function(..) | Code::Custom(..) => return Some(step),
         }
         if let Some(register) = step.store {
             // SAFETY: the caller's promise.
@@ -195,50 +240,6 @@ unsafe fn call<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>(
                 custom::of_many(operands.custom[op.index()].get(), to, x, valid);
             }
             _ => {}
-        }
-    }
-}
-
-/// What a step without a call makes of the accumulator.
-///
-/// # Safety
-/// As of [`run`].
-#[inline(always)]
-unsafe fn compute<V: Vector<Elem: Vectors>>(
-    code: Code,
-    acc: VectorGroup<V>,
-    operands: Operands<'_, V::Elem>,
-    i: usize,
-) -> VectorGroup<V> {
-    macro_rules! load {
-        ($register:expr) => {
-            // SAFETY: the caller's promise.
-            unsafe { VectorGroup::<V>::load(operands.at($register, i)) }
-        };
-    }
-    match code {
-        Code::NoOp | Code::Sum(_) | Code::Function(..) | Code::Custom(..) => acc,
-        Code::Add(a) => acc + load!(a),
-        Code::Sub(a) => acc - load!(a),
-        Code::Mul(a) => acc * load!(a),
-        Code::Div(a) => acc / load!(a),
-        Code::SubFrom(a) => load!(a) - acc,
-        Code::DivInto(a) => load!(a) / acc,
-        // not contracted: the product is rounded, as where it is computed by itself
-        Code::AddProduct(a, b) => acc + load!(a) * load!(b),
-        Code::SubProduct(a, b) => acc - load!(a) * load!(b),
-        Code::MulProduct(a, b) => acc * (load!(a) * load!(b)),
-        Code::ProductSub(a, b) => load!(a) * load!(b) - acc,
-        Code::Unary(op) => VectorGroup(of_one(op, acc.0), of_one(op, acc.1)),
-        Code::Power(n) => VectorGroup(acc.0.powi(n), acc.1.powi(n)),
-        Code::Binary(op, a, b) => {
-            let (a, b) = (load!(a), load!(b));
-            VectorGroup(of_two(op, a.0, b.0), of_two(op, a.1, b.1))
-        }
-        Code::Ternary(op, [a, b, c]) => {
-            let (a, b, c) = (load!(a), load!(b), load!(c));
-            let low = of_three(op, [a.0, b.0, c.0]);
-            VectorGroup(low, of_three(op, [a.1, b.1, c.1]))
         }
     }
 }

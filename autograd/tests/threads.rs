@@ -501,7 +501,7 @@ fn two_reductions_of_one_array() -> Result<()> {
     let pools =
         [2, 3, 8].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build());
     let pools = pools.map(|pool| pool.expect("threads"));
-    for shape in [
+    for (shape, dtype) in [
         [63, 64, 16],
         [63, 16, 64],
         [31, 1, 1024],
@@ -511,8 +511,11 @@ fn two_reductions_of_one_array() -> Result<()> {
         [9, 5, 200],
         [3, 1025, 7],
         [2, 3, 2500],
-    ] {
-        let input = numbers(&shape, 0.3);
+    ]
+    .into_iter()
+    .flat_map(|shape| [DType::F32, DType::F64].map(|dtype| (shape, dtype)))
+    {
+        let input = numbers(&shape, 0.3).cast(dtype)?;
         let pairs = (0..reduce.len()).flat_map(|a| (0..=a).map(move |b| (a, b)));
         for (k, l) in pairs {
             let (a, b) = (reduce[k], reduce[l]);

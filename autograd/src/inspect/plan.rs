@@ -291,8 +291,8 @@ impl Graph {
     /// ```
     #[track_caller]
     pub fn plan_passes<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<String> {
-        self.with_selection(vars(&what), |selected| {
-            plan::dump::passes(selected.program, selected.wanted, selected.updates)
+        self.with_request(vars(&what), |request| {
+            plan::dump::passes(request.program, request.wanted, request.updates)
         })
     }
 
@@ -305,8 +305,8 @@ impl Graph {
         &'g self,
         what: F,
     ) -> Result<(usize, Vec<&'static str>)> {
-        self.with_selection(vars(&what), |selected| {
-            plan::faults::undetected(selected.program, selected.wanted, selected.updates)
+        self.with_request(vars(&what), |request| {
+            plan::faults::undetected(request.program, request.wanted, request.updates)
         })
     }
 }

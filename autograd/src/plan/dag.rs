@@ -217,15 +217,14 @@ impl<'p> Dag<'p> {
         self.shape(self.nodes[node].shape).count()
     }
 
-    /// What a node waits for without reading it.
+    /// What a node waits for without reading it. The commit phase is waited for by nobody: it comes
+    /// last anyway.
     pub(super) fn awaited(&self, reader: DagId) -> impl Iterator<Item = DagId> {
-        let start = self
-            .control_dependencies
-            .partition_point(|b| b.reader < reader);
-        let own = self.control_dependencies[start..]
-            .iter()
-            .take_while(move |b| b.reader == reader);
-        own.map(|b| b.awaited)
+        let all = &self.control_dependencies;
+        let start = all.partition_point(|d| d.reader < reader);
+        let own = all[start..].iter().take_while(move |d| d.reader == reader);
+        own.map(|d| d.awaited)
+            .filter(|&awaited| self.nodes[awaited].phase == Phase::Compute)
     }
 
     pub(super) fn control_dependencies(&self) -> &[ControlDependency] {
@@ -233,13 +232,13 @@ impl<'p> Dag<'p> {
     }
 
     /// Barriers are appended in the order of their readers.
-    pub(super) fn push_control_dependency(&mut self, barrier: ControlDependency) {
+    pub(super) fn push_control_dependency(&mut self, dependency: ControlDependency) {
         debug_assert!(
             self.control_dependencies
                 .last()
-                .is_none_or(|last| last.reader <= barrier.reader)
+                .is_none_or(|last| last.reader <= dependency.reader)
         );
-        self.control_dependencies.push(barrier);
+        self.control_dependencies.push(dependency);
     }
 
     /// Leaves out the nodes that nothing uses. Their neighbours get new numbers, in the same order.
@@ -270,9 +269,9 @@ impl<'p> Dag<'p> {
         }
         self.nodes.truncate(next.index());
         self.operands.truncate(end);
-        for barrier in std::mem::take(&mut self.control_dependencies) {
+        for dependency in std::mem::take(&mut self.control_dependencies) {
             if let (Some(reader), Some(awaited)) =
-                (renamed[barrier.reader], renamed[barrier.awaited])
+                (renamed[dependency.reader], renamed[dependency.awaited])
             {
                 self.control_dependencies
                     .push(ControlDependency { reader, awaited });

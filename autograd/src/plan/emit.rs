@@ -17,12 +17,11 @@ use super::{
     kernel::{Code, Fused, Kernel, Layout, LineStep, Matrix, Product, Read, Register, Step, Sum},
     order::{Order, Slot},
     place::Values,
-    size::Lines,
+    size::{Lines, fits_a_block},
     tiling,
 };
 use crate::{
     index::IndexVec,
-    math::sum::SUM_CHUNK,
     nodes::ShapeId,
     op::{Id, lowering::LineFunction, pointwise::Function},
     shape::{Shape, Walk},
@@ -89,7 +88,7 @@ impl Arithmetic {
 impl Lines {
     /// Long lines are summed chunk by chunk as they are computed, others from a stored block.
     pub(super) fn are_summed_by_steps(self) -> bool {
-        self.inner == 1 && self.n > SUM_CHUNK
+        self.inner == 1 && !fits_a_block(self.n)
     }
 }
 
@@ -207,7 +206,7 @@ impl Emitter<'_, '_, '_> {
             held = self.emit(position, held);
         }
         if let Some(&Product { size, .. }) = self.kernel.products.first() {
-            let sums: Vec<Lines> = self.kernel.sums.iter().map(|s| s.lines).collect();
+            let sums = self.kernel.summed_lines();
             // fusion has made sure that there is such a number
             let rows = tiling::rows_between_cuts(self.kernel.count, size.n, line, &sums);
             self.kernel.product_grain = rows.unwrap_or(self.kernel.count / size.n);

@@ -51,6 +51,25 @@ impl Selection {
         Extract::new(inner, needed(inner, wanted, updates), wanted, updates)
     }
 
+    /// What the plan is made from.
+    pub(crate) fn request<'a>(
+        &'a self,
+        inner: &'a Inner,
+        wanted: &'a [NodeId],
+        updates: &'a [Update],
+    ) -> Request<'a> {
+        let program = self.program(inner);
+        let (wanted, updates) = match self {
+            Selection::All => (wanted, updates),
+            Selection::Extract(part) => (&part.wanted[..], &part.updates[..]),
+        };
+        Request {
+            program,
+            wanted,
+            updates,
+        }
+    }
+
     /// The program that the plan is for.
     pub(crate) fn program<'a>(&'a self, inner: &'a Inner) -> &'a Program {
         match self {
@@ -67,6 +86,13 @@ impl Selection {
             Selection::Extract(part) => part.nodes[id],
         }
     }
+}
+
+/// A program, and what is requested from it.
+pub(crate) struct Request<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) wanted: &'a [NodeId],
+    pub(crate) updates: &'a [Update],
 }
 
 /// A part of a graph as a program, with the graph's node for each of its nodes.

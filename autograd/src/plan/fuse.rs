@@ -231,10 +231,8 @@ impl Fusion<'_> {
     /// them.
     fn highest_awaited(&mut self, id: DagId, own: Option<GroupId>) -> u32 {
         let dag = self.dag;
-        let awaited = dag
+        let groups = dag
             .awaited(id)
-            .filter(|&a| dag.nodes[a].phase == Phase::Compute);
-        let groups = awaited
             .filter_map(|a| self.group(a))
             .filter(|&g| Some(g) != own);
         let groups: Vec<GroupId> = groups.collect(); // of nearly all nodes: nothing
@@ -516,12 +514,9 @@ impl Groups {
                     return Err(format!("{id:?} of {group:?} reads {operand:?} too early"));
                 }
             }
-            let mut awaited = dag
-                .awaited(id)
-                .filter(|&a| dag.nodes[a].phase == Phase::Compute);
             let is_early =
                 |a: DagId| self.of[a] != Some(group) && !self.is_below(self.of[a], group);
-            if let Some(early) = awaited.find(|&a| is_early(a)) {
+            if let Some(early) = dag.awaited(id).find(|&a| is_early(a)) {
                 return Err(format!("{id:?} of {group:?} does not wait for {early:?}"));
             }
             if self.all[group].phase != node.phase && node.kind != Kind::MatMul {

@@ -93,7 +93,7 @@ pub(super) fn decide(plan: &mut Plan) {
 }
 
 /// The updates that can be written in place.
-pub(super) fn found(plan: &Plan) -> Vec<UpdateId> {
+fn found(plan: &Plan) -> Vec<UpdateId> {
     let mut found = Vec::new();
     if plan
         .updates

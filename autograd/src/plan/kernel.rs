@@ -275,21 +275,8 @@ impl Step {
 
     /// The registers that it reads.
     pub(crate) fn reads(&self) -> impl Iterator<Item = Reg> {
-        let operands = match self.code {
-            Code::NoOp | Code::Unary(_) | Code::Power(_) | Code::Sum(_) => [None; 3],
-            Code::Add(a)
-            | Code::Sub(a)
-            | Code::Mul(a)
-            | Code::Div(a)
-            | Code::SubFrom(a)
-            | Code::DivInto(a) => [Some(a), None, None],
-            Code::AddProduct(a, b)
-            | Code::SubProduct(a, b)
-            | Code::MulProduct(a, b)
-            | Code::ProductSub(a, b)
-            | Code::Binary(_, a, b) => [Some(a), Some(b), None],
-            Code::Ternary(_, x) | Code::Function(_, x) | Code::Custom(_, x) => x.map(Some),
-        };
+        let mut code = self.code;
+        let operands = code.operands_mut().map(|register| register.copied());
         self.load.into_iter().chain(operands.into_iter().flatten())
     }
 
@@ -312,21 +299,32 @@ impl Step {
         };
         self.load.as_mut().map(swap);
         self.store.as_mut().map(swap);
-        match &mut self.code {
-            Code::NoOp | Code::Unary(_) | Code::Power(_) | Code::Sum(_) => {}
+        self.code
+            .operands_mut()
+            .into_iter()
+            .flatten()
+            .for_each(swap);
+    }
+}
+
+impl Code {
+    /// The registers that it names.
+    fn operands_mut(&mut self) -> [Option<&mut Reg>; 3] {
+        match self {
+            Code::NoOp | Code::Unary(_) | Code::Power(_) | Code::Sum(_) => [None, None, None],
             Code::Add(a)
             | Code::Sub(a)
             | Code::Mul(a)
             | Code::Div(a)
             | Code::SubFrom(a)
-            | Code::DivInto(a) => swap(a),
+            | Code::DivInto(a) => [Some(a), None, None],
             Code::AddProduct(a, b)
             | Code::SubProduct(a, b)
             | Code::MulProduct(a, b)
             | Code::ProductSub(a, b)
-            | Code::Binary(_, a, b) => [a, b].into_iter().for_each(swap),
+            | Code::Binary(_, a, b) => [Some(a), Some(b), None],
             Code::Ternary(_, x) | Code::Function(_, x) | Code::Custom(_, x) => {
-                x.iter_mut().for_each(swap)
+                x.each_mut().map(Some)
             }
         }
     }
@@ -425,6 +423,11 @@ impl Fused {
     pub(super) fn shrink(&mut self) {
         self.steps.shrink_to_fit();
         self.registers.shrink_to_fit();
+    }
+
+    /// The lines of its sums.
+    pub(super) fn summed_lines(&self) -> Vec<Lines> {
+        self.sums.iter().map(|sum| sum.lines).collect()
     }
 
     fn reads(&self, f: &mut dyn FnMut(ValueId)) {

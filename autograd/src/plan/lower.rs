@@ -13,7 +13,7 @@
 use super::{
     dag::{Apply, AxisRange, ControlDependency, Dag, Kind, Operand, Phase, Update},
     index::DagId,
-    size::{BLOCK, Lines},
+    size::{Lines, fits_a_block},
 };
 use crate::{
     index::{Index, IndexVec},
@@ -79,7 +79,7 @@ fn generations(p: &Program, nodes: usize) -> IndexVec<NodeId, u32> {
     let mut generations = IndexVec::filled(0, nodes);
     for id in (0..nodes).map(NodeId::new) {
         let of_args = p.args(id).iter().map(|&arg| generations[arg]).max();
-        let own = match barrier(p, id) {
+        let own = match awaited_by(p, id) {
             Some(awaited) => awaited.index() as u32 + 1,
             None => 0,
         };
@@ -89,7 +89,7 @@ fn generations(p: &Program, nodes: usize) -> IndexVec<NodeId, u32> {
 }
 
 /// What a recomputed block waits for, if this node leads into one.
-fn barrier(p: &Program, id: NodeId) -> Option<NodeId> {
+fn awaited_by(p: &Program, id: NodeId) -> Option<NodeId> {
     let is_own = p.nodes[id].op.is_some_and(|op| op.own().is_some());
     (is_own && matches!(p.op(id).lowering(), Lowering::Recompute)).then(|| p.args(id)[1])
 }
@@ -208,7 +208,7 @@ impl Lower<'_> {
             // sums over axes 0 and 2 of three are not one kind of line
             (0, _) | (_, None) => Kind::Opaque,
             (_, Some(axes)) => match axes.lines(shape) {
-                Lines { n, inner: 1 } if n <= BLOCK => Kind::Line(LineFunction::Sum, axes),
+                Lines { n, inner: 1 } if fits_a_block(n) => Kind::Line(LineFunction::Sum, axes),
                 _ => Kind::Sum(axes),
             },
         };
@@ -229,7 +229,7 @@ impl Lower<'_> {
             end: axis as u8 + 1,
         };
         let lines = axes.lines(shape);
-        let is_short = lines.inner == 1 && (1..=BLOCK).contains(&lines.n);
+        let is_short = lines.inner == 1 && lines.n > 0 && fits_a_block(lines.n);
         if is_short && shape.count() > 1 {
             (Some(Kind::Line(function, axes)), domain)
         } else {
@@ -323,7 +323,7 @@ impl Lower<'_> {
         for &arg in self.p.args(id) {
             let mut arg = arg;
             while shows_its_input(self.p, arg) {
-                if let Some(awaited) = barrier(self.p, arg) {
+                if let Some(awaited) = awaited_by(self.p, arg) {
                     let awaited = self.node(awaited);
                     self.dag
                         .push_control_dependency(ControlDependency { reader, awaited });

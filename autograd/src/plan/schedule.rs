@@ -114,9 +114,7 @@ fn edges(dag: &Dag<'_>, groups: &Groups) -> (Vec<Edge>, IndexVec<DagId, bool>) {
                 is_read[operand.node] = true;
             }
         }
-        let awaited = dag
-            .awaited(id)
-            .filter(|&a| dag.nodes[a].phase == Phase::Compute);
+        let awaited = dag.awaited(id);
         edges.extend(
             awaited
                 .filter_map(|a| groups.of[a])

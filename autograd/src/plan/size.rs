@@ -21,3 +21,9 @@ pub(crate) struct ProductSize {
 
 /// The most elements of a block: a chunk of a sum.
 pub(crate) const BLOCK: usize = SUM_CHUNK;
+
+/// Whether a block has a line of this length whole. A longer one is a number of blocks, each a chunk
+/// of its sum. Fusion, cuts and kernels must all say the same of a line, hence this function.
+pub(crate) fn fits_a_block(line: usize) -> bool {
+    line <= BLOCK
+}

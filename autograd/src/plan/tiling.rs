@@ -9,7 +9,7 @@
 
 use super::{
     kernel::{Cuts, Fused, Kernel, Layout},
-    size::{BLOCK, Lines},
+    size::{BLOCK, Lines, fits_a_block},
 };
 use crate::{
     math::sum::{SUM_CHUNK, SUM_DEPTH},
@@ -163,8 +163,7 @@ impl Fused {
                 grain: self.product_grain * p.size.n,
             });
         }
-        let sums: Vec<Lines> = self.sums.iter().map(|s| s.lines).collect();
-        match cuts_of_sums(self.line, &sums) {
+        match cuts_of_sums(self.line, &self.summed_lines()) {
             SumCuts::Nowhere => None,
             SumCuts::At(cuts) => Some(cuts),
             SumCuts::BetweenLines => Some(Cuts {
@@ -208,7 +207,7 @@ impl Lines {
 /// The length of a kernel's lines, if a block has them whole. Longer ones are summed by steps,
 /// chunk by chunk.
 fn short(line: Option<usize>) -> Option<usize> {
-    line.filter(|&line| line <= BLOCK)
+    line.filter(|&line| fits_a_block(line))
 }
 
 /// Where sums allow cuts.

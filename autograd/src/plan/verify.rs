@@ -7,7 +7,7 @@ use super::{
     dag::{Apply, Dag, Kind, Operand, Phase},
     index::{KernelId, Reg, StageId, UpdateId, ValueId},
     kernel::{Code, Fused, Kernel, Placement, Read, Register, Step},
-    size::BLOCK,
+    size::fits_a_block,
     tiling::{MAX_VECTOR_GROUP, PADDED_BLOCK},
 };
 use crate::index::{Index, IndexVec, each};
@@ -350,7 +350,7 @@ impl Fused {
         if self.line_steps.is_empty() {
             return Ok(());
         }
-        let Some(line) = self.line.filter(|&line| line <= BLOCK) else {
+        let Some(line) = self.line.filter(|&line| fits_a_block(line)) else {
             return Err("functions of lines without lines that fit into a block".into());
         };
         let is_whole = |n: usize| n.is_multiple_of(line);

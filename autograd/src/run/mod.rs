@@ -12,7 +12,10 @@ use crate::{
     index::{Index, IndexVec},
     nodes::{Inner, Kind, NodeId, Program, Update},
     param::{self, Param, stale_parameter},
-    plan::{Plan, cache, extract::Selection},
+    plan::{
+        Plan, cache,
+        extract::{Request, Selection},
+    },
     tensor::Tensor,
     var::Var,
 };
@@ -169,23 +172,18 @@ impl Prepared {
     /// The one way from a graph to its plan: what is shown of a plan is what runs.
     fn new(inner: &Inner, wanted: &[NodeId], updates: &[Update]) -> Result<Prepared> {
         let (selection, also) = Selection::new(inner, wanted, updates)?;
-        let plan = match &selection {
-            Selection::All => cache::plan(&inner.program, wanted, updates),
-            Selection::Extract(part) => cache::plan(&part.program, &part.wanted, &part.updates),
-        };
+        let Request {
+            program,
+            wanted,
+            updates,
+        } = selection.request(inner, wanted, updates);
+        let plan = cache::plan(program, wanted, updates);
         Ok(Prepared {
             selection,
             plan,
             also,
         })
     }
-}
-
-/// What a plan is made from.
-pub(crate) struct Selected<'s> {
-    pub(crate) program: &'s Program,
-    pub(crate) wanted: &'s [NodeId],
-    pub(crate) updates: &'s [Update],
 }
 
 /// A plan as it is inspected, with the program that it is for.
@@ -220,26 +218,15 @@ impl Graph {
 
     /// Inspects the program whose plan computes what is asked for and the scheduled updates.
     #[track_caller]
-    pub(crate) fn with_selection<R>(
+    pub(crate) fn with_request<R>(
         &self,
         vars: Vec<Var<'_>>,
-        inspect: impl FnOnce(&Selected<'_>) -> R,
+        inspect: impl FnOnce(&Request<'_>) -> R,
     ) -> Result<R> {
         let wanted = self.list(vars)?;
         let inner = self.inner.borrow();
         let (selection, _) = Selection::new(&inner, &wanted, &inner.updates)?;
-        Ok(inspect(&match &selection {
-            Selection::All => Selected {
-                program: &inner.program,
-                wanted: &wanted,
-                updates: &inner.updates,
-            },
-            Selection::Extract(part) => Selected {
-                program: &part.program,
-                wanted: &part.wanted,
-                updates: &part.updates,
-            },
-        }))
+        Ok(inspect(&selection.request(&inner, &wanted, &inner.updates)))
     }
 
     /// Inspects the plan for what is asked for and the scheduled updates.

@@ -25,7 +25,7 @@ use crate::{
     plan::{
         index::{Reg, SumId, ValueId},
         kernel::{Cuts, Fused, LineStep, Product, Read, Register, Step, Sum},
-        size::BLOCK,
+        size::{BLOCK, fits_a_block},
         tiling::MAX_VECTOR_GROUP,
     },
     shape::Walk,
@@ -295,7 +295,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
             // a block of a long line ends where the line does: its chunks are counted from its
             // beginning
             let in_line = match k.line {
-                Some(line) if line > BLOCK => line - start % line,
+                Some(line) if !fits_a_block(line) => line - start % line,
                 _ => left,
             };
             let n = k.block().min(left).min(in_line);

@@ -265,6 +265,14 @@ impl Axes {
             .product()
     }
 
+    /// The last axes that follow each other.
+    pub(crate) fn last_group(self) -> Axes {
+        let above = 8 - self.0.leading_zeros(); // the axes up to the last one
+        let group = (self.0 << (8 - above).min(7)).leading_ones();
+        let low = above.saturating_sub(group);
+        Axes((((1u16 << above) - 1) & !((1u16 << low) - 1)) as u8)
+    }
+
     pub(crate) fn all(rank: usize) -> Axes {
         Axes(((1u16 << rank) - 1) as u8)
     }

@@ -133,8 +133,8 @@ fn describe(p: &Program, plan: &plan::Plan, id: KernelId) -> KernelInfo {
                 .first()
                 .map_or(Type::new(DType::F64, Shape::SCALAR), |&id| {
                     // a kernel that begins with a reduction iterates over the reduced elements
-                    let is_sum = matches!(p.op(id).lowering(), Lowering::Sum(_));
-                    p.ty(if is_sum { p.args(id)[0] } else { id })
+                    let is_fold = matches!(p.op(id).lowering(), Lowering::Fold(..));
+                    p.ty(if is_fold { p.args(id)[0] } else { id })
                 })
         }
     };
@@ -174,7 +174,7 @@ fn flops(p: &Program, id: NodeId) -> usize {
             let k = p.shape(p.args(id)[0]).last().copied().unwrap_or(0);
             (2 * count(id)).saturating_mul(k)
         }
-        Lowering::Sum(_) => count(p.args(id)[0]),
+        Lowering::Fold(..) => count(p.args(id)[0]),
         _ => count(id),
     }
 }

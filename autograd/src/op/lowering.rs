@@ -11,7 +11,7 @@
 //! [`Elementwise`]: crate::Elementwise
 
 use super::{Id, elementwise::MAX_INPUTS};
-use crate::shape::Axes;
+use crate::{math::fold::Fold, shape::Axes};
 
 /// How an op can be computed other than by its own `eval`.
 pub enum Lowering<'a> {
@@ -29,8 +29,9 @@ pub enum Lowering<'a> {
     Cast,
     /// One scalar from the scalars at the same position of each input, after broadcasting.
     Elementwise(Scalar<'a>),
-    /// The sum over some axes.
-    Sum(Axes),
+    /// A reduction over some axes. Of floats, it joins elements in the order of
+    /// [`math::fold`](crate::math::fold).
+    Fold(Fold, Axes),
     /// A function of each line along an axis: this one, or the last if `None`.
     Line {
         function: LineFunction,
@@ -61,10 +62,10 @@ pub trait CustomLoop {
     fn f64(&self, x: [&[f64]; MAX_INPUTS], out: &mut [f64]);
 }
 
-/// The functions of lines. [`softmax`](super::softmax) defines all of them except the sum.
+/// The functions of lines. [`softmax`](super::softmax) defines all of them except reductions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LineFunction {
-    Sum,
+    Fold(Fold),
     Softmax,
     LogSoftmax,
     LogSumExp,

@@ -1,12 +1,12 @@
-//! Reductions over axes: sum, mean, max, argmax.
+//! Reductions over axes: sum, mean, product, max, argmax.
 //!
-//! The order of additions depends only on shape and axes, never on threads or instruction sets: see
-//! [`sum_lines`].
+//! In which order floats are joined depends only on shape and axes, never on threads or instruction
+//! sets: see [`math::fold`](crate::math::fold).
 
 use super::{Dependency, Internal, Lowering, Op, Rule, expect_float, inputs, layout::copy};
 use crate::{
     error::OpError,
-    math::sum::{SUM_DEPTH, pairwise, sum_line},
+    math::fold::{self, Fold, Lines, Monoid, fold_lines},
     shape::{Axes, Ints, Shape, Walk},
     tensor::{DType, Element, Type, reserve, with_dtype},
     var::Var,
@@ -35,26 +35,12 @@ impl Op for Sum {
     }
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let shape = x[0].shape;
+        let (shape, axes) = (x[0].shape, self.axes);
         match x[0].dtype() {
-            DType::F32 => fold_axes(
-                shape,
-                self.axes,
-                x[0].slice::<f32>()?,
-                out.slice()?,
-                &mut sum_lines,
-            ),
-            DType::F64 => fold_axes(
-                shape,
-                self.axes,
-                x[0].slice::<f64>()?,
-                out.slice()?,
-                &mut sum_lines,
-            ),
-            DType::I64 => sum_integers(shape, self.axes, x[0].slice::<i64>()?, out.slice()?)?,
-            DType::Bool => sum_integers(shape, self.axes, x[0].slice::<bool>()?, out.slice()?)?,
+            DType::I64 => sum_integers(shape, axes, x[0].slice::<i64>()?, out.slice()?),
+            DType::Bool => sum_integers(shape, axes, x[0].slice::<bool>()?, out.slice()?),
+            _ => fold_floats::<fold::Sum>(axes, x[0], out),
         }
-        Ok(())
     }
 
     /// Each element has the factor 1: the cotangent, broadcast over the axes.
@@ -67,7 +53,7 @@ impl Op for Sum {
     }
 
     fn lowering(&self, _: Internal) -> Lowering<'_> {
-        Lowering::Sum(self.axes)
+        Lowering::Fold(Fold::Sum, self.axes)
     }
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
@@ -97,20 +83,31 @@ impl<const LARGEST: bool> Op for MinMax<LARGEST> {
         Ok(Type::new(x.dtype, x.shape.reduced(self.axes, self.keep)))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-        eval_min_max(LARGEST, self.axes, x[0], out)
+    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+        match x[0].dtype() {
+            DType::I64 => {
+                let best: fn(i64, i64) -> i64 = if LARGEST { i64::max } else { i64::min };
+                let (shape, x) = (x[0].shape, x[0].slice::<i64>()?);
+                fold_axes(shape, self.axes, x, out.slice()?, &mut |x, lines, out| {
+                    for (k, out) in out.iter_mut().enumerate() {
+                        *out = of_line(lines, k)
+                            .map(|i| x[i])
+                            .fold(x[first(lines, k)], best);
+                    }
+                });
+                Ok(())
+            }
+            _ if LARGEST => fold_floats::<fold::Max>(self.axes, x[0], out),
+            _ => fold_floats::<fold::Min>(self.axes, x[0], out),
+        }
     }
 
-    /// Split evenly among all elements that equal the result. If the result is NaN, these are the
-    /// NaN elements, so there always is one.
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
-        let x = r.x[0];
-        let y = with_axes(r.y, x, self.axes);
-        let is_nan = |v: Var<'g>| v.ne(v).select(v.lit(1.0), v.lit(0.0));
-        let is_result = y.eq(y).select(x, is_nan(x)).eq(y.eq(y).select(y, 1.0));
-        let ties = is_result.sum_over(self.axes, true).cast(r.ct.known_dtype());
-        let share = with_axes(r.ct, x, self.axes) / ties;
-        Some(is_result.select(share, r.ct.lit(0.0)))
+        Some(shared_by_ties(r, r.x[0], self.axes))
+    }
+
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Fold(if LARGEST { Fold::Max } else { Fold::Min }, self.axes)
     }
 
     fn may_fail(&self, _x: &[Type]) -> bool {
@@ -119,6 +116,120 @@ impl<const LARGEST: bool> Op for MinMax<LARGEST> {
 
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
         Dependency::Reduced { axes: self.axes.0 }
+    }
+}
+
+/// The derivative of a maximum or minimum `y` over some axes of `x`: split evenly among all elements
+/// that equal the result. If the result is NaN, these are the NaN elements, so there always is one.
+fn shared_by_ties<'g>(r: &Rule<'_, 'g>, x: Var<'g>, axes: Axes) -> Var<'g> {
+    let y = with_axes(r.y, x, axes);
+    let is_nan = |v: Var<'g>| v.ne(v).select(v.lit(1.0), v.lit(0.0));
+    let is_result = y.eq(y).select(x, is_nan(x)).eq(y.eq(y).select(y, 1.0));
+    // counted in floats, so that one kernel compares and counts
+    let ties = is_result
+        .select(x.lit(1.0), x.lit(0.0))
+        .sum_over(axes, true);
+    let share = with_axes(r.ct, x, axes) / ties;
+    is_result.select(share, r.ct.lit(0.0))
+}
+
+/// Returns its first input, which is the largest or the smallest element of the second one over axes
+/// that do not follow each other, found over one group of them after the other. As one op, ties are
+/// counted over all axes together.
+#[derive(Clone, PartialEq, Debug)]
+struct MinMaxOf<const LARGEST: bool> {
+    axes: Axes,
+}
+
+impl<const LARGEST: bool> Op for MinMaxOf<LARGEST> {
+    const NAME: &'static str = MinMax::<LARGEST>::NAME;
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        Ok(inputs::<2>(x)?[0])
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        copy(x[0], out)
+    }
+
+    fn vjp<'g>(&self, input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        (input == 1).then(|| shared_by_ties(r, r.x[1], self.axes))
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::View
+    }
+
+    fn dependency(&self, input: usize, _x: &[Type]) -> Dependency {
+        if input == 0 {
+            Dependency::None
+        } else {
+            Dependency::Reduced { axes: self.axes.0 }
+        }
+    }
+}
+
+/// The product of floats along an axis.
+#[derive(Clone, PartialEq, Debug)]
+struct Prod {
+    axis: usize,
+}
+
+impl Op for Prod {
+    const NAME: &'static str = "prod";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        let [x] = inputs::<1>(x)?;
+        expect_float(x.dtype)?;
+        Ok(Type::new(x.dtype, x.shape.collapsed(self.axis)))
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        fold_floats::<fold::Prod>(Axes(1 << self.axis), x[0], out)
+    }
+
+    /// The product of all other elements, also where some are 0. The halves of the axis are
+    /// multiplied with each other until one element is left; on the way back, what is left and
+    /// right of each product is multiplied with the other one's elements.
+    fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        let at = self.axis as isize;
+        let (g, mut x, mut n) = (r.ct.graph(), r.x[0], r.x[0].known_shape()[self.axis]);
+        let mut halved = Vec::new();
+        while n > 1 {
+            let half = n as isize / 2;
+            let [left, right] = [x.slice(at, ..half), x.slice(at, half..2 * half)];
+            let rest = (n % 2 == 1).then(|| x.slice(at, 2 * half..));
+            x = rest.map_or(left * right, |rest| g.concat(&[left * right, rest], at));
+            halved.push([left, right]);
+            n -= half as usize;
+        }
+        let mut ct = r.ct;
+        for [left, right] in halved.into_iter().rev() {
+            let half = left.known_shape()[self.axis] as isize;
+            let (of_product, rest) = (ct.slice(at, ..half), ct.slice(at, half..));
+            let parts = [of_product * right, of_product * left, rest];
+            let has_rest = rest.known_shape()[self.axis] > 0;
+            ct = g.concat(&parts[..if has_rest { 3 } else { 2 }], at);
+        }
+        Some(ct)
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+
+    fn lowering(&self, _: Internal) -> Lowering<'_> {
+        Lowering::Fold(Fold::Prod, Axes(1 << self.axis))
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::Reduced {
+            axes: 1 << self.axis,
+        }
     }
 }
 
@@ -214,25 +325,7 @@ fn beats<T: Element>(largest: bool, a: T, b: T) -> bool {
     beyond || (is_nan(a) && !is_nan(b))
 }
 
-/// The largest or the smallest elements over some axes.
-fn eval_min_max(
-    largest: bool,
-    axes: Axes,
-    x: TensorView<'_>,
-    mut out: TensorViewMut<'_>,
-) -> Result<(), OpError> {
-    with_dtype!(out.dtype(), T => {
-        fold_axes(x.shape, axes, x.slice::<T>()?, out.slice()?, &mut |x, lines, out| {
-            for (k, out) in out.iter_mut().enumerate() {
-                let better = |best: T, i: usize| if beats(largest, x[i], best) { x[i] } else { best };
-                *out = lines.of(k).fold(x[lines.first(k)], better);
-            }
-        });
-        Ok(())
-    })
-}
-
-/// Their positions along an axis: the first one at a tie.
+/// The positions of the largest or the smallest elements along an axis: the first one at a tie.
 fn eval_arg_min_max(
     largest: bool,
     axis: usize,
@@ -244,8 +337,8 @@ fn eval_arg_min_max(
         let (x, lines) = (x.slice::<T>()?, Lines { n, inner });
         for (k, out) in out.iter_mut().enumerate() {
             let better = |best: usize, i: usize| if beats(largest, x[i], x[best]) { i } else { best };
-            let best = lines.of(k).fold(lines.first(k), better);
-            *out = ((best - lines.first(k)) / lines.inner) as i64;
+            let best = of_line(lines, k).fold(first(lines, k), better);
+            *out = ((best - first(lines, k)) / lines.inner) as i64;
         }
         Ok(())
     })
@@ -261,26 +354,32 @@ fn not_empty(x: &Type, axes: Axes) -> Result<(), OpError> {
     }
 }
 
-/// The lines along one axis: line `k` has the elements `first + i * inner`, `i < n`.
-#[derive(Clone, Copy)]
-struct Lines {
-    n: usize,
-    inner: usize,
+/// The first element of line `k`.
+fn first(Lines { n, inner }: Lines, k: usize) -> usize {
+    k / inner * n * inner + k % inner
 }
 
-impl Lines {
-    fn first(self, k: usize) -> usize {
-        k / self.inner * self.n * self.inner + k % self.inner
-    }
+/// The elements of line `k`.
+fn of_line(lines: Lines, k: usize) -> impl Iterator<Item = usize> {
+    let first = first(lines, k);
+    (0..lines.n).map(move |i| first + i * lines.inner)
+}
 
-    fn of(self, k: usize) -> impl Iterator<Item = usize> {
-        let first = self.first(k);
-        (0..self.n).map(move |i| first + i * self.inner)
-    }
+/// Reduces floats over some axes in the canonical order.
+fn fold_floats<M: Monoid>(
+    axes: Axes,
+    x: TensorView<'_>,
+    mut out: TensorViewMut<'_>,
+) -> Result<(), OpError> {
+    with_dtype!(x.dtype(), float T => {
+        let (shape, x) = (x.shape, x.slice::<T>()?);
+        fold_axes(shape, axes, x, out.slice()?, &mut fold_lines::<M, T>);
+        Ok(())
+    }, else expect_float(x.dtype()))
 }
 
 /// A closure that gets elements, the lines to reduce, and the output: one element per line.
-type Fold<'f, T> = dyn FnMut(&[T], Lines, &mut [T]) + 'f;
+type FoldFn<'f, T> = dyn FnMut(&[T], Lines, &mut [T]) + 'f;
 
 /// Reduces one group of adjacent axes after the other, the last group first.
 fn fold_axes<T: Element>(
@@ -288,7 +387,7 @@ fn fold_axes<T: Element>(
     axes: Axes,
     x: &[T],
     out: &mut [T],
-    fold: &mut Fold<'_, T>,
+    fold: &mut FoldFn<'_, T>,
 ) {
     if x.is_empty() {
         // every line is empty; partial sums over some of the axes could need more memory than there
@@ -328,35 +427,6 @@ fn fold_axes<T: Element>(
         let mut next = vec![T::default(); shape.count()];
         fold(x, lines, &mut next);
         partial = Some(next);
-    }
-}
-
-/// Sums lines of floats in the canonical order: see [`math::sum`](crate::math::sum).
-fn sum_lines<T: Element + std::ops::Add<Output = T>>(x: &[T], lines: Lines, out: &mut [T]) {
-    if lines.inner == 1 {
-        for (k, out) in out.iter_mut().enumerate() {
-            *out = sum_line(&x[k * lines.n..][..lines.n]);
-        }
-        return;
-    }
-    if lines.n == 0 || lines.inner == 0 {
-        return out.fill(T::default());
-    }
-    for (out, x) in out
-        .chunks_exact_mut(lines.inner)
-        .zip(x.chunks_exact(lines.n * lines.inner))
-    {
-        let add = |sum: &mut [T], x: &[T]| sum.iter_mut().zip(x).for_each(|(s, &x)| *s = *s + x);
-        let chunks = x.chunks(SUM_DEPTH * lines.inner).map(|chunk| {
-            let mut sum = vec![T::default(); lines.inner];
-            chunk
-                .chunks_exact(lines.inner)
-                .for_each(|x| add(&mut sum, x));
-            sum
-        });
-        if let Some(total) = pairwise(chunks, |a, b| add(a, &b)) {
-            out.copy_from_slice(&total);
-        }
     }
 }
 
@@ -405,20 +475,62 @@ fn broadcast_over<'g>(reduced: Var<'g>, x: Var<'g>, axes: Axes) -> Var<'g> {
 impl<'g> Var<'g> {
     #[track_caller]
     pub(crate) fn sum_over(self, axes: Axes, keep: bool) -> Var<'g> {
-        self.apply(Sum { axes, keep })
+        self.fold_over(axes, keep, |axes, keep| Sum { axes, keep })
+    }
+
+    /// The largest or the smallest elements over some axes.
+    #[track_caller]
+    fn min_max<const LARGEST: bool>(self, axes: Axes, keep: bool) -> Var<'g> {
+        let y = self.fold_over(axes, keep, |axes, keep| MinMax::<LARGEST> { axes, keep });
+        if self.is_folded_at_once(axes) {
+            return y;
+        }
+        self.graph().apply(MinMaxOf::<LARGEST> { axes }, &[y, self])
+    }
+
+    /// Whether one op reduces a value over some axes. Floats are reduced over one group of adjacent
+    /// axes after the other: these are lines, which kernels know. Integers are not, since a sum over
+    /// some of the axes may be too large although that over all of them is not.
+    fn is_folded_at_once(self, axes: Axes) -> bool {
+        self.error().is_some()
+            || !self.known_dtype().is_float()
+            || self.known_shape().count() == 0 // what is left after some axes could be too large
+            || axes.last_group() == axes
+    }
+
+    /// Applies a reduction over some axes: the last adjacent ones first, as the definition does.
+    #[track_caller]
+    fn fold_over<O: Op>(self, axes: Axes, keep: bool, op: impl Fn(Axes, bool) -> O) -> Var<'g> {
+        if self.is_folded_at_once(axes) {
+            return self.apply(op(axes, keep));
+        }
+        let (mut x, mut rest) = (self, axes);
+        while rest.0 != 0 {
+            let group = rest.last_group();
+            x = x.apply(op(group, true));
+            rest.0 &= !group.0;
+        }
+        if keep {
+            x
+        } else {
+            x.reshape(self.known_shape().reduced(axes, false))
+        }
     }
 
     /// Applies a reduction over the listed axes; an error if they do not fit.
     #[track_caller]
-    fn over<O: Op>(self, axes: impl Ints, op: impl FnOnce(Axes) -> O) -> Var<'g> {
-        self.with_shape(O::NAME, |shape| {
-            Ok(self.apply(op(shape.axes(&axes.list())?)))
-        })
+    fn over(
+        self,
+        name: &'static str,
+        axes: impl Ints,
+        fold: impl FnOnce(Axes) -> Var<'g>,
+    ) -> Var<'g> {
+        self.with_shape(name, |shape| Ok(fold(shape.axes(&axes.list())?)))
     }
 
     #[track_caller]
-    fn over_all<O: Op>(self, op: impl FnOnce(Axes) -> O) -> Var<'g> {
-        self.with_shape(O::NAME, |shape| Ok(self.apply(op(Axes::all(shape.rank())))))
+    fn over_all(self, name: &'static str, fold: impl FnOnce(Axes) -> Var<'g>) -> Var<'g> {
+        self.with_shape(name, |shape| Ok(fold(Axes::all(shape.rank()))))
     }
 
     /// The sum of all elements, a scalar. For booleans, the count of true elements (i64).
@@ -428,7 +540,7 @@ impl<'g> Var<'g> {
     /// fit in 64 bits is an error.
     #[track_caller]
     pub fn sum(self) -> Var<'g> {
-        self.over_all(|axes| Sum { axes, keep: false })
+        self.over_all(Sum::NAME, |axes| self.sum_over(axes, false))
     }
 
     /// The sum over one or several axes, which are removed: `x.sum_axis(-1)`, `x.sum_axis([0, 2])`.
@@ -441,14 +553,14 @@ impl<'g> Var<'g> {
     /// ```
     #[track_caller]
     pub fn sum_axis(self, axes: impl Ints) -> Var<'g> {
-        self.over(axes, |axes| Sum { axes, keep: false })
+        self.over(Sum::NAME, axes, |axes| self.sum_over(axes, false))
     }
 
     /// The sum over one or several axes, which are kept with size 1, so that the result broadcasts
     /// against `self`.
     #[track_caller]
     pub fn sum_axis_keep(self, axes: impl Ints) -> Var<'g> {
-        self.over(axes, |axes| Sum { axes, keep: true })
+        self.over(Sum::NAME, axes, |axes| self.sum_over(axes, true))
     }
 
     /// The arithmetic mean of all elements: NaN if there are none. For floats.
@@ -482,37 +594,37 @@ impl<'g> Var<'g> {
     /// error if there are no elements.
     #[track_caller]
     pub fn max(self) -> Var<'g> {
-        self.over_all(|axes| Max { axes, keep: false })
+        self.over_all(Max::NAME, |axes| self.min_max::<true>(axes, false))
     }
 
     /// The largest element over one or several axes, which are removed.
     #[track_caller]
     pub fn max_axis(self, axes: impl Ints) -> Var<'g> {
-        self.over(axes, |axes| Max { axes, keep: false })
+        self.over(Max::NAME, axes, |axes| self.min_max::<true>(axes, false))
     }
 
     /// The largest element over one or several axes, which are kept with size 1.
     #[track_caller]
     pub fn max_axis_keep(self, axes: impl Ints) -> Var<'g> {
-        self.over(axes, |axes| Max { axes, keep: true })
+        self.over(Max::NAME, axes, |axes| self.min_max::<true>(axes, true))
     }
 
     /// The smallest element; ties and NaN as for [`max`](Var::max).
     #[track_caller]
     pub fn min(self) -> Var<'g> {
-        self.over_all(|axes| Min { axes, keep: false })
+        self.over_all(Min::NAME, |axes| self.min_max::<false>(axes, false))
     }
 
     /// The smallest element over one or several axes, which are removed.
     #[track_caller]
     pub fn min_axis(self, axes: impl Ints) -> Var<'g> {
-        self.over(axes, |axes| Min { axes, keep: false })
+        self.over(Min::NAME, axes, |axes| self.min_max::<false>(axes, false))
     }
 
     /// The smallest element over one or several axes, which are kept with size 1.
     #[track_caller]
     pub fn min_axis_keep(self, axes: impl Ints) -> Var<'g> {
-        self.over(axes, |axes| Min { axes, keep: true })
+        self.over(Min::NAME, axes, |axes| self.min_max::<false>(axes, true))
     }
 
     /// The variance of all elements: the sum of squared deviations from the mean, divided by
@@ -663,8 +775,8 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// The product along an axis, which is removed. Multiplies one half with the other until one
-    /// element is left. For integers, each intermediate product must fit in 64 bits.
+    /// The product along an axis, which is removed. For integers, one half is multiplied with the
+    /// other until one element is left, and each intermediate product must fit in 64 bits.
     #[track_caller]
     pub fn prod_axis(self, axis: isize) -> Var<'g> {
         self.with_shape("prod", |shape| {
@@ -672,6 +784,9 @@ impl<'g> Var<'g> {
             let (at, mut x, mut n) = (axis as isize, self, shape[axis]);
             if n == 0 {
                 return Ok(self.ones_like().sum_axis(axis) + self.lit(1.0)); // the empty sum is 0
+            }
+            if self.known_dtype().is_float() {
+                return Ok(self.apply(Prod { axis }).squeeze(at));
             }
             while n > 1 {
                 let half = n as isize / 2;

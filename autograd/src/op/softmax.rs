@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     error::OpError,
-    math::{Lanes, sum::sum_line},
+    math::{
+        Lanes,
+        fold::{self, Lines, fold_gathered},
+    },
     shape::{Axes, Shape},
     tensor::{DType, Type, with_dtype},
     var::Var,
@@ -21,7 +24,7 @@ use crate::{
 
 /// The largest element and the sum of the others' exponentials relative to it. Leaves `exp(xᵢ - m)`
 /// in `exps`.
-fn max_and_rest<T: Real>(line: &[T], exps: &mut [T]) -> (T, T) {
+fn max_and_rest<T: Real>(line: &[T], lines: Lines, exps: &mut [T]) -> (T, T) {
     let (mut at, mut max) = (0, T::of(f64::NEG_INFINITY));
     for (k, &x) in line.iter().enumerate() {
         if x > max {
@@ -35,7 +38,7 @@ fn max_and_rest<T: Real>(line: &[T], exps: &mut [T]) -> (T, T) {
     if max.to_f64().is_finite() {
         exps[at] = T::default();
     }
-    let rest = sum_line(exps);
+    let rest = fold_gathered::<fold::Sum, T>(exps, lines);
     if max.to_f64().is_finite() {
         exps[at] = T::of(1.0);
     }
@@ -53,27 +56,28 @@ pub(crate) fn base<T: Real>(max: T) -> T {
     }
 }
 
-/// Calls `f(line, out)` for each line of an axis. Strided lines are gathered and scattered.
+/// Calls `f(line, lines, out)` for each line of an axis. Strided lines are gathered and scattered.
 fn each_line<T: Real>(
     shape: &Shape,
     axis: usize,
     x: &[T],
     out: &mut [T],
-    mut f: impl FnMut(&[T], &mut [T]),
+    mut f: impl FnMut(&[T], Lines, &mut [T]),
 ) {
     let (outer, n, inner) = shape.around(axis);
+    let lines = Lines { n, inner };
     if outer == 0 {
         return; // without elements, `n` may be of any size
     }
     if inner == 1 {
-        return (0..outer).for_each(|o| f(&x[o * n..][..n], &mut out[o * n..][..n]));
+        return (0..outer).for_each(|o| f(&x[o * n..][..n], lines, &mut out[o * n..][..n]));
     }
     let (mut line, mut result) = (vec![T::default(); n], vec![T::default(); n]);
     for first in (0..outer).flat_map(|o| (0..inner).map(move |i| o * n * inner + i)) {
         line.iter_mut()
             .enumerate()
             .for_each(|(k, l)| *l = x[first + k * inner]);
-        f(&line, &mut result);
+        f(&line, lines, &mut result);
         result
             .iter()
             .enumerate()
@@ -103,8 +107,8 @@ impl Op for Softmax {
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), float T => {
-            each_line(x[0].shape, self.axis, x[0].slice::<T>()?, out.slice()?, |line, out| {
-                let (_, rest) = max_and_rest(line, out);
+            each_line(x[0].shape, self.axis, x[0].slice::<T>()?, out.slice()?, |line, lines, out| {
+                let (_, rest) = max_and_rest(line, lines, out);
                 let sum = T::of(1.0) + rest;
                 out.iter_mut().for_each(|o| *o /= sum);
             });
@@ -150,8 +154,8 @@ impl Op for LogSoftmax {
 
     fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), float T => {
-            each_line(x[0].shape, self.axis, x[0].slice::<T>()?, out.slice()?, |line, out| {
-                let (max, rest) = max_and_rest(line, out);
+            each_line(x[0].shape, self.axis, x[0].slice::<T>()?, out.slice()?, |line, lines, out| {
+                let (max, rest) = max_and_rest(line, lines, out);
                 let (base, log) = (base(max), Lanes::ln_1p(rest));
                 out.iter_mut().zip(line).for_each(|(o, &x)| *o = (x - base) - log);
             });
@@ -209,7 +213,7 @@ impl Op for LogSumExp {
             for (k, out) in out.iter_mut().enumerate() {
                 let first = k / inner * n * inner + k % inner;
                 line.iter_mut().enumerate().for_each(|(k, l)| *l = x[first + k * inner]);
-                let (max, rest) = max_and_rest(&line, &mut exps);
+                let (max, rest) = max_and_rest(&line, Lines { n, inner }, &mut exps);
                 // -∞ for no elements or only -∞; ∞ if an element is ∞
                 let infinite = !max.to_f64().is_finite() && !line.iter().any(|x| x.is_nan());
                 *out = if infinite { max } else { max + Lanes::ln_1p(rest) };
@@ -278,7 +282,7 @@ impl Op for CrossEntropy {
             let mut exps = vec![T::default(); if labels.is_empty() { 0 } else { classes }];
             let lines = x[0].slice::<T>()?.chunks_exact(classes.max(1));
             for ((out, line), &label) in out.slice()?.iter_mut().zip(lines).zip(labels) {
-                let (max, rest) = max_and_rest(line, &mut exps);
+                let (max, rest) = max_and_rest(line, Lines { n: classes, inner: 1 }, &mut exps);
                 *out = (base(max) - line[label as usize]) + Lanes::ln_1p(rest);
             }
             Ok(())

@@ -9,12 +9,10 @@
 //! an elementwise node that reads `x`, and a sum over 6 elements that reads the first one *as
 //! `[6]`*. The reshape is gone; it has become the shape of an operand.
 
-use super::{
-    index::DagId,
-    size::{Lines, ProductSize},
-};
+use super::{index::DagId, size::ProductSize};
 use crate::{
     index::{Index, IndexVec},
+    math::fold::{Fold, Lines},
     nodes::{NodeId, Program, ShapeId},
     op::{Id, lowering::LineFunction},
     shape::Shape,
@@ -62,8 +60,8 @@ pub(super) enum Kind {
     /// The operand, broadcast. Only readers that cannot broadcast for themselves have such an
     /// operand.
     Broadcast,
-    /// Sums of floats over axes that follow each other.
-    Sum(AxisRange),
+    /// A reduction of floats over axes that follow each other, complete after the whole kernel.
+    Fold(Fold, AxisRange),
     /// A function of contiguous lines that are short enough to be in the first-level cache.
     Line(LineFunction, AxisRange),
     MatMul,
@@ -285,19 +283,19 @@ impl<'p> Dag<'p> {
         self
     }
 
-    /// The lines that a node sums or works on, if it does either.
+    /// The lines that a node reduces or works on, if it does either.
     pub(super) fn lines(&self, id: DagId) -> Option<Lines> {
         let node = &self.nodes[id];
         match node.kind {
-            Kind::Sum(axes) | Kind::Line(_, axes) => Some(axes.lines(self.shape(node.domain))),
+            Kind::Fold(_, axes) | Kind::Line(_, axes) => Some(axes.lines(self.shape(node.domain))),
             _ => None,
         }
     }
 
-    /// The lines that a node sums, if it is a sum that is complete only after its whole kernel.
-    pub(super) fn summed_lines(&self, id: DagId) -> Option<Lines> {
+    /// The lines that a node reduces, if it is complete only after its whole kernel.
+    pub(super) fn reduced_lines(&self, id: DagId) -> Option<Lines> {
         self.lines(id)
-            .filter(|_| matches!(self.nodes[id].kind, Kind::Sum(_)))
+            .filter(|_| matches!(self.nodes[id].kind, Kind::Fold(..)))
     }
 
     /// `[m, k, n]` of a matrix product that can be computed row by row: of one matrix, or of a

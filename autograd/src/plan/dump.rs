@@ -9,6 +9,7 @@ use super::{
     kernel::{Code, Fused, Kernel, LineStep, Placement, Read, Register, Step},
     lower,
     schedule::Schedule,
+    size::Blocks,
 };
 use crate::{
     index::{Index, each},
@@ -73,7 +74,7 @@ fn lowered(dag: &Dag<'_>) -> Vec<String> {
             Kind::Elementwise(Apply::Custom) => "elementwise, a user's",
             Kind::Elementwise(_) => "elementwise",
             Kind::Broadcast => "broadcast",
-            Kind::Sum(_) => "sum",
+            Kind::Fold(..) => "reduction",
             Kind::Line(..) => "function of lines",
             Kind::MatMul => "product",
             Kind::Permute => "permute",
@@ -104,10 +105,16 @@ fn fused(dag: &Dag<'_>, groups: &Groups, schedule: &Schedule) -> Vec<String> {
             Work::Elements {
                 domain,
                 dtype,
-                line,
+                blocks,
+                ..
             } => {
-                let line = line.map_or(String::new(), |n| format!(" in lines of {n}"));
-                format!("elements of {dtype}{}{line}", dag.shape(domain))
+                let lines = match blocks {
+                    Blocks::OfColumns(lines) => format!(" in columns of {}", lines.n),
+                    _ => blocks
+                        .line()
+                        .map_or(String::new(), |n| format!(" in lines of {n}")),
+                };
+                format!("elements of {dtype}{}{lines}", dag.shape(domain))
             }
         };
         let nodes = list(schedule.members.get(id), |node| {
@@ -208,12 +215,13 @@ fn body(k: &Fused) -> Vec<String> {
             lines.push(format!("  {}", step(of, k)));
         }
     }
-    for sum in k.sums.iter() {
-        let from = sum.from.map_or("the steps".into(), reg);
-        let (n, inner) = (sum.lines.n, sum.lines.inner);
+    for of in k.reductions.iter() {
+        let from = of.from.map_or("the steps".into(), reg);
+        let (n, inner) = (of.lines.n, of.lines.inner);
         lines.push(format!(
-            "  v{} = sums of {from} over lines of {n}, {inner} apart",
-            sum.value.index()
+            "  v{} = {} of {from} over lines of {n}, {inner} apart",
+            of.value.index(),
+            of.fold.name()
         ));
     }
     lines
@@ -237,7 +245,7 @@ fn register(r: Reg, of: &Register) -> Option<String> {
         }
         Register::Product(p) => format!("p{}", p.index()),
         Register::Output(value) => return Some(format!("  {} -> v{}", reg(r), value.index())),
-        Register::Temporary | Register::Block => return None,
+        Register::Temporary | Register::Block | Register::Line => return None,
     };
     Some(format!("  {} <- {what}", reg(r)))
 }
@@ -268,7 +276,10 @@ fn step(step: &Step, k: &Fused) -> String {
         Code::Binary(op, b, c) => call(&format!("{op:?}").to_lowercase(), &[b, c]),
         Code::Ternary(op, y) => call(&format!("{op:?}").to_lowercase(), &y),
         Code::Power(n) => format!("{x}^{n}"),
-        Code::Sum(sum) => return format!("sum {} += {x}", sum.index()),
+        Code::Fold(of) => {
+            let name = k.reductions[of].fold.name();
+            return format!("{name} {} takes {x}", of.index());
+        }
         Code::Function(f, y) => call(&format!("{f:?}").to_lowercase(), &y),
         Code::Custom(op, y) => call(k.custom[op].get().name(), &y),
     };

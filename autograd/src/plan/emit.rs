@@ -11,17 +11,20 @@
 
 use super::{
     dag::{Apply, Dag, Kind, Operand},
-    fuse::{Groups, Work},
+    fuse::{Groups, Rows, Work},
     in_place,
     index::{DagId, GroupId, ProductId, Reg},
-    kernel::{Code, Fused, Kernel, Layout, LineStep, Matrix, Product, Read, Register, Step, Sum},
+    kernel::{
+        Code, Fused, Kernel, Layout, LineStep, Matrix, Product, Read, Reduction, Register, Step,
+    },
     order::{Order, Slot},
     place::Values,
-    size::{Lines, fits_a_block},
+    size::{BLOCK, Blocks, fits_a_block},
     tiling,
 };
 use crate::{
     index::IndexVec,
+    math::fold::{Fold, Lines},
     nodes::ShapeId,
     op::{Id, lowering::LineFunction, pointwise::Function},
     shape::{Shape, Walk},
@@ -86,8 +89,8 @@ impl Arithmetic {
 }
 
 impl Lines {
-    /// Long lines are summed chunk by chunk as they are computed, others from a stored block.
-    pub(super) fn are_summed_by_steps(self) -> bool {
+    /// Long lines are reduced chunk by chunk as they are computed, others from a stored block.
+    pub(super) fn are_folded_by_steps(self) -> bool {
         self.inner == 1 && !fits_a_block(self.n)
     }
 }
@@ -110,15 +113,26 @@ pub(super) fn kernel<'p>(
     values: &mut Values<'_, 'p>,
     slots: &mut IndexVec<DagId, Slot>,
 ) -> Kernel {
-    let (domain, dtype, line) = match groups.all[group].work {
+    let (domain, dtype, blocks) = match groups.all[group].work {
         Work::Single => return single(dag, members[0], values),
         // all shapes of one element are alike: the kernel is over a number
-        Work::Scalars { dtype } => (ShapeId::SCALAR, dtype, None),
+        Work::Scalars { dtype } => (ShapeId::SCALAR, dtype, Blocks::Any),
         Work::Elements {
             domain,
             dtype,
-            line,
-        } => (domain, dtype, line),
+            blocks,
+            rows,
+        } => {
+            let has_products = || members.iter().any(|&id| dag.nodes[id].kind == Kind::MatMul);
+            // the results of wider rows do not stay in the first-level cache
+            let blocks = match (blocks, rows) {
+                (Blocks::Any, Rows::Of(lines)) if lines.inner >= 2 * BLOCK && !has_products() => {
+                    Blocks::InStrips(lines)
+                }
+                (blocks, _) => blocks,
+            };
+            (domain, dtype, blocks)
+        }
     };
     let mut emitter = Emitter {
         dag,
@@ -126,7 +140,7 @@ pub(super) fn kernel<'p>(
         group,
         values,
         slots,
-        kernel: Fused::new(dtype, dag.shape(domain).count(), line),
+        kernel: Fused::new(dtype, dag.shape(domain).count(), blocks),
         domain,
         order: Order::default(),
         numbers: [None; 2],
@@ -134,7 +148,7 @@ pub(super) fn kernel<'p>(
         read: Vec::new(),
         free: Vec::new(),
     };
-    emitter.emit_all(members, line);
+    emitter.emit_all(members);
     let mut kernel = Box::new(emitter.kernel);
     kernel.shrink(); // plans are cached, and the cache counts bytes
     if groups.all[group].work == (Work::Scalars { dtype }) {
@@ -191,7 +205,7 @@ pub(super) struct Emitter<'e, 'd, 'p> {
 }
 
 impl Emitter<'_, '_, '_> {
-    fn emit_all(&mut self, members: &[DagId], line: Option<usize>) {
+    fn emit_all(&mut self, members: &[DagId]) {
         let is_product = |id: &DagId| self.dag.nodes[*id].kind == Kind::MatMul;
         if members.iter().any(is_product) {
             let (products, others): (Vec<DagId>, Vec<DagId>) =
@@ -206,9 +220,10 @@ impl Emitter<'_, '_, '_> {
             held = self.emit(position, held);
         }
         if let Some(&Product { size, .. }) = self.kernel.products.first() {
-            let sums = self.kernel.summed_lines();
+            let folds = self.kernel.reduced_lines();
             // fusion has made sure that there is such a number
-            let rows = tiling::rows_between_cuts(self.kernel.count, size.n, line, &sums);
+            let rows =
+                tiling::rows_between_cuts(self.kernel.count, size.n, self.kernel.blocks, &folds);
             self.kernel.product_grain = rows.unwrap_or(self.kernel.count / size.n);
         }
         // the slots of all nodes are one list, and the next kernel begins with clean ones
@@ -222,6 +237,21 @@ impl Emitter<'_, '_, '_> {
         let node = self.dag.operands(id)[k].node;
         let is_inside = self.groups.of[node] == Some(self.group);
         (is_inside && self.dag.nodes[node].kind != Kind::MatMul).then_some(node)
+    }
+
+    /// Whether a node is a function of lines that a block has whole: also a reduction, where others
+    /// need such blocks.
+    pub(super) fn is_of_lines(&self, id: DagId) -> bool {
+        match self.dag.nodes[id].kind {
+            Kind::Line(..) => true,
+            Kind::Fold(..) => self.dag.lines(id) == self.kernel.blocks.whole_lines(),
+            _ => false,
+        }
+    }
+
+    /// The lines that a node reduces, if it is complete only after the whole kernel.
+    pub(super) fn reduced_lines(&self, id: DagId) -> Option<Lines> {
+        self.dag.reduced_lines(id).filter(|_| !self.is_of_lines(id))
     }
 
     /// What an elementwise node does; none for other nodes.
@@ -250,9 +280,12 @@ impl Emitter<'_, '_, '_> {
     fn emit(&mut self, position: usize, held: Option<DagId>) -> Option<DagId> {
         let id = self.order.nodes[position];
         match self.dag.nodes[id].kind {
-            Kind::Sum(axes) => {
+            Kind::Fold(fold, _) if self.is_of_lines(id) => {
+                return self.line(id, LineFunction::Fold(fold));
+            }
+            Kind::Fold(fold, axes) => {
                 let lines = axes.lines(self.dag.shape(self.domain));
-                return self.sum(id, lines, held);
+                return self.fold(id, fold, lines, held);
             }
             Kind::Line(function, _) => return self.line(id, function),
             Kind::Broadcast => {
@@ -439,11 +472,11 @@ impl Emitter<'_, '_, '_> {
     /// accumulator.
     fn store_if_needed(&mut self, position: usize) {
         let id = self.order.nodes[position];
-        // sums that take it from the accumulator come right after it
+        // reductions that take it from the accumulator come right after it
         let by_steps = self
             .order
-            .sums(id)
-            .filter(|&sum| self.is_summed_by_steps(sum))
+            .folds(id)
+            .filter(|&fold| self.is_folded_by_steps(fold))
             .count();
         let mut direct = by_steps as u32;
         if self.goes_to_a_register(id) {
@@ -469,10 +502,9 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
-    fn is_summed_by_steps(&self, sum: DagId) -> bool {
-        self.dag
-            .summed_lines(sum)
-            .is_some_and(Lines::are_summed_by_steps)
+    fn is_folded_by_steps(&self, fold: DagId) -> bool {
+        self.reduced_lines(fold)
+            .is_some_and(Lines::are_folded_by_steps)
     }
 
     /// How often a node reads `id` from the accumulator, if it is there.
@@ -496,12 +528,12 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
-    fn sum(&mut self, id: DagId, lines: Lines, held: Option<DagId>) -> Option<DagId> {
-        let number = self.kernel.sums.next();
-        let (from, held) = if lines.are_summed_by_steps() {
+    fn fold(&mut self, id: DagId, fold: Fold, lines: Lines, held: Option<DagId>) -> Option<DagId> {
+        let number = self.kernel.reductions.next();
+        let (from, held) = if lines.are_folded_by_steps() {
             let inside = self.inside(id, 0);
             self.load_operand(id, 0, held);
-            self.code(Code::Sum(number));
+            self.code(Code::Fold(number));
             (None, inside)
         } else {
             let before = self.kernel.steps.len();
@@ -510,15 +542,20 @@ impl Emitter<'_, '_, '_> {
             (Some(register), held.filter(|_| !is_copied))
         };
         let value = self.values.define(id);
-        self.kernel.sums.push(Sum { from, value, lines });
+        self.kernel.reductions.push(Reduction {
+            fold,
+            from,
+            value,
+            lines,
+        });
         held
     }
 
-    /// A register with a whole block of a node's first operand. Constants have none: theirs is made
-    /// by a step.
+    /// A register with a whole block of a node's first operand. What is the same everywhere, or in
+    /// all of a line, has none: a step makes it.
     fn block_of(&mut self, id: DagId) -> Reg {
         let register = self.operand(id, 0);
-        if !self.kernel.registers[register].is_constant() {
+        if self.kernel.registers[register].is_block() {
             return register;
         }
         let block = self.kernel.registers.push(Register::Block);
@@ -537,7 +574,11 @@ impl Emitter<'_, '_, '_> {
         let (is_live_out, after) = (self.values.is_live_out(id), self.kernel.steps.len());
         // softmax always writes a block; a sum of lines only if steps read it
         let has_register = self.slots[id].left > 0 || !function.reduces();
-        let to = has_register.then(|| self.kernel.registers.push(Register::Block));
+        let kind = match function.reduces() && self.kernel.blocks.has_long_lines() {
+            true => Register::Line,
+            false => Register::Block,
+        };
+        let to = has_register.then(|| self.kernel.registers.push(kind));
         let value = (is_live_out && function.reduces()).then(|| self.values.define(id));
         self.kernel.line_steps.push(LineStep {
             function,

@@ -160,7 +160,7 @@ const FAULTS: [Fault; 28] = [
         |Passes { groups, dag, .. }| {
             let is_sum_read = |id: &DagId| {
                 let reads_sum =
-                    |o: &super::dag::Operand| matches!(dag.nodes[o.node].kind, Kind::Sum(_));
+                    |o: &super::dag::Operand| matches!(dag.nodes[o.node].kind, Kind::Fold(..));
                 dag.operands(*id).iter().any(reads_sum)
             };
             let any = dag.nodes.indices().any(|id| is_sum_read(&id));
@@ -251,9 +251,9 @@ const FAULTS: [Fault; 28] = [
         },
     ),
     ("a value is not written", |Passes { plan, .. }| {
-        let inject = |k: &mut Fused| match k.sums.is_empty() {
+        let inject = |k: &mut Fused| match k.reductions.is_empty() {
             false => {
-                k.sums.clear();
+                k.reductions.clear();
                 true
             }
             true => false,
@@ -336,7 +336,7 @@ const FAULTS: [Fault; 28] = [
                 return false;
             };
             cuts.grain += 1;
-            k.line != Some(1)
+            k.blocks.whole_line() != Some(1)
         })
     }),
     (
@@ -374,7 +374,7 @@ const FAULTS: [Fault; 28] = [
     ),
     ("a sum goes over other lines", |Passes { plan, .. }| {
         kernels(plan).any(|k| {
-            let Some(sum) = k.sums.iter_mut().next() else {
+            let Some(sum) = k.reductions.iter_mut().next() else {
                 return false;
             };
             sum.lines.n += 1;

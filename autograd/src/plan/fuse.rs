@@ -31,13 +31,14 @@
 //!    Then the product is taken in: its rows are computed just before they are read.
 
 use super::{
-    dag::{Dag, Kind, Operand, Phase},
+    dag::{AxisRange, Dag, Kind, Operand, Phase},
     index::{DagId, GroupId},
-    size::Lines,
+    size::Blocks,
     tiling,
 };
 use crate::{
     index::{Index, IndexVec},
+    math::fold::Lines,
     nodes::ShapeId,
     sorted::sort_by,
     tensor::DType,
@@ -70,9 +71,29 @@ pub(super) enum Work {
     Elements {
         domain: ShapeId,
         dtype: DType,
-        /// The length of the contiguous lines that its functions and sums go over, if it has any.
-        line: Option<usize>,
+        blocks: Blocks,
+        /// Strided lines that are reduced row by row.
+        rows: Rows,
     },
+}
+
+/// Reductions of strided lines in a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rows {
+    None,
+    /// All over the same lines.
+    Of(Lines),
+    Several,
+}
+
+impl Rows {
+    fn with(self, other: Rows) -> Rows {
+        match (self, other) {
+            (Rows::None, rows) | (rows, Rows::None) => rows,
+            (a, b) if a == b => a,
+            _ => Rows::Several,
+        }
+    }
 }
 
 /// The most nodes of a fused kernel: it bounds the scratch memory. What is too much for one goes to
@@ -109,7 +130,7 @@ pub(super) fn fuse(dag: &Dag<'_>) -> Groups {
     for (id, node) in dag.nodes.enumerate() {
         fusion.of[id] = match node.kind {
             Kind::Leaf => None,
-            Kind::Elementwise(_) | Kind::Broadcast | Kind::Sum(_) | Kind::Line(..) => {
+            Kind::Elementwise(_) | Kind::Broadcast | Kind::Fold(..) | Kind::Line(..) => {
                 Some(fusion.join(id))
             }
             Kind::MatMul | Kind::Permute | Kind::Opaque => Some(fusion.begin(id, Work::Single)),
@@ -250,12 +271,19 @@ impl Fusion<'_> {
         if self.dag.shape(node.domain).count() == 1 {
             return Work::Scalars { dtype };
         }
-        let contiguous = self.dag.lines(id).filter(|lines| lines.inner == 1);
-        let line = contiguous.map(|lines| lines.n);
+        let (mut blocks, mut rows) = (Blocks::Any, Rows::None);
+        match (self.dag.lines(id), node.kind) {
+            (Some(Lines { n, inner: 1 }), Kind::Line(..)) => blocks = Blocks::OfLines(n),
+            (Some(lines), Kind::Line(..)) => blocks = Blocks::OfColumns(lines),
+            (Some(Lines { n, inner: 1 }), _) => blocks = Blocks::InLines(n),
+            (Some(lines), _) => rows = Rows::Of(lines),
+            (None, _) => {}
+        }
         Work::Elements {
             domain: node.domain,
             dtype,
-            line,
+            blocks,
+            rows,
         }
     }
 }
@@ -270,23 +298,28 @@ impl Work {
                 Work::Elements {
                     domain,
                     dtype,
-                    line,
+                    blocks,
+                    rows,
                 },
                 Work::Elements {
                     domain: other_domain,
                     dtype: other_dtype,
-                    line: other_line,
+                    blocks: other_blocks,
+                    rows: other_rows,
                 },
             ) => {
-                let line_fits = line.is_none() || other_line.is_none() || line == other_line;
-                let line = line.or(other_line);
-                ((domain, dtype) == (other_domain, other_dtype) && line_fits).then_some(
-                    Work::Elements {
-                        domain,
-                        dtype,
-                        line,
-                    },
-                )
+                let (blocks, rows) = (blocks.with(other_blocks)?, rows.with(other_rows));
+                // transposed blocks have no rows to reduce, but their own lines whole
+                let fits = match blocks {
+                    Blocks::OfColumns(lines) => rows == Rows::None || rows == Rows::Of(lines),
+                    _ => true,
+                };
+                ((domain, dtype) == (other_domain, other_dtype) && fits).then_some(Work::Elements {
+                    domain,
+                    dtype,
+                    blocks,
+                    rows,
+                })
             }
             _ => None,
         }
@@ -304,8 +337,8 @@ struct ProductRead {
 
 /// What decides whether a group may take in a product.
 struct ProductRules {
-    /// The sums of each group.
-    sums: HashMap<GroupId, Vec<Lines>>,
+    /// The folds of each group.
+    folds: HashMap<GroupId, Vec<Lines>>,
     /// What some node waits for without reading it.
     awaited: HashSet<DagId>,
     /// Results, and values of updates.
@@ -328,13 +361,13 @@ impl Fusion<'_> {
         {
             return;
         }
-        let (reads, sums) = self.product_reads();
+        let (reads, folds) = self.product_reads();
         let requested = dag
             .results
             .iter()
             .chain(dag.updates.iter().map(|u| &u.value));
         let mut rules = ProductRules {
-            sums,
+            folds,
             awaited: dag
                 .control_dependencies()
                 .iter()
@@ -366,7 +399,7 @@ impl Fusion<'_> {
         let (
             Some(size),
             Group {
-                work: Work::Elements { line, .. },
+                work: Work::Elements { blocks, .. },
                 phase,
                 ..
             },
@@ -386,8 +419,9 @@ impl Fusion<'_> {
         // the rows between two places where the kernel may be cut are computed at once. A sum over
         // all of a large product can be cut only at multiples of its chunks: many rows, if `n` is
         // odd
-        let sums = rules.sums.get(&reader).map_or(&[][..], |sums| sums);
-        let rows = tiling::rows_between_cuts(size.m * size.n, size.n, line, sums);
+        let folds = rules.folds.get(&reader).map_or(&[][..], |folds| folds);
+        let rows = tiling::rows_between_cuts(size.m * size.n, size.n, blocks, folds);
+        let is_in_order = !matches!(blocks, Blocks::OfColumns(_));
         let few_rows = rows.is_some_and(|rows| rows.min(size.m) * size.n <= MAX_WAITING);
         // a kernel of the commit phase is too late for everybody else
         let commit_only = readers
@@ -398,16 +432,17 @@ impl Fusion<'_> {
         let is_awaited = rules.awaited.contains(&product);
         in_order.all(|fits| fits)
             && few_rows
+            && is_in_order
             && in_time
             && !is_awaited
             // rows of all products of a kernel are counted alike
             && *rules.columns.entry(reader).or_insert(size.n) == size.n
     }
 
-    /// The reads of matrix products, by product, those of the lowest level first; and the sums of
+    /// The reads of matrix products, by product, those of the lowest level first; and the folds of
     /// each group.
     fn product_reads(&mut self) -> (Vec<ProductRead>, HashMap<GroupId, Vec<Lines>>) {
-        let (mut reads, mut sums) = (Vec::new(), HashMap::<GroupId, Vec<Lines>>::new());
+        let (mut reads, mut folds) = (Vec::new(), HashMap::<GroupId, Vec<Lines>>::new());
         for id in self.dag.nodes.indices() {
             let Some(reader) = self.group(id) else {
                 continue;
@@ -422,15 +457,15 @@ impl Fusion<'_> {
                     });
                 }
             }
-            if let Some(lines) = self.dag.summed_lines(id) {
-                sums.entry(reader).or_default().push(lines);
+            if let Some(lines) = self.dag.reduced_lines(id) {
+                folds.entry(reader).or_default().push(lines);
             }
         }
         // by product, and of each the reader of the lowest level first
         sort_by(&mut reads, |r| {
             (r.product.index() as i64) << 32 | i64::from(r.level)
         });
-        (reads, sums)
+        (reads, folds)
     }
 
     /// Whether an operand is read one by one by a group that works through as many elements of its
@@ -462,25 +497,26 @@ impl Fusion<'_> {
     }
 }
 
-/// Whether an operand, one number for each line of length `n`, is read as the same number in
-/// all of its line.
-fn is_read_along(dag: &Dag<'_>, id: DagId, operand: Operand, n: usize) -> bool {
+/// Whether an operand, one number for each line along these axes of a node's elements, is read as
+/// the same number in all of its line.
+///
+/// Example: of lines along the last axis of `[64, 10]`, `[64, 1]` is read along, and `[64]` is not:
+/// that would be another element for each column. Of lines along the first axis, `[10]` and `[1, 10]`
+/// are.
+pub(super) fn is_read_along(dag: &Dag<'_>, id: DagId, operand: Operand, axes: AxisRange) -> bool {
     let (seen, domain) = (dag.shape(operand.shape), dag.shape(dag.nodes[id].domain));
-    // example: of lines of 10, `[64, 1]` is read along by `[64, 10]`, and `[64]` is not: that would
-    // be another element for each column
-    let same = seen
-        .iter()
-        .zip(domain.iter())
-        .take_while(|(a, b)| a == b)
-        .count();
-    match seen.count() {
-        1 => domain.count() == n,
-        lines => {
-            lines * n == domain.count()
-                && seen.rank() == domain.rank()
-                && seen[same..].iter().all(|&size| size == 1)
-        }
+    let is_reduced = |k: usize| (usize::from(axes.start)..usize::from(axes.end)).contains(&k);
+    if dag.nodes[operand.node].domain != dag.nodes[id].domain {
+        return false; // the axes are those of other elements
     }
+    if seen.count() == 1 {
+        return axes.lines(domain).n == domain.count();
+    }
+    // axes that are missing in front are broadcast, as if they had size 1
+    let missing = domain.rank() - seen.rank().min(domain.rank());
+    let size = |k: usize| if k < missing { 1 } else { seen[k - missing] };
+    seen.rank() <= domain.rank()
+        && (0..domain.rank()).all(|k| size(k) == if is_reduced(k) { 1 } else { domain[k] })
 }
 
 /// Whether a node can read an operand of its own kernel. A sum: no, it is complete only after the
@@ -488,11 +524,8 @@ fn is_read_along(dag: &Dag<'_>, id: DagId, operand: Operand, n: usize) -> bool {
 /// its own line, which is in the same block. Anything else: yes.
 fn is_there_in_time(dag: &Dag<'_>, id: DagId, operand: Operand) -> bool {
     match dag.nodes[operand.node].kind {
-        Kind::Sum(_) => false,
-        Kind::Line(function, _) if function.reduces() => {
-            let lines = dag.lines(operand.node);
-            lines.is_some_and(|lines| is_read_along(dag, id, operand, lines.n))
-        }
+        Kind::Fold(..) => false,
+        Kind::Line(function, axes) if function.reduces() => is_read_along(dag, id, operand, axes),
         _ => true,
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn last_reads(k: &Fused) -> LastReads {
         }
     }
     let blocks = k
-        .sums
+        .reductions
         .iter()
         .filter_map(|s| s.from)
         .chain(k.line_steps.iter().map(|line| line.from));

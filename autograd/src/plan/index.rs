@@ -23,7 +23,7 @@ index! {
     /// A register of a fused or scalar kernel.
     Reg,
     /// A sum that a fused kernel computes.
-    SumId,
+    ReductionId,
     /// A matrix product that a fused kernel computes.
     ProductId,
     /// A broadcast that a fused kernel reads through.

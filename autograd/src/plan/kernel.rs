@@ -13,14 +13,17 @@
 //! | `r0` | `Mul(r1)` | | `r0` is the source `x`, `r1` the number 2 |
 //! | | `Sub(r2)` | | `r2` is the source `b`, broadcast |
 //! | | `Unary(Square)` | `r3` | `r3` is the output `y` |
-//! | | `Sum(0)` | | |
+//! | | `Fold(0)` | | |
 
 use super::{
-    index::{AccessId, CustomId, InputId, OutputId, ProductId, Reg, SumId, UpdateId, ValueId},
-    size::{Lines, ProductSize},
+    index::{
+        AccessId, CustomId, InputId, OutputId, ProductId, ReductionId, Reg, UpdateId, ValueId,
+    },
+    size::{Blocks, ProductSize},
 };
 use crate::{
     index::{IndexVec, list_bytes},
+    math::fold::{Fold, Lines},
     nodes::{NodeId, OpRef, ShapeId},
     op::{Id, lowering::LineFunction, pointwise::Function},
     shape::Walk,
@@ -92,16 +95,15 @@ pub(crate) struct Fused {
     pub(crate) dtype: DType,
     /// The number of elements; 1 in a scalar kernel.
     pub(crate) count: usize,
-    /// The length of the contiguous lines that its functions and sums go over, if it has any. A
-    /// block has whole lines of at most [`BLOCK`] elements, and is a part of one longer line.
-    pub(crate) line: Option<usize>,
+    /// How its elements are divided into blocks.
+    pub(crate) blocks: Blocks,
     pub(crate) registers: IndexVec<Reg, Register>,
     /// How sources are broadcast.
     pub(crate) accesses: IndexVec<AccessId, Walk>,
     pub(crate) steps: Vec<Step>,
     /// Functions of lines between the steps, in their order.
     pub(crate) line_steps: Vec<LineStep>,
-    pub(crate) sums: IndexVec<SumId, Sum>,
+    pub(crate) reductions: IndexVec<ReductionId, Reduction>,
     /// Matrix products, of which it computes some rows and then reads them. All have as many
     /// columns.
     pub(crate) products: IndexVec<ProductId, Product>,
@@ -125,6 +127,9 @@ pub(crate) enum Register {
     Temporary,
     /// What a step stored, for a whole block of elements.
     Block,
+    /// What a function made of each line, for the steps of all its elements: where a block has long
+    /// lines, this is one group.
+    Line,
     /// Written to a value. Steps may read it after that.
     Output(ValueId),
 }
@@ -155,7 +160,7 @@ impl Register {
 
     /// Whether it holds a block of elements, rather than a group.
     pub(crate) fn is_block(&self) -> bool {
-        !self.is_constant() && *self != Register::Temporary
+        !self.is_constant() && !matches!(self, Register::Temporary | Register::Line)
     }
 }
 
@@ -195,8 +200,8 @@ pub(crate) enum Code {
     Ternary(Id, [Reg; 3]),
     /// A whole power.
     Power(i32),
-    /// Adds the accumulator to a sum.
-    Sum(SumId),
+    /// Takes the accumulator into a reduction.
+    Fold(ReductionId),
     /// A function of registers, of many instructions. The result goes to the register `store`, and
     /// the accumulator is lost. Of the inputs that a function does not have, the first one is named
     /// again.
@@ -222,10 +227,11 @@ pub(crate) struct LineStep {
     pub(crate) value: Option<ValueId>,
 }
 
-/// A sum over lines of the kernel's elements.
+/// A reduction over lines of the kernel's elements, which is complete when all parts are.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sum {
-    /// The register whose blocks are summed; none if steps do it, chunk by chunk.
+pub(crate) struct Reduction {
+    pub(crate) fold: Fold,
+    /// The register whose blocks are reduced; none if steps do it, chunk by chunk.
     pub(crate) from: Option<Reg>,
     pub(crate) value: ValueId,
     pub(crate) lines: Lines,
@@ -311,7 +317,7 @@ impl Code {
     /// The registers that it names.
     fn operands_mut(&mut self) -> [Option<&mut Reg>; 3] {
         match self {
-            Code::NoOp | Code::Unary(_) | Code::Power(_) | Code::Sum(_) => [None, None, None],
+            Code::NoOp | Code::Unary(_) | Code::Power(_) | Code::Fold(_) => [None, None, None],
             Code::Add(a)
             | Code::Sub(a)
             | Code::Mul(a)
@@ -330,10 +336,13 @@ impl Code {
     }
 }
 
-impl Sum {
-    /// The sums of all chunks, of a kernel over `count` elements.
+impl Reduction {
+    /// The results of all chunks, of a kernel over `count` elements, if lines have several.
     pub(crate) fn partials(&self, count: usize) -> usize {
-        count / self.lines.n * self.lines.chunks()
+        match self.lines.chunks() {
+            0 | 1 => 0,
+            chunks => count / self.lines.n * chunks,
+        }
     }
 }
 
@@ -346,12 +355,12 @@ impl Kernel {
                 let Fused {
                     dtype: _,
                     count: _,
-                    line: _,
+                    blocks: _,
                     registers,
                     accesses,
                     steps,
                     line_steps,
-                    sums,
+                    reductions,
                     products,
                     product_grain: _,
                     custom,
@@ -360,7 +369,7 @@ impl Kernel {
                 let steps = list_bytes(steps) + list_bytes(line_steps);
                 let lists = registers.bytes()
                     + accesses.bytes()
-                    + sums.bytes()
+                    + reductions.bytes()
                     + products.bytes()
                     + custom.bytes();
                 size_of::<Fused>() + steps + lists + layout.bytes()
@@ -402,16 +411,16 @@ impl Kernel {
 }
 
 impl Fused {
-    pub(super) fn new(dtype: DType, count: usize, line: Option<usize>) -> Fused {
+    pub(super) fn new(dtype: DType, count: usize, blocks: Blocks) -> Fused {
         Fused {
             dtype,
             count,
-            line,
+            blocks,
             registers: IndexVec::new(),
             accesses: IndexVec::new(),
             steps: Vec::new(),
             line_steps: Vec::new(),
-            sums: IndexVec::new(),
+            reductions: IndexVec::new(),
             products: IndexVec::new(),
             product_grain: 0,
             custom: IndexVec::new(),
@@ -425,9 +434,9 @@ impl Fused {
         self.registers.shrink_to_fit();
     }
 
-    /// The lines of its sums.
-    pub(super) fn summed_lines(&self) -> Vec<Lines> {
-        self.sums.iter().map(|sum| sum.lines).collect()
+    /// The lines of its reductions.
+    pub(super) fn reduced_lines(&self) -> Vec<Lines> {
+        self.reductions.iter().map(|of| of.lines).collect()
     }
 
     fn reads(&self, f: &mut dyn FnMut(ValueId)) {
@@ -450,7 +459,7 @@ impl Fused {
                 f(*value);
             }
         }
-        self.sums.iter().for_each(|sum| f(sum.value));
+        self.reductions.iter().for_each(|of| f(of.value));
         self.products.iter().filter_map(|p| p.out).for_each(&mut *f);
         self.line_steps
             .iter()

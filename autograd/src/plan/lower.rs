@@ -12,11 +12,13 @@
 
 use super::{
     dag::{Apply, AxisRange, ControlDependency, Dag, Kind, Operand, Phase, Update},
+    fuse::is_read_along,
     index::DagId,
-    size::{Lines, fits_a_block},
+    size::fits_a_block,
 };
 use crate::{
     index::{Index, IndexVec},
+    math::fold::{Fold, Lines},
     nodes::{self, NodeId, OpId, Program, ShapeId},
     op::{Id, Lowering, lowering::LineFunction, lowering::Scalar},
     shape::Axes,
@@ -46,7 +48,53 @@ pub(super) fn lower<'p>(p: &'p Program, wanted: &[NodeId], updates: &[nodes::Upd
     }
     let mut dag = lower.finish(wanted, updates);
     count_uses(&mut dag);
-    dag.without_dead_nodes()
+    let mut dag = dag.without_dead_nodes();
+    find_lines(&mut dag);
+    dag
+}
+
+/// The longest contiguous line that a kernel keeps whole for a reduction that its elements read
+/// again. Longer ones are reduced by a kernel of their own, which all threads share.
+const MAX_LINE: usize = 1 << 16;
+/// The same for strided lines, of which a block has many.
+const MAX_COLUMN: usize = 1 << 12;
+/// The longest lines that functions of whole lines work on: as long as scratch memory is bearable.
+const MAX_FUNCTION_LINE: usize = 1 << 20;
+const MAX_FUNCTION_COLUMN: usize = 1 << 13;
+/// So many lines, or so few elements, need not be reduced by all threads together.
+const MANY_LINES: usize = 8;
+const FEW_ELEMENTS: usize = 1 << 15;
+
+/// Makes functions of whole lines of reductions whose result the elements of the same lines read:
+/// then one kernel does both, as for `x - x.max_axis_keep(0)`.
+///
+/// A reduction that nobody reads so is better off as it is: its kernel takes the elements in the
+/// order in which they lie.
+fn find_lines(dag: &mut Dag<'_>) {
+    for reader in dag.nodes.indices() {
+        if !matches!(dag.nodes[reader].kind, Kind::Elementwise(_)) {
+            continue;
+        }
+        for k in 0..dag.operands(reader).len() {
+            let operand = dag.operands(reader)[k];
+            let of = &dag.nodes[operand.node];
+            let Kind::Fold(fold, axes) = of.kind else {
+                continue;
+            };
+            let (shape, lines) = (dag.shape(of.domain), axes.lines(dag.shape(of.domain)));
+            let count = shape.count();
+            let fits = match lines.inner {
+                1 => lines.n <= MAX_LINE,
+                _ => lines.n <= MAX_COLUMN,
+            };
+            if fits
+                && (count / lines.n >= MANY_LINES || count <= FEW_ELEMENTS)
+                && is_read_along(dag, reader, operand, axes)
+            {
+                dag.nodes[operand.node].kind = Kind::Line(LineFunction::Fold(fold), axes);
+            }
+        }
+    }
 }
 
 /// The nodes, up to the youngest root, that some root is computed from.
@@ -176,12 +224,12 @@ impl Lower<'_> {
                 Kind::Elementwise(Apply::FromBool)
             }
             Lowering::Elementwise(scalar) => self.elementwise(id, scalar),
-            Lowering::Sum(axes) if node.dtype.is_float() => {
-                return self.sum(id, axes);
+            Lowering::Fold(fold, axes) if node.dtype.is_float() => {
+                return self.fold(id, fold, axes);
             }
             Lowering::Line { function, axis } => return self.line(id, function, axis),
             Lowering::MatMul => Kind::MatMul,
-            Lowering::Cast | Lowering::Sum(_) | Lowering::Opaque => Kind::Opaque,
+            Lowering::Cast | Lowering::Fold(..) | Lowering::Opaque => Kind::Opaque,
         };
         (Some(kind), node.shape)
     }
@@ -198,18 +246,21 @@ impl Lower<'_> {
         }
     }
 
-    /// Sums over axes that follow each other are parts of fused kernels; those of short rows are
-    /// there before the next step.
-    fn sum(&self, id: NodeId, axes: Axes) -> (Option<Kind>, ShapeId) {
+    /// Reductions over axes that follow each other are parts of fused kernels; those of short rows
+    /// are there before the next step.
+    fn fold(&self, id: NodeId, fold: Fold, axes: Axes) -> (Option<Kind>, ShapeId) {
         let domain = self.p.nodes[self.p.args(id)[0]].shape;
         let shape = &self.p.shapes[domain];
         let kind = match (shape.count(), neighbours(axes)) {
-            (1, _) => Kind::Elementwise(Apply::SumOfOne),
-            // sums over axes 0 and 2 of three are not one kind of line
+            (1, _) if fold == Fold::Sum => Kind::Elementwise(Apply::SumOfOne),
+            (1, _) => return (None, domain), // of one element, it is that element
+            // integers, and nothing at all
             (0, _) | (_, None) => Kind::Opaque,
             (_, Some(axes)) => match axes.lines(shape) {
-                Lines { n, inner: 1 } if fits_a_block(n) => Kind::Line(LineFunction::Sum, axes),
-                _ => Kind::Sum(axes),
+                Lines { n, inner: 1 } if fits_a_block(n) => {
+                    Kind::Line(LineFunction::Fold(fold), axes)
+                }
+                _ => Kind::Fold(fold, axes),
             },
         };
         (Some(kind), domain)
@@ -229,8 +280,11 @@ impl Lower<'_> {
             end: axis as u8 + 1,
         };
         let lines = axes.lines(shape);
-        let is_short = lines.inner == 1 && lines.n > 0 && fits_a_block(lines.n);
-        if is_short && shape.count() > 1 {
+        let fits = match lines.inner {
+            1 => lines.n <= MAX_FUNCTION_LINE,
+            _ => lines.n <= MAX_FUNCTION_COLUMN,
+        };
+        if fits && shape.count() > 1 {
             (Some(Kind::Line(function, axes)), domain)
         } else {
             (Some(Kind::Opaque), self.p.nodes[id].shape)
@@ -243,7 +297,7 @@ impl Lower<'_> {
         let node = &self.dag.nodes[seen.node];
         match (reader, node.kind) {
             (
-                Kind::Elementwise(_) | Kind::Broadcast | Kind::Sum(_) | Kind::Line(..),
+                Kind::Elementwise(_) | Kind::Broadcast | Kind::Fold(..) | Kind::Line(..),
                 Kind::Broadcast,
             ) => {
                 // through the broadcast. Its shape must not have been changed, unless it is of a

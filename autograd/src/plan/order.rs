@@ -33,7 +33,7 @@ pub(super) struct Slot {
     need: u32,
     /// How many functions of lines lie before it.
     segment: u32,
-    /// Functions of lines, sums or a later segment read it: a whole block must be stored.
+    /// Functions of lines, reductions or a later segment read it: a whole block must be stored.
     pub(super) whole: bool,
     /// The operand that is a product of two stored values, and is computed with this node.
     pub(super) folded: Option<u8>,
@@ -53,26 +53,26 @@ enum Mark {
 /// The nodes of a kernel, in the order in which they are computed.
 #[derive(Default)]
 pub(super) struct Order {
-    /// Each sum comes right after what it sums.
+    /// Each reduction comes right after what it reduces.
     pub(super) nodes: Vec<DagId>,
-    sums: Vec<SumOf>,
+    folds: Vec<Reduced>,
 }
 
-/// A sum over the elements of a node of the same kernel.
+/// A reduction of the elements of a node of the same kernel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct SumOf {
+struct Reduced {
     node: DagId,
-    sum: DagId,
+    fold: DagId,
 }
 
 impl Order {
-    /// The sums over a node's elements in the same kernel.
-    pub(super) fn sums(&self, node: DagId) -> impl Iterator<Item = DagId> {
-        let start = self.sums.partition_point(|s| s.node < node);
-        let own = self.sums[start..]
+    /// The reductions of a node's elements in the same kernel.
+    pub(super) fn folds(&self, node: DagId) -> impl Iterator<Item = DagId> {
+        let start = self.folds.partition_point(|s| s.node < node);
+        let own = self.folds[start..]
             .iter()
             .take_while(move |s| s.node == node);
-        own.map(|s| s.sum)
+        own.map(|s| s.fold)
     }
 }
 
@@ -89,7 +89,7 @@ impl Emitter<'_, '_, '_> {
         let mut order = Order::default();
         order.nodes.reserve(members.len());
         members.iter().for_each(|&id| self.survey(&mut order, id));
-        order.sums.sort_unstable();
+        order.folds.sort_unstable();
         let last_segment = members.iter().map(|&id| self.slots[id].segment).max();
         if last_segment == Some(0) {
             self.segment(&mut order, members.iter().copied());
@@ -104,7 +104,7 @@ impl Emitter<'_, '_, '_> {
         order
     }
 
-    /// Puts the nodes of a segment in order. Functions of lines come last, each with the sums of
+    /// Puts the nodes of a segment in order. Functions of lines come last, each with the reductions of
     /// its results.
     fn segment(&mut self, order: &mut Order, nodes: impl Iterator<Item = DagId>) {
         let mut lines = Vec::new();
@@ -113,23 +113,20 @@ impl Emitter<'_, '_, '_> {
                 self.visit(order, id, &mut lines);
             }
         }
-        let sums: Vec<DagId> = lines.iter().flat_map(|&line| order.sums(line)).collect();
+        let folds: Vec<DagId> = lines.iter().flat_map(|&line| order.folds(line)).collect();
         order.nodes.append(&mut lines);
-        order.nodes.extend(sums);
+        order.nodes.extend(folds);
     }
 
     /// What is known of a node from its operands.
     fn survey(&mut self, order: &mut Order, id: DagId) {
-        let kind = self.dag.nodes[id].kind;
         let (mut segment, mut need) = (0, 0);
         for k in 0..self.dag.operands(id).len() {
             let Some(input) = self.inside(id, k) else {
                 continue;
             };
             let slot = self.slots[input];
-            segment = segment.max(
-                slot.segment + u32::from(matches!(self.dag.nodes[input].kind, Kind::Line(..))),
-            );
+            segment = segment.max(slot.segment + u32::from(self.is_of_lines(input)));
             // two operands that need as many registers: the result of the one that is computed
             // first waits in one more
             need = if need == slot.need {
@@ -139,6 +136,7 @@ impl Emitter<'_, '_, '_> {
             };
         }
         (self.slots[id].segment, self.slots[id].need) = (segment, need);
+        let (is_of_lines, lines) = (self.is_of_lines(id), self.reduced_lines(id));
         for k in 0..self.dag.operands(id).len() {
             let Some(input) = self.inside(id, k) else {
                 continue;
@@ -149,14 +147,13 @@ impl Emitter<'_, '_, '_> {
                 slot.mark = Mark::Read;
             }
             // a temporary holds a group of elements only, and lives within one segment
-            let is_line = matches!(kind, Kind::Line(..));
-            slot.whole |= is_line || slot.segment < segment;
-            if let Some(lines) = self.dag.summed_lines(id) {
-                order.sums.push(SumOf {
+            slot.whole |= is_of_lines || slot.segment < segment;
+            if let Some(lines) = lines {
+                order.folds.push(Reduced {
                     node: input,
-                    sum: id,
+                    fold: id,
                 });
-                slot.whole |= !lines.are_summed_by_steps();
+                slot.whole |= !lines.are_folded_by_steps();
             }
         }
     }
@@ -170,7 +167,6 @@ impl Emitter<'_, '_, '_> {
         }];
         // a stack of our own: a chain may have a million nodes
         while let Some(Visit { node, is_ready }) = stack.pop() {
-            let kind = self.dag.nodes[node].kind;
             if !is_ready {
                 if self.slots[node].mark != Mark::Visited {
                     self.slots[node].mark = Mark::Visited;
@@ -180,12 +176,14 @@ impl Emitter<'_, '_, '_> {
                     });
                     self.push_operands(node, &mut stack);
                 }
-            } else if matches!(kind, Kind::Line(..)) {
+            } else if self.is_of_lines(node) {
                 lines.push(node);
-            } else if !matches!(kind, Kind::Sum(_)) || self.inside(node, 0).is_none() {
+            } else if !matches!(self.dag.nodes[node].kind, Kind::Fold(..))
+                || self.inside(node, 0).is_none()
+            {
                 order.nodes.push(node);
-                let sums: Vec<DagId> = order.sums(node).collect();
-                order.nodes.extend(sums);
+                let folds: Vec<DagId> = order.folds(node).collect();
+                order.nodes.extend(folds);
             }
         }
     }

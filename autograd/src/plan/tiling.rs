@@ -2,19 +2,16 @@
 //! part's scratch memory into registers. Used by fusion (can a product be taken in?), by emission
 //! (the layout) and by the executor (where parts begin).
 //!
-//! Two things may not be cut. Lines that a function goes over stay in one block; and a sum's
-//! chunks, whose order of addition is fixed by the shape ([`math::sum`](crate::math::sum)), stay in
+//! Two things may not be cut. Lines that a function goes over stay in one block; and the chunks of a
+//! reduction, whose order is fixed by the shape ([`math::fold`](crate::math::fold)), stay in
 //! one part. So parts end between lines and chunks only, and how many of them there are changes no
 //! bit.
 
 use super::{
     kernel::{Cuts, Fused, Kernel, Layout},
-    size::{BLOCK, Lines, fits_a_block},
+    size::{BLOCK, Blocks, fits_a_block},
 };
-use crate::{
-    math::sum::{SUM_CHUNK, SUM_DEPTH},
-    tensor::DType,
-};
+use crate::{math::fold::Lines, tensor::DType};
 
 /// The most elements that go through a step at once: those of eight registers of AVX-512, of f32.
 pub(crate) const MAX_VECTOR_GROUP: usize = 128;
@@ -61,9 +58,7 @@ impl Layout {
             cuts: k.cuts(),
             ..Layout::default()
         };
-        // a kernel of few elements needs short blocks: a kernel may have a thousand of them, and a
-        // graph thousands of such kernels
-        let block = k.block().min(k.count).next_multiple_of(MAX_VECTOR_GROUP) + PADDING;
+        let block = k.block_register().saturating_add(PADDING);
         for register in k.registers.iter() {
             let start = layout.take(if register.is_block() {
                 block
@@ -73,7 +68,8 @@ impl Layout {
             layout.registers.push(start);
         }
         if !k.line_steps.is_empty() {
-            layout.line_steps = [(); 3].map(|()| layout.take(PADDED_BLOCK));
+            let lines = PADDED_BLOCK; // no block has more of them
+            layout.line_steps = [block, lines, lines].map(|n| layout.take(n));
         }
         for product in k.products.iter() {
             let start = layout.take(k.rows_together().saturating_mul(product.size.n));
@@ -122,19 +118,34 @@ impl Fused {
         cache_lines(self.layout.elements, self.dtype)
     }
 
-    /// The bytes of the sums of chunks.
+    /// The bytes of the results of chunks.
     pub(crate) fn partial_bytes(&self) -> usize {
-        let numbers = self.sums.iter().map(|s| s.partials(self.count));
+        let numbers = self.reductions.iter().map(|s| s.partials(self.count));
         cache_lines(numbers.fold(0, usize::saturating_add), self.dtype)
     }
 
     /// How many elements are taken through the steps before the next ones: whole lines where they
     /// are short.
     pub(crate) fn block(&self) -> usize {
-        match short(self.line) {
-            Some(line) => BLOCK / line * line,
-            None => BLOCK,
+        match self.blocks {
+            Blocks::OfLines(n) if fits_a_block(n) => BLOCK / n * n,
+            Blocks::OfLines(n) => n,
+            Blocks::OfColumns(lines) => lines.n.saturating_mul(MAX_VECTOR_GROUP),
+            Blocks::Any | Blocks::InLines(_) | Blocks::InStrips(_) => BLOCK,
         }
+    }
+
+    /// The elements of a register that holds a block.
+    pub(super) fn block_register(&self) -> usize {
+        // a kernel of few elements needs short blocks: a kernel may have a thousand of them, and a
+        // graph thousands of such kernels
+        let block = match self.blocks {
+            Blocks::OfColumns(_) => self.block(), // columns that are not there take room, too
+            _ => self.block().min(self.count),
+        };
+        block
+            .checked_next_multiple_of(MAX_VECTOR_GROUP)
+            .unwrap_or(usize::MAX)
     }
 
     /// How many rows of its products are computed together: few enough to be still in the cache
@@ -163,10 +174,27 @@ impl Fused {
                 grain: self.product_grain * p.size.n,
             });
         }
-        match cuts_of_sums(self.line, &self.summed_lines()) {
-            SumCuts::Nowhere => None,
-            SumCuts::At(cuts) => Some(cuts),
-            SumCuts::BetweenLines => Some(Cuts {
+        // parts count the elements of lines and strips, one after the other: see
+        // `exec::kernels::fused`
+        match self.blocks {
+            Blocks::OfColumns(_) => {
+                return Some(Cuts {
+                    period: self.count,
+                    grain: self.block(),
+                });
+            }
+            Blocks::InStrips(Lines { n, inner }) => {
+                return Some(Cuts {
+                    period: n * inner,
+                    grain: n * BLOCK,
+                });
+            }
+            Blocks::Any | Blocks::InLines(_) | Blocks::OfLines(_) => {}
+        }
+        match cuts_of_folds(self.blocks, &self.reduced_lines()) {
+            FoldCuts::Nowhere => None,
+            FoldCuts::At(cuts) => Some(cuts),
+            FoldCuts::BetweenLines => Some(Cuts {
                 period: self.count,
                 grain: self.block(),
             }),
@@ -184,58 +212,39 @@ fn cache_lines(numbers: usize, dtype: DType) -> usize {
 }
 
 impl Lines {
-    /// How many elements, or rows of `inner` elements, of a sum are added one after the other.
-    fn chunk(self) -> usize {
-        if self.inner == 1 {
-            SUM_CHUNK
-        } else {
-            SUM_DEPTH
-        }
-    }
-
-    /// How many chunks a line has.
-    pub(crate) fn chunks(self) -> usize {
-        self.n.div_ceil(self.chunk())
-    }
-
     /// The chunk, counted over all lines, that an element of contiguous lines is in.
     pub(crate) fn chunk_of(self, element: usize) -> usize {
         element / self.n * self.chunks() + element % self.n / self.chunk()
     }
 }
 
-/// The length of a kernel's lines, if a block has them whole. Longer ones are summed by steps,
-/// chunk by chunk.
-fn short(line: Option<usize>) -> Option<usize> {
-    line.filter(|&line| fits_a_block(line))
-}
-
-/// Where sums allow cuts.
-enum SumCuts {
+/// Where reductions allow cuts.
+enum FoldCuts {
     Nowhere,
     /// There are none: anywhere between lines.
     BetweenLines,
     At(Cuts),
 }
 
-/// Where a kernel may be cut that works on lines of this length and has these sums.
-fn cuts_of_sums(line: Option<usize>, sums: &[Lines]) -> SumCuts {
-    let Some((&first, others)) = sums.split_first() else {
-        return SumCuts::BetweenLines;
+/// Where a kernel may be cut that has such blocks and reduces these lines.
+fn cuts_of_folds(blocks: Blocks, folds: &[Lines]) -> FoldCuts {
+    let Some((&first, others)) = folds.split_first() else {
+        return FoldCuts::BetweenLines;
     };
     let cuts = Cuts {
         period: first.n * first.inner,
-        grain: first.chunk().saturating_mul(first.inner),
+        grain: first.chunk(),
     };
-    let keeps_lines = |place: usize| short(line).is_none_or(|line| place.is_multiple_of(line));
-    // cuts for sums over different lines would have to suit both; that is not tried
+    let line = blocks.whole_line();
+    let keeps_lines = |place: usize| line.is_none_or(|line| place.is_multiple_of(line));
+    // cuts for reductions over different lines would have to suit both; that is not tried
     if others.iter().all(|&other| other == first)
         && keeps_lines(cuts.grain)
         && keeps_lines(cuts.period)
     {
-        SumCuts::At(cuts)
+        FoldCuts::At(cuts)
     } else {
-        SumCuts::Nowhere
+        FoldCuts::Nowhere
     }
 }
 
@@ -244,18 +253,18 @@ fn cuts_of_sums(line: Option<usize>, sums: &[Lines]) -> SumCuts {
 pub(super) fn rows_between_cuts(
     count: usize,
     n: usize,
-    line: Option<usize>,
-    sums: &[Lines],
+    blocks: Blocks,
+    folds: &[Lines],
 ) -> Option<usize> {
     // example: a sum over all of 4,096 elements may be cut every 1,024. Sums of lines of 1,500 may
     // be cut between lines only, since chunks are counted from the beginning of each line
-    let place = match cuts_of_sums(line, sums) {
-        SumCuts::Nowhere => return None,
-        SumCuts::At(Cuts { period, grain }) if period >= count || period.is_multiple_of(grain) => {
+    let place = match cuts_of_folds(blocks, folds) {
+        FoldCuts::Nowhere => return None,
+        FoldCuts::At(Cuts { period, grain }) if period >= count || period.is_multiple_of(grain) => {
             grain
         }
-        SumCuts::At(Cuts { period, .. }) => period,
-        SumCuts::BetweenLines => short(line).unwrap_or(1),
+        FoldCuts::At(Cuts { period, .. }) => period,
+        FoldCuts::BetweenLines => blocks.whole_line().unwrap_or(1),
     };
     Some(lcm(lcm(place, n) / n, TILE_ROWS))
 }

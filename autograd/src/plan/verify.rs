@@ -7,7 +7,7 @@ use super::{
     dag::{Apply, Dag, Kind, Operand, Phase},
     index::{KernelId, Reg, StageId, UpdateId, ValueId},
     kernel::{Code, Fused, Kernel, Placement, Read, Register, Step},
-    size::fits_a_block,
+    size::Blocks,
     tiling::{MAX_VECTOR_GROUP, PADDED_BLOCK},
 };
 use crate::index::{Index, IndexVec, each};
@@ -75,7 +75,7 @@ impl Dag<'_> {
         has_elements
             && (node.kind == Kind::MatMul || !operand.transposed)
             && match node.kind {
-                Kind::Elementwise(_) | Kind::Broadcast | Kind::Sum(_) => {
+                Kind::Elementwise(_) | Kind::Broadcast | Kind::Fold(..) => {
                     seen.count() == 1
                         || seen.count() == domain.count()
                         || seen.broadcasts_to(domain)
@@ -164,12 +164,12 @@ impl Plan {
                 format!("{register:?} has another number of elements")
             })?;
         }
-        for sum in k.sums.iter() {
+        for sum in k.reductions.iter() {
             let fits = count(sum.value) * sum.lines.n == k.count;
             ensure(fits, || format!("{sum:?} has another number of elements"))?;
         }
         for line in &k.line_steps {
-            let n = k.line.unwrap_or(0);
+            let n = k.blocks.whole_lines().map_or(0, |lines| lines.n);
             let fits = |v: ValueId| count(v) * n == k.count;
             let fits = line.value.is_none_or(fits) && line.labels.is_none_or(fits);
             ensure(fits, || format!("{line:?} has another number of lines"))?;
@@ -300,7 +300,7 @@ impl Fused {
         let is_given = |r: &Register| {
             !matches!(
                 r,
-                Register::Temporary | Register::Block | Register::Output(_)
+                Register::Temporary | Register::Block | Register::Line | Register::Output(_)
             )
         };
         let mut state = State {
@@ -311,10 +311,12 @@ impl Fused {
         let mut lines = self.line_steps.iter().peekable();
         for at in 0..=self.steps.len() {
             while let Some(line) = lines.next_if(|line| line.after == at) {
-                let to_block = line
-                    .to
-                    .is_none_or(|to| self.registers[to] == Register::Block);
-                ensure(to_block, || format!("{line:?} writes to no block"))?;
+                let kind = match line.function.reduces() && self.blocks.has_long_lines() {
+                    true => Register::Line,
+                    false => Register::Block,
+                };
+                let to_block = line.to.is_none_or(|to| self.registers[to] == kind);
+                ensure(to_block, || format!("{line:?} writes to no {kind:?}"))?;
                 let is_block = self.registers[line.from].is_block() && state.written[line.from];
                 ensure(is_block, || format!("{line:?} has no block"))?;
                 if let Some(to) = line.to {
@@ -335,7 +337,7 @@ impl Fused {
                 format!("{register:?} is not written")
             })?;
         }
-        for sum in self.sums.iter() {
+        for sum in self.reductions.iter() {
             let is_there = sum
                 .from
                 .is_none_or(|from| state.written[from] && self.registers[from].is_block());
@@ -345,14 +347,26 @@ impl Fused {
         self.verify_layout(is_scalar)
     }
 
-    /// No line that a function goes over is cut, by a block or by a part.
+    /// No line that a function goes over is cut, by a block or by a part; and what goes over
+    /// elements in their order is not where blocks have another one.
     fn verify_cuts(&self) -> Result<(), String> {
+        if let Blocks::InStrips(lines) = self.blocks {
+            let is_alike = self.reductions.iter().all(|of| of.lines == lines)
+                && self.products.is_empty()
+                && self.count.is_multiple_of(lines.n * lines.inner);
+            ensure(is_alike, || "strips are of other lines".into())?;
+        }
         if self.line_steps.is_empty() {
             return Ok(());
         }
-        let Some(line) = self.line.filter(|&line| fits_a_block(line)) else {
-            return Err("functions of lines without lines that fit into a block".into());
+        let Some(lines) = self.blocks.whole_lines() else {
+            return Err("functions of lines without blocks of whole lines".into());
         };
+        let in_order = lines.inner == 1 || self.reductions.is_empty() && self.products.is_empty();
+        ensure(in_order, || {
+            "blocks of columns have what goes over elements in order".into()
+        })?;
+        let line = lines.n;
         let is_whole = |n: usize| n.is_multiple_of(line);
         let cuts = self.layout.cuts;
         let are_whole = is_whole(self.count)
@@ -379,7 +393,7 @@ impl Fused {
             _ => true,
         };
         let blocks = self
-            .sums
+            .reductions
             .iter()
             .filter_map(|s| s.from)
             .chain(self.line_steps.iter().map(|l| l.from));
@@ -403,10 +417,7 @@ impl Fused {
     }
 
     fn verify_layout(&self, is_scalar: bool) -> Result<(), String> {
-        let block = self
-            .block()
-            .min(self.count)
-            .next_multiple_of(MAX_VECTOR_GROUP);
+        let block = self.block_register();
         let mut end = if is_scalar { self.registers.len() } else { 0 };
         for (register, &start) in self.layout.registers.enumerate() {
             ensure(start >= end, || format!("{register:?} overlaps"))?;
@@ -414,11 +425,12 @@ impl Fused {
             end = start + if is_block { block } else { MAX_VECTOR_GROUP };
         }
         if !self.line_steps.is_empty() {
-            for &start in &self.layout.line_steps {
+            let sizes = [block, PADDED_BLOCK, PADDED_BLOCK];
+            for (&start, size) in self.layout.line_steps.iter().zip(sizes) {
                 ensure(start >= end, || {
                     "memory of functions of lines overlaps".into()
                 })?;
-                end = start + PADDED_BLOCK;
+                end = start + size;
             }
         }
         for (product, &start) in self.layout.products.enumerate() {
@@ -452,7 +464,7 @@ impl State<'_> {
             })?;
         }
         let is_there = match step.code {
-            Code::Sum(sum) => sum.index() < self.k.sums.len(),
+            Code::Fold(of) => of.index() < self.k.reductions.len(),
             Code::Custom(op, _) => op.index() < self.k.custom.len(),
             _ => true,
         };

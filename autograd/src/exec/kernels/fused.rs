@@ -8,30 +8,37 @@
 //! What a register holds lies where its value is, if that has the elements one after the other, or
 //! in scratch memory. Where a block does not end with a whole group, its last elements are copied
 //! to scratch, which is long enough for a whole group, and back: the same code takes whole groups
-//! and the rest. Sums are taken from the blocks in the canonical order
-//! ([`math::sum`](crate::math::sum)), whatever the width of the vectors.
+//! and the rest. Reductions take elements from steps and blocks in the canonical order
+//! ([`math::fold`](crate::math::fold)), whatever the width of the vectors.
+//!
+//! Two kinds of kernels do not take elements in the order in which they lie. Blocks of strided lines
+//! are transposed ([`columns`](super::columns)). And rows that are wider than the first-level cache
+//! are reduced in strips of columns, whose accumulators stay there. Parts of these are still ranges
+//! of elements: of as many as their lines, or their strips, have.
 
 use super::{
     arch::{Table, Vectors},
+    columns::Columns,
+    fold::{FoldState, join_chunks},
     lines::{self, LineBlock},
     scalar,
-    steps::{Location, Operands, SumState},
+    steps::{Location, Operands},
 };
 use crate::{
     error::OpError,
     exec::{memory::Memory, product},
     index::{Index, IndexVec},
-    math::sum::{Pairs, SUM_DEPTH, SUM_LANES, sum_lanes},
+    math::fold::Lines,
     plan::{
-        index::{Reg, SumId, ValueId},
-        kernel::{Cuts, Fused, LineStep, Product, Read, Register, Step, Sum},
-        size::{BLOCK, fits_a_block},
+        index::{ReductionId, Reg, ValueId},
+        kernel::{Cuts, Fused, LineStep, Product, Read, Reduction, Register, Step},
+        size::{BLOCK, Blocks},
         tiling::MAX_VECTOR_GROUP,
     },
     shape::Walk,
     tensor::DType,
 };
-use std::{cell::Cell, ops::Range, slice};
+use std::{ops::Range, slice};
 
 /// A kernel that is to run in some parts: where its values are, and scratch memory for it.
 #[derive(Clone, Copy)]
@@ -39,7 +46,7 @@ pub(crate) struct Job<'r> {
     k: &'r Fused,
     memory: Memory<'r>,
     parts: usize,
-    /// The sums of chunks.
+    /// The results of chunks.
     partials: *mut u8,
     /// The scratch memory of each part.
     scratch: *mut u8,
@@ -82,12 +89,12 @@ impl<'r> Job<'r> {
         }
     }
 
-    /// Adds the sums of chunks, when all parts are done.
+    /// Joins the results of chunks, when all parts are done.
     pub(crate) fn finish(&self) {
         match self.k.dtype {
             _ if self.k.count == 0 => {}
-            DType::F32 => self.add_chunks::<f32>(),
-            _ => self.add_chunks::<f64>(),
+            DType::F32 => self.join_chunks::<f32>(),
+            _ => self.join_chunks::<f64>(),
         }
     }
 
@@ -103,33 +110,35 @@ impl<'r> Job<'r> {
         Ok(())
     }
 
-    /// Where the sums of chunks begin, for each sum.
-    fn partials<T: Vectors>(&self) -> impl Iterator<Item = (&'r Sum, *mut T)> {
-        let (mut next, count): (*mut T, usize) = (self.partials.cast(), self.k.count);
-        self.k.sums.iter().map(move |sum| {
+    /// Each reduction, and where the results of its chunks go: where its own results belong, if a
+    /// line has one chunk.
+    fn results<T: Vectors>(&self) -> impl Iterator<Item = (&'r Reduction, *mut T)> {
+        let (mut next, k, memory): (*mut T, _, _) = (self.partials.cast(), self.k, self.memory);
+        k.reductions.iter().map(move |of| {
+            let partials = of.partials(k.count);
+            if partials == 0 {
+                return (of, memory.pointer(of.value));
+            }
             let start = next;
-            next = next.wrapping_add(sum.partials(count));
-            (sum, start)
+            next = next.wrapping_add(partials);
+            (of, start)
         })
     }
 
-    fn add_chunks<T: Vectors>(&self) {
-        for (sum, partials) in self.partials::<T>() {
-            let (chunks, inner) = (sum.lines.chunks(), sum.lines.inner);
-            let all = self.k.count / sum.lines.n;
-            // SAFETY: the value has a number for each sum, and there is room for those of its
-            // chunks; no other thread is at work any more.
-            let (out, partials) = unsafe {
-                let out = slice::from_raw_parts_mut(self.memory.pointer::<T>(sum.value), all);
-                (
-                    out,
-                    slice::from_raw_parts_mut(partials, sum.partials(self.k.count)),
-                )
-            };
-            let lines = partials.chunks_exact_mut(chunks * inner);
-            for (out, chunks) in out.chunks_exact_mut(inner).zip(lines) {
-                add_rows_in_pairs(chunks, inner);
-                out.copy_from_slice(&chunks[..inner]);
+    fn join_chunks<T: Vectors>(&self) {
+        for (of, chunks) in self.results::<T>() {
+            let (partials, all) = (of.partials(self.k.count), self.k.count / of.lines.n);
+            if partials > 0 {
+                // SAFETY: the value has a number for each line, and there is room for those of its
+                // chunks; no other thread is at work any more.
+                let (out, chunks) = unsafe {
+                    let out = self.memory.pointer::<T>(of.value);
+                    (
+                        slice::from_raw_parts_mut(out, all),
+                        slice::from_raw_parts_mut(chunks, partials),
+                    )
+                };
+                join_chunks(of, chunks, out);
             }
         }
     }
@@ -164,7 +173,7 @@ struct Worker<'r, T: 'static> {
     /// Where registers are for whole groups of the current block; then the same for what does not
     /// fill a group, all in scratch memory.
     locations: Vec<Location<T>>,
-    sums: IndexVec<SumId, SumState<T>>,
+    folds: IndexVec<ReductionId, FoldState<T>>,
     /// Scratch memory for functions of lines, if there are any.
     line_scratch: [*mut T; 3],
     scratch: *mut T,
@@ -175,17 +184,14 @@ impl<'r, T: Vectors> Worker<'r, T> {
     fn new(job: &Job<'r>, scratch: *mut T) -> Worker<'r, T> {
         let Job { k, memory, .. } = *job;
         let (layout, table) = (&k.layout, T::table());
-        let state = |(_, partials)| SumState {
-            lanes: [T::default(); SUM_LANES],
-            partials,
-        };
+        let state = |(of, results): (&Reduction, _)| FoldState::new(of.fold, results);
         let mut worker = Worker {
             k,
             memory,
             table,
             roles: IndexVec::with_capacity(k.registers.len()),
             locations: Vec::with_capacity(2 * k.registers.len()),
-            sums: IndexVec::from_vec(job.partials().map(state).collect()),
+            folds: IndexVec::from_vec(job.results().map(state).collect()),
             line_scratch: layout.line_steps.map(|at| scratch.wrapping_add(at)),
             scratch,
         };
@@ -212,7 +218,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
         };
         match register {
             Register::Number(n) => fill(T::of(n.into())),
-            Register::Temporary => Role::Group,
+            Register::Temporary | Register::Line => Role::Group,
             Register::Block => Role::Block,
             Register::Product(product) => {
                 let start = k.layout.products[product];
@@ -289,20 +295,131 @@ impl<'r, T: Vectors> Worker<'r, T> {
     /// Takes a range of elements, whose products are there, block by block through the kernel.
     fn blocks(&mut self, range: Range<usize>) -> Result<(), OpError> {
         let k = self.k;
-        let mut start = range.start;
+        match k.blocks {
+            Blocks::OfColumns(lines) => return self.blocks_of_columns(lines, range),
+            Blocks::InStrips(lines) => return self.blocks_in_strips(lines, range),
+            Blocks::Any | Blocks::InLines(_) | Blocks::OfLines(_) => {}
+        }
+        let (mut start, block) = (range.start, k.block());
         while start < range.end {
             let left = range.end - start;
             // a block of a long line ends where the line does: its chunks are counted from its
             // beginning
-            let in_line = match k.line {
-                Some(line) if !fits_a_block(line) => line - start % line,
+            let in_line = match k.blocks {
+                Blocks::InLines(line) => line - start % line,
                 _ => left,
             };
-            let n = k.block().min(left).min(in_line);
+            let n = block.min(left).min(in_line);
             self.block(start, n)?;
             start += n;
         }
         Ok(())
+    }
+
+    /// Takes strips of columns through the kernel, each row after row. The range counts the elements
+    /// of strips, one strip after the other.
+    fn blocks_in_strips(
+        &mut self,
+        Lines { n, inner }: Lines,
+        range: Range<usize>,
+    ) -> Result<(), OpError> {
+        let mut done = range.start;
+        while done < range.end {
+            let (outer, column) = (done / (n * inner), done % (n * inner) / n);
+            let width = BLOCK.min(inner - column);
+            for row in 0..n {
+                self.block((outer * n + row) * inner + column, width)?;
+            }
+            done += n * width;
+        }
+        Ok(())
+    }
+
+    /// Takes strided lines through the kernel, some beside each other. The range counts the elements
+    /// of lines, one line after the other.
+    fn blocks_of_columns(&mut self, lines: Lines, range: Range<usize>) -> Result<(), OpError> {
+        let (mut first, end) = (range.start / lines.n, range.end / lines.n);
+        let width = self.table.group;
+        while first < end {
+            let columns = Columns {
+                lines,
+                first,
+                count: width.min(end - first),
+                width,
+            };
+            self.columns(&columns)?;
+            first += columns.count;
+        }
+        Ok(())
+    }
+
+    /// Takes a transposed block through the kernel. All of it is in scratch memory.
+    fn columns(&mut self, columns: &Columns) -> Result<(), OpError> {
+        let k = self.k;
+        let all = columns.width * columns.lines.n;
+        self.gather(columns);
+        let mut done = 0;
+        for line in &k.line_steps {
+            self.steps_in_scratch(&k.steps[done..line.after], 0..all, columns.width);
+            self.lines(line, columns.first, columns.count, Some(columns))?;
+            done = line.after;
+        }
+        self.steps_in_scratch(&k.steps[done..], 0..all, columns.width);
+        self.scatter(columns);
+        Ok(())
+    }
+
+    /// Copies what a transposed block reads into scratch memory.
+    fn gather(&self, columns: &Columns) {
+        let (k, all) = (self.k, columns.width * columns.lines.n);
+        for (register, role) in self.roles.enumerate() {
+            let of = &k.registers[register];
+            if !matches!(of, Register::Source { .. }) || !of.is_block() {
+                continue;
+            }
+            // SAFETY: such registers have blocks, with room for rows of all lines.
+            let block = unsafe { slice::from_raw_parts_mut(self.scratch_of(register), all) };
+            match *role {
+                // SAFETY: a value that is read whole has as many elements as the kernel; a kernel
+                // that has functions of lines updates nothing in place.
+                Role::Read(p) => {
+                    columns.gather(unsafe { slice::from_raw_parts(p, k.count) }, block, |x| x);
+                }
+                // SAFETY: likewise.
+                Role::ReadBool(p) => {
+                    let from = unsafe { slice::from_raw_parts(p, k.count) };
+                    columns.gather(from, block, T::from_mask);
+                }
+                Role::Broadcast(from, walk) => columns.gather_broadcast(from, walk, block),
+                Role::BroadcastBool(from, walk) => {
+                    columns.gather_booleans(from, walk, block, T::from_mask);
+                }
+                _ => {}
+            }
+            columns.fill_rest(block, T::default());
+        }
+    }
+
+    /// Copies what a transposed block writes to where it belongs.
+    fn scatter(&self, columns: &Columns) {
+        let all = columns.width * columns.lines.n;
+        for (register, role) in self.roles.enumerate() {
+            // SAFETY: such registers have blocks; a value that is written whole has as many elements
+            // as the kernel, and other parts write other lines.
+            unsafe {
+                match *role {
+                    Role::Write(to) => {
+                        let block = slice::from_raw_parts(self.scratch_of(register), all);
+                        columns.scatter(block, to, |x| x);
+                    }
+                    Role::WriteBool(to) => {
+                        let block = slice::from_raw_parts(self.scratch_of(register), all);
+                        columns.scatter(block, to, T::to_mask);
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     fn block(&mut self, start: usize, n: usize) -> Result<(), OpError> {
@@ -316,7 +433,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
         let mut done = 0;
         for line in &k.line_steps {
             self.steps(&k.steps[done..line.after], start, whole, n);
-            self.lines(line, start, n)?;
+            let of_line = k.blocks.whole_line().unwrap_or(n); // without lines there is no such step
+            self.lines(line, start / of_line, n / of_line, None)?;
             done = line.after;
         }
         self.steps(&k.steps[done..], start, whole, n);
@@ -327,21 +445,30 @@ impl<'r, T: Vectors> Worker<'r, T> {
     /// Takes a block of `n` elements through some steps: its whole groups, where the values lie,
     /// and then the rest.
     fn steps(&mut self, steps: &[Step], start: usize, whole: usize, n: usize) {
-        let (direct, padded) = self.locations.split_at(self.locations.len() / 2);
-        let operands = |locations| Operands {
-            locations,
+        let operands = Operands {
+            locations: &self.locations[..self.locations.len() / 2],
             custom: &self.k.custom,
         };
         let group = self.table.group;
-        // SAFETY: `locate` made locations good for the elements `0..whole` of the block; the padded
-        // ones are longer than `n` rounded up to groups. Steps name what the kernel has.
-        unsafe {
-            (self.table.steps)(steps, operands(direct), &mut self.sums, 0..whole, group);
-            if whole < n {
-                (self.table.steps)(steps, operands(padded), &mut self.sums, whole..n, n - whole);
-                self.store_rest(start, whole, n);
-            }
+        // SAFETY: `locate` made locations good for the elements `0..whole` of the block. Steps name
+        // what the kernel has.
+        unsafe { (self.table.steps)(steps, operands, &mut self.folds, 0..whole, group) };
+        if whole < n {
+            self.steps_in_scratch(steps, whole..n, n - whole);
+            self.store_rest(start, whole, n);
         }
+    }
+
+    /// Takes elements of a block that are in scratch memory through some steps; of each group only
+    /// `valid` elements count.
+    fn steps_in_scratch(&mut self, steps: &[Step], range: Range<usize>, valid: usize) {
+        let operands = Operands {
+            locations: &self.locations[self.locations.len() / 2..],
+            custom: &self.k.custom,
+        };
+        // SAFETY: registers of blocks are longer than the range, rounded up to groups. Steps name
+        // what the kernel has.
+        unsafe { (self.table.steps)(steps, operands, &mut self.folds, range, valid) };
     }
 
     /// Where a register's scratch memory begins.
@@ -420,7 +547,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
         }
     }
 
-    /// Writes booleans, and adds the block to the sums.
+    /// Writes booleans, and takes the block into reductions.
     fn finish_block(&mut self, start: usize, n: usize) {
         for (register, role) in self.roles.enumerate() {
             if let Role::WriteBool(to) = *role {
@@ -433,14 +560,14 @@ impl<'r, T: Vectors> Worker<'r, T> {
             }
         }
         let k = self.k;
-        for (id, sum) in k.sums.enumerate() {
-            match sum.from {
+        for (id, of) in k.reductions.enumerate() {
+            match of.from {
                 // SAFETY: such registers hold whole blocks.
                 Some(from) => unsafe {
                     let block = self.whole_block(from, start, n);
-                    self.sums[id].add_rows(self.table, block, start, sum);
+                    self.folds[id].take_rows(self.table, block, start, of.lines);
                 },
-                None => self.sums[id].end_chunk(sum.lines.chunk_of(start)),
+                None => self.folds[id].end_chunk(of.lines.chunk_of(start)),
             }
         }
     }
@@ -460,11 +587,18 @@ impl<'r, T: Vectors> Worker<'r, T> {
         unsafe { slice::from_raw_parts(first, n) }
     }
 
-    /// A function of the lines of a block.
-    fn lines(&self, step: &LineStep, start: usize, n: usize) -> Result<(), OpError> {
-        let line = self.k.line.unwrap_or(n); // there is no such step without lines
-        debug_assert!(start.is_multiple_of(line) && n.is_multiple_of(line));
-        let (first, count) = (start / line, n / line);
+    /// A function of the lines of a block, `count` of them; `first` is the number of the first one.
+    fn lines(
+        &self,
+        step: &LineStep,
+        first: usize,
+        count: usize,
+        columns: Option<&Columns>,
+    ) -> Result<(), OpError> {
+        let Some(lines) = self.k.blocks.whole_lines() else {
+            return Ok(()); // without lines there is no such step
+        };
+        let n = lines.n * columns.map_or(count, |columns| columns.width);
         let labels = match step.labels {
             // SAFETY: labels were written in an earlier stage.
             Some(labels) => unsafe { &self.memory.elements(labels)[first..first + count] },
@@ -473,13 +607,16 @@ impl<'r, T: Vectors> Worker<'r, T> {
         let [each, one, max] = self.line_scratch;
         let to = step.to.map(|to| self.scratch_of(to));
         let each = to.filter(|_| !step.function.reduces()).unwrap_or(each);
-        // all are as long as a block's whole groups; results for lines never need more
-        let length = n.next_multiple_of(MAX_VECTOR_GROUP);
         // SAFETY: these are three pieces of scratch memory, or two and a register's block, for
-        // nobody else; the register `from` is another one, and holds a whole block.
+        // nobody else: as long as a block's whole groups, and as the most lines that a block has.
+        // The register `from` is another one, and holds a whole block.
         let (x, each, one, max) = unsafe {
-            let x = self.whole_block(step.from, start, n);
-            let [each, one, max] = [each, one, max].map(|p| lines::memory(p, length));
+            let x = match columns {
+                Some(_) => slice::from_raw_parts(self.scratch_of(step.from), n),
+                None => self.whole_block(step.from, first * lines.n, n),
+            };
+            let each = lines::memory(each, n.next_multiple_of(MAX_VECTOR_GROUP));
+            let [one, max] = [one, max].map(|p| lines::memory(p, BLOCK));
             (x, each, one, max)
         };
         // one call for all lines of the block: exponentials of many short lines are computed
@@ -487,7 +624,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
         let block = LineBlock {
             function: step.function,
             x,
-            n: line,
+            lines,
+            columns: columns.map(|columns| columns.width),
             labels,
             each,
             one: &mut *one,
@@ -502,59 +640,26 @@ impl<'r, T: Vectors> Worker<'r, T> {
             // SAFETY: the value has a number for each line.
             unsafe { slice::from_raw_parts_mut(to, count) }.copy_from_slice(&one[..count]);
         }
-        // one result for each line, spread over it: steps read it like any other block
-        if let Some(to) = to.filter(|_| step.function.reduces()) {
-            // SAFETY: a block of scratch memory.
-            let to = unsafe { slice::from_raw_parts_mut(to, n) };
-            to.chunks_exact_mut(line)
-                .zip(&*one)
-                .for_each(|(to, &v)| to.fill(v));
+        if let Some(to) = step.to.filter(|_| step.function.reduces()) {
+            self.spread(to, one, lines, n);
         }
         Ok(())
     }
-}
 
-impl<T: Vectors> SumState<T> {
-    /// The current chunk is complete.
-    fn end_chunk(&mut self, chunk: usize) {
-        let lanes = std::mem::replace(&mut self.lanes, [T::default(); SUM_LANES]);
-        // SAFETY: `partials` has an element for each chunk; blocks are chunks.
-        unsafe { self.partials.add(chunk).write(sum_lanes(lanes)) }
-    }
-
-    /// Adds a block to the chunks of rows, row after row.
-    fn add_rows(&mut self, table: &Table<T>, block: &[T], start: usize, sum: &Sum) {
-        let (n, inner) = (sum.lines.n, sum.lines.inner);
-        let mut done = 0;
-        while done < block.len() {
-            let (row, column) = ((start + done) / inner, (start + done) % inner);
-            let (outer, row) = (row / n, row % n);
-            let part = &block[done..(done + inner - column).min(block.len())];
-            let chunk = outer * sum.lines.chunks() + row / SUM_DEPTH;
-            let top = self.partials.wrapping_add(chunk * inner + column);
-            // SAFETY: there is room for a row for each chunk, and no other thread works on this
-            // chunk.
-            let top = unsafe { slice::from_raw_parts_mut(top, part.len()) };
-            if row % SUM_DEPTH == 0 {
-                top.fill(T::default());
+    /// Brings one result for each line to where steps read it for each element: spread over a block
+    /// of `n` elements, or in a single group if that is the same everywhere.
+    fn spread(&self, to: Reg, one: &[T], lines: Lines, n: usize) {
+        let is_group = self.k.registers[to] == Register::Line;
+        let n = if is_group { self.table.group } else { n };
+        // SAFETY: the register has a group or a block of scratch memory.
+        let to = unsafe { slice::from_raw_parts_mut(self.scratch_of(to), n) };
+        match lines.inner {
+            1 if is_group => to.fill(one[0]),
+            1 => {
+                let lines = to.chunks_exact_mut(lines.n).zip(one);
+                lines.for_each(|(to, &v)| to.fill(v));
             }
-            // SAFETY: whoever has this table has asked for its instructions.
-            unsafe { (table.add)(top, part) };
-            done += part.len();
+            _ => to.copy_from_slice(&one[..n]),
         }
     }
-}
-
-/// Adds rows in pairs; the sum is left in the first one.
-fn add_rows_in_pairs<T: Vectors>(rows: &mut [T], inner: usize) {
-    let count = rows.len() / inner;
-    let rows = Cell::from_mut(rows).as_slice_of_cells();
-    let row = |k: usize| &rows[k * inner..][..inner];
-    let add = |into: &mut usize, from: usize| {
-        let pairs = row(*into).iter().zip(row(from));
-        pairs.for_each(|(a, b)| a.set(a.get() + b.get()));
-    };
-    let mut pairs = Pairs(Vec::new());
-    (0..count).for_each(|row| pairs.push(row, &add));
-    pairs.finish(&add);
 }

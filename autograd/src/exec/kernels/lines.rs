@@ -1,22 +1,28 @@
-//! Functions of whole lines inside fused kernels: sums, softmax and its kin. What they compute is
-//! defined in [`op::softmax`](crate::op::softmax) and [`math::sum`](crate::math::sum); here
-//! exponentials and logarithms are taken of all lines of a block together.
+//! Functions of whole lines inside fused kernels: reductions, softmax and its kin. What they compute
+//! is defined in [`op::softmax`](crate::op::softmax) and [`math::fold`](crate::math::fold).
+//!
+//! The lines of a block lie one after the other, or transposed beside each other
+//! ([`columns`](super::columns)); then one vector instruction works on many lines.
 
 use super::arch::Vectors;
 use crate::{
-    math::sum::sum_chunk,
+    math::fold::{
+        self, CHUNK, DEPTH, FewPairs, LANES, Lines, Monoid, fold_chunk, fold_line, join_all,
+        join_lanes, with_fold,
+    },
     op::{elementwise::MAX_INPUTS, lowering::LineFunction, pointwise::Function, softmax::base},
-    plan::size::BLOCK,
+    plan::{size::BLOCK, tiling::MAX_VECTOR_GROUP},
 };
 use std::slice;
 
 /// The lines of a block, and memory for what comes out.
 pub(super) struct LineBlock<'w, T> {
     pub(super) function: LineFunction,
-    /// The elements, line after line.
+    /// The elements, line after line, or row after row.
     pub(super) x: &'w [T],
-    /// The length of a line.
-    pub(super) n: usize,
+    pub(super) lines: Lines,
+    /// The elements of a row, if the block is transposed.
+    pub(super) columns: Option<usize>,
     /// The label of each line, for the cross-entropy.
     pub(super) labels: &'w [i64],
     /// A result for each element, or scratch memory.
@@ -28,9 +34,9 @@ pub(super) struct LineBlock<'w, T> {
 
 /// Computes `each` or `one`; false if a label is not one of the classes.
 #[inline(always)]
-pub(super) fn run<T: Vectors>(lines: LineBlock<'_, T>) -> bool {
-    debug_assert!(lines.x.len() <= BLOCK && lines.x.len() <= lines.each.len());
-    lines.run()
+pub(super) fn run<T: Vectors>(block: LineBlock<'_, T>) -> bool {
+    debug_assert!(block.x.len() <= block.each.len());
+    block.run()
 }
 
 /// A function of the first numbers, in place, rounded up to whole vectors.
@@ -41,16 +47,52 @@ fn apply<T: Vectors>(function: Function, numbers: &mut [T], count: usize) {
     unsafe { (table.functions[function as usize])(start, [start; MAX_INPUTS], count) }
 }
 
+/// Calls `$f` with each element of `each`, the one at the same place of `x`, and the ones that
+/// belong to its line. A macro: a closure would be compiled without the processor's instructions.
+macro_rules! of_elements {
+    ($block:ident: |$e:ident, $x:ident, $one:ident, $max:ident| $do:expr) => {
+        match $block.columns {
+            None => {
+                let lines = $block.x.chunks_exact($block.lines.n);
+                let lines = lines.zip($block.each.chunks_exact_mut($block.lines.n));
+                let results = $block.one.iter().zip($block.max.iter());
+                for ((x, each), (&$one, &$max)) in lines.zip(results) {
+                    for ($e, &$x) in each.iter_mut().zip(x) {
+                        $do
+                    }
+                }
+            }
+            Some(width) => {
+                let (one, max) = (&$block.one[..width], &$block.max[..width]);
+                let rows = $block.x.chunks_exact(width);
+                for (x, each) in rows.zip($block.each.chunks_exact_mut(width)) {
+                    for k in 0..width {
+                        let ($e, $x, $one, $max) = (&mut each[k], x[k], one[k], max[k]);
+                        $do
+                    }
+                }
+            }
+        }
+    };
+}
+
 impl<T: Vectors> LineBlock<'_, T> {
+    /// How many lines there are; of columns, how many there is room for.
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.columns.unwrap_or(self.x.len() / self.lines.n)
+    }
+
     #[inline(always)]
     fn run(mut self) -> bool {
-        if self.function == LineFunction::Sum {
-            // a short line is one chunk of the canonical order
-            let lines = self.x.chunks_exact(self.n).zip(self.one);
-            lines.for_each(|(line, one)| *one = sum_chunk(line));
+        if let LineFunction::Fold(fold) = self.function {
+            with_fold!(fold, M => self.fold::<M>());
             return true;
         }
-        self.split();
+        match self.columns {
+            None => self.split_lines(),
+            Some(width) => self.split_columns(width),
+        }
         match self.function {
             LineFunction::Softmax => self.softmax(),
             LineFunction::LogSoftmax => self.log_softmax(),
@@ -60,55 +102,67 @@ impl<T: Vectors> LineBlock<'_, T> {
         true
     }
 
+    #[inline(always)]
+    fn fold<M: Monoid>(&mut self) {
+        if let Some(width) = self.columns {
+            return fold_columns::<M, T>(self.x, self.lines, width, self.one);
+        }
+        let lines = self.x.chunks_exact(self.lines.n).zip(&mut *self.one);
+        if self.lines.n <= CHUNK {
+            lines.for_each(|(line, one)| *one = fold_chunk::<M, T>(line));
+        } else {
+            lines.for_each(|(line, one)| *one = fold_line::<M, T>(line));
+        }
+    }
+
     /// The exponentials, each divided by their sum, in which that of the maximum is 1.
     #[inline(always)]
     fn softmax(self) {
-        let count = self.x.len() / self.n; // `each` may be longer
-        let lines = self.each.chunks_exact_mut(self.n).zip(&self.one[..count]);
-        for (line, &rest) in lines {
-            let sum = T::of(1.0) + rest;
-            line.iter_mut().for_each(|e| *e /= sum);
-        }
+        let count = self.count();
+        self.one[..count]
+            .iter_mut()
+            .for_each(|rest| *rest = T::of(1.0) + *rest);
+        of_elements!(self: |e, _x, sum, _max| *e /= sum);
     }
 
     /// `ln(1 + rest)` in `one`, for all lines together: one call of the function for many numbers.
     #[inline(always)]
-    fn log_of_sums(&mut self) {
-        let count = self.x.len() / self.n;
+    fn log_of_rests(&mut self) {
+        let count = self.count();
         apply(Function::Ln1p, self.one, count);
     }
 
     #[inline(always)]
     fn log_softmax(mut self) {
-        self.log_of_sums();
-        let lines = self
-            .x
-            .chunks_exact(self.n)
-            .zip(self.each.chunks_exact_mut(self.n));
-        for (((line, each), &log), &max) in lines.zip(&*self.one).zip(&*self.max) {
-            let base = base(max);
-            let pairs = each.iter_mut().zip(line);
-            pairs.for_each(|(e, &x)| *e = (x - base) - log);
-        }
+        self.log_of_rests();
+        self.max.iter_mut().for_each(|max| *max = base(*max));
+        of_elements!(self: |e, x, log, base| *e = (x - base) - log);
     }
 
     #[inline(always)]
     fn logsumexp(mut self) {
-        self.log_of_sums();
-        let lines = self.x.chunks_exact(self.n).zip(self.one);
-        for ((line, one), &max) in lines.zip(&*self.max) {
+        self.log_of_rests();
+        let count = self.count();
+        for (k, (one, &max)) in self.one.iter_mut().zip(&*self.max).take(count).enumerate() {
             // of -∞ only: -∞; with an ∞: ∞. What `one` holds is NaN then, as it is if there is a
             // NaN
-            let infinite = !max.to_f64().is_finite() && !line.iter().any(|x| x.to_f64().is_nan());
-            *one = if infinite { max } else { max + *one };
+            let is_infinite = !max.to_f64().is_finite() && {
+                let (first, step) = match self.columns {
+                    None => (k * self.lines.n, 1),
+                    Some(width) => (k, width),
+                };
+                let mut line = self.x[first..].iter().step_by(step).take(self.lines.n);
+                !line.any(|x| x.to_f64().is_nan())
+            };
+            *one = if is_infinite { max } else { max + *one };
         }
     }
 
     /// False if a label is not one of the classes.
     #[inline(always)]
     fn cross_entropy(mut self) -> bool {
-        self.log_of_sums();
-        let lines = self.x.chunks_exact(self.n).zip(self.one);
+        self.log_of_rests();
+        let lines = self.x.chunks_exact(self.lines.n).zip(self.one);
         for (((line, one), &max), &label) in lines.zip(&*self.max).zip(self.labels) {
             let class = usize::try_from(label).ok();
             let Some(&x) = class.and_then(|class| line.get(class)) else {
@@ -120,40 +174,172 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 
     /// The split of [`op::softmax`](crate::op::softmax) for each line: `max`, the rest in `one`,
-    /// exponentials in `each`.
+    /// exponentials in `each`. The maximum's own exponential, which is 1, is left out of the rest:
+    /// beside it a small rest would be rounded away.
     #[inline(always)]
-    fn split(&mut self) {
-        let (n, mut at) = (self.n, [0u16; BLOCK]);
-        for (row, (line, each)) in self
-            .x
-            .chunks_exact(n)
-            .zip(self.each.chunks_exact_mut(n))
-            .enumerate()
-        {
-            let (mut first, mut max) = (0, T::of(f64::NEG_INFINITY));
-            for (k, &x) in line.iter().enumerate() {
-                if x > max {
-                    (first, max) = (k, x);
-                }
-            }
-            (at[row], self.max[row]) = (first as u16, max);
-            let base = base(max);
+    fn split_lines(&mut self) {
+        let (n, mut at) = (self.lines.n, [0; BLOCK]);
+        let lines = self.x.chunks_exact(n).zip(self.each.chunks_exact_mut(n));
+        for (row, (line, each)) in lines.enumerate() {
+            (at[row], self.max[row]) = first_max(line);
+            let base = base(self.max[row]);
             each.iter_mut().zip(line).for_each(|(e, &x)| *e = x - base);
         }
-        apply(Function::Exp, self.each, self.x.len());
-        let count = self.x.len() / n;
-        for (row, each) in self.each.chunks_exact_mut(n).take(count).enumerate() {
-            // the maximum's own exponential, which is 1, is left out of the sum: beside it a small
-            // rest would be rounded away
-            let (first, finite) = (at[row] as usize, self.max[row].to_f64().is_finite());
-            if finite {
-                each[first] = T::default();
-            }
-            self.one[row] = sum_chunk(each);
-            if finite {
-                each[first] = T::of(1.0);
+        if n <= CHUNK {
+            apply(Function::Exp, self.each, self.x.len()); // of all lines together
+        }
+        let count = self.count();
+        for row in 0..count {
+            let first = self.max[row].to_f64().is_finite().then_some(at[row]);
+            let each = &mut self.each[row * n..];
+            self.one[row] = if n <= CHUNK {
+                sum_without(&mut each[..n], first)
+            } else {
+                exp_and_sum(each, n, first)
+            };
+        }
+    }
+
+    /// The same for lines beside each other.
+    #[inline(always)]
+    fn split_columns(&mut self, width: usize) {
+        let mut at = [0u32; MAX_VECTOR_GROUP];
+        let (max, at) = (&mut self.max[..width], &mut at[..width]);
+        max.fill(T::of(f64::NEG_INFINITY));
+        for (row, x) in self.x.chunks_exact(width).enumerate() {
+            for k in 0..width {
+                let is_more = x[k] > max[k];
+                max[k] = if is_more { x[k] } else { max[k] };
+                at[k] = if is_more { row as u32 } else { at[k] };
             }
         }
+        let mut bases = [T::default(); MAX_VECTOR_GROUP];
+        let bases = &mut bases[..width];
+        bases
+            .iter_mut()
+            .zip(&*max)
+            .for_each(|(b, &max)| *b = base(max));
+        let rows = self.x.chunks_exact(width);
+        for (each, x) in self.each.chunks_exact_mut(width).zip(rows) {
+            for k in 0..width {
+                each[k] = x[k] - bases[k];
+            }
+        }
+        apply(Function::Exp, self.each, self.x.len());
+        let set_first = |each: &mut [T], to: f64| {
+            for k in (0..width).filter(|&k| max[k].to_f64().is_finite()) {
+                each[at[k] as usize * width + k] = T::of(to);
+            }
+        };
+        set_first(self.each, 0.0);
+        let each = &self.each[..self.x.len()];
+        fold_columns::<fold::Sum, T>(each, self.lines, width, self.one);
+        set_first(self.each, 1.0);
+    }
+}
+
+/// The first of the largest elements of a line, which may have NaN: where it is, and the element;
+/// -∞ if there is none above that.
+#[inline(always)]
+fn first_max<T: Vectors>(line: &[T]) -> (usize, T) {
+    let (mut lanes, lowest) = ([T::of(f64::NEG_INFINITY); LANES], T::of(f64::NEG_INFINITY));
+    let rows = line.chunks_exact(LANES);
+    let rest = rows.remainder();
+    for row in rows {
+        for k in 0..LANES {
+            lanes[k] = if row[k] > lanes[k] { row[k] } else { lanes[k] };
+        }
+    }
+    let largest = |max: T, &x: &T| if x > max { x } else { max };
+    let max = lanes.iter().chain(rest).fold(lowest, largest);
+    let is_max = |x: &T| *x == max;
+    let mut start = 0;
+    for row in line.chunks_exact(LANES) {
+        let mut is_there = false;
+        for k in 0..LANES {
+            is_there |= row[k] == max; // without a branch, so that it is done by vectors
+        }
+        if is_there {
+            break;
+        }
+        start += LANES;
+    }
+    match line[start..].iter().position(is_max) {
+        Some(k) => (start + k, line[start + k]), // the element itself: -0 equals +0
+        None => (0, max),
+    }
+}
+
+/// The sum of a chunk, without one of its elements, which is 1 afterwards.
+#[inline(always)]
+fn sum_without<T: Vectors>(chunk: &mut [T], first: Option<usize>) -> T {
+    let Some(first) = first else {
+        return fold_chunk::<fold::Sum, T>(chunk);
+    };
+    chunk[first] = T::default();
+    let sum = fold_chunk::<fold::Sum, T>(chunk);
+    chunk[first] = T::of(1.0);
+    sum
+}
+
+/// Exponentials of a long line, and their sum without one of them, chunk by chunk: each is in the
+/// first-level cache while both are computed. `each` may be longer than the line.
+#[inline(always)]
+fn exp_and_sum<T: Vectors>(each: &mut [T], n: usize, first: Option<usize>) -> T {
+    let mut pairs = FewPairs::default();
+    for start in (0..n).step_by(CHUNK) {
+        let length = CHUNK.min(n - start);
+        apply(Function::Exp, &mut each[start..], length);
+        let first = first.and_then(|first| first.checked_sub(start));
+        let sum = sum_without(
+            &mut each[start..start + length],
+            first.filter(|&k| k < length),
+        );
+        pairs.push::<fold::Sum>(sum);
+    }
+    pairs.finish::<fold::Sum>()
+}
+
+/// Reduces lines beside each other: `width` of them, whose elements are rows.
+#[inline(always)]
+fn fold_columns<M: Monoid, T: Vectors>(x: &[T], lines: Lines, width: usize, one: &mut [T]) {
+    // strided lines have at most half as many lanes as contiguous ones
+    const MOST: usize = LANES / 2 * MAX_VECTOR_GROUP;
+    let (mut lanes, all) = ([T::default(); MOST], lines.lanes() * width);
+    let lanes = &mut lanes[..all];
+    // as in `FewPairs`: entry `k` is there if bit `k` of the number of chunks is set. Lines in a
+    // block are much shorter than 2¹⁶ chunks
+    const LEVELS: usize = 16;
+    let mut groups = [[T::default(); MAX_VECTOR_GROUP]; LEVELS];
+    let chunks = x.chunks(all * DEPTH);
+    let count = chunks.len();
+    for (number, chunk) in chunks.enumerate() {
+        lanes.fill(M::identity());
+        for rows in chunk.chunks(all) {
+            join_all::<M, T>(lanes, rows);
+        }
+        join_lanes::<M, T>(lanes, width);
+        let mut level = 0;
+        while number >> level & 1 == 1 {
+            join_before::<M, T>(&groups[level][..width], &mut lanes[..width]);
+            level += 1;
+        }
+        groups[level][..width].copy_from_slice(&lanes[..width]);
+    }
+    let mut left = (0..LEVELS).filter(|level| count >> level & 1 == 1);
+    let one = &mut one[..width];
+    match left.next() {
+        Some(level) => one.copy_from_slice(&groups[level][..width]),
+        None => one.fill(M::identity()),
+    }
+    left.for_each(|level| join_before::<M, T>(&groups[level][..width], one));
+}
+
+/// Joins elements to as many others that come after them.
+#[inline(always)]
+fn join_before<M: Monoid, T: Vectors>(before: &[T], to: &mut [T]) {
+    for (to, &before) in to.iter_mut().zip(before) {
+        *to = M::join(before, *to);
     }
 }
 

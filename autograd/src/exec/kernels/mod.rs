@@ -4,7 +4,9 @@
 #![allow(unsafe_code)] // vectors in memory, and instructions that not every processor has
 
 mod arch;
+mod columns;
 mod custom;
+mod fold;
 mod functions;
 pub(crate) mod fused;
 mod lines;

@@ -82,7 +82,7 @@ fn take<T: Vectors>(k: &Fused, step: &Step, accumulator: T, r: &mut [T]) -> T {
     let at = |register: Reg| r[register.index()];
     let acc = step.load.map_or(accumulator, at);
     let result = match step.code {
-        Code::NoOp | Code::Sum(_) => acc,
+        Code::NoOp | Code::Fold(_) => acc,
         Code::Add(a) => acc + at(a),
         Code::Sub(a) => acc - at(a),
         Code::Mul(a) => acc * at(a),

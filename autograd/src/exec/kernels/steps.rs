@@ -5,11 +5,12 @@
 use super::{
     arch::{Functions, Vectors},
     custom,
-    vector::{Vector, add_to_lanes},
+    fold::FoldState,
+    vector::Vector,
 };
 use crate::{
     index::Index,
-    math::{Lanes, Wide, sum::SUM_LANES},
+    math::{Lanes, Wide},
     nodes::OpRef,
     op::{
         Id,
@@ -18,7 +19,6 @@ use crate::{
     plan::{
         index::Reg,
         kernel::{Code, Step},
-        tiling::MAX_VECTOR_GROUP,
     },
 };
 use std::ops::{Add, Div, Mul, Range, Sub};
@@ -38,25 +38,6 @@ pub(crate) struct Operands<'k, T> {
     pub(super) locations: &'k [Location<T>],
     /// Users' ops, by number.
     pub(super) custom: &'k [OpRef],
-}
-
-/// A sum on its way: first chunk by chunk, then the chunks in pairs.
-pub(crate) struct SumState<T> {
-    /// The current chunk, by lanes.
-    pub(super) lanes: [T; SUM_LANES],
-    /// The sums of all chunks, of which others may be written by other threads.
-    pub(super) partials: *mut T,
-}
-
-impl<T: Vectors> SumState<T> {
-    /// Elements from position `at` of a chunk on.
-    #[inline(never)]
-    fn add(&mut self, elements: &[T], at: usize) {
-        for (k, &x) in elements.iter().enumerate() {
-            let lane = (at + k) % SUM_LANES;
-            self.lanes[lane] = self.lanes[lane] + x;
-        }
-    }
 }
 
 /// How many elements go through a step at once: those of eight vectors.
@@ -142,7 +123,7 @@ impl<V: Vector> VectorGroup<V> {
 pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>(
     steps: &[Step],
     operands: Operands<'_, V::Elem>,
-    sums: &mut [SumState<V::Elem>],
+    folds: &mut [FoldState<V::Elem>],
     range: Range<usize>,
     valid: usize,
 ) {
@@ -150,7 +131,7 @@ pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>
     while i < range.end {
         let mut rest = steps.iter();
         // SAFETY: the caller's promise.
-        while let Some(step) = unsafe { until_call::<V>(&mut rest, operands, sums, i, valid) } {
+        while let Some(step) = unsafe { until_call::<V>(&mut rest, operands, folds, i, valid) } {
             // SAFETY: the caller's promise; whoever has these instructions has those of the
             // functions.
             unsafe { call::<V, F>(step, operands, i, valid) };
@@ -169,7 +150,7 @@ pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>
 unsafe fn until_call<'k, V: Vector<Elem: Vectors>>(
     steps: &mut std::slice::Iter<'k, Step>,
     operands: Operands<'_, V::Elem>,
-    sums: &mut [SumState<V::Elem>],
+    folds: &mut [FoldState<V::Elem>],
     i: usize,
     valid: usize,
 ) -> Option<&'k Step> {
@@ -204,8 +185,9 @@ unsafe fn until_call<'k, V: Vector<Elem: Vectors>>(
                 acc = VectorGroup::apply_three(op, [load!(a), load!(b), load!(c)]);
             }
             // SAFETY: the caller's promise.
-            Code::Sum(sum) => unsafe {
-                sums.get_unchecked_mut(sum.index()).add_group(acc, i, valid);
+            Code::Fold(of) => unsafe {
+                let state = folds.get_unchecked_mut(of.index());
+                state.take_group(acc.0, acc.1, i, valid);
             },
             Code::Function(..) | Code::Custom(..) => return Some(step),
         }
@@ -269,30 +251,6 @@ impl<T> Operands<'_, T> {
         unsafe {
             let to = self.at(step.store.unwrap_unchecked(), i);
             (to, [self.at(a, i), self.at(b, i), self.at(c, i)])
-        }
-    }
-}
-
-impl<T: Vectors> SumState<T> {
-    /// Adds a group, from position `i` of the block on, of which `valid` elements count.
-    ///
-    /// # Safety
-    /// The vectors' instructions are there.
-    #[inline(always)]
-    unsafe fn add_group<V: Vector<Elem = T>>(
-        &mut self,
-        group: VectorGroup<V>,
-        i: usize,
-        valid: usize,
-    ) {
-        if valid == self::group::<V>() {
-            // SAFETY: there are `SUM_LANES` lanes; groups begin at multiples of their length.
-            unsafe { add_to_lanes([group.0, group.1], self.lanes.as_mut_ptr(), i) };
-        } else {
-            let mut all = [T::default(); MAX_VECTOR_GROUP];
-            // SAFETY: a group has at most this many elements.
-            unsafe { group.store(all.as_mut_ptr()) };
-            self.add(&all[..valid], i);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Vectors in memory: what kernels need beyond the arithmetic of [`Lanes`].
 
-use crate::math::{Lanes, Wide, sum::SUM_LANES};
+use crate::math::{Lanes, Wide};
 
 /// Vectors that can be loaded from memory and stored.
 pub(crate) trait Vector: Lanes {
@@ -89,36 +89,6 @@ impl<V: Vector> Vector for Wide<V> {
             b.store(to.add(V::N));
             c.store(to.add(2 * V::N));
             d.store(to.add(3 * V::N));
-        }
-    }
-}
-
-/// Adds eight vectors to the lanes of a sum ([`math::sum`](crate::math::sum)): element `at + i` of
-/// the chunk goes to lane `(at + i) % SUM_LANES`. Vectors that go to the same lanes are added in
-/// order. `at` is a multiple of the elements of eight vectors.
-///
-/// # Safety
-/// `SUM_LANES` elements can be read and written there.
-#[inline(always)]
-pub(super) unsafe fn add_to_lanes<V: Vector>(
-    [low, high]: [Wide<V>; 2],
-    lanes: *mut V::Elem,
-    at: usize,
-) {
-    let [a, b, c, d] = low.0;
-    let [e, f, g, h] = high.0;
-    let (all, of_lanes) = ([a, b, c, d, e, f, g, h], SUM_LANES / V::N);
-    for place in 0..of_lanes.min(all.len()) {
-        // SAFETY: the place is among the lanes; the caller's promise.
-        unsafe {
-            let to = lanes.add((at + place * V::N) % SUM_LANES);
-            let mut sum = V::load(to);
-            let mut k = place;
-            while k < all.len() {
-                sum = sum + all[k];
-                k += of_lanes;
-            }
-            sum.store(to);
         }
     }
 }

@@ -28,13 +28,15 @@ mod baseline;
 mod x86;
 
 use super::{
+    fold::{FoldRows, FoldState},
     functions::{self, Function},
     lines::LineBlock,
-    steps::{Operands, SumState},
+    steps::Operands,
     tile::Tiles,
     vector::Vector,
 };
 use crate::{
+    math::fold::FOLDS,
     op::{
         Real,
         elementwise::MAX_INPUTS,
@@ -56,13 +58,13 @@ pub(crate) struct Table<T: 'static> {
     pub(super) functions: &'static [Function<T>; FUNCTIONS],
     /// [`lines::run`](super::lines::run)
     pub(super) lines: unsafe fn(LineBlock<'_, T>) -> bool,
-    /// Adds numbers to as many others.
-    pub(super) add: unsafe fn(&mut [T], &[T]),
+    /// By reduction.
+    pub(super) fold_rows: [FoldRows<T>; FOLDS],
     /// Matrix products, where there are fused multiply-adds.
     pub(crate) tiles: Option<Tiles<T>>,
 }
 
-type RunSteps<T> = unsafe fn(&[Step], Operands<'_, T>, &mut [SumState<T>], Range<usize>, usize);
+type RunSteps<T> = unsafe fn(&[Step], Operands<'_, T>, &mut [FoldState<T>], Range<usize>, usize);
 
 /// What is compiled for one kind of vectors. Its functions may be called where the processor has
 /// the instruction set.
@@ -101,10 +103,11 @@ macro_rules! compiled {
                 exec::kernels::{
                     arch::{Compiled, Functions, Table},
                     functions, lines,
-                    steps::{self, Operands, SumState},
+                    fold::{self, FoldState},
+                    steps::{self, Operands},
                     tile::{self, Span, Tiled, Tiles},
                 },
-                math::Wide,
+                math::{Wide, fold::{Max, Min, Monoid, Prod, Sum}},
                 op::{elementwise::MAX_INPUTS, pointwise::Formula},
                 plan::kernel::Step,
             };
@@ -113,10 +116,10 @@ macro_rules! compiled {
             compiled! { @functions $by #[$target] $V }
             compiled! { @tiles [$($tiles)*] #[$target] $V $T }
 
-            // buffers for a group, and the lanes of sums, suit all instruction sets
+            // buffers for a group, and the lanes of chunks, suit all instruction sets
             const _: () = assert!(
                 steps::group::<$V>() <= $crate::plan::tiling::MAX_VECTOR_GROUP
-                    && $crate::math::sum::SUM_LANES.is_multiple_of(<$V as $crate::exec::kernels::vector::Vector>::N)
+                    && $crate::math::fold::LANES.is_multiple_of(<$V as $crate::exec::kernels::vector::Vector>::N)
             );
 
             impl Compiled for $V {
@@ -125,23 +128,23 @@ macro_rules! compiled {
                     unsafe fn run_steps(
                         steps: &[Step],
                         operands: Operands<'_, $T>,
-                        sums: &mut [SumState<$T>],
+                        folds: &mut [FoldState<$T>],
                         range: Range<usize>,
                         valid: usize,
                     ) {
                         // SAFETY: the caller's promise.
-                        unsafe { steps::run::<$V, compiled!(@by $by $V $T)>(steps, operands, sums, range, valid) }
+                        unsafe { steps::run::<$V, compiled!(@by $by $V $T)>(steps, operands, folds, range, valid) }
                     }
                     #[$target]
-                    unsafe fn add(to: &mut [$T], from: &[$T]) {
-                        to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
+                    unsafe fn fold_rows<M: Monoid>(to: &mut [$T], column: usize, x: &[$T]) {
+                        fold::rows::<M, $T>(to, column, x);
                     }
                     Table {
                         group: steps::group::<$V>(),
                         steps: run_steps,
                         functions: &<compiled!(@by $by $V $T) as Functions>::FUNCTIONS,
                         lines: compiled!(@lines $by #[$target] $T),
-                        add,
+                        fold_rows: [fold_rows::<Sum>, fold_rows::<Prod>, fold_rows::<Max>, fold_rows::<Min>],
                         tiles: compiled!(@table_of_tiles [$($tiles)*] $V),
                     }
                 };

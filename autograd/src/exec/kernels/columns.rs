@@ -1,0 +1,95 @@
+//! Blocks of strided lines. The elements of a line are far apart, so a block has some lines beside
+//! each other, transposed: row `r` of the block has element `r` of each line. A row has as many
+//! elements as go through a step at once, so that steps take a row at a time, and what functions of
+//! lines need is side by side.
+//!
+//! Example: the softmax over the first axis of `[1000, 300]` with rows of 64: the first block has
+//! columns 0 to 63 of all rows, the last one columns 256 to 299, and 20 that are not there.
+
+use crate::{math::fold::Lines, plan::tiling::MAX_VECTOR_GROUP, shape::Walk};
+
+/// The lines of a block.
+#[derive(Clone, Copy)]
+pub(super) struct Columns {
+    pub(super) lines: Lines,
+    /// The first line, counted as the elements of the reduced tensor are,
+    pub(super) first: usize,
+    /// how many there are,
+    pub(super) count: usize,
+    /// and the elements of a row of the block.
+    pub(super) width: usize,
+}
+
+impl Columns {
+    /// Calls `f` with each run of elements that lie side by side: where it is in the block, where in
+    /// the tensor, and its length.
+    #[inline(always)]
+    fn runs(&self, mut f: impl FnMut(usize, usize, usize)) {
+        let Lines { n, inner } = self.lines;
+        for row in 0..n {
+            let mut column = 0;
+            while column < self.count {
+                let line = self.first + column;
+                let (outer, at) = (line / inner, line % inner);
+                let length = (inner - at).min(self.count - column);
+                f(
+                    row * self.width + column,
+                    (outer * n + row) * inner + at,
+                    length,
+                );
+                column += length;
+            }
+        }
+    }
+
+    /// Copies the lines from a tensor with all elements into a block.
+    pub(super) fn gather<A: Copy, T: Copy>(&self, from: &[A], to: &mut [T], f: fn(A) -> T) {
+        self.runs(|at, element, n| {
+            let pairs = to[at..at + n].iter_mut().zip(&from[element..element + n]);
+            pairs.for_each(|(to, &from)| *to = f(from));
+        });
+    }
+
+    /// Copies the lines from a smaller tensor, broadcast.
+    pub(super) fn gather_broadcast<T: Copy>(&self, from: &[T], walk: &Walk, to: &mut [T]) {
+        self.runs(|at, element, n| walk.copy(from, element, &mut to[at..at + n]));
+    }
+
+    /// The same of booleans.
+    pub(super) fn gather_booleans<T: Copy>(
+        &self,
+        from: &[bool],
+        walk: &Walk,
+        to: &mut [T],
+        f: fn(bool) -> T,
+    ) {
+        let mut booleans = [false; MAX_VECTOR_GROUP];
+        self.runs(|at, element, n| {
+            walk.copy(from, element, &mut booleans[..n]);
+            let pairs = to[at..at + n].iter_mut().zip(&booleans);
+            pairs.for_each(|(to, &from)| *to = f(from));
+        });
+    }
+
+    /// Copies the lines from a block to a tensor.
+    ///
+    /// # Safety
+    /// It has all elements, and nobody else writes those of these lines.
+    pub(super) unsafe fn scatter<T: Copy, A>(&self, from: &[T], to: *mut A, f: fn(T) -> A) {
+        self.runs(|at, element, n| {
+            for (k, &from) in from[at..at + n].iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { to.wrapping_add(element + k).write(f(from)) };
+            }
+        });
+    }
+
+    /// Sets the columns of a block that are not there.
+    pub(super) fn fill_rest<T: Copy>(&self, block: &mut [T], with: T) {
+        if self.count < self.width {
+            for row in block.chunks_exact_mut(self.width) {
+                row[self.count..].fill(with);
+            }
+        }
+    }
+}

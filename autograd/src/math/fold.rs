@@ -1,0 +1,326 @@
+//! Reductions of floats: which there are ([`Fold`]), and the canonical order in which their
+//! elements are joined. The shape alone determines the order. `eval`, the planner and the kernels
+//! all follow this file, so that neither threads nor instruction sets change a bit.
+//!
+//! Elements are seen as `[outer, n, inner]`, of which the middle axis is reduced ([`Lines`]). A
+//! *row* is `inner` elements. Rows are dealt to `L` lanes, row `r` to lane `r % L`, where `L` is the
+//! largest power of two with `L·inner ≤ LANES`, or 1: lanes are independent of each other, and so
+//! `L·inner` elements that lie side by side are joined by the same vector instructions. A lane
+//! begins with the identity and takes [`DEPTH`] rows in order; these `DEPTH·L` rows are a *chunk*.
+//! The lanes of a chunk are joined as a balanced tree, and chunks are joined pairwise ([`Pairs`]).
+//!
+//! Example: a contiguous line (`inner` 1) has 32 lanes and chunks of 1,024 elements; lines that are
+//! 4 elements apart have 8 lanes, chunks of 256 rows, and again 32 elements side by side; lines that
+//! are 100 apart have one lane and chunks of 32 rows.
+//!
+//! The rounding error of a sum grows with the logarithm of the length (Higham, Accuracy and
+//! Stability of Numerical Algorithms, section 4.2). A sum begins with +0, so that none is -0, not
+//! even that of one element.
+
+use super::{Float, Lanes};
+
+/// A reduction.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fold {
+    /// The sum
+    Sum,
+    /// The product
+    Prod,
+    /// The largest; NaN if any is
+    Max,
+    /// The smallest; NaN if any is
+    Min,
+}
+
+/// The number of reductions.
+pub(crate) const FOLDS: usize = 4;
+
+/// What a reduction does with two of its elements, in the order in which they lie.
+pub(crate) trait Monoid {
+    /// Joined with any element, it changes nothing, but -0 to +0 in a sum.
+    fn identity<T: Float>() -> T;
+    fn join<L: Lanes>(a: L, b: L) -> L;
+}
+
+pub(crate) struct Sum;
+pub(crate) struct Prod;
+pub(crate) struct Max;
+pub(crate) struct Min;
+
+macro_rules! monoids {
+    ($($M:ident: $identity:expr, |$a:ident, $b:ident| $join:expr;)*) => { $(
+        impl Monoid for $M {
+            #[inline(always)]
+            fn identity<T: Float>() -> T {
+                T::nearest($identity)
+            }
+            #[inline(always)]
+            fn join<L: Lanes>($a: L, $b: L) -> L {
+                $join
+            }
+        }
+    )* };
+}
+monoids! {
+    Sum: 0.0, |a, b| a + b;
+    Prod: 1.0, |a, b| a * b;
+    Max: f64::NEG_INFINITY, |a, b| a.maximum(b);
+    Min: f64::INFINITY, |a, b| a.minimum(b);
+}
+
+/// Compiles an expression for each reduction, with `$M` as its [`Monoid`], and picks one.
+macro_rules! with_fold {
+    ($fold:expr, $M:ident => $do:expr) => {
+        match $fold {
+            $crate::math::fold::Fold::Sum => {
+                type $M = $crate::math::fold::Sum;
+                $do
+            }
+            $crate::math::fold::Fold::Prod => {
+                type $M = $crate::math::fold::Prod;
+                $do
+            }
+            $crate::math::fold::Fold::Max => {
+                type $M = $crate::math::fold::Max;
+                $do
+            }
+            $crate::math::fold::Fold::Min => {
+                type $M = $crate::math::fold::Min;
+                $do
+            }
+        }
+    };
+}
+pub(crate) use with_fold;
+
+impl Fold {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Fold::Sum => "sum",
+            Fold::Prod => "prod",
+            Fold::Max => "max",
+            Fold::Min => "min",
+        }
+    }
+
+    /// Joined with any element, it changes nothing.
+    pub(crate) fn identity<T: Float>(self) -> T {
+        with_fold!(self, M => M::identity())
+    }
+}
+
+/// The elements of a chunk that are joined side by side: no more than this many, if a row is no
+/// longer.
+pub(crate) const LANES: usize = 32;
+/// The number of elements that a lane of a chunk takes in sequence.
+pub(crate) const DEPTH: usize = 32;
+/// The number of elements of a chunk of a contiguous line.
+pub(crate) const CHUNK: usize = LANES * DEPTH;
+
+/// Elements as `[outer, n, inner]`, of which the middle axis is reduced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Lines {
+    /// The elements of a line,
+    pub(crate) n: usize,
+    /// and how far they are apart.
+    pub(crate) inner: usize,
+}
+
+impl Lines {
+    /// The number of lanes of a chunk; no more than a line needs, since empty ones change nothing.
+    pub(crate) fn lanes(self) -> usize {
+        match LANES / self.inner.max(1) {
+            0 => 1,
+            lanes => self.n.next_power_of_two().min(1 << lanes.ilog2()),
+        }
+    }
+
+    /// The number of elements that are joined side by side: those of all lanes.
+    pub(crate) fn width(self) -> usize {
+        self.lanes().saturating_mul(self.inner)
+    }
+
+    /// The number of elements of a chunk.
+    pub(crate) fn chunk(self) -> usize {
+        self.width().saturating_mul(DEPTH)
+    }
+
+    /// How many chunks a line has.
+    pub(crate) fn chunks(self) -> usize {
+        self.n.div_ceil(DEPTH * self.lanes())
+    }
+}
+
+/// Reduces each line in the canonical order.
+pub(crate) fn fold_lines<M: Monoid, T: Float>(x: &[T], lines: Lines, out: &mut [T]) {
+    fold_by::<M, T>(x, lines.n, lines.inner, lines.lanes(), out);
+}
+
+/// Reduces lines, with this number of lanes.
+fn fold_by<M: Monoid, T: Float>(x: &[T], n: usize, inner: usize, lanes: usize, out: &mut [T]) {
+    if n == 0 || inner == 0 {
+        return out.fill(M::identity());
+    }
+    let width = lanes * inner;
+    let mut lanes = vec![M::identity(); width];
+    let mut pairs = Pairs(Vec::new());
+    for (out, x) in out.chunks_exact_mut(inner).zip(x.chunks_exact(n * inner)) {
+        for chunk in x.chunks(width * DEPTH) {
+            lanes.fill(M::identity());
+            for row in chunk.chunks(width) {
+                join_all::<M, T>(&mut lanes, row);
+            }
+            join_lanes::<M, T>(&mut lanes, inner);
+            pairs.push(lanes[..inner].to_vec(), &join_rows::<M, T>);
+        }
+        if let Some(all) = pairs.finish(&join_rows::<M, T>) {
+            out.copy_from_slice(&all);
+        }
+    }
+}
+
+/// Reduces one line, whose elements were gathered, in the canonical order of lines like this.
+pub(crate) fn fold_gathered<M: Monoid, T: Float>(line: &[T], lines: Lines) -> T {
+    let mut out = [M::identity()];
+    fold_by::<M, T>(line, line.len(), 1, lines.lanes(), &mut out);
+    out[0]
+}
+
+/// Reduces one contiguous line in the canonical order.
+#[inline(always)]
+pub(crate) fn fold_line<M: Monoid, T: Float>(x: &[T]) -> T {
+    if x.len() <= CHUNK {
+        return fold_chunk::<M, T>(x);
+    }
+    let mut pairs = FewPairs::<T>::default();
+    for chunk in x.chunks(CHUNK) {
+        pairs.push::<M>(fold_chunk::<M, T>(chunk));
+    }
+    pairs.finish::<M>()
+}
+
+/// A chunk of a contiguous line.
+#[inline(always)]
+pub(crate) fn fold_chunk<M: Monoid, T: Float>(x: &[T]) -> T {
+    let mut lanes = [M::identity(); LANES];
+    let rows = x.chunks_exact(LANES);
+    let rest = rows.remainder();
+    for row in rows {
+        for k in 0..LANES {
+            lanes[k] = M::join(lanes[k], row[k]);
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = M::join(*lane, x);
+    }
+    join_array::<M, T>(lanes)
+}
+
+/// The lanes of a contiguous line joined.
+#[inline(always)]
+pub(crate) fn join_array<M: Monoid, T: Float>(mut lanes: [T; LANES]) -> T {
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for k in 0..width {
+            lanes[k] = M::join(lanes[k], lanes[k + width]);
+        }
+    }
+    lanes[0]
+}
+
+/// Joins the lanes of a chunk, rows of `inner` elements, into the first one, as a balanced tree:
+/// the two halves with each other, until one is left.
+#[inline(always)]
+pub(crate) fn join_lanes<M: Monoid, T: Float>(lanes: &mut [T], inner: usize) {
+    let mut width = lanes.len();
+    while width > inner {
+        width /= 2;
+        let (low, high) = lanes[..2 * width].split_at_mut(width);
+        join_all::<M, T>(low, high);
+    }
+}
+
+/// Joins elements with as many others, or with more.
+#[inline(always)]
+pub(crate) fn join_all<M: Monoid, T: Float>(to: &mut [T], from: &[T]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = M::join(*to, from);
+    }
+}
+
+fn join_rows<M: Monoid, T: Float>(a: &mut Vec<T>, b: Vec<T>) {
+    join_all::<M, T>(a, &b);
+}
+
+/// Joins parts pairwise, one part at a time: neighbours first, then neighbouring groups of equal
+/// size; what remains is joined from the end. A stack of groups of ever smaller size, each with its
+/// size as a power of two.
+pub(crate) struct Pairs<A>(pub(crate) Vec<(u32, A)>);
+
+impl<A> Pairs<A> {
+    pub(crate) fn push(&mut self, part: A, join: &impl Fn(&mut A, A)) {
+        self.0.push((0, part));
+        while let [.., (a, _), (b, _)] = self.0[..]
+            && a == b
+        {
+            self.join(join);
+        }
+    }
+
+    /// All parts joined. Resets the stack.
+    pub(crate) fn finish(&mut self, join: &impl Fn(&mut A, A)) -> Option<A> {
+        while self.0.len() > 1 {
+            self.join(join);
+        }
+        self.0.pop().map(|(_, all)| all)
+    }
+
+    fn join(&mut self, join: &impl Fn(&mut A, A)) {
+        if let Some((_, right)) = self.0.pop()
+            && let Some((level, left)) = self.0.last_mut()
+        {
+            join(left, right);
+            *level += 1;
+        }
+    }
+}
+
+/// [`Pairs`] of numbers, without memory from the heap: entry `k` is a group of `2ᵏ` parts, there if
+/// bit `k` of the number of parts is set.
+pub(crate) struct FewPairs<T> {
+    groups: [T; usize::BITS as usize],
+    parts: usize,
+}
+
+impl<T: Float> Default for FewPairs<T> {
+    fn default() -> Self {
+        FewPairs {
+            groups: [T::default(); usize::BITS as usize],
+            parts: 0,
+        }
+    }
+}
+
+impl<T: Float> FewPairs<T> {
+    #[inline(always)]
+    pub(crate) fn push<M: Monoid>(&mut self, part: T) {
+        let (mut level, mut all) = (0, part);
+        while self.parts >> level & 1 == 1 {
+            all = M::join(self.groups[level], all);
+            level += 1;
+        }
+        self.groups[level] = all;
+        self.parts += 1;
+    }
+
+    #[inline(always)]
+    pub(crate) fn finish<M: Monoid>(&self) -> T {
+        let mut all = None;
+        for level in (0..usize::BITS as usize).filter(|level| self.parts >> level & 1 == 1) {
+            let group = self.groups[level];
+            all = Some(all.map_or(group, |rest| M::join(group, rest)));
+        }
+        all.unwrap_or(M::identity())
+    }
+}

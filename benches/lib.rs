@@ -10,6 +10,8 @@
 //! | `scalar_chain` | `y = x`, then 1,000 times `y = y·x + x`, and the gradient |
 //! | `deep_chain` | the same 200,000 times |
 
+pub mod sweep;
+
 use autograd::{Graph, Param, Result, Tensor, Var, compile};
 use nn::{Activation, Mlp, Module, Optimizer, Sgd};
 use rayon::{ThreadPool, ThreadPoolBuilder};

@@ -1,9 +1,20 @@
 //! `autograd` and `nn` on the benchmark workloads: the same functions that `cargo bench` measures.
+//! `peer-ours sweep` measures the cases of the sweep.
+
+mod machine;
+mod sweep;
 
 use benches::{Branches, Elementwise, Inference, Training, chain};
 use timing::Workload;
 
 fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|name| name == "sweep") {
+        return sweep::serve(
+            timing::option(&args, "--threads", 1),
+            timing::option(&args, "--seconds", 0.1),
+        );
+    }
     timing::main("ours", workload);
 }
 
@@ -34,7 +45,9 @@ fn workload(name: &str) -> Option<Workload> {
         }
         _ => {
             let repeats = timing::repeats(name)?;
-            Box::new(move || drop(run(chain(repeats))))
+            Box::new(move || {
+                run(chain(repeats));
+            })
         }
     })
 }

@@ -12,18 +12,9 @@ pub type Workload = Box<dyn FnMut()>;
 /// warm-up of a quarter of that time. The exit status for an unknown workload is 3.
 pub fn main(peer: &str, create: impl FnOnce(&str) -> Option<Workload> + Send + 'static) {
     let args: Vec<String> = std::env::args().collect();
-    let option = |name: &str| {
-        args.iter()
-            .position(|a| a == name)
-            .and_then(|k| args.get(k + 1))
-    };
     let workload = args.get(1).cloned().unwrap_or_default();
-    let threads: usize = option("--threads")
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(1);
-    let seconds: f64 = option("--seconds")
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(2.0);
+    let threads: usize = option(&args, "--threads", 1);
+    let seconds: f64 = option(&args, "--seconds", 2.0);
     let peer = peer.to_string();
     // deep_chain tests that a deep graph does not overflow a small stack
     let stack_size = if workload == "deep_chain" {
@@ -42,6 +33,13 @@ pub fn main(peer: &str, create: impl FnOnce(&str) -> Option<Workload> + Send + '
     if spawned.map(|thread| thread.join().is_err()).unwrap_or(true) {
         std::process::exit(1);
     }
+}
+
+/// The value that follows an option on the command line, or a default.
+pub fn option<T: std::str::FromStr>(args: &[String], name: &str, default: T) -> T {
+    let at = args.iter().position(|a| a == name);
+    at.and_then(|k| args.get(k + 1)?.parse().ok())
+        .unwrap_or(default)
 }
 
 fn measure(peer: &str, workload: &str, threads: usize, seconds: f64, run: &mut Workload) {

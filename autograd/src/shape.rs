@@ -362,16 +362,25 @@ impl Walk {
         Walk::new(*to, strides, 0)
     }
 
-    /// One more than the largest position that is read, if strides are not negative.
-    pub(crate) fn end(&self) -> usize {
+    /// Whether all positions that are read are among the first `count` ones.
+    pub(crate) fn is_within(&self, count: usize) -> bool {
         if self.shape.count() == 0 {
-            return 0;
+            return true;
         }
         let axes = self.shape.iter().zip(self.strides);
-        let last = axes
-            .map(|(&n, stride)| (n as isize - 1) * stride)
-            .sum::<isize>();
-        (self.offset + last) as usize + 1
+        let (mut first, mut last) = (self.offset, self.offset);
+        for (&n, stride) in axes {
+            let to_end = (n as isize - 1) * stride;
+            first += to_end.min(0);
+            last += to_end.max(0);
+        }
+        first >= 0 && (last as usize) < count
+    }
+
+    /// The position of the first element, if all others follow it one by one.
+    pub(crate) fn range(&self) -> Option<usize> {
+        let is_range = self.shape.rank() == 1 && self.strides[0] == 1;
+        is_range.then_some(self.offset as usize)
     }
 
     /// Whether all elements are the same one.

@@ -174,7 +174,12 @@ layout_op!(
     |op, r| r.ct.apply(Unslice {
         slice: op.clone(),
         whole: r.x[0].known_shape()[op.axis]
-    })
+    }),
+    |op| Lowering::Slice {
+        axis: op.axis,
+        start: op.start,
+        step: op.step
+    }
 );
 
 /// The transpose of [`Slice`]: zeros, with the input where the slice was taken.

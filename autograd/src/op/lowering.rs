@@ -25,6 +25,13 @@ pub enum Lowering<'a> {
     Broadcast,
     /// The first input with its axes permuted: output axis `i` is input axis `permutation[i]`.
     Permute(&'a [usize]),
+    /// Elements of the first input at even distances along an axis: element `i` is input element
+    /// `start + i·step`.
+    Slice {
+        axis: usize,
+        start: usize,
+        step: isize,
+    },
     /// The first input converted to another dtype.
     Cast,
     /// One scalar from the scalars at the same position of each input, after broadcasting.

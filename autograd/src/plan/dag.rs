@@ -9,15 +9,19 @@
 //! an elementwise node that reads `x`, and a sum over 6 elements that reads the first one *as
 //! `[6]`*. The reshape is gone; it has become the shape of an operand.
 
-use super::{index::DagId, size::ProductSize};
+use super::{
+    index::{DagId, ThroughId},
+    size::ProductSize,
+};
 use crate::{
     index::{Index, IndexVec},
     math::fold::{Fold, Lines},
     nodes::{NodeId, Program, ShapeId},
     op::{Id, lowering::LineFunction},
-    shape::Shape,
+    shape::{MAX_RANK, Shape, Walk},
     tensor::DType,
 };
+
 /// What has to be computed.
 pub(super) struct Dag<'p> {
     pub(super) program: &'p Program,
@@ -25,6 +29,8 @@ pub(super) struct Dag<'p> {
     pub(super) nodes: IndexVec<DagId, Node>,
     /// The operands of all nodes, one node after the other.
     operands: Vec<Operand>,
+    /// How operands are read that are slices and permutations of other nodes.
+    pub(super) throughs: IndexVec<ThroughId, Strided>,
     /// By reader.
     control_dependencies: Vec<ControlDependency>,
     /// The wanted values, in the order in which they were wanted.
@@ -65,8 +71,10 @@ pub(super) enum Kind {
     /// A function of contiguous lines that are short enough to be in the first-level cache.
     Line(LineFunction, AxisRange),
     MatMul,
-    /// The operand with its axes permuted.
+    /// The operand with its axes permuted, copied.
     Permute,
+    /// Elements of the operand at even distances along an axis, copied.
+    Slice,
     /// By the op's own `eval`.
     Opaque,
 }
@@ -122,6 +130,39 @@ pub(super) struct Operand {
     pub(super) shape: ShapeId,
     /// The last two axes are exchanged after that. Only matrix products have such operands.
     pub(super) transposed: bool,
+    /// The shape's elements are not all those of the node in their order, but some of them, as this
+    /// says. Only fused kernels have such operands.
+    pub(super) through: Option<ThroughId>,
+}
+
+/// Elements of a node at even distances along each axis of a shape.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Strided {
+    pub(super) shape: ShapeId,
+    pub(super) strides: [isize; MAX_RANK],
+    pub(super) offset: isize,
+}
+
+impl Strided {
+    /// Whether it is read in runs, of elements that lie one after the other or almost so.
+    pub(super) fn has_runs(&self, shape: &Shape) -> bool {
+        const NEAR: usize = 4;
+        let last = (0..shape.rank()).rev().find(|&k| shape[k] > 1);
+        last.is_none_or(|k| self.strides[k].unsigned_abs() <= NEAR && shape[k] >= NEAR)
+    }
+
+    /// The walk over the elements by a reader that works through a shape: as many elements, or the
+    /// shape that they are broadcast to.
+    pub(super) fn walk(&self, own: &Shape, reader: &Shape) -> Walk {
+        if own.count() == reader.count() {
+            return Walk::new(*own, self.strides, self.offset);
+        }
+        let (lead, mut strides) = (reader.rank() - own.rank(), [0; MAX_RANK]);
+        for k in (0..own.rank()).filter(|&k| own[k] > 1) {
+            strides[lead + k] = self.strides[k];
+        }
+        Walk::new(*reader, strides, self.offset)
+    }
 }
 
 impl Operand {
@@ -131,6 +172,7 @@ impl Operand {
             node,
             shape,
             transposed: false,
+            through: None,
         }
     }
 }
@@ -161,6 +203,7 @@ impl<'p> Dag<'p> {
             program,
             nodes: IndexVec::new(),
             operands: Vec::new(),
+            throughs: IndexVec::new(),
             control_dependencies: Vec::new(),
             results: Vec::new(),
             updates: Vec::new(),

@@ -78,6 +78,7 @@ fn lowered(dag: &Dag<'_>) -> Vec<String> {
             Kind::Line(..) => "function of lines",
             Kind::MatMul => "product",
             Kind::Permute => "permute",
+            Kind::Slice => "slice",
             Kind::Opaque => "opaque",
         };
         let phase = if node.phase == Phase::Commit {
@@ -239,7 +240,8 @@ fn register(r: Reg, of: &Register) -> Option<String> {
             let read = match read {
                 Read::Whole => "",
                 Read::Constant => ", a number",
-                Read::Broadcast(_) => ", broadcast",
+                Read::From(start) => &format!(" from element {start}"),
+                Read::Strided(_) => ", strided",
             };
             format!("v{}{read}", value.index())
         }

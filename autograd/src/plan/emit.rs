@@ -17,7 +17,7 @@ use super::{
     kernel::{
         Code, Fused, Kernel, Layout, LineStep, Matrix, Product, Read, Reduction, Register, Step,
     },
-    order::{Order, Slot},
+    order::{Order, Seen, Slot},
     place::Values,
     size::{BLOCK, Blocks, fits_a_block},
     tiling,
@@ -197,7 +197,7 @@ pub(super) struct Emitter<'e, 'd, 'p> {
     /// The registers of the numbers 0 and 1.
     numbers: [Option<Reg>; 2],
     /// The registers of nodes from outside that are read with several shapes, except the first.
-    other_sources: HashMap<(DagId, ShapeId), Reg>,
+    other_sources: HashMap<(DagId, Seen), Reg>,
     /// The nodes from outside that are read.
     read: Vec<DagId>,
     /// Temporaries that are not read any more.
@@ -433,34 +433,45 @@ impl Emitter<'_, '_, '_> {
     /// The register that reads a node from outside.
     fn source(&mut self, operand: Operand) -> Reg {
         let (from, to) = (self.dag.shape(operand.shape), self.dag.shape(self.domain));
-        let read = read(from, to);
+        let read = read(from, to).filter(|_| operand.through.is_none());
         // the shape of a single number says nothing
         let shape = if read == Some(Read::Constant) {
             ShapeId::SCALAR
         } else {
             operand.shape
         };
+        let seen = Seen {
+            shape,
+            through: operand.through,
+        };
         // nearly always a node is read with one shape: then no table is needed
         let slot = self.slots[operand.node];
-        if slot.seen == Some(shape)
+        if slot.seen == Some(seen)
             && let Some(register) = slot.register
         {
             return register;
         }
-        if let Some(&register) = self.other_sources.get(&(operand.node, shape)) {
+        if let Some(&register) = self.other_sources.get(&(operand.node, seen)) {
             return register;
         }
         let read = read.unwrap_or_else(|| {
-            Read::Broadcast(self.kernel.accesses.push(Walk::broadcast(from, to)))
+            let walk = match operand.through {
+                Some(through) => self.dag.throughs[through].walk(from, to),
+                None => Walk::broadcast(from, to),
+            };
+            match walk.range() {
+                Some(start) => Read::From(start),
+                None => Read::Strided(self.kernel.accesses.push(walk)),
+            }
         });
         let value = self.values.value(operand.node);
         let register = self.kernel.registers.push(Register::Source { value, read });
         if slot.seen.is_none() {
             let slot = &mut self.slots[operand.node];
-            (slot.register, slot.seen) = (Some(register), Some(shape));
+            (slot.register, slot.seen) = (Some(register), Some(seen));
             self.read.push(operand.node);
         } else {
-            self.other_sources.insert((operand.node, shape), register);
+            self.other_sources.insert((operand.node, seen), register);
         }
         register
     }

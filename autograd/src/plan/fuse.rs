@@ -133,7 +133,9 @@ pub(super) fn fuse(dag: &Dag<'_>) -> Groups {
             Kind::Elementwise(_) | Kind::Broadcast | Kind::Fold(..) | Kind::Line(..) => {
                 Some(fusion.join(id))
             }
-            Kind::MatMul | Kind::Permute | Kind::Opaque => Some(fusion.begin(id, Work::Single)),
+            Kind::MatMul | Kind::Permute | Kind::Slice | Kind::Opaque => {
+                Some(fusion.begin(id, Work::Single))
+            }
         };
     }
     fusion.fuse_products();
@@ -473,7 +475,8 @@ impl Fusion<'_> {
     fn reads_whole(&self, reader: GroupId, operand: Operand) -> bool {
         match self.groups[reader].group.work {
             Work::Elements { domain, dtype, .. } => {
-                dtype == self.dag.nodes[operand.node].dtype
+                operand.through.is_none()
+                    && dtype == self.dag.nodes[operand.node].dtype
                     && self.dag.shape(operand.shape).count() == self.dag.shape(domain).count()
             }
             Work::Single | Work::Scalars { .. } => false,
@@ -519,10 +522,14 @@ pub(super) fn is_read_along(dag: &Dag<'_>, id: DagId, operand: Operand, axes: Ax
         && (0..domain.rank()).all(|k| size(k) == if is_reduced(k) { 1 } else { domain[k] })
 }
 
-/// Whether a node can read an operand of its own kernel. A sum: no, it is complete only after the
-/// whole kernel. A function that reduces short lines: only where each element reads the result of
-/// its own line, which is in the same block. Anything else: yes.
+/// Whether a node can read an operand of its own kernel. A reduction: no, it is complete only after
+/// the whole kernel. A function that reduces whole lines: only where each element reads the result
+/// of its own line, which is in the same block. A slice or a permutation: no, it shows other
+/// elements than the reader's. Anything else: yes.
 fn is_there_in_time(dag: &Dag<'_>, id: DagId, operand: Operand) -> bool {
+    if operand.through.is_some() {
+        return false;
+    }
     match dag.nodes[operand.node].kind {
         Kind::Fold(..) => false,
         Kind::Line(function, axes) if function.reduces() => is_read_along(dag, id, operand, axes),

@@ -22,12 +22,14 @@ index! {
     UpdateId,
     /// A register of a fused or scalar kernel.
     Reg,
-    /// A sum that a fused kernel computes.
+    /// A reduction that a fused kernel computes.
     ReductionId,
     /// A matrix product that a fused kernel computes.
     ProductId,
-    /// A broadcast that a fused kernel reads through.
+    /// How a fused kernel reads a source that it does not read one by one.
     AccessId,
+    /// How an operand is read that is a slice or a permutation.
+    ThroughId,
     /// A user's op among those of a kernel.
     CustomId,
 }

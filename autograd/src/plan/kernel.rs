@@ -98,7 +98,7 @@ pub(crate) struct Fused {
     /// How its elements are divided into blocks.
     pub(crate) blocks: Blocks,
     pub(crate) registers: IndexVec<Reg, Register>,
-    /// How sources are broadcast.
+    /// How sources are read that are not read one by one.
     pub(crate) accesses: IndexVec<AccessId, Walk>,
     pub(crate) steps: Vec<Step>,
     /// Functions of lines between the steps, in their order.
@@ -141,8 +141,10 @@ pub(crate) enum Read {
     Whole,
     /// It is a single number, read everywhere.
     Constant,
-    /// Broadcast.
-    Broadcast(AccessId),
+    /// One by one, beginning with this element of it.
+    From(usize),
+    /// Broadcast, or at even distances along each axis.
+    Strided(AccessId),
 }
 
 impl Register {

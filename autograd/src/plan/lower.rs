@@ -11,9 +11,9 @@
 //! transposed.
 
 use super::{
-    dag::{Apply, AxisRange, ControlDependency, Dag, Kind, Operand, Phase, Update},
+    dag::{Apply, AxisRange, ControlDependency, Dag, Kind, Operand, Phase, Strided, Update},
     fuse::is_read_along,
-    index::DagId,
+    index::{DagId, ThroughId},
     size::fits_a_block,
 };
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     shape::Axes,
     tensor::DType,
 };
+use std::collections::HashMap;
 
 /// Lowers the nodes that results and updates need.
 pub(super) fn lower<'p>(p: &'p Program, wanted: &[NodeId], updates: &[nodes::Update]) -> Dag<'p> {
@@ -42,6 +43,7 @@ pub(super) fn lower<'p>(p: &'p Program, wanted: &[NodeId], updates: &[nodes::Upd
         stands_for: IndexVec::filled(None, reached.len()),
         generations: generations(p, reached.len()),
         common: CommonSubexpressions::new(reached.iter().filter(|r| **r).count()),
+        throughs: HashMap::new(),
     };
     for (id, _) in reached.enumerate().filter(|(_, reached)| **reached) {
         lower.append(id);
@@ -149,6 +151,8 @@ struct Lower<'p> {
     stands_for: IndexVec<NodeId, Option<DagId>>,
     generations: IndexVec<NodeId, u32>,
     common: CommonSubexpressions,
+    /// How slices and permutations are read that have been read before.
+    throughs: HashMap<DagId, ThroughId>,
 }
 
 impl Lower<'_> {
@@ -179,10 +183,13 @@ impl Lower<'_> {
         let operands = if args.len() <= few.len() {
             args.iter()
                 .zip(&mut few)
-                .for_each(|(&arg, to)| *to = self.operand(kind, arg));
+                .for_each(|(&arg, to)| *to = self.operand(kind, domain, arg));
             &few[..args.len()]
         } else {
-            many = args.iter().map(|&arg| self.operand(kind, arg)).collect();
+            many = args
+                .iter()
+                .map(|&arg| self.operand(kind, domain, arg))
+                .collect();
             &many
         };
         let generation = self.generations.get(id).copied().unwrap_or(0);
@@ -220,6 +227,7 @@ impl Lower<'_> {
                 false => Kind::Opaque,
             },
             Lowering::Permute(_) => Kind::Permute,
+            Lowering::Slice { .. } => Kind::Slice,
             Lowering::Cast if node.dtype.is_float() && input(0).dtype == DType::Bool => {
                 Kind::Elementwise(Apply::FromBool)
             }
@@ -292,7 +300,7 @@ impl Lower<'_> {
     }
 
     /// How a node of this kind reads one of its inputs.
-    fn operand(&self, reader: Kind, arg: NodeId) -> Operand {
+    fn operand(&mut self, reader: Kind, domain: ShapeId, arg: NodeId) -> Operand {
         let seen = Operand::of(self.node(arg), self.p.nodes[arg].shape);
         let node = &self.dag.nodes[seen.node];
         match (reader, node.kind) {
@@ -318,8 +326,70 @@ impl Lower<'_> {
                 };
                 if swaps { transposed } else { seen }
             }
+            (
+                Kind::Elementwise(_) | Kind::Broadcast | Kind::Fold(..) | Kind::Line(..),
+                Kind::Slice | Kind::Permute,
+            ) if node.dtype != DType::I64 && self.dag.shape(domain).count() > 1 => {
+                self.through(seen)
+            }
             _ => seen,
         }
+    }
+
+    /// A slice or permutation as elements of the node that it is of, if that can be read in runs: no
+    /// copy is needed then. A transpose is copied once, in tiles that stay in the cache.
+    fn through(&mut self, seen: Operand) -> Operand {
+        if self.dag.nodes[seen.node].shape != seen.shape || self.dag.shape(seen.shape).count() < 2 {
+            return seen; // a single number is read as one, without a place
+        }
+        let (base, strided) = self.strided(seen);
+        if !strided.has_runs(self.dag.shape(seen.shape)) {
+            return seen;
+        }
+        let dag = &mut self.dag;
+        let through = *self
+            .throughs
+            .entry(seen.node)
+            .or_insert_with(|| dag.throughs.push(strided));
+        Operand {
+            node: base,
+            through: Some(through),
+            ..seen
+        }
+    }
+
+    /// The node whose elements a slice or permutation shows, seen through others of the kind, and
+    /// where they are.
+    fn strided(&self, seen: Operand) -> (DagId, Strided) {
+        let mut above = Vec::new();
+        let mut base = seen;
+        while matches!(self.dag.nodes[base.node].kind, Kind::Slice | Kind::Permute)
+            && self.dag.nodes[base.node].shape == base.shape
+        {
+            above.push(base.node);
+            base = self.dag.operands(base.node)[0];
+        }
+        let mut strided = Strided {
+            shape: seen.shape,
+            strides: self.dag.shape(base.shape).strides(),
+            offset: 0,
+        };
+        for node in above.into_iter().rev() {
+            match self.p.op(self.dag.nodes[node].id).lowering() {
+                Lowering::Permute(axes) => {
+                    let own = strided.strides;
+                    axes.iter()
+                        .enumerate()
+                        .for_each(|(to, &from)| strided.strides[to] = own[from]);
+                }
+                Lowering::Slice { axis, start, step } => {
+                    strided.offset += start as isize * strided.strides[axis];
+                    strided.strides[axis] *= step;
+                }
+                _ => {}
+            }
+        }
+        (base.node, strided)
     }
 
     fn permutation(&self, node: DagId) -> Option<&[usize]> {
@@ -410,7 +480,11 @@ pub(super) fn shows_its_input(p: &Program, id: NodeId) -> bool {
     p.nodes[id].kind == nodes::Kind::Op
         && matches!(
             p.op(id).lowering(),
-            Lowering::View | Lowering::Recompute | Lowering::Broadcast | Lowering::Permute(_)
+            Lowering::View
+                | Lowering::Recompute
+                | Lowering::Broadcast
+                | Lowering::Permute(_)
+                | Lowering::Slice { .. }
         )
 }
 

@@ -16,7 +16,7 @@
 use super::{
     dag::Kind,
     emit::{Action, Arithmetic, Emitter},
-    index::{DagId, Reg},
+    index::{DagId, Reg, ThroughId},
 };
 use crate::nodes::ShapeId;
 
@@ -25,8 +25,8 @@ use crate::nodes::ShapeId;
 pub(super) struct Slot {
     /// The register that holds its elements, if one does,
     pub(super) register: Option<Reg>,
-    /// and for a node from outside the shape that this register sees them with.
-    pub(super) seen: Option<ShapeId>,
+    /// and for a node from outside how this register sees them.
+    pub(super) seen: Option<Seen>,
     /// How often nodes of the kernel have still to read it.
     pub(super) left: u32,
     /// How many registers it takes to compute it, if none of its operands is computed yet.
@@ -38,6 +38,13 @@ pub(super) struct Slot {
     /// The operand that is a product of two stored values, and is computed with this node.
     pub(super) folded: Option<u8>,
     mark: Mark,
+}
+
+/// How a kernel sees a node from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Seen {
+    pub(super) shape: ShapeId,
+    pub(super) through: Option<ThroughId>,
 }
 
 /// How far the ordering has come with a node.

@@ -71,9 +71,17 @@ impl Dag<'_> {
     fn fits(&self, reader: super::index::DagId, operand: Operand) -> bool {
         let (seen, node) = (self.shape(operand.shape), &self.nodes[reader]);
         let domain = self.shape(node.domain);
-        let has_elements = seen.count() == self.count(operand.node);
+        let has_elements = match operand.through {
+            Some(through) => self.throughs[through].shape == operand.shape,
+            None => seen.count() == self.count(operand.node),
+        };
         has_elements
             && (node.kind == Kind::MatMul || !operand.transposed)
+            && (operand.through.is_none()
+                || matches!(
+                    node.kind,
+                    Kind::Elementwise(_) | Kind::Broadcast | Kind::Fold(..) | Kind::Line(..)
+                ))
             && match node.kind {
                 Kind::Elementwise(_) | Kind::Broadcast | Kind::Fold(..) => {
                     seen.count() == 1
@@ -156,7 +164,8 @@ impl Plan {
                 Register::Source { value, read } => match read {
                     Read::Whole => count(value) == k.count,
                     Read::Constant => count(value) == 1,
-                    Read::Broadcast(access) => k.accesses[access].end() <= count(value),
+                    Read::From(start) => start + k.count <= count(value),
+                    Read::Strided(access) => k.accesses[access].is_within(count(value)),
                 },
                 _ => true,
             };

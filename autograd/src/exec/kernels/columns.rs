@@ -50,8 +50,8 @@ impl Columns {
         });
     }
 
-    /// Copies the lines from a smaller tensor, broadcast.
-    pub(super) fn gather_broadcast<T: Copy>(&self, from: &[T], walk: &Walk, to: &mut [T]) {
+    /// Copies the lines from where a walk over a tensor says.
+    pub(super) fn gather_strided<T: Copy>(&self, from: &[T], walk: &Walk, to: &mut [T]) {
         self.runs(|at, element, n| walk.copy(from, element, &mut to[at..at + n]));
     }
 

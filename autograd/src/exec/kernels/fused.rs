@@ -159,9 +159,9 @@ enum Role<'r, T> {
     ReadBool(*const bool),
     /// Converted to booleans.
     WriteBool(*mut bool),
-    /// Copied from a smaller array.
-    Broadcast(&'r [T], &'r Walk),
-    BroadcastBool(&'r [bool], &'r Walk),
+    /// Copied from where a walk says.
+    Strided(&'r [T], &'r Walk),
+    StridedBool(&'r [bool], &'r Walk),
 }
 
 /// A part of a kernel at work.
@@ -243,18 +243,25 @@ impl<'r, T: Vectors> Worker<'r, T> {
             },
             Register::Source {
                 value,
-                read: Read::Broadcast(access),
-            } => self.broadcast(value, &k.accesses[access]),
+                read: Read::From(start),
+            } => match memory.dtype(value) {
+                DType::Bool => Role::ReadBool(memory.pointer::<bool>(value).wrapping_add(start)),
+                _ => Role::Read(memory.pointer::<T>(value).wrapping_add(start)),
+            },
+            Register::Source {
+                value,
+                read: Read::Strided(access),
+            } => self.strided(value, &k.accesses[access]),
         }
     }
 
-    fn broadcast(&self, value: ValueId, walk: &'r Walk) -> Role<'r, T> {
+    fn strided(&self, value: ValueId, walk: &'r Walk) -> Role<'r, T> {
         // SAFETY: it was written in an earlier stage. What is read otherwise than element by
         // element is never updated in place.
         unsafe {
             match self.memory.dtype(value) {
-                DType::Bool => Role::BroadcastBool(self.memory.elements(value), walk),
-                _ => Role::Broadcast(self.memory.elements(value), walk),
+                DType::Bool => Role::StridedBool(self.memory.elements(value), walk),
+                _ => Role::Strided(self.memory.elements(value), walk),
             }
         }
     }
@@ -390,8 +397,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
                     let from = unsafe { slice::from_raw_parts(p, k.count) };
                     columns.gather(from, block, T::from_mask);
                 }
-                Role::Broadcast(from, walk) => columns.gather_broadcast(from, walk, block),
-                Role::BroadcastBool(from, walk) => {
+                Role::Strided(from, walk) => columns.gather_strided(from, walk, block),
+                Role::StridedBool(from, walk) => {
                     columns.gather_booleans(from, walk, block, T::from_mask);
                 }
                 _ => {}
@@ -483,7 +490,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
         for (register, role) in self.roles.enumerate() {
             if !matches!(
                 role,
-                Role::Broadcast(..) | Role::BroadcastBool(..) | Role::ReadBool(_)
+                Role::Strided(..) | Role::StridedBool(..) | Role::ReadBool(_)
             ) {
                 continue;
             }
@@ -496,14 +503,14 @@ impl<'r, T: Vectors> Worker<'r, T> {
                     .for_each(|(b, &v)| *b = T::from_mask(v));
             };
             match role {
-                Role::Broadcast(data, walk) => walk.copy(data, start, block),
+                Role::Strided(data, walk) => walk.copy(data, start, block),
                 Role::ReadBool(p) => {
                     // SAFETY: the value has `n` elements from `start` on. If this kernel overwrites
                     // them, it does so when the steps of the block are done.
                     let from = unsafe { slice::from_raw_parts(p.wrapping_add(start), n) };
                     convert(block, from);
                 }
-                Role::BroadcastBool(data, walk) => {
+                Role::StridedBool(data, walk) => {
                     let mut booleans = [false; BLOCK];
                     walk.copy(data, start, &mut booleans[..n]);
                     convert(block, &booleans);

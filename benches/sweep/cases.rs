@@ -66,6 +66,11 @@ pub fn all() -> Vec<Case> {
     LIST.lines().flat_map(parse).collect()
 }
 
+/// The case of the list with this name.
+pub fn find(name: &str) -> Option<Case> {
+    all().into_iter().find(|case| case.name == name)
+}
+
 /// The cases of a line of the list: all combinations of its ops, types and modes. None if it is
 /// empty or a comment. Panics with the line if it is wrong.
 pub fn parse(line: &str) -> Vec<Case> {
@@ -117,7 +122,7 @@ impl Case {
                 .map(|field| Input::new(field, dtype_of(dtype)))
                 .collect(),
             params: params.into_iter().map(key).collect(),
-            name: format!("{op} {dtype} {mode} {}", rest.join(" ")),
+            name: [&[op, dtype, mode], rest].concat().join(" "),
         }
     }
 
@@ -179,7 +184,7 @@ fn shrink(size: usize) -> usize {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.name.trim_end())
+        f.write_str(&self.name)
     }
 }
 

@@ -9,7 +9,7 @@ mod cases;
 mod ops;
 mod programs;
 
-pub use cases::{Case, Mode, all, parse};
+pub use cases::{Case, Mode, all, find, parse};
 
 use autograd::{DType, Graph, Param, Result, Tensor, Var, compile};
 use cases::{Input, Layout, Values};
@@ -21,6 +21,20 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+
+/// The cases that `cargo bench --bench scaling` measures with several numbers of threads.
+pub const FOR_SCALING: [&str; 10] = [
+    "exp f64 fwd 1000000@-3..3",
+    "mul f32 fwd 10000000 10000000",
+    "max f32 fwd 1000x1000 axis=0",
+    "softmax f32 fwd 1000x1000@-3..3 axis=1",
+    "layer_norm f32 grad 1000x768 768 768",
+    "matmul f32 fwd 1024x1024 1024x1024",
+    "permute f32 fwd 3000x3000 axes=1,0",
+    "gather f32 fwd 1000x1000 1000x1000@<1000 axis=1",
+    "sort f32 fwd 1000x1000 axis=1",
+    "attention_block f32 grad 4x128x256! 256x768@-0.1..0.1 256x256@-0.1..0.1 heads=4",
+];
 
 /// A case that is ready to run.
 pub struct Run {
@@ -276,6 +290,13 @@ mod tests {
             [797.0, 817.0, 382.0]
         );
         assert_eq!(values(cases::booleans(&[3], 2)), [0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn the_cases_for_scaling_exist() {
+        for name in FOR_SCALING {
+            assert!(find(name).is_some(), "{name}");
+        }
     }
 
     #[test]

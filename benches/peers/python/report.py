@@ -1,6 +1,7 @@
 """The results of the sweep as tables and pictures."""
 import datetime
 import json
+import re
 from html import escape
 from math import exp, log, log2, log10, prod
 from pathlib import Path
@@ -70,14 +71,14 @@ def share_of_machine(case, ours, results, threads):
     return ""
 
 
-def write(results, out, peers):
-    """`sweep.md` and the pictures in a directory; prints the summary."""
+def write(results, out, peers, by):
+    """`sweep.md` and the pictures in a directory; prints the summary. `by` says which times count."""
     measured = [c for c in all_cases() if any(key[0] == str(c) for key in results.found)]
     threads = sorted({key[1] for key in results.found}, key=int)
-    title = f"{datetime.date.today()}, {machine()}; median times in µs\n\n{versions(peers)}\n"
+    title = f"{datetime.date.today()}, {machine()}; {by} times in µs\n\n{versions(peers)}\n"
     summary, tables = [title], []
     for n in threads:
-        rows = [Row(case, n, results, peers) for case in measured]
+        rows = [Row(case, n, results, peers, by) for case in measured]
         rows = [row for row in rows if row.times]
         summary.append(families(rows, n, peers) + problems(rows))
         tables.append(table(rows, n, peers))
@@ -90,15 +91,16 @@ def write(results, out, peers):
 class Row:
     """The results of one case with one number of threads."""
 
-    def __init__(self, case, threads, results, peers):
+    def __init__(self, case, threads, results, peers, by):
         self.case = case
         found = {peer: results.found.get((str(case), threads, peer)) for peer in peers}
         self.errors = {peer: row["error"] for peer, row in found.items() if row and "error" in row}
-        self.times = {peer: row["us"] for peer, row in found.items() if row and "us" in row}
+        key = {"median": "us", "minimum": "min_us"}[by]
+        self.times = {peer: row[key] for peer, row in found.items() if row and "us" in row}
         others = [time for peer, time in self.times.items() if peer != "ours"]
         self.ratio = self.times["ours"] / min(others) if others and "ours" in self.times else None
         ours = results.get(str(case), threads, "ours")
-        self.share = share_of_machine(case, ours, results, threads) if ours else ""
+        self.share = share_of_machine(case, {**ours, "us": ours[key]}, results, threads) if ours else ""
         checks = {peer: row["check"] for peer, row in found.items() if row and "us" in row}
         self.differs = [peer for peer in checks if "ours" in checks and self.is_other(checks["ours"], checks[peer])]
 
@@ -155,7 +157,7 @@ def table(rows, threads, peers):
     return "\n".join(lines) + "\n"
 
 
-HEIGHT, LABEL, PLOT, COLUMNS = 10, 290, 190, 3
+HEIGHT, LABEL, PLOT, COLUMNS = 10, 250, 190, 3
 
 
 def picture(rows, threads):
@@ -202,9 +204,11 @@ def heading(text, k):
 def bar(row, k, at):
     x, y, one = at(row.ratio), k * HEIGHT, at(1)
     color = "#2a9d5c" if row.ratio <= 1 else "#e9a03b" if row.ratio <= 1.3 else "#d1495b"
+    label = re.sub(r"@[^ !]*|!", "", row.case.name)
+    label = label if len(label) < 60 else label[:58] + ".."
     times = ", ".join(f"{peer} {time:,.1f} µs" for peer, time in row.times.items())
     return (
         f"<g><title>{escape(row.case.name)}: {row.ratio:.2f} ({escape(times)})</title>"
-        f"<text x='{LABEL - 5}' y='{y + 8}' text-anchor='end'>{escape(row.case.name)}</text>"
+        f"<text x='{LABEL - 5}' y='{y + 8}' text-anchor='end'>{escape(label)}</text>"
         f"<rect x='{min(x, one):.1f}' y='{y + 2}' width='{abs(x - one) + 0.5:.1f}' height='{HEIGHT - 3}' fill='{color}'/>"
         f"<text x='{max(x, one) + 3:.1f}' y='{y + 8}' fill='#555'>{row.ratio:.2f}</text></g>")

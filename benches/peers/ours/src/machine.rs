@@ -1,49 +1,43 @@
 //! What the machine can do at most: bytes copied and fused multiply-adds in registers per second.
 
-use std::{hint::black_box, thread, time::Instant};
+use std::{hint::black_box, sync::Barrier, thread, time::Instant};
 
-/// Runs `work` in each of these threads at once, a few times, and returns the shortest time in µs.
-fn fastest(threads: usize, times: usize, work: impl Fn(usize) + Sync) -> f64 {
-    let once = || {
-        let start = Instant::now();
-        thread::scope(|scope| {
-            (1..threads).for_each(|k| {
-                drop(scope.spawn({
-                    let work = &work;
-                    move || work(k)
-                }))
-            });
-            work(0);
-        });
-        start.elapsed().as_secs_f64() * 1e6
+/// Calls the function that `make` returns many times in each of these threads, at the same time in
+/// all of them. Returns the shortest time of a call in µs, of the slowest thread.
+fn fastest<W: FnMut()>(threads: usize, times: usize, make: impl Fn() -> W + Sync) -> f64 {
+    let all_are_ready = Barrier::new(threads);
+    let one_thread = || {
+        let mut work = make();
+        all_are_ready.wait();
+        let mut once = || {
+            let start = Instant::now();
+            work();
+            start.elapsed().as_secs_f64() * 1e6
+        };
+        (0..times).map(|_| once()).fold(f64::INFINITY, f64::min)
     };
-    (0..times).map(|_| once()).fold(f64::INFINITY, f64::min)
+    thread::scope(|scope| {
+        let started: Vec<_> = (0..threads).map(|_| scope.spawn(one_thread)).collect();
+        let times = started.into_iter().map(|t| t.join().expect("no panic"));
+        times.fold(0.0, f64::max)
+    })
 }
 
-/// Copies so many bytes that `bytes` are read and written in total. To be comparable with a program
-/// whose threads wait for work already, each thread copies several times.
+/// Copies so many bytes that `bytes` are read and written in total.
 pub(crate) fn copy(threads: usize, bytes: usize) -> String {
-    let part = (bytes / 2 / threads / 8).max(8);
-    let repeats = (20_000_000 / (part * 8)).clamp(2, 1000);
-    let us = fastest(threads, 5, |k| {
-        let (from, mut to) = (vec![k as u64 + 1; part], vec![1u64; part]);
-        for _ in 0..repeats {
-            black_box(&mut to[..]).copy_from_slice(black_box(&from));
-        }
+    let part = (bytes / 16 / threads).max(1);
+    let us = fastest(threads, (100_000_000 / bytes).clamp(10, 10_000), || {
+        let (from, mut to) = (vec![1u64; part], vec![2u64; part]);
+        move || black_box(&mut to[..]).copy_from_slice(black_box(&from))
     });
-    // the time to make the two vectors is measured alone
-    let made = fastest(threads, 5, |k| {
-        black_box((vec![k as u64 + 1; part], vec![1u64; part]));
-    });
-    let us = (us - made) / repeats as f64;
     format!("{{\"us\": {us:.4}, \"bytes\": {}}}", part * 16 * threads)
 }
 
 /// The largest rate of fused multiply-adds in registers, in GFLOP/s.
 pub(crate) fn fused_multiply_adds(threads: usize, is_f64: bool) -> String {
-    const STEPS: usize = 1_000_000;
+    const STEPS: usize = 100_000;
     let lanes = registers::lanes() * if is_f64 { 1 } else { 2 };
-    let us = fastest(threads, 5, |_| registers::run(is_f64, STEPS));
+    let us = fastest(threads, 50, || || registers::run(is_f64, STEPS));
     let flop = (threads * STEPS * registers::CHAINS * lanes * 2) as f64;
     format!("{{\"us\": {us:.4}, \"gflops\": {:.2}}}", flop / us / 1e3)
 }

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     index::{Index, each},
     nodes::{self, NodeId, Program, ShapeId},
+    op::lowering::LineFunction,
 };
 use std::fmt::Write;
 
@@ -302,9 +303,12 @@ fn line_step(step: &LineStep) -> String {
         .labels
         .map_or(String::new(), |v| format!(", labels v{}", v.index()));
     let to = to.collect::<Vec<_>>().join(", ");
+    let function = match step.function {
+        LineFunction::Fold(fold) => fold.name().into(),
+        function => format!("{function:?}"),
+    };
     format!(
-        "{to} = {:?} of the lines of {}{labels}",
-        step.function,
+        "{to} = {function} of the lines of {}{labels}",
         reg(step.from)
     )
 }

@@ -212,13 +212,13 @@ fn binary_ops_broadcast_and_differentiate() -> Result<()> {
         ("div", |a, b| a / b, |a, b| a / b),
         ("maximum", |a, b| a.maximum(b), f64::max),
         ("minimum", |a, b| a.minimum(b), f64::min),
-        ("atan2", |a, b| a.atan2(b), libm::atan2),
-        ("hypot", |a, b| a.hypot(b), libm::hypot),
+        ("atan2", |a, b| a.atan2(b), f64::atan2),
+        ("hypot", |a, b| a.hypot(b), f64::hypot),
         ("rem", |a, b| a % b, |a, b| a % b),
         (
             "elu",
             |a, b| a.elu(b),
-            |a, b| if a > 0.0 { a } else { b * libm::expm1(a) },
+            |a, b| if a > 0.0 { a } else { b * a.exp_m1() },
         ),
     ];
     let a = t([[0.5, 1.5, -0.7], [2.5, -1.1, 0.9]]);
@@ -236,7 +236,10 @@ fn binary_ops_broadcast_and_differentiate() -> Result<()> {
             let (a64, b64) = (a.view::<f64>()?, b.view::<f64>()?);
             let b64 = b64.broadcast((2, 3)).expect("broadcasts");
             let expected: Vec<f64> = a64.iter().zip(&b64).map(|(&a, &b)| f(a, b)).collect();
-            assert_eq!(y.to_f64s(), expected, "{name}");
+            for (y, expected) in y.to_f64s().into_iter().zip(expected) {
+                let error = (y - expected).abs();
+                assert!(error <= 4e-16 * expected.abs(), "{name}: {y}, {expected}");
+            }
             for pair in [[a.clone(), b.clone()], [b.clone(), a.clone()]] {
                 check_grads(|x| op(x[0], x[1]), &pair).unwrap_or_else(|e| panic!("{name}: {e}"));
             }
@@ -789,10 +792,8 @@ fn more_kinks_and_infinities() {
         &value(|x| x.logsumexp(0), [1000.0, 1000.0]),
         &[1000.0 + 2f64.ln()],
     );
-    assert_eq!(
-        value(|x| x.logsumexp(0), [0.0, -100.0]),
-        [(-100f64).exp().ln_1p()]
-    );
+    let tiny = value(|x| x.logsumexp(0), [0.0, -100.0])[0];
+    assert!((tiny * 100f64.exp() - 1.0).abs() < 1e-15, "{tiny:e}");
     // far below 0 the Gaussian unit keeps its digits: x·Φ(x) at -10 is -10·7.62e-24
     close(
         &value(|x| x.gelu() * 1e23, [-10.0]),

@@ -1,13 +1,8 @@
 //! [`Lanes`]: the common interface of a scalar and a vector register, and the functions that every
-//! elementwise op is made of. [`Float`]: the algorithm of each transcendental function, by float
-//! type.
+//! elementwise op is made of.
 
-use super::single;
-use std::{
-    f64::consts::FRAC_1_SQRT_2,
-    fmt::Debug,
-    ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Sub},
-};
+use super::{Float, arithmetic, error_function, exponential, logarithm, trigonometric};
+use std::ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Sub};
 
 /// One boolean per lane.
 #[doc(hidden)]
@@ -49,6 +44,12 @@ pub trait Lanes:
     fn sqrt(self) -> Self;
     /// `|x|` with the sign of `sign`.
     fn copysign(self, sign: Self) -> Self;
+    /// The largest integer that is not above `x`
+    fn floor(self) -> Self;
+    /// The smallest integer that is not below `x`
+    fn ceil(self) -> Self;
+    /// The nearest integer; ties go to the even one
+    fn round(self) -> Self;
     /// Calls `f` for each lane.
     fn map(self, f: fn(Self::Elem) -> Self::Elem) -> Self;
     /// Calls `f` once, to modify the lanes of `self` in place; `f` can read those of `other`.
@@ -73,10 +74,11 @@ pub trait Lanes:
     /// The smaller one; `self` if one is NaN.
     #[doc(hidden)]
     fn clamp_max(self, high: Self::Elem) -> Self;
-    /// `self · 2ⁿ` for an integer `n` from -200 to 200, rounded once.
+    /// `self · 2ⁿ` for an integer `n`, rounded once. `self` is of moderate size, and `n` at most
+    /// half as large again as the largest exponent.
     #[doc(hidden)]
     fn ldexp(self, n: Self) -> Self;
-    /// `2ⁿ` for an integer `n` from -126 to 127.
+    /// `2ⁿ` for an integer `n` that is an exponent of a normal number.
     #[doc(hidden)]
     fn exp2_int(self) -> Self;
     /// `x = m·2ᵉ` with `m` from √½ to √2, for positive normal values.
@@ -95,124 +97,92 @@ pub trait Lanes:
     /// `eˣ`
     #[inline(always)]
     fn exp(self) -> Self {
-        <Self::Elem as Float>::exp(self)
+        exponential::exp(self)
     }
     /// `eˣ - 1`, exact near 0
     #[inline(always)]
     fn exp_m1(self) -> Self {
-        <Self::Elem as Float>::exp_m1(self)
+        exponential::exp_m1(self)
     }
     /// `ln x`
     #[inline(always)]
     fn ln(self) -> Self {
-        <Self::Elem as Float>::ln(self)
+        logarithm::ln(self)
     }
     /// `ln(1 + x)`, exact near 0
     #[inline(always)]
     fn ln_1p(self) -> Self {
-        <Self::Elem as Float>::ln_1p(self)
+        logarithm::ln_1p(self)
     }
     /// `sin x`
     #[inline(always)]
     fn sin(self) -> Self {
-        <Self::Elem as Float>::sin(self)
+        trigonometric::sin(self)
     }
     /// `cos x`
     #[inline(always)]
     fn cos(self) -> Self {
-        <Self::Elem as Float>::cos(self)
-    }
-    /// The error function, `2/√π ∫₀ˣ e^(-t²) dt`
-    #[inline(always)]
-    fn erf(self) -> Self {
-        <Self::Elem as Float>::erf(self)
-    }
-    /// `1 - erf(x)`, exact where it is small
-    #[inline(always)]
-    fn erfc(self) -> Self {
-        self.map(<Self::Elem as Float>::erfc)
+        trigonometric::cos(self)
     }
     /// `tan x`
     #[inline(always)]
     fn tan(self) -> Self {
-        self.map(<Self::Elem as Float>::tan)
+        trigonometric::tan(self)
     }
     /// The arcsine, from `-π/2` to `π/2`
     #[inline(always)]
     fn asin(self) -> Self {
-        self.map(<Self::Elem as Float>::asin)
+        trigonometric::asin(self)
     }
     /// The arccosine, from 0 to `π`
     #[inline(always)]
     fn acos(self) -> Self {
-        self.map(<Self::Elem as Float>::acos)
+        trigonometric::acos(self)
     }
     /// The arctangent, from `-π/2` to `π/2`
     #[inline(always)]
     fn atan(self) -> Self {
-        self.map(<Self::Elem as Float>::atan)
+        trigonometric::atan(self)
     }
     /// `(eˣ - e⁻ˣ)/2`
     #[inline(always)]
     fn sinh(self) -> Self {
-        self.map(<Self::Elem as Float>::sinh)
+        exponential::sinh(self)
     }
     /// `(eˣ + e⁻ˣ)/2`
     #[inline(always)]
     fn cosh(self) -> Self {
-        self.map(<Self::Elem as Float>::cosh)
+        exponential::cosh(self)
     }
-    /// The largest integer that is not above `x`
+    /// The error function, `2/√π ∫₀ˣ e^(-t²) dt`
     #[inline(always)]
-    fn floor(self) -> Self {
-        self.map(<Self::Elem as Float>::floor)
+    fn erf(self) -> Self {
+        error_function::erf(self)
     }
-    /// The smallest integer that is not below `x`
+    /// `1 - erf(x)`, exact where it is small
     #[inline(always)]
-    fn ceil(self) -> Self {
-        self.map(<Self::Elem as Float>::ceil)
-    }
-    /// The nearest integer; ties go to the even one
-    #[inline(always)]
-    fn round(self) -> Self {
-        self.map(<Self::Elem as Float>::round)
+    fn erfc(self) -> Self {
+        error_function::erfc(self)
     }
     /// The angle, from `-π` to `π`, of the point `(x, self)`
     #[inline(always)]
     fn atan2(self, x: Self) -> Self {
-        self.modify(x, |y, x| {
-            y.iter_mut()
-                .zip(x)
-                .for_each(|(y, &x)| *y = <Self::Elem as Float>::atan2(*y, x))
-        })
+        trigonometric::atan2(self, x)
     }
     /// `√(x² + y²)` without intermediate overflow
     #[inline(always)]
     fn hypot(self, y: Self) -> Self {
-        self.modify(y, |x, y| {
-            x.iter_mut()
-                .zip(y)
-                .for_each(|(x, &y)| *x = <Self::Elem as Float>::hypot(*x, y))
-        })
+        arithmetic::hypot(self, y)
     }
     /// The remainder of `x/y` rounded towards zero, with the sign of `x`
     #[inline(always)]
     fn rem(self, y: Self) -> Self {
-        self.modify(y, |x, y| {
-            x.iter_mut()
-                .zip(y)
-                .for_each(|(x, &y)| *x = <Self::Elem as Float>::rem(*x, y))
-        })
+        arithmetic::rem(self, y)
     }
-
     /// `xᵖ`
     #[inline(always)]
     fn powf(self, p: Self) -> Self {
-        self.modify(p, |x, p| {
-            x.iter_mut()
-                .zip(p)
-                .for_each(|(x, &p)| *x = <Self::Elem as Float>::pow(*x, p))
-        })
+        logarithm::pow(self, p)
     }
 
     /// -1, 0 or 1; NaN stays NaN
@@ -235,8 +205,8 @@ pub trait Lanes:
     #[doc(hidden)]
     #[inline(always)]
     fn sigmoid_tail(self) -> Self {
-        let e = <Self::Elem as Float>::exp_nonpositive(-self.abs());
-        e / (Self::of(1.0) + e)
+        let e = exponential::exp_nonpositive(-self.abs());
+        exponential::over_1_plus([e, Self::of(0.0)], e)
     }
     /// `σ(x)` from its tail
     #[doc(hidden)]
@@ -260,7 +230,7 @@ pub trait Lanes:
     #[doc(hidden)]
     #[inline(always)]
     fn tanh_tail(self) -> Self {
-        <Self::Elem as Float>::tanh_tail(self)
+        exponential::tanh_tail(self)
     }
     /// `tanh x` from its tail
     #[doc(hidden)]
@@ -281,7 +251,7 @@ pub trait Lanes:
     /// `x·σ(x)`; 0 at -∞
     #[inline(always)]
     fn silu(self) -> Self {
-        self.clamp_min(Self::Elem::nearest(LOWEST)) * self.sigmoid()
+        exponential::silu(self)
     }
 
     /// `max(x, 0)`; NaN stays NaN
@@ -300,7 +270,7 @@ pub trait Lanes:
     /// `ln(1 + eˣ)`; does not overflow, and small results stay exact
     #[inline(always)]
     fn softplus(self) -> Self {
-        self.relu() + <Self::Elem as Float>::exp_nonpositive(-self.abs()).ln_1p()
+        self.relu() + exponential::exp_nonpositive(-self.abs()).ln_1p()
     }
 
     /// `x` above 0, `scale·(eˣ - 1)` elsewhere
@@ -312,17 +282,13 @@ pub trait Lanes:
     /// `x·σ(√(8/π)·(x + 0.044715·x³))`, the `tanh` approximation of [`gelu`](Lanes::gelu); 0 at -∞
     #[inline(always)]
     fn gelu_tanh(self) -> Self {
-        let cube = Self::of(GELU_CUBE) * self * self * self;
-        self.clamp_min(Self::Elem::nearest(LOWEST))
-            * (Self::of(GELU_TWICE) * (self + cube)).sigmoid()
+        exponential::gelu_tanh(self)
     }
 
     /// `x·Φ(x)`, where `Φ` is the cumulative distribution function of the standard normal; 0 at -∞
     #[inline(always)]
     fn gelu(self) -> Self {
-        self.clamp_min(Self::Elem::nearest(LOWEST))
-            * Self::of(0.5)
-            * (-self * Self::of(FRAC_1_SQRT_2)).erfc()
+        error_function::gelu(self)
     }
 
     /// The nearest value that is at least `low` and at most `high`; NaN stays NaN
@@ -365,127 +331,14 @@ pub trait Lanes:
     }
 }
 
-/// The float types, `f32` and `f64`, and the algorithm of each function for them.
-#[doc(hidden)]
-pub trait Float:
-    Lanes<Elem = Self, Mask = bool> + Default + PartialOrd + Debug + Send + Sync + 'static
-{
-    fn nearest(v: f64) -> Self;
-    fn exp<L: Lanes<Elem = Self>>(x: L) -> L;
-    /// `exp` for arguments that are not positive.
-    #[inline(always)]
-    fn exp_nonpositive<L: Lanes<Elem = Self>>(x: L) -> L {
-        <Self as Float>::exp(x)
-    }
-    fn exp_m1<L: Lanes<Elem = Self>>(x: L) -> L;
-    fn ln<L: Lanes<Elem = Self>>(x: L) -> L;
-    fn ln_1p<L: Lanes<Elem = Self>>(x: L) -> L;
-    fn sin<L: Lanes<Elem = Self>>(x: L) -> L;
-    fn cos<L: Lanes<Elem = Self>>(x: L) -> L;
-    fn tanh_tail<L: Lanes<Elem = Self>>(x: L) -> L;
-    fn erf<L: Lanes<Elem = Self>>(x: L) -> L;
-    fn erfc(x: Self) -> Self;
-    fn pow(x: Self, p: Self) -> Self;
-    fn tan(x: Self) -> Self;
-    fn asin(x: Self) -> Self;
-    fn acos(x: Self) -> Self;
-    fn atan(x: Self) -> Self;
-    fn sinh(x: Self) -> Self;
-    fn cosh(x: Self) -> Self;
-    fn floor(x: Self) -> Self;
-    fn ceil(x: Self) -> Self;
-    fn round(x: Self) -> Self;
-    fn atan2(y: Self, x: Self) -> Self;
-    fn hypot(x: Self, y: Self) -> Self;
-    fn rem(x: Self, y: Self) -> Self;
-}
-
-/// Functions of the libm crate, lane by lane: the same bits on every machine.
-macro_rules! one_by_one {
-    ($T:ident: $($name:ident $function:ident),*; $($name2:ident $function2:ident),*) => {
-        $(fn $name(x: $T) -> $T {
-            libm::$function(x)
-        })*
-        $(fn $name2(x: $T, y: $T) -> $T {
-            libm::$function2(x, y)
-        })*
-    };
-}
-
 /// The factors of [`Lanes::gelu_tanh`] (Hendrycks and Gimpel 2016): `√(8/π)`, and that of the cube.
-pub(crate) const GELU_TWICE: f64 = 1.595_769_121_605_730_7;
+pub(crate) const GELU_TWICE: f64 = 1.595_769_121_605_730_8;
 pub(crate) const GELU_CUBE: f64 = 0.044715;
 /// A little above `artanh ½`: the largest `x` for which [`Lanes::tanh_tail`] is `tanh x`. An f32
 /// value, so that both float types use the same threshold.
 pub(crate) const TANH_HALF: f64 = 0.549_306_154_251_098_6;
 /// Replaces -∞ (and anything below this) where it is multiplied by 0.
-const LOWEST: f64 = -1e38;
-
-macro_rules! by_library {
-    ($($name:ident)*) => { $(
-        #[inline(always)]
-        fn $name<L: Lanes<Elem = f64>>(x: L) -> L {
-            x.map(libm::$name)
-        }
-    )* };
-}
-
-/// With the libm crate: the same bits on every machine.
-impl Float for f64 {
-    #[inline(always)]
-    fn nearest(v: f64) -> f64 {
-        v
-    }
-    by_library! { exp sin cos erf }
-    #[inline(always)]
-    fn tanh_tail<L: Lanes<Elem = f64>>(x: L) -> L {
-        x.map(|x| match x.abs() {
-            x if x <= TANH_HALF => libm::tanh(x),
-            x => {
-                let e = libm::exp(-2.0 * x);
-                2.0 * e / (1.0 + e)
-            }
-        })
-    }
-    #[inline(always)]
-    fn ln<L: Lanes<Elem = f64>>(x: L) -> L {
-        x.map(libm::log)
-    }
-    #[inline(always)]
-    fn exp_m1<L: Lanes<Elem = f64>>(x: L) -> L {
-        x.map(libm::expm1)
-    }
-    #[inline(always)]
-    fn ln_1p<L: Lanes<Elem = f64>>(x: L) -> L {
-        x.map(libm::log1p)
-    }
-    one_by_one! { f64:
-        erfc erfc, tan tan, asin asin, acos acos, atan atan, sinh sinh, cosh cosh, floor floor, ceil ceil, round rint;
-        pow pow, atan2 atan2, hypot hypot, rem fmod
-    }
-}
-
-macro_rules! by_own {
-    ($($name:ident)*) => { $(
-        #[inline(always)]
-        fn $name<L: Lanes<Elem = f32>>(x: L) -> L {
-            single::$name(x)
-        }
-    )* };
-}
-
-impl Float for f32 {
-    #[inline(always)]
-    fn nearest(v: f64) -> f32 {
-        v as f32
-    }
-    by_own! { exp exp_nonpositive exp_m1 ln ln_1p sin cos tanh_tail erf }
-    one_by_one! { f32:
-        erfc erfcf, tan tanf, asin asinf, acos acosf, atan atanf, sinh sinhf, cosh coshf, floor floorf, ceil ceilf,
-        round rintf;
-        pow powf, atan2 atan2f, hypot hypotf, rem fmodf
-    }
-}
+pub(super) const LOWEST: f64 = -1e38;
 
 /// A scalar as lanes.
 macro_rules! scalar {
@@ -512,6 +365,18 @@ macro_rules! scalar {
             #[inline(always)]
             fn copysign(self, sign: $T) -> $T {
                 $T::copysign(self, sign)
+            }
+            #[inline(always)]
+            fn floor(self) -> $T {
+                $T::floor(self)
+            }
+            #[inline(always)]
+            fn ceil(self) -> $T {
+                $T::ceil(self)
+            }
+            #[inline(always)]
+            fn round(self) -> $T {
+                $T::round_ties_even(self)
             }
             #[inline(always)]
             fn map(self, f: fn($T) -> $T) -> $T {
@@ -673,6 +538,9 @@ impl<V: Lanes> Lanes for Wide<V> {
         mul_add(a, b) -> Wide;
         abs() -> Wide;
         sqrt() -> Wide;
+        floor() -> Wide;
+        ceil() -> Wide;
+        round() -> Wide;
         copysign(sign) -> Wide;
         lt_mask(other) -> WideMask;
         le_mask(other) -> WideMask;

@@ -133,6 +133,12 @@ pub(crate) trait Formula {
     fn of<T: Lanes>(x: [T; MAX_INPUTS]) -> T;
 }
 
+/// A formula for single numbers, compiled once for each type.
+#[inline(never)]
+pub(crate) fn of_numbers<F: Formula, T: Real>(x: [T; MAX_INPUTS]) -> T {
+    F::of(x)
+}
+
 /// `Name: method(inputs -> output) = value; [partial derivatives] hint input int function, error`.
 /// There is one partial derivative per input. The default message is that the result does not fit.
 /// `hint` gives the index of a hint input ([`Properties::hint`]). In the value the names are
@@ -179,7 +185,7 @@ macro_rules! elementwise {
         /// The formula of an op for scalars.
         pub(crate) fn scalar<T: Real>(op: Id) -> fn([T; MAX_INPUTS]) -> T {
             match op {
-                $(Id::$Op => $Op::of::<T>,)*
+                $(Id::$Op => of_numbers::<$Op, T>,)*
                 op => super::compare::scalar::<T>(op),
             }
         }

@@ -118,7 +118,7 @@ impl Op for Draw {
 
 /// A normal sample from two uniform ones, with functions that give the same bits on every machine.
 fn normal(u: f64, v: f64) -> f64 {
-    libm::sqrt(-2.0 * libm::log(1.0 - u)) * libm::cos(std::f64::consts::TAU * v)
+    (-2.0 * Lanes::ln(1.0 - u)).sqrt() * Lanes::cos(std::f64::consts::TAU * v)
 }
 
 /// The generator of a key tensor: `[seed, index of the random node]`.

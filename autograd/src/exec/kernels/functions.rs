@@ -3,7 +3,11 @@
 //! kernels it is a part of.
 
 use super::vector::Vector;
-use crate::op::{elementwise::MAX_INPUTS, pointwise::Formula};
+use crate::op::{
+    Real,
+    elementwise::MAX_INPUTS,
+    pointwise::{Formula, of_numbers},
+};
 
 /// A function of `n` numbers of each input: where the results go, the inputs, and `n`.
 pub(crate) type Function<T> = unsafe fn(*mut T, [*const T; MAX_INPUTS], usize);
@@ -29,5 +33,26 @@ pub(super) unsafe fn run<V: Vector, F: Formula>(
             F::of([x, y, z]).store(to.add(i));
         }
         i += V::N;
+    }
+}
+
+/// Computes `F` number by number, with the code that also serves the definition.
+///
+/// # Safety
+/// As of [`run`].
+#[inline(always)]
+pub(super) unsafe fn run_scalar<T: Real, F: Formula>(
+    to: *mut T,
+    [a, b, c]: [*const T; MAX_INPUTS],
+    n: usize,
+) {
+    for i in 0..n {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = *a.add(i);
+            let y = if F::INPUTS > 1 { *b.add(i) } else { x };
+            let z = if F::INPUTS > 2 { *c.add(i) } else { x };
+            *to.add(i) = of_numbers::<F, T>([x, y, z]);
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     exec::kernels::vector::{Part, Vector},
-    math::{Lanes, Mask},
+    math::{Float, Lanes, Mask},
 };
 use std::{
     arch::x86_64::*,
@@ -103,7 +103,7 @@ impl Lanes for F32x8 {
     common_lanes! {
         8 of f32, masks Mask8;
         splat: _mm256_set1_ps, mul_add: _mm256_fmadd_ps, sqrt: _mm256_sqrt_ps, min: _mm256_min_ps, max: _mm256_max_ps,
-        and: _mm256_and_ps, or: _mm256_or_ps, and_not: _mm256_andnot_ps, compare: _mm256_cmp_ps,
+        and: _mm256_and_ps, or: _mm256_or_ps, and_not: _mm256_andnot_ps, compare: _mm256_cmp_ps, round: _mm256_round_ps,
     }
     masks_and_bits! {
         Mask8;
@@ -148,7 +148,7 @@ impl Lanes for F64x4 {
     common_lanes! {
         4 of f64, masks Mask4;
         splat: _mm256_set1_pd, mul_add: _mm256_fmadd_pd, sqrt: _mm256_sqrt_pd, min: _mm256_min_pd, max: _mm256_max_pd,
-        and: _mm256_and_pd, or: _mm256_or_pd, and_not: _mm256_andnot_pd, compare: _mm256_cmp_pd,
+        and: _mm256_and_pd, or: _mm256_or_pd, and_not: _mm256_andnot_pd, compare: _mm256_cmp_pd, round: _mm256_round_pd,
     }
     masks_and_bits! {
         Mask4;
@@ -156,21 +156,46 @@ impl Lanes for F64x4 {
         to_bits: _mm256_castpd_si256, from_bits: _mm256_castsi256_pd, splat_bits: _mm256_set1_epi64x,
         and_bits: _mm256_and_si256, equal_bits: _mm256_cmpeq_epi64,
     }
-    // without the instructions for 64-bit integers: number by number. No function of f64 needs
-    // these
+    /// As for f32. Integers are the lowest bits of numbers: there are no conversions of 64-bit ones.
     #[inline(always)]
     fn ldexp(self, n: F64x4) -> F64x4 {
-        self.modify(n, |x, n| {
-            x.iter_mut().zip(n).for_each(|(x, &n)| *x = x.ldexp(n))
-        })
+        let offset = F64x4::splat(f64::ROUND_TO_INT);
+        let half = n.mul_add(F64x4::splat(0.5), offset);
+        let rest = (n - (half - offset)) + offset;
+        self * half.power() * rest.power()
     }
     #[inline(always)]
     fn exp2_int(self) -> F64x4 {
-        self.map(|n| n.exp2_int())
+        (self + F64x4::splat(f64::ROUND_TO_INT)).power()
     }
     #[inline(always)]
     fn frexp(self) -> (F64x4, F64x4) {
-        (self.map(|v| v.frexp().0), self.map(|v| v.frexp().1))
+        let bits = hw!(_mm256_castpd_si256(self.0));
+        let root = 0.707_106_781_186_547_5f64.to_bits() as i64;
+        let bias = hw!(_mm256_set1_epi64x(1023));
+        // the exponent is biased, because there is no shift of negative 64-bit numbers
+        let offset = hw!(_mm256_set1_epi64x((1023 << 52) - root));
+        let biased = hw!(_mm256_srli_epi64::<52>(_mm256_add_epi64(bits, offset)));
+        let exponent = hw!(_mm256_sub_epi64(biased, bias));
+        let rest = hw!(_mm256_sub_epi64(bits, _mm256_slli_epi64::<52>(exponent)));
+        let zero = F64x4::splat(f64::ROUND_TO_INT);
+        let lowest = hw!(_mm256_castsi256_pd(_mm256_add_epi64(
+            exponent,
+            _mm256_castpd_si256(zero.0)
+        )));
+        (F64x4(hw!(_mm256_castsi256_pd(rest))), F64x4(lowest) - zero)
+    }
+}
+
+impl F64x4 {
+    /// `2ⁿ` for a number with `n` in its lowest bits, put together from its bits
+    #[inline(always)]
+    fn power(self) -> F64x4 {
+        let biased = hw!(_mm256_add_epi64(
+            _mm256_castpd_si256(self.0),
+            _mm256_set1_epi64x(1023)
+        ));
+        F64x4(hw!(_mm256_castsi256_pd(_mm256_slli_epi64::<52>(biased))))
     }
 }
 
@@ -227,5 +252,5 @@ compiled! {
 }
 compiled! {
     #[target_feature(enable = "avx2,fma")]
-    F64x4 of f64: functions scalar, tiles [6 by 2, narrow 12]
+    F64x4 of f64: functions own, tiles [6 by 2, narrow 12]
 }

@@ -127,7 +127,7 @@ impl Lanes for F32x16 {
     common_lanes! {
         16 of f32, masks Mask16;
         splat: _mm512_set1_ps, mul_add: _mm512_fmadd_ps, sqrt: _mm512_sqrt_ps, min: _mm512_min_ps, max: _mm512_max_ps,
-        and: _mm512_and_ps, or: _mm512_or_ps, and_not: _mm512_andnot_ps, compare: _mm512_cmp_ps_mask,
+        and: _mm512_and_ps, or: _mm512_or_ps, and_not: _mm512_andnot_ps, compare: _mm512_cmp_ps_mask, round: _mm512_roundscale_ps,
     }
     masks_and_bits! {
         Mask16, f32 as i32;
@@ -144,7 +144,7 @@ impl Lanes for F64x8 {
     common_lanes! {
         8 of f64, masks Mask8;
         splat: _mm512_set1_pd, mul_add: _mm512_fmadd_pd, sqrt: _mm512_sqrt_pd, min: _mm512_min_pd, max: _mm512_max_pd,
-        and: _mm512_and_pd, or: _mm512_or_pd, and_not: _mm512_andnot_pd, compare: _mm512_cmp_pd_mask,
+        and: _mm512_and_pd, or: _mm512_or_pd, and_not: _mm512_andnot_pd, compare: _mm512_cmp_pd_mask, round: _mm512_roundscale_pd,
     }
     masks_and_bits! {
         Mask8, f64 as i64;
@@ -204,5 +204,5 @@ compiled! {
 }
 compiled! {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    F64x8 of f64: functions scalar, tiles [8 by 2, narrow 16]
+    F64x8 of f64: functions own, tiles [8 by 2, narrow 16]
 }

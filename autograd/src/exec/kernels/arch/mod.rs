@@ -92,8 +92,8 @@ use table_of_functions;
 
 /// `compiled! { #[target_feature(..)] Vectors of number: functions own, tiles [rows by vectors, narrow rows] }`
 ///
-/// Functions are computed by such vectors (`own`) or number by number (`scalar`): what calls a
-/// library's function for each number anyway needs no vectors. Of the sizes of tiles, see
+/// Functions are computed by such vectors (`own`) or number by number (`scalar`): where a fused
+/// multiply-add is a call, vectors gain nothing. Of the sizes of tiles, see
 /// [`tile::columns`](super::tile::columns); without any there are no matrix products.
 macro_rules! compiled {
     (#[$target:meta] $V:ident of $T:ident: functions $by:ident, tiles [$($tiles:tt)*]) => {
@@ -210,7 +210,7 @@ macro_rules! scalar {
         impl Functions for $T {
             unsafe fn function<F: Formula>(to: *mut Self, x: [*const Self; MAX_INPUTS], n: usize) {
                 // SAFETY: the caller's promise.
-                unsafe { functions::run::<Self, F>(to, x, n) }
+                unsafe { functions::run_scalar::<$T, F>(to, x, n) }
             }
         }
     )* };

@@ -87,6 +87,9 @@ impl<T: Float, const N: usize> Lanes for Array<T, N> {
         mul_add(a, b;) -> Array;
         abs(;) -> Array;
         sqrt(;) -> Array;
+        floor(;) -> Array;
+        ceil(;) -> Array;
+        round(;) -> Array;
         copysign(sign;) -> Array;
         map(; f: fn(T) -> T) -> Array;
         clamp_min(; low: T) -> Array;
@@ -169,5 +172,5 @@ compiled! {
 }
 compiled! {
     #[inline(never)]
-    F64 of f64: functions scalar, tiles [4 by 2, narrow 8]
+    F64 of f64: functions own, tiles [4 by 2, narrow 8]
 }

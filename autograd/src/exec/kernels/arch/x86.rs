@@ -72,7 +72,7 @@ macro_rules! common_lanes {
     (
         $n:literal of $T:ident, masks $Mask:ident;
         splat: $splat:ident, mul_add: $mul_add:ident, sqrt: $sqrt:ident, min: $min:ident, max: $max:ident,
-        and: $and:ident, or: $or:ident, and_not: $and_not:ident, compare: $compare:ident $(,)?
+        and: $and:ident, or: $or:ident, and_not: $and_not:ident, compare: $compare:ident, round: $round:ident $(,)?
     ) => {
         type Elem = $T;
         type Mask = $Mask;
@@ -119,6 +119,24 @@ macro_rules! common_lanes {
         #[inline(always)]
         fn clamp_max(self, high: $T) -> Self {
             Self(hw!($min($splat(high), self.0)))
+        }
+        #[inline(always)]
+        fn floor(self) -> Self {
+            Self(hw!(
+                $round::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(self.0)
+            ))
+        }
+        #[inline(always)]
+        fn ceil(self) -> Self {
+            Self(hw!(
+                $round::<{ _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC }>(self.0)
+            ))
+        }
+        #[inline(always)]
+        fn round(self) -> Self {
+            Self(hw!($round::<
+                { _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC },
+            >(self.0)))
         }
         #[inline(always)]
         fn map(self, f: fn($T) -> $T) -> Self {

@@ -9,7 +9,7 @@
 use crate::{
     index::list_bytes,
     nodes::Inner,
-    pool::{Buffer, Kind, Pool},
+    pool::{Buffer, CACHE_LINE, Kind, Pool},
     scratch::Scratch,
 };
 use std::cell::RefCell;
@@ -21,8 +21,8 @@ const TRACKED_RUNS: usize = 16;
 
 thread_local! {
     static MEMORY: RefCell<ThreadMemory> = const { RefCell::new(ThreadMemory::new()) };
-    /// A packed panel of a matrix product.
-    pub(crate) static PACKED: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+    /// Packed panels of a matrix product.
+    static PACKED: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
     /// Sums of groups of pieces of a matrix product. (The elements of both may be f32 as well.)
     pub(crate) static SUMS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
 }
@@ -130,6 +130,20 @@ impl ThreadMemory {
         }
         dropped
     }
+}
+
+/// Calls `f` with memory for so many elements of matrices, from a cache line on. Their values are
+/// unspecified. A call inside of `f` would panic.
+pub(crate) fn with_packing<T, R>(elements: usize, f: impl FnOnce(*mut T) -> R) -> R {
+    let spare = CACHE_LINE / size_of::<f64>();
+    let needed = (elements * size_of::<T>()).div_ceil(size_of::<f64>()) + spare;
+    PACKED.with_borrow_mut(|buffer| {
+        if buffer.len() < needed {
+            buffer.resize(needed, 0.0);
+        }
+        let start = buffer.as_mut_ptr();
+        f(start.wrapping_add(start.align_offset(CACHE_LINE)).cast())
+    })
 }
 
 /// The bytes of the buffers for matrix products.

@@ -1,8 +1,8 @@
-//! Matrix products in parts, which are rows of the output: by tiles of our own
+//! Matrix products in parts, which are rows and columns of the output: by tiles of our own
 //! ([`tile`](super::kernels::tile)) where the processor has fused multiply-adds, by the crate
 //! matrixmultiply elsewhere. Kernels that continue with rows of a product compute them here, too.
 //!
-//! How rows are split never changes a bit: each element of the output is a sum of its own, in the
+//! How products are split never changes a bit: each element of the output is a sum of its own, in the
 //! same order. The order of our own tiles is the canonical one ([`op::linalg`](crate::op::linalg));
 //! that of matrixmultiply differs in the last bits.
 
@@ -10,7 +10,7 @@
 
 use super::kernels::{
     Vectors,
-    tile::{Product, Stored},
+    tile::{Product, Strided},
 };
 use crate::{
     error::OpError,
@@ -20,6 +20,7 @@ use crate::{
     tensor::DType,
     view::{TensorView, TensorViewMut},
 };
+use std::ops::Range;
 
 /// One operand: how it lies in memory, and whether it is read transposed.
 #[derive(Clone, Copy)]
@@ -42,20 +43,23 @@ impl Matrix<'_> {
 
 /// Some rows of a product of size `[m, k, n]`, for a kernel that reads them next; the matrices
 /// are given with whether they are read transposed.
-pub(crate) fn rows(
-    (a, a_t): (&[f32], bool),
-    (b, b_t): (&[f32], bool),
+pub(crate) fn rows<T: Vectors>(
+    (a, a_t): (&[T], bool),
+    (b, b_t): (&[T], bool),
     ProductSize { m, k, n }: ProductSize,
     first: usize,
-    out: &mut [f32],
+    out: &mut [T],
 ) {
-    product(
-        Strided::new(a, m, k, a_t),
-        Strided::new(b, k, n, b_t),
-        out,
-        first,
-        (out.len() / n, k, n),
-    );
+    let (a, b) = (Operand::new(a, m, k, a_t), Operand::new(b, k, n, b_t));
+    let rows = first..first + out.len() / n;
+    let c = Block {
+        start: out.as_mut_ptr(),
+        ld: n,
+        rows,
+        columns: 0..n,
+    };
+    // SAFETY: the block is all of `out`.
+    unsafe { product(a, b, k, c) }
 }
 
 /// A product `out = a·b`, batched, that is to run in some parts; the types are those that the op
@@ -68,7 +72,7 @@ pub(crate) struct Job<'r> {
     size: (usize, usize, usize),
     /// The first elements of `a`, `b` and the output, for each product of a batch.
     batches: Option<Vec<(usize, usize, usize)>>,
-    parts: usize,
+    grid: Grid,
 }
 
 impl<'r> Job<'r> {
@@ -86,7 +90,8 @@ impl<'r> Job<'r> {
             count > 0 && b.view.shape.count() == k * n && a.view.shape.count() == count / n * k;
         let joined = joined && !a.transposed;
         let m = if joined { count / n } else { m };
-        let batches = (!joined).then(|| batches.offsets().collect());
+        let batches: Option<Vec<_>> = (!joined).then(|| batches.offsets().collect());
+        let rows = m * batches.as_ref().map_or(1, Vec::len);
         Job {
             a,
             b,
@@ -94,37 +99,45 @@ impl<'r> Job<'r> {
             dtype,
             size: (m, k, n),
             batches,
-            parts,
+            grid: Grid::new(parts, rows, n),
         }
     }
 
-    /// Does one of its parts: some rows.
+    /// Does one of its parts: some rows, or some columns of them.
     pub(crate) fn part(&self, part: usize) -> Result<(), OpError> {
         match self.dtype {
-            DType::F32 => self.rows::<f32>(part),
-            _ => self.rows::<f64>(part),
+            DType::F32 => self.blocks::<f32>(part),
+            _ => self.blocks::<f64>(part),
         }
     }
 
-    fn rows<T: Gemm>(&self, part: usize) -> Result<(), OpError> {
+    fn blocks<T: Vectors>(&self, part: usize) -> Result<(), OpError> {
         let (m, k, n) = self.size;
         let (a, b) = (self.a.view.slice::<T>()?, self.b.view.slice::<T>()?);
         let batches = self.batches.as_deref().unwrap_or(&[(0, 0, 0)]);
         let blocks = m.div_ceil(TILE_ROWS); // of each product
-        let at = |part: usize| blocks * batches.len() * part / self.parts;
-        let (mut block, end) = (at(part), at(part + 1));
+        let rows = self.grid.rows(part, blocks * batches.len());
+        let columns = self.grid.columns(part, n);
+        let (mut block, end) = (rows.start, rows.end);
         while block < end {
             let ((at_a, at_b, at_c), first) = (batches[block / blocks], block % blocks * TILE_ROWS);
             let count = (end - block).min(blocks - block % blocks);
             let rows = (count * TILE_ROWS).min(m - first);
-            // SAFETY: each part has rows of its own, within the output.
-            let c = unsafe { self.out.elements::<T>(at_c + first * n, rows * n) };
-            if k == 0 {
-                c.fill(T::default());
-            } else if n > 0 {
-                let a = Strided::new(&a[at_a..at_a + m * k], m, k, self.a.transposed);
-                let b = Strided::new(&b[at_b..at_b + k * n], k, n, self.b.transposed);
-                product(a, b, c, first, (rows, k, n));
+            let c = Block {
+                start: self
+                    .out
+                    .0
+                    .cast::<T>()
+                    .wrapping_add(at_c + first * n + columns.start),
+                ld: n,
+                rows: first..first + rows,
+                columns: columns.clone(),
+            };
+            if !columns.is_empty() {
+                let a = Operand::new(&a[at_a..at_a + m * k], m, k, self.a.transposed);
+                let b = Operand::new(&b[at_b..at_b + k * n], k, n, self.b.transposed);
+                // SAFETY: each part has rows and columns of its own, within the output.
+                unsafe { product(a, b, k, c) }
             }
             block += count;
         }
@@ -132,142 +145,156 @@ impl<'r> Job<'r> {
     }
 }
 
+/// Parts of a product: rows by columns.
+#[derive(Clone, Copy)]
+struct Grid {
+    row_parts: usize,
+    column_parts: usize,
+}
+
+/// The least columns of a part; parts begin at multiples of this, so that no tile is cut.
+const PART_COLUMNS: usize = 96;
+
+impl Grid {
+    /// So many parts of a product with these rows, of all batches, and columns.
+    fn new(parts: usize, rows: usize, columns: usize) -> Grid {
+        // rows of parts each pack the second matrix, and columns of parts each read the first one,
+        // which costs about half as much
+        let cost = |&column_parts: &usize| 2 * parts / column_parts * columns + column_parts * rows;
+        let most = (columns / PART_COLUMNS).max(1);
+        let divisors = (1..=parts.min(most)).filter(|c| parts.is_multiple_of(*c));
+        // a part has at least a few rows, if that can be
+        let is_high = |c: &usize| parts / c <= rows.div_ceil(TILE_ROWS);
+        let column_parts = divisors.min_by_key(|c| (!is_high(c), cost(c))).unwrap_or(1);
+        Grid {
+            row_parts: parts / column_parts,
+            column_parts,
+        }
+    }
+
+    /// The part of so many blocks of rows.
+    fn rows(self, part: usize, blocks: usize) -> Range<usize> {
+        let at = |part: usize| blocks * part / self.row_parts;
+        let part = part / self.column_parts;
+        at(part)..at(part + 1)
+    }
+
+    fn columns(self, part: usize, n: usize) -> Range<usize> {
+        let blocks = n.div_ceil(PART_COLUMNS);
+        let at = |part: usize| (blocks * part / self.column_parts * PART_COLUMNS).min(n);
+        let part = part % self.column_parts;
+        at(part)..at(part + 1)
+    }
+}
+
 /// Where the output is.
 #[derive(Clone, Copy)]
 struct Out(*mut u8);
 
-impl Out {
-    /// # Safety
-    /// They are elements of the output, of this type, and nobody else's meanwhile.
-    unsafe fn elements<'r, T>(self, first: usize, count: usize) -> &'r mut [T] {
-        // SAFETY: the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.0.cast::<T>().wrapping_add(first), count) }
-    }
+/// A block of the output: where it begins, how far apart its rows are, and which rows and columns it
+/// has.
+struct Block<T> {
+    start: *mut T,
+    ld: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
 }
 
 /// A matrix with the distances between neighbours in a column and in a row.
 #[derive(Clone, Copy)]
-struct Strided<'a, T> {
+struct Operand<'a, T> {
     data: &'a [T],
     row: usize,
     column: usize,
 }
 
-impl<'a, T> Strided<'a, T> {
+impl<'a, T> Operand<'a, T> {
     /// `rows` by `columns` as the product sees it.
-    fn new(data: &'a [T], rows: usize, columns: usize, transposed: bool) -> Strided<'a, T> {
+    fn new(data: &'a [T], rows: usize, columns: usize, transposed: bool) -> Operand<'a, T> {
         let (row, column) = if transposed { (1, rows) } else { (columns, 1) };
-        Strided { data, row, column }
+        Operand { data, row, column }
     }
-}
 
-/// Number types of which there are products.
-trait Gemm: Vectors {
-    /// `c = a·b` for `(m, k, n)`, by matrixmultiply.
-    ///
-    /// # Safety
-    /// The pointers are valid for matrices of these sizes and strides (row, column), and `c` is not
-    /// aliased.
-    unsafe fn library(
-        size: (usize, usize, usize),
-        a: *const Self,
-        sa: (isize, isize),
-        b: *const Self,
-        sb: (isize, isize),
-        c: *mut Self,
-    );
-}
-
-macro_rules! gemm {
-    ($($T:ident: $gemm:ident;)*) => { $(
-        impl Gemm for $T {
-            unsafe fn library(
-                (m, k, n): (usize, usize, usize),
-                a: *const $T,
-                sa: (isize, isize),
-                b: *const $T,
-                sb: (isize, isize),
-                c: *mut $T,
-            ) {
-                // SAFETY: the caller's promise is the callee's condition.
-                unsafe { matrixmultiply::$gemm(m, k, n, 1.0, a, sa.0, sa.1, b, sb.0, sb.1, 0.0, c, n as isize, 1) }
-            }
+    /// The part with these rows and columns. A panic if it has other elements than the matrix.
+    fn part(self, rows: Range<usize>, columns: Range<usize>) -> Strided<T> {
+        let at = |row: usize, column: usize| row * self.row + column * self.column;
+        let is_in_bounds = rows.is_empty()
+            || columns.is_empty()
+            || at(rows.end - 1, columns.end - 1) < self.data.len();
+        assert!(is_in_bounds, "a matrix product out of bounds"); // the shapes were checked when the node was made
+        Strided {
+            start: self
+                .data
+                .as_ptr()
+                .wrapping_add(at(rows.start, columns.start)),
+            row: self.row,
+            column: self.column,
         }
-    )* };
-}
-gemm! { f32: sgemm; f64: dgemm; }
-
-/// The rows of `c`, which are those of the product from `first_row` on.
-fn product<T: Gemm>(
-    a: Strided<'_, T>,
-    b: Strided<'_, T>,
-    c: &mut [T],
-    first_row: usize,
-    (m, k, n): (usize, usize, usize),
-) {
-    let last = |s: Strided<'_, T>, rows: usize, columns: usize| {
-        (rows - 1) * s.row + (columns - 1) * s.column
-    };
-    let in_bounds = last(a, first_row + m, k) < a.data.len()
-        && last(b, k, n) < b.data.len()
-        && m * n == c.len();
-    assert!(in_bounds, "a matrix product out of bounds"); // the shapes were checked when the node was made
-    let a_start = a.data.as_ptr().wrapping_add(first_row * a.row);
-    if let Some(tiles) = &T::table().tiles {
-        let (a, b) = (
-            stored(a_start, a.row, a.column),
-            stored(b.data.as_ptr(), b.row, b.column),
-        );
-        let p = Product {
-            m,
-            k,
-            n,
-            a,
-            b,
-            c: c.as_mut_ptr(),
-            ldc: n,
-        };
-        // SAFETY: the largest index of each matrix was checked just now; sizes are at least 1; `c`
-        // is borrowed mutably.
-        return unsafe { tiles.run(&if n > 1 { p } else { transposed(p) }) };
     }
-    let strides = |s: Strided<'_, T>| (s.row as isize, s.column as isize);
-    // SAFETY: as above.
+}
+
+/// A block of a product with sums over `k` products.
+///
+/// # Safety
+/// The block can be written, and nobody else works on it.
+unsafe fn product<T: Vectors>(a: Operand<'_, T>, b: Operand<'_, T>, k: usize, c: Block<T>) {
+    let (m, n) = (c.rows.len(), c.columns.len());
+    let (a, b) = (a.part(c.rows, 0..k), b.part(0..k, c.columns));
+    if k == 0 {
+        for i in 0..m {
+            // SAFETY: a row of the block.
+            unsafe { std::slice::from_raw_parts_mut(c.start.add(i * c.ld), n) }.fill(T::default());
+        }
+        return;
+    }
+    let p = Product {
+        m,
+        k,
+        n,
+        a,
+        b,
+        c: c.start,
+        ldc: c.ld,
+    };
+    // SAFETY: the largest index of each matrix was checked just now; the caller's promise.
     unsafe {
-        T::library(
-            (m, k, n),
-            a_start,
-            strides(a),
-            b.data.as_ptr(),
-            strides(b),
-            c.as_mut_ptr(),
-        )
+        match &T::table().tiles {
+            Some(tiles) => tiles.run(&p),
+            None => library(&p),
+        }
     }
 }
 
-/// A matrix whose rows or columns have neighbouring elements.
-fn stored<T>(start: *const T, row: usize, column: usize) -> Stored<T> {
-    let transposed = column != 1;
-    Stored {
-        start,
-        stride: if transposed { column } else { row },
-        transposed,
+/// A product by matrixmultiply.
+///
+/// # Safety
+/// As of [`Tiles::run`](super::kernels::tile::Tiles::run).
+unsafe fn library<T: Vectors>(p: &Product<T>) {
+    macro_rules! gemm {
+        ($gemm:ident $T:ident) => {
+            // SAFETY: the caller's promise; the type is this one.
+            unsafe {
+                matrixmultiply::$gemm(
+                    p.m,
+                    p.k,
+                    p.n,
+                    1.0,
+                    p.a.start.cast(),
+                    p.a.row as isize,
+                    p.a.column as isize,
+                    p.b.start.cast(),
+                    p.b.row as isize,
+                    p.b.column as isize,
+                    0.0,
+                    p.c.cast::<$T>(),
+                    p.ldc as isize,
+                    1,
+                )
+            }
+        };
     }
-}
-
-/// A product with a single column as one with a single row: `(a·b)ᵀ = bᵀ·aᵀ`. Tiles are wide, not
-/// high.
-fn transposed<T: Copy>(p: Product<T>) -> Product<T> {
-    let swapped = |s: Stored<T>| Stored {
-        transposed: !s.transposed,
-        ..s
-    };
-    Product {
-        m: p.n,
-        n: p.m,
-        a: swapped(p.b),
-        b: swapped(p.a),
-        ldc: p.m,
-        ..p
+    match T::DTYPE {
+        DType::F32 => gemm!(sgemm f32),
+        _ => gemm!(dgemm f64),
     }
 }

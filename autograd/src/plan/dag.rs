@@ -345,7 +345,7 @@ impl<'p> Dag<'p> {
     /// batch with the same second matrix, whose rows simply follow each other.
     pub(super) fn rows_of_product(&self, node: DagId) -> Option<ProductSize> {
         let of = &self.nodes[node];
-        if of.kind != Kind::MatMul || of.dtype != DType::F32 {
+        if of.kind != Kind::MatMul {
             return None;
         }
         let [a, b] = self.operands(node) else {

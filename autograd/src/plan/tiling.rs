@@ -99,7 +99,6 @@ impl Kernel {
             Kernel::Fused(k) if k.count == 0 || k.layout.cuts.is_none() => 1,
             // a transposed second matrix is packed anew for each part
             Kernel::Fused(k) if k.products.iter().any(|p| p.b.transposed) => threads,
-            Kernel::Product { b, .. } if b.transposed => threads,
             Kernel::Fused(_) | Kernel::Product { .. } => 2 * threads,
             Kernel::Scalar(_) | Kernel::Opaque { .. } => 1,
         }

@@ -286,13 +286,13 @@ impl<'r, T: Vectors> Worker<'r, T> {
             // this kernel reads is not updated in place by it.
             let [a, b] = [a, b].map(|m| {
                 (
-                    unsafe { self.memory.elements::<f32>(m.view.value) },
+                    unsafe { self.memory.elements::<T>(m.view.value) },
                     m.transposed,
                 )
             });
             // SAFETY: there is room for so many rows, in the value or in scratch, and no other
-            // thread works on them. Products are of f32, and so is then the kernel.
-            let rows = unsafe { slice::from_raw_parts_mut(to.cast(), until - start) };
+            // thread works on them. The kernel is of the type of its products.
+            let rows = unsafe { slice::from_raw_parts_mut(to, until - start) };
             product::rows(a, b, size, start / size.n, rows);
             self.roles[register] = Role::Read(to.wrapping_sub(start));
         }

@@ -4,12 +4,15 @@
 #![allow(unsafe_code)] // vectors in memory, and instructions that not every processor has
 
 mod arch;
+mod caches;
 mod columns;
 mod custom;
 mod fold;
 mod functions;
 pub(crate) mod fused;
 mod lines;
+mod matvec;
+mod pack;
 pub(crate) mod scalar;
 mod steps;
 pub(crate) mod tile;

@@ -1,19 +1,30 @@
 //! Matrix products by tiles: the sums of a few rows by a few vectors of columns stay in registers
-//! while `k` runs. Both operands are read in place, unless their rows conflict in the cache; then
-//! panels are packed first. The outermost loop is in [`product`](crate::exec::product), which
-//! splits rows among threads.
+//! while `k` runs. The outermost loop is in [`product`](crate::exec::product), which splits
+//! products among threads.
+//!
+//! Three loops are around a tile, each for one cache. A *block* is one piece of `k` by as many
+//! columns of the second matrix as half of the second-level cache holds. A *strip* is a few rows
+//! by all columns of a block: its part of the first matrix stays in the first-level cache. And a
+//! *panel* is the columns of one tile, whose rows follow each other in memory: the block is packed
+//! into panels first, unless it is small enough to be read where it lies. The first matrix is read
+//! where it lies, unless its rows are not contiguous. Rows, columns and the first matrix may lie at
+//! any distances.
 //!
 //! Each element is summed in the canonical order ([`op::linalg`](crate::op::linalg)), whatever the
 //! tile, with fused multiply-adds. So all instruction sets give the same bits.
 
 #![allow(clippy::needless_range_loop)] // the same rows and vectors in all arrays of a tile
 
-use super::{arch::Vectors, vector::Part};
+use super::{
+    arch::Vectors,
+    caches::{self, Caches},
+    matvec,
+    vector::Part,
+};
 use crate::{
     memory_cache,
     op::linalg::{PIECE, RADIX},
 };
-use std::ops::Range;
 
 /// A matrix product `c = a·b`, as far as memory goes.
 #[derive(Clone, Copy)]
@@ -21,51 +32,51 @@ pub(crate) struct Product<T> {
     pub(crate) m: usize,
     pub(crate) k: usize,
     pub(crate) n: usize,
-    pub(crate) a: Stored<T>,
-    pub(crate) b: Stored<T>,
+    pub(crate) a: Strided<T>,
+    pub(crate) b: Strided<T>,
     pub(crate) c: *mut T,
     /// How far apart the rows of `c` are.
     pub(crate) ldc: usize,
 }
 
-/// A matrix in memory: its rows follow each other `stride` elements apart, or its columns do if it
-/// is transposed.
+/// A matrix in memory: how far apart neighbours in a column and in a row are.
 #[derive(Clone, Copy)]
-pub(crate) struct Stored<T> {
+pub(crate) struct Strided<T> {
     pub(crate) start: *const T,
-    pub(crate) stride: usize,
-    pub(crate) transposed: bool,
+    pub(crate) row: usize,
+    pub(crate) column: usize,
 }
 
-impl<T: Copy> Stored<T> {
+impl<T: Copy> Strided<T> {
     /// Without its first rows and columns.
-    fn from(self, row: usize, column: usize) -> Stored<T> {
-        let (along, across) = if self.transposed {
-            (row, column)
-        } else {
-            (column, row)
-        };
-        Stored {
-            start: self.start.wrapping_add(across * self.stride + along),
+    pub(super) fn from(self, row: usize, column: usize) -> Strided<T> {
+        let start = self
+            .start
+            .wrapping_add(row * self.row + column * self.column);
+        Strided { start, ..self }
+    }
+
+    pub(super) fn transposed(self) -> Strided<T> {
+        Strided {
+            row: self.column,
+            column: self.row,
             ..self
         }
     }
 }
 
-/// The longest part of `k` that is computed at once: several whole pieces of the canonical sum.
-const MAX_K_AT_ONCE: usize = 4 * PIECE;
-/// How much of a second matrix that is read in place is used for all rows before the next part of
-/// it: this many elements for each lane of a vector. 512 KiB with AVX-512, whose processors have
-/// such second-level caches; half of it with AVX2.
-const CACHED_PER_LANE: usize = 8 << 10;
-/// Steps of `k` that share the arithmetic of addresses, in tiles of at least this many vectors.
-const UNROLLED_STEPS: usize = 4;
-const UNROLLED_VECTORS: usize = 12;
-/// The bytes of a row of the widest packed panel.
-const PANEL_ROW_BYTES: usize = 128;
-/// Rows of the second matrix that are this many bytes apart fall into the same few sets of the
-/// first-level cache.
-const CONFLICT_BYTES: usize = 4096;
+/// The most vectors of a panel: of tiles of two rows or one.
+const MAX_VECTORS: usize = 4;
+/// Products of fewer rows have such panels.
+const THIN: usize = 4;
+/// Strips of the first matrix that are copied together, where they are copied: whole cache lines
+/// of each row.
+const STRIPS: usize = 8;
+/// Strips of contiguous rows are copied if so many tiles read them: rows that are a few KiB apart
+/// share places in the cache.
+const WIDE: usize = 8;
+/// The steps of `k` by which the second matrix is fetched ahead.
+const AHEAD: usize = 8;
 /// The longest `k` whose pieces are added in sequence. A longer one needs buffers for the sums of
 /// groups of pieces,
 const GROUP_K: usize = RADIX * PIECE;
@@ -83,31 +94,22 @@ pub(super) trait Tiled: Part {
     const ROWS: usize;
     const VECTORS: usize;
     /// # Safety
-    /// As of [`columns`].
-    unsafe fn columns<const A_T: bool>(
-        span: &Span<Self::Elem>,
-        b: *const Self::Elem,
-        ldb: usize,
-        columns: Range<usize>,
-    );
+    /// As of [`strips`].
+    unsafe fn strips(block: &Block<Self::Elem>);
     /// # Safety
     /// As of [`tile`].
-    unsafe fn tile<const M: usize, const N: usize, const A_T: bool>(
-        span: &Span<Self::Elem>,
-        corner: (usize, usize),
-        b: *const Self::Elem,
-        ldb: usize,
-        width: usize,
+    unsafe fn tile<const M: usize, const N: usize>(block: &Block<Self::Elem>, at: At<Self::Elem>);
+    /// # Safety
+    /// As of [`pack`](super::pack::pack).
+    unsafe fn pack(
+        from: Strided<Self::Elem>,
+        size: (usize, usize),
+        vectors: usize,
+        to: *mut Self::Elem,
     );
     /// # Safety
-    /// As of [`transpose`].
-    unsafe fn transpose(
-        from: *const Self::Elem,
-        stride: usize,
-        size: (usize, usize),
-        to: *mut Self::Elem,
-        width: usize,
-    );
+    /// As of [`matvec::product`].
+    unsafe fn matvec(p: &matvec::MatVec<Self::Elem>);
 }
 
 /// The same for one number type, whatever the vectors.
@@ -117,12 +119,10 @@ pub(crate) struct Tiles<T> {
     vectors: usize,
     /// The numbers of a vector.
     lanes: usize,
-    /// As the first matrix lies, and as it lies transposed.
-    columns: [Columns<T>; 2],
-    transpose: unsafe fn(*const T, usize, (usize, usize), *mut T, usize),
+    strips: unsafe fn(&Block<T>),
+    pack: unsafe fn(Strided<T>, (usize, usize), usize, *mut T),
+    matvec: unsafe fn(&matvec::MatVec<T>),
 }
-
-type Columns<T> = unsafe fn(&Span<T>, *const T, usize, Range<usize>);
 
 impl<T: Vectors> Tiles<T> {
     pub(super) const fn of<V: Tiled<Elem = T>>() -> Tiles<T> {
@@ -130,9 +130,15 @@ impl<T: Vectors> Tiles<T> {
             rows: V::ROWS,
             vectors: V::VECTORS,
             lanes: V::N,
-            columns: [V::columns::<false>, V::columns::<true>],
-            transpose: V::transpose,
+            strips: V::strips,
+            pack: V::pack,
+            matvec: V::matvec,
         }
+    }
+
+    /// The columns of the largest tile.
+    pub(crate) fn columns(&self) -> usize {
+        self.vectors * self.lanes
     }
 
     /// Computes a product.
@@ -167,7 +173,8 @@ unsafe fn product<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
         (levels, length) = (levels + 1, length * RADIX);
     }
     let mut buffer = memory_cache::SUMS.take();
-    let needed = (levels * LEVEL_ELEMENTS * size_of::<T>()).div_ceil(size_of::<f64>());
+    let level = rows * columns;
+    let needed = (levels * level * size_of::<T>()).div_ceil(size_of::<f64>());
     buffer.resize(buffer.len().max(needed), 0.0);
     let sums: *mut T = buffer.as_mut_ptr().cast();
     for i in (0..p.m).step_by(rows) {
@@ -182,7 +189,7 @@ unsafe fn product<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
             };
             // SAFETY: a level has `rows` times `columns` elements; the block lies in the output;
             // the caller's promises.
-            unsafe { block_of_groups(&block, tiles, levels, sums, columns) };
+            unsafe { block_of_groups(&block, tiles, levels, (sums, level), columns) };
         }
     }
     memory_cache::SUMS.set(buffer);
@@ -192,12 +199,12 @@ unsafe fn product<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
 /// apart.
 ///
 /// # Safety
-/// As of [`Tiles::run`], and each buffer has `LEVEL_ELEMENTS` elements, enough for the block.
+/// As of [`Tiles::run`], and each buffer has as many elements as the block.
 unsafe fn block_of_groups<T: Vectors>(
     p: &Product<T>,
     tiles: &Tiles<T>,
     levels: usize,
-    buffers: *mut T,
+    (buffers, buffer): (*mut T, usize),
     ld: usize,
 ) {
     for (number, from) in (0..p.k).step_by(GROUP_K).enumerate() {
@@ -216,7 +223,7 @@ unsafe fn block_of_groups<T: Vectors>(
             for level in 1..=levels {
                 let (to, ldc) = match level {
                     _ if level == levels => (p.c, p.ldc),
-                    _ => (sums.add(LEVEL_ELEMENTS), ld),
+                    _ => (sums.add(buffer), ld),
                 };
                 let is_first = number.is_multiple_of(RADIX);
                 add_block((p.m, p.n), (sums, ld), (to, ldc), is_first);
@@ -256,324 +263,418 @@ unsafe fn add_block<T: Vectors>(
     }
 }
 
-/// A product whose sums are one group of pieces at most, in tiles: a part of `k` at a time, and of
-/// the second matrix as much as stays in the second-level cache while it is used for all rows.
+/// A product whose sums are one group of pieces at most: block by block.
 ///
 /// # Safety
 /// As of [`Tiles::run`].
 unsafe fn group<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
+    // SAFETY: the caller's promises.
+    if unsafe { matvec::try_product(p, tiles.matvec) } {
+        return;
+    }
     let Product { m, k, n, .. } = *p;
-    let stride = p.b.stride;
-    let bytes = stride * size_of::<T>();
-    // rows that are a multiple of twice that apart would evict each other from the cache within one
-    // piece
-    let conflicts = bytes >= CONFLICT_BYTES
-        && (m >= 4 * tiles.rows || m > tiles.rows && bytes.is_multiple_of(2 * CONFLICT_BYTES));
-    let pack = p.b.transposed || conflicts;
-    let cached = CACHED_PER_LANE * tiles.lanes;
-    let whole = pack || m <= tiles.rows; // each element of the second matrix is read from its place only once
-    let depth = match whole {
-        true => MAX_K_AT_ONCE,
-        false => (cached / n / PIECE * PIECE).clamp(PIECE, MAX_K_AT_ONCE),
+    let caches = caches::get();
+    let depth = k.min(PIECE);
+    let vectors = if m < THIN { MAX_VECTORS } else { tiles.vectors };
+    let direct = is_direct(p, caches);
+    let columns = match direct {
+        true => n,
+        false => block_columns(caches, depth, n, tiles),
     };
-    let blocks = if whole { 1 } else { n.div_ceil(cached / depth) };
-    let columns = n
-        .div_ceil(blocks)
-        .next_multiple_of(tiles.vectors * tiles.lanes);
-    for from in (0..k).step_by(depth) {
-        let (a, b) = (p.a.from(0, from), p.b.from(from, 0));
-        let span = Span {
-            p: Product {
-                k: depth.min(k - from),
-                a,
-                b,
-                ..*p
-            },
-            first: from == 0,
-        };
+    let copies_a = match p.a.column {
+        1 => n >= WIDE * tiles.columns(),
+        _ => n > 3 * tiles.lanes,
+    };
+    // what is copied is padded by a vector
+    let rows = if copies_a {
+        STRIPS * (tiles.rows + tiles.lanes)
+    } else {
+        0
+    };
+    // a direct block still has its last columns packed, if they do not fill a vector
+    let packed = if direct {
+        vectors * tiles.lanes
+    } else {
+        columns + tiles.lanes
+    };
+    memory_cache::with_packing((packed + rows) * depth, |panels: *mut T| {
+        let a_panels = panels.wrapping_add(packed * depth);
         for j in (0..n).step_by(columns) {
-            // SAFETY: the caller's promises.
-            unsafe {
-                if pack {
-                    span.packed(tiles);
-                } else {
-                    span.columns(tiles, b.start.add(j), stride, j..n.min(j + columns));
+            let width = columns.min(n - j);
+            for from in (0..k).step_by(PIECE) {
+                let mut block = Block {
+                    m,
+                    k: PIECE.min(k - from),
+                    width,
+                    vectors,
+                    a: p.a.from(0, from),
+                    a_panels: copies_a.then_some(a_panels),
+                    b: p.b.from(from, j),
+                    panels,
+                    unpacked: 0,
+                    c: p.c.wrapping_add(j),
+                    ldc: p.ldc,
+                    first: from == 0,
+                };
+                // SAFETY: there is room for panels; the caller's promises.
+                unsafe {
+                    block.pack(tiles, direct);
+                    (tiles.strips)(&block);
                 }
             }
         }
-    }
+    });
 }
 
-/// A part of a product: some of `k`, whole pieces but for the last one.
+/// Whether the second matrix is read where it lies: it stays in the first-level cache, or hardly
+/// any row reads it again.
+fn is_direct<T>(p: &Product<T>, caches: Caches) -> bool {
+    let bytes = p.k.min(PIECE) * p.b.row * size_of::<T>();
+    p.b.column == 1 && (bytes <= caches.first / 4 * 3 || p.m <= 8)
+}
+
+/// How many columns are packed at once.
+fn block_columns<T: Vectors>(caches: Caches, depth: usize, n: usize, tiles: &Tiles<T>) -> usize {
+    let most = (caches.second / 2 / (depth * size_of::<T>())).max(tiles.columns());
+    // blocks of about the same width
+    n.div_ceil(n.div_ceil(most))
+        .next_multiple_of(tiles.columns())
+}
+
+/// A piece of `k` of some columns of a product.
 #[derive(Clone, Copy)]
-pub(super) struct Span<T> {
-    p: Product<T>,
+pub(super) struct Block<T> {
+    m: usize,
+    k: usize,
+    /// The columns.
+    width: usize,
+    /// The most vectors of a panel.
+    vectors: usize,
+    a: Strided<T>,
+    /// Where strips of the first matrix are copied to, if they are.
+    a_panels: Option<*mut T>,
+    b: Strided<T>,
+    /// The columns of `b` in panels, but for the first `unpacked` ones, which are read where they
+    /// lie. Behind the last column are zeros up to a whole vector.
+    panels: *mut T,
+    unpacked: usize,
+    c: *mut T,
+    ldc: usize,
     /// Nothing has been summed yet.
     first: bool,
 }
 
-impl<T: Vectors> Span<T> {
-    /// Panel by panel, each copied to where its rows follow each other.
-    ///
-    /// # Safety
-    /// As of [`Tiles::run`].
-    unsafe fn packed(&self, tiles: &Tiles<T>) {
-        let Product {
-            k,
-            n,
-            b:
-                Stored {
-                    start: b,
-                    stride,
-                    transposed,
-                },
-            ..
-        } = self.p;
-        let width = tiles.vectors * tiles.lanes;
-        memory_cache::PACKED.with_borrow_mut(|numbers| {
-            numbers.resize(MAX_K_AT_ONCE * PANEL_ROW_BYTES / size_of::<f64>(), 0.0);
-            let panel: *mut T = numbers.as_mut_ptr().cast();
-            for j in (0..n).step_by(width) {
-                let columns = width.min(n - j);
-                // SAFETY: the panel has room for `k` times `width` numbers; the caller's promises.
-                unsafe {
-                    if transposed {
-                        (tiles.transpose)(b.add(j * stride), stride, (columns, k), panel, width);
-                    } else {
-                        for l in 0..k {
-                            let row = std::slice::from_raw_parts(b.add(l * stride + j), columns);
-                            std::slice::from_raw_parts_mut(panel.add(l * width), columns)
-                                .copy_from_slice(row);
-                        }
-                    }
-                    self.columns(tiles, panel, width, j..j + columns);
-                }
-            }
-        });
-    }
-
-    /// Some columns of all rows: see [`columns`].
-    ///
-    /// # Safety
-    /// As there.
-    unsafe fn columns(&self, tiles: &Tiles<T>, b: *const T, ldb: usize, columns: Range<usize>) {
-        // SAFETY: the caller's promise.
-        unsafe { (tiles.columns[self.p.a.transposed as usize])(self, b, ldb, columns) }
+/// So many vectors does the next panel have, of those that are left: two twice where one would be
+/// left by three.
+#[inline(always)]
+pub(super) fn panel(left: usize, most: usize) -> usize {
+    if left == 4 && most == 3 {
+        2
+    } else {
+        left.min(most)
     }
 }
 
-/// Some columns of all rows of a product, in tiles of `M` rows by `N` vectors, or of `T` rows where
-/// one vector holds all columns; `b` is where they begin in `k` rows that are `ldb` apart.
+impl<T: Vectors> Block<T> {
+    /// Packs what is not read where it lies.
+    ///
+    /// # Safety
+    /// As of [`Tiles::run`], and there is room for the panels.
+    unsafe fn pack(&mut self, tiles: &Tiles<T>, direct: bool) {
+        if direct {
+            // whole panels of whole vectors, and what is left if it is whole vectors
+            let (lanes, mut at) = (tiles.lanes, 0);
+            while at < self.width {
+                let left = (self.width - at).div_ceil(lanes);
+                let columns = panel(left, self.vectors) * lanes;
+                if columns > self.width - at {
+                    break;
+                }
+                at += columns;
+            }
+            self.unpacked = at;
+        }
+        if self.unpacked < self.width {
+            let size = (self.k, self.width - self.unpacked);
+            // SAFETY: the caller's promises.
+            unsafe {
+                (tiles.pack)(
+                    self.b.from(0, self.unpacked),
+                    size,
+                    self.vectors,
+                    self.panels,
+                )
+            }
+        }
+    }
+}
+
+/// All strips of a block, in tiles of `M` rows by `N` vectors, or of `T` rows where one vector holds
+/// all columns.
 ///
 /// # Safety
-/// They are columns of the product, whose matrices can be read and written.
+/// The matrices can be read and written; the block has its panels.
 #[inline(always)]
-pub(super) unsafe fn columns<
-    V: Tiled,
-    const M: usize,
-    const N: usize,
-    const T: usize,
-    const A_T: bool,
->(
-    span: &Span<V::Elem>,
-    b: *const V::Elem,
-    ldb: usize,
-    columns: Range<usize>,
+pub(super) unsafe fn strips<V: Tiled, const M: usize, const N: usize, const T: usize>(
+    block: &Block<V::Elem>,
 ) {
-    let (m, mut i) = (span.p.m, 0);
+    let (m, mut i) = (block.m, 0);
     // SAFETY: rows `i..i + M` are among those of the product; the caller's promises.
     unsafe {
-        while columns.len() <= V::N && i + T <= m {
-            V::tile::<T, 1, A_T>(span, (i, columns.start), b, ldb, columns.len());
+        while block.width <= V::N && i + T <= m {
+            strip::<V, T, 1>(block, i, block.a.from(i, 0));
             i += T;
         }
         while i + M <= m {
-            rows::<V, M, N, A_T>(span, i, b, ldb, columns.clone());
-            i += M;
+            let Some(copies) = block.a_panels else {
+                strip::<V, M, N>(block, i, block.a.from(i, 0));
+                i += M;
+                continue;
+            };
+            let (count, a) = copy_strips::<V, M>(block, i, copies);
+            for s in 0..count {
+                let start = a.start.wrapping_add(s * copied_strip::<V>(block.k, M));
+                strip::<V, M, N>(block, i, Strided { start, ..a });
+                i += M;
+            }
         }
-        if i + 4 <= m {
-            rows::<V, 4, 2, A_T>(span, i, b, ldb, columns.clone());
+        if M > 4 && i + 4 <= m {
+            strip::<V, 4, N>(block, i, block.a.from(i, 0));
             i += 4;
         }
-        if i + 2 <= m {
-            rows::<V, 2, 4, A_T>(span, i, b, ldb, columns.clone());
+        while i + 2 <= m {
+            strip::<V, 2, MAX_VECTORS>(block, i, block.a.from(i, 0));
             i += 2;
         }
         if i < m {
-            rows::<V, 1, 8, A_T>(span, i, b, ldb, columns);
+            strip::<V, 1, MAX_VECTORS>(block, i, block.a.from(i, 0));
         }
     }
 }
 
-/// `M` rows of some columns: tiles of `N` vectors, then smaller ones.
-///
-/// # Safety
-/// As of [`columns`].
+/// The elements that a copied strip takes: the last vector of a step may reach beyond it.
 #[inline(always)]
-unsafe fn rows<V: Tiled, const M: usize, const N: usize, const A_T: bool>(
-    span: &Span<V::Elem>,
+fn copied_strip<V: Part>(k: usize, rows: usize) -> usize {
+    k * rows + V::N
+}
+
+/// Copies the strip from row `i` on, or the next few strips, to where they are in nobody's way in
+/// the cache: contiguous rows as they are, one strip; what is transposed such that the elements of a
+/// step of `k` follow each other, some strips, since they share cache lines. How many strips those
+/// are, and the first of them.
+#[inline(always)]
+unsafe fn copy_strips<V: Tiled, const M: usize>(
+    block: &Block<V::Elem>,
     i: usize,
-    b: *const V::Elem,
-    ldb: usize,
-    columns: Range<usize>,
-) {
-    let (mut j, n) = (0, columns.len());
-    // SAFETY: columns `j..` up to `n` are among those of the product; the caller's promises.
-    unsafe {
-        while j + N * V::N <= n {
-            V::tile::<M, N, A_T>(span, (i, columns.start + j), b.add(j), ldb, N * V::N);
-            j += N * V::N;
-        }
-        while n - j > V::N {
-            let width = (n - j).min(2 * V::N);
-            V::tile::<M, 2, A_T>(span, (i, columns.start + j), b.add(j), ldb, width);
-            j += width;
-        }
-        if j < n {
-            V::tile::<M, 1, A_T>(span, (i, columns.start + j), b.add(j), ldb, n - j);
-        }
-    }
-}
-
-/// The tile at a row and a column: `width` columns, of which all but those of the last vector are
-/// whole vectors.
-///
-/// # Safety
-/// The tile is a part of the product, whose matrices can be read and written.
-#[inline(always)]
-pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize, const A_T: bool>(
-    span: &Span<V::Elem>,
-    (i, j): (usize, usize),
-    b: *const V::Elem,
-    ldb: usize,
-    width: usize,
-) {
-    let Product { k, a, ldc, .. } = span.p;
-    let last = V::first(width - (N - 1) * V::N);
-    // SAFETY: the tile is a part of the product.
-    let (mut at_a, mut at_b, c) = unsafe { (a.from(i, 0).start, b, span.p.c.add(i * ldc + j)) };
-    let column = if A_T { a.stride } else { 1 };
-    for from in (0..k).step_by(PIECE) {
-        let length = PIECE.min(k - from);
-        let mut sums = [[V::of(0.0); N]; M];
-        // small tiles gain nothing: they wait for the latency of their few sums, or for memory
-        let unrolled = if M * N >= UNROLLED_VECTORS {
-            length / UNROLLED_STEPS
-        } else {
-            0
-        };
-        for _ in 0..unrolled {
-            // SAFETY: as above.
+    to: *mut V::Elem,
+) -> (usize, Strided<V::Elem>) {
+    let (k, a) = (block.k, block.a.from(i, 0));
+    if a.column == 1 {
+        let ld = k.next_multiple_of(V::N);
+        let last = V::first(k + V::N - ld);
+        for r in 0..M {
+            let (from, to) = (a.start.wrapping_add(r * a.row), to.wrapping_add(r * ld));
+            // SAFETY: the caller's promise.
             unsafe {
-                steps::<V, M, N, A_T, UNROLLED_STEPS>(&mut sums, at_a, a.stride, at_b, ldb, last)
-            };
-            (at_a, at_b) = (
-                at_a.wrapping_add(UNROLLED_STEPS * column),
-                at_b.wrapping_add(UNROLLED_STEPS * ldb),
-            );
+                for l in (0..ld - V::N).step_by(V::N) {
+                    V::load(from.add(l)).store(to.add(l));
+                }
+                V::load_first(from.add(ld - V::N), last).store(to.add(ld - V::N));
+            }
         }
-        for _ in 0..length - unrolled * UNROLLED_STEPS {
-            // SAFETY: as above.
-            unsafe { steps::<V, M, N, A_T, 1>(&mut sums, at_a, a.stride, at_b, ldb, last) };
-            (at_a, at_b) = (at_a.wrapping_add(column), at_b.wrapping_add(ldb));
-        }
-        if !(span.first && from == 0) {
-            for r in 0..M {
-                for v in 0..N {
-                    // SAFETY: as above.
-                    sums[r][v] = unsafe { load::<V, N>(c.add(r * ldc), v, last) } + sums[r][v];
+        let start = to.cast_const();
+        return (
+            1,
+            Strided {
+                start,
+                row: ld,
+                column: 1,
+            },
+        );
+    }
+    let count = ((block.m - i) / M).min(STRIPS);
+    // whole vectors, of which the last elements are overwritten by those of the next step
+    let vectors = M.div_ceil(V::N);
+    let is_whole = a.row == 1 && i + (count - 1) * M + vectors * V::N <= block.m;
+    for l in 0..k {
+        for s in 0..count {
+            let from = a.from(s * M, l).start;
+            let to = to.wrapping_add(s * copied_strip::<V>(k, M) + l * M);
+            // SAFETY: the caller's promise.
+            unsafe {
+                if is_whole {
+                    for v in 0..vectors {
+                        V::load(from.add(v * V::N)).store(to.add(v * V::N));
+                    }
+                } else {
+                    for r in 0..M {
+                        *to.add(r) = *from.add(r * a.row);
+                    }
                 }
             }
         }
+    }
+    let start = to.cast_const();
+    (
+        count,
+        Strided {
+            start,
+            row: 1,
+            column: M,
+        },
+    )
+}
+
+/// `M` rows of a block, from row `i` on, whose part of the first matrix is `a`: panel by panel.
+///
+/// # Safety
+/// As of [`strips`].
+#[inline(always)]
+unsafe fn strip<V: Tiled, const M: usize, const N: usize>(
+    block: &Block<V::Elem>,
+    i: usize,
+    a: Strided<V::Elem>,
+) {
+    let (mut j, width) = (0, block.width);
+    // the next strip of the first matrix is fetched meanwhile, a part with each panel
+    let line = 64 / size_of::<V::Elem>();
+    let lines = block.k.div_ceil(line);
+    let panels = width.div_ceil(V::N).div_ceil(block.vectors);
+    let share = lines.div_ceil(panels);
+    let mut next = 0;
+    while j < width {
+        if block.a.column == 1 && M > 4 && i + 2 * M <= block.m {
+            let a = block.a.from(i + M, 0);
+            for q in next..lines.min(next + share) {
+                for r in 0..M {
+                    V::prefetch(a.start.wrapping_add(r * a.row + q * line));
+                }
+            }
+            next += share;
+        }
+        let n = panel((width - j).div_ceil(V::N), block.vectors);
+        let (b, ldb) = if j < block.unpacked {
+            (block.b.start.wrapping_add(j), block.b.row)
+        } else {
+            let done = (j - block.unpacked) * block.k;
+            (block.panels.wrapping_add(done).cast_const(), n * V::N)
+        };
+        let at = At {
+            a,
+            b,
+            ldb,
+            c: block.c.wrapping_add(i * block.ldc + j),
+            width: (width - j).min(n * V::N),
+        };
+        // SAFETY: the caller's promises. Panels have at most `N` vectors.
+        unsafe {
+            match n {
+                1 => V::tile::<M, 1>(block, at),
+                2 if N >= 2 => V::tile::<M, 2>(block, at),
+                3 if N >= 3 => V::tile::<M, 3>(block, at),
+                _ if N >= 4 => V::tile::<M, 4>(block, at),
+                _ => {}
+            }
+        }
+        j += n * V::N;
+    }
+}
+
+/// The place of a tile: its rows of the first matrix, its columns of the second one, whose rows are
+/// `ldb` apart, and its elements of the output, of which there are `width` in a row.
+#[derive(Clone, Copy)]
+pub(super) struct At<T> {
+    a: Strided<T>,
+    b: *const T,
+    ldb: usize,
+    c: *mut T,
+    width: usize,
+}
+
+/// A tile of `M` rows by `N` vectors; all vectors but the last one are whole in the output.
+///
+/// # Safety
+/// The tile is a part of the product, whose matrices can be read and written; `N` vectors can be
+/// read in each row of its part of the second matrix.
+#[inline(always)]
+pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize>(
+    block: &Block<V::Elem>,
+    at: At<V::Elem>,
+) {
+    let (k, ldc) = (block.k, block.ldc);
+    let At {
+        a,
+        b,
+        ldb,
+        c,
+        width,
+        ..
+    } = at;
+    for r in 0..M {
+        V::prefetch(c.wrapping_add(r * ldc));
+        V::prefetch(c.wrapping_add(r * ldc + N * V::N - 1));
+    }
+    let mut sums = [[V::of(0.0); N]; M];
+    let (mut x, mut y) = (a.start, b);
+    for _ in 0..k {
+        let mut columns = [V::of(0.0); N];
+        for v in 0..N {
+            // SAFETY: the caller's promise.
+            columns[v] = unsafe { V::load(y.add(v * V::N)) };
+        }
+        if N * V::N * size_of::<V::Elem>() >= 64 {
+            for v in 0..N * V::N * size_of::<V::Elem>() / 64 {
+                V::prefetch(y.wrapping_add(AHEAD * ldb + v * 64 / size_of::<V::Elem>()));
+            }
+        }
+        for r in 0..M {
+            // SAFETY: as above.
+            let x = V::splat(unsafe { *x.add(r * a.row) });
+            for v in 0..N {
+                sums[r][v] = x.mul_add(columns[v], sums[r][v]);
+            }
+        }
+        (x, y) = (x.wrapping_add(a.column), y.wrapping_add(ldb));
+    }
+    // masked stores are slow on some processors: only where they are needed
+    if width == N * V::N {
         for r in 0..M {
             for v in 0..N {
                 // SAFETY: as above.
                 unsafe {
                     let to = c.add(r * ldc + v * V::N);
-                    if v + 1 < N {
-                        sums[r][v].store(to)
-                    } else {
-                        sums[r][v].store_first(to, last)
-                    }
+                    let sum = match block.first {
+                        true => sums[r][v],
+                        false => V::load(to) + sums[r][v],
+                    };
+                    sum.store(to);
                 }
             }
         }
+        return;
     }
-}
-
-/// `S` steps of `k`.
-#[inline(always)]
-unsafe fn steps<V: Part, const M: usize, const N: usize, const A_T: bool, const S: usize>(
-    sums: &mut [[V; N]; M],
-    a: *const V::Elem,
-    stride: usize,
-    b: *const V::Elem,
-    ldb: usize,
-    last: V::First,
-) {
-    for s in 0..S {
-        let mut columns = [V::of(0.0); N];
-        for (v, columns) in columns.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            *columns = unsafe { load::<V, N>(b.wrapping_add(s * ldb), v, last) };
-        }
-        for r in 0..M {
-            let at = if A_T { s * stride + r } else { r * stride + s };
+    let last = V::first(width - (N - 1) * V::N);
+    for r in 0..M {
+        for v in 0..N {
             // SAFETY: as above.
-            let x = V::splat(unsafe { *a.wrapping_add(at) });
-            for v in 0..N {
-                sums[r][v] = x.mul_add(columns[v], sums[r][v]);
-            }
-        }
-    }
-}
-
-/// Vector number `v` of `N`.
-#[inline(always)]
-unsafe fn load<V: Part, const N: usize>(from: *const V::Elem, v: usize, last: V::First) -> V {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let from = from.add(v * V::N);
-        if v + 1 < N {
-            V::load(from)
-        } else {
-            V::load_first(from, last)
-        }
-    }
-}
-
-/// Copies `rows` by `columns` numbers, whose rows are `stride` apart, to where columns follow each
-/// other, `width` apart.
-///
-/// # Safety
-/// They can be read and written.
-#[inline(always)]
-pub(super) unsafe fn transpose<V: Part>(
-    from: *const V::Elem,
-    stride: usize,
-    (rows, columns): (usize, usize),
-    to: *mut V::Elem,
-    width: usize,
-) {
-    let (whole_rows, whole_columns) = (rows / 8 * 8, columns / 8 * 8);
-    // row by row: rows that are far apart may fall on the same few lines of the cache
-    for r in (0..whole_rows).step_by(8) {
-        for c in (0..whole_columns).step_by(8) {
-            // SAFETY: the caller's promise.
             unsafe {
-                V::transpose_8x8(
-                    from.add(r * stride + c),
-                    stride,
-                    to.add(c * width + r),
-                    width,
-                )
+                let to = c.add(r * ldc + v * V::N);
+                if v + 1 < N {
+                    let before = if block.first {
+                        V::of(-0.0)
+                    } else {
+                        V::load(to)
+                    };
+                    (before + sums[r][v]).store(to);
+                } else {
+                    let before = if block.first {
+                        V::of(-0.0)
+                    } else {
+                        V::load_first(to, last)
+                    };
+                    (before + sums[r][v]).store_first(to, last);
+                }
             }
-        }
-    }
-    for r in 0..rows {
-        for c in if r < whole_rows { whole_columns } else { 0 }..columns {
-            // SAFETY: the caller's promise.
-            unsafe { *to.add(c * width + r) = *from.add(r * stride + c) }
         }
     }
 }

@@ -27,24 +27,28 @@ pub(crate) trait Part: Vector {
     /// # Safety
     /// The first elements can be written.
     unsafe fn store_first(self, to: *mut Self::Elem, first: Self::First);
-    /// Transposes eight rows of eight elements.
+    /// The elements of 16 bytes.
+    const QUAD: usize = 16 / size_of::<Self::Elem>();
+    /// As many rows as there are lanes, each of `QUAD` elements, as columns. Where there are fewer
+    /// than four, the rest of the result is unspecified.
     ///
     /// # Safety
-    /// They can be read and written, in rows that are `stride` and `width` apart.
+    /// They can be read, in rows that are `stride` apart.
     #[inline(always)]
-    unsafe fn transpose_8x8(
-        from: *const Self::Elem,
-        stride: usize,
-        to: *mut Self::Elem,
-        width: usize,
-    ) {
-        for r in 0..8 {
-            for c in 0..8 {
+    unsafe fn columns(from: *const Self::Elem, stride: usize) -> [Self; 4] {
+        let mut columns = [[Self::Elem::default(); 16]; 4];
+        for (q, column) in columns.iter_mut().enumerate().take(Self::QUAD) {
+            for (r, to) in column[..Self::N].iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
-                unsafe { *to.add(c * width + r) = *from.add(r * stride + c) }
+                *to = unsafe { *from.add(r * stride + q) };
             }
         }
+        // SAFETY: a vector has at most 16 elements.
+        columns.map(|column| unsafe { Self::load(column.as_ptr()) })
     }
+    /// Asks for the cache line with this address, which need not be valid.
+    #[inline(always)]
+    fn prefetch(_: *const Self::Elem) {}
 }
 
 macro_rules! scalar {

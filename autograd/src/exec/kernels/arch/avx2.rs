@@ -2,7 +2,7 @@
 
 use super::{
     compiled,
-    x86::{common_lanes, each, hw, modify, register, transpose_8x8},
+    x86::{common_lanes, each, hw, modify, quads, register},
 };
 use crate::{
     exec::kernels::vector::{Part, Vector},
@@ -218,11 +218,7 @@ impl Part for F32x8 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_maskstore_ps(to, first, self.0) }
     }
-    #[inline(always)]
-    unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, width: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { transpose_8x8(from, stride, to, width) }
-    }
+    quads! { _mm_loadu_ps, _mm256_insertf128_ps, _mm256_castps128_ps256, [1]; _mm256_unpacklo_ps _mm256_unpackhi_ps _mm256_shuffle_ps }
 }
 
 impl Part for F64x4 {
@@ -244,6 +240,7 @@ impl Part for F64x4 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_maskstore_pd(to, first, self.0) }
     }
+    quads! { _mm_loadu_pd, _mm256_insertf128_pd, _mm256_castpd128_pd256, [1]; _mm256_unpacklo_pd _mm256_unpackhi_pd }
 }
 
 compiled! {

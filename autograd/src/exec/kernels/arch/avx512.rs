@@ -2,7 +2,7 @@
 
 use super::{
     avx2, compiled,
-    x86::{common_lanes, each, hw, modify, register, transpose_8x8},
+    x86::{common_lanes, each, hw, modify, quads, register},
 };
 use crate::{
     exec::kernels::vector::{Part, Vector},
@@ -173,11 +173,7 @@ impl Part for F32x16 {
         // SAFETY: the caller's promise.
         unsafe { _mm512_mask_storeu_ps(to, first, self.0) }
     }
-    #[inline(always)]
-    unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, width: usize) {
-        // SAFETY: the caller's promise; whoever has AVX-512 has AVX2.
-        unsafe { transpose_8x8(from, stride, to, width) }
-    }
+    quads! { _mm_loadu_ps, _mm512_insertf32x4, _mm512_castps128_ps512, [1 2 3]; _mm512_unpacklo_ps _mm512_unpackhi_ps _mm512_shuffle_ps }
 }
 
 impl Part for F64x8 {
@@ -196,13 +192,14 @@ impl Part for F64x8 {
         // SAFETY: the caller's promise.
         unsafe { _mm512_mask_storeu_pd(to, first, self.0) }
     }
+    quads! { _mm_loadu_pd, _mm512_insertf64x2, _mm512_castpd128_pd512, [1 2 3]; _mm512_unpacklo_pd _mm512_unpackhi_pd }
 }
 
 compiled! {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    F32x16 of f32: functions own, tiles [8 by 2, narrow 16]
+    F32x16 of f32: functions own, tiles [8 by 3, narrow 16]
 }
 compiled! {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    F64x8 of f64: functions own, tiles [8 by 2, narrow 16]
+    F64x8 of f64: functions own, tiles [8 by 3, narrow 16]
 }

@@ -104,8 +104,10 @@ macro_rules! compiled {
                     arch::{Compiled, Functions, Table},
                     functions, lines,
                     fold::{self, FoldState},
+                    matvec::{self, MatVec},
+                    pack,
                     steps::{self, Operands},
-                    tile::{self, Span, Tiled, Tiles},
+                    tile::{self, At, Block, Strided, Tiled, Tiles},
                 },
                 math::{Wide, fold::{Max, Min, Monoid, Prod, Sum}},
                 op::{elementwise::MAX_INPUTS, pointwise::Formula},
@@ -178,25 +180,24 @@ macro_rules! compiled {
             const ROWS: usize = $m;
             const VECTORS: usize = $n;
             #[$target]
-            unsafe fn columns<const A_T: bool>(span: &Span<$T>, b: *const $T, ldb: usize, columns: Range<usize>) {
+            unsafe fn strips(block: &Block<$T>) {
                 // SAFETY: the caller's promise.
-                unsafe { tile::columns::<$V, $m, $n, $narrow, A_T>(span, b, ldb, columns) }
+                unsafe { tile::strips::<$V, $m, $n, $narrow>(block) }
             }
             #[$target]
-            unsafe fn tile<const M: usize, const N: usize, const A_T: bool>(
-                span: &Span<$T>,
-                corner: (usize, usize),
-                b: *const $T,
-                ldb: usize,
-                width: usize,
-            ) {
+            unsafe fn tile<const M: usize, const N: usize>(block: &Block<$T>, at: At<$T>) {
                 // SAFETY: the caller's promise.
-                unsafe { tile::tile::<$V, M, N, A_T>(span, corner, b, ldb, width) }
+                unsafe { tile::tile::<$V, M, N>(block, at) }
             }
             #[$target]
-            unsafe fn transpose(from: *const $T, stride: usize, size: (usize, usize), to: *mut $T, width: usize) {
+            unsafe fn pack(from: Strided<$T>, size: (usize, usize), vectors: usize, to: *mut $T) {
                 // SAFETY: the caller's promise.
-                unsafe { tile::transpose::<$V>(from, stride, size, to, width) }
+                unsafe { pack::pack::<$V>(from, size, vectors, to) }
+            }
+            #[$target]
+            unsafe fn matvec(p: &MatVec<$T>) {
+                // SAFETY: the caller's promise.
+                unsafe { matvec::product::<$V>(p) }
             }
         }
     };

@@ -5,8 +5,6 @@
 //! ([`super::table`]): that is the reason for every `unsafe` in the files of these two sets.
 //! Everything is inlined into those functions.
 
-use std::arch::x86_64::*;
-
 /// One call of an intrinsic.
 macro_rules! hw {
     ($($call:tt)*) => {
@@ -167,46 +165,45 @@ pub(super) fn modify<T>(all: &mut [T], other: &[T], f: fn(&mut [T], &[T])) {
     f(all, other);
 }
 
-/// Eight rows of eight numbers become columns; rows are `stride` and `width` apart.
-///
-/// # Safety
-/// They can be read and written.
-#[inline(always)]
-pub(super) unsafe fn transpose_8x8(from: *const f32, stride: usize, to: *mut f32, width: usize) {
-    // SAFETY: the caller's promise, and the head of this file.
-    unsafe {
-        // macros, not closures: those are compiled without the caller's instruction set
-        macro_rules! pair {
-            ($r:expr) => {{
-                let (a, b) = (
-                    _mm256_loadu_ps(from.add($r * stride)),
-                    _mm256_loadu_ps(from.add(($r + 1) * stride)),
-                );
-                (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b))
-            }};
+/// The methods of [`Part`](crate::exec::kernels::vector::Part) that go by 16 bytes.
+macro_rules! quads {
+    ($load:ident, $insert:ident, $widen:ident, [$($place:literal)*]; $($columns:tt)*) => {
+        #[inline(always)]
+        unsafe fn columns(from: *const Self::Elem, stride: usize) -> [Self; 4] {
+            // a macro, not a closure: those are compiled without the caller's instruction set
+            macro_rules! rows {
+                ($first:expr) => {{
+                    let from = from.wrapping_add($first * stride);
+                    let rows = $widen($load(from));
+                    $(let rows = $insert::<$place>(rows, $load(from.wrapping_add($place * Self::QUAD * stride)));)*
+                    rows
+                }};
+            }
+            // SAFETY: the caller's promise, and the head of this file.
+            unsafe { quads!(@ rows $($columns)*) }
         }
-        // pairs of rows, then fours, then halves are swapped
-        macro_rules! four {
-            ($r:expr) => {{
-                let ((a, b), (c, d)) = (pair!($r), pair!($r + 2));
-                [
-                    _mm256_shuffle_ps::<0x44>(a, c),
-                    _mm256_shuffle_ps::<0xEE>(a, c),
-                    _mm256_shuffle_ps::<0x44>(b, d),
-                    _mm256_shuffle_ps::<0xEE>(b, d),
-                ]
-            }};
+        #[inline(always)]
+        fn prefetch(at: *const Self::Elem) {
+            hw!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
         }
-        let (upper, lower) = (four!(0), four!(4));
-        for c in 0..4 {
-            _mm256_storeu_ps(
-                to.add(c * width),
-                _mm256_permute2f128_ps::<0x20>(upper[c], lower[c]),
-            );
-            _mm256_storeu_ps(
-                to.add((c + 4) * width),
-                _mm256_permute2f128_ps::<0x31>(upper[c], lower[c]),
-            );
-        }
-    }
+    };
+    // f32: in each 16 bytes, four rows of four
+    (@ $rows:ident $low:ident $high:ident $shuffle:ident) => {{
+        let (a, b, c, d) = ($rows!(0), $rows!(1), $rows!(2), $rows!(3));
+        let (ab, cd) = ($low(a, b), $low(c, d));
+        let (ab_high, cd_high) = ($high(a, b), $high(c, d));
+        [
+            Self($shuffle::<0x44>(ab, cd)),
+            Self($shuffle::<0xEE>(ab, cd)),
+            Self($shuffle::<0x44>(ab_high, cd_high)),
+            Self($shuffle::<0xEE>(ab_high, cd_high)),
+        ]
+    }};
+    // f64: two rows of two
+    (@ $rows:ident $low:ident $high:ident) => {{
+        let (a, b) = ($rows!(0), $rows!(1));
+        let (low, high) = (Self($low(a, b)), Self($high(a, b)));
+        [low, high, low, high]
+    }};
 }
+pub(super) use quads;

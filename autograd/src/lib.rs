@@ -104,9 +104,11 @@ mod index;
 mod inspect;
 mod math;
 mod memory_cache;
+mod movement;
 mod nodes;
 mod op;
 mod param;
+mod piece;
 mod plan;
 mod pool;
 mod run;
@@ -136,7 +138,7 @@ pub use inspect::{
 };
 pub use math::Lanes;
 pub use op::{
-    Dependency, Op, Real, Rule,
+    Dependency, Op, Real, Rule, Split,
     elementwise::{Elementwise, Partial},
 };
 pub use param::Param;

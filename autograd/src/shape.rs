@@ -325,6 +325,9 @@ pub(crate) struct Walk {
     shape: Shape,
     strides: [isize; MAX_RANK],
     offset: isize,
+    /// The positions between which it reads.
+    first: isize,
+    last: isize,
 }
 
 impl Walk {
@@ -344,11 +347,23 @@ impl Walk {
                 rank += 1;
             }
         }
+        let reach = |sign: isize| {
+            let far = (0..rank).map(|k| (dims[k] as isize - 1) * joined[k]);
+            offset + far.filter(|far| far.signum() == sign).sum::<isize>()
+        };
+        let is_empty = dims[..rank].contains(&0);
         Walk {
             shape: Shape::of(&dims[..rank]),
             strides: joined,
             offset,
+            first: if is_empty { 0 } else { reach(-1) },
+            last: if is_empty { -1 } else { reach(1) },
         }
+    }
+
+    /// A walk over all elements of a shape, in order.
+    pub(crate) fn of(shape: &Shape) -> Walk {
+        Walk::new(*shape, shape.strides(), 0)
     }
 
     /// A walk over `from`, broadcast to `to`.
@@ -362,19 +377,15 @@ impl Walk {
         Walk::new(*to, strides, 0)
     }
 
+    /// Sizes and strides of the axes, which are joined where that is possible, and the offset.
+    pub(crate) fn parts(&self) -> (&[usize], &[isize], isize) {
+        (&self.shape, &self.strides[..self.shape.rank()], self.offset)
+    }
+
     /// Whether all positions that are read are among the first `count` ones.
+    #[inline]
     pub(crate) fn is_within(&self, count: usize) -> bool {
-        if self.shape.count() == 0 {
-            return true;
-        }
-        let axes = self.shape.iter().zip(self.strides);
-        let (mut first, mut last) = (self.offset, self.offset);
-        for (&n, stride) in axes {
-            let to_end = (n as isize - 1) * stride;
-            first += to_end.min(0);
-            last += to_end.max(0);
-        }
-        first >= 0 && (last as usize) < count
+        self.first >= 0 && self.last < count as isize
     }
 
     /// The position of the first element, if all others follow it one by one.
@@ -386,20 +397,6 @@ impl Walk {
     /// Whether all elements are the same one.
     pub(crate) fn is_constant(&self) -> bool {
         self.shape.rank() == 0 || self.strides[..self.shape.rank()].iter().all(|&s| s == 0)
-    }
-
-    /// Copies the elements `start..start + out.len()` of the walk into `out`.
-    pub(crate) fn copy<T: Copy>(&self, data: &[T], start: usize, out: &mut [T]) {
-        self.runs(start, out.len(), |at, position, stride, n| {
-            let out = &mut out[at..at + n];
-            match stride {
-                1 => out.copy_from_slice(&data[position..position + n]),
-                0 => out.fill(data[position]),
-                _ => out.iter_mut().enumerate().for_each(|(k, o)| {
-                    *o = data[(position as isize + k as isize * stride) as usize]
-                }),
-            }
-        });
     }
 
     /// Calls `visit(position in the walk, position in the array, stride, length)` for each run

@@ -6,6 +6,7 @@ use crate::{
     tensor::{DType, Data, Element, Tensor},
 };
 use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
+use std::ops::Range;
 
 impl Tensor {
     pub(crate) fn as_view(&self) -> TensorView<'_> {
@@ -66,6 +67,21 @@ impl<'a> TensorView<'a> {
     /// The sizes of the axes.
     pub fn shape(&self) -> &'a [usize] {
         self.shape
+    }
+
+    /// Some of the elements, as a tensor of this shape, which has as many.
+    pub(crate) fn part<'s>(&self, shape: &'s Shape, range: Range<usize>) -> TensorView<'s>
+    where
+        'a: 's,
+    {
+        assert_eq!(range.len(), shape.count());
+        let data = match self.data {
+            Elements::F32(e) => Elements::F32(&e[range]),
+            Elements::F64(e) => Elements::F64(&e[range]),
+            Elements::I64(e) => Elements::I64(&e[range]),
+            Elements::Bool(e) => Elements::Bool(&e[range]),
+        };
+        TensorView { shape, data }
     }
 
     /// The type of the elements.

@@ -3,7 +3,7 @@
 //! ops, never a panic of the library, an invalid memory access, or a partial update of parameters.
 
 use autograd::{
-    DType, Fetch, Graph, Ints, Op, OpError, Operand, Param, Rule, Shape, Tensor, TensorView,
+    DType, Fetch, Graph, Ints, Op, OpError, Operand, Param, Rule, Shape, Split, Tensor, TensorView,
     TensorViewMut, Type, Var,
 };
 use std::{
@@ -387,4 +387,88 @@ fn fetches_with_a_wrong_count() {
     assert_eq!(g.run(WrongCount(vec![x, x * 2.0], 1)).ok(), Some(1));
     assert!(g.run(WrongCount(vec![x, x * 2.0], 3)).is_err());
     assert!(g.run(WrongCount(vec![x, other.input(1.0)], 2)).is_err());
+}
+
+/// Says anything about its parts.
+#[derive(Clone, PartialEq, Debug)]
+struct Cut {
+    split: Option<Split>,
+    /// Takes sizes from here instead of the tensors.
+    assumed: Option<usize>,
+}
+
+impl Op for Cut {
+    const NAME: &'static str = "cut";
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        Ok(Type::new(DType::F64, x[0].shape))
+    }
+    fn eval(&self, x: &[TensorView], mut out: TensorViewMut) -> Result<(), OpError> {
+        let (shape, x, out) = (
+            out.shape().to_vec(),
+            x[0].slice::<f64>()?,
+            out.slice::<f64>()?,
+        );
+        assert_eq!(shape.iter().product::<usize>(), out.len());
+        let n = self.assumed.unwrap_or(out.len());
+        for k in 0..n {
+            out[k] = x[k] + 1.0;
+        }
+        Ok(())
+    }
+    fn vjp<'g>(&self, _: usize, _: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        None
+    }
+    fn split(&self, _: &[Type]) -> Split {
+        self.split.expect("on purpose")
+    }
+}
+
+#[test]
+fn wrong_answers_about_parts() {
+    let leading = |axes, inputs| Some(Split::Leading { axes, inputs });
+    let answers = [
+        None,
+        Some(Split::No),
+        leading(0, 0),
+        leading(1, 0),
+        leading(1, 1),
+        leading(1, 2),
+        leading(1, u32::MAX),
+        leading(2, 1),
+        leading(3, 1),
+        leading(3, u32::MAX),
+        leading(4, 1),
+        leading(usize::MAX, u32::MAX),
+    ];
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build();
+    pool.expect("threads").install(|| {
+        for split in answers {
+            for assumed in [None, Some(0), Some(1), Some(20_000), Some(usize::MAX)] {
+                for (shape, other) in [
+                    (&[20_000][..], &[20_000][..]),
+                    (&[10, 2_000], &[10]),
+                    (&[1, 2_000, 10], &[1, 3, 2_000, 10]),
+                    (&[0, 5], &[5]),
+                    (&[], &[]),
+                ] {
+                    let run = || {
+                        let g = Graph::new();
+                        let x = g.constant(Tensor::full(shape, 2.0)?);
+                        let other = g.constant(Tensor::full(other, 2.0)?);
+                        g.apply(Cut { split, assumed }, &[x, other]).value()
+                    };
+                    let y = no_panic("an op in parts", run);
+                    let is_honest = assumed.is_none()
+                        && [None, Some(Split::No), leading(1, 1)].contains(&split);
+                    if let Ok(y) = y {
+                        assert_eq!(y.shape(), shape);
+                        let all = y.to_f64s().iter().all(|&y| y == 3.0);
+                        assert!(all || !is_honest, "{split:?} {shape:?}");
+                    } else {
+                        assert!(!is_honest, "{split:?} {shape:?}");
+                    }
+                }
+            }
+        }
+    });
 }

@@ -953,7 +953,7 @@ fn distributions() -> Result<()> {
     }
     // portable: the same values on every machine
     let fixed = Graph::with_seed(1).normal([2], DType::F64).value()?;
-    assert_eq!(fixed.to_f64s(), [0.19371224257022124, -0.6672763662724283]);
+    assert_eq!(fixed.to_f64s(), [0.19371224257022124, -0.4255155335141314]);
     assert!(g.uniform([2], DType::I64).value().is_err());
     Ok(())
 }

@@ -2,8 +2,8 @@
 //!
 //! The derivative rule of a slice pads its cotangent with zeros. If a value is split into `n`
 //! slices, adding their cotangents one by one would add `n` arrays of the full size. Instead,
-//! cotangents of slices that do not overlap are concatenated, with zeros only in the gaps.
-//! Overlapping ones are added.
+//! cotangents of slices that do not overlap are concatenated, with zeros only in the gaps. Those of
+//! equal slices are added before that, others that overlap after it.
 
 use crate::{
     graph::Graph,
@@ -60,7 +60,7 @@ impl SliceCotangents {
 
     /// The sum of all cotangents of slices for this position, and of `other`.
     pub(super) fn sum(&mut self, g: &Graph, to: usize, other: Option<NodeId>) -> Option<NodeId> {
-        let layers = layers(self.0.remove(&to)?);
+        let layers = layers(merged(g, self.0.remove(&to)?));
         let whole = g.var(layers.first()?.first()?.padded).known_shape();
         let joined = layers.iter().map(|layer| join(g, layer, whole));
         other
@@ -72,11 +72,33 @@ impl SliceCotangents {
     }
 }
 
-/// Layers of slices that do not overlap, ordered by the first cotangent found in each; within a
-/// layer, ordered by start.
-fn layers(mut slices: Vec<SliceCotangent>) -> Vec<Vec<SliceCotangent>> {
+/// The slices in the order of their places, with those of one place added up: elements that are
+/// read again and again cost no array of the full size each time.
+fn merged(g: &Graph, mut slices: Vec<SliceCotangent>) -> Vec<SliceCotangent> {
+    sort_by(&mut slices, |slice| slice.end as i64);
     sort_by(&mut slices, |slice| slice.start as i64);
     sort_by(&mut slices, |slice| slice.axis as i64);
+    let mut merged: Vec<SliceCotangent> = Vec::with_capacity(slices.len());
+    for slice in slices {
+        let place = |s: &SliceCotangent| (s.axis, s.start, s.end);
+        match merged.last_mut() {
+            Some(last) if place(last) == place(&slice) => {
+                let whole = g.var(last.padded).known_shape()[slice.axis];
+                let sum = g.var(last.cotangent) + g.var(slice.cotangent);
+                last.cotangent = sum.id;
+                last.padded = Slice::range(slice.axis, slice.start..slice.end)
+                    .padded(sum, whole)
+                    .id;
+            }
+            _ => merged.push(slice),
+        }
+    }
+    merged
+}
+
+/// Layers of slices that do not overlap, ordered by the first cotangent found in each; within a
+/// layer, ordered by start.
+fn layers(slices: Vec<SliceCotangent>) -> Vec<Vec<SliceCotangent>> {
     let mut layers: Vec<Vec<SliceCotangent>> = Vec::new();
     // the layers of an axis, the one that ends first on top: if a slice fits any layer, it fits
     // that one

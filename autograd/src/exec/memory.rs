@@ -12,6 +12,7 @@
 
 use crate::{
     index::{Index, IndexVec},
+    piece::Piece,
     plan::{
         index::ValueId,
         kernel::{Value, View},
@@ -20,7 +21,7 @@ use crate::{
     tensor::{Buf, DType, Data, Element, Tensor, with_dtype},
     view::{Elements, ElementsMut, TensorView, TensorViewMut},
 };
-use std::{marker::PhantomData, slice};
+use std::{marker::PhantomData, ops::Range, slice};
 
 /// Where the values of a plan are.
 #[derive(Clone, Copy)]
@@ -110,10 +111,34 @@ impl<'r> Memory<'r> {
     /// The caller is the kernel that computes the value, calls this once, and nobody else reads or
     /// writes its elements while the view is in use.
     pub(crate) unsafe fn view_mut(&self, view: View, shape: &'r Shape) -> TensorViewMut<'r> {
+        // SAFETY: the caller's promise.
+        unsafe { self.part_mut(view, shape, 0..self.count(view.value)) }
+    }
+
+    /// A range of a value's elements for an op to write, as a tensor of this shape.
+    ///
+    /// # Safety
+    /// As of [`view_mut`](Memory::view_mut), for these elements.
+    pub(crate) unsafe fn part_mut<'s>(
+        &self,
+        view: View,
+        shape: &'s Shape,
+        range: Range<usize>,
+    ) -> TensorViewMut<'s>
+    where
+        'r: 's,
+    {
         /// # Safety
-        /// As of `view_mut`.
-        unsafe fn whole<'r, T: Element>(memory: &Memory<'r>, value: ValueId) -> &'r mut [T] {
-            let (pointer, count) = (memory.pointer::<T>(value), memory.count(value));
+        /// As of `part_mut`.
+        unsafe fn elements<'r, T: Element>(
+            memory: &Memory<'r>,
+            value: ValueId,
+            range: Range<usize>,
+        ) -> &'r mut [T] {
+            let (pointer, count) = (
+                memory.pointer::<T>(value).wrapping_add(range.start),
+                range.len(),
+            );
             // SAFETY: `new`'s conditions and the caller's promise. The bytes come from another
             // value and need not be booleans: those are cleared; any bytes are numbers.
             unsafe {
@@ -123,17 +148,41 @@ impl<'r> Memory<'r> {
                 slice::from_raw_parts_mut(pointer, count)
             }
         }
-        assert_eq!(self.count(view.value), shape.count());
+        assert!(range.len() == shape.count() && range.end <= self.count(view.value));
         // SAFETY: the caller's promise.
         let data = unsafe {
             match self.dtype(view.value) {
-                DType::F32 => ElementsMut::F32(whole(self, view.value)),
-                DType::F64 => ElementsMut::F64(whole(self, view.value)),
-                DType::I64 => ElementsMut::I64(whole(self, view.value)),
-                DType::Bool => ElementsMut::Bool(whole(self, view.value)),
+                DType::F32 => ElementsMut::F32(elements(self, view.value, range)),
+                DType::F64 => ElementsMut::F64(elements(self, view.value, range)),
+                DType::I64 => ElementsMut::I64(elements(self, view.value, range)),
+                DType::Bool => ElementsMut::Bool(elements(self, view.value, range)),
             }
         };
         TensorViewMut { shape, data }
+    }
+
+    /// A piece of a value, for an op to write.
+    ///
+    /// # Safety
+    /// As of [`view_mut`](Memory::view_mut), for the elements of the piece.
+    pub(crate) unsafe fn piece(
+        &self,
+        view: View,
+        shape: &'r Shape,
+        place: (Range<usize>, usize, usize),
+        columns: Range<usize>,
+    ) -> Piece<'r> {
+        assert_eq!(self.count(view.value), shape.count());
+        let dtype = self.dtype(view.value);
+        let at = with_dtype!(dtype, T => self.pointer::<T>(view.value).cast());
+        // SAFETY: the caller's promise; booleans are cleared before anybody can see them.
+        unsafe {
+            let mut piece = Piece::new(at, dtype, shape, place, columns);
+            if dtype == DType::Bool {
+                piece.clear();
+            }
+            piece
+        }
     }
 }
 

@@ -11,21 +11,20 @@
 use super::{
     kernels::{fused, scalar},
     memory::Memory,
+    opaque,
     product::{self, Matrix},
     team::{self, MAX_QUEUES},
 };
 use crate::{
     error::{OpError, catch},
     index::{Index, each},
-    op::DynOp,
     plan::{
         MAX_KERNELS_AT_ONCE, Plan, Stage,
         cost::Cost,
         index::KernelId,
-        kernel::{Fused, Kernel, Matrix as PlannedMatrix, View},
+        kernel::{Fused, Kernel, Matrix as PlannedMatrix},
     },
     scratch::Bytes,
-    view::TensorView,
 };
 use std::sync::{Mutex, PoisonError};
 
@@ -56,7 +55,7 @@ fn split(plan: &Plan, stage: Stage) -> Option<Parts> {
         } else {
             parts
         };
-        *count = parts.clamp(1, plan.kernels[k].max_parts(threads));
+        *count = parts.clamp(1, plan.max_parts(k, threads));
     }
     Some(counts)
 }
@@ -197,6 +196,7 @@ fn run_parts<'r>(
         .unwrap_or_else(PoisonError::into_inner);
     done.map_err(|e| {
         let (task, error) = known.unwrap_or((0, e));
+        let error = tasks.tasks[task].error(plan, memory, error);
         let kernel = KernelId::new(stage.start.index() + task);
         Failure { kernel, error }
     })?;
@@ -209,7 +209,7 @@ enum Task<'r> {
     Fused(fused::Job<'r>),
     Product(product::Job<'r>),
     Scalar(&'r Fused, *mut u8),
-    Opaque(&'r dyn DynOp, &'r [View], View),
+    Opaque(opaque::Job<'r>),
 }
 
 /// The tasks of a stage.
@@ -241,7 +241,18 @@ impl<'r> Task<'r> {
         match &plan.kernels[k] {
             Kernel::Fused(k) => Task::Fused(fused::Job::new(k, memory, parts, scratch)),
             Kernel::Scalar(k) => Task::Scalar(k, scratch),
-            Kernel::Opaque { op, inputs, out } => Task::Opaque(op.get(), inputs, *out),
+            Kernel::Opaque {
+                op,
+                inputs,
+                out,
+                how,
+            } => Task::Opaque(opaque::Job {
+                op: op.get(),
+                inputs,
+                out: *out,
+                how: *how,
+                parts,
+            }),
             Kernel::Product { a, b, out } => {
                 let matrix = |m: &PlannedMatrix| Matrix {
                     // SAFETY: what it reads was written in an earlier stage, and nothing of this
@@ -265,21 +276,19 @@ impl<'r> Task<'r> {
                 unsafe { scalar::run(k, memory, *scratch) };
                 Ok(())
             }
-            Task::Opaque(op, inputs, out) => {
-                // SAFETY: what it reads was written in an earlier stage, and nothing of this stage
-                // writes it.
-                let view = |&view: &View| unsafe { memory.view(view, plan.shape(view)) };
-                // SAFETY: such a kernel has one part.
-                let out = unsafe { memory.view_mut(*out, plan.shape(*out)) };
-                match inputs[..] {
-                    [a] => op.eval(&[view(&a)], out),
-                    [a, b] => op.eval(&[view(&a), view(&b)], out),
-                    _ => op.eval(
-                        &inputs.iter().map(view).collect::<Vec<TensorView<'_>>>(),
-                        out,
-                    ),
-                }
+            Task::Opaque(job) => job.part(plan, memory, part),
+        }
+    }
+
+    /// The error to be told, of one that failed in a part: other parts may have failed too, or would
+    /// have. Computed as a whole, an op says what is wrong first.
+    fn error(&self, plan: &'r Plan, memory: Memory<'r>, of_part: OpError) -> OpError {
+        match self {
+            Task::Opaque(job) => {
+                let whole = catch(|| job.whole(plan, memory)).and_then(|done| done);
+                whole.err().unwrap_or(of_part)
             }
+            _ => of_part,
         }
     }
 

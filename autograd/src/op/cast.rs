@@ -1,8 +1,9 @@
 //! Conversion between dtypes.
 
-use super::{Dependency, Internal, Lowering, Op, Rule, inputs};
+use super::{Dependency, Internal, Lowering, Op, Parts, Rule, inputs, layout::MOVE};
 use crate::{
     error::OpError,
+    piece::Piece,
     tensor::{DType, Type, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
@@ -20,23 +21,39 @@ impl Op for Cast {
         Ok(Type::new(self.0, x.shape))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        self.piece(x, Piece::whole(out), Internal(()))
+    }
+
+    fn parts(&self, _x: &[Type], _: Internal) -> Parts {
+        Parts::elements(1, MOVE)
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
         macro_rules! convert {
             ($To:ty, $f:expr) => {
                 with_dtype!(x[0].dtype(), From => {
-                    let from = x[0].slice::<From>()?;
-                    for (o, &v) in out.slice::<$To>()?.iter_mut().zip(from) {
-                        *o = $f(v)?;
-                    }
+                    let (first, out) = out.range::<$To>()?;
+                    let from = &x[0].slice::<From>()?[first..][..out.len()];
+                    out.iter_mut().zip(from).for_each(|(out, &v)| *out = $f(v));
                     Ok(())
                 })
             };
         }
         match self.0 {
-            DType::F32 => convert!(f32, |v| Ok::<_, OpError>(Convert::f32(v))),
-            DType::F64 => convert!(f64, |v| Ok::<_, OpError>(Convert::f64(v))),
-            DType::I64 => convert!(i64, Convert::i64),
-            DType::Bool => convert!(bool, |v| Ok::<_, OpError>(Convert::f64(v) != 0.0)),
+            DType::F32 => convert!(f32, Convert::f32),
+            DType::F64 => convert!(f64, Convert::f64),
+            DType::I64 => with_dtype!(x[0].dtype(), From => {
+                let (first, out) = out.range::<i64>()?;
+                let from = &x[0].slice::<From>()?[first..][..out.len()];
+                // all of them, without a branch for each
+                let pairs = out.iter_mut().zip(from);
+                match pairs.fold(true, |fit, (out, &v)| fit & v.to_i64(out)) {
+                    true => Ok(()),
+                    false => Err(misfit(from.iter().map(|&v| v.f64()))),
+                }
+            }),
+            DType::Bool => convert!(bool, |v| Convert::f64(v) != 0.0),
         }
     }
 
@@ -59,10 +76,11 @@ impl Op for Cast {
 }
 
 /// Converts one scalar to any other type. A float becomes an integer by truncation and must fit.
-trait Convert: Sized {
+trait Convert: Copy {
     fn f32(self) -> f32;
     fn f64(self) -> f64;
-    fn i64(self) -> Result<i64, OpError>;
+    /// Whether it fits.
+    fn to_i64(self, to: &mut i64) -> bool;
 }
 
 macro_rules! convert {
@@ -70,26 +88,32 @@ macro_rules! convert {
         impl Convert for $T {
             fn f32(self) -> f32 { let $v = self; $f32 }
             fn f64(self) -> f64 { let $v = self; $f64 }
-            fn i64(self) -> Result<i64, OpError> { let $v = self; $i64 }
+            fn to_i64(self, to: &mut i64) -> bool {
+                let $v = self;
+                let (value, fits) = $i64;
+                *to = value;
+                fits
+            }
         }
     )* };
 }
 
 convert! {
-    f32: |v| v, v.into(), truncate(v.into());
-    f64: |v| v as f32, v, truncate(v);
-    i64: |v| v as f32, v as f64, Ok(v);
-    bool: |v| v.into(), v.into(), Ok(v.into());
+    f32: |v| v, v.into(), (v as i64, fits(v.into()));
+    f64: |v| v as f32, v, (v as i64, fits(v));
+    i64: |v| v as f32, v as f64, (v, true);
+    bool: |v| v.into(), v.into(), (v.into(), true);
 }
 
-fn truncate(v: f64) -> Result<i64, OpError> {
+fn fits(v: f64) -> bool {
     const LIMIT: f64 = (1u64 << 63) as f64;
-    if (-LIMIT..LIMIT).contains(&v) {
-        return Ok(v as i64);
-    }
-    Err(OpError::new(format!(
-        "{v} does not fit in a 64-bit integer"
-    )))
+    (-LIMIT..LIMIT).contains(&v)
+}
+
+/// The error for the first value that does not fit.
+fn misfit(mut values: impl Iterator<Item = f64>) -> OpError {
+    let v = values.find(|&v| !fits(v)).unwrap_or(f64::NAN);
+    OpError::new(format!("{v} does not fit in a 64-bit integer"))
 }
 
 impl<'g> Var<'g> {

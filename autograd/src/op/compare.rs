@@ -2,15 +2,17 @@
 //! by a boolean condition.
 
 use super::{
-    Dependency, DynOp, Id, Internal, Lowering, Op, Real, Rule,
+    Dependency, DynOp, Id, Internal, Lowering, Op, Parts, Real, Rule,
     elementwise::{BLOCK_LEN, Source},
     inputs,
+    layout::MOVE,
     lowering::Scalar,
     same_dtype,
 };
 use crate::{
     error::OpError,
     math::Lanes,
+    piece::Piece,
     tensor::{DType, Element, Type, with_dtype},
     var::{Operand, Var},
     view::{TensorView, TensorViewMut},
@@ -49,6 +51,14 @@ macro_rules! comparisons {
             }
 
             fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+                self.piece(x, Piece::whole(out))
+            }
+
+            fn parts(&self, _x: &[Type]) -> Parts {
+                Parts::elements(1, MOVE)
+            }
+
+            fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>) -> Result<(), OpError> {
                 with_dtype!(x[0].dtype(), T => compare::<T>(self.0, x, out))
             }
 
@@ -112,16 +122,13 @@ comparisons! {
 }
 
 /// A comparison of whole tensors.
-fn compare<T: Element>(
-    op: Id,
-    x: &[TensorView<'_>],
-    mut out: TensorViewMut<'_>,
-) -> Result<(), OpError> {
+fn compare<T: Element>(op: Id, x: &[TensorView<'_>], mut out: Piece<'_>) -> Result<(), OpError> {
     let shape = *out.shape;
     let mut a = Source::<T>::new(x[0], &shape)?.reader(&shape);
     let mut b = Source::<T>::new(x[1], &shape)?.reader(&shape);
-    for (k, out) in out.slice()?.chunks_mut(BLOCK_LEN).enumerate() {
-        let (start, n) = (k * BLOCK_LEN, out.len());
+    let (first, out) = out.range()?;
+    for (k, out) in out.chunks_mut(BLOCK_LEN).enumerate() {
+        let (start, n) = (first + k * BLOCK_LEN, out.len());
         compare_block(op, a.block(start, n), b.block(start, n), out);
     }
     Ok(())
@@ -168,14 +175,23 @@ impl Op for Select {
         ))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        Op::piece(self, x, Piece::whole(out), Internal(()))
+    }
+
+    fn parts(&self, _x: &[Type], _: Internal) -> Parts {
+        Parts::elements(1, MOVE)
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
         let shape = *out.shape;
         with_dtype!(out.dtype(), T => {
             let reader = |x| Ok::<_, OpError>(Source::<T>::new(x, &shape)?.reader(&shape));
             let mut c = Source::<bool>::new(x[0], &shape)?.reader(&shape);
             let (mut a, mut b) = (reader(x[1])?, reader(x[2])?);
-            for (k, out) in out.slice()?.chunks_mut(BLOCK_LEN).enumerate() {
-                let (start, n) = (k * BLOCK_LEN, out.len());
+            let (first, out) = out.range()?;
+            for (k, out) in out.chunks_mut(BLOCK_LEN).enumerate() {
+                let (start, n) = (first + k * BLOCK_LEN, out.len());
                 select_block(c.block(start, n), a.block(start, n), b.block(start, n), out);
             }
             Ok(())

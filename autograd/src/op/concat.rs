@@ -1,10 +1,11 @@
 //! Joining tensors: concat and stack.
 
-use super::{Dependency, Internal, Op, Rule, same_dtype};
+use super::{Dependency, Internal, Op, Parts, Rule, layout::MOVE, same_dtype};
 use crate::{
     error::OpError,
     graph::Graph,
-    tensor::{Type, with_dtype},
+    piece::Piece,
+    tensor::{Element, Type, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
@@ -65,19 +66,23 @@ impl Op for Concat {
         Ok(Type::new(dtype, first.resized(self.axis, size)?))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let (outer, n, inner) = out.shape.around(self.axis);
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        self.piece(x, Piece::whole(out), Internal(()))
+    }
+
+    fn parts(&self, _x: &[Type], _: Internal) -> Parts {
+        Parts::elements(1, MOVE)
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        let (_, n, inner) = out.shape.around(self.axis);
         with_dtype!(out.dtype(), T => {
-            let out = out.slice::<T>()?;
-            let mut start = 0;
+            let mut inputs = Vec::with_capacity(x.len());
             for x in x {
-                let width = x.shape[self.axis] * inner;
-                let x = x.slice::<T>()?;
-                for o in 0..outer {
-                    out[o * n * inner + start..][..width].copy_from_slice(&x[o * width..][..width]);
-                }
-                start += width;
+                inputs.push((x.slice::<T>()?, x.shape[self.axis] * inner));
             }
+            let (first, out) = out.range::<T>()?;
+            join(&inputs, n * inner, first, out);
             Ok(())
         })
     }
@@ -104,6 +109,58 @@ impl Op for Concat {
             axis: self.axis,
             starts: Arc::new([]),
         })
+    }
+}
+
+/// Writes a range of the joined rows, which have `row` elements: those of each input, which has its
+/// own number of them in each row.
+fn join<T: Element>(inputs: &[(&[T], usize)], row: usize, mut first: usize, mut out: &mut [T]) {
+    /// Rows that are written one input after the other stay in the first-level cache.
+    const BYTES: usize = 1 << 14;
+    while !out.is_empty() {
+        let (block, skipped) = (first / row, first % row);
+        let rows = (out.len() / row).min(BYTES / size_of::<T>() / row);
+        if skipped > 0 || rows == 0 {
+            let (part, rest) = out.split_at_mut((row - skipped).min(out.len()));
+            join_part(inputs, block, skipped, part);
+            (first, out) = (first + part.len(), rest);
+            continue;
+        }
+        let (part, rest) = out.split_at_mut(rows * row);
+        let mut start = 0;
+        for &(x, width) in inputs {
+            let x = &x[block * width..][..rows * width];
+            let to = part.chunks_exact_mut(row).map(|out| &mut out[start..]);
+            match width {
+                0 => {}
+                1 => to.zip(x).for_each(|(to, x)| to[0] = *x),
+                _ => to
+                    .zip(x.chunks_exact(width))
+                    .for_each(|(to, x)| to[..width].copy_from_slice(x)),
+            }
+            start += width;
+        }
+        (first, out) = (first + part.len(), rest);
+    }
+}
+
+/// Writes a part of one row.
+fn join_part<T: Element>(
+    inputs: &[(&[T], usize)],
+    block: usize,
+    mut skipped: usize,
+    mut out: &mut [T],
+) {
+    for &(x, width) in inputs {
+        if out.is_empty() {
+            return;
+        }
+        let count = width.saturating_sub(skipped).min(out.len());
+        let (part, rest) = out.split_at_mut(count);
+        if count > 0 {
+            part.copy_from_slice(&x[block * width + skipped..][..count]);
+        }
+        (skipped, out) = (skipped.saturating_sub(width), rest);
     }
 }
 

@@ -8,6 +8,8 @@ use super::{
 };
 use crate::{
     error::OpError,
+    movement,
+    piece::Piece,
     shape::{Shape, Walk},
     tensor::{DType, Element, Type, with_dtype},
     var::Var,
@@ -206,6 +208,7 @@ impl<'a, T: Element> Source<'a, T> {
             source: self,
             walk,
             block: [T::default(); BLOCK_LEN],
+            is_filled: false,
         }
     }
 }
@@ -216,6 +219,7 @@ pub(crate) struct Reader<'a, T> {
     source: Source<'a, T>,
     walk: Option<Walk>,
     block: [T; BLOCK_LEN],
+    is_filled: bool,
 }
 
 impl<T: Element> Reader<'_, T> {
@@ -225,9 +229,11 @@ impl<T: Element> Reader<'_, T> {
         match (&self.source, &self.walk) {
             (Source::Whole(data), _) => return &data[start..start + n],
             // the first call filled the block
-            (_, Some(walk)) if walk.is_constant() && start > 0 => {}
+            (_, Some(walk)) if walk.is_constant() && self.is_filled => {}
             (Source::Broadcast(data, _), Some(walk)) => {
-                walk.copy(data, start, &mut self.block[..n])
+                // a block that is the same everywhere is filled once for all
+                self.is_filled = n == BLOCK_LEN;
+                movement::copy_elements(data, walk, start, &mut self.block[..n])
             }
             _ => {}
         }
@@ -238,8 +244,17 @@ impl<T: Element> Reader<'_, T> {
 /// `out[i] = f(x₀[i], x₁[i], …)` for `N` inputs of the output's dtype.
 pub(super) fn map<T: Element, const N: usize>(
     x: &[TensorView<'_>],
-    mut out: TensorViewMut<'_>,
+    out: Piece<'_>,
     mut f: impl FnMut(&[T; N]) -> T,
+) -> Result<(), OpError> {
+    blocks(x, out, |x, out| zip(x, out, &mut f))
+}
+
+/// Calls `f` with each block of the output, and those of `N` inputs of its dtype.
+pub(super) fn blocks<T: Element, const N: usize>(
+    x: &[TensorView<'_>],
+    mut out: Piece<'_>,
+    mut f: impl FnMut([&[T]; N], &mut [T]),
 ) -> Result<(), OpError> {
     let shape = *out.shape;
     let x: &[TensorView<'_>; N] = x.try_into().map_err(|_| "the number of inputs is wrong")?;
@@ -247,12 +262,13 @@ pub(super) fn map<T: Element, const N: usize>(
         .iter()
         .map(|x| Ok(Source::new(*x, &shape)?.reader(&shape)))
         .collect::<Result<Vec<_>, OpError>>()?;
-    for (k, out) in out.slice::<T>()?.chunks_mut(BLOCK_LEN).enumerate() {
+    let (first, out) = out.range::<T>()?;
+    for (k, out) in out.chunks_mut(BLOCK_LEN).enumerate() {
         let mut blocks = [&[][..]; N];
         for (block, reader) in blocks.iter_mut().zip(&mut readers) {
-            *block = reader.block(k * BLOCK_LEN, out.len());
+            *block = reader.block(first + k * BLOCK_LEN, out.len());
         }
-        zip(blocks, out, &mut f);
+        f(blocks, out);
     }
     Ok(())
 }
@@ -274,6 +290,7 @@ fn evaluate<E: Elementwise>(
     x: &[TensorView<'_>],
     out: TensorViewMut<'_>,
 ) -> Result<(), OpError> {
+    let out = Piece::whole(out);
     with_dtype!(out.dtype(), float T => {
         // `E::INPUTS` is a constant: the compiler keeps one of the three loops
         match E::INPUTS {
@@ -297,7 +314,7 @@ impl Op for Powi {
 
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), float T => {
-            map::<T, 1>(x, out, |x| x[0].powi(self.0))
+            map::<T, 1>(x, Piece::whole(out), |x| x[0].powi(self.0))
         }, else super::expect_float(out.dtype()))
     }
 

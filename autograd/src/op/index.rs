@@ -3,38 +3,53 @@
 //! A negative position counts from the end. A position out of range is an error when the value is
 //! computed.
 
-use super::{Dependency, Op, Real, Rule, compensated, inputs};
+use super::{Dependency, Internal, Op, Parts, Rule, compensated::Accumulate, inputs, layout::MOVE};
 use crate::{
     error::OpError,
+    piece::Piece,
     shape::Shape,
-    tensor::{DType, Type, reserve, with_dtype},
+    tensor::{DType, Element, Type, reserve, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
+use std::ops::Range;
 
-/// The positions along an axis of size `n`, all checked.
-fn positions(index: TensorView<'_>, n: usize) -> Result<Vec<usize>, OpError> {
-    let resolve = |(k, &p): (usize, &i64)| {
-        let from_front = if p < 0 {
-            p.checked_add(n as i64)
-        } else {
-            Some(p)
-        };
-        from_front
-            .and_then(|p| usize::try_from(p).ok())
-            .filter(|&p| p < n)
-            .ok_or_else(|| {
-                OpError::new(format!(
-                    "index {p} (element {k}) is out of range for an axis of size {n}"
-                ))
-            })
-    };
-    index
-        .slice::<i64>()?
-        .iter()
-        .enumerate()
-        .map(resolve)
-        .collect()
+/// How many positions are checked at once, before they are used.
+const BLOCK: usize = 1024;
+
+/// Checks the positions `range` of an index along an axis of size `n`, at most [`BLOCK`] of them,
+/// and counts negative ones from the front.
+fn positions<'b>(
+    index: &[i64],
+    range: Range<usize>,
+    n: usize,
+    block: &'b mut [usize; BLOCK],
+) -> Result<&'b [usize], OpError> {
+    let block = &mut block[..range.len()];
+    let mut is_valid = true;
+    for (to, &p) in block.iter_mut().zip(&index[range.clone()]) {
+        // a negative number becomes one that is too large, unless it counts from the end
+        let from_front = p as u64;
+        let p = from_front.wrapping_add(if p < 0 { n as u64 } else { 0 });
+        is_valid &= p < n as u64;
+        *to = p as usize;
+    }
+    if is_valid {
+        return Ok(block);
+    }
+    let k = range.start + block.iter().position(|&p| p >= n).unwrap_or(0);
+    let p = index[k];
+    Err(OpError::new(format!(
+        "index {p} (element {k}) is out of range for an axis of size {n}"
+    )))
+}
+
+/// Checks all positions: without elements to move, an index can be wrong all the same.
+fn check_all(index: &[i64], n: usize) -> Result<(), OpError> {
+    let mut block = [0; BLOCK];
+    (0..index.len()).step_by(BLOCK).try_for_each(|k| {
+        positions(index, k..index.len().min(k + BLOCK), n, &mut block).map(|_| ())
+    })
 }
 
 /// Class labels, all checked. Unlike positions, a negative label is an error and does not count
@@ -87,16 +102,20 @@ impl Op for Take {
         Ok(Type::new(x.dtype, Shape::new(&dims)?))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let (outer, n, inner) = x[0].shape.around(self.axis);
-        let index = positions(x[1], n)?;
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        self.piece(x, Piece::whole(out), Internal(()))
+    }
+
+    fn parts(&self, x: &[Type], _: Internal) -> Parts {
+        Parts::elements(x[0].shape[self.axis + 1..].iter().product(), MOVE)
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        let (_, n, inner) = x[0].shape.around(self.axis);
+        let index = x[1].slice::<i64>()?;
         with_dtype!(out.dtype(), T => {
-            let (x, out) = (x[0].slice::<T>()?, out.slice::<T>()?);
-            let from = (0..outer).flat_map(|o| index.iter().map(move |i| (o * n + i) * inner));
-            for (out, from) in out.chunks_exact_mut(inner.max(1)).zip(from) {
-                out.copy_from_slice(&x[from..from + inner]);
-            }
-            Ok(())
+            let (first, out) = out.range::<T>()?;
+            take_rows(x[0].slice::<T>()?, (n, inner), index, first, out)
         })
     }
 
@@ -117,23 +136,153 @@ impl Op for Take {
     }
 }
 
-/// Adds slices of length `inner` to the output at the given offsets, in order, with compensated
-/// sums.
-fn sum_at<T: Real>(
-    src: &[T],
-    inner: usize,
-    to: impl Iterator<Item = usize>,
-    out: &mut [T],
+/// Copies whole rows of `inner` elements: the output is one row for each position, for each block of
+/// `n` rows of the input.
+fn take_rows<T: Element>(
+    x: &[T],
+    (n, inner): (usize, usize),
+    index: &[i64],
+    mut first: usize,
+    mut out: &mut [T],
 ) -> Result<(), OpError> {
-    let mut compensation = reserve(out.len())?;
-    compensation.resize(out.len(), T::default());
-    out.fill(T::default());
-    for (src, to) in src.chunks_exact(inner.max(1)).zip(to) {
-        let sums = out[to..to + inner]
-            .iter_mut()
-            .zip(&mut compensation[to..to + inner]);
-        sums.zip(src)
-            .for_each(|((sum, compensation), &x)| compensated::add(sum, compensation, x));
+    if out.is_empty() {
+        return check_all(index, n);
+    }
+    let (mut block, mut known) = ([0; BLOCK], 0..0);
+    while !out.is_empty() {
+        let (o, k) = (first / inner / index.len(), first / inner % index.len());
+        let rows = (index.len() - k).min(out.len() / inner).min(BLOCK);
+        let (to, rest) = out.split_at_mut(rows * inner);
+        let from = &x[o * n * inner..][..n * inner];
+        // those of a short index are the same ones for each block
+        if known != (k..k + rows) {
+            positions(index, k..k + rows, n, &mut block)?;
+            known = k..k + rows;
+        }
+        let positions = &block[..rows];
+        match inner {
+            1 => to
+                .iter_mut()
+                .zip(positions)
+                .for_each(|(to, &p)| *to = from[p]),
+            _ => to
+                .chunks_exact_mut(inner)
+                .zip(positions)
+                .for_each(|(to, &p)| to.copy_from_slice(&from[p * inner..][..inner])),
+        }
+        (first, out) = (first + to.len(), rest);
+    }
+    Ok(())
+}
+
+/// What adding an element at a position costs, in light steps.
+const ADD: usize = 50;
+
+/// Sums that begin with 0.
+fn sums<T: Accumulate>(count: usize) -> Result<Vec<T::Sum>, OpError> {
+    let mut sums = reserve(count)?;
+    sums.resize(count, T::Sum::default());
+    Ok(sums)
+}
+
+/// Adds rows of `inner` elements to those of the output, in order: the row of each position of the
+/// index, for each block of `n` rows of the output. The output begins and ends with whole rows.
+fn add_rows<T: Accumulate>(
+    src: &[T],
+    (n, inner): (usize, usize),
+    index: &[i64],
+    first: usize,
+    mut out: &mut [T],
+) -> Result<(), OpError> {
+    if out.is_empty() {
+        return check_all(index, n);
+    }
+    let mut row = first / inner;
+    let mut order = Order::default();
+    while !out.is_empty() {
+        let (o, k) = (row / n, row % n);
+        let rows = k..n.min(k + out.len() / inner);
+        let (to, rest) = out.split_at_mut(rows.len() * inner);
+        let src = &src[o * index.len() * inner..][..index.len() * inner];
+        if order.rows != rows {
+            order = Order::new(index, rows.clone(), n)?;
+        }
+        for (k, to) in to.chunks_exact_mut(inner).enumerate() {
+            order.add_up(k, src, to);
+        }
+        (row, out) = (row + rows.len(), rest);
+    }
+    Ok(())
+}
+
+/// Which positions of an index lead to each of some rows, in order.
+#[derive(Default)]
+struct Order {
+    rows: Range<usize>,
+    /// Where those of each row begin, and where the last ones end.
+    starts: Vec<usize>,
+    order: Vec<usize>,
+}
+
+impl Order {
+    /// By counting.
+    fn new(index: &[i64], rows: Range<usize>, n: usize) -> Result<Order, OpError> {
+        let mut starts = reserve(rows.len() + 2)?;
+        starts.resize(rows.len() + 2, 0usize);
+        each_position(index, n, |_, p| {
+            if rows.contains(&p) {
+                starts[p - rows.start + 2] += 1;
+            }
+        })?;
+        (2..starts.len()).for_each(|k| starts[k] += starts[k - 1]);
+        let count = starts[starts.len() - 1];
+        let mut order = reserve(count)?;
+        order.resize(count, 0);
+        each_position(index, n, |k, p| {
+            if rows.contains(&p) {
+                let next = &mut starts[p - rows.start + 1];
+                order[*next] = k;
+                *next += 1;
+            }
+        })?;
+        Ok(Order {
+            rows,
+            starts,
+            order,
+        })
+    }
+
+    /// The sum of all that leads to row `k`.
+    fn add_up<T: Accumulate>(&self, k: usize, src: &[T], out: &mut [T]) {
+        const COLUMNS: usize = 64;
+        let inner = out.len();
+        let from = &self.order[self.starts[k]..self.starts[k + 1]];
+        if from.is_empty() {
+            return out.fill(T::default());
+        }
+        for (block, out) in out.chunks_mut(COLUMNS).enumerate() {
+            let mut sums = [T::Sum::default(); COLUMNS];
+            let sums = &mut sums[..out.len()];
+            for k in from {
+                let src = &src[k * inner + block * COLUMNS..][..out.len()];
+                sums.iter_mut()
+                    .zip(src)
+                    .for_each(|(sum, &x)| T::accumulate(sum, x));
+            }
+            out.iter_mut()
+                .zip(sums)
+                .for_each(|(out, sum)| *out = T::total(*sum));
+        }
+    }
+}
+
+/// Calls `f` with each place of an index and its position.
+fn each_position(index: &[i64], n: usize, mut f: impl FnMut(usize, usize)) -> Result<(), OpError> {
+    let mut block = [0; BLOCK];
+    for first in (0..index.len()).step_by(BLOCK) {
+        let range = first..index.len().min(first + BLOCK);
+        let block = positions(index, range, n, &mut block)?;
+        block.iter().enumerate().for_each(|(k, &p)| f(first + k, p));
     }
     Ok(())
 }
@@ -166,13 +315,21 @@ impl Op for IndexAdd {
         ))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let (outer, n, inner) = out.shape.around(self.axis);
-        let index = positions(x[1], n)?;
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        self.piece(x, Piece::whole(out), Internal(()))
+    }
+
+    fn parts(&self, x: &[Type], _: Internal) -> Parts {
+        let after = self.axis + x[1].shape.rank();
+        Parts::elements(x[0].shape[after..].iter().product(), ADD)
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        let (_, n, inner) = out.shape.around(self.axis);
+        let index = x[1].slice::<i64>()?;
         with_dtype!(out.dtype(), float T => {
-            let (src, out) = (x[0].slice::<T>()?, out.slice::<T>()?);
-            let to = (0..outer).flat_map(|o| index.iter().map(move |i| (o * n + i) * inner));
-            sum_at(src, inner, to, out)
+            let (first, out) = out.range::<T>()?;
+            add_rows(x[0].slice::<T>()?, (n, inner), index, first, out)
         }, else super::expect_float(x[0].dtype()))
     }
 
@@ -208,19 +365,36 @@ fn expect_aligned(x: &Shape, index: &Type, axis: usize) -> Result<(), OpError> {
     )))
 }
 
-/// For each element of an index tensor, the offset that it refers to in a tensor with `n` positions
-/// along the axis.
-fn flat_offsets(
-    index: &Shape,
-    axis: usize,
-    positions: &[usize],
-    n: usize,
-) -> impl Iterator<Item = usize> {
-    let (_, own, inner) = index.around(axis);
-    positions
-        .iter()
-        .enumerate()
-        .map(move |(e, p)| (e / (own * inner) * n + p) * inner + e % inner)
+/// Copies one element for each position from `first` on. Blocks of the index have `own` rows of
+/// `inner` positions, those of `x` have `n` rows.
+fn gather_range<T: Element>(
+    x: &[T],
+    (n, own, inner): (usize, usize, usize),
+    index: &[i64],
+    mut first: usize,
+    mut out: &mut [T],
+) -> Result<(), OpError> {
+    let mut block = [0; BLOCK];
+    while !out.is_empty() {
+        let (o, at) = (first / (own * inner), first % (own * inner));
+        let count = out.len().min(own * inner - at).min(BLOCK);
+        let (to, rest) = out.split_at_mut(count);
+        let from = &x[o * n * inner..][..n * inner];
+        let positions = positions(index, first..first + count, n, &mut block)?;
+        if inner == 1 {
+            to.iter_mut()
+                .zip(positions)
+                .for_each(|(to, &p)| *to = from[p]);
+        } else {
+            let mut column = at % inner;
+            for (to, p) in to.iter_mut().zip(positions) {
+                *to = from[p * inner + column];
+                column = if column + 1 < inner { column + 1 } else { 0 };
+            }
+        }
+        (first, out) = (first + count, rest);
+    }
+    Ok(())
 }
 
 impl Op for Gather {
@@ -232,14 +406,20 @@ impl Op for Gather {
         Ok(Type::new(x.dtype, index.shape))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let n = x[0].shape[self.axis];
-        let positions = positions(x[1], n)?;
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        self.piece(x, Piece::whole(out), Internal(()))
+    }
+
+    fn parts(&self, _x: &[Type], _: Internal) -> Parts {
+        Parts::elements(1, ADD)
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        let (n, index) = (x[0].shape[self.axis], x[1].slice::<i64>()?);
+        let (_, own, inner) = x[1].shape.around(self.axis);
         with_dtype!(out.dtype(), T => {
-            let x0 = x[0].slice::<T>()?;
-            let from = flat_offsets(x[1].shape, self.axis, &positions, n);
-            out.slice::<T>()?.iter_mut().zip(from).for_each(|(o, from)| *o = x0[from]);
-            Ok(())
+            let (first, out) = out.range::<T>()?;
+            gather_range(x[0].slice::<T>()?, (n, own, inner), index, first, out)
         })
     }
 
@@ -266,6 +446,197 @@ pub(crate) struct Scatter {
     size: usize,
 }
 
+impl Scatter {
+    /// Whether threads get columns of their own, rather than positions of their own, for which each
+    /// has to look at all of the index.
+    fn is_cut_between_columns(&self, shape: &Shape) -> bool {
+        shape[self.axis + 1..].iter().product::<usize>() >= 64
+    }
+}
+
+/// Elements to be added at positions: blocks of `own` rows of `inner`, of which each element goes
+/// to a row of the same block of the output, which has `n`.
+struct Scattered<'a, T> {
+    x: &'a [T],
+    index: &'a [i64],
+    own: usize,
+    inner: usize,
+    n: usize,
+}
+
+impl<T: Accumulate> Scattered<'_, T> {
+    /// Adds up some columns of the output, a few at a time.
+    fn add_columns(&self, mut out: Piece<'_>) -> Result<(), OpError> {
+        const COLUMNS: usize = 64;
+        let mut sums = sums::<T>(self.n * COLUMNS)?;
+        for block in out.blocks.clone() {
+            for column in out.columns.clone().step_by(COLUMNS) {
+                let columns = column..out.columns.end.min(column + COLUMNS);
+                let width = columns.len();
+                let skipped = column - out.columns.start;
+                sums.fill(T::Sum::default());
+                self.add(block, 0..self.n, columns, &mut sums)?;
+                for (k, sums) in sums.chunks_exact(width).take(self.n).enumerate() {
+                    let row = &mut out.row::<T>(block, k)?[skipped..skipped + width];
+                    row.iter_mut()
+                        .zip(sums)
+                        .for_each(|(out, sum)| *out = T::total(*sum));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds up a range of the output: whole rows.
+    fn add_range(&self, mut out: Piece<'_>) -> Result<(), OpError> {
+        let (first, mut out) = out.range::<T>()?;
+        let mut row = first / self.inner;
+        let mut sums = sums::<T>((self.n * self.inner).min(out.len()))?;
+        while !out.is_empty() {
+            let (block, k) = (row / self.n, row % self.n);
+            let rows = k..self.n.min(k + out.len() / self.inner);
+            let (to, rest) = out.split_at_mut(rows.len() * self.inner);
+            let sums = &mut sums[..to.len()];
+            sums.fill(T::Sum::default());
+            self.add(block, rows.clone(), 0..self.inner, sums)?;
+            to.iter_mut()
+                .zip(sums)
+                .for_each(|(out, sum)| *out = T::total(*sum));
+            (row, out) = (row + rows.len(), rest);
+        }
+        Ok(())
+    }
+
+    /// Adds what goes to some rows and columns of a block, in order.
+    fn add(
+        &self,
+        block: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        sums: &mut [T::Sum],
+    ) -> Result<(), OpError> {
+        if columns.len() == self.inner && sums.len() > Buckets::<T>::WORTH {
+            return self.add_in_buckets(block, rows, sums);
+        }
+        // one row after the other, or all at once where they are whole
+        let rows_at_once = match columns.len() == self.inner {
+            true => self.own.max(1),
+            false => 1,
+        };
+        for k in (0..self.own).step_by(rows_at_once) {
+            let first = (block * self.own + k) * self.inner + columns.start;
+            let end = first + (rows_at_once - 1) * self.inner + columns.len();
+            self.each(first..end, (&rows, columns.len()), |to, x| {
+                T::accumulate(&mut sums[to], x);
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The same for all columns and many sums, those beside each other at the same time.
+    fn add_in_buckets(
+        &self,
+        block: usize,
+        rows: Range<usize>,
+        sums: &mut [T::Sum],
+    ) -> Result<(), OpError> {
+        let (size, mut buckets) = (self.own * self.inner, Buckets::new(sums.len())?);
+        let (first, end) = (block * size, (block + 1) * size);
+        for first in (first..end).step_by(BATCH) {
+            let range = first..end.min(first + BATCH);
+            self.each(range, (&rows, self.inner), |to, x| buckets.push(to, x))?;
+            buckets.empty(|to, x| T::accumulate(&mut sums[to], x));
+        }
+        Ok(())
+    }
+
+    /// Calls `f` for all elements of a range, which begins with a row, that go to some rows: with
+    /// the place within these rows, and the element.
+    #[inline(always)]
+    fn each(
+        &self,
+        range: Range<usize>,
+        (rows, width): (&Range<usize>, usize),
+        mut f: impl FnMut(usize, T),
+    ) -> Result<(), OpError> {
+        let (mut checked, mut column) = ([0; BLOCK], range.start % self.inner);
+        if width < self.inner {
+            column = 0;
+        }
+        for first in range.clone().step_by(BLOCK) {
+            let range = first..range.end.min(first + BLOCK);
+            let x = &self.x[range.clone()];
+            for (&p, &x) in positions(self.index, range, self.n, &mut checked)?
+                .iter()
+                .zip(x)
+            {
+                let row = p.wrapping_sub(rows.start);
+                if row < rows.len() {
+                    f(row * width + column, x);
+                }
+                column = if column + 1 < width { column + 1 } else { 0 };
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many elements are put into buckets before they are added.
+const BATCH: usize = 1 << 14;
+
+/// Elements on the way to sums that do not fit the caches: they are brought together by place, so
+/// that those of one bucket go to few pages. Their order is kept.
+struct Buckets<T> {
+    /// A bucket has `2^shift` sums.
+    shift: u32,
+    counts: Vec<u32>,
+    pushed: Vec<(usize, T)>,
+    sorted: Vec<(usize, T)>,
+}
+
+impl<T: Accumulate> Buckets<T> {
+    /// The number of sums from which on this pays: those of half a second-level cache.
+    const WORTH: usize = (1 << 18) / size_of::<T::Sum>();
+
+    fn new(sums: usize) -> Result<Self, OpError> {
+        const MAX_BUCKETS: usize = 256;
+        let least = (Self::WORTH / 8).next_power_of_two();
+        let size = sums.div_ceil(MAX_BUCKETS).next_power_of_two().max(least);
+        let mut sorted = reserve(BATCH)?;
+        sorted.resize(BATCH, (0, T::default()));
+        Ok(Buckets {
+            shift: size.trailing_zeros(),
+            counts: vec![0; sums.div_ceil(size)],
+            pushed: reserve(BATCH)?,
+            sorted,
+        })
+    }
+
+    #[inline(always)]
+    fn push(&mut self, to: usize, x: T) {
+        self.counts[to >> self.shift] += 1;
+        self.pushed.push((to, x));
+    }
+
+    /// Calls `f` for all, bucket by bucket.
+    #[inline(always)]
+    fn empty(&mut self, mut f: impl FnMut(usize, T)) {
+        let mut next = 0;
+        for count in &mut self.counts {
+            (*count, next) = (next, next + *count);
+        }
+        for &(to, x) in &self.pushed {
+            let at = &mut self.counts[to >> self.shift];
+            self.sorted[*at as usize] = (to, x);
+            *at += 1;
+        }
+        let sorted = &self.sorted[..self.pushed.len()];
+        sorted.iter().for_each(|&(to, x)| f(to, x));
+        self.counts.fill(0);
+        self.pushed.clear();
+    }
+}
+
 impl Op for Scatter {
     const NAME: &'static str = "scatter_add";
 
@@ -285,11 +656,34 @@ impl Op for Scatter {
         ))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let positions = positions(x[1], self.size)?;
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        if out.shape.count() == 0 {
+            return check_all(x[1].slice()?, self.size);
+        }
+        let out = match self.is_cut_between_columns(x[0].shape) {
+            true => Piece::of_lines(out, self.axis),
+            false => Piece::whole(out),
+        };
+        self.piece(x, out, Internal(()))
+    }
+
+    fn parts(&self, x: &[Type], _: Internal) -> Parts {
+        match self.is_cut_between_columns(&x[0].shape) {
+            true => Parts::lines(self.axis, ADD),
+            false => Parts::elements(x[0].shape[self.axis + 1..].iter().product(), ADD),
+        }
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        let index = x[1].slice::<i64>()?;
+        let (_, own, inner) = x[1].shape.around(self.axis);
+        let by_columns = self.is_cut_between_columns(x[0].shape);
         with_dtype!(out.dtype(), float T => {
-            let (src, out) = (x[0].slice::<T>()?, out.slice::<T>()?);
-            sum_at(src, 1, flat_offsets(x[1].shape, self.axis, &positions, self.size), out)
+            let source = Scattered { x: x[0].slice::<T>()?, index, own, inner, n: self.size };
+            match by_columns {
+                true => source.add_columns(out),
+                false => source.add_range(out),
+            }
         }, else super::expect_float(x[0].dtype()))
     }
 
@@ -324,15 +718,25 @@ impl Op for OneHot {
         ))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let labels = labels(x[0], self.classes)?;
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        labels(x[0], self.classes)?; // also where there are no classes
+        self.piece(x, Piece::whole(out), Internal(()))
+    }
+
+    fn parts(&self, _x: &[Type], _: Internal) -> Parts {
+        Parts::elements(self.classes, MOVE)
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        let (classes, all) = (self.classes.max(1), x[0].slice::<i64>()?);
         with_dtype!(self.dtype, T => {
-            let (zero, one) = (T::default(), one::<T>()?);
-            let lines = out.slice::<T>()?.chunks_exact_mut(self.classes.max(1));
-            lines.zip(labels).for_each(|(line, &label)| {
-                line.fill(zero);
-                line[label as usize] = one;
-            });
+            let one = one::<T>()?;
+            let (first, out) = out.range::<T>()?;
+            out.fill(T::default());
+            for (line, &label) in out.chunks_exact_mut(classes).zip(&all[first / classes..]) {
+                let at = usize::try_from(label).ok().and_then(|k| line.get_mut(k));
+                *at.ok_or("a label is not one of the classes")? = one;
+            }
             Ok(())
         })
     }

@@ -1,22 +1,16 @@
 //! Layout ops: the same elements in another shape or order.
 
-use super::{Dependency, Id, Internal, Lowering, Op, Rule, inputs};
+use super::{Dependency, Id, Internal, Lowering, Op, Parts, Rule, inputs};
 use crate::{
     error::OpError,
+    movement,
+    piece::Piece,
     shape::{Axes, Ints, MAX_RANK, Shape, Walk, sizes},
     tensor::{Type, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
 use std::ops::{Bound, Range, RangeBounds};
-
-/// Fills the output in order, reading the input along `walk`.
-fn copy_along(x: TensorView<'_>, mut out: TensorViewMut<'_>, walk: Walk) -> Result<(), OpError> {
-    with_dtype!(x.dtype(), T => {
-        walk.copy(x.slice::<T>()?, 0, out.slice::<T>()?);
-        Ok(())
-    })
-}
 
 /// Copies the input: the `eval` of views, where they are computed at all.
 pub(crate) fn copy(x: TensorView<'_>, mut out: TensorViewMut<'_>) -> Result<(), OpError> {
@@ -26,18 +20,32 @@ pub(crate) fn copy(x: TensorView<'_>, mut out: TensorViewMut<'_>) -> Result<(), 
     })
 }
 
-/// Declares a layout op. It never fails in `eval`.
+/// What moving an element costs, in light steps.
+pub(super) const MOVE: usize = 10;
+
+/// Declares a layout op, with how it computes a piece of the output. That never fails.
 macro_rules! layout_op {
     ($Op:ty, $name:literal, |$self:ident, $t:ident| $infer:expr, |$this:ident, $x:ident, $out:ident| $eval:expr,
      |$me:ident, $r:ident| $vjp:expr $(, |$that:ident| $lowering:expr)?) => {
+        layout_op!($Op, $name, |$self, $t| $infer, |$this, $x, $out| $eval, |$me, $r| $vjp
+            $(, |$that| $lowering)?; |_op, _x| 1);
+    };
+    ($Op:ty, $name:literal, |$self:ident, $t:ident| $infer:expr, |$this:ident, $x:ident, $out:ident| $eval:expr,
+     |$me:ident, $r:ident| $vjp:expr $(, |$that:ident| $lowering:expr)?; |$cut:ident, $shape:ident| $grain:expr) => {
         impl Op for $Op {
             const NAME: &'static str = $name;
             fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
                 let ([$t], $self) = (inputs::<1>(x)?, self);
                 $infer
             }
-            #[allow(unused_mut)]
-            fn eval(&self, x: &[TensorView<'_>], mut $out: TensorViewMut<'_>) -> Result<(), OpError> {
+            fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+                self.piece(x, Piece::whole(out), Internal(()))
+            }
+            fn parts(&self, x: &[Type], _: Internal) -> Parts {
+                let ($cut, $shape) = (self, &x[0].shape);
+                Parts::elements($grain, MOVE)
+            }
+            fn piece(&self, x: &[TensorView<'_>], $out: Piece<'_>, _: Internal) -> Result<(), OpError> {
                 let ($x, $this) = (x[0], self);
                 $eval
             }
@@ -76,7 +84,7 @@ layout_op!(
             op.0.count()
         )))
     },
-    |_op, x, out| copy(x, out),
+    |_op, x, out| movement::copy(x, &Walk::of(out.shape), out),
     |_op, r| r.ct.reshape(r.x[0].known_shape()),
     |_op| Lowering::View
 );
@@ -96,8 +104,7 @@ layout_op!(
         op.0.iter()
             .enumerate()
             .for_each(|(to, &from)| strides[to] = own[from]);
-        let walk = Walk::new(*out.shape, strides, 0);
-        copy_along(x, out, walk)
+        movement::copy(x, &Walk::new(*out.shape, strides, 0), out)
     },
     |op, r| {
         let mut back = vec![0; op.0.len()];
@@ -123,10 +130,7 @@ layout_op!(
                 .hint("sizes must be equal or 1 in the source, compared from the last axis"),
         )
     },
-    |_op, x, out| {
-        let walk = Walk::broadcast(x.shape, out.shape);
-        copy_along(x, out, walk)
-    },
+    |_op, x, out| movement::copy(x, &Walk::broadcast(x.shape, out.shape), out),
     |_op, r| r.ct.sum_to(r.x[0].known_shape()),
     |_op| Lowering::Broadcast
 );
@@ -146,12 +150,30 @@ impl Slice {
         self.step == 1
     }
 
+    /// Adjacent elements.
+    pub(crate) fn range(axis: usize, range: Range<usize>) -> Slice {
+        Slice {
+            axis,
+            start: range.start,
+            step: 1,
+            size: range.len(),
+        }
+    }
+
+    /// A slice's cotangent, padded with zeros to the size of the whole axis.
+    pub(crate) fn padded<'g>(&self, ct: Var<'g>, whole: usize) -> Var<'g> {
+        ct.apply(Unslice {
+            slice: self.clone(),
+            whole,
+        })
+    }
+
     /// The axis, and the range of positions along it, if [`is_range`](Slice::is_range).
     pub(crate) fn place(&self) -> (usize, Range<usize>) {
         (self.axis, self.start..self.start + self.size)
     }
 
-    /// The walk that reads `part` from `whole`, or writes it there.
+    /// The walk that reads `part` from `whole`.
     fn walk(&self, whole: &Shape, part: Shape) -> Walk {
         let mut strides = whole.strides();
         let offset = if self.size == 0 {
@@ -167,14 +189,8 @@ layout_op!(
     Slice,
     "slice",
     |op, t| Ok(Type::new(t.dtype, t.shape.resized(op.axis, op.size)?)),
-    |op, x, out| {
-        let walk = op.walk(x.shape, *out.shape);
-        copy_along(x, out, walk)
-    },
-    |op, r| r.ct.apply(Unslice {
-        slice: op.clone(),
-        whole: r.x[0].known_shape()[op.axis]
-    }),
+    |op, x, out| movement::copy(x, &op.walk(x.shape, *out.shape), out),
+    |op, r| op.padded(r.ct, r.x[0].known_shape()[op.axis]),
     |op| Lowering::Slice {
         axis: op.axis,
         start: op.start,
@@ -196,19 +212,12 @@ layout_op!(
         t.shape.resized(op.slice.axis, op.whole)?
     )),
     |op, x, out| {
-        let walk = op.slice.walk(out.shape, *x.shape);
-        with_dtype!(x.dtype(), T => {
-            let (x, out) = (x.slice::<T>()?, out.slice::<T>()?);
-            out.fill(T::default());
-            walk.runs(0, x.len(), |at, position, stride, n| {
-                for (k, &x) in x[at..at + n].iter().enumerate() {
-                    out[(position as isize + k as isize * stride) as usize] = x;
-                }
-            });
-            Ok(())
-        })
+        let Slice { axis, start, step, size } = op.slice;
+        let places = (start as isize, step, size);
+        movement::place(x, (axis, places), out)
     },
-    |op, r| r.ct.apply(op.slice.clone())
+    |op, r| r.ct.apply(op.slice.clone());
+    |op, shape| shape[op.slice.axis + 1..].iter().product()
 );
 
 /// The same value, without a gradient.

@@ -18,6 +18,7 @@ pub(crate) mod layout;
 pub(crate) mod linalg;
 pub(crate) mod logic;
 pub(crate) mod lowering;
+pub(crate) mod parts;
 pub(crate) mod pointwise;
 pub(crate) mod random;
 pub(crate) mod reduce;
@@ -28,11 +29,14 @@ pub(crate) mod sort;
 
 use crate::{
     error::{OpError, catch},
+    piece::Piece,
     tensor::{DType, Type},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
 pub(crate) use lowering::Lowering;
+pub use parts::Split;
+pub(crate) use parts::{Along, Parts};
 pub use scalar::Real;
 use std::{any::Any, fmt::Debug, sync::Arc};
 
@@ -152,6 +156,13 @@ pub trait Op: Clone + PartialEq + Debug + Send + Sync + 'static {
         Dependency::Dense
     }
 
+    /// Whether the output can be computed in parts, which then run on several threads. See
+    /// [`Split`], which has an example.
+    fn split(&self, x: &[Type]) -> Split {
+        let _ = x;
+        Split::No
+    }
+
     /// The approximate size of the op in bytes, including what its fields point to: an op that
     /// holds a table should include it. Cached plans hold their ops, and the cache is bounded in
     /// bytes.
@@ -170,18 +181,32 @@ pub trait Op: Clone + PartialEq + Debug + Send + Sync + 'static {
     fn lowering(&self, _: Internal) -> Lowering<'_> {
         Lowering::Opaque
     }
+
+    /// How the output is cut into pieces for [`piece`](Op::piece), if it is.
+    #[doc(hidden)]
+    fn parts(&self, x: &[Type], _: Internal) -> Parts {
+        let _ = x;
+        Parts::WHOLE
+    }
+
+    /// Computes a piece of the output: one that [`parts`](Op::parts) allows.
+    #[doc(hidden)]
+    fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        let _ = (x, out);
+        Err("has no parts".into())
+    }
 }
 
 mod internal {
-    /// Argument of those methods of [`Op`](super::Op) that the planner trusts: a wrong answer would
-    /// break memory safety. Other crates cannot name this type, so they can neither implement nor
+    /// Argument of those methods of [`Op`](super::Op) that are for this crate, above all of those
+    /// that the planner trusts: a wrong answer would break memory safety. Other crates cannot name this type, so they can neither implement nor
     /// call these methods:
     ///
     /// ```compile_fail,E0603
     /// use autograd::op::internal::Internal;
     /// ```
     #[derive(Clone, Copy)]
-    pub struct Internal(pub(super) ());
+    pub struct Internal(pub(in crate::op) ());
 }
 pub(crate) use internal::Internal;
 
@@ -199,8 +224,17 @@ pub(crate) trait DynOp: Debug + Send + Sync {
     fn lowering(&self) -> Lowering<'_> {
         Lowering::Opaque
     }
+    fn parts(&self, _x: &[Type]) -> Parts {
+        Parts::WHOLE
+    }
+    fn piece(&self, _x: &[TensorView<'_>], _out: Piece<'_>) -> Result<(), OpError> {
+        Err("has no parts".into())
+    }
     fn as_any(&self) -> &dyn Any;
     // as the op's author wrote them: they may panic
+    fn raw_split(&self, _x: &[Type]) -> Split {
+        Split::No
+    }
     fn raw_may_fail(&self, x: &[Type]) -> bool;
     fn raw_dependency(&self, input: usize, x: &[Type]) -> Dependency;
     fn raw_bytes(&self) -> usize {
@@ -217,6 +251,16 @@ impl dyn DynOp + '_ {
     }
     pub(crate) fn dependency(&self, input: usize, x: &[Type]) -> Dependency {
         catch(|| self.raw_dependency(input, x)).unwrap_or(Dependency::Dense)
+    }
+    /// How the output, of this type, can be cut.
+    pub(crate) fn cuts(&self, x: &[Type], out: &Type) -> Parts {
+        let own = self.parts(x);
+        match own.along {
+            Along::Nothing => {
+                catch(|| self.raw_split(x)).map_or(own, |split| split.checked(x, out))
+            }
+            _ => own,
+        }
     }
     pub(crate) fn bytes(&self) -> usize {
         catch(|| self.raw_bytes())
@@ -248,8 +292,17 @@ impl<O: Op> DynOp for O {
     fn lowering(&self) -> Lowering<'_> {
         Op::lowering(self, Internal(()))
     }
+    fn parts(&self, x: &[Type]) -> Parts {
+        Op::parts(self, x, Internal(()))
+    }
+    fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>) -> Result<(), OpError> {
+        Op::piece(self, x, out, Internal(()))
+    }
     fn as_any(&self) -> &dyn Any {
         self
+    }
+    fn raw_split(&self, x: &[Type]) -> Split {
+        Op::split(self, x)
     }
     fn raw_may_fail(&self, x: &[Type]) -> bool {
         Op::may_fail(self, x)

@@ -3,14 +3,16 @@
 //! registers, others by functions.
 
 use super::{
-    Dependency, DynOp, Id, Lowering, Real, Rule,
-    elementwise::{self, MAX_INPUTS, Partial, map},
+    Dependency, DynOp, Id, Lowering, Parts, Real, Rule,
+    elementwise::{self, MAX_INPUTS, Partial, blocks, map},
+    layout::MOVE,
     lowering::Scalar,
 };
 use crate::{
     error::OpError,
     math::{GELU_CUBE, GELU_TWICE, Lanes, TANH_HALF},
     nodes::{Kind, NodeId},
+    piece::Piece,
     tensor::{Type, with_dtype},
     var::{Operand, Var},
     view::{TensorView, TensorViewMut},
@@ -22,7 +24,10 @@ use std::{
 };
 
 /// The function of integers, and the error message where it has no value.
-type Integer = (fn(&[i64]) -> Option<i64>, &'static str);
+type Integer = (Integers, &'static str);
+
+/// A loop over elements of each input: whether all results exist.
+type Integers = fn([&[i64]; MAX_INPUTS], &mut [i64]) -> bool;
 
 /// The properties of a built-in op, beside its formula.
 struct Properties {
@@ -37,8 +42,24 @@ struct Properties {
     integer: Option<Integer>,
 }
 
-const fn integer(value: fn(&[i64]) -> Option<i64>, why: &'static str) -> Option<Integer> {
-    Some((value, why))
+const fn integer(all: Integers, why: &'static str) -> Option<Integer> {
+    Some((all, why))
+}
+
+/// The loop of a function of integers.
+#[inline(always)]
+fn integer_loop(
+    [a, b, c]: [&[i64]; MAX_INPUTS],
+    out: &mut [i64],
+    f: impl Fn([i64; MAX_INPUTS]) -> Option<i64>,
+) -> bool {
+    let mut exist = true;
+    for (out, ((&a, &b), &c)) in out.iter_mut().zip(a.iter().zip(b).zip(c)) {
+        let y = f([a, b, c]);
+        exist &= y.is_some();
+        *out = y.unwrap_or(0);
+    }
+    exist
 }
 
 /// A built-in elementwise op. One type serves all of them; its loop calls a function for each
@@ -65,6 +86,14 @@ impl DynOp for Pointwise {
     }
 
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        self.piece(x, Piece::whole(out))
+    }
+
+    fn parts(&self, _x: &[Type]) -> Parts {
+        Parts::elements(1, MOVE)
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), float T => {
             let f = scalar::<T>(self.0);
             map::<T, MAX_INPUTS>(&padded(x)?, out, |&x| f(x))
@@ -103,21 +132,12 @@ impl DynOp for Pointwise {
     }
 }
 
-/// An op on whole tensors of integers.
-fn integers(
-    f: Option<Integer>,
-    x: &[TensorView<'_>],
-    out: TensorViewMut<'_>,
-) -> Result<(), OpError> {
+/// An op on integers.
+fn integers(f: Option<Integer>, x: &[TensorView<'_>], out: Piece<'_>) -> Result<(), OpError> {
     let (f, why) = f.ok_or("is not defined for integers")?;
-    let (mut fails, inputs) = (false, x.len());
-    map::<i64, MAX_INPUTS>(&padded(x)?, out, |x| {
-        f(&x[..inputs]).unwrap_or_else(|| {
-            fails = true;
-            0
-        })
-    })?;
-    if fails { Err(why.into()) } else { Ok(()) }
+    let mut exist = true;
+    blocks::<i64, MAX_INPUTS>(&padded(x)?, out, |x, out| exist &= f(x, out))?;
+    if exist { Ok(()) } else { Err(why.into()) }
 }
 
 /// The inputs, padded with the first one: a loop over three inputs serves all ops.
@@ -162,7 +182,7 @@ macro_rules! elementwise {
                 inputs: <$Op as Formula>::INPUTS,
                 partial: $Op::partial,
                 hint: [$(Some($hint),)? None][0],
-                integer: [$(integer($int, [$($why,)? "an integer result does not fit in 64 bits"][0]),)? None][0],
+                integer: [$(integer(|x, out| integer_loop(x, out, $int), [$($why,)? "an integer result does not fit in 64 bits"][0]),)? None][0],
             };
 
             #[allow(unused_variables, unused_imports, unused_assignments)]

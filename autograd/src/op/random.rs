@@ -2,19 +2,22 @@
 //! threads.
 //!
 //! The generator is ChaCha with 8 rounds. The graph's seed is the key, the index of the random node
-//! the stream, and the position of an element in the tensor the position in the stream.
+//! the stream, and the position of an element in the tensor the position in the stream: an f32 takes
+//! one word of 32 bits, an f64 two.
 
-use super::{Dependency, Op, Rule, expect_float, inputs};
+use super::{Dependency, Internal, Op, Parts, Rule, expect_float, inputs, pointwise::Function};
 use crate::{
     error::OpError,
+    exec::kernels::{self, Vectors},
     graph::Graph,
-    math::Lanes,
+    piece::Piece,
     shape::{Ints, Shape, sizes},
     tensor::{DType, Type, with_dtype},
     var::{Operand, Var},
     view::{TensorView, TensorViewMut},
 };
 use rand::{Rng, SeedableRng, rngs::ChaCha8Rng};
+use std::f64::consts::TAU;
 
 /// `true` with probability `p` for each element of a shape; inputs are the key and `p`.
 #[derive(Clone, PartialEq, Debug)]
@@ -35,7 +38,15 @@ impl Op for Bernoulli {
         Ok(Type::new(DType::Bool, self.0))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        self.piece(x, Piece::whole(out), Internal(()))
+    }
+
+    fn parts(&self, _x: &[Type], _: Internal) -> Parts {
+        Parts::elements(BLOCK, DRAW)
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
         let p = match x[1].dtype() {
             DType::F32 => x[1].slice::<f32>()?[0] as f64,
             _ => x[1].slice::<f64>()?[0],
@@ -46,10 +57,16 @@ impl Op for Bernoulli {
             )));
         }
         let limit = (p * (1u64 << 32) as f64) as u64;
-        let mut random = generator(x[0])?;
-        out.slice::<bool>()?
-            .iter_mut()
-            .for_each(|o| *o = u64::from(random.next_u32()) < limit);
+        let (first, out) = out.range::<bool>()?;
+        let mut random = Random::at(x[0], first)?;
+        for out in out.chunks_mut(BLOCK) {
+            let words = random.words();
+            // all but a probability of 1 fit
+            match u32::try_from(limit) {
+                Ok(limit) => out.iter_mut().zip(words).for_each(|(o, w)| *o = *w < limit),
+                Err(_) => out.fill(true),
+            }
+        }
         Ok(())
     }
 
@@ -73,7 +90,8 @@ struct Draw {
 enum Distribution {
     /// Uniform in `[0, 1)`: 24 (f32) or 53 (f64) random bits.
     Uniform,
-    /// Mean 0, variance 1, by the transform of Box and Muller (1958): `√(-2 ln u)·cos(2πv)`.
+    /// Mean 0, variance 1, by the transform of Box and Muller (1958): of each pair of uniform
+    /// samples, `√(-2 ln (1-u))·cos(2πv)` and `√(-2 ln (1-u))·sin(2πv)`.
     Normal,
 }
 
@@ -86,18 +104,23 @@ impl Op for Draw {
         Ok(self.ty)
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let mut random = generator(x[0])?;
-        let mut unit = || (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        self.piece(x, Piece::whole(out), Internal(()))
+    }
+
+    fn parts(&self, _x: &[Type], _: Internal) -> Parts {
+        Parts::elements(BLOCK, DRAW)
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
         with_dtype!(self.ty.dtype, float T => {
-            let out = out.slice::<T>()?;
-            match self.from {
-                // floor, because rounding to nearest could give 1 in f32
-                Distribution::Uniform if self.ty.dtype == DType::F32 => {
-                    out.iter_mut().for_each(|o| *o = T::of((unit() * (1 << 24) as f64).floor() / (1 << 24) as f64));
+            let (first, out) = out.range::<T>()?;
+            let mut random = Random::at(x[0], first * T::WORDS)?;
+            for out in out.chunks_mut(BLOCK) {
+                match self.from {
+                    Distribution::Uniform => T::units(&mut random, out),
+                    Distribution::Normal => normals(&mut random, out),
                 }
-                Distribution::Uniform => out.iter_mut().for_each(|o| *o = T::of(unit())),
-                Distribution::Normal => out.iter_mut().for_each(|o| *o = T::of(normal(unit(), unit()))),
             }
             Ok(())
         }, else expect_float(self.ty.dtype))
@@ -116,21 +139,95 @@ impl Op for Draw {
     }
 }
 
-/// A normal sample from two uniform ones, with functions that give the same bits on every machine.
-fn normal(u: f64, v: f64) -> f64 {
-    (-2.0 * Lanes::ln(1.0 - u)).sqrt() * Lanes::cos(std::f64::consts::TAU * v)
+/// How many numbers are drawn at once: a piece begins with a multiple of this.
+const BLOCK: usize = 256;
+/// What drawing a number costs, in light steps.
+const DRAW: usize = 150;
+
+/// The stream of random 32-bit words of a node.
+struct Random {
+    generator: ChaCha8Rng,
+    words: [u32; BLOCK],
 }
 
-/// The generator of a key tensor: `[seed, index of the random node]`.
-fn generator(key: TensorView<'_>) -> Result<ChaCha8Rng, OpError> {
-    let &[seed, stream] = key.slice::<i64>()? else {
-        return Err("the key does not have two elements".into());
-    };
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut random = ChaCha8Rng::from_seed(bytes);
-    random.set_stream(stream as u64);
-    Ok(random)
+impl Random {
+    /// From a word of the stream on; the key tensor is `[seed, index of the random node]`.
+    fn at(key: TensorView<'_>, word: usize) -> Result<Random, OpError> {
+        let &[seed, stream] = key.slice::<i64>()? else {
+            return Err("the key does not have two elements".into());
+        };
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut generator = ChaCha8Rng::from_seed(bytes);
+        generator.set_stream(stream as u64);
+        generator.set_word_pos(word as u128);
+        Ok(Random {
+            generator,
+            words: [0; BLOCK],
+        })
+    }
+
+    /// The next words.
+    fn words(&mut self) -> &[u32; BLOCK] {
+        let mut bytes = [0; 4 * BLOCK];
+        self.generator.fill_bytes(&mut bytes);
+        let (bytes, _) = bytes.as_chunks();
+        let words = self.words.iter_mut().zip(bytes);
+        words.for_each(|(word, &bytes)| *word = u32::from_le_bytes(bytes));
+        &self.words
+    }
+}
+
+/// A number type, and numbers of it that are uniform in `[0, 1)`.
+trait Uniform: Vectors {
+    /// How many random words a number takes.
+    const WORDS: usize;
+    /// The numbers of the next block.
+    fn units(random: &mut Random, out: &mut [Self]);
+}
+
+impl Uniform for f32 {
+    const WORDS: usize = 1;
+    fn units(random: &mut Random, out: &mut [f32]) {
+        let unit = |word: u32| (word >> 8) as f32 * (1.0 / (1 << 24) as f32);
+        out.iter_mut()
+            .zip(random.words())
+            .for_each(|(out, &word)| *out = unit(word));
+    }
+}
+
+impl Uniform for f64 {
+    const WORDS: usize = 2;
+    fn units(random: &mut Random, out: &mut [f64]) {
+        let unit = |w: &[u32]| ((w[1] as u64) << 32 | w[0] as u64) >> 11;
+        for out in out.chunks_mut(BLOCK / 2) {
+            let pairs = random.words().chunks_exact(2);
+            out.iter_mut()
+                .zip(pairs)
+                .for_each(|(out, w)| *out = unit(w) as f64 * (1.0 / (1u64 << 53) as f64));
+        }
+    }
+}
+
+/// Normal samples: the two of each pair of uniform ones.
+fn normals<T: Uniform>(random: &mut Random, out: &mut [T]) {
+    const PAIRS: usize = BLOCK / 2;
+    let mut units = [T::default(); BLOCK];
+    T::units(random, &mut units);
+    let [mut radius, mut sine, mut cosine] = [[T::default(); PAIRS]; 3];
+    let (one, two, turn) = (T::of(1.0), T::of(-2.0), T::of(TAU));
+    for (k, pair) in units.chunks_exact(2).enumerate() {
+        (radius[k], sine[k]) = (one - pair[0], pair[1] * turn);
+    }
+    cosine.copy_from_slice(&sine);
+    kernels::apply(Function::Ln, &mut radius);
+    kernels::apply(Function::Sin, &mut sine);
+    kernels::apply(Function::Cos, &mut cosine);
+    radius.iter_mut().for_each(|r| *r = (two * *r).sqrt());
+    for (k, pair) in out.chunks_mut(2).enumerate() {
+        let both = [radius[k] * cosine[k], radius[k] * sine[k]];
+        pair.iter_mut().zip(both).for_each(|(out, x)| *out = x);
+    }
 }
 
 impl Graph {

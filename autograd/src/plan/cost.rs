@@ -60,9 +60,10 @@ impl Cost {
         Cost::new(m.saturating_mul(k).saturating_mul(n) / PER_NANOSECOND)
     }
 
-    /// An op's own `eval`, which reads and writes this many elements in all.
-    pub(super) fn of_elements(elements: usize) -> Cost {
-        Cost::new(elements)
+    /// An op's own `eval`, which reads and writes this many elements in all, with so many light
+    /// steps for each.
+    pub(super) fn of_elements(elements: usize, steps: usize) -> Cost {
+        Cost::new(elements.saturating_mul(steps) / PER_NANOSECOND)
     }
 }
 

@@ -17,9 +17,9 @@ use crate::{
     index::{Index, IndexVec},
     math::fold::{Fold, Lines},
     nodes::{NodeId, Program, ShapeId},
-    op::{Id, lowering::LineFunction},
+    op::{Id, Parts, lowering::LineFunction},
     shape::{MAX_RANK, Shape, Walk},
-    tensor::DType,
+    tensor::{DType, Type},
 };
 
 /// What has to be computed.
@@ -251,6 +251,15 @@ impl<'p> Dag<'p> {
 
     pub(super) fn shape(&self, id: ShapeId) -> &Shape {
         &self.program.shapes[id]
+    }
+
+    /// How a node can be computed in parts by its own op.
+    pub(super) fn parts(&self, node: DagId) -> Parts {
+        let n = &self.nodes[node];
+        let input = |o: &Operand| Type::new(self.nodes[o.node].dtype, *self.shape(o.shape));
+        let inputs: Vec<Type> = self.operands(node).iter().map(input).collect();
+        let out = Type::new(n.dtype, *self.shape(n.shape));
+        self.program.op(n.id).cuts(&inputs, &out)
     }
 
     /// The number of a node's elements.

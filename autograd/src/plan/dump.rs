@@ -170,7 +170,9 @@ fn kernel(plan: &Plan, id: KernelId) -> Vec<String> {
                 matrix(b)
             )]
         }
-        Kernel::Opaque { op, inputs, out } => {
+        Kernel::Opaque {
+            op, inputs, out, ..
+        } => {
             let inputs = list(inputs, |view| value(view.value));
             vec![format!(
                 "{name} op: {} = {}({inputs})",

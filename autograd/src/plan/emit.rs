@@ -115,6 +115,8 @@ pub(super) fn kernel<'p>(
 ) -> Kernel {
     let (domain, dtype, blocks) = match groups.all[group].work {
         Work::Single => return single(dag, members[0], values),
+        // nothing is computed: it is written where it is wanted, without registers
+        Work::Elements { .. } if is_copy(dag, members) => return single(dag, members[0], values),
         // all shapes of one element are alike: the kernel is over a number
         Work::Scalars { dtype } => (ShapeId::SCALAR, dtype, Blocks::Any),
         Work::Elements {
@@ -159,6 +161,14 @@ pub(super) fn kernel<'p>(
     Kernel::Fused(kernel)
 }
 
+/// Whether all there is to do is a broadcast of what another kernel has written.
+fn is_copy(dag: &Dag<'_>, members: &[DagId]) -> bool {
+    let &[id] = members else {
+        return false;
+    };
+    dag.nodes[id].kind == Kind::Broadcast && dag.operands(id)[0].through.is_none()
+}
+
 /// The kernel of a node that is not fused.
 fn single(dag: &Dag<'_>, id: DagId, values: &mut Values<'_, '_>) -> Kernel {
     let node = &dag.nodes[id];
@@ -178,6 +188,7 @@ fn single(dag: &Dag<'_>, id: DagId, values: &mut Values<'_, '_>) -> Kernel {
                 .map(|&operand| values.view(operand))
                 .collect(),
             out: values.define_view(id),
+            how: dag.parts(id),
             op: dag.program.op_ref(node.id).for_plan(),
         },
     }

@@ -25,7 +25,7 @@ use crate::{
     index::{IndexVec, list_bytes},
     math::fold::{Fold, Lines},
     nodes::{NodeId, OpRef, ShapeId},
-    op::{Id, lowering::LineFunction, pointwise::Function},
+    op::{Id, Parts, lowering::LineFunction, pointwise::Function},
     shape::Walk,
     tensor::DType,
 };
@@ -82,11 +82,12 @@ pub(crate) enum Kernel {
     Scalar(Box<Fused>),
     /// A matrix product.
     Product { a: Matrix, b: Matrix, out: View },
-    /// An op by its own `eval`.
+    /// An op by its own `eval`, perhaps in parts.
     Opaque {
         op: OpRef,
         inputs: Vec<View>,
         out: View,
+        how: Parts,
     },
 }
 

@@ -164,9 +164,11 @@ impl<'d, 'p> Values<'d, 'p> {
                     n: 1,
                 })
             }
-            Kernel::Opaque { inputs, out, .. } => {
+            Kernel::Opaque {
+                inputs, out, how, ..
+            } => {
                 let read = inputs.iter().map(count).fold(0, usize::saturating_add);
-                Cost::of_elements(read.saturating_add(count(out)))
+                Cost::of_elements(read.saturating_add(count(out)), how.steps)
             }
         }
     }

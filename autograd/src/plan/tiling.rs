@@ -8,6 +8,8 @@
 //! bit.
 
 use super::{
+    Plan,
+    index::KernelId,
     kernel::{Cuts, Fused, Kernel, Layout},
     size::{BLOCK, Blocks, fits_a_block},
 };
@@ -100,7 +102,22 @@ impl Kernel {
             // a transposed second matrix is packed anew for each part
             Kernel::Fused(k) if k.products.iter().any(|p| p.b.transposed) => threads,
             Kernel::Fused(_) | Kernel::Product { .. } => 2 * threads,
-            Kernel::Scalar(_) | Kernel::Opaque { .. } => 1,
+            Kernel::Opaque { .. } => 2 * threads,
+            Kernel::Scalar(_) => 1,
+        }
+    }
+}
+
+impl Plan {
+    /// The most parts of a kernel, on `threads` threads.
+    pub(crate) fn max_parts(&self, kernel: KernelId, threads: usize) -> usize {
+        let kernel = &self.kernels[kernel];
+        let most = kernel.max_parts(threads);
+        match kernel {
+            Kernel::Opaque { out, how, .. } => {
+                most.min(how.along.divide(self.shape(*out), most).units.max(1))
+            }
+            _ => most,
         }
     }
 }

@@ -6,7 +6,9 @@
 //! Example: the softmax over the first axis of `[1000, 300]` with rows of 64: the first block has
 //! columns 0 to 63 of all rows, the last one columns 256 to 299, and 20 that are not there.
 
-use crate::{math::fold::Lines, plan::tiling::MAX_VECTOR_GROUP, shape::Walk};
+use crate::{
+    math::fold::Lines, movement, plan::tiling::MAX_VECTOR_GROUP, shape::Walk, tensor::Element,
+};
 
 /// The lines of a block.
 #[derive(Clone, Copy)]
@@ -51,8 +53,10 @@ impl Columns {
     }
 
     /// Copies the lines from where a walk over a tensor says.
-    pub(super) fn gather_strided<T: Copy>(&self, from: &[T], walk: &Walk, to: &mut [T]) {
-        self.runs(|at, element, n| walk.copy(from, element, &mut to[at..at + n]));
+    pub(super) fn gather_strided<T: Element>(&self, from: &[T], walk: &Walk, to: &mut [T]) {
+        self.runs(|at, element, n| {
+            movement::copy_elements(from, walk, element, &mut to[at..at + n])
+        });
     }
 
     /// The same of booleans.
@@ -65,7 +69,7 @@ impl Columns {
     ) {
         let mut booleans = [false; MAX_VECTOR_GROUP];
         self.runs(|at, element, n| {
-            walk.copy(from, element, &mut booleans[..n]);
+            movement::copy_elements(from, walk, element, &mut booleans[..n]);
             let pairs = to[at..at + n].iter_mut().zip(&booleans);
             pairs.for_each(|(to, &from)| *to = f(from));
         });

@@ -29,6 +29,7 @@ use crate::{
     exec::{memory::Memory, product},
     index::{Index, IndexVec},
     math::fold::Lines,
+    movement,
     plan::{
         index::{ReductionId, Reg, ValueId},
         kernel::{Cuts, Fused, LineStep, Product, Read, Reduction, Register, Step},
@@ -503,7 +504,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
                     .for_each(|(b, &v)| *b = T::from_mask(v));
             };
             match role {
-                Role::Strided(data, walk) => walk.copy(data, start, block),
+                Role::Strided(data, walk) => movement::copy_elements(data, walk, start, block),
                 Role::ReadBool(p) => {
                     // SAFETY: the value has `n` elements from `start` on. If this kernel overwrites
                     // them, it does so when the steps of the block are done.
@@ -512,7 +513,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
                 }
                 Role::StridedBool(data, walk) => {
                     let mut booleans = [false; BLOCK];
-                    walk.copy(data, start, &mut booleans[..n]);
+                    movement::copy_elements(data, walk, start, &mut booleans[..n]);
                     convert(block, &booleans);
                 }
                 _ => {}

@@ -1,0 +1,567 @@
+//! Moving elements that nobody looks at: from wherever an array has them to where they follow each
+//! other. Elements of one size are moved by the same machine code, whatever their type.
+//!
+//! All begins with a range of the output. It is cut into boxes: full ranges of the last axes. A box
+//! is copied by runs, if elements that follow each other in the output do so in the array as well;
+//! by square tiles, if they follow each other along another axis; else one by one.
+
+#![allow(unsafe_code)] // elements as words of their size; pointers that were checked once for all
+
+use crate::{
+    error::OpError,
+    piece::Piece,
+    shape::{MAX_RANK, Walk},
+    tensor::Element,
+    view::{Elements, TensorView},
+};
+use std::{mem::MaybeUninit, ops::Range, slice};
+
+/// What elements are moved as.
+pub(crate) trait Word: Copy + Default + Send + Sync + 'static {}
+impl Word for u8 {}
+impl Word for u32 {}
+impl Word for u64 {}
+
+/// Runs `$body` with `$W` as the word of a dtype's size.
+macro_rules! with_word {
+    ($dtype:expr, $W:ident => $body:expr) => {
+        match $dtype.size() {
+            1 => {
+                type $W = u8;
+                $body
+            }
+            4 => {
+                type $W = u32;
+                $body
+            }
+            _ => {
+                type $W = u64;
+                $body
+            }
+        }
+    };
+}
+
+/// An input's elements as words.
+fn words<W: Word>(x: TensorView<'_>) -> &[W] {
+    let (start, count) = match x.data {
+        Elements::F32(e) => (e.as_ptr().cast::<W>(), e.len()),
+        Elements::F64(e) => (e.as_ptr().cast(), e.len()),
+        Elements::I64(e) => (e.as_ptr().cast(), e.len()),
+        Elements::Bool(e) => (e.as_ptr().cast(), e.len()),
+    };
+    assert!(size_of::<W>() == x.dtype().size());
+    // SAFETY: as many elements of this size; any bytes are a word.
+    unsafe { slice::from_raw_parts(start, count) }
+}
+
+/// Copies the elements of a piece, which are those of a walk through `x`.
+pub(crate) fn copy(x: TensorView<'_>, walk: &Walk, mut piece: Piece<'_>) -> Result<(), OpError> {
+    if x.dtype() != piece.dtype() {
+        return Err("elements are moved to another type".into());
+    }
+    with_word!(x.dtype(), W => {
+        // SAFETY: elements of the same type.
+        let (start, out) = unsafe { piece.words::<W>() };
+        copy_words(words::<W>(x), walk, start, out);
+    });
+    Ok(())
+}
+
+/// Copies the elements of a walk from `start` on.
+pub(crate) fn copy_elements<T: Element>(data: &[T], walk: &Walk, start: usize, out: &mut [T]) {
+    with_word!(T::DTYPE, W => {
+        // SAFETY: as many elements of this size. Only elements of the same type are written.
+        let (data, out) = unsafe {
+            (
+                slice::from_raw_parts(data.as_ptr().cast::<W>(), data.len()),
+                slice::from_raw_parts_mut(out.as_mut_ptr().cast::<W>(), out.len()),
+            )
+        };
+        copy_words(data, walk, start, out);
+    });
+}
+
+fn copy_words<W: Word>(data: &[W], walk: &Walk, start: usize, out: &mut [W]) {
+    if out.is_empty() {
+        return;
+    }
+    let (sizes, strides, offset) = walk.parts();
+    let range = start..start + out.len();
+    assert!(range.end <= sizes.iter().product() && walk.is_within(data.len()));
+    // SAFETY: the first element is inside.
+    let at = unsafe { data.as_ptr().offset(offset) };
+    // SAFETY: all positions of the walk are inside, and the range is one of the walk.
+    unsafe { Access { at, sizes, strides }.range(range, out.as_mut_ptr()) }
+}
+
+/// Zeros, with the elements of `x` at the places `start`, `start + step`, .. along an axis of the
+/// output, `size` of them. The piece has whole rows: what is at one place of the axis.
+pub(crate) fn place(
+    x: TensorView<'_>,
+    (axis, (start, step, size)): (usize, (isize, isize, usize)),
+    mut piece: Piece<'_>,
+) -> Result<(), OpError> {
+    if x.dtype() != piece.dtype() {
+        return Err("elements are moved to another type".into());
+    }
+    let (_, n, inner) = piece.shape.around(axis);
+    if step != 1 {
+        piece.clear();
+    }
+    with_word!(x.dtype(), W => {
+        let x = words::<W>(x);
+        // SAFETY: elements of the same type, and zeros.
+        let (mut first, mut out) = unsafe { piece.words::<W>() };
+        while !out.is_empty() {
+            let (block, from) = (first / (n * inner), first / inner % n);
+            let to = n.min(from + out.len() / inner);
+            let (line, rest) = out.split_at_mut((to - from) * inner);
+            let x = &x[block * size * inner..][..size * inner];
+            place_line(x, line, (from, to), (start, step, size), inner);
+            (first, out) = (first + line.len(), rest);
+        }
+    });
+    Ok(())
+}
+
+/// The places from one to another of one line, where all is 0 unless the step is 1.
+fn place_line<W: Word>(
+    x: &[W],
+    line: &mut [W],
+    (from, to): (usize, usize),
+    (start, step, size): (isize, isize, usize),
+    inner: usize,
+) {
+    if step == 1 {
+        let start = start as usize;
+        let (first, last) = (
+            from.clamp(start, start + size),
+            to.clamp(start, start + size),
+        );
+        let (head, rest) = line.split_at_mut((first.clamp(from, to) - from) * inner);
+        let (middle, tail) = rest.split_at_mut((last - first) * inner);
+        head.fill(W::default());
+        middle.copy_from_slice(&x[(first - start) * inner..][..middle.len()]);
+        return tail.fill(W::default());
+    }
+    // the first one, in the order of the line, that is not before `from`; a step back is a step
+    // from the other end
+    let (begin, gap, back) = match step > 0 {
+        true => (start as usize, step as usize, false),
+        false => {
+            let last = start + (size as isize - 1) * step;
+            (last as usize, step.unsigned_abs(), true)
+        }
+    };
+    let skipped = from.saturating_sub(begin).div_ceil(gap);
+    let here = (to.saturating_sub(begin)).div_ceil(gap).min(size);
+    for k in skipped..here {
+        let source = if back { size - 1 - k } else { k };
+        let at = (begin + k * gap - from) * inner;
+        match inner {
+            1 => line[at] = x[source],
+            _ => line[at..at + inner].copy_from_slice(&x[source * inner..][..inner]),
+        }
+    }
+}
+
+/// A strided array: the element at an index is at `at` plus the sum of `index · stride`.
+#[derive(Clone, Copy)]
+struct Access<'a, W> {
+    at: *const W,
+    sizes: &'a [usize],
+    strides: &'a [isize],
+}
+
+impl<W: Word> Access<'_, W> {
+    /// Copies a range of positions, in boxes.
+    ///
+    /// # Safety
+    /// The elements can be read, and as many written to `out`.
+    unsafe fn range(self, range: Range<usize>, out: *mut W) {
+        let inner: usize = self.sizes.get(1..).map_or(1, |s| s.iter().product());
+        let (first, last) = (range.start / inner, range.end / inner);
+        // SAFETY: indices stay within the sizes, and the parts follow each other in the output.
+        unsafe {
+            if range.start.is_multiple_of(inner) && range.end.is_multiple_of(inner) {
+                return self.at_index(first).whole(last - first, out);
+            }
+            let begin = range.start - first * inner;
+            if first == last {
+                let end = range.end - last * inner;
+                return self.at_index(first).inner().range(begin..end, out);
+            }
+            let mut next = out;
+            if begin > 0 {
+                self.at_index(first).inner().range(begin..inner, next);
+                next = next.add(inner - begin);
+            }
+            let first = first + usize::from(begin > 0);
+            if first < last {
+                self.at_index(first).whole(last - first, next);
+                next = next.add((last - first) * inner);
+            }
+            let rest = range.end - last * inner;
+            if rest > 0 {
+                self.at_index(last).inner().range(0..rest, next);
+            }
+        }
+    }
+
+    /// From an index of the first axis on.
+    ///
+    /// # Safety
+    /// There is such an index.
+    unsafe fn at_index(self, index: usize) -> Self {
+        let stride = self.strides.first().copied().unwrap_or(0);
+        Access {
+            // SAFETY: the caller's promise.
+            at: unsafe { self.at.offset(index as isize * stride) },
+            ..self
+        }
+    }
+
+    /// What is at the first index of the first axis.
+    fn inner(self) -> Self {
+        Access {
+            sizes: self.sizes.get(1..).unwrap_or(&[]),
+            strides: self.strides.get(1..).unwrap_or(&[]),
+            ..self
+        }
+    }
+
+    /// Copies a box: `count` indices of the first axis, and all of the others.
+    ///
+    /// # Safety
+    /// As of `range`.
+    unsafe fn whole(self, count: usize, out: *mut W) {
+        let Some((&last, outer)) = self.strides.split_last() else {
+            // SAFETY: a single element.
+            return unsafe { out.write(self.at.read()) };
+        };
+        let mut sizes = [0; MAX_RANK];
+        let rank = self.sizes.len();
+        sizes[..rank].copy_from_slice(self.sizes);
+        sizes[0] = count;
+        let sizes = &sizes[..rank];
+        let (n, adjacent) = (sizes[rank - 1], outer.iter().rposition(|&s| s == 1));
+        match adjacent {
+            // SAFETY: the caller's promise.
+            Some(axis) if last != 1 && last != 0 && n >= 4 && sizes[axis] >= 4 => unsafe {
+                self.tiles(sizes, axis, out);
+            },
+            // SAFETY: the caller's promise.
+            _ => unsafe { self.lines(sizes, out) },
+        }
+    }
+
+    /// Line by line of the last axis.
+    ///
+    /// # Safety
+    /// As of `range`.
+    unsafe fn lines(self, sizes: &[usize], out: *mut W) {
+        let rank = sizes.len();
+        let (n, stride) = (sizes[rank - 1], self.strides[rank - 1]);
+        // the axis before the last one is a loop of its own: lines may be very short
+        let (rows, step) = match rank {
+            1 => (1, 0),
+            _ => (sizes[rank - 2], self.strides[rank - 2]),
+        };
+        let mut next = out;
+        let outer = &sizes[..rank.saturating_sub(2)];
+        // SAFETY: indices stay within the sizes; `next` moves by what was written.
+        unsafe {
+            self.each(outer, |from| {
+                match n {
+                    2 => narrow::<W, 2>(from, (rows, step), stride, next),
+                    3 => narrow::<W, 3>(from, (rows, step), stride, next),
+                    4 => narrow::<W, 4>(from, (rows, step), stride, next),
+                    _ => {
+                        for row in 0..rows {
+                            let from = from.offset(row as isize * step);
+                            line(from, stride, n, next.add(row * n));
+                        }
+                    }
+                }
+                next = next.add(rows * n);
+            });
+        }
+    }
+
+    /// Calls `f` with the address at each index of the first axes, in order.
+    ///
+    /// # Safety
+    /// These are axes of the array.
+    unsafe fn each(self, sizes: &[usize], mut f: impl FnMut(*const W)) {
+        let mut index = [0; MAX_RANK];
+        let mut at = self.at;
+        loop {
+            f(at);
+            let mut axis = sizes.len();
+            loop {
+                if axis == 0 {
+                    return;
+                }
+                axis -= 1;
+                index[axis] += 1;
+                if index[axis] < sizes[axis] {
+                    // SAFETY: the caller's promise.
+                    at = unsafe { at.offset(self.strides[axis]) };
+                    break;
+                }
+                // SAFETY: back to the first index.
+                at = unsafe { at.offset(-((index[axis] - 1) as isize) * self.strides[axis]) };
+                index[axis] = 0;
+            }
+        }
+    }
+
+    /// By tiles of an axis along which elements follow each other in the array, and of the last
+    /// one, along which they do in the output.
+    ///
+    /// # Safety
+    /// As of `range`, and there is another axis of stride 1.
+    unsafe fn tiles(self, sizes: &[usize], axis: usize, out: *mut W) {
+        let last = sizes.len() - 1;
+        let mut out_strides = [1usize; MAX_RANK];
+        for k in (0..last).rev() {
+            out_strides[k] = out_strides[k + 1] * sizes[k + 1];
+        }
+        // the other axes, as an array of their own, of which an index is a plane
+        let others = (0..last).filter(|&k| k != axis);
+        let (mut outer, mut steps, mut rank) = ([0; MAX_RANK], [0; MAX_RANK], 0);
+        let mut places = [0; MAX_RANK];
+        for k in others {
+            (outer[rank], steps[rank], places[rank]) = (sizes[k], self.strides[k], out_strides[k]);
+            rank += 1;
+        }
+        let planes = Access {
+            strides: &steps[..rank],
+            sizes: &outer[..rank],
+            ..self
+        };
+        let mut index = 0usize;
+        // SAFETY: indices stay within the sizes.
+        unsafe {
+            planes.each(&outer[..rank], |from| {
+                let (mut rest, mut to) = (index, 0);
+                for k in (0..rank).rev() {
+                    to += rest % outer[k] * places[k];
+                    rest /= outer[k];
+                }
+                let to = (out.add(to), out_strides[axis]);
+                transpose((from, self.strides[last]), (sizes[axis], sizes[last]), to);
+                index += 1;
+            });
+        }
+    }
+}
+
+/// Copies one line.
+///
+/// # Safety
+/// `n` elements can be read, `stride` apart, and written.
+unsafe fn line<W: Word>(from: *const W, stride: isize, n: usize, out: *mut W) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match stride {
+            1 if n < 32 => (0..n).for_each(|k| out.add(k).write(from.add(k).read())),
+            1 => from.copy_to_nonoverlapping(out, n),
+            0 => slice::from_raw_parts_mut(out, n).fill(from.read()),
+            -1 => {
+                let from = slice::from_raw_parts(from.sub(n - 1), n);
+                let out = slice::from_raw_parts_mut(out, n);
+                out.iter_mut()
+                    .zip(from.iter().rev())
+                    .for_each(|(out, x)| *out = *x);
+            }
+            _ => {
+                (0..n).for_each(|k| out.add(k).write(from.offset(k as isize * stride).read()));
+            }
+        }
+    }
+}
+
+/// Copies lines of `N` elements.
+///
+/// # Safety
+/// As of [`line`], for `rows` lines, `step` apart.
+unsafe fn narrow<W: Word, const N: usize>(
+    from: *const W,
+    (rows, step): (usize, isize),
+    stride: isize,
+    out: *mut W,
+) {
+    for row in 0..rows {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (from, out) = (from.offset(row as isize * step), out.add(row * N));
+            let line: [W; N] = std::array::from_fn(|k| from.offset(k as isize * stride).read());
+            out.cast::<[W; N]>().write_unaligned(line);
+        }
+    }
+}
+
+/// The side of a tile, in bytes: a cache line.
+const SIDE: usize = 64;
+
+/// Exchanges rows and columns: `out[k][l] = from[l][k]` for `k < rows` and `l < columns`.
+///
+/// Each tile goes through a buffer, so that every cache line is read and written once, as a whole.
+/// Without that, rows that are a multiple of 4 KiB apart would drive each other out of the cache.
+///
+/// # Safety
+/// The elements can be read and written, rows at these distances.
+unsafe fn transpose<W: Word>(
+    (from, stride): (*const W, isize),
+    (rows, columns): (usize, usize),
+    (out, width): (*mut W, usize),
+) {
+    let side = SIDE / size_of::<W>();
+    let mut tile = MaybeUninit::<Tile>::uninit();
+    let tile: *mut W = tile.as_mut_ptr().cast();
+    // a block of tiles: few pages, whose addresses the processor remembers
+    let block = TILES * side;
+    for (k0, l0) in (0..rows)
+        .step_by(block)
+        .flat_map(|k| (0..columns).step_by(block).map(move |l| (k, l)))
+    {
+        for k in (k0..rows.min(k0 + block)).step_by(side) {
+            let height = side.min(rows - k);
+            for l in (l0..columns.min(l0 + block)).step_by(side) {
+                let length = side.min(columns - l);
+                // SAFETY: the caller's promise; a tile has room for `side²` elements.
+                unsafe {
+                    let from = from.offset(l as isize * stride).add(k);
+                    read_tile((from, stride), (height, length), tile);
+                    write_tile(tile, (height, length), out.add(k * width + l), width);
+                }
+            }
+        }
+    }
+}
+
+/// The side of a block, in tiles.
+const TILES: usize = 4;
+
+/// Reads a tile, rows and columns exchanged.
+///
+/// # Safety
+/// As of [`transpose`], for this many rows and columns.
+unsafe fn read_tile<W: Word>(
+    (from, stride): (*const W, isize),
+    (rows, columns): (usize, usize),
+    tile: *mut W,
+) {
+    let side = SIDE / size_of::<W>();
+    // SAFETY: the caller's promise.
+    unsafe {
+        if rows == side && columns == side {
+            return full_tile((from, stride), tile);
+        }
+        for l in 0..columns {
+            let from = from.offset(l as isize * stride);
+            (0..rows).for_each(|k| tile.add(k * side + l).write(from.add(k).read()));
+        }
+    }
+}
+
+/// Writes a tile.
+///
+/// # Safety
+/// As of [`transpose`], for this many rows and columns.
+unsafe fn write_tile<W: Word>(
+    tile: *const W,
+    (rows, columns): (usize, usize),
+    out: *mut W,
+    width: usize,
+) {
+    let side = SIDE / size_of::<W>();
+    for k in 0..rows {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (from, to) = (tile.add(k * side), out.add(k * width));
+            match columns == side {
+                // of known size: no call
+                true => to
+                    .cast::<[u8; SIDE]>()
+                    .write_unaligned(from.cast::<[u8; SIDE]>().read()),
+                false => (0..columns).for_each(|l| to.add(l).write(from.add(l).read())),
+            }
+        }
+    }
+}
+
+/// The memory of a tile of the smallest elements.
+#[repr(align(64))]
+struct Tile(#[allow(dead_code)] [u8; SIDE * SIDE]);
+
+/// Reads a tile, rows and columns exchanged.
+///
+/// # Safety
+/// A tile of elements can be read, rows `stride` apart, and written.
+unsafe fn full_tile<W: Word>((from, stride): (*const W, isize), tile: *mut W) {
+    let side = SIDE / size_of::<W>();
+    #[cfg(target_arch = "x86_64")]
+    if size_of::<W>() > 1 {
+        let small = 16 / size_of::<W>();
+        for l in (0..side).step_by(small) {
+            for k in (0..side).step_by(small) {
+                // SAFETY: a small tile of this one.
+                unsafe {
+                    let from = from.offset(l as isize * stride).add(k);
+                    let to = tile.add(k * side + l);
+                    match small {
+                        4 => quads(from.cast(), stride, to.cast(), side),
+                        _ => pairs(from.cast(), stride, to.cast(), side),
+                    }
+                }
+            }
+        }
+        return;
+    }
+    for l in 0..side {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let from = from.offset(l as isize * stride);
+            (0..side).for_each(|k| tile.add(k * side + l).write(from.add(k).read()));
+        }
+    }
+}
+
+/// Four rows of four elements, exchanged with SSE2, which every x86-64 processor has.
+///
+/// # Safety
+/// The elements can be read and written.
+#[cfg(target_arch = "x86_64")]
+unsafe fn quads(from: *const f32, stride: isize, to: *mut f32, width: usize) {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut row = [_mm_setzero_ps(); 4];
+        for (k, row) in row.iter_mut().enumerate() {
+            *row = _mm_loadu_ps(from.offset(k as isize * stride));
+        }
+        let [a, b, c, d] = &mut row;
+        _MM_TRANSPOSE4_PS(a, b, c, d);
+        for (k, row) in row.iter().enumerate() {
+            _mm_storeu_ps(to.add(k * width), *row);
+        }
+    }
+}
+
+/// Two rows of two elements, likewise.
+///
+/// # Safety
+/// The elements can be read and written.
+#[cfg(target_arch = "x86_64")]
+unsafe fn pairs(from: *const f64, stride: isize, to: *mut f64, width: usize) {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (a, b) = (_mm_loadu_pd(from), _mm_loadu_pd(from.offset(stride)));
+        _mm_storeu_pd(to, _mm_unpacklo_pd(a, b));
+        _mm_storeu_pd(to.add(width), _mm_unpackhi_pd(a, b));
+    }
+}

@@ -557,3 +557,33 @@ fn reductions_of_products() -> Result<()> {
     }
     Ok(())
 }
+
+/// Many more threads than cores: parts are dealt to all of them, and a stage has as many kernels as
+/// there are.
+#[test]
+fn sixty_four_threads() -> Result<()> {
+    let x = numbers(&[300, 257], 0.3);
+    let weights: Vec<Tensor> = (0..40).map(|k| numbers(&[257, 33], k as f64)).collect();
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().expect("threads").install(|| {
+            let g = Graph::new();
+            let x = g.input(&x);
+            let weights: Vec<Var<'_>> = weights.iter().map(|w| g.input(w)).collect();
+            let branches = weights.iter().map(|&w| x.matmul(w).tanh().sum());
+            let loss = branches.reduce(|a, b| a + b).expect("some");
+            let loss = loss + (x.softmax(0) * x.softmax(1)).sum() + x.max_axis(0).sum();
+            let mut wanted = g.grads(loss, &weights);
+            wanted.extend([loss, x.t().sort(0), x.cumsum(0), g.grads(loss, &[x])[0]]);
+            // twice: cold, and with the memory of the first run
+            g.run(wanted.clone())?;
+            g.run(wanted)
+        })
+    };
+    let expected = run(1)?;
+    for (k, (got, expected)) in run(64)?.iter().zip(&expected).enumerate() {
+        let bits = |t: &Tensor| -> Vec<u64> { t.to_f64s().iter().map(|x| x.to_bits()).collect() };
+        assert_eq!(bits(got), bits(expected), "value {k}");
+    }
+    Ok(())
+}

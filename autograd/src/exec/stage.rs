@@ -13,13 +13,13 @@ use super::{
     memory::Memory,
     opaque,
     product::{self, Matrix},
-    team::{self, MAX_QUEUES},
+    team,
 };
 use crate::{
     error::{OpError, catch},
     index::{Index, each},
     plan::{
-        MAX_KERNELS_AT_ONCE, Plan, Stage,
+        Plan, Stage,
         cost::Cost,
         index::KernelId,
         kernel::{Fused, Kernel, Matrix as PlannedMatrix},
@@ -34,17 +34,14 @@ pub(super) struct Failure {
     pub(super) error: OpError,
 }
 
-/// How many parts each kernel of a stage has.
-type Parts = [usize; MAX_KERNELS_AT_ONCE];
-
 /// How many parts each kernel of a stage has; `None` if one is to run after the other on this
 /// thread.
-fn split(plan: &Plan, stage: Stage) -> Option<Parts> {
+fn split(plan: &Plan, stage: Stage) -> Option<Vec<usize>> {
     let least = Cost::LEAST_PART.nanoseconds();
     let cost: Cost = each(stage.clone()).map(|k| plan.costs[k]).sum();
     let length = team::length_of_parts(cost)?;
-    let (mut counts, threads) = ([0; MAX_KERNELS_AT_ONCE], team::threads());
-    for (count, k) in counts.iter_mut().zip(each(stage)) {
+    let threads = team::threads();
+    let parts_of = |k: KernelId| {
         let cost = plan.costs[k].nanoseconds();
         // of about that length: few, or as many for each thread
         let parts = (cost + length / 2) / length;
@@ -55,9 +52,9 @@ fn split(plan: &Plan, stage: Stage) -> Option<Parts> {
         } else {
             parts
         };
-        *count = parts.clamp(1, plan.max_parts(k, threads));
-    }
-    Some(counts)
+        parts.clamp(1, plan.max_parts(k, threads))
+    };
+    Some(each(stage).map(parts_of).collect())
 }
 
 /// A part of a kernel.
@@ -72,10 +69,10 @@ struct Part {
 
 /// Which thread begins with which parts. Kernels of many parts give as many to each thread, the
 /// same ones each time; others go to the one that has least to do.
-fn deal(plan: &Plan, stage: Stage, counts: Parts) -> Vec<Part> {
-    let threads = team::threads().min(MAX_QUEUES);
-    let (mut loads, mut list) = ([0; MAX_QUEUES], Vec::with_capacity(counts.iter().sum()));
-    for (task, (kernel, count)) in each(stage).zip(counts).enumerate() {
+fn deal(plan: &Plan, stage: Stage, counts: &[usize]) -> Vec<Part> {
+    let threads = team::threads();
+    let (mut loads, mut list) = (vec![0; threads], Vec::with_capacity(counts.iter().sum()));
+    for (task, (kernel, &count)) in each(stage).zip(counts).enumerate() {
         for number in 0..count {
             let least = || (0..threads).min_by_key(|&queue| loads[queue]).unwrap_or(0);
             // the same parts to the same threads in each run: what they wrote is in their caches
@@ -99,16 +96,16 @@ fn deal(plan: &Plan, stage: Stage, counts: Parts) -> Vec<Part> {
 
 /// The scratch bytes that a stage needs while it runs.
 pub(super) fn scratch_bytes(plan: &Plan, stage: Stage) -> usize {
-    scratch_bytes_of(plan, stage.clone(), split(plan, stage))
+    scratch_bytes_of(plan, stage.clone(), split(plan, stage).as_deref())
 }
 
-fn scratch_bytes_of(plan: &Plan, stage: Stage, counts: Option<Parts>) -> usize {
+fn scratch_bytes_of(plan: &Plan, stage: Stage, counts: Option<&[usize]>) -> usize {
     let bytes = |(k, parts): (KernelId, usize)| plan.kernels[k].scratch_bytes(parts);
     match counts {
         // one after the other: they can use the same memory
         None => each(stage).map(|k| bytes((k, 1))).max().unwrap_or(0),
         Some(counts) => each(stage)
-            .zip(counts)
+            .zip(counts.iter().copied())
             .map(bytes)
             .fold(0, usize::saturating_add),
     }
@@ -122,13 +119,13 @@ pub(super) fn run<'r>(
     scratch: &mut Bytes,
 ) -> Result<(), Failure> {
     let counts = split(plan, stage.clone());
-    let bytes = scratch.reserve(scratch_bytes_of(plan, stage.clone(), counts));
+    let bytes = scratch.reserve(scratch_bytes_of(plan, stage.clone(), counts.as_deref()));
     let bytes = bytes.ok_or_else(|| Failure {
         kernel: stage.start,
         error: "not enough memory for it".into(),
     })?;
     match counts {
-        Some(counts) => run_parts(plan, stage, counts, memory, bytes),
+        Some(counts) => run_parts(plan, stage, &counts, memory, bytes),
         None => each(stage).try_for_each(|kernel| {
             let done = catch(|| run_alone(plan, kernel, memory, bytes)).and_then(|done| done);
             done.map_err(|error| Failure { kernel, error })
@@ -153,13 +150,13 @@ fn run_alone<'r>(
 fn run_parts<'r>(
     plan: &'r Plan,
     stage: Stage,
-    counts: Parts,
+    counts: &[usize],
     memory: Memory<'r>,
     scratch: *mut u8,
 ) -> Result<(), Failure> {
     let (mut tasks, mut next) = (Vec::with_capacity(counts.len()), scratch);
     let list = deal(plan, stage.clone(), counts);
-    for (k, count) in each(stage.clone()).zip(counts) {
+    for (k, &count) in each(stage.clone()).zip(counts) {
         tasks.push(Task::new(plan, k, memory, count, next));
         next = next.wrapping_add(plan.kernels[k].scratch_bytes(count));
     }

@@ -61,9 +61,6 @@ struct Queue {
     end: usize,
 }
 
-/// The most threads that have parts of their own. Others only take parts of those.
-pub(crate) const MAX_QUEUES: usize = 16;
-
 /// Runs `part(k)` for all `k` below `parts`, on several threads. `first` says with which part each
 /// of them begins: a thread's own parts end where those of the next one begin. Returns the first
 /// error, or panic, of those that came to an end; parts that have not begun by then are skipped.
@@ -74,12 +71,13 @@ pub(crate) fn parallel_for(
 ) -> Result<(), OpError> {
     let failure = Mutex::new(None);
     let team = TEAM.take().unwrap_or_else(|| Arc::new(Team::new()));
-    let count = threads().min(MAX_QUEUES);
+    let count = threads();
     let at = |queue: usize| if queue < count { first(queue) } else { parts };
-    let queues: [Queue; MAX_QUEUES] = std::array::from_fn(|l| Queue {
+    let queue = |l: usize| Queue {
         next: AtomicUsize::new(at(l)),
         end: at(l + 1),
-    });
+    };
+    let queues: Vec<Queue> = (0..count).map(queue).collect();
     let failed = AtomicBool::new(false);
     team.share(&|who| {
         for queue in (0..count).map(|l| &queues[(who + l) % count]) {

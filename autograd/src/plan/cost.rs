@@ -6,6 +6,8 @@
 //! costs time, never bits.
 
 use super::{
+    dag::{Dag, Kind},
+    index::DagId,
     kernel::{Code, Fused, Step},
     size::ProductSize,
 };
@@ -41,6 +43,10 @@ impl Cost {
         Cost(nanoseconds.min(Cost::MAX))
     }
 
+    pub(super) const fn times(self, n: usize) -> Cost {
+        Cost(self.0 * n)
+    }
+
     pub(crate) fn nanoseconds(self) -> usize {
         self.0
     }
@@ -72,6 +78,24 @@ impl Fused {
     pub(super) fn cost(&self) -> Cost {
         Cost::of_steps(self.count, &self.steps, self.line_steps.len())
             + self.products.iter().map(|p| Cost::of_product(p.size)).sum()
+    }
+}
+
+impl Dag<'_> {
+    /// What a node costs, before its kernel is known.
+    pub(super) fn cost(&self, id: DagId) -> Cost {
+        let node = &self.nodes[id];
+        match (node.kind, self.operands(id).first()) {
+            (Kind::MatMul, Some(a)) => {
+                let rows = self.shape(node.shape).last().copied().unwrap_or(1);
+                let terms = self.shape(a.shape).count().saturating_mul(rows);
+                Cost::new(terms / PER_NANOSECOND)
+            }
+            (Kind::Elementwise(_), _) => {
+                Cost::new(self.count(id).saturating_mul(FUNCTION) / PER_NANOSECOND)
+            }
+            _ => Cost::of_elements(self.shape(node.domain).count()),
+        }
     }
 }
 

@@ -40,8 +40,6 @@ pub(crate) mod size;
 pub(crate) mod tiling;
 mod verify;
 
-pub(crate) use schedule::MAX_KERNELS_AT_ONCE;
-
 use crate::{
     index::{Index, IndexVec, list_bytes},
     nodes::{self, NodeId, Program, ShapeId},

@@ -9,6 +9,7 @@
 //! group.
 
 use super::{
+    cost::Cost,
     dag::{Dag, Kind, Phase},
     fuse::Groups,
     index::{Csr, DagId, GroupId},
@@ -26,9 +27,11 @@ pub(super) struct Schedule {
     pub(super) members: Csr<GroupId, DagId>,
 }
 
-/// The most groups of a stage,
-pub(crate) const MAX_KERNELS_AT_ONCE: usize = 4;
-/// and the most bytes that they may write for others: they stay in the caches.
+/// A stage takes no more groups when it has so many of them, and so much work that each of a hundred
+/// threads has several parts of it: a value is read sooner if fewer others are made before.
+const FEW_GROUPS: usize = 4;
+const MUCH_WORK: Cost = Cost::LEAST_PART.times(256);
+/// The most bytes that the groups of a stage may write for others: they stay in the caches.
 const MAX_BYTES_AT_ONCE: usize = 1 << 20;
 
 /// An edge from a group to one that must come later.
@@ -42,6 +45,8 @@ struct Scheduler {
     readers: Csr<GroupId, GroupId>,
     /// The bytes that a group writes for others.
     bytes: IndexVec<GroupId, usize>,
+    /// What a group costs, roughly.
+    costs: IndexVec<GroupId, Cost>,
     /// By phase, what became ready last at the end.
     ready: [Vec<GroupId>; 2],
 }
@@ -131,6 +136,7 @@ impl Scheduler {
         let (edges, is_read) = edges(dag, groups);
         let mut members = Vec::with_capacity(dag.nodes.len());
         let mut bytes = IndexVec::filled(0, count);
+        let mut costs = IndexVec::filled(Cost::default(), count);
         for (id, node) in dag
             .nodes
             .enumerate()
@@ -140,6 +146,7 @@ impl Scheduler {
                 continue;
             };
             members.push((group, id));
+            costs[group] = costs[group] + dag.cost(id);
             if is_read[id] {
                 bytes[group] += dag.count(id) * node.dtype.size();
             }
@@ -149,6 +156,7 @@ impl Scheduler {
             waits_for: IndexVec::filled(0, count),
             readers: Csr::new(count, &edges),
             bytes,
+            costs,
             ready: [Vec::new(), Vec::new()],
         };
         // an edge for each read: a group that reads another one twice waits for two edges
@@ -179,12 +187,17 @@ impl Scheduler {
         let ready = &mut self.ready[phase as usize];
         let first = ready.pop()?;
         let (mut stage, mut written) = (vec![first], self.bytes[first]);
-        while let Some(&next) = ready.last().filter(|_| stage.len() < MAX_KERNELS_AT_ONCE) {
+        let mut cost = self.costs[first];
+        while let Some(&next) = ready.last() {
+            if stage.len() >= FEW_GROUPS && cost >= MUCH_WORK {
+                break;
+            }
             // two large kernels side by side would evict each other's outputs before they are read
             written += self.bytes[next];
             if written > MAX_BYTES_AT_ONCE {
                 break;
             }
+            cost = cost + self.costs[next];
             stage.extend(ready.pop());
         }
         stage.sort_unstable(); // what is written side by side is also read side by side, by the same threads

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 import cases
 
-DTYPES = {"f32": torch.float32, "f64": torch.float64}
+DTYPES = {"f32": torch.float32, "f64": torch.float64, "i64": torch.int64, "bool": torch.bool}
 
 NAMED = {
     name: getattr(torch, name)
@@ -69,92 +69,91 @@ def hvp(x, v):
         return torch.autograd.grad(d, x, v)[0]
 
 
-def dropout(x, p):
-    return F.dropout(x, p, training=True)
-
-
-def compute(case, x):
-    """The output, or a tuple of outputs."""
-    op, axes, number = case.op, case.ints("axis"), case.number
+def compute(case):
+    """The function of the inputs: it returns the output, or a tuple of outputs."""
+    if case.op in NAMED:
+        return NAMED[case.op]
+    axes, dtype = case.ints("axis") or case.ints("axes"), DTYPES[case.dtype]
+    spec, to = case.params.get("spec"), case.params.get("to")
     axis = axes[0] if axes else 0
-    if op in NAMED:
-        return NAMED[op](*x)
-    a = x[0] if x else None
-    b = x[1] if len(x) > 1 else None
-    middle = lambda: a.narrow(axis, a.shape[axis] // 4, a.shape[axis] // 4 * 2)  # noqa: E731
-    every = lambda step: a[(slice(None),) * axis + (slice(None, None, step),)]  # noqa: E731
-    last = lambda before, after: [0, 0] * (a.dim() - 1 - axis) + [before, after]  # noqa: E731
+    k, times, step, classes = (int(case.number(key)) for key in ("k", "times", "step", "classes"))
+    p, smoothing = case.number("p"), case.number("smoothing")
+    shape = case.ints("shape") or (to if case.op == "cast" else case.ints("to"))
+    middle = lambda a: a.narrow(axis, a.shape[axis] // 4, a.shape[axis] // 4 * 2)  # noqa: E731
+    every = lambda a: a[(slice(None),) * axis + (slice(None, None, step),)]  # noqa: E731
+    last = lambda a, before, after: [0, 0] * (a.dim() - 1 - axis) + [before, after]  # noqa: E731
     table = {
-        "leaky_relu": lambda: F.leaky_relu(a, 0.01),
-        "clamp": lambda: torch.clamp(a, -0.5, 0.5),
-        "powi": lambda: a**3,
-        "powf": lambda: a ** number("p"),
-        "gelu_tanh": lambda: F.gelu(a, approximate="tanh"),
-        "cast": lambda: a.to(DTYPES[case.params["to"]]),
-        "sum": lambda: along(axes, a.sum, a.sum),
-        "mean": lambda: along(axes, a.mean, a.mean),
-        "max": lambda: along(axes, a.max, a.amax),
-        "min": lambda: along(axes, a.min, a.amin),
-        "var": lambda: torch.var(a, axes, correction=0),
-        "std": lambda: torch.std(a, axes, correction=0),
-        "norm": lambda: torch.linalg.vector_norm(a, dim=axes),
-        "prod": lambda: along(axes, a.prod, lambda axes: a.prod(*axes)),
-        "all": lambda: along(axes, a.all, lambda axes: a.all(*axes)),
-        "any": lambda: along(axes, a.any, lambda axes: a.any(*axes)),
-        "argmax": lambda: a.argmax(axis),
-        "argmin": lambda: a.argmin(axis),
-        "softmax": lambda: torch.softmax(a, axis),
-        "log_softmax": lambda: torch.log_softmax(a, axis),
-        "logsumexp": lambda: torch.logsumexp(a, axis),
-        "cross_entropy": lambda: F.cross_entropy(a, b),
-        "cross_entropy_with": lambda: F.cross_entropy(a, b, label_smoothing=number("smoothing")),
-        "cumsum": lambda: torch.cumsum(a, axis),
-        "sort": lambda: torch.sort(a, dim=axis, stable=True).values,
-        "argsort": lambda: torch.argsort(a, dim=axis, stable=True),
-        "topk": lambda: tuple(torch.topk(a, int(number("k")), axis)),
-        "einsum": lambda: torch.einsum(case.params["spec"], *x),
-        "diagonal": lambda: torch.diagonal(a).contiguous(),
-        "permute": lambda: a.permute(case.ints("axes")).contiguous(),
-        "flatten": lambda: a.flatten(),
-        "flip": lambda: torch.flip(a, [axis]),
-        "slice": lambda: middle().contiguous(),
-        "slice_step": lambda: every(int(number("step"))).contiguous(),
-        "split": lambda: tuple(part.contiguous() for part in a.split([a.shape[axis] // 2, (a.shape[axis] + 1) // 2], axis)),
-        "pad": lambda: F.pad(a, last(3, 5), value=1.0),
-        "concat": lambda: torch.cat(x, axis),
-        "stack": lambda: torch.stack(x, axis),
-        "repeat": lambda: torch.repeat_interleave(a, int(number("times")), axis),
-        "tile": lambda: a.repeat([int(number("times")) if k == axis else 1 for k in range(a.dim())]),
-        "broadcast_to": lambda: a.expand(case.ints("to")).contiguous(),
-        "take": lambda: torch.index_select(a, axis, b),
-        "gather": lambda: torch.gather(a, axis, b),
-        "scatter_add": lambda: torch.scatter_add(a, axis, b, x[2]),
-        "one_hot": lambda: F.one_hot(a, int(number("classes"))).to(DTYPES[case.dtype]),
-        "uniform": lambda: torch.rand(case.ints("shape"), dtype=DTYPES[case.dtype]),
-        "normal": lambda: torch.randn(case.ints("shape"), dtype=DTYPES[case.dtype]),
-        "bernoulli": lambda: torch.empty(case.ints("shape"), dtype=torch.bool).bernoulli_(number("p")),
-        "dropout": lambda: dropout(a, number("p")),
-        "mixed": lambda: mixed(a),
-        "hvp": lambda: hvp(a, b),
-        "gaussian": lambda: -0.5 * ((a - b) / x[2]).square() - x[2].log(),
-        "black_scholes": lambda: black_scholes(*x),
-        "polynomial": lambda: polynomial(a),
-        "distances": lambda: (a - b).square().sum(-1).sqrt(),
-        "mse": lambda: F.mse_loss(a, b),
-        "mae": lambda: F.l1_loss(a, b),
-        "huber": lambda: F.huber_loss(a, b),
-        "bce": lambda: F.binary_cross_entropy_with_logits(a, b),
-        "kl_div": lambda: F.kl_div(a, b, reduction="batchmean"),
-        "nll": lambda: F.nll_loss(a, b),
-        "layer_norm": lambda: F.layer_norm(a, a.shape[-1:], b, x[2], 1e-5),
-        "batch_norm": lambda: F.batch_norm(a, None, None, b, x[2], training=True),
-        "attention": lambda: F.scaled_dot_product_attention(*x),
-        "attention_block": lambda: attention_block(case, *x),
-        "lstm_cell": lambda: lstm_cell(*x),
-        "logistic": lambda: F.binary_cross_entropy_with_logits(a @ x[2] + x[3], b),
-        "mlp": lambda: mlp(case, *x),
+        "leaky_relu": lambda a: F.leaky_relu(a, 0.01),
+        "clamp": lambda a: torch.clamp(a, -0.5, 0.5),
+        "powi": lambda a: a**3,
+        "powf": lambda a: a ** p,
+        "gelu_tanh": lambda a: F.gelu(a, approximate="tanh"),
+        "cast": lambda a: a.to(DTYPES[to]),
+        "sum": lambda a: along(axes, a.sum, a.sum),
+        "mean": lambda a: along(axes, a.mean, a.mean),
+        "max": lambda a: along(axes, a.max, a.amax),
+        "min": lambda a: along(axes, a.min, a.amin),
+        "var": lambda a: torch.var(a, axes, correction=0),
+        "std": lambda a: torch.std(a, axes, correction=0),
+        "norm": lambda a: torch.linalg.vector_norm(a, dim=axes),
+        "prod": lambda a: along(axes, a.prod, lambda axes: a.prod(*axes)),
+        "all": lambda a: along(axes, a.all, lambda axes: a.all(*axes)),
+        "any": lambda a: along(axes, a.any, lambda axes: a.any(*axes)),
+        "argmax": lambda a: a.argmax(axis),
+        "argmin": lambda a: a.argmin(axis),
+        "softmax": lambda a: torch.softmax(a, axis),
+        "log_softmax": lambda a: torch.log_softmax(a, axis),
+        "logsumexp": lambda a: torch.logsumexp(a, axis),
+        "cross_entropy": F.cross_entropy,
+        "cross_entropy_with": lambda a, b: F.cross_entropy(a, b, label_smoothing=smoothing),
+        "cumsum": lambda a: torch.cumsum(a, axis),
+        "sort": lambda a: torch.sort(a, dim=axis, stable=True).values,
+        "argsort": lambda a: torch.argsort(a, dim=axis, stable=True),
+        "topk": lambda a: tuple(torch.topk(a, k, axis)),
+        "einsum": lambda *x: torch.einsum(spec, *x),
+        "diagonal": lambda a: torch.diagonal(a).contiguous(),
+        "permute": lambda a: a.permute(axes).contiguous(),
+        "flatten": lambda a: a.flatten(),
+        "flip": lambda a: torch.flip(a, [axis]),
+        "slice": lambda a: middle(a).contiguous(),
+        "slice_step": lambda a: every(a).contiguous(),
+        "split": lambda a: tuple(part.contiguous() for part in a.split([a.shape[axis] // 2, (a.shape[axis] + 1) // 2], axis)),
+        "pad": lambda a: F.pad(a, last(a, 3, 5), value=1.0),
+        "concat": lambda *x: torch.cat(x, axis),
+        "stack": lambda *x: torch.stack(x, axis),
+        "repeat": lambda a: torch.repeat_interleave(a, times, axis),
+        "tile": lambda a: a.repeat([times if n == axis else 1 for n in range(a.dim())]),
+        "broadcast_to": lambda a: a.expand(shape).contiguous(),
+        "take": lambda a, b: torch.index_select(a, axis, b),
+        "gather": lambda a, b: torch.gather(a, axis, b),
+        "scatter_add": lambda a, b, c: torch.scatter_add(a, axis, b, c),
+        "one_hot": lambda a: F.one_hot(a, classes).to(dtype),
+        "uniform": lambda: torch.rand(shape, dtype=dtype),
+        "normal": lambda: torch.randn(shape, dtype=dtype),
+        "bernoulli": lambda: torch.empty(shape, dtype=torch.bool).bernoulli_(p),
+        "dropout": lambda a: F.dropout(a, p, training=True),
+        "mixed": mixed,
+        "hvp": hvp,
+        "gaussian": lambda a, b, c: -0.5 * ((a - b) / c).square() - c.log(),
+        "black_scholes": black_scholes,
+        "polynomial": polynomial,
+        "distances": lambda a, b: (a - b).square().sum(-1).sqrt(),
+        "mse": F.mse_loss,
+        "mae": F.l1_loss,
+        "huber": F.huber_loss,
+        "bce": F.binary_cross_entropy_with_logits,
+        "kl_div": lambda a, b: F.kl_div(a, b, reduction="batchmean"),
+        "nll": F.nll_loss,
+        "layer_norm": lambda a, b, c: F.layer_norm(a, a.shape[-1:], b, c, 1e-5),
+        "batch_norm": lambda a, b, c: F.batch_norm(a, None, None, b, c, training=True),
+        "attention": F.scaled_dot_product_attention,
+        "attention_block": lambda *x: attention_block(case, *x),
+        "lstm_cell": lstm_cell,
+        "logistic": lambda x, y, w, b: F.binary_cross_entropy_with_logits(x @ w + b, y),
+        "mlp": lambda *x: mlp(case, *x),
     }
-    return table[op]()
+    return table[case.op]
+
 
 
 def view(given, x):
@@ -168,10 +167,12 @@ def view(given, x):
 def prepare(case, threads):
     """A function of no arguments that runs the case and returns a list of outputs."""
     torch.set_num_threads(threads)
-    stored = [torch.from_numpy(cases.array(i.stored(), i.dtype, i.values, k)) for k, i in enumerate(case.inputs)]
+    stored = [torch.tensor(cases.array(i.stored(), i.dtype, i.values, k)) for k, i in enumerate(case.inputs)]
+    function, contiguous = compute(case), not any(i.layout for i in case.inputs)
 
     def outputs():
-        made = compute(case, [view(i, x) for i, x in zip(case.inputs, stored)])
+        x = stored if contiguous else [view(i, x) for i, x in zip(case.inputs, stored)]
+        made = function(*x)
         return list(made) if isinstance(made, tuple) else [made]
 
     if case.mode == "fwd":
@@ -196,7 +197,7 @@ def prepare(case, threads):
         return step
     floats = lambda ys: [y for y in ys if y.is_floating_point()]  # noqa: E731
     weights = [
-        torch.from_numpy(cases.array(y.shape, "f64" if y.dtype == torch.float64 else "f32", (-1.0, 1.0), cases.WEIGHT_SEED))
+        torch.tensor(cases.array(y.shape, "f64" if y.dtype == torch.float64 else "f32", (-1.0, 1.0), cases.WEIGHT_SEED))
         for y in floats(outputs()) if y.dim()
     ]
 

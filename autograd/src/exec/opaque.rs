@@ -38,11 +38,14 @@ impl Job<'_> {
         let view = |&view: &View| unsafe { memory.view(view, plan.shape(view)) };
         let x: Vec<TensorView<'_>> = self.inputs.iter().map(view).collect();
         let division = self.how.along.divide(plan.shape(self.out), self.parts);
-        division.runs((part, self.parts), |block, units| match self.how.along {
-            Along::Leading { inputs, .. } => {
-                self.leading(&x, plan, memory, (division, inputs), block, units)
+        division.runs((part, self.parts), |mut blocks, units| {
+            match self.how.along {
+                Along::Leading { inputs, .. } => blocks.try_for_each(|block| {
+                    let cut = (division, inputs);
+                    self.leading(&x, plan, memory, cut, block, units.clone())
+                }),
+                along => self.piece(&x, plan, memory, (division, along), blocks, units),
             }
-            along => self.piece(&x, plan, memory, (division, along), block, units),
         })
     }
 
@@ -61,14 +64,14 @@ impl Job<'_> {
         }
     }
 
-    /// Some units of a block, as a piece.
+    /// Some units of some blocks, as a piece.
     fn piece(
         &self,
         x: &[TensorView<'_>],
         plan: &Plan,
         memory: Memory<'_>,
         (division, along): (Division, Along),
-        block: usize,
+        blocks: Range<usize>,
         units: Range<usize>,
     ) -> Result<(), OpError> {
         let shape = plan.shape(self.out);
@@ -84,7 +87,7 @@ impl Job<'_> {
         let at = |unit: usize| unit.saturating_mul(grain).min(inner);
         let columns = at(units.start)..at(units.end);
         // SAFETY: units are parts of one part only, and this is the kernel that computes the value.
-        let out = unsafe { memory.piece(self.out, shape, (block..block + 1, n, inner), columns) };
+        let out = unsafe { memory.piece(self.out, shape, (blocks, n, inner), columns) };
         self.op.piece(x, out)
     }
 

@@ -321,7 +321,7 @@ impl Op for IndexAdd {
 
     fn parts(&self, x: &[Type], _: Internal) -> Parts {
         let after = self.axis + x[1].shape.rank();
-        Parts::elements(x[0].shape[after..].iter().product(), ADD)
+        Parts::elements(x[0].shape[after..].iter().product(), ADD).costly()
     }
 
     fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
@@ -670,7 +670,7 @@ impl Op for Scatter {
     fn parts(&self, x: &[Type], _: Internal) -> Parts {
         match self.is_cut_between_columns(&x[0].shape) {
             true => Parts::lines(self.axis, ADD),
-            false => Parts::elements(x[0].shape[self.axis + 1..].iter().product(), ADD),
+            false => Parts::elements(x[0].shape[self.axis + 1..].iter().product(), ADD).costly(),
         }
     }
 

@@ -101,6 +101,8 @@ pub struct Parts {
     /// What reading or writing an element costs, in light steps of
     /// [`cost`](crate::plan::cost).
     pub(crate) steps: usize,
+    /// Whether each part has work that does not become less with more parts.
+    pub(crate) is_costly: bool,
 }
 
 /// Where an output may be cut.
@@ -121,6 +123,7 @@ impl Parts {
     pub(crate) const WHOLE: Parts = Parts {
         along: Along::Nothing,
         steps: 50,
+        is_costly: false,
     };
 
     /// Any ranges of the elements, in multiples of `grain`.
@@ -128,12 +131,28 @@ impl Parts {
         let along = Along::Elements {
             grain: grain.max(1),
         };
-        Parts { along, steps }
+        Parts {
+            along,
+            steps,
+            is_costly: false,
+        }
     }
 
     pub(crate) fn lines(axis: usize, steps: usize) -> Parts {
         let along = Along::Lines { axis };
-        Parts { along, steps }
+        Parts {
+            along,
+            steps,
+            is_costly: false,
+        }
+    }
+
+    /// As few of them as there are threads.
+    pub(crate) fn costly(self) -> Parts {
+        Parts {
+            is_costly: true,
+            ..self
+        }
     }
 }
 
@@ -193,20 +212,24 @@ fn leading(sizes: &[usize], parts: usize) -> Division {
 }
 
 impl Division {
-    /// Calls `f` for each run of units of a part that lies within a block: with the block, and the
-    /// units of it.
+    /// Calls `f` for what a part has to do: with blocks, and the units of each of them. These are
+    /// whole blocks, or some units of one.
     pub(crate) fn runs<E>(
         self,
         (part, parts): (usize, usize),
-        mut f: impl FnMut(usize, Range<usize>) -> Result<(), E>,
+        mut f: impl FnMut(Range<usize>, Range<usize>) -> Result<(), E>,
     ) -> Result<(), E> {
         let at = |part: usize| (self.units as u128 * part as u128 / parts as u128) as usize;
         let (mut unit, end) = (at(part), at(part + 1));
         while unit < end {
             let (block, first) = (unit / self.per_block, unit % self.per_block);
-            let last = self.per_block.min(first + end - unit);
-            f(block, first..last)?;
-            unit += last - first;
+            let whole = (end - unit) / self.per_block;
+            let (blocks, last) = match first {
+                0 if whole > 0 => (whole, self.per_block),
+                _ => (1, self.per_block.min(first + end - unit)),
+            };
+            f(block..block + blocks, first..last)?;
+            unit += blocks * (last - first);
         }
         Ok(())
     }

@@ -159,6 +159,10 @@ struct Sorter {
     /// The bits of a rank that differ, or the highest 32 of them, above the position.
     keys: Vec<u64>,
     spare: Vec<u64>,
+    /// Whether the last pass wrote there.
+    is_in_spare: bool,
+    /// How often each digit occurs, by pass.
+    counts: Vec<u32>,
     /// Ranks with their positions, where only the first few are wanted.
     candidates: Vec<(u64, usize)>,
 }
@@ -238,7 +242,9 @@ impl Sorter {
         self.keys.extend(ranks.iter().enumerate().map(key));
         match ranks.len() {
             0..100 => self.keys.sort_unstable(), // the positions are different
-            _ => self.radix(kept)?,
+            // the counters stay in the first-level cache
+            100..0x4000 => self.radix::<8>(kept)?,
+            _ => self.radix::<11>(kept)?,
         }
         if shift > 0 {
             self.sort_ties(ranks);
@@ -246,39 +252,43 @@ impl Sorter {
         Ok(())
     }
 
-    /// Sorts by some bits above the positions, beginning with the lowest ones; each pass keeps the
-    /// order of the one before.
-    fn radix(&mut self, bits: u32) -> Result<(), OpError> {
-        let n = self.keys.len();
-        // counters that stay in the first-level cache
-        let digit: u32 = if n < 1 << 14 { 8 } else { 11 };
-        let (passes, size) = (bits.div_ceil(digit) as usize, 1usize << digit);
+    /// Sorts by some bits above the positions, in digits of `DIGIT` bits, beginning with the lowest
+    /// ones; each pass keeps the order of the one before.
+    fn radix<const DIGIT: u32>(&mut self, bits: u32) -> Result<(), OpError> {
+        let (n, size) = (self.keys.len(), 1usize << DIGIT);
+        let passes = bits.div_ceil(DIGIT) as usize;
         self.spare.clear();
         self.spare
             .try_reserve(n)
             .map_err(|_| "not enough memory to sort")?;
         self.spare.resize(n, 0);
-        let mut counts = vec![0u32; passes * size];
-        let place =
-            |key: u64, pass: usize| (key >> (32 + pass as u32 * digit)) as usize & (size - 1);
-        for &key in &self.keys {
-            for pass in 0..passes {
-                counts[pass * size + place(key, pass)] += 1;
+        self.counts.clear();
+        self.counts.resize(passes * size, 0);
+        let (mut from, mut to) = (&mut self.keys[..], &mut self.spare[..]);
+        let digit =
+            |key: u64, pass: usize| (key >> (32 + pass as u32 * DIGIT)) as usize & (size - 1);
+        for &key in &*from {
+            for (pass, counts) in self.counts.chunks_exact_mut(size).enumerate() {
+                counts[digit(key, pass)] += 1;
             }
         }
-        for (pass, counts) in counts.chunks_exact_mut(size).enumerate() {
-            if counts.contains(&(n as u32)) {
+        for (pass, counts) in self.counts.chunks_exact_mut(size).enumerate() {
+            if counts[digit(from[0], pass)] as usize == n {
                 continue; // they do not differ here
             }
             let mut next = 0;
             for count in counts.iter_mut() {
                 (*count, next) = (next, next + *count);
             }
-            for &key in &self.keys {
-                let at = &mut counts[place(key, pass)];
-                self.spare[*at as usize] = key;
+            for &key in &*from {
+                let at = &mut counts[digit(key, pass)];
+                to[*at as usize] = key;
                 *at += 1;
             }
+            std::mem::swap(&mut from, &mut to);
+            self.is_in_spare = !self.is_in_spare;
+        }
+        if std::mem::take(&mut self.is_in_spare) {
             std::mem::swap(&mut self.keys, &mut self.spare);
         }
         Ok(())

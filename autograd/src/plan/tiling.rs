@@ -102,6 +102,7 @@ impl Kernel {
             // a transposed second matrix is packed anew for each part
             Kernel::Fused(k) if k.products.iter().any(|p| p.b.transposed) => threads,
             Kernel::Fused(_) | Kernel::Product { .. } => 2 * threads,
+            Kernel::Opaque { how, .. } if how.is_costly => threads,
             Kernel::Opaque { .. } => 2 * threads,
             Kernel::Scalar(_) => 1,
         }

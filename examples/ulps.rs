@@ -86,7 +86,7 @@ fn main() {
             ("f32", worst_of_f32(f, step)),
         ] {
             let x = &x[..f.arguments];
-            println!("{:>8} | {of:>8} {error:>8.3} | {x:e?}", f.name);
+            println!("{:>8} | {of:>8} {error:>8.3} | {x:?}", f.name);
         }
     }
 }

@@ -225,7 +225,7 @@ impl Float for f32 {
     const ERFC_CENTER: [f32; 2] = [1.253008e+00, 5.0144944e-08];
     const ERFC_SCALE: f32 = 3.0;
     const ERFC_MAX: f32 = 11.0;
-    const ROOT_OF_HALF: [f32; 2] = [0.70710677, 1.2101617e-08];
+    const ROOT_OF_HALF: [f32; 2] = [std::f32::consts::FRAC_1_SQRT_2, 1.2101617e-08];
     const GELU_MAX: f32 = 15.0;
 
     const SQUARE_RANGE: [f32; 2] = [f32_power(-38), f32_power(60)];
@@ -450,7 +450,7 @@ impl Float for f64 {
     const ERFC_CENTER: [f64; 2] = [1.2329951186255526, -4.3202196749853143e-17];
     const ERFC_SCALE: f64 = 4.0;
     const ERFC_MAX: f64 = 28.0;
-    const ROOT_OF_HALF: [f64; 2] = [0.7071067811865476, -4.833646656726457e-17];
+    const ROOT_OF_HALF: [f64; 2] = [std::f64::consts::FRAC_1_SQRT_2, -4.833646656726457e-17];
     const GELU_MAX: f64 = 39.0;
 
     const SQUARE_RANGE: [f64; 2] = [f64_power(-450), f64_power(500)];

@@ -2,8 +2,8 @@
 
 use super::{
     Float, Lanes,
-    arithmetic::exact_square,
-    exponential::{exp_nonpositive, exp_of_pair, polynomial, splat, sum},
+    arithmetic::{exact_square, polynomial, splat, sum},
+    exponential::{exp_nonpositive, exp_of_pair},
 };
 
 /// A polynomial up to 1, and beyond, where the result is close to 1, an exponential.

@@ -4,7 +4,7 @@
 
 use super::{
     Float, Lanes,
-    arithmetic::exact_square,
+    arithmetic::{exact_square, nearest_integer, polynomial, product, quotient, splat, sum},
     lanes::{GELU_CUBE, GELU_TWICE, LOWEST, TANH_HALF},
 };
 use std::f64::consts::LOG2_E;
@@ -13,62 +13,6 @@ use std::f64::consts::LOG2_E;
 const GELU_TWICE_REST: f64 = -9.96930880911092e-17;
 /// From `-24` on `σ(u)` of the [`gelu_tanh`] is 0.
 const GELU_TANH_MAX: f64 = 24.0;
-
-/// `c₀ + x·(c₁ + x·(c₂ + …))`, even and odd powers separately: half as many dependent operations.
-#[inline(always)]
-pub(super) fn polynomial<L: Lanes>(x: L, c: &[L::Elem]) -> L {
-    let n = c.len();
-    let square = x * x;
-    let mut sums = [L::splat(c[(n - 1) & !1]), L::splat(c[(n - 2) | 1])];
-    let mut k = n - 2;
-    while k > 0 {
-        k -= 1;
-        sums[k & 1] = sums[k & 1].mul_add(square, L::splat(c[k]));
-    }
-    sums[1].mul_add(x, sums[0])
-}
-
-/// [`polynomial`] with one sum, for coefficients of alternating signs: there the sums of even and of
-/// odd powers would cancel.
-#[inline(always)]
-pub(super) fn alternating<L: Lanes>(x: L, c: &[L::Elem]) -> L {
-    let mut k = c.len() - 1;
-    let mut sum = L::splat(c[k]);
-    while k > 0 {
-        k -= 1;
-        sum = sum.mul_add(x, L::splat(c[k]));
-    }
-    sum
-}
-
-/// The two parts of a number, in every lane. (Closures with lanes would be compiled without the
-/// caller's instruction set.)
-#[inline(always)]
-pub(super) fn splat<L: Lanes>([high, low]: [L::Elem; 2]) -> [L; 2] {
-    [L::splat(high), L::splat(low)]
-}
-
-/// The integer next to a value of moderate size.
-#[inline(always)]
-pub(super) fn nearest_integer<L: Lanes>(x: L, factor: f64) -> L {
-    let offset = L::splat(L::Elem::ROUND_TO_INT);
-    x.mul_add(L::of(factor), offset) - offset
-}
-
-/// `a + b` and its rounding error, for `|a| ≥ |b|` or `a = 0`.
-#[inline(always)]
-pub(super) fn sum<L: Lanes>(a: L, b: L) -> [L; 2] {
-    let sum = a + b;
-    [sum, (a - sum) + b]
-}
-
-/// The product of two numbers with their rests.
-#[inline(always)]
-pub(super) fn product<L: Lanes>(a: [L; 2], b: [L; 2]) -> [L; 2] {
-    let high = a[0] * b[0];
-    let cross = a[0].mul_add(b[1], a[1] * b[0]);
-    [high, a[0].mul_add(b[0], -high) + cross]
-}
 
 /// `x = n·ln 2 + r` with an integer `n` and `|r| ≤ ½ ln 2`.
 #[inline(always)]
@@ -129,15 +73,6 @@ pub(super) fn exp_m1<L: Lanes>(x: L) -> L {
     let y = power.mul_add(p, power - half) * L::of(2.0);
     // for -0, and where halving would underflow
     L::select(x.abs().lt_mask(L::splat(L::Elem::TINY)), x, y)
-}
-
-/// The quotient of two numbers, each with its rest.
-#[inline(always)]
-pub(super) fn quotient<L: Lanes>([a, a_low]: [L; 2], [d, d_low]: [L; 2]) -> L {
-    let reciprocal = L::of(1.0) / d;
-    let q = a * reciprocal;
-    let rest = q.mul_add(-d, a) + q.mul_add(-d_low, a_low);
-    rest.mul_add(reciprocal, q)
 }
 
 /// `a/(1 + e)` for `e` from 0 to 1, where `a` may have a rest.

@@ -2,7 +2,8 @@
 
 use super::{
     Float, Lanes,
-    exponential::{exp_of_pair, polynomial, product, splat, sum},
+    arithmetic::{polynomial, product, splat, sum},
+    exponential::exp_of_pair,
 };
 
 /// `x = (1 + f)·2ᵉ`, with `1 + f` from √½ to √2, for positive numbers.

@@ -2,7 +2,7 @@
 
 use super::{
     Float, Lanes,
-    exponential::{alternating, polynomial, quotient, splat, sum},
+    arithmetic::{alternating, polynomial, quotient, splat, sum},
     lanes::Mask,
 };
 use std::f64::consts::FRAC_2_PI;
@@ -90,7 +90,8 @@ pub(super) fn reduce_large(x: f64) -> (i32, [f64; 2]) {
 #[inline(never)]
 fn fix_large_lanes<T: Float>(result: &mut [T], x: &[T], part: usize) {
     for (result, &x) in result.iter_mut().zip(x) {
-        if !(x.abs() <= T::MAX_SMALL_ANGLE) {
+        let small = x.abs() <= T::MAX_SMALL_ANGLE; // not NaN
+        if !small {
             *result = x.reduce_large()[part];
         }
     }

@@ -25,8 +25,6 @@ pub(super) struct MatVec<T> {
 const SUMS_BYTES: usize = 8 << 10;
 /// The columns that are multiplied at once.
 const COLUMNS: usize = 8;
-/// Vectors of rows that are multiplied at once: their sums wait for each other less.
-const INTERLEAVED: usize = 4;
 /// The bytes of a cache line.
 const LINE: usize = 64;
 
@@ -176,61 +174,91 @@ unsafe fn by_rows<V: Part>(p: &MatVec<V::Elem>) {
             }
             return;
         }
-        while i + INTERLEAVED * V::N <= rows {
-            vectors_of_rows::<V, INTERLEAVED>(p, i);
-            i += INTERLEAVED * V::N;
+        // two chains of sums at a time, so that they wait for each other less; of longer rows one:
+        // the processor fetches ahead only so many rows at once
+        while p.k <= PIECE && i + 2 * V::N <= rows {
+            let from = [p.matrix.from(i, 0).start, p.matrix.from(i + V::N, 0).start];
+            let [low, high] = chains::<V, 2>(from, p.matrix.row, [p.x; 2], p.k);
+            scatter::<V>(low, p, i);
+            scatter::<V>(high, p, i + V::N);
+            i += 2 * V::N;
         }
         while i < rows {
             i = i.min(rows - V::N);
-            vectors_of_rows::<V, 1>(p, i);
+            let total = vector_of_rows::<V>(p, i);
+            scatter::<V>(total, p, i);
             i += V::N;
         }
     }
 }
 
-/// `U` vectors of rows, from row `i` on.
+/// A vector of rows, from row `i` on.
 #[inline(always)]
-unsafe fn vectors_of_rows<V: Part, const U: usize>(p: &MatVec<V::Elem>, i: usize) {
-    let ld = p.matrix.row;
-    let from = p.matrix.from(i, 0).start;
-    let mut totals = [V::of(0.0); U];
-    for start in (0..p.k).step_by(PIECE) {
-        let end = p.k.min(start + PIECE);
-        let (mut sums, mut l) = ([V::of(0.0); U], start);
-        // SAFETY: the caller's promises.
-        unsafe {
-            while l + V::QUAD <= end {
-                for (u, sum) in sums.iter_mut().enumerate() {
-                    let columns = V::columns(from.add(u * V::N * ld + l), ld);
+unsafe fn vector_of_rows<V: Part>(p: &MatVec<V::Elem>, i: usize) -> V {
+    let (from, ld) = (p.matrix.from(i, 0).start, p.matrix.row);
+    // -0 is what adds nothing, not even to -0
+    let (mut total, mut l) = (V::of(-0.0), 0);
+    // SAFETY: the caller's promises.
+    unsafe {
+        while l < p.k {
+            let length = PIECE.min(p.k - l);
+            let [a] = chains::<V, 1>([from.add(l)], ld, [p.x.add(l)], length);
+            total = total + a;
+            l += length;
+        }
+    }
+    total
+}
+
+/// The sums of `length` products of the elements of a vector of rows with those of `x`, for `U` such
+/// vectors.
+#[inline(always)]
+unsafe fn chains<V: Part, const U: usize>(
+    from: [*const V::Elem; U],
+    ld: usize,
+    x: [*const V::Elem; U],
+    length: usize,
+) -> [V; U] {
+    let (mut sums, mut l) = ([V::of(0.0); U], 0);
+    let line = LINE / size_of::<V::Elem>();
+    // SAFETY: the caller's promises.
+    unsafe {
+        // whole cache lines of each row at once: rows may share places in the cache
+        while l + line <= length {
+            for u in 0..U {
+                for r in 0..V::N {
+                    V::prefetch(from[u].wrapping_add(r * ld + l));
+                }
+                for l in (l..l + line).step_by(V::QUAD) {
+                    let columns = V::columns(from[u].add(l), ld);
                     for q in 0..V::QUAD {
-                        *sum = columns[q].mul_add(V::splat(*p.x.add(l + q)), *sum);
+                        sums[u] = columns[q].mul_add(V::splat(*x[u].add(l + q)), sums[u]);
                     }
                 }
-                l += V::QUAD;
             }
-            while l < end {
-                let x = V::splat(*p.x.add(l));
-                for (u, sum) in sums.iter_mut().enumerate() {
-                    let column = gather::<V>(from.add(u * V::N * ld + l), ld);
-                    *sum = column.mul_add(x, *sum);
-                }
-                l += 1;
-            }
+            l += line;
         }
-        for (total, sum) in totals.iter_mut().zip(sums) {
-            *total = if start == 0 { sum } else { *total + sum };
+        while l < length {
+            for u in 0..U {
+                let column = gather::<V>(from[u].add(l), ld);
+                sums[u] = column.mul_add(V::splat(*x[u].add(l)), sums[u]);
+            }
+            l += 1;
         }
     }
-    let mut all = [V::Elem::default(); LINE];
-    for (u, total) in totals.into_iter().enumerate() {
-        // SAFETY: vectors have at most 16 elements; the caller's promises.
-        unsafe {
-            total.store(all.as_mut_ptr().add(u * V::N));
+    sums
+}
+
+/// Writes the sums of the rows from row `i` on.
+#[inline(always)]
+unsafe fn scatter<V: Part>(sums: V, p: &MatVec<V::Elem>, i: usize) {
+    let mut all = [V::Elem::default(); LINE / 4];
+    // SAFETY: vectors have at most 16 elements; the caller's promises.
+    unsafe {
+        sums.store(all.as_mut_ptr());
+        for (r, &sum) in all[..V::N].iter().enumerate() {
+            *p.y.add((i + r) * p.y_stride) = sum;
         }
-    }
-    for (r, &y) in all[..U * V::N].iter().enumerate() {
-        // SAFETY: as above.
-        unsafe { *p.y.add((i + r) * p.y_stride) = y }
     }
 }
 
@@ -288,7 +316,13 @@ unsafe fn vectors_of_pieces<V: Part, const U: usize>(
     to: &mut [V::Elem],
 ) {
     let mut sums = [V::of(0.0); U];
+    // in the order of memory, what the next call reads is fetched meanwhile
+    let (all, line) = (U * V::N * PIECE, LINE / size_of::<V::Elem>());
     for l in (0..PIECE).step_by(V::QUAD) {
+        for at in (l * U * V::N..(l + V::QUAD) * U * V::N).step_by(line) {
+            V::prefetch(a.wrapping_add(all + at));
+            V::prefetch(x.wrapping_add(all + at));
+        }
         for (u, sum) in sums.iter_mut().enumerate() {
             // SAFETY: the caller's promises.
             unsafe {

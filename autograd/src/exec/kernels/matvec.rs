@@ -9,6 +9,7 @@ use super::{
     vector::Part,
 };
 use crate::op::linalg::{PIECE, RADIX};
+use std::mem::MaybeUninit;
 
 /// `y = matrix · x`, where the matrix has `rows` rows of `k` elements, at most one group of pieces.
 pub(super) struct MatVec<T> {
@@ -72,21 +73,18 @@ pub(super) unsafe fn product<V: Part>(p: &MatVec<V::Elem>) {
     // SAFETY: the caller's promises.
     unsafe {
         if p.matrix.row == 1 && (p.rows > 1 || p.matrix.column != 1) {
-            by_columns::<V>(p);
-        } else if p.x_stride != 1 {
-            // gathered first: it is read again for each row
-            let mut x = [V::Elem::default(); PIECE * RADIX];
-            for (l, x) in x[..p.k].iter_mut().enumerate() {
-                *x = *p.x.add(l * p.x_stride);
-            }
-            by_rows::<V>(&MatVec {
-                x: x.as_ptr(),
-                x_stride: 1,
-                ..*p
-            });
-        } else {
-            by_rows::<V>(p);
+            return by_columns::<V>(p);
         }
+        // gathered first: it is read again for each row
+        let mut gathered = [MaybeUninit::<V::Elem>::uninit(); PIECE * RADIX];
+        let mut x = p.x;
+        if p.x_stride != 1 {
+            for (l, to) in gathered[..p.k].iter_mut().enumerate() {
+                to.write(*p.x.add(l * p.x_stride));
+            }
+            x = gathered.as_ptr().cast();
+        }
+        by_rows::<V>(p, x);
     }
 }
 
@@ -162,91 +160,61 @@ unsafe fn add_columns<V: Part, const C: usize>(
     }
 }
 
-/// Of a matrix with contiguous rows; `x` is contiguous, too.
+/// Of a matrix with contiguous rows, by a contiguous `x`.
 #[inline(always)]
-unsafe fn by_rows<V: Part>(p: &MatVec<V::Elem>) {
+unsafe fn by_rows<V: Part>(p: &MatVec<V::Elem>, x: *const V::Elem) {
     let (rows, mut i) = (p.rows, 0);
     // SAFETY: the caller's promises; rows that are computed twice are the same twice.
     unsafe {
         if rows < V::N {
             for i in 0..rows {
-                *p.y.add(i * p.y_stride) = dot::<V>(p.matrix.from(i, 0).start, p.x, p.k);
+                *p.y.add(i * p.y_stride) = dot::<V>(p.matrix.from(i, 0).start, x, p.k);
             }
             return;
         }
-        // two chains of sums at a time, so that they wait for each other less; of longer rows one:
-        // the processor fetches ahead only so many rows at once
-        while p.k <= PIECE && i + 2 * V::N <= rows {
-            let from = [p.matrix.from(i, 0).start, p.matrix.from(i + V::N, 0).start];
-            let [low, high] = chains::<V, 2>(from, p.matrix.row, [p.x; 2], p.k);
-            scatter::<V>(low, p, i);
-            scatter::<V>(high, p, i + V::N);
-            i += 2 * V::N;
-        }
         while i < rows {
             i = i.min(rows - V::N);
-            let total = vector_of_rows::<V>(p, i);
+            let total = vector_of_rows::<V>(p, x, i);
             scatter::<V>(total, p, i);
             i += V::N;
         }
     }
 }
 
-/// A vector of rows, from row `i` on.
+/// The sums of a vector of rows, from row `i` on. One vector at a time: the processor fetches ahead
+/// only so many rows at once.
 #[inline(always)]
-unsafe fn vector_of_rows<V: Part>(p: &MatVec<V::Elem>, i: usize) -> V {
+unsafe fn vector_of_rows<V: Part>(p: &MatVec<V::Elem>, x: *const V::Elem, i: usize) -> V {
     let (from, ld) = (p.matrix.from(i, 0).start, p.matrix.row);
+    let line = LINE / size_of::<V::Elem>();
     // -0 is what adds nothing, not even to -0
     let (mut total, mut l) = (V::of(-0.0), 0);
-    // SAFETY: the caller's promises.
-    unsafe {
-        while l < p.k {
-            let length = PIECE.min(p.k - l);
-            let [a] = chains::<V, 1>([from.add(l)], ld, [p.x.add(l)], length);
-            total = total + a;
-            l += length;
-        }
-    }
-    total
-}
-
-/// The sums of `length` products of the elements of a vector of rows with those of `x`, for `U` such
-/// vectors.
-#[inline(always)]
-unsafe fn chains<V: Part, const U: usize>(
-    from: [*const V::Elem; U],
-    ld: usize,
-    x: [*const V::Elem; U],
-    length: usize,
-) -> [V; U] {
-    let (mut sums, mut l) = ([V::of(0.0); U], 0);
-    let line = LINE / size_of::<V::Elem>();
-    // SAFETY: the caller's promises.
-    unsafe {
-        // whole cache lines of each row at once: rows may share places in the cache
-        while l + line <= length {
-            for u in 0..U {
-                for r in 0..V::N {
-                    V::prefetch(from[u].wrapping_add(r * ld + l));
-                }
-                for l in (l..l + line).step_by(V::QUAD) {
-                    let columns = V::columns(from[u].add(l), ld);
-                    for q in 0..V::QUAD {
-                        sums[u] = columns[q].mul_add(V::splat(*x[u].add(l + q)), sums[u]);
+    while l < p.k {
+        let end = p.k.min(l + PIECE);
+        let mut sum = V::of(0.0);
+        // SAFETY: the caller's promises.
+        unsafe {
+            while l + V::QUAD <= end {
+                // whole cache lines of all rows at once: rows may share places in the cache
+                if l.is_multiple_of(line) {
+                    for r in 0..V::N {
+                        V::prefetch(from.wrapping_add(r * ld + l));
                     }
                 }
+                let columns = V::columns(from.add(l), ld);
+                for q in 0..V::QUAD {
+                    sum = columns[q].mul_add(V::splat(*x.add(l + q)), sum);
+                }
+                l += V::QUAD;
             }
-            l += line;
-        }
-        while l < length {
-            for u in 0..U {
-                let column = gather::<V>(from[u].add(l), ld);
-                sums[u] = column.mul_add(V::splat(*x[u].add(l)), sums[u]);
+            while l < end {
+                sum = gather::<V>(from.add(l), ld).mul_add(V::splat(*x.add(l)), sum);
+                l += 1;
             }
-            l += 1;
         }
+        total = total + sum;
     }
-    sums
+    total
 }
 
 /// Writes the sums of the rows from row `i` on.
@@ -286,10 +254,6 @@ unsafe fn dot<V: Part>(a: *const V::Elem, x: *const V::Elem, k: usize) -> V::Ele
         while done + 2 * V::N <= whole {
             vectors_of_pieces::<V, 2>(a.add(done * PIECE), x.add(done * PIECE), &mut sums[done..]);
             done += 2 * V::N;
-        }
-        while done + V::N <= whole {
-            vectors_of_pieces::<V, 1>(a.add(done * PIECE), x.add(done * PIECE), &mut sums[done..]);
-            done += V::N;
         }
         while done < pieces {
             few_pieces::<V>(

@@ -216,3 +216,151 @@ fn special_values_propagate() -> Result<()> {
 fn every_instruction_set_gives_the_same_bits() {
     common::on_every_instruction_set();
 }
+
+/// Products of a few vectors and of long ones: rows as lanes, pieces of `k` as lanes, and what is
+/// left of both.
+#[test]
+fn products_with_vectors() -> Result<()> {
+    let noise = &mut Noise(3);
+    for k in [
+        1, 3, 7, 16, 100, 255, 256, 257, 1000, 1025, 2048, 2305, 4100, 8192, 8200,
+    ] {
+        for rows in [1, 2, 5, 8, 13, 16, 33, 70] {
+            check(noise, &[rows, k], &[k, 1])?;
+            check(noise, &[1, k], &[k, rows])?;
+        }
+    }
+    // more columns than the sums in the cache, and more than one level of groups
+    check(noise, &[1, 300], &[300, 4999])?;
+    check(noise, &[1, 100_003], &[100_003, 1])?;
+    check(noise, &[20, 20_000], &[20_000, 1])?;
+    check(noise, &[1, 20_000], &[20_000, 20])
+}
+
+/// Sizes for which products are cut into several parts, by rows, by columns and by both.
+#[test]
+fn any_number_of_threads() -> Result<()> {
+    let noise = &mut Noise(4);
+    for (a, b) in [
+        (&[1, 2048][..], &[2048, 1500][..]),
+        (&[1500, 2048], &[2048, 1]),
+        (&[5, 700], &[700, 1111]),
+        (&[200, 300], &[300, 700]),
+        (&[1025, 260], &[260, 40]),
+        (&[7, 60, 80], &[7, 80, 300]),
+        (&[1, 100_003], &[100_003, 1]),
+    ] {
+        for dtype in [DType::F32, DType::F64] {
+            let g = Graph::new();
+            let a = noise.matrix(&g, a, dtype, false)?.value()?;
+            let b = noise.matrix(&g, b, dtype, noise.0 & 512 != 0)?.value()?;
+            let product = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                pool.build().expect("threads").install(|| {
+                    let g = Graph::new();
+                    let product = g.constant(&a).matmul(g.constant(&b));
+                    Ok::<_, autograd::Error>([product.value()?, product.relu().value()?])
+                })
+            };
+            let expected = product(1)?;
+            for threads in [2, 3, 8, 64] {
+                let same = product(threads)? == expected;
+                assert!(
+                    same,
+                    "{:?} x {:?} on {threads} threads",
+                    a.shape(),
+                    b.shape()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Operands that are views: slices, permutations, broadcasts and all of them are read where they
+/// lie.
+#[test]
+fn operands_that_are_views() -> Result<()> {
+    for dtype in [DType::F32, DType::F64] {
+        let noise = &mut Noise(5);
+        let g = Graph::new();
+        let mut input = |shape: &[usize]| noise.matrix(&g, shape, dtype, false);
+        let (x, w) = (input(&[300, 70])?, input(&[90, 300])?);
+        // heads of an attention: [batch, length, heads, width]
+        let (q, k) = (input(&[2, 33, 4, 16])?, input(&[2, 29, 4, 16])?);
+        let heads = [q, k].map(|v| v.permute([0, 2, 1, 3]));
+        let column = input(&[300, 1])?;
+        let products = [
+            w.matmul(x.slice(1, 8..61)),
+            w.slice(0, 3..50)
+                .slice(1, 20..290)
+                .matmul(x.slice(0, 20..290)),
+            x.slice(1, 5..6).t().matmul(x),
+            w.matmul(x.slice(1, 5..6)),
+            w.t().slice(0, 9..40).matmul(w),
+            heads[0].matmul(heads[1].transpose(-1, -2)),
+            heads[0].matmul(k.permute([0, 2, 3, 1])),
+            q.permute([3, 0, 2, 1])
+                .matmul(q.permute([3, 0, 1, 2]).slice(3, 1..3)),
+            w.matmul(column.broadcast_to([300, 20])),
+            column.broadcast_to([5, 300, 1]).transpose(-1, -2).matmul(x),
+            x.flip(0).t().matmul(x),
+        ];
+        for (number, product) in products.into_iter().enumerate() {
+            let (got, expected) = (product.value()?, &g.reference(&[product])?[0]);
+            let same = got == *expected || !common::exact_products();
+            assert!(same, "product {number}, {dtype}");
+        }
+    }
+    Ok(())
+}
+
+/// A product reads a view without a copy: one kernel.
+#[test]
+fn views_are_not_copied() -> Result<()> {
+    let g = Graph::new();
+    let (q, k) = (
+        g.input(Tensor::zeros([2, 5, 3, 4], DType::F32)?),
+        g.input(Tensor::zeros([2, 5, 3, 4], DType::F32)?),
+    );
+    let scores = q.permute([0, 2, 1, 3]).matmul(k.permute([0, 2, 3, 1]));
+    assert_eq!(g.plan(scores)?.kernels().len(), 1);
+    let x = g.input(Tensor::zeros([30, 40], DType::F32)?);
+    let part = x
+        .slice(0, 2..20)
+        .slice(1, 3..9)
+        .t()
+        .matmul(x.slice(0, 0..18));
+    assert_eq!(g.plan(part)?.kernels().len(), 1);
+    Ok(())
+}
+
+/// NaN and infinities reach exactly the elements whose sums they are in, also from the end of a
+/// row that does not fill a vector.
+#[test]
+fn special_values_stay_in_their_rows_and_columns() -> Result<()> {
+    for (m, k, n) in [
+        (7, 300, 19),
+        (130, 260, 1),
+        (1, 260, 130),
+        (50, 40, 333),
+        (1, 1500, 1),
+    ] {
+        for (i, j) in [(0, 0), (m - 1, n - 1), (m / 2, n / 2)] {
+            let g = Graph::new();
+            let (mut a, mut b) = (vec![1.0f32; m * k], vec![1.0f32; k * n]);
+            (a[i * k + k - 1], b[(k - 1) * n + j]) = (f32::NAN, f32::INFINITY);
+            let (a, b) = (Tensor::new([m, k], a)?, Tensor::new([k, n], b)?);
+            let c = g.input(a).matmul(g.input(b)).value()?.to_f64s();
+            for (e, c) in c.into_iter().enumerate() {
+                let right = match (e / n == i, e % n == j) {
+                    (true, _) => c.is_nan(),
+                    (_, true) => c == f64::INFINITY,
+                    _ => c == k as f64,
+                };
+                assert!(right, "{m} x {k} x {n} at {e}: {c}");
+            }
+        }
+    }
+    Ok(())
+}

@@ -94,12 +94,21 @@ impl<'r> Memory<'r> {
     pub(crate) unsafe fn view(&self, view: View, shape: &'r Shape) -> TensorView<'r> {
         assert_eq!(self.count(view.value), shape.count());
         // SAFETY: the caller's promise.
+        unsafe { self.whole(view.value, shape) }
+    }
+
+    /// All elements of a value, of which a reader sees some with this shape.
+    ///
+    /// # Safety
+    /// As of [`elements`](Memory::elements).
+    pub(crate) unsafe fn whole(&self, value: ValueId, shape: &'r Shape) -> TensorView<'r> {
+        // SAFETY: the caller's promise.
         let data = unsafe {
-            match self.dtype(view.value) {
-                DType::F32 => Elements::F32(self.elements(view.value)),
-                DType::F64 => Elements::F64(self.elements(view.value)),
-                DType::I64 => Elements::I64(self.elements(view.value)),
-                DType::Bool => Elements::Bool(self.elements(view.value)),
+            match self.dtype(value) {
+                DType::F32 => Elements::F32(self.elements(value)),
+                DType::F64 => Elements::F64(self.elements(value)),
+                DType::I64 => Elements::I64(self.elements(value)),
+                DType::Bool => Elements::Bool(self.elements(value)),
             }
         };
         TensorView { shape, data }

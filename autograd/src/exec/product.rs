@@ -10,12 +10,12 @@
 
 use super::kernels::{
     Vectors,
-    tile::{Product, Strided},
+    tile::{GROUP_K, Product, Strided},
 };
 use crate::{
     error::OpError,
-    op::linalg::Batches,
-    plan::{size::ProductSize, tiling::TILE_ROWS},
+    op::linalg::{Batches, RADIX},
+    plan::{kernel::MatrixAccess, size::ProductSize, tiling::TILE_ROWS},
     shape::Shape,
     tensor::DType,
     view::{TensorView, TensorViewMut},
@@ -27,6 +27,8 @@ use std::ops::Range;
 pub(crate) struct Matrix<'a> {
     pub(crate) view: TensorView<'a>,
     pub(crate) transposed: bool,
+    /// Where its elements are, if not one after the other.
+    pub(crate) access: Option<&'a MatrixAccess>,
 }
 
 impl Matrix<'_> {
@@ -38,6 +40,30 @@ impl Matrix<'_> {
             return shape;
         }
         shape.swapped(rank - 2, rank - 1)
+    }
+
+    /// Where the matrices of a batch begin, if this is not as if one came after the other.
+    fn starts(&self, count: usize) -> Option<Vec<usize>> {
+        let access = self.access?;
+        let mut starts = Vec::with_capacity(count);
+        access.starts.runs(0, count, |_, first, stride, n| {
+            starts.extend((0..n).map(|i| (first as isize + i as isize * stride) as usize));
+        });
+        Some(starts)
+    }
+
+    /// The elements from `start` on as a matrix of `rows` by `columns`.
+    fn operand<T: Vectors>(
+        &self,
+        start: usize,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Operand<'_, T>, OpError> {
+        let data = &self.view.slice::<T>()?[start..];
+        Ok(match self.access {
+            Some(&MatrixAccess { row, column, .. }) => Operand { data, row, column },
+            None => Operand::new(&data[..rows * columns], rows, columns, self.transposed),
+        })
     }
 }
 
@@ -59,7 +85,7 @@ pub(crate) fn rows<T: Vectors>(
         columns: 0..n,
     };
     // SAFETY: the block is all of `out`.
-    unsafe { product(a, b, k, c) }
+    unsafe { product(a, b, 0..k, c) }
 }
 
 /// A product `out = a·b`, batched, that is to run in some parts; the types are those that the op
@@ -72,8 +98,23 @@ pub(crate) struct Job<'r> {
     size: (usize, usize, usize),
     /// The first elements of `a`, `b` and the output, for each product of a batch.
     batches: Option<Vec<(usize, usize, usize)>>,
+    parts: usize,
     grid: Grid,
+    /// The sums of all groups of pieces of `k`, if parts are groups.
+    groups: Option<Groups>,
 }
+
+/// Sums of groups of pieces of `k`: as many numbers for each as the product has.
+struct Groups {
+    count: usize,
+    sums: Out,
+    /// Where they are.
+    _memory: Vec<f64>,
+}
+
+/// The most elements of a product whose parts are groups of pieces: others have enough rows and
+/// columns for many parts.
+const FEW_ELEMENTS: usize = 64;
 
 impl<'r> Job<'r> {
     pub(crate) fn new(
@@ -88,10 +129,30 @@ impl<'r> Job<'r> {
         // the rows of a batch with one second matrix follow each other
         let joined =
             count > 0 && b.view.shape.count() == k * n && a.view.shape.count() == count / n * k;
-        let joined = joined && !a.transposed;
+        let joined = joined && !a.transposed && a.access.is_none() && b.access.is_none();
         let m = if joined { count / n } else { m };
-        let batches: Option<Vec<_>> = (!joined).then(|| batches.offsets().collect());
+        let batches = (!joined).then(|| {
+            let mut all: Vec<_> = batches.offsets().collect();
+            if let Some(starts) = a.starts(all.len()) {
+                all.iter_mut()
+                    .zip(starts)
+                    .for_each(|(o, start)| o.0 = start);
+            }
+            if let Some(starts) = b.starts(all.len()) {
+                all.iter_mut()
+                    .zip(starts)
+                    .for_each(|(o, start)| o.1 = start);
+            }
+            all
+        });
         let rows = m * batches.as_ref().map_or(1, Vec::len);
+        let has_tiles = match dtype {
+            DType::F32 => f32::table().tiles.is_some(),
+            _ => f64::table().tiles.is_some(),
+        };
+        let of_groups =
+            has_tiles && parts > 1 && rows == m && (1..=FEW_ELEMENTS).contains(&(m * n));
+        let groups = (of_groups && k > GROUP_K).then(|| Groups::new(k.div_ceil(GROUP_K), m * n));
         Job {
             a,
             b,
@@ -99,21 +160,81 @@ impl<'r> Job<'r> {
             dtype,
             size: (m, k, n),
             batches,
+            parts,
             grid: Grid::new(parts, rows, n),
+            groups,
         }
     }
 
-    /// Does one of its parts: some rows, or some columns of them.
+    /// Does one of its parts: some rows, or some columns of them, or some groups of their sums.
     pub(crate) fn part(&self, part: usize) -> Result<(), OpError> {
-        match self.dtype {
-            DType::F32 => self.blocks::<f32>(part),
-            _ => self.blocks::<f64>(part),
+        match (self.dtype, &self.groups) {
+            (DType::F32, None) => self.blocks::<f32>(part),
+            (DType::F32, Some(groups)) => self.sum_groups::<f32>(groups, part),
+            (_, None) => self.blocks::<f64>(part),
+            (_, Some(groups)) => self.sum_groups::<f64>(groups, part),
         }
+    }
+
+    /// Adds the sums of groups, when all parts are done.
+    pub(crate) fn finish(&self) {
+        match (self.dtype, &self.groups) {
+            (_, None) => {}
+            (DType::F32, Some(groups)) => self.add_groups::<f32>(groups),
+            (_, Some(groups)) => self.add_groups::<f64>(groups),
+        }
+    }
+
+    fn sum_groups<T: Vectors>(&self, groups: &Groups, part: usize) -> Result<(), OpError> {
+        let (m, k, n) = self.size;
+        let (at_a, at_b, _) = self.batches.as_ref().map_or((0, 0, 0), |all| all[0]);
+        let (a, b) = (self.a.operand(at_a, m, k)?, self.b.operand(at_b, k, n)?);
+        let at = |part: usize| groups.count * part / self.parts;
+        for group in at(part)..at(part + 1) {
+            let c = Block {
+                start: groups.sums.0.cast::<T>().wrapping_add(group * m * n),
+                ld: n,
+                rows: 0..m,
+                columns: 0..n,
+            };
+            let k = group * GROUP_K..k.min((group + 1) * GROUP_K);
+            // SAFETY: each group has sums of its own, and is in one part.
+            unsafe { product(a, b, k, c) }
+        }
+        Ok(())
+    }
+
+    /// In the order of [`inner_product`](crate::op::linalg::inner_product): `RADIX` neighbours at
+    /// a time, until one is left.
+    fn add_groups<T: Vectors>(&self, groups: &Groups) {
+        let (m, _, n) = self.size;
+        let (size, mut count) = (m * n, groups.count);
+        // SAFETY: there is room for the sums of all groups, and the output has `size` elements. No
+        // part is at work any more.
+        let (sums, out) = unsafe {
+            let sums = std::slice::from_raw_parts_mut(groups.sums.0.cast::<T>(), count * size);
+            (
+                sums,
+                std::slice::from_raw_parts_mut(self.out.0.cast::<T>(), size),
+            )
+        };
+        while count > 1 {
+            for from in 0..count {
+                let to = from / RADIX;
+                for e in 0..size {
+                    let sum = sums[from * size + e];
+                    let is_first = from.is_multiple_of(RADIX);
+                    let to = &mut sums[to * size + e];
+                    *to = if is_first { sum } else { *to + sum };
+                }
+            }
+            count = count.div_ceil(RADIX);
+        }
+        out.copy_from_slice(&sums[..size]);
     }
 
     fn blocks<T: Vectors>(&self, part: usize) -> Result<(), OpError> {
         let (m, k, n) = self.size;
-        let (a, b) = (self.a.view.slice::<T>()?, self.b.view.slice::<T>()?);
         let batches = self.batches.as_deref().unwrap_or(&[(0, 0, 0)]);
         let blocks = m.div_ceil(TILE_ROWS); // of each product
         let rows = self.grid.rows(part, blocks * batches.len());
@@ -134,14 +255,24 @@ impl<'r> Job<'r> {
                 columns: columns.clone(),
             };
             if !columns.is_empty() {
-                let a = Operand::new(&a[at_a..at_a + m * k], m, k, self.a.transposed);
-                let b = Operand::new(&b[at_b..at_b + k * n], k, n, self.b.transposed);
+                let (a, b) = (self.a.operand(at_a, m, k)?, self.b.operand(at_b, k, n)?);
                 // SAFETY: each part has rows and columns of its own, within the output.
-                unsafe { product(a, b, k, c) }
+                unsafe { product(a, b, 0..k, c) }
             }
             block += count;
         }
         Ok(())
+    }
+}
+
+impl Groups {
+    fn new(count: usize, size: usize) -> Groups {
+        let mut memory = vec![0.0; count * size];
+        Groups {
+            count,
+            sums: Out(memory.as_mut_ptr().cast()),
+            _memory: memory,
+        }
     }
 }
 
@@ -233,13 +364,14 @@ impl<'a, T> Operand<'a, T> {
     }
 }
 
-/// A block of a product with sums over `k` products.
+/// A block of a product, with sums over these places of `k`.
 ///
 /// # Safety
 /// The block can be written, and nobody else works on it.
-unsafe fn product<T: Vectors>(a: Operand<'_, T>, b: Operand<'_, T>, k: usize, c: Block<T>) {
+unsafe fn product<T: Vectors>(a: Operand<'_, T>, b: Operand<'_, T>, k: Range<usize>, c: Block<T>) {
     let (m, n) = (c.rows.len(), c.columns.len());
-    let (a, b) = (a.part(c.rows, 0..k), b.part(0..k, c.columns));
+    let (a, b) = (a.part(c.rows, k.clone()), b.part(k.clone(), c.columns));
+    let k = k.len();
     if k == 0 {
         for i in 0..m {
             // SAFETY: a row of the block.

@@ -250,16 +250,32 @@ impl<'r> Task<'r> {
                 how: *how,
                 parts,
             }),
-            Kernel::Product { a, b, out } => {
-                let matrix = |m: &PlannedMatrix| Matrix {
+            Kernel::Product {
+                a,
+                b,
+                out,
+                accesses,
+            } => {
+                let matrix = |m: &PlannedMatrix, k: usize| {
+                    let access = accesses.as_ref().and_then(|both| both[k].as_ref());
+                    let shape = plan.shape(m.view);
                     // SAFETY: what it reads was written in an earlier stage, and nothing of this
                     // stage writes it.
-                    view: unsafe { memory.view(m.view, plan.shape(m.view)) },
-                    transposed: m.transposed,
+                    let view = unsafe {
+                        match access {
+                            Some(_) => memory.whole(m.view.value, shape),
+                            None => memory.view(m.view, shape),
+                        }
+                    };
+                    Matrix {
+                        view,
+                        transposed: m.transposed,
+                        access,
+                    }
                 };
                 // SAFETY: one task is made of each kernel of a stage.
                 let out = unsafe { memory.view_mut(*out, plan.shape(*out)) };
-                Task::Product(product::Job::new(matrix(a), matrix(b), out, parts))
+                Task::Product(product::Job::new(matrix(a, 0), matrix(b, 1), out, parts))
             }
         }
     }
@@ -291,8 +307,10 @@ impl<'r> Task<'r> {
 
     /// What is left to do when all parts are done.
     fn finish(&self) {
-        if let Task::Fused(job) = self {
-            job.finish();
+        match self {
+            Task::Fused(job) => job.finish(),
+            Task::Product(job) => job.finish(),
+            Task::Scalar(..) | Task::Opaque(..) => {}
         }
     }
 }

@@ -63,7 +63,15 @@ impl Cost {
     }
 
     pub(super) fn of_product(ProductSize { m, k, n }: ProductSize) -> Cost {
-        Cost::new(m.saturating_mul(k).saturating_mul(n) / PER_NANOSECOND)
+        // a product with a vector, or an outer one, is as fast as memory
+        let area = |a: usize, b: usize| a.saturating_mul(b);
+        let memory = area(m, k)
+            .saturating_add(area(k, n))
+            .saturating_add(area(m, n));
+        let all = area(m, k)
+            .saturating_mul(n)
+            .saturating_add(memory.saturating_mul(MEMORY));
+        Cost::new(all / PER_NANOSECOND)
     }
 
     /// An op's own `eval`, which reads and writes this many elements in all, with so many light

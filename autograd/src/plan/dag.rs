@@ -11,6 +11,7 @@
 
 use super::{
     index::{DagId, ThroughId},
+    kernel::MatrixAccess,
     size::ProductSize,
 };
 use crate::{
@@ -131,7 +132,8 @@ pub(super) struct Operand {
     /// The last two axes are exchanged after that. Only matrix products have such operands.
     pub(super) transposed: bool,
     /// The shape's elements are not all those of the node in their order, but some of them, as this
-    /// says. Only fused kernels have such operands.
+    /// says. Only fused kernels and matrix products have such
+    /// operands.
     pub(super) through: Option<ThroughId>,
 }
 
@@ -162,6 +164,19 @@ impl Strided {
             strides[lead + k] = self.strides[k];
         }
         Walk::new(*reader, strides, self.offset)
+    }
+}
+
+impl Strided {
+    /// As an operand of a matrix product: its shape, and that of the product.
+    pub(super) fn matrix(&self, own: &Shape, product: &Shape) -> MatrixAccess {
+        let outer = |shape: &Shape| shape.prefix(shape.rank() - 2);
+        let [row, column] = [2, 1].map(|k| self.strides[own.rank() - k].unsigned_abs());
+        MatrixAccess {
+            starts: self.walk(&outer(own), &outer(product)),
+            row,
+            column,
+        }
     }
 }
 
@@ -360,6 +375,9 @@ impl<'p> Dag<'p> {
         let [a, b] = self.operands(node) else {
             return None;
         };
+        if a.through.is_some() || b.through.is_some() {
+            return None;
+        }
         let swapped = |o: &Operand| {
             let (shape, rank) = (self.shape(o.shape), self.shape(o.shape).rank());
             if o.transposed {

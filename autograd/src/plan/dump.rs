@@ -158,16 +158,26 @@ fn kernel(plan: &Plan, id: KernelId) -> Vec<String> {
     });
     let shape = |s: ShapeId| plan.shapes[s];
     match &plan.kernels[id] {
-        Kernel::Product { a, b, out } => {
-            let matrix = |m: &super::kernel::Matrix| {
-                let transposed = if m.transposed { " transposed" } else { "" };
-                format!("{}{}{transposed}", value(m.view.value), shape(m.view.shape))
+        Kernel::Product {
+            a,
+            b,
+            out,
+            accesses,
+        } => {
+            let matrix = |m: &super::kernel::Matrix, k: usize| {
+                let is_strided = accesses.as_ref().is_some_and(|both| both[k].is_some());
+                let how = match (m.transposed, is_strided) {
+                    (true, _) => " transposed",
+                    (_, true) => " strided",
+                    _ => "",
+                };
+                format!("{}{}{how}", value(m.view.value), shape(m.view.shape))
             };
             vec![format!(
                 "{name} product: {} = {} · {}",
                 value(out.value),
-                matrix(a),
-                matrix(b)
+                matrix(a, 0),
+                matrix(b, 1)
             )]
         }
         Kernel::Opaque {

@@ -15,7 +15,8 @@ use super::{
     in_place,
     index::{DagId, GroupId, ProductId, Reg},
     kernel::{
-        Code, Fused, Kernel, Layout, LineStep, Matrix, Product, Read, Reduction, Register, Step,
+        Code, Fused, Kernel, Layout, LineStep, Matrix, MatrixAccess, Product, Read, Reduction,
+        Register, Step,
     },
     order::{Order, Seen, Slot},
     place::Values,
@@ -178,6 +179,7 @@ fn single(dag: &Dag<'_>, id: DagId, values: &mut Values<'_, '_>) -> Kernel {
     };
     match (node.kind, dag.operands(id)) {
         (Kind::MatMul, &[a, b]) => Kernel::Product {
+            accesses: accesses(dag, id, [a, b]),
             a: matrix(a, values),
             b: matrix(b, values),
             out: values.define_view(id),
@@ -192,6 +194,20 @@ fn single(dag: &Dag<'_>, id: DagId, values: &mut Values<'_, '_>) -> Kernel {
             op: dag.program.op_ref(node.id).for_plan(),
         },
     }
+}
+
+/// Where the elements of a product's operands are, if they are not simply those of their values.
+fn accesses(
+    dag: &Dag<'_>,
+    id: DagId,
+    operands: [Operand; 2],
+) -> Option<Box<[Option<MatrixAccess>; 2]>> {
+    let product = dag.shape(dag.nodes[id].shape);
+    let all = operands.map(|o| {
+        let through = &dag.throughs[o.through?];
+        Some(through.matrix(dag.shape(o.shape), product))
+    });
+    all.iter().any(Option::is_some).then(|| Box::new(all))
 }
 
 /// A kernel that is being written.

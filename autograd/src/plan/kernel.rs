@@ -74,6 +74,17 @@ pub(crate) struct Matrix {
     pub(crate) transposed: bool,
 }
 
+/// Where the elements of an operand of a matrix product are, if they are not simply those of its
+/// value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MatrixAccess {
+    /// The first element of each matrix of a batch.
+    pub(crate) starts: Walk,
+    /// How far neighbours in a column, and in a row, are apart.
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+}
+
 /// What is done in one go.
 pub(crate) enum Kernel {
     /// Work on the elements of a shape, block by block.
@@ -81,7 +92,13 @@ pub(crate) enum Kernel {
     /// Work on single numbers.
     Scalar(Box<Fused>),
     /// A matrix product.
-    Product { a: Matrix, b: Matrix, out: View },
+    Product {
+        a: Matrix,
+        b: Matrix,
+        out: View,
+        /// Of the first and of the second matrix.
+        accesses: Option<Box<[Option<MatrixAccess>; 2]>>,
+    },
     /// An op by its own `eval`, perhaps in parts.
     Opaque {
         op: OpRef,
@@ -378,7 +395,10 @@ impl Kernel {
                 size_of::<Fused>() + steps + lists + layout.bytes()
             }
             Kernel::Opaque { inputs, .. } => list_bytes(inputs),
-            Kernel::Product { .. } => 0,
+            Kernel::Product { accesses, .. } => match accesses {
+                Some(both) => size_of_val(&**both),
+                None => 0,
+            },
         }
     }
 

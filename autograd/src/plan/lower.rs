@@ -21,7 +21,7 @@ use crate::{
     math::fold::{Fold, Lines},
     nodes::{self, NodeId, OpId, Program, ShapeId},
     op::{Id, Lowering, lowering::LineFunction, lowering::Scalar},
-    shape::Axes,
+    shape::{Axes, MAX_RANK},
     tensor::DType,
 };
 use std::collections::HashMap;
@@ -44,6 +44,7 @@ pub(super) fn lower<'p>(p: &'p Program, wanted: &[NodeId], updates: &[nodes::Upd
         generations: generations(p, reached.len()),
         common: CommonSubexpressions::new(reached.iter().filter(|r| **r).count()),
         throughs: HashMap::new(),
+        matrices: HashMap::new(),
     };
     for (id, _) in reached.enumerate().filter(|(_, reached)| **reached) {
         lower.append(id);
@@ -153,6 +154,8 @@ struct Lower<'p> {
     common: CommonSubexpressions,
     /// How slices and permutations are read that have been read before.
     throughs: HashMap<DagId, ThroughId>,
+    /// The same as operands of matrix products.
+    matrices: HashMap<DagId, ThroughId>,
 }
 
 impl Lower<'_> {
@@ -318,13 +321,10 @@ impl Lower<'_> {
                     seen
                 }
             }
-            (Kind::MatMul, Kind::Permute) if node.shape == seen.shape => {
-                let swaps = self.permutation(seen.node).is_some_and(swaps_last_two);
-                let transposed = Operand {
-                    transposed: true,
-                    ..self.dag.operands(seen.node)[0]
-                };
-                if swaps { transposed } else { seen }
+            (Kind::MatMul, Kind::Permute | Kind::Slice | Kind::Broadcast)
+                if node.shape == seen.shape =>
+            {
+                self.matrix(seen)
             }
             (
                 Kind::Elementwise(_) | Kind::Broadcast | Kind::Fold(..) | Kind::Line(..),
@@ -342,7 +342,8 @@ impl Lower<'_> {
         if self.dag.nodes[seen.node].shape != seen.shape || self.dag.shape(seen.shape).count() < 2 {
             return seen; // a single number is read as one, without a place
         }
-        let (base, strided) = self.strided(seen);
+        let is_view = |kind| matches!(kind, Kind::Slice | Kind::Permute);
+        let (base, strided) = self.strided(seen, is_view);
         if !strided.has_runs(self.dag.shape(seen.shape)) {
             return seen;
         }
@@ -358,12 +359,41 @@ impl Lower<'_> {
         }
     }
 
-    /// The node whose elements a slice or permutation shows, seen through others of the kind, and
-    /// where they are.
-    fn strided(&self, seen: Operand) -> (DagId, Strided) {
+    /// The operand of a matrix product that a view shows: transposed, or at any distances, which a
+    /// product reads where they are. Reversed axes are copied.
+    fn matrix(&mut self, seen: Operand) -> Operand {
+        let is_view = |kind| matches!(kind, Kind::Permute | Kind::Slice | Kind::Broadcast);
+        let below = self.dag.operands(seen.node)[0];
+        let swaps = self.permutation(seen.node).is_some_and(swaps_last_two);
+        if swaps && !is_view(self.dag.nodes[below.node].kind) {
+            return Operand {
+                transposed: true,
+                ..below
+            };
+        }
+        let (base, strided) = self.strided(seen, is_view);
+        let shape = self.dag.shape(seen.shape);
+        let is_reversed = (0..shape.rank()).any(|k| shape[k] > 1 && strided.strides[k] < 0);
+        if is_reversed || shape.count() == 0 {
+            return seen;
+        }
+        let dag = &mut self.dag;
+        let through = *self
+            .matrices
+            .entry(seen.node)
+            .or_insert_with(|| dag.throughs.push(strided));
+        Operand {
+            node: base,
+            through: Some(through),
+            ..seen
+        }
+    }
+
+    /// The node whose elements a view shows, seen through others of these kinds, and where they are.
+    fn strided(&self, seen: Operand, is_view: impl Fn(Kind) -> bool) -> (DagId, Strided) {
         let mut above = Vec::new();
         let mut base = seen;
-        while matches!(self.dag.nodes[base.node].kind, Kind::Slice | Kind::Permute)
+        while is_view(self.dag.nodes[base.node].kind)
             && self.dag.nodes[base.node].shape == base.shape
         {
             above.push(base.node);
@@ -386,7 +416,18 @@ impl Lower<'_> {
                     strided.offset += start as isize * strided.strides[axis];
                     strided.strides[axis] *= step;
                 }
-                _ => {}
+                // a broadcast: axes that are repeated, and new ones before the others
+                _ => {
+                    let from = self.dag.shape(self.dag.operands(node)[0].shape);
+                    let (own, lead) = (
+                        strided.strides,
+                        self.dag.shape(self.dag.nodes[node].shape).rank() - from.rank(),
+                    );
+                    strided.strides = [0; MAX_RANK];
+                    for k in (0..from.rank()).filter(|&k| from[k] > 1) {
+                        strided.strides[lead + k] = own[k];
+                    }
+                }
             }
         }
         (base.node, strided)

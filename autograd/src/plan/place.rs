@@ -158,11 +158,9 @@ impl<'d, 'p> Values<'d, 'p> {
             Kernel::Product { a, out, .. } => {
                 let shape = self.dag.shape(a.view.shape);
                 let k = shape[shape.rank() - if a.transposed { 2 } else { 1 }];
-                Cost::of_product(ProductSize {
-                    m: count(out),
-                    k,
-                    n: 1,
-                })
+                let n = self.dag.shape(out.shape).last().map_or(1, |&n| n.max(1));
+                let m = count(out) / n;
+                Cost::of_product(ProductSize { m, k, n })
             }
             Kernel::Opaque {
                 inputs, out, how, ..

@@ -24,6 +24,8 @@ const PADDING: usize = 16;
 pub(crate) const PADDED_BLOCK: usize = BLOCK + PADDING;
 /// The f32 elements of a cache line.
 const CACHE_LINE: usize = 16;
+/// The elements of a matrix that stays in the first-level cache, however often it is read.
+const NEAR: usize = 6 << 10;
 /// Products are cut at multiples of this many rows, so that no tile is cut.
 pub(crate) const TILE_ROWS: usize = 8;
 
@@ -172,9 +174,9 @@ impl Fused {
             return 0;
         };
         let (k, n) = (p.size.k, p.size.n);
-        // many rows share the way of a second matrix that comes from far away, or is transposed
-        // first
-        let is_near = k * n <= 1 << 16 && self.products.iter().all(|p| !p.b.transposed);
+        // many rows share the packing of a second matrix that does not stay in the first-level
+        // cache, or is transposed
+        let is_near = k * n <= NEAR && self.products.iter().all(|p| !p.b.transposed);
         let rows = if is_near {
             (1 << 13) / n
         } else {

@@ -80,7 +80,11 @@ impl Dag<'_> {
             && (operand.through.is_none()
                 || matches!(
                     node.kind,
-                    Kind::Elementwise(_) | Kind::Broadcast | Kind::Fold(..) | Kind::Line(..)
+                    Kind::Elementwise(_)
+                        | Kind::Broadcast
+                        | Kind::Fold(..)
+                        | Kind::Line(..)
+                        | Kind::MatMul
                 ))
             && match node.kind {
                 Kind::Elementwise(_) | Kind::Broadcast | Kind::Fold(..) => {

@@ -9,6 +9,7 @@ use super::{
     vector::Part,
 };
 use crate::op::linalg::{PIECE, RADIX};
+use std::mem::MaybeUninit;
 
 /// `y = matrix · x`, where the matrix has `rows` rows of `k` elements, at most one group of pieces.
 pub(super) struct MatVec<T> {
@@ -25,8 +26,6 @@ pub(super) struct MatVec<T> {
 const SUMS_BYTES: usize = 8 << 10;
 /// The columns that are multiplied at once.
 const COLUMNS: usize = 8;
-/// Vectors of rows that are multiplied at once: their sums wait for each other less.
-const INTERLEAVED: usize = 4;
 /// The bytes of a cache line.
 const LINE: usize = 64;
 
@@ -74,21 +73,18 @@ pub(super) unsafe fn product<V: Part>(p: &MatVec<V::Elem>) {
     // SAFETY: the caller's promises.
     unsafe {
         if p.matrix.row == 1 && (p.rows > 1 || p.matrix.column != 1) {
-            by_columns::<V>(p);
-        } else if p.x_stride != 1 {
-            // gathered first: it is read again for each row
-            let mut x = [V::Elem::default(); PIECE * RADIX];
-            for (l, x) in x[..p.k].iter_mut().enumerate() {
-                *x = *p.x.add(l * p.x_stride);
-            }
-            by_rows::<V>(&MatVec {
-                x: x.as_ptr(),
-                x_stride: 1,
-                ..*p
-            });
-        } else {
-            by_rows::<V>(p);
+            return by_columns::<V>(p);
         }
+        // gathered first: it is read again for each row
+        let mut gathered = [MaybeUninit::<V::Elem>::uninit(); PIECE * RADIX];
+        let mut x = p.x;
+        if p.x_stride != 1 {
+            for (l, to) in gathered[..p.k].iter_mut().enumerate() {
+                to.write(*p.x.add(l * p.x_stride));
+            }
+            x = gathered.as_ptr().cast();
+        }
+        by_rows::<V>(p, x);
     }
 }
 
@@ -164,73 +160,73 @@ unsafe fn add_columns<V: Part, const C: usize>(
     }
 }
 
-/// Of a matrix with contiguous rows; `x` is contiguous, too.
+/// Of a matrix with contiguous rows, by a contiguous `x`.
 #[inline(always)]
-unsafe fn by_rows<V: Part>(p: &MatVec<V::Elem>) {
+unsafe fn by_rows<V: Part>(p: &MatVec<V::Elem>, x: *const V::Elem) {
     let (rows, mut i) = (p.rows, 0);
     // SAFETY: the caller's promises; rows that are computed twice are the same twice.
     unsafe {
         if rows < V::N {
             for i in 0..rows {
-                *p.y.add(i * p.y_stride) = dot::<V>(p.matrix.from(i, 0).start, p.x, p.k);
+                *p.y.add(i * p.y_stride) = dot::<V>(p.matrix.from(i, 0).start, x, p.k);
             }
             return;
         }
-        while i + INTERLEAVED * V::N <= rows {
-            vectors_of_rows::<V, INTERLEAVED>(p, i);
-            i += INTERLEAVED * V::N;
-        }
         while i < rows {
             i = i.min(rows - V::N);
-            vectors_of_rows::<V, 1>(p, i);
+            let total = vector_of_rows::<V>(p, x, i);
+            scatter::<V>(total, p, i);
             i += V::N;
         }
     }
 }
 
-/// `U` vectors of rows, from row `i` on.
+/// The sums of a vector of rows, from row `i` on. One vector at a time: the processor fetches ahead
+/// only so many rows at once.
 #[inline(always)]
-unsafe fn vectors_of_rows<V: Part, const U: usize>(p: &MatVec<V::Elem>, i: usize) {
-    let ld = p.matrix.row;
-    let from = p.matrix.from(i, 0).start;
-    let mut totals = [V::of(0.0); U];
-    for start in (0..p.k).step_by(PIECE) {
-        let end = p.k.min(start + PIECE);
-        let (mut sums, mut l) = ([V::of(0.0); U], start);
+unsafe fn vector_of_rows<V: Part>(p: &MatVec<V::Elem>, x: *const V::Elem, i: usize) -> V {
+    let (from, ld) = (p.matrix.from(i, 0).start, p.matrix.row);
+    let line = LINE / size_of::<V::Elem>();
+    // -0 is what adds nothing, not even to -0
+    let (mut total, mut l) = (V::of(-0.0), 0);
+    while l < p.k {
+        let end = p.k.min(l + PIECE);
+        let mut sum = V::of(0.0);
         // SAFETY: the caller's promises.
         unsafe {
             while l + V::QUAD <= end {
-                for (u, sum) in sums.iter_mut().enumerate() {
-                    let columns = V::columns(from.add(u * V::N * ld + l), ld);
-                    for q in 0..V::QUAD {
-                        *sum = columns[q].mul_add(V::splat(*p.x.add(l + q)), *sum);
+                // whole cache lines of all rows at once: rows may share places in the cache
+                if l.is_multiple_of(line) {
+                    for r in 0..V::N {
+                        V::prefetch(from.wrapping_add(r * ld + l));
                     }
+                }
+                let columns = V::columns(from.add(l), ld);
+                for q in 0..V::QUAD {
+                    sum = columns[q].mul_add(V::splat(*x.add(l + q)), sum);
                 }
                 l += V::QUAD;
             }
             while l < end {
-                let x = V::splat(*p.x.add(l));
-                for (u, sum) in sums.iter_mut().enumerate() {
-                    let column = gather::<V>(from.add(u * V::N * ld + l), ld);
-                    *sum = column.mul_add(x, *sum);
-                }
+                sum = gather::<V>(from.add(l), ld).mul_add(V::splat(*x.add(l)), sum);
                 l += 1;
             }
         }
-        for (total, sum) in totals.iter_mut().zip(sums) {
-            *total = if start == 0 { sum } else { *total + sum };
-        }
+        total = total + sum;
     }
-    let mut all = [V::Elem::default(); LINE];
-    for (u, total) in totals.into_iter().enumerate() {
-        // SAFETY: vectors have at most 16 elements; the caller's promises.
-        unsafe {
-            total.store(all.as_mut_ptr().add(u * V::N));
+    total
+}
+
+/// Writes the sums of the rows from row `i` on.
+#[inline(always)]
+unsafe fn scatter<V: Part>(sums: V, p: &MatVec<V::Elem>, i: usize) {
+    let mut all = [V::Elem::default(); LINE / 4];
+    // SAFETY: vectors have at most 16 elements; the caller's promises.
+    unsafe {
+        sums.store(all.as_mut_ptr());
+        for (r, &sum) in all[..V::N].iter().enumerate() {
+            *p.y.add((i + r) * p.y_stride) = sum;
         }
-    }
-    for (r, &y) in all[..U * V::N].iter().enumerate() {
-        // SAFETY: as above.
-        unsafe { *p.y.add((i + r) * p.y_stride) = y }
     }
 }
 
@@ -259,10 +255,6 @@ unsafe fn dot<V: Part>(a: *const V::Elem, x: *const V::Elem, k: usize) -> V::Ele
             vectors_of_pieces::<V, 2>(a.add(done * PIECE), x.add(done * PIECE), &mut sums[done..]);
             done += 2 * V::N;
         }
-        while done + V::N <= whole {
-            vectors_of_pieces::<V, 1>(a.add(done * PIECE), x.add(done * PIECE), &mut sums[done..]);
-            done += V::N;
-        }
         while done < pieces {
             few_pieces::<V>(
                 a.add(done * PIECE),
@@ -288,7 +280,13 @@ unsafe fn vectors_of_pieces<V: Part, const U: usize>(
     to: &mut [V::Elem],
 ) {
     let mut sums = [V::of(0.0); U];
+    // in the order of memory, what the next call reads is fetched meanwhile
+    let (all, line) = (U * V::N * PIECE, LINE / size_of::<V::Elem>());
     for l in (0..PIECE).step_by(V::QUAD) {
+        for at in (l * U * V::N..(l + V::QUAD) * U * V::N).step_by(line) {
+            V::prefetch(a.wrapping_add(all + at));
+            V::prefetch(x.wrapping_add(all + at));
+        }
         for (u, sum) in sums.iter_mut().enumerate() {
             // SAFETY: the caller's promises.
             unsafe {

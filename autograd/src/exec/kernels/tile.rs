@@ -79,7 +79,7 @@ const WIDE: usize = 8;
 const AHEAD: usize = 8;
 /// The longest `k` whose pieces are added in sequence. A longer one needs buffers for the sums of
 /// groups of pieces,
-const GROUP_K: usize = RADIX * PIECE;
+pub(crate) const GROUP_K: usize = RADIX * PIECE;
 /// of this many elements for each level of groups,
 const LEVEL_ELEMENTS: usize = 1 << 16;
 /// and of at least this many columns.
@@ -615,7 +615,9 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize>(
         V::prefetch(c.wrapping_add(r * ldc + N * V::N - 1));
     }
     let mut sums = [[V::of(0.0); N]; M];
-    let (mut x, mut y) = (a.start, b);
+    // addresses of every third row: each of the two others is one index away from it
+    let mut x: [_; M] = std::array::from_fn(|r| a.start.wrapping_add(r / 3 * 3 * a.row));
+    let mut y = b;
     for _ in 0..k {
         let mut columns = [V::of(0.0); N];
         for v in 0..N {
@@ -629,12 +631,15 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize>(
         }
         for r in 0..M {
             // SAFETY: as above.
-            let x = V::splat(unsafe { *x.add(r * a.row) });
+            let x = V::splat(unsafe { *x[r].add(r % 3 * a.row) });
             for v in 0..N {
                 sums[r][v] = x.mul_add(columns[v], sums[r][v]);
             }
         }
-        (x, y) = (x.wrapping_add(a.column), y.wrapping_add(ldb));
+        for x in &mut x {
+            *x = x.wrapping_add(a.column);
+        }
+        y = y.wrapping_add(ldb);
     }
     // masked stores are slow on some processors: only where they are needed
     if width == N * V::N {
@@ -654,6 +659,7 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize>(
         return;
     }
     let last = V::first(width - (N - 1) * V::N);
+    // -0 is what adds nothing, not even to -0
     for r in 0..M {
         for v in 0..N {
             // SAFETY: as above.

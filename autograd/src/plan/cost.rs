@@ -102,7 +102,7 @@ impl Dag<'_> {
             (Kind::Elementwise(_), _) => {
                 Cost::new(self.count(id).saturating_mul(FUNCTION) / PER_NANOSECOND)
             }
-            _ => Cost::of_elements(self.shape(node.domain).count()),
+            _ => Cost::of_elements(self.shape(node.domain).count(), MEMORY),
         }
     }
 }

@@ -56,7 +56,7 @@ impl Value for Scaled {
 
 functions! {
     of one:
-    exp: |x: f64| exact::exp(x.into()), [1.0, 1.0],
+    exp: |x: f64| exact::exp(x.into()), [1.5, 1.0],
     expm1: exact::exp_m1, [2.0, 2.0],
     ln: |x: f64| exact::ln(x.into()), [1.0, 1.0],
     ln_1p: |x: f64| exact::ln_1p(x.into()), [2.0, 2.0],

@@ -186,19 +186,6 @@ pub(crate) fn fold_gathered<M: Monoid, T: Float>(line: &[T], lines: Lines) -> T 
     out[0]
 }
 
-/// Reduces one contiguous line in the canonical order.
-#[inline(always)]
-pub(crate) fn fold_line<M: Monoid, T: Float>(x: &[T]) -> T {
-    if x.len() <= CHUNK {
-        return fold_chunk::<M, T>(x);
-    }
-    let mut pairs = FewPairs::<T>::default();
-    for chunk in x.chunks(CHUNK) {
-        pairs.push::<M>(fold_chunk::<M, T>(chunk));
-    }
-    pairs.finish::<M>()
-}
-
 /// A chunk of a contiguous line.
 #[inline(always)]
 pub(crate) fn fold_chunk<M: Monoid, T: Float>(x: &[T]) -> T {

@@ -208,6 +208,15 @@ fn many_columns<'x, M: Monoid, T: Vectors>(accumulators: &mut [T], mut x: &'x [T
     x
 }
 
+/// Joins elements to as many others that come after them.
+pub(super) fn join_rows_before<T: Vectors>(fold: Fold, before: &[T], to: &mut [T]) {
+    with_fold!(fold, M => {
+        for (to, &before) in to.iter_mut().zip(before) {
+            *to = M::join(before, *to);
+        }
+    });
+}
+
 /// Joins the results of the chunks of all lines into those of the lines.
 pub(super) fn join_chunks<T: Vectors>(of: &Reduction, chunks: &mut [T], out: &mut [T]) {
     let inner = of.lines.inner;

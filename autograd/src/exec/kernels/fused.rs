@@ -639,8 +639,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
             one: &mut *one,
             max,
         };
-        // SAFETY: whoever has this table has asked for its instructions.
-        if !unsafe { (self.table.lines)(block) } {
+        if !block.run() {
             return Err("a label is not one of the classes".into());
         }
         if let Some(value) = step.value {

@@ -3,13 +3,13 @@
 //!
 //! The lines of a block lie one after the other, or transposed beside each other
 //! ([`columns`](super::columns)); then one vector instruction works on many lines.
+//!
+//! What takes most of the time, exponentials, reductions and the search for maxima, is in the table
+//! of the instruction set. The rest is simple loops, compiled once for each number type.
 
-use super::arch::Vectors;
+use super::{arch::Vectors, fold::join_rows_before};
 use crate::{
-    math::fold::{
-        self, CHUNK, DEPTH, FewPairs, LANES, Lines, Monoid, fold_chunk, fold_line, join_all,
-        join_lanes, with_fold,
-    },
+    math::fold::{CHUNK, DEPTH, FewPairs, Fold, LANES, Lines, Sum, join_lanes, with_fold},
     op::{elementwise::MAX_INPUTS, lowering::LineFunction, pointwise::Function, softmax::base},
     plan::{size::BLOCK, tiling::MAX_VECTOR_GROUP},
 };
@@ -32,13 +32,6 @@ pub(super) struct LineBlock<'w, T> {
     pub(super) max: &'w mut [T],
 }
 
-/// Computes `each` or `one`; false if a label is not one of the classes.
-#[inline(always)]
-pub(super) fn run<T: Vectors>(block: LineBlock<'_, T>) -> bool {
-    debug_assert!(block.x.len() <= block.each.len());
-    block.run()
-}
-
 /// A function of the first numbers, in place, rounded up to whole vectors.
 fn apply<T: Vectors>(function: Function, numbers: &mut [T], count: usize) {
     let (table, start) = (T::table(), numbers.as_mut_ptr());
@@ -48,7 +41,7 @@ fn apply<T: Vectors>(function: Function, numbers: &mut [T], count: usize) {
 }
 
 /// Calls `$f` with each element of `each`, the one at the same place of `x`, and the ones that
-/// belong to its line. A macro: a closure would be compiled without the processor's instructions.
+/// belong to its line.
 macro_rules! of_elements {
     ($block:ident: |$e:ident, $x:ident, $one:ident, $max:ident| $do:expr) => {
         match $block.columns {
@@ -78,15 +71,15 @@ macro_rules! of_elements {
 
 impl<T: Vectors> LineBlock<'_, T> {
     /// How many lines there are; of columns, how many there is room for.
-    #[inline(always)]
     fn count(&self) -> usize {
         self.columns.unwrap_or(self.x.len() / self.lines.n)
     }
 
-    #[inline(always)]
-    fn run(mut self) -> bool {
+    /// Computes `each` or `one`; false if a label is not one of the classes.
+    pub(super) fn run(mut self) -> bool {
+        debug_assert!(self.x.len() <= self.each.len());
         if let LineFunction::Fold(fold) = self.function {
-            with_fold!(fold, M => self.fold::<M>());
+            self.fold(fold);
             return true;
         }
         match self.columns {
@@ -102,21 +95,15 @@ impl<T: Vectors> LineBlock<'_, T> {
         true
     }
 
-    #[inline(always)]
-    fn fold<M: Monoid>(&mut self) {
+    fn fold(&mut self, fold: Fold) {
         if let Some(width) = self.columns {
-            return fold_columns::<M, T>(self.x, self.lines, width, self.one);
+            return fold_columns(fold, self.x, self.lines, width, self.one);
         }
         let lines = self.x.chunks_exact(self.lines.n).zip(&mut *self.one);
-        if self.lines.n <= CHUNK {
-            lines.for_each(|(line, one)| *one = fold_chunk::<M, T>(line));
-        } else {
-            lines.for_each(|(line, one)| *one = fold_line::<M, T>(line));
-        }
+        lines.for_each(|(line, one)| *one = fold_line(fold, line));
     }
 
     /// The exponentials, each divided by their sum, in which that of the maximum is 1.
-    #[inline(always)]
     fn softmax(self) {
         let count = self.count();
         self.one[..count]
@@ -126,20 +113,17 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 
     /// `ln(1 + rest)` in `one`, for all lines together: one call of the function for many numbers.
-    #[inline(always)]
     fn log_of_rests(&mut self) {
         let count = self.count();
         apply(Function::Ln1p, self.one, count);
     }
 
-    #[inline(always)]
     fn log_softmax(mut self) {
         self.log_of_rests();
         self.max.iter_mut().for_each(|max| *max = base(*max));
         of_elements!(self: |e, x, log, base| *e = (x - base) - log);
     }
 
-    #[inline(always)]
     fn logsumexp(mut self) {
         self.log_of_rests();
         let count = self.count();
@@ -159,7 +143,6 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 
     /// False if a label is not one of the classes.
-    #[inline(always)]
     fn cross_entropy(mut self) -> bool {
         self.log_of_rests();
         let lines = self.x.chunks_exact(self.lines.n).zip(self.one);
@@ -176,12 +159,12 @@ impl<T: Vectors> LineBlock<'_, T> {
     /// The split of [`op::softmax`](crate::op::softmax) for each line: `max`, the rest in `one`,
     /// exponentials in `each`. The maximum's own exponential, which is 1, is left out of the rest:
     /// beside it a small rest would be rounded away.
-    #[inline(always)]
     fn split_lines(&mut self) {
         let (n, mut at) = (self.lines.n, [0; BLOCK]);
         let lines = self.x.chunks_exact(n).zip(self.each.chunks_exact_mut(n));
         for (row, (line, each)) in lines.enumerate() {
-            (at[row], self.max[row]) = first_max(line);
+            // SAFETY: whoever has this table has asked for its instructions.
+            (at[row], self.max[row]) = unsafe { (T::table().first_max)(line) };
             let base = base(self.max[row]);
             each.iter_mut().zip(line).for_each(|(e, &x)| *e = x - base);
         }
@@ -201,7 +184,6 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 
     /// The same for lines beside each other.
-    #[inline(always)]
     fn split_columns(&mut self, width: usize) {
         let mut at = [0u32; MAX_VECTOR_GROUP];
         let (max, at) = (&mut self.max[..width], &mut at[..width]);
@@ -233,7 +215,7 @@ impl<T: Vectors> LineBlock<'_, T> {
         };
         set_first(self.each, 0.0);
         let each = &self.each[..self.x.len()];
-        fold_columns::<fold::Sum, T>(each, self.lines, width, self.one);
+        fold_columns(Fold::Sum, each, self.lines, width, self.one);
         set_first(self.each, 1.0);
     }
 }
@@ -241,7 +223,7 @@ impl<T: Vectors> LineBlock<'_, T> {
 /// The first of the largest elements of a line, which may have NaN: where it is, and the element;
 /// -∞ if there is none above that.
 #[inline(always)]
-fn first_max<T: Vectors>(line: &[T]) -> (usize, T) {
+pub(super) fn first_max<T: Vectors>(line: &[T]) -> (usize, T) {
     let (mut lanes, lowest) = ([T::of(f64::NEG_INFINITY); LANES], T::of(f64::NEG_INFINITY));
     let rows = line.chunks_exact(LANES);
     let rest = rows.remainder();
@@ -252,7 +234,6 @@ fn first_max<T: Vectors>(line: &[T]) -> (usize, T) {
     }
     let largest = |max: T, &x: &T| if x > max { x } else { max };
     let max = lanes.iter().chain(rest).fold(lowest, largest);
-    let is_max = |x: &T| *x == max;
     let mut start = 0;
     for row in line.chunks_exact(LANES) {
         let mut is_there = false;
@@ -264,27 +245,40 @@ fn first_max<T: Vectors>(line: &[T]) -> (usize, T) {
         }
         start += LANES;
     }
-    match line[start..].iter().position(is_max) {
+    match line[start..].iter().position(|x| *x == max) {
         Some(k) => (start + k, line[start + k]), // the element itself: -0 equals +0
         None => (0, max),
     }
 }
 
+/// Reduces a contiguous line.
+fn fold_line<T: Vectors>(fold: Fold, line: &[T]) -> T {
+    // SAFETY: whoever has this table has asked for its instructions.
+    let fold_chunk = |chunk: &[T]| unsafe { (T::table().fold_chunk[fold as usize])(chunk) };
+    if line.len() <= CHUNK {
+        return fold_chunk(line);
+    }
+    with_fold!(fold, M => {
+        let mut pairs = FewPairs::default();
+        let chunks = line.chunks(CHUNK);
+        chunks.for_each(|chunk| pairs.push::<M>(fold_chunk(chunk)));
+        pairs.finish::<M>()
+    })
+}
+
 /// The sum of a chunk, without one of its elements, which is 1 afterwards.
-#[inline(always)]
 fn sum_without<T: Vectors>(chunk: &mut [T], first: Option<usize>) -> T {
     let Some(first) = first else {
-        return fold_chunk::<fold::Sum, T>(chunk);
+        return fold_line(Fold::Sum, chunk);
     };
     chunk[first] = T::default();
-    let sum = fold_chunk::<fold::Sum, T>(chunk);
+    let sum = fold_line(Fold::Sum, chunk);
     chunk[first] = T::of(1.0);
     sum
 }
 
 /// Exponentials of a long line, and their sum without one of them, chunk by chunk: each is in the
 /// first-level cache while both are computed. `each` may be longer than the line.
-#[inline(always)]
 fn exp_and_sum<T: Vectors>(each: &mut [T], n: usize, first: Option<usize>) -> T {
     let mut pairs = FewPairs::default();
     for start in (0..n).step_by(CHUNK) {
@@ -295,14 +289,13 @@ fn exp_and_sum<T: Vectors>(each: &mut [T], n: usize, first: Option<usize>) -> T 
             &mut each[start..start + length],
             first.filter(|&k| k < length),
         );
-        pairs.push::<fold::Sum>(sum);
+        pairs.push::<Sum>(sum);
     }
-    pairs.finish::<fold::Sum>()
+    pairs.finish::<Sum>()
 }
 
 /// Reduces lines beside each other: `width` of them, whose elements are rows.
-#[inline(always)]
-fn fold_columns<M: Monoid, T: Vectors>(x: &[T], lines: Lines, width: usize, one: &mut [T]) {
+fn fold_columns<T: Vectors>(fold: Fold, x: &[T], lines: Lines, width: usize, one: &mut [T]) {
     // strided lines have at most half as many lanes as contiguous ones
     const MOST: usize = LANES / 2 * MAX_VECTOR_GROUP;
     let (mut lanes, all) = ([T::default(); MOST], lines.lanes() * width);
@@ -314,14 +307,13 @@ fn fold_columns<M: Monoid, T: Vectors>(x: &[T], lines: Lines, width: usize, one:
     let chunks = x.chunks(all * DEPTH);
     let count = chunks.len();
     for (number, chunk) in chunks.enumerate() {
-        lanes.fill(M::identity());
-        for rows in chunk.chunks(all) {
-            join_all::<M, T>(lanes, rows);
-        }
-        join_lanes::<M, T>(lanes, width);
+        lanes.fill(fold.identity());
+        // SAFETY: whoever has this table has asked for its instructions.
+        unsafe { (T::table().fold_rows[fold as usize])(lanes, 0, chunk) };
+        with_fold!(fold, M => join_lanes::<M, T>(lanes, width));
         let mut level = 0;
         while number >> level & 1 == 1 {
-            join_before::<M, T>(&groups[level][..width], &mut lanes[..width]);
+            join_rows_before(fold, &groups[level][..width], &mut lanes[..width]);
             level += 1;
         }
         groups[level][..width].copy_from_slice(&lanes[..width]);
@@ -330,17 +322,9 @@ fn fold_columns<M: Monoid, T: Vectors>(x: &[T], lines: Lines, width: usize, one:
     let one = &mut one[..width];
     match left.next() {
         Some(level) => one.copy_from_slice(&groups[level][..width]),
-        None => one.fill(M::identity()),
+        None => one.fill(fold.identity()),
     }
-    left.for_each(|level| join_before::<M, T>(&groups[level][..width], one));
-}
-
-/// Joins elements to as many others that come after them.
-#[inline(always)]
-fn join_before<M: Monoid, T: Vectors>(before: &[T], to: &mut [T]) {
-    for (to, &before) in to.iter_mut().zip(before) {
-        *to = M::join(before, *to);
-    }
+    left.for_each(|level| join_rows_before(fold, &groups[level][..width], one));
 }
 
 /// Scratch memory as a slice of `n` elements.

@@ -30,7 +30,6 @@ mod x86;
 use super::{
     fold::{FoldRows, FoldState},
     functions::{self, Function},
-    lines::LineBlock,
     steps::Operands,
     tile::Tiles,
     vector::Vector,
@@ -56,8 +55,10 @@ pub(crate) struct Table<T: 'static> {
     pub(super) steps: RunSteps<T>,
     /// [`functions::run`](super::functions::run), by number of the function.
     pub(super) functions: &'static [Function<T>; FUNCTIONS],
-    /// [`lines::run`](super::lines::run)
-    pub(super) lines: unsafe fn(LineBlock<'_, T>) -> bool,
+    /// [`lines::first_max`](super::lines::first_max)
+    pub(super) first_max: unsafe fn(&[T]) -> (usize, T),
+    /// [`fold_chunk`](crate::math::fold::fold_chunk), by reduction.
+    pub(super) fold_chunk: [unsafe fn(&[T]) -> T; FOLDS],
     /// By reduction.
     pub(super) fold_rows: [FoldRows<T>; FOLDS],
     /// Matrix products, where there are fused multiply-adds.
@@ -138,6 +139,14 @@ macro_rules! compiled {
                         unsafe { steps::run::<$V, compiled!(@by $by $V $T)>(steps, operands, folds, range, valid) }
                     }
                     #[$target]
+                    unsafe fn first_max(line: &[$T]) -> (usize, $T) {
+                        lines::first_max(line)
+                    }
+                    #[$target]
+                    unsafe fn fold_chunk<M: Monoid>(x: &[$T]) -> $T {
+                        $crate::math::fold::fold_chunk::<M, $T>(x)
+                    }
+                    #[$target]
                     unsafe fn fold_rows<M: Monoid>(to: &mut [$T], column: usize, x: &[$T]) {
                         fold::rows::<M, $T>(to, column, x);
                     }
@@ -145,7 +154,8 @@ macro_rules! compiled {
                         group: steps::group::<$V>(),
                         steps: run_steps,
                         functions: &<compiled!(@by $by $V $T) as Functions>::FUNCTIONS,
-                        lines: compiled!(@lines $by #[$target] $T),
+                        first_max,
+                        fold_chunk: [fold_chunk::<Sum>, fold_chunk::<Prod>, fold_chunk::<Max>, fold_chunk::<Min>],
                         fold_rows: [fold_rows::<Sum>, fold_rows::<Prod>, fold_rows::<Max>, fold_rows::<Min>],
                         tiles: compiled!(@table_of_tiles [$($tiles)*] $V),
                     }
@@ -153,15 +163,6 @@ macro_rules! compiled {
             }
         };
     };
-    // what spends its time in scalar functions gains nothing from the instructions
-    (@lines scalar #[$target:meta] $T:ident) => { lines::run::<$T> };
-    (@lines own #[$target:meta] $T:ident) => {{
-        #[$target]
-        unsafe fn run_lines(block: lines::LineBlock<'_, $T>) -> bool {
-            lines::run(block)
-        }
-        run_lines
-    }};
     (@by own $V:ident $T:ident) => { $V };
     (@by scalar $V:ident $T:ident) => { $T };
     (@functions scalar #[$target:meta] $V:ident) => {};

@@ -459,43 +459,63 @@ fn copied_strip<V: Part>(k: usize, rows: usize) -> usize {
 }
 
 /// Copies the strip from row `i` on, or the next few strips, to where they are in nobody's way in
-/// the cache: contiguous rows as they are, one strip; what is transposed such that the elements of a
-/// step of `k` follow each other, some strips, since they share cache lines. How many strips those
-/// are, and the first of them.
+/// the cache. How many strips those are, and the first of them.
 #[inline(always)]
 unsafe fn copy_strips<V: Tiled, const M: usize>(
     block: &Block<V::Elem>,
     i: usize,
     to: *mut V::Elem,
 ) -> (usize, Strided<V::Elem>) {
-    let (k, a) = (block.k, block.a.from(i, 0));
-    if a.column == 1 {
-        let ld = k.next_multiple_of(V::N);
-        let last = V::first(k + V::N - ld);
-        for r in 0..M {
-            let (from, to) = (a.start.wrapping_add(r * a.row), to.wrapping_add(r * ld));
-            // SAFETY: the caller's promise.
-            unsafe {
-                for l in (0..ld - V::N).step_by(V::N) {
-                    V::load(from.add(l)).store(to.add(l));
-                }
-                V::load_first(from.add(ld - V::N), last).store(to.add(ld - V::N));
-            }
+    let (k, a, start) = (block.k, block.a.from(i, 0), to.cast_const());
+    let (count, row, column) = if a.column == 1 {
+        (1, k.next_multiple_of(V::N), 1)
+    } else {
+        (((block.m - i) / M).min(STRIPS), 1, M)
+    };
+    // SAFETY: the caller's promises.
+    unsafe {
+        if a.column == 1 {
+            copy_rows::<V, M>(a, k, to, row);
+        } else {
+            copy_columns::<V, M>(a, (block.m - i, k), count, to);
         }
-        let start = to.cast_const();
-        return (
-            1,
-            Strided {
-                start,
-                row: ld,
-                column: 1,
-            },
-        );
     }
-    let count = ((block.m - i) / M).min(STRIPS);
+    (count, Strided { start, row, column })
+}
+
+/// Copies a strip of contiguous rows as they are, `ld` apart.
+#[inline(always)]
+unsafe fn copy_rows<V: Tiled, const M: usize>(
+    a: Strided<V::Elem>,
+    k: usize,
+    to: *mut V::Elem,
+    ld: usize,
+) {
+    let last = V::first(k + V::N - ld);
+    for r in 0..M {
+        let (from, to) = (a.start.wrapping_add(r * a.row), to.wrapping_add(r * ld));
+        // SAFETY: the caller's promise.
+        unsafe {
+            for l in (0..ld - V::N).step_by(V::N) {
+                V::load(from.add(l)).store(to.add(l));
+            }
+            V::load_first(from.add(ld - V::N), last).store(to.add(ld - V::N));
+        }
+    }
+}
+
+/// Copies some strips such that the elements of a step of `k` follow each other: together, since
+/// they share cache lines. The matrix has `m` rows from there on.
+#[inline(always)]
+unsafe fn copy_columns<V: Tiled, const M: usize>(
+    a: Strided<V::Elem>,
+    (m, k): (usize, usize),
+    count: usize,
+    to: *mut V::Elem,
+) {
     // whole vectors, of which the last elements are overwritten by those of the next step
     let vectors = M.div_ceil(V::N);
-    let is_whole = a.row == 1 && i + (count - 1) * M + vectors * V::N <= block.m;
+    let is_whole = a.row == 1 && (count - 1) * M + vectors * V::N <= m;
     for l in 0..k {
         for s in 0..count {
             let from = a.from(s * M, l).start;
@@ -514,15 +534,6 @@ unsafe fn copy_strips<V: Tiled, const M: usize>(
             }
         }
     }
-    let start = to.cast_const();
-    (
-        count,
-        Strided {
-            start,
-            row: 1,
-            column: M,
-        },
-    )
 }
 
 /// `M` rows of a block, from row `i` on, whose part of the first matrix is `a`: panel by panel.
@@ -614,6 +625,7 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize>(
         V::prefetch(c.wrapping_add(r * ldc));
         V::prefetch(c.wrapping_add(r * ldc + N * V::N - 1));
     }
+    let line = 64 / size_of::<V::Elem>();
     let mut sums = [[V::of(0.0); N]; M];
     // addresses of every third row: each of the two others is one index away from it
     let mut x: [_; M] = std::array::from_fn(|r| a.start.wrapping_add(r / 3 * 3 * a.row));
@@ -624,10 +636,8 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize>(
             // SAFETY: the caller's promise.
             columns[v] = unsafe { V::load(y.add(v * V::N)) };
         }
-        if N * V::N * size_of::<V::Elem>() >= 64 {
-            for v in 0..N * V::N * size_of::<V::Elem>() / 64 {
-                V::prefetch(y.wrapping_add(AHEAD * ldb + v * 64 / size_of::<V::Elem>()));
-            }
+        for v in (0..N * V::N).step_by(line) {
+            V::prefetch(y.wrapping_add(AHEAD * ldb + v));
         }
         for r in 0..M {
             // SAFETY: as above.
@@ -641,6 +651,21 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize>(
         }
         y = y.wrapping_add(ldb);
     }
+    // SAFETY: as above.
+    unsafe { add_tile::<V, M, N>(sums, (c, ldc), width, block.first) }
+}
+
+/// Adds the sums of a tile to the output, or writes them there if they are the first.
+///
+/// # Safety
+/// As of [`tile`].
+#[inline(always)]
+unsafe fn add_tile<V: Part, const M: usize, const N: usize>(
+    sums: [[V; N]; M],
+    (c, ldc): (*mut V::Elem, usize),
+    width: usize,
+    first: bool,
+) {
     // masked stores are slow on some processors: only where they are needed
     if width == N * V::N {
         for r in 0..M {
@@ -648,7 +673,7 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize>(
                 // SAFETY: as above.
                 unsafe {
                     let to = c.add(r * ldc + v * V::N);
-                    let sum = match block.first {
+                    let sum = match first {
                         true => sums[r][v],
                         false => V::load(to) + sums[r][v],
                     };
@@ -666,14 +691,10 @@ pub(super) unsafe fn tile<V: Part, const M: usize, const N: usize>(
             unsafe {
                 let to = c.add(r * ldc + v * V::N);
                 if v + 1 < N {
-                    let before = if block.first {
-                        V::of(-0.0)
-                    } else {
-                        V::load(to)
-                    };
+                    let before = if first { V::of(-0.0) } else { V::load(to) };
                     (before + sums[r][v]).store(to);
                 } else {
-                    let before = if block.first {
+                    let before = if first {
                         V::of(-0.0)
                     } else {
                         V::load_first(to, last)

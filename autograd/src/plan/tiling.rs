@@ -25,7 +25,7 @@ pub(crate) const PADDED_BLOCK: usize = BLOCK + PADDING;
 /// The f32 elements of a cache line.
 const CACHE_LINE: usize = 16;
 /// The elements of a matrix that stays in the first-level cache, however often it is read.
-const NEAR: usize = 6 << 10;
+const NEAR: usize = 8 << 10;
 /// Products are cut at multiples of this many rows, so that no tile is cut.
 pub(crate) const TILE_ROWS: usize = 8;
 
@@ -180,7 +180,7 @@ impl Fused {
         let rows = if is_near {
             (1 << 13) / n
         } else {
-            ((1 << 16) / n).max(128)
+            ((1 << 14) / n).max(128)
         };
         let grain = self.product_grain;
         (rows / grain * grain).max(grain).min(p.size.m)

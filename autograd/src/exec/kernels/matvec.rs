@@ -8,7 +8,10 @@ use super::{
     tile::{Product, Strided},
     vector::Part,
 };
-use crate::op::linalg::{PIECE, RADIX};
+use crate::{
+    memory_cache,
+    op::linalg::{PIECE, RADIX},
+};
 use std::mem::MaybeUninit;
 
 /// `y = matrix · x`, where the matrix has `rows` rows of `k` elements, at most one group of pieces.
@@ -58,12 +61,37 @@ pub(super) unsafe fn try_product<T: Copy>(p: &Product<T>, matvec: unsafe fn(&Mat
     } else {
         return false;
     };
-    let is_in_order = of.matrix.row == 1 || of.matrix.column == 1;
-    if is_in_order {
+    let by_columns = of.is_by_columns();
+    if !by_columns && of.matrix.column != 1 {
+        return false;
+    }
+    if by_columns || of.x_stride == 1 {
         // SAFETY: the caller's promises.
         unsafe { matvec(&of) }
+        return true;
     }
-    is_in_order
+    // gathered first: it is read again for each row
+    memory_cache::with_packing(of.k, |x: *mut T| {
+        // SAFETY: there is room for `k` elements; the caller's promises.
+        unsafe {
+            for l in 0..of.k {
+                x.add(l).write(*of.x.add(l * of.x_stride));
+            }
+            matvec(&MatVec {
+                x,
+                x_stride: 1,
+                ..of
+            });
+        }
+    });
+    true
+}
+
+impl<T> MatVec<T> {
+    /// Whether the columns of the matrix are read in order, not its rows.
+    fn is_by_columns(&self) -> bool {
+        self.matrix.row == 1 && (self.rows > 1 || self.matrix.column != 1)
+    }
 }
 
 /// # Safety
@@ -72,19 +100,10 @@ pub(super) unsafe fn try_product<T: Copy>(p: &Product<T>, matvec: unsafe fn(&Mat
 pub(super) unsafe fn product<V: Part>(p: &MatVec<V::Elem>) {
     // SAFETY: the caller's promises.
     unsafe {
-        if p.matrix.row == 1 && (p.rows > 1 || p.matrix.column != 1) {
+        if p.is_by_columns() {
             return by_columns::<V>(p);
         }
-        // gathered first: it is read again for each row
-        let mut gathered = [MaybeUninit::<V::Elem>::uninit(); PIECE * RADIX];
-        let mut x = p.x;
-        if p.x_stride != 1 {
-            for (l, to) in gathered[..p.k].iter_mut().enumerate() {
-                to.write(*p.x.add(l * p.x_stride));
-            }
-            x = gathered.as_ptr().cast();
-        }
-        by_rows::<V>(p, x);
+        by_rows::<V>(p);
     }
 }
 
@@ -94,8 +113,8 @@ unsafe fn by_columns<V: Part>(p: &MatVec<V::Elem>) {
     // aligned as the largest vectors
     #[repr(align(64))]
     struct Sums([u64; SUMS_BYTES / 8]);
-    let mut sums = Sums([0; SUMS_BYTES / 8]);
-    let sums: *mut V::Elem = sums.0.as_mut_ptr().cast();
+    let mut sums = MaybeUninit::<Sums>::uninit();
+    let sums: *mut V::Elem = sums.as_mut_ptr().cast();
     let most = SUMS_BYTES / size_of::<V::Elem>();
     for i in (0..p.rows).step_by(most) {
         let width = most.min(p.rows - i);
@@ -160,21 +179,21 @@ unsafe fn add_columns<V: Part, const C: usize>(
     }
 }
 
-/// Of a matrix with contiguous rows, by a contiguous `x`.
+/// Of a matrix with contiguous rows; `x` is contiguous, too.
 #[inline(always)]
-unsafe fn by_rows<V: Part>(p: &MatVec<V::Elem>, x: *const V::Elem) {
+unsafe fn by_rows<V: Part>(p: &MatVec<V::Elem>) {
     let (rows, mut i) = (p.rows, 0);
     // SAFETY: the caller's promises; rows that are computed twice are the same twice.
     unsafe {
         if rows < V::N {
             for i in 0..rows {
-                *p.y.add(i * p.y_stride) = dot::<V>(p.matrix.from(i, 0).start, x, p.k);
+                *p.y.add(i * p.y_stride) = dot::<V>(p.matrix.from(i, 0).start, p.x, p.k);
             }
             return;
         }
         while i < rows {
             i = i.min(rows - V::N);
-            let total = vector_of_rows::<V>(p, x, i);
+            let total = vector_of_rows::<V>(p, i);
             scatter::<V>(total, p, i);
             i += V::N;
         }
@@ -184,7 +203,7 @@ unsafe fn by_rows<V: Part>(p: &MatVec<V::Elem>, x: *const V::Elem) {
 /// The sums of a vector of rows, from row `i` on. One vector at a time: the processor fetches ahead
 /// only so many rows at once.
 #[inline(always)]
-unsafe fn vector_of_rows<V: Part>(p: &MatVec<V::Elem>, x: *const V::Elem, i: usize) -> V {
+unsafe fn vector_of_rows<V: Part>(p: &MatVec<V::Elem>, i: usize) -> V {
     let (from, ld) = (p.matrix.from(i, 0).start, p.matrix.row);
     let line = LINE / size_of::<V::Elem>();
     // -0 is what adds nothing, not even to -0
@@ -203,12 +222,12 @@ unsafe fn vector_of_rows<V: Part>(p: &MatVec<V::Elem>, x: *const V::Elem, i: usi
                 }
                 let columns = V::columns(from.add(l), ld);
                 for q in 0..V::QUAD {
-                    sum = columns[q].mul_add(V::splat(*x.add(l + q)), sum);
+                    sum = columns[q].mul_add(V::splat(*p.x.add(l + q)), sum);
                 }
                 l += V::QUAD;
             }
             while l < end {
-                sum = gather::<V>(from.add(l), ld).mul_add(V::splat(*x.add(l)), sum);
+                sum = gather::<V>(from.add(l), ld).mul_add(V::splat(*p.x.add(l)), sum);
                 l += 1;
             }
         }

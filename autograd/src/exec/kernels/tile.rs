@@ -330,7 +330,7 @@ unsafe fn group<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
 /// any row reads it again.
 fn is_direct<T>(p: &Product<T>, caches: Caches) -> bool {
     let bytes = p.k.min(PIECE) * p.b.row * size_of::<T>();
-    p.b.column == 1 && (bytes <= caches.first / 4 * 3 || p.m <= 8)
+    p.b.column == 1 && (bytes <= caches.first || p.m <= 8)
 }
 
 /// How many columns are packed at once.

@@ -107,6 +107,36 @@ impl Fold {
     pub(crate) fn identity<T: Float>(self) -> T {
         with_fold!(self, M => M::identity())
     }
+
+    /// Joins two elements.
+    pub(crate) fn join<T: Float>(self, a: T, b: T) -> T {
+        with_fold!(self, M => M::join(a, b))
+    }
+
+    /// Joins elements with as many others that come after them, or with fewer.
+    pub(crate) fn join_all<T: Float>(self, to: &mut [T], from: &[T]) {
+        with_fold!(self, M => join_all::<M, T>(to, from));
+    }
+
+    /// Joins elements with as many others that come before them.
+    pub(crate) fn join_before<T: Float>(self, before: &[T], to: &mut [T]) {
+        with_fold!(self, M => {
+            for (to, &before) in to.iter_mut().zip(before) {
+                *to = M::join(before, *to);
+            }
+        });
+    }
+
+    /// Joins the lanes of a chunk, rows of `inner` elements, into the first one, as a balanced tree:
+    /// the two halves with each other, until one is left.
+    pub(crate) fn join_lanes<T: Float>(self, lanes: &mut [T], inner: usize) {
+        let mut width = lanes.len();
+        while width > inner {
+            width /= 2;
+            let (low, high) = lanes[..2 * width].split_at_mut(width);
+            self.join_all(low, high);
+        }
+    }
 }
 
 /// The elements of a chunk that are joined side by side: no more than this many, if a row is no
@@ -152,37 +182,38 @@ impl Lines {
 }
 
 /// Reduces each line in the canonical order.
-pub(crate) fn fold_lines<M: Monoid, T: Float>(x: &[T], lines: Lines, out: &mut [T]) {
-    fold_by::<M, T>(x, lines.n, lines.inner, lines.lanes(), out);
+pub(crate) fn fold_lines<T: Float>(fold: Fold, x: &[T], lines: Lines, out: &mut [T]) {
+    fold_by(fold, x, lines.n, lines.inner, lines.lanes(), out);
 }
 
 /// Reduces lines, with this number of lanes.
-fn fold_by<M: Monoid, T: Float>(x: &[T], n: usize, inner: usize, lanes: usize, out: &mut [T]) {
+fn fold_by<T: Float>(fold: Fold, x: &[T], n: usize, inner: usize, lanes: usize, out: &mut [T]) {
     if n == 0 || inner == 0 {
-        return out.fill(M::identity());
+        return out.fill(fold.identity());
     }
     let width = lanes * inner;
-    let mut lanes = vec![M::identity(); width];
+    let mut lanes = vec![fold.identity(); width];
     let mut pairs = Pairs(Vec::new());
+    let join = |a: &mut Vec<T>, b: Vec<T>| fold.join_all(a, &b);
     for (out, x) in out.chunks_exact_mut(inner).zip(x.chunks_exact(n * inner)) {
         for chunk in x.chunks(width * DEPTH) {
-            lanes.fill(M::identity());
-            for row in chunk.chunks(width) {
-                join_all::<M, T>(&mut lanes, row);
-            }
-            join_lanes::<M, T>(&mut lanes, inner);
-            pairs.push(lanes[..inner].to_vec(), &join_rows::<M, T>);
+            lanes.fill(fold.identity());
+            chunk
+                .chunks(width)
+                .for_each(|row| fold.join_all(&mut lanes, row));
+            fold.join_lanes(&mut lanes, inner);
+            pairs.push(lanes[..inner].to_vec(), &join);
         }
-        if let Some(all) = pairs.finish(&join_rows::<M, T>) {
+        if let Some(all) = pairs.finish(&join) {
             out.copy_from_slice(&all);
         }
     }
 }
 
 /// Reduces one line, whose elements were gathered, in the canonical order of lines like this.
-pub(crate) fn fold_gathered<M: Monoid, T: Float>(line: &[T], lines: Lines) -> T {
-    let mut out = [M::identity()];
-    fold_by::<M, T>(line, line.len(), 1, lines.lanes(), &mut out);
+pub(crate) fn fold_gathered<T: Float>(fold: Fold, line: &[T], lines: Lines) -> T {
+    let mut out = [fold.identity()];
+    fold_by(fold, line, line.len(), 1, lines.lanes(), &mut out);
     out[0]
 }
 
@@ -216,28 +247,12 @@ pub(crate) fn join_array<M: Monoid, T: Float>(mut lanes: [T; LANES]) -> T {
     lanes[0]
 }
 
-/// Joins the lanes of a chunk, rows of `inner` elements, into the first one, as a balanced tree:
-/// the two halves with each other, until one is left.
-#[inline(always)]
-pub(crate) fn join_lanes<M: Monoid, T: Float>(lanes: &mut [T], inner: usize) {
-    let mut width = lanes.len();
-    while width > inner {
-        width /= 2;
-        let (low, high) = lanes[..2 * width].split_at_mut(width);
-        join_all::<M, T>(low, high);
-    }
-}
-
 /// Joins elements with as many others, or with more.
 #[inline(always)]
 pub(crate) fn join_all<M: Monoid, T: Float>(to: &mut [T], from: &[T]) {
     for (to, &from) in to.iter_mut().zip(from) {
         *to = M::join(*to, from);
     }
-}
-
-fn join_rows<M: Monoid, T: Float>(a: &mut Vec<T>, b: Vec<T>) {
-    join_all::<M, T>(a, &b);
 }
 
 /// Joins parts pairwise, one part at a time: neighbours first, then neighbouring groups of equal
@@ -290,24 +305,22 @@ impl<T: Float> Default for FewPairs<T> {
 }
 
 impl<T: Float> FewPairs<T> {
-    #[inline(always)]
-    pub(crate) fn push<M: Monoid>(&mut self, part: T) {
+    pub(crate) fn push(&mut self, fold: Fold, part: T) {
         let (mut level, mut all) = (0, part);
         while self.parts >> level & 1 == 1 {
-            all = M::join(self.groups[level], all);
+            all = fold.join(self.groups[level], all);
             level += 1;
         }
         self.groups[level] = all;
         self.parts += 1;
     }
 
-    #[inline(always)]
-    pub(crate) fn finish<M: Monoid>(&self) -> T {
+    pub(crate) fn finish(&self, fold: Fold) -> T {
         let mut all = None;
         for level in (0..usize::BITS as usize).filter(|level| self.parts >> level & 1 == 1) {
             let group = self.groups[level];
-            all = Some(all.map_or(group, |rest| M::join(group, rest)));
+            all = Some(all.map_or(group, |rest| fold.join(group, rest)));
         }
-        all.unwrap_or(M::identity())
+        all.unwrap_or(fold.identity())
     }
 }

@@ -6,7 +6,7 @@
 use super::{Dependency, Internal, Lowering, Op, Rule, expect_float, inputs, layout::copy};
 use crate::{
     error::OpError,
-    math::fold::{self, Fold, Lines, Monoid, fold_lines},
+    math::fold::{Fold, Lines, fold_lines},
     shape::{Axes, Ints, Shape, Walk},
     tensor::{DType, Element, Type, reserve, with_dtype},
     var::Var,
@@ -39,7 +39,7 @@ impl Op for Sum {
         match x[0].dtype() {
             DType::I64 => sum_integers(shape, axes, x[0].slice::<i64>()?, out.slice()?),
             DType::Bool => sum_integers(shape, axes, x[0].slice::<bool>()?, out.slice()?),
-            _ => fold_floats::<fold::Sum>(axes, x[0], out),
+            _ => fold_floats(Fold::Sum, axes, x[0], out),
         }
     }
 
@@ -97,8 +97,8 @@ impl<const LARGEST: bool> Op for MinMax<LARGEST> {
                 });
                 Ok(())
             }
-            _ if LARGEST => fold_floats::<fold::Max>(self.axes, x[0], out),
-            _ => fold_floats::<fold::Min>(self.axes, x[0], out),
+            _ if LARGEST => fold_floats(Fold::Max, self.axes, x[0], out),
+            _ => fold_floats(Fold::Min, self.axes, x[0], out),
         }
     }
 
@@ -189,7 +189,7 @@ impl Op for Prod {
     }
 
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
-        fold_floats::<fold::Prod>(Axes(1 << self.axis), x[0], out)
+        fold_floats(Fold::Prod, Axes(1 << self.axis), x[0], out)
     }
 
     /// The product of all other elements, also where some are 0. The halves of the axis are
@@ -366,14 +366,16 @@ fn of_line(lines: Lines, k: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Reduces floats over some axes in the canonical order.
-fn fold_floats<M: Monoid>(
+fn fold_floats(
+    fold: Fold,
     axes: Axes,
     x: TensorView<'_>,
     mut out: TensorViewMut<'_>,
 ) -> Result<(), OpError> {
     with_dtype!(x.dtype(), float T => {
         let (shape, x) = (x.shape, x.slice::<T>()?);
-        fold_axes(shape, axes, x, out.slice()?, &mut fold_lines::<M, T>);
+        let mut reduce = |x: &[T], lines: Lines, out: &mut [T]| fold_lines(fold, x, lines, out);
+        fold_axes(shape, axes, x, out.slice()?, &mut reduce);
         Ok(())
     }, else expect_float(x.dtype()))
 }

@@ -14,7 +14,7 @@ use crate::{
     error::OpError,
     math::{
         Lanes,
-        fold::{self, Lines, fold_gathered},
+        fold::{Fold, Lines, fold_gathered},
     },
     shape::{Axes, Shape},
     tensor::{DType, Type, with_dtype},
@@ -38,7 +38,7 @@ fn max_and_rest<T: Real>(line: &[T], lines: Lines, exps: &mut [T]) -> (T, T) {
     if max.to_f64().is_finite() {
         exps[at] = T::default();
     }
-    let rest = fold_gathered::<fold::Sum, T>(exps, lines);
+    let rest = fold_gathered(Fold::Sum, exps, lines);
     if max.to_f64().is_finite() {
         exps[at] = T::of(1.0);
     }

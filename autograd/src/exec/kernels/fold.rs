@@ -13,7 +13,7 @@ use super::{
 use crate::{
     math::{
         Wide,
-        fold::{Fold, LANES, Lines, Monoid, Pairs, join_all, join_array, join_lanes, with_fold},
+        fold::{Fold, LANES, Lines, Monoid, Pairs, join_all, join_array, with_fold},
     },
     plan::{kernel::Reduction, tiling::MAX_VECTOR_GROUP},
 };
@@ -114,7 +114,7 @@ impl<T: Vectors> FoldState<T> {
             // SAFETY: whoever has this table has asked for its instructions.
             unsafe { (table.fold_rows[self.fold as usize])(lanes, at_chunk % width, part) };
             if width != lines.inner && part.len() == left {
-                with_fold!(self.fold, M => join_lanes::<M, T>(lanes, lines.inner));
+                self.fold.join_lanes(lanes, lines.inner);
                 results.copy_from_slice(&self.lanes[..lines.inner]);
             }
             done += part.len();
@@ -208,33 +208,24 @@ fn many_columns<'x, M: Monoid, T: Vectors>(accumulators: &mut [T], mut x: &'x [T
     x
 }
 
-/// Joins elements to as many others that come after them.
-pub(super) fn join_rows_before<T: Vectors>(fold: Fold, before: &[T], to: &mut [T]) {
-    with_fold!(fold, M => {
-        for (to, &before) in to.iter_mut().zip(before) {
-            *to = M::join(before, *to);
-        }
-    });
-}
-
 /// Joins the results of the chunks of all lines into those of the lines.
 pub(super) fn join_chunks<T: Vectors>(of: &Reduction, chunks: &mut [T], out: &mut [T]) {
     let inner = of.lines.inner;
     let lines = chunks.chunks_exact_mut(of.lines.chunks() * inner);
     for (out, chunks) in out.chunks_exact_mut(inner).zip(lines) {
-        with_fold!(of.fold, M => join_rows_in_pairs::<M, T>(chunks, inner));
+        join_rows_in_pairs(of.fold, chunks, inner);
         out.copy_from_slice(&chunks[..inner]);
     }
 }
 
 /// Joins rows in pairs; the result is left in the first one.
-fn join_rows_in_pairs<M: Monoid, T: Vectors>(rows: &mut [T], inner: usize) {
+fn join_rows_in_pairs<T: Vectors>(fold: Fold, rows: &mut [T], inner: usize) {
     let count = rows.len() / inner;
     let rows = Cell::from_mut(rows).as_slice_of_cells();
     let row = |k: usize| &rows[k * inner..][..inner];
     let join = |into: &mut usize, from: usize| {
         let pairs = row(*into).iter().zip(row(from));
-        pairs.for_each(|(a, b)| a.set(M::join(a.get(), b.get())));
+        with_fold!(fold, M => pairs.for_each(|(a, b)| a.set(M::join(a.get(), b.get()))));
     };
     let mut pairs = Pairs(Vec::new());
     (0..count).for_each(|row| pairs.push(row, &join));

@@ -7,9 +7,9 @@
 //! What takes most of the time, exponentials, reductions and the search for maxima, is in the table
 //! of the instruction set. The rest is simple loops, compiled once for each number type.
 
-use super::{arch::Vectors, fold::join_rows_before};
+use super::arch::Vectors;
 use crate::{
-    math::fold::{CHUNK, DEPTH, FewPairs, Fold, LANES, Lines, Sum, join_lanes, with_fold},
+    math::fold::{CHUNK, DEPTH, FewPairs, Fold, LANES, Lines},
     op::{elementwise::MAX_INPUTS, lowering::LineFunction, pointwise::Function, softmax::base},
     plan::{size::BLOCK, tiling::MAX_VECTOR_GROUP},
 };
@@ -172,8 +172,8 @@ impl<T: Vectors> LineBlock<'_, T> {
             apply(Function::Exp, self.each, self.x.len()); // of all lines together
         }
         let count = self.count();
-        for row in 0..count {
-            let first = self.max[row].to_f64().is_finite().then_some(at[row]);
+        for (row, &at) in at.iter().enumerate().take(count) {
+            let first = self.max[row].to_f64().is_finite().then_some(at);
             let each = &mut self.each[row * n..];
             self.one[row] = if n <= CHUNK {
                 sum_without(&mut each[..n], first)
@@ -236,10 +236,8 @@ pub(super) fn first_max<T: Vectors>(line: &[T]) -> (usize, T) {
     let max = lanes.iter().chain(rest).fold(lowest, largest);
     let mut start = 0;
     for row in line.chunks_exact(LANES) {
-        let mut is_there = false;
-        for k in 0..LANES {
-            is_there |= row[k] == max; // without a branch, so that it is done by vectors
-        }
+        // without a branch, so that it is done by vectors
+        let is_there = row.iter().fold(false, |is, &x| is | (x == max));
         if is_there {
             break;
         }
@@ -258,12 +256,10 @@ fn fold_line<T: Vectors>(fold: Fold, line: &[T]) -> T {
     if line.len() <= CHUNK {
         return fold_chunk(line);
     }
-    with_fold!(fold, M => {
-        let mut pairs = FewPairs::default();
-        let chunks = line.chunks(CHUNK);
-        chunks.for_each(|chunk| pairs.push::<M>(fold_chunk(chunk)));
-        pairs.finish::<M>()
-    })
+    let mut pairs = FewPairs::default();
+    let chunks = line.chunks(CHUNK);
+    chunks.for_each(|chunk| pairs.push(fold, fold_chunk(chunk)));
+    pairs.finish(fold)
 }
 
 /// The sum of a chunk, without one of its elements, which is 1 afterwards.
@@ -289,9 +285,9 @@ fn exp_and_sum<T: Vectors>(each: &mut [T], n: usize, first: Option<usize>) -> T 
             &mut each[start..start + length],
             first.filter(|&k| k < length),
         );
-        pairs.push::<Sum>(sum);
+        pairs.push(Fold::Sum, sum);
     }
-    pairs.finish::<Sum>()
+    pairs.finish(Fold::Sum)
 }
 
 /// Reduces lines beside each other: `width` of them, whose elements are rows.
@@ -310,10 +306,10 @@ fn fold_columns<T: Vectors>(fold: Fold, x: &[T], lines: Lines, width: usize, one
         lanes.fill(fold.identity());
         // SAFETY: whoever has this table has asked for its instructions.
         unsafe { (T::table().fold_rows[fold as usize])(lanes, 0, chunk) };
-        with_fold!(fold, M => join_lanes::<M, T>(lanes, width));
+        fold.join_lanes(lanes, width);
         let mut level = 0;
         while number >> level & 1 == 1 {
-            join_rows_before(fold, &groups[level][..width], &mut lanes[..width]);
+            fold.join_before(&groups[level][..width], &mut lanes[..width]);
             level += 1;
         }
         groups[level][..width].copy_from_slice(&lanes[..width]);
@@ -324,7 +320,7 @@ fn fold_columns<T: Vectors>(fold: Fold, x: &[T], lines: Lines, width: usize, one
         Some(level) => one.copy_from_slice(&groups[level][..width]),
         None => one.fill(fold.identity()),
     }
-    left.for_each(|level| join_rows_before(fold, &groups[level][..width], one));
+    left.for_each(|level| fold.join_before(&groups[level][..width], one));
 }
 
 /// Scratch memory as a slice of `n` elements.

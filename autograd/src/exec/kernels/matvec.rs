@@ -110,8 +110,9 @@ pub(super) unsafe fn product<V: Part>(p: &MatVec<V::Elem>) {
 /// Of a matrix with contiguous columns.
 #[inline(always)]
 unsafe fn by_columns<V: Part>(p: &MatVec<V::Elem>) {
-    // aligned as the largest vectors
+    /// Aligned as the largest vectors.
     #[repr(align(64))]
+    #[expect(dead_code, reason = "it is read and written by pointers")]
     struct Sums([u64; SUMS_BYTES / 8]);
     let mut sums = MaybeUninit::<Sums>::uninit();
     let sums: *mut V::Elem = sums.as_mut_ptr().cast();
@@ -162,8 +163,8 @@ unsafe fn add_columns<V: Part, const C: usize>(
         while v + V::N <= width {
             let to = sums.add(v);
             let mut sum = if first { V::of(0.0) } else { V::load(to) };
-            for c in 0..C {
-                sum = x[c].mul_add(V::load(from.add(c * ld + v)), sum);
+            for (c, x) in x.iter().enumerate() {
+                sum = x.mul_add(V::load(from.add(c * ld + v)), sum);
             }
             sum.store(to);
             v += V::N;
@@ -171,8 +172,8 @@ unsafe fn add_columns<V: Part, const C: usize>(
         if v < width {
             let (to, last) = (sums.add(v), V::first(width - v));
             let mut sum = if first { V::of(0.0) } else { V::load(to) };
-            for c in 0..C {
-                sum = x[c].mul_add(V::load_first(from.add(c * ld + v), last), sum);
+            for (c, x) in x.iter().enumerate() {
+                sum = x.mul_add(V::load_first(from.add(c * ld + v), last), sum);
             }
             sum.store(to);
         }
@@ -221,8 +222,8 @@ unsafe fn vector_of_rows<V: Part>(p: &MatVec<V::Elem>, i: usize) -> V {
                     }
                 }
                 let columns = V::columns(from.add(l), ld);
-                for q in 0..V::QUAD {
-                    sum = columns[q].mul_add(V::splat(*p.x.add(l + q)), sum);
+                for (q, column) in columns.iter().enumerate().take(V::QUAD) {
+                    sum = column.mul_add(V::splat(*p.x.add(l + q)), sum);
                 }
                 l += V::QUAD;
             }

@@ -546,10 +546,11 @@ fn random_numbers_have_their_places() -> Result<()> {
 }
 
 type OfTwo = for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>;
+type OfNumbers = fn(f64, f64) -> f64;
 
 #[test]
 fn integers_booleans_and_casts() -> Result<()> {
-    let ops: [(OfTwo, fn(f64, f64) -> f64); 8] = [
+    let ops: [(OfTwo, OfNumbers); 8] = [
         (|a, b| a + b, |a, b| a + b),
         (|a, b| b - a, |a, b| b - a),
         (|a, b| a * b, |a, b| a * b),

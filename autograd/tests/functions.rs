@@ -90,7 +90,7 @@ fn any_two(k: u64) -> [f64; 2] {
     let near = a & 0xFFF0_0000_0000_0000 | b >> 12;
     [
         f64::from_bits(a),
-        f64::from_bits(if k % 2 == 0 { b } else { near }),
+        f64::from_bits(if k.is_multiple_of(2) { b } else { near }),
     ]
 }
 
@@ -151,7 +151,8 @@ fn exact_functions_are_exact() {
 #[test]
 fn special_values() {
     let inf = f64::INFINITY;
-    let of_zeros_and_infinities: [(&str, fn(f64) -> f64); 13] = [
+    type OfOne = fn(f64) -> f64;
+    let of_zeros_and_infinities: [(&str, OfOne); 13] = [
         ("exp", f64::exp),
         ("expm1", f64::exp_m1),
         ("ln", f64::ln),

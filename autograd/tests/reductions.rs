@@ -240,7 +240,7 @@ fn lines_with_broadcast_operands() -> Result<()> {
                     let y = mask.select(x * row, column).softmax(axis) * column + row;
                     let large = y.gt(y.mean_axis_keep(axis));
                     let d = g.grads((y * y).sum(), &[x, row, column]);
-                    vec![vec![y, large], d].concat()
+                    [vec![y, large], d].concat()
                 })?;
             }
         }

@@ -16,9 +16,9 @@ pub(crate) type Scaled = (Pair, i32);
 const LN_2_PAIR: Pair = Pair(LN_2, 2.3190468138462996e-17);
 const HALF_PI: Pair = Pair(std::f64::consts::FRAC_PI_2, 6.123233995736766e-17);
 /// `2/√π`
-const ERF_SLOPE: Pair = Pair(1.1283791670955126, 1.533545961316588e-17);
+const ERF_SLOPE: Pair = Pair(std::f64::consts::FRAC_2_SQRT_PI, 1.533545961316588e-17);
 /// `1/√2`
-const ROOT_OF_HALF: Pair = Pair(0.7071067811865476, -4.833646656726457e-17);
+const ROOT_OF_HALF: Pair = Pair(std::f64::consts::FRAC_1_SQRT_2, -4.833646656726457e-17);
 /// `√(8/π)`
 const ROOT_OF_8_OVER_PI: Pair = Pair(1.5957691216057308, -9.96930880911092e-17);
 /// The binary digits of `2/π`, after 64 zeros.

@@ -104,7 +104,7 @@ fn buffers_are_freed_and_reused() -> Result<()> {
     let before = COUNT.load(Relaxed);
     pool.install(|| (0..10).for_each(|_| step()));
     let a_step = (COUNT.load(Relaxed) - before) / 10;
-    assert!(a_step <= 60, "{a_step} allocations per step");
+    assert!(a_step <= 66, "{a_step} allocations per step");
 
     // requesting a value repeatedly while the graph grows costs only the new nodes: the last
     // requests cost as much as the first

@@ -6,7 +6,7 @@ mod common;
 
 use autograd::{DType, Graph, Result, Tensor, Var};
 
-const POOLS: [usize; 3] = [1, 2, 5];
+const POOLS: [usize; 2] = [1, 3];
 
 /// Numbers of both signs, some of them equal, from a simple generator; with `special` also
 /// infinities, NaN and zeros of both signs.
@@ -85,8 +85,8 @@ fn shapes() -> Vec<Vec<usize>> {
     let mut shapes: Vec<Vec<usize>> = [1, 7, 127, 128, 200, 1024, 1025, 100_003]
         .map(|n| vec![n])
         .into();
-    for n in [1, 2, 31, 33, 200, 1025] {
-        for inner in [1, 2, 3, 8, 16, 17, 65, 300] {
+    for n in [2, 33, 200, 1025] {
+        for inner in [1, 3, 16, 17, 65, 300] {
             shapes.push(vec![2, n, inner]);
         }
     }

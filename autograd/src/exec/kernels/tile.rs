@@ -74,7 +74,7 @@ const THIN: usize = 4;
 const STRIPS: usize = 8;
 /// Strips of contiguous rows are copied if so many tiles read them: rows that are a few KiB apart
 /// share places in the cache.
-const WIDE: usize = 8;
+const WIDE: usize = 16;
 /// The steps of `k` by which the second matrix is fetched ahead.
 const AHEAD: usize = 8;
 /// The longest `k` whose pieces are added in sequence. A longer one needs buffers for the sums of
@@ -281,10 +281,7 @@ unsafe fn group<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
         true => n,
         false => block_columns(caches, depth, n, tiles),
     };
-    let copies_a = match p.a.column {
-        1 => n >= WIDE * tiles.columns(),
-        _ => n > 3 * tiles.lanes,
-    };
+    let copies_a = copies_first(p, caches, tiles);
     // what is copied is padded by a vector
     let rows = if copies_a {
         STRIPS * (tiles.rows + tiles.lanes)
@@ -327,10 +324,24 @@ unsafe fn group<T: Vectors>(p: &Product<T>, tiles: &Tiles<T>) {
 }
 
 /// Whether the second matrix is read where it lies: it stays in the first-level cache, or hardly
-/// any row reads it again.
+/// any row reads it again, or not so many do, and its rows are so near that a panel has places in
+/// the cache.
 fn is_direct<T>(p: &Product<T>, caches: Caches) -> bool {
-    let bytes = p.k.min(PIECE) * p.b.row * size_of::<T>();
-    p.b.column == 1 && (bytes <= caches.first || p.m <= 8)
+    let row = p.b.row * size_of::<T>();
+    let is_near = p.m <= 128 && row <= 1024;
+    p.b.column == 1 && (p.k.min(PIECE) * row <= caches.first || p.m <= 4 || is_near)
+}
+
+/// Whether strips of the first matrix are copied, to where their rows, or the columns of what is
+/// transposed, are in nobody's way in the cache: if enough tiles read them, and if columns are far
+/// apart or many.
+fn copies_first<T: Vectors>(p: &Product<T>, caches: Caches, tiles: &Tiles<T>) -> bool {
+    if p.a.column == 1 {
+        return p.n >= WIDE * tiles.columns();
+    }
+    let is_far = (p.a.column * size_of::<T>()).is_multiple_of(1024);
+    let lines = p.k.min(PIECE) * 64; // each column has one of its own
+    p.n > 3 * tiles.lanes && (is_far || lines > caches.first / 4)
 }
 
 /// How many columns are packed at once.

@@ -75,6 +75,16 @@ impl Case {
         })
     }
 
+    /// The kernels of its plan, as text.
+    pub fn explain(&self) -> Result<String> {
+        let g = Graph::training(0);
+        let inputs: Vec<Var<'_>> = (self.inputs.iter().enumerate())
+            .map(|(k, input)| Ok(g.input(input.tensor(self.dtype, k)?)))
+            .collect::<Result<_>>()?;
+        let weights: Vec<Var<'_>> = self.weights()?.iter().map(|x| g.input(x)).collect();
+        Ok(g.plan(self.results(&g, &inputs, &weights))?.explain())
+    }
+
     /// For [`Mode::Gradient`]: an array of weights for each output of floats that is not a single
     /// number.
     fn weights(&self) -> Result<Vec<Tensor>> {

@@ -1,5 +1,6 @@
 //! The cases of the sweep: reads cases, one a line, from the standard input, and prints a JSON line
-//! for each. `machine copy BYTES` and `machine fma f32` measure what the machine can do.
+//! for each. `machine copy BYTES` and `machine fma f32` measure what the machine can do, and `explain`
+//! before a case prints its plan.
 
 use crate::machine;
 use autograd::Tensor;
@@ -16,6 +17,9 @@ pub(crate) fn serve(threads: usize, seconds: f64) {
         let answer = match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["machine", "copy", bytes] => machine::copy(threads, bytes.parse().expect("a number")),
             ["machine", "fma", dtype] => machine::fused_multiply_adds(threads, dtype == "f64"),
+            ["explain", ..] => parse(line.trim_start_matches("explain "))[0]
+                .explain()
+                .unwrap_or_else(|e| e.to_string()),
             _ => measure(&parse(&line)[0], seconds).unwrap_or_else(|e| {
                 let text: String = e.to_string().lines().take(1).collect();
                 format!("{{\"error\": \"{}\"}}", text.replace(['"', '\\'], "'"))

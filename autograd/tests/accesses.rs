@@ -110,10 +110,11 @@ fn whatever_is_read() -> Result<()> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             let got = pool.build().expect("threads").install(|| evaluate(false))?;
             for (k, (got, expected)) in got.iter().zip(&expected).enumerate() {
-                assert_eq!(
-                    bits(got),
-                    bits(expected),
-                    "case {case}, value {k} of {dtype} {shape:?}, {threads} threads"
+                let (got, expected) = (bits(got), bits(expected));
+                let first = got.iter().zip(&expected).position(|(a, b)| a != b);
+                assert!(
+                    first.is_none() && got.len() == expected.len(),
+                    "case {case}, value {k} of {dtype} {shape:?}, {threads} threads: first at {first:?}"
                 );
             }
         }

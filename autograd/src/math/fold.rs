@@ -217,24 +217,7 @@ pub(crate) fn fold_gathered<T: Float>(fold: Fold, line: &[T], lines: Lines) -> T
     out[0]
 }
 
-/// A chunk of a contiguous line.
-#[inline(always)]
-pub(crate) fn fold_chunk<M: Monoid, T: Float>(x: &[T]) -> T {
-    let mut lanes = [M::identity(); LANES];
-    let rows = x.chunks_exact(LANES);
-    let rest = rows.remainder();
-    for row in rows {
-        for k in 0..LANES {
-            lanes[k] = M::join(lanes[k], row[k]);
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane = M::join(*lane, x);
-    }
-    join_array::<M, T>(lanes)
-}
-
-/// The lanes of a contiguous line joined.
+/// The lanes of a chunk of a contiguous line joined.
 #[inline(always)]
 pub(crate) fn join_array<M: Monoid, T: Float>(mut lanes: [T; LANES]) -> T {
     let mut width = LANES;

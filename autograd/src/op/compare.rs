@@ -7,6 +7,7 @@ use super::{
     inputs,
     layout::MOVE,
     lowering::Scalar,
+    pointwise::{Formula, of_numbers},
     same_dtype,
 };
 use crate::{
@@ -27,16 +28,41 @@ macro_rules! comparisons {
     ($($(#[$doc:meta])* $Op:ident $name:ident $sign:tt |$l:ident, $r:ident| $lanes:expr;)*) => {
         /// The value of a comparison, for one or several lanes. True is all bits set, false is all
         /// bits clear.
-        #[inline(always)]
-        pub(crate) fn of_two<L: Lanes>(op: Id, a: L, b: L) -> L {
-            match op {
-                $(Id::$Op => {
-                    let ($l, $r) = (a, b);
-                    L::from_mask($lanes)
-                })*
-                _ => a,
+        pub(crate) mod formulas {
+            use super::{Formula, Lanes};
+
+            $(
+                pub(crate) struct $Op;
+
+                impl Formula for $Op {
+                    const INPUTS: usize = 2;
+                    #[inline(always)]
+                    fn of<L: Lanes>([$l, $r, _]: [L; 3]) -> L {
+                        L::from_mask($lanes)
+                    }
+                }
+            )*
+
+            /// `b` where `a` is true, `c` elsewhere.
+            pub(crate) struct Select;
+
+            impl Formula for Select {
+                const INPUTS: usize = 3;
+                #[inline(always)]
+                fn of<L: Lanes>([a, b, c]: [L; 3]) -> L {
+                    L::select(a.to_mask(), b, c)
+                }
             }
         }
+
+        /// The formula of a comparison, or of `select`, for scalars.
+        pub(crate) fn scalar<T: Real>(op: Id) -> fn([T; 3]) -> T {
+            match op {
+                $(Id::$Op => of_numbers::<formulas::$Op, T>,)*
+                _ => of_numbers::<formulas::Select, T>,
+            }
+        }
+
         impl DynOp for Comparison {
             fn name(&self) -> &'static str {
                 match self.0 {
@@ -132,25 +158,6 @@ fn compare<T: Element>(op: Id, x: &[TensorView<'_>], mut out: Piece<'_>) -> Resu
         compare_block(op, a.block(start, n), b.block(start, n), out);
     }
     Ok(())
-}
-
-/// `b` where `a` is true, `c` elsewhere, for one or several lanes.
-#[inline(always)]
-pub(crate) fn select<L: Lanes>([a, b, c]: [L; 3]) -> L {
-    L::select(a.to_mask(), b, c)
-}
-
-/// The value of a comparison, or of `select`, for scalars.
-pub(crate) fn scalar<T: Real>(op: Id) -> fn([T; 3]) -> T {
-    match op {
-        Id::Eq => |[a, b, _]| of_two(Id::Eq, a, b),
-        Id::Ne => |[a, b, _]| of_two(Id::Ne, a, b),
-        Id::Lt => |[a, b, _]| of_two(Id::Lt, a, b),
-        Id::Le => |[a, b, _]| of_two(Id::Le, a, b),
-        Id::Gt => |[a, b, _]| of_two(Id::Gt, a, b),
-        Id::Ge => |[a, b, _]| of_two(Id::Ge, a, b),
-        _ => select,
-    }
 }
 
 /// `condition ? a : b`

@@ -1,6 +1,6 @@
 //! The built-in elementwise ops: one table of formulas and partial derivatives, and the one loop
-//! that evaluates all of them. The lists below the table say how kernels compute them: some in
-//! registers, others by functions.
+//! that evaluates all of them. The list below the table names those that kernels compute by
+//! functions.
 
 use super::{
     Dependency, DynOp, Id, Lowering, Parts, Real, Rule,
@@ -272,51 +272,33 @@ elementwise! {
         int |x| Some(x[0].max(x[1]).min(x[2]));
 }
 
-/// Ops that fused kernels compute in registers, because they take only a few instructions. For one
-/// or several lanes.
-macro_rules! in_registers {
-    (of one: $($One:ident)*; of two: $($Two:ident)*; of three: $($Three:ident)*;) => {
-        #[inline(always)]
-        pub(crate) fn of_one<L: Lanes>(op: Id, a: L) -> L {
-            match op {
-                $(Id::$One => $One::of([a, a, a]),)*
-                _ => a,
-            }
-        }
-
-        #[inline(always)]
-        pub(crate) fn of_two<L: Lanes>(op: Id, a: L, b: L) -> L {
-            match op {
-                $(Id::$Two => $Two::of([a, b, a]),)*
-                op => super::compare::of_two(op, a, b),
-            }
-        }
-
-        #[inline(always)]
-        pub(crate) fn of_three<L: Lanes>(op: Id, x: [L; MAX_INPUTS]) -> L {
-            match op {
-                $(Id::$Three => $Three::of(x),)*
-                _ => super::compare::select(x),
-            }
-        }
-    };
-}
-
-/// Passes to a macro the ops that take many instructions or call a library function per element.
-/// Kernels compute these for a whole block at once. The position in the list is the function's
-/// index.
+/// Passes to a macro the ops that kernels compute by a function of many elements: all but `+`, `-`,
+/// `*` and `/`. First those of a few instructions, then those of many. The position in the list is
+/// the function's index.
 macro_rules! with_functions {
     ($then:ident) => {
         $then! {
-            Exp Expm1 Ln Ln1p Sin Cos Tan Asin Acos Atan Sinh Cosh TanhTail SigmoidTail Erf Erfc Gelu GeluTanh Silu Softplus
-            LogSigmoid Floor Ceil Round Pow Elu Atan2 Hypot Rem
+            [Neg Abs Sign Sqrt Square Recip Rsqrt Relu Tanh TanhSlope Sigmoid SigmoidSlope Maximum Minimum LeakyRelu
+            Clamp Eq Ne Lt Le Gt Ge Select Floor Ceil Round]
+            [Exp Expm1 Ln Ln1p Sin Cos Tan Asin Acos Atan Sinh Cosh TanhTail SigmoidTail Erf Erfc Gelu GeluTanh Silu
+            Softplus LogSigmoid Pow Elu Atan2 Hypot Rem]
         }
     };
 }
 pub(crate) use with_functions;
 
 macro_rules! functions {
-    ($($Op:ident)*) => {
+    ([$($Cheap:ident)*] [$($Costly:ident)*]) => {
+        functions! { @all $($Cheap)* $($Costly)* }
+
+        impl Function {
+            /// Whether it takes only a few instructions.
+            pub(crate) fn is_cheap(self) -> bool {
+                (self as usize) < [$(Function::$Cheap),*].len()
+            }
+        }
+    };
+    (@all $($Op:ident)*) => {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u8)]
         pub(crate) enum Function { $($Op),* }
@@ -341,12 +323,12 @@ macro_rules! functions {
     };
 }
 
-in_registers! {
-    of one: Neg Abs Sign Sqrt Square Recip Rsqrt Relu;
-    of two: Tanh TanhSlope Sigmoid SigmoidSlope Maximum Minimum LeakyRelu;
-    of three: Clamp;
-}
 with_functions!(functions);
+
+/// The formulas of all functions.
+pub(crate) mod formulas {
+    pub(crate) use super::{super::compare::formulas::*, *};
+}
 
 // The factors of the rules above. Fused kernels can compute a comparison of floats and `select`
 // between floats, but not `select` between booleans. So "p and q" is written as a comparison of a

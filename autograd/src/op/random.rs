@@ -220,9 +220,9 @@ fn normals<T: Uniform>(random: &mut Random, out: &mut [T]) {
         (radius[k], sine[k]) = (one - pair[0], pair[1] * turn);
     }
     cosine.copy_from_slice(&sine);
-    kernels::apply(Function::Ln, &mut radius);
-    kernels::apply(Function::Sin, &mut sine);
-    kernels::apply(Function::Cos, &mut cosine);
+    kernels::apply(Function::Ln, &mut radius, PAIRS);
+    kernels::apply(Function::Sin, &mut sine, PAIRS);
+    kernels::apply(Function::Cos, &mut cosine, PAIRS);
     radius.iter_mut().for_each(|r| *r = (two * *r).sqrt());
     for (k, pair) in out.chunks_mut(2).enumerate() {
         let both = [radius[k] * cosine[k], radius[k] * sine[k]];

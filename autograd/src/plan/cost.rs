@@ -28,7 +28,9 @@ pub(crate) struct Cost(usize);
 const PER_NANOSECOND: usize = 50;
 /// What reading and writing an element costs, in light steps.
 const MEMORY: usize = 5;
-/// A function of many instructions, in light steps.
+/// A function of a few instructions, in light steps.
+const CHEAP_FUNCTION: usize = 2;
+/// A function of many instructions.
 const FUNCTION: usize = 10;
 /// A function of lines, in light steps for each element.
 const LINE_FUNCTION: usize = 50;
@@ -123,18 +125,14 @@ impl Sum for Cost {
 /// A step, in light steps.
 fn step(step: &Step) -> usize {
     match step.code {
-        Code::Unary(op) => formula(op),
-        Code::Binary(..) | Code::Ternary(..) | Code::Function(..) | Code::Custom(..) => FUNCTION,
+        Code::Unary(f) | Code::Function(f, _) => function(f),
+        Code::Custom(..) => FUNCTION,
         _ => 1,
     }
 }
 
-/// An op of one input, in light steps.
-fn formula(op: Id) -> usize {
-    match op {
-        Id::Neg | Id::Abs | Id::Relu | Id::Square => 1,
-        _ => FUNCTION,
-    }
+fn function(f: Function) -> usize {
+    if f.is_cheap() { CHEAP_FUNCTION } else { FUNCTION }
 }
 
 /// How much a node of a program costs beside others of the same kernel.
@@ -150,7 +148,7 @@ pub(crate) fn weight(p: &Program, id: NodeId) -> f64 {
         Lowering::Line { .. } => largest * LINE_FUNCTION as f64,
         Lowering::Elementwise(Scalar::Custom(_)) => largest * FUNCTION as f64,
         Lowering::Elementwise(Scalar::Formula(op))
-            if Function::of(op).is_some() || op == Id::Div =>
+            if op == Id::Div || Function::of(op).is_some_and(|f| !f.is_cheap()) =>
         {
             largest * FUNCTION as f64
         }

@@ -287,9 +287,7 @@ fn step(step: &Step, k: &Fused) -> String {
         Code::SubProduct(b, c) => format!("{x} - {} * {}", reg(b), reg(c)),
         Code::MulProduct(b, c) => format!("{x} * ({} * {})", reg(b), reg(c)),
         Code::ProductSub(b, c) => format!("{} * {} - {x}", reg(b), reg(c)),
-        Code::Unary(op) => format!("{op:?}({x})").to_lowercase(),
-        Code::Binary(op, b, c) => call(&format!("{op:?}").to_lowercase(), &[b, c]),
-        Code::Ternary(op, y) => call(&format!("{op:?}").to_lowercase(), &y),
+        Code::Unary(f) => format!("{f:?}({x})").to_lowercase(),
         Code::Power(n) => format!("{x}^{n}"),
         Code::Fold(of) => {
             let name = k.reductions[of].fold.name();
@@ -299,9 +297,6 @@ fn step(step: &Step, k: &Fused) -> String {
         Code::Custom(op, y) => call(k.custom[op].get().name(), &y),
     };
     match (step.store, step.code) {
-        (Some(store), Code::Function(..) | Code::Custom(..)) => {
-            format!("{} = {result}", reg(store))
-        }
         (Some(store), Code::NoOp) => format!("{} = {result}", reg(store)),
         (Some(store), _) => format!("{} = a = {result}", reg(store)),
         (None, _) => format!("a = {result}"),

@@ -1,7 +1,7 @@
 //! Emission: a fusion group becomes a kernel's list of steps. Pass 5 of 7, one group after the
 //! other in the order of the schedule.
 //!
-//! A kernel has one accumulator (a vector group of elements) and registers. Nodes are emitted in
+//! A kernel has one accumulator (a span of elements) and registers. Nodes are emitted in
 //! an order ([`order`](super::order)) that lets the accumulator run on from one to the next; only
 //! what is read later is stored. Kernels of arrays and of single numbers are emitted alike.
 //!
@@ -40,12 +40,11 @@ pub(super) enum Action {
     Arithmetic(Arithmetic),
     /// Adds 0 to its one operand.
     AddZero,
-    /// All operands in registers, the result in the accumulator.
-    FromRegisters(Id),
+    /// A function of several operands, all in registers.
+    Function(Function),
     /// 1 or 0, by its one operand in a register.
     FromBool,
-    /// All operands in registers, and the result as well.
-    Function(Function),
+    /// A user's formula of operands in registers.
     Custom,
 }
 
@@ -150,6 +149,9 @@ pub(super) fn kernel<'p>(
         other_sources: HashMap::new(),
         read: Vec::new(),
         free: Vec::new(),
+        only_reduces: members
+            .iter()
+            .all(|&id| matches!(dag.nodes[id].kind, Kind::Fold(..))),
     };
     emitter.emit_all(members);
     let mut kernel = Box::new(emitter.kernel);
@@ -229,6 +231,8 @@ pub(super) struct Emitter<'e, 'd, 'p> {
     read: Vec<DagId>,
     /// Temporaries that are not read any more.
     free: Vec<Reg>,
+    /// All nodes are reductions of nodes from outside.
+    only_reduces: bool,
 }
 
 impl Emitter<'_, '_, '_> {
@@ -295,11 +299,14 @@ impl Emitter<'_, '_, '_> {
             Apply::Formula(Id::Sub) => Action::Arithmetic(Arithmetic::Sub),
             Apply::Formula(Id::Mul) => Action::Arithmetic(Arithmetic::Mul),
             Apply::Formula(Id::Div) => Action::Arithmetic(Arithmetic::Div),
-            Apply::Formula(op) => match Function::of(op) {
-                Some(function) => Action::Function(function),
-                None if self.dag.operands(id).len() == 1 => Action::Unary(Code::Unary(op)),
-                None => Action::FromRegisters(op),
-            },
+            Apply::Formula(op) => {
+                let function = Function::of(op)?; // all but the four above have one
+                if self.dag.operands(id).len() == 1 {
+                    Action::Unary(Code::Unary(function))
+                } else {
+                    Action::Function(function)
+                }
+            }
         })
     }
 
@@ -322,12 +329,7 @@ impl Emitter<'_, '_, '_> {
             _ => self.apply(id, held),
         }
         self.store_if_needed(position);
-        (!self.goes_to_a_register(id)).then_some(id)
-    }
-
-    /// Whether a node's result is not in the accumulator when its step is done.
-    fn goes_to_a_register(&self, id: DagId) -> bool {
-        matches!(self.action(id), Some(Action::Function(_) | Action::Custom))
+        Some(id)
     }
 
     /// Emits an elementwise node.
@@ -349,17 +351,10 @@ impl Emitter<'_, '_, '_> {
                 let zero = self.number(0);
                 self.code(Code::Add(zero));
             }
-            Action::FromRegisters(op) => {
-                let x = self.operands(id);
-                self.code(match self.dag.operands(id).len() {
-                    2 => Code::Binary(op, x[0], x[1]),
-                    _ => Code::Ternary(op, x),
-                });
-            }
             Action::FromBool => {
                 let from = self.operand(id, 0);
                 let (one, zero) = (self.number(1), self.number(0));
-                self.code(Code::Ternary(Id::Select, [from, one, zero]));
+                self.code(Code::Function(Function::Select, [from, one, zero]));
             }
             Action::Function(function) => {
                 let x = self.operands(id);
@@ -380,7 +375,7 @@ impl Emitter<'_, '_, '_> {
         if a == b && a.is_some() && a == held && op == Arithmetic::Mul {
             self.count_read(held);
             self.count_read(held);
-            self.code(Code::Unary(Id::Square));
+            self.code(Code::Unary(Function::Square));
         // the right operand is in the accumulator
         } else if held.is_some() && b == held && a != held {
             let left = self.operand(id, 0);
@@ -517,9 +512,7 @@ impl Emitter<'_, '_, '_> {
             .filter(|&fold| self.is_folded_by_steps(fold))
             .count();
         let mut direct = by_steps as u32;
-        if self.goes_to_a_register(id) {
-            direct = 0;
-        } else if let Some(&next) = self.order.nodes.get(position + 1 + by_steps)
+        if let Some(&next) = self.order.nodes.get(position + 1 + by_steps)
             && !self.slots[id].whole
         {
             direct += self.reads_of_accumulator(next, id);
@@ -559,16 +552,14 @@ impl Emitter<'_, '_, '_> {
                 (None, 1, 1) if op != Arithmetic::Mul => 0,
                 (None, a, b) => a + b,
             },
-            Some(
-                Action::FromRegisters(_) | Action::FromBool | Action::Function(_) | Action::Custom,
-            )
-            | None => 0,
+            Some(Action::FromBool | Action::Function(_) | Action::Custom) | None => 0,
         }
     }
 
     fn fold(&mut self, id: DagId, fold: Fold, lines: Lines, held: Option<DagId>) -> Option<DagId> {
         let number = self.kernel.reductions.next();
-        let (from, held) = if lines.are_folded_by_steps() {
+        // where nothing is computed, elements are reduced where they lie
+        let (from, held) = if lines.are_folded_by_steps() && !self.only_reduces {
             let inside = self.inside(id, 0);
             self.load_operand(id, 0, held);
             self.code(Code::Fold(number));
@@ -712,7 +703,7 @@ impl Emitter<'_, '_, '_> {
         {
             let merged = match (before, difference) {
                 (Code::NoOp, _) => Some(code),
-                (Code::Unary(Id::Neg), Some(difference)) => Some(difference),
+                (Code::Unary(Function::Neg), Some(difference)) => Some(difference),
                 _ => None,
             };
             if let Some(code) = merged {
@@ -738,7 +729,7 @@ impl Emitter<'_, '_, '_> {
         });
     }
 
-    /// Writes the accumulator, or the result of a function, to a register.
+    /// Writes the accumulator to a register.
     fn store(&mut self, register: Reg) {
         match self.last_step() {
             Some(step) if step.store.is_none() => step.store = Some(register),

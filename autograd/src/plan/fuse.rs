@@ -3,7 +3,9 @@
 //! A group gets a level when it begins: one more than the highest level of the groups that it reads
 //! or waits for. One pass over the nodes decides. A node that can be fused joins the groups of the
 //! highest level among its operands, which become one group, if one kernel can do all of it;
-//! operands of lower levels are read from memory. Else it begins a new group.
+//! operands of lower levels are read from memory. Else it joins a group of its own level that reads
+//! the same array, so that the array is read once, or begins a new group. Single numbers that are
+//! computed from leaves only have level 0: what they are used for should not wait for them.
 //!
 //! **No group ever waits for itself**, because every edge between two groups goes to a strictly
 //! higher level:
@@ -39,7 +41,7 @@ use super::{
 use crate::{
     index::{Index, IndexVec},
     math::fold::Lines,
-    nodes::ShapeId,
+    nodes::{Hashed, ShapeId},
     sorted::sort_by,
     tensor::DType,
 };
@@ -99,6 +101,10 @@ impl Rows {
 /// The most nodes of a fused kernel: it bounds the scratch memory. What is too much for one goes to
 /// the next level.
 const MAX_NODES: usize = 1 << 10;
+/// The most nodes of a group that takes in others because they read the same array,
+const MAX_NODES_BESIDE: usize = 64;
+/// and the least elements of the array: smaller ones are in the first-level cache anyway.
+const WORTH_SHARING: usize = 1 << 12;
 /// The most elements of a product that wait for the rest of their kernel: 1 MiB.
 const MAX_WAITING: usize = 1 << 18;
 
@@ -109,6 +115,8 @@ struct Fusion<'d> {
     of: IndexVec<DagId, Option<GroupId>>,
     /// The groups of single numbers: those of one level are computed together, connected or not.
     scalars: HashMap<(u32, DType, Phase), GroupId>,
+    /// The groups of some level that read an array element by element.
+    readers: HashMap<(u32, DagId), GroupId, Hashed>,
 }
 
 #[derive(Clone, Copy)]
@@ -126,6 +134,7 @@ pub(super) fn fuse(dag: &Dag<'_>) -> Groups {
         groups: IndexVec::new(),
         of: IndexVec::filled(None, dag.nodes.len()),
         scalars: HashMap::new(),
+        readers: HashMap::default(),
     };
     for (id, node) in dag.nodes.enumerate() {
         fusion.of[id] = match node.kind {
@@ -145,13 +154,18 @@ pub(super) fn fuse(dag: &Dag<'_>) -> Groups {
 impl Fusion<'_> {
     /// The group that computes a node; none for a leaf.
     fn group(&mut self, node: DagId) -> Option<GroupId> {
-        let mut group = self.of[node]?;
+        let group = self.of[node]?;
+        Some(self.root(group))
+    }
+
+    /// The group that a group has become a part of.
+    fn root(&mut self, mut group: GroupId) -> GroupId {
         while self.groups[group].parent != group {
             let up = self.groups[group].parent;
             self.groups[group].parent = self.groups[up].parent;
             group = up;
         }
-        Some(group)
+        group
     }
 
     fn level(&self, group: GroupId) -> u32 {
@@ -185,7 +199,7 @@ impl Fusion<'_> {
         // not before what it waits for is done. Inside one kernel that is no condition: a kernel
         // keeps nothing in memory between its nodes, so there is nothing to recompute later
         match target {
-            Some(group) if self.highest_awaited(id, target) < self.level(group) => group,
+            Some(group) if self.waits_below(id, group) => group,
             _ => self.begin(id, work),
         }
     }
@@ -220,10 +234,20 @@ impl Fusion<'_> {
         Some(into)
     }
 
-    /// A new group for a node, above everything that it reads or waits for.
+    /// A group for a node, above everything that it reads or waits for.
     fn begin(&mut self, id: DagId, work: Work) -> GroupId {
-        let (level, phase) = (1 + self.highest(id), self.dag.nodes[id].phase);
+        let (highest, phase) = (self.highest(id), self.dag.nodes[id].phase);
+        let dag = self.dag;
+        let reads_leaves = || dag.operands(id).iter().all(|o| self.of[o.node].is_none());
+        let level = match work {
+            Work::Scalars { .. } if highest == 0 && reads_leaves() => 0,
+            _ => highest + 1,
+        };
+        if let Some(group) = self.beside(id, level, work) {
+            return group;
+        }
         let next = self.groups.next();
+        self.register(id, level, work, next);
         if let Work::Scalars { dtype } = work {
             // an optimizer has hundreds of independent scalar nodes: one kernel for all of them
             let known = *self.scalars.entry((level, dtype, phase)).or_insert(next);
@@ -238,8 +262,41 @@ impl Fusion<'_> {
         })
     }
 
-    /// The highest level among the groups that a node reads or waits for; 0 if it needs leaves
-    /// only.
+    /// The large arrays that a node reads element by element.
+    fn arrays(&self, id: DagId, work: Work) -> impl Iterator<Item = DagId> {
+        let dag = self.dag;
+        let count = match work {
+            Work::Elements { domain, .. } => dag.shape(domain).count(),
+            Work::Single | Work::Scalars { .. } => 0,
+        };
+        let is_read = move |o: &&Operand| {
+            count >= WORTH_SHARING && o.through.is_none() && dag.count(o.node) == count
+        };
+        dag.operands(id).iter().filter(is_read).map(|o| o.node)
+    }
+
+    /// A group of this level that reads the same array as a node, and can take it in.
+    fn beside(&mut self, id: DagId, level: u32, work: Work) -> Option<GroupId> {
+        let arrays: Vec<DagId> = self.arrays(id, work).collect();
+        arrays.into_iter().find_map(|array| {
+            let known = *self.readers.get(&(level, array))?;
+            let group = self.root(known);
+            let few = self.groups[group].nodes < MAX_NODES_BESIDE;
+            // what begins a level reads no group of it
+            few.then(|| self.merged(None, group, work, self.dag.nodes[id].phase))?
+        })
+    }
+
+    /// Notes what a group reads.
+    fn register(&mut self, id: DagId, level: u32, work: Work, group: GroupId) {
+        let arrays: Vec<DagId> = self.arrays(id, work).collect();
+        for array in arrays {
+            self.readers.insert((level, array), group);
+        }
+    }
+
+    /// The highest level among the groups that a node reads or waits for; 0 if it needs leaves, and
+    /// numbers made of them, only.
     fn highest(&mut self, id: DagId) -> u32 {
         let mut highest = self.highest_awaited(id, None);
         for k in 0..self.dag.operands(id).len() {
@@ -248,6 +305,12 @@ impl Fusion<'_> {
             }
         }
         highest
+    }
+
+    /// Whether all that a node waits for without reading it is below a group, or in it.
+    fn waits_below(&mut self, id: DagId, group: GroupId) -> bool {
+        self.dag.awaited(id).next().is_none()
+            || self.highest_awaited(id, Some(group)) < self.level(group)
     }
 
     /// The highest level of the groups, other than `own`, that a node waits for without reading

@@ -2,7 +2,7 @@
 //! [`emit`](super::emit) and [`place`](super::place), run by `exec`.
 //!
 //! A fused kernel takes the elements of one shape through a list of [`Step`]s. There is one
-//! accumulator, which is a vector group of elements, and a set of registers. A step loads a
+//! accumulator, which is a span of some hundred elements, and a set of registers. A step loads a
 //! register into the accumulator, does one thing to it, and stores it to a register; any of the
 //! three may be left out. A scalar kernel has the same steps, for single numbers.
 //!
@@ -25,7 +25,7 @@ use crate::{
     index::{IndexVec, list_bytes},
     math::fold::{Fold, Lines},
     nodes::{NodeId, OpRef, ShapeId},
-    op::{Id, Parts, lowering::LineFunction, pointwise::Function},
+    op::{Parts, lowering::LineFunction, pointwise::Function},
     shape::Walk,
     tensor::DType,
 };
@@ -141,7 +141,7 @@ pub(crate) enum Register {
     Source { value: ValueId, read: Read },
     /// Read from the rows of one of the kernel's products.
     Product(ProductId),
-    /// What a step stored, for the steps of the same group of elements.
+    /// What a step stored, for the steps of the same span of elements.
     Temporary,
     /// What a step stored, for a whole block of elements.
     Block,
@@ -213,21 +213,17 @@ pub(crate) enum Code {
     MulProduct(Reg, Reg),
     /// That product minus the accumulator.
     ProductSub(Reg, Reg),
-    /// A cheap op of the accumulator.
-    Unary(Id),
-    /// A cheap op of registers; the accumulator gets the result.
-    Binary(Id, Reg, Reg),
-    Ternary(Id, [Reg; 3]),
     /// A whole power.
     Power(i32),
-    /// Takes the accumulator into a reduction.
-    Fold(ReductionId),
-    /// A function of registers, of many instructions. The result goes to the register `store`, and
-    /// the accumulator is lost. Of the inputs that a function does not have, the first one is named
-    /// again.
+    /// A function of the accumulator.
+    Unary(Function),
+    /// A function of registers; the accumulator gets the result. Of the inputs that a function does
+    /// not have, the first one is named again.
     Function(Function, [Reg; 3]),
     /// A user's formula, likewise.
     Custom(CustomId, [Reg; 3]),
+    /// Takes the accumulator into a reduction.
+    Fold(ReductionId),
 }
 
 /// A function of each line of a block, which has whole lines then.
@@ -279,7 +275,10 @@ pub(crate) struct Cuts {
 /// once, with the kernel, for those who reserve the memory and for those who use it.
 #[derive(Default, Debug)]
 pub(crate) struct Layout {
-    /// A block, or a group where a register holds no more. Empty for a scalar kernel.
+    /// How many elements are taken through a step before the next one: what a temporary holds. A
+    /// power of two, and whole vector groups.
+    pub(crate) span: usize,
+    /// A block, a span or a group, as long as what the register holds. Empty for a scalar kernel.
     pub(crate) registers: IndexVec<Reg, usize>,
     /// For functions of lines, if there are any: a result for each element, one for each line, and
     /// the maxima.
@@ -310,7 +309,7 @@ impl Step {
     pub(crate) fn continues(&self) -> bool {
         let is_used = match self.code {
             Code::NoOp => self.store.is_some(),
-            Code::Binary(..) | Code::Ternary(..) | Code::Function(..) | Code::Custom(..) => false,
+            Code::Function(..) | Code::Custom(..) => false,
             _ => true,
         };
         is_used && self.load.is_none()
@@ -347,11 +346,8 @@ impl Code {
             Code::AddProduct(a, b)
             | Code::SubProduct(a, b)
             | Code::MulProduct(a, b)
-            | Code::ProductSub(a, b)
-            | Code::Binary(_, a, b) => [Some(a), Some(b), None],
-            Code::Ternary(_, x) | Code::Function(_, x) | Code::Custom(_, x) => {
-                x.each_mut().map(Some)
-            }
+            | Code::ProductSub(a, b) => [Some(a), Some(b), None],
+            Code::Function(_, x) | Code::Custom(_, x) => x.each_mut().map(Some),
         }
     }
 }

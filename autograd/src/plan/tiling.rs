@@ -10,13 +10,20 @@
 use super::{
     Plan,
     index::KernelId,
-    kernel::{Cuts, Fused, Kernel, Layout},
+    kernel::{Cuts, Fused, Kernel, Layout, Register},
     size::{BLOCK, Blocks, fits_a_block},
 };
 use crate::{math::fold::Lines, tensor::DType};
 
-/// The most elements that go through a step at once: those of eight registers of AVX-512, of f32.
+/// The most elements that the loop of a step takes at once: those of eight registers of AVX-512, of
+/// f32.
 pub(crate) const MAX_VECTOR_GROUP: usize = 128;
+/// The most elements that are taken through a step before the next one: what it costs to begin a
+/// step is little beside a loop over them, and some temporaries of this size stay in the first-level
+/// cache.
+pub(crate) const MAX_SPAN: usize = 4 * MAX_VECTOR_GROUP;
+/// The elements of all temporaries of a kernel that stay in the first-level cache.
+const NEAR_TEMPORARIES: usize = 4 << 10;
 /// Blocks are this much longer than needed, so that they do not all begin at the same place of a
 /// page of the cache.
 const PADDING: usize = 16;
@@ -63,11 +70,12 @@ impl Layout {
             ..Layout::default()
         };
         let block = k.block_register().saturating_add(PADDING);
+        layout.span = k.span();
         for register in k.registers.iter() {
-            let start = layout.take(if register.is_block() {
-                block
-            } else {
-                MAX_VECTOR_GROUP
+            let start = layout.take(match register {
+                Register::Temporary => layout.span,
+                _ if register.is_block() => block,
+                _ => MAX_VECTOR_GROUP,
             });
             layout.registers.push(start);
         }
@@ -147,11 +155,21 @@ impl Fused {
     /// are short.
     pub(crate) fn block(&self) -> usize {
         match self.blocks {
-            Blocks::OfLines(n) if fits_a_block(n) => BLOCK / n * n,
+            Blocks::OfLines(n) | Blocks::InLines(n) if fits_a_block(n) => BLOCK / n * n,
             Blocks::OfLines(n) => n,
             Blocks::OfColumns(lines) => lines.n.saturating_mul(MAX_VECTOR_GROUP),
             Blocks::Any | Blocks::InLines(_) | Blocks::InStrips(_) => BLOCK,
         }
+    }
+
+    /// How many elements are taken through a step before the next one: fewer if there are many
+    /// temporaries.
+    fn span(&self) -> usize {
+        let is_temporary = |register: &&Register| **register == Register::Temporary;
+        let count = self.registers.iter().filter(is_temporary).count();
+        let near = NEAR_TEMPORARIES / count.max(1);
+        let most = near.min(self.block_register()).min(MAX_SPAN);
+        1 << most.max(MAX_VECTOR_GROUP).ilog2()
     }
 
     /// The elements of a register that holds a block.

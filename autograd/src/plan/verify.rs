@@ -8,7 +8,7 @@ use super::{
     index::{KernelId, Reg, StageId, UpdateId, ValueId},
     kernel::{Code, Fused, Kernel, Placement, Read, Register, Step},
     size::Blocks,
-    tiling::{MAX_VECTOR_GROUP, PADDED_BLOCK},
+    tiling::{MAX_SPAN, MAX_VECTOR_GROUP, PADDED_BLOCK},
 };
 use crate::index::{Index, IndexVec, each};
 use std::collections::{BTreeMap, HashSet};
@@ -434,9 +434,16 @@ impl Fused {
         let mut end = if is_scalar { self.registers.len() } else { 0 };
         for (register, &start) in self.layout.registers.enumerate() {
             ensure(start >= end, || format!("{register:?} overlaps"))?;
-            let is_block = self.registers[register].is_block();
-            end = start + if is_block { block } else { MAX_VECTOR_GROUP };
+            end = start
+                + match self.registers[register] {
+                    Register::Temporary => self.layout.span,
+                    of if of.is_block() => block,
+                    _ => MAX_VECTOR_GROUP,
+                };
         }
+        let span = self.layout.span;
+        let is_span = span.is_power_of_two() && (MAX_VECTOR_GROUP..=MAX_SPAN).contains(&span);
+        ensure(is_scalar || is_span, || format!("a span of {span}"))?;
         if !self.line_steps.is_empty() {
             let sizes = [block, PADDED_BLOCK, PADDED_BLOCK];
             for (&start, size) in self.layout.line_steps.iter().zip(sizes) {
@@ -486,10 +493,6 @@ impl State<'_> {
         })?;
         let has_operand = self.has_accumulator || !step.continues();
         ensure(has_operand, || format!("step {at} has no accumulator"))?;
-        let is_function = matches!(step.code, Code::Function(..) | Code::Custom(..));
-        ensure(!is_function || step.store.is_some(), || {
-            format!("step {at} stores nothing")
-        })?;
         if let Some(store) = step.store {
             let of = &self.k.registers[store];
             let is_new = !matches!(of, Register::Output(_)) || !self.written[store];
@@ -502,7 +505,7 @@ impl State<'_> {
             })?;
             self.written[store] = true;
         }
-        self.has_accumulator = !is_function;
+        self.has_accumulator = true;
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
 //! Reductions inside of fused kernels that are complete when all parts of the kernel are: the state
-//! of one on its way through a part. Elements come from steps, a vector group at a time, or in
+//! of one on its way through a part. Elements come from steps, a span at a time, or in
 //! blocks of rows; they are joined in the canonical order ([`math::fold`](crate::math::fold)).
 //!
 //! A chunk is the work of one part, so it has one state at a time. The results of chunks go to
@@ -7,15 +7,17 @@
 //! chunk need none of that: their results go where they belong.
 
 use super::{
-    arch::{Table, Vectors},
+    arch::Vectors,
+    lines::LineBlock,
     vector::Vector,
 };
 use crate::{
     math::{
         Wide,
-        fold::{Fold, LANES, Lines, Monoid, Pairs, join_all, join_array, with_fold},
+        fold::{CHUNK, Fold, LANES, Lines, Monoid, Pairs, join_array, with_fold},
     },
-    plan::{kernel::Reduction, tiling::MAX_VECTOR_GROUP},
+    op::lowering::LineFunction,
+    plan::kernel::Reduction,
 };
 use std::cell::Cell;
 
@@ -26,6 +28,7 @@ pub(crate) type FoldRows<T> = unsafe fn(accumulators: &mut [T], column: usize, x
 /// A reduction on its way.
 pub(crate) struct FoldState<T> {
     fold: Fold,
+    rows: FoldRows<T>,
     /// The current chunk, by lanes.
     lanes: [T; LANES],
     /// The results of all chunks, of which others may be written by other threads.
@@ -37,57 +40,53 @@ impl<T: Vectors> FoldState<T> {
         let lanes = [fold.identity(); LANES];
         FoldState {
             fold,
+            rows: T::table().fold_rows[fold as usize],
             lanes,
             results,
         }
     }
 
-    /// Takes a vector group, from position `i` of a block on, of which `valid` elements count.
+    /// Takes `n` elements of a contiguous line, the first of which is at position `at` of a chunk.
     ///
     /// # Safety
-    /// The vectors' instructions are there.
-    #[inline(always)]
-    pub(super) unsafe fn take_group<V: Vector<Elem = T>>(
-        &mut self,
-        low: Wide<V>,
-        high: Wide<V>,
-        i: usize,
-        valid: usize,
-    ) {
-        // SAFETY: there are `LANES` lanes; groups begin at multiples of their length, and have at
-        // most as many elements as the array.
-        unsafe {
-            if valid == 2 * Wide::<V>::N {
-                let lanes = self.lanes.as_mut_ptr();
-                with_fold!(self.fold, M => join_to_lanes::<M, V>([low, high], lanes, i));
-            } else {
-                let mut all = [T::default(); MAX_VECTOR_GROUP];
-                low.store(all.as_mut_ptr());
-                high.store(all.as_mut_ptr().add(Wide::<V>::N));
-                self.take(&all[..valid], i);
-            }
-        }
-    }
-
-    /// Takes elements from position `at` of a chunk on.
-    #[inline(never)]
-    fn take(&mut self, elements: &[T], at: usize) {
-        for (k, &x) in elements.iter().enumerate() {
-            let lane = &mut self.lanes[(at + k) % LANES];
-            *lane = with_fold!(self.fold, M => M::join(*lane, x));
-        }
+    /// They can be read.
+    pub(super) unsafe fn take(&mut self, x: *const T, n: usize, at: usize) {
+        // SAFETY: the caller's promise.
+        let x = unsafe { std::slice::from_raw_parts(x, n) };
+        // SAFETY: whoever has this function has asked for its instructions.
+        unsafe { (self.rows)(&mut self.lanes, at % LANES, x) }
     }
 
     /// The current chunk, which was taken from steps, is complete.
     pub(super) fn end_chunk(&mut self, chunk: usize) {
         let lanes = std::mem::replace(&mut self.lanes, [self.fold.identity(); LANES]);
-        let all = with_fold!(self.fold, M => join_array::<M, T>(lanes));
         // SAFETY: there is a result for each chunk; blocks are chunks.
-        unsafe { self.results.add(chunk).write(all) }
+        unsafe { self.results.add(chunk).write(with_fold!(self.fold, M => join_array::<M, T>(lanes))) }
+    }
+
+    /// Takes whole contiguous lines of one chunk.
+    fn take_lines(&mut self, block: &[T], start: usize, lines: Lines) {
+        let (first, count) = (start / lines.n, block.len() / lines.n);
+        let block = LineBlock {
+            function: LineFunction::Fold(self.fold),
+            x: block,
+            lines,
+            columns: None,
+            labels: &[],
+            each: &mut [],
+            // SAFETY: there is a result for each line, and no other thread works on these.
+            one: unsafe { std::slice::from_raw_parts_mut(self.results.add(first), count) },
+            max: &mut [],
+        };
+        // SAFETY: whoever has this table has asked for its instructions.
+        unsafe { (T::table().lines)(block) };
     }
 
     /// Takes the elements of a block, `start` and following, row after row.
-    pub(super) fn take_rows(&mut self, table: &Table<T>, block: &[T], start: usize, lines: Lines) {
+    pub(super) fn take_rows(&mut self, block: &[T], start: usize, lines: Lines) {
+        if lines.inner == 1 && lines.n <= CHUNK && start.is_multiple_of(lines.n) && block.len().is_multiple_of(lines.n) {
+            return self.take_lines(block, start, lines);
+        }
         let (of_lines, chunk, width) = (lines.n * lines.inner, lines.chunk(), lines.width());
         let mut done = 0;
         while done < block.len() {
@@ -111,8 +110,8 @@ impl<T: Vectors> FoldState<T> {
             } else if width == lines.inner && at_chunk < width {
                 lanes[at_chunk..width.min(at_chunk + part.len())].fill(self.fold.identity());
             }
-            // SAFETY: whoever has this table has asked for its instructions.
-            unsafe { (table.fold_rows[self.fold as usize])(lanes, at_chunk % width, part) };
+            // SAFETY: whoever has this function has asked for its instructions.
+            unsafe { (self.rows)(lanes, at_chunk % width, part) };
             if width != lines.inner && part.len() == left {
                 self.fold.join_lanes(lanes, lines.inner);
                 results.copy_from_slice(&self.lanes[..lines.inner]);
@@ -122,90 +121,117 @@ impl<T: Vectors> FoldState<T> {
     }
 }
 
-/// Joins eight vectors to the lanes of a chunk: element `at + i` goes to lane `(at + i) % LANES`.
-/// Vectors that go to the same lanes are joined in order. `at` is a multiple of the elements of
-/// eight vectors.
-///
-/// # Safety
-/// `LANES` elements can be read and written there.
-#[inline(always)]
-unsafe fn join_to_lanes<M: Monoid, V: Vector>(
-    [low, high]: [Wide<V>; 2],
-    lanes: *mut V::Elem,
-    at: usize,
-) {
-    let [a, b, c, d] = low.0;
-    let [e, f, g, h] = high.0;
-    let (all, of_lanes) = ([a, b, c, d, e, f, g, h], LANES / V::N);
-    for place in 0..of_lanes.min(all.len()) {
-        // SAFETY: the place is among the lanes; the caller's promise.
-        unsafe {
-            let to = lanes.add((at + place * V::N) % LANES);
-            let mut joined = V::load(to);
-            let mut k = place;
-            while k < all.len() {
-                joined = M::join(joined, all[k]);
-                k += of_lanes;
-            }
-            joined.store(to);
-        }
-    }
-}
+/// Rows of more elements than this are wide,
+const MANY: usize = 4 * LANES;
+/// and so many of them are joined together.
+const TOGETHER: usize = 8;
 
 /// See [`FoldRows`].
 #[inline(always)]
-pub(super) fn rows<M: Monoid, T: Vectors>(accumulators: &mut [T], column: usize, x: &[T]) {
+pub(super) fn rows<M: Monoid, V: Vector<Elem: Vectors>>(
+    accumulators: &mut [V::Elem],
+    column: usize,
+    x: &[V::Elem],
+) {
     let width = accumulators.len();
     let to_row = if column == 0 { 0 } else { width - column };
     let (head, x) = x.split_at(to_row.min(x.len()));
-    join_all::<M, T>(&mut accumulators[column..], head);
-    let rest = if width <= LANES {
-        few_columns::<M, T>(accumulators, x)
+    join_vectors::<M, V>(&mut accumulators[column..], head);
+    let done = if width < LANES {
+        narrow_rows::<M, V>(accumulators, x)
     } else {
-        many_columns::<M, T>(accumulators, x)
+        // of wide rows some at a time: so many streams are read ahead
+        let (count, most) = (x.len() / width, if width > MANY { TOGETHER } else { usize::MAX });
+        let mut row = 0;
+        while row < count {
+            let some = most.min(count - row);
+            // SAFETY: these are whole rows.
+            unsafe { columns::<M, V>(accumulators, x.as_ptr().add(row * width), some, width) };
+            row += some;
+        }
+        count * width
     };
-    let whole = rest.chunks_exact(width);
-    let last = whole.remainder();
-    for row in whole {
-        join_all::<M, T>(accumulators, row);
+    for row in x[done..].chunks(width) {
+        join_vectors::<M, V>(accumulators, row);
     }
-    join_all::<M, T>(accumulators, last);
 }
 
-/// Rows that are no longer than the lanes of a chunk; what is left of them. The accumulators stay in
-/// registers. There are always `LANES` of them, so that the compiler knows their number: what lies
-/// after a row goes to those that are not there.
+/// Joins rows of fewer than `LANES` elements; how many elements are done. There are always `LANES`
+/// accumulators, whole vectors of them: what lies after a row goes to those that are not there.
 #[inline(always)]
-fn few_columns<'x, M: Monoid, T: Vectors>(accumulators: &mut [T], mut x: &'x [T]) -> &'x [T] {
+fn narrow_rows<M: Monoid, V: Vector<Elem: Vectors>>(
+    accumulators: &mut [V::Elem],
+    x: &[V::Elem],
+) -> usize {
     let width = accumulators.len();
-    let mut lanes = [M::identity(); LANES];
+    let Some(left) = x.len().checked_sub(LANES) else {
+        return 0;
+    };
+    let (count, mut lanes) = (left / width + 1, [M::identity(); LANES]);
     lanes[..width].copy_from_slice(accumulators);
-    while let Some((row, _)) = x.split_first_chunk::<LANES>() {
-        for k in 0..LANES {
-            lanes[k] = M::join(lanes[k], row[k]);
-        }
-        x = &x[width..];
-    }
+    // SAFETY: the last row begins `LANES` elements before the end, or earlier.
+    unsafe { columns::<M, V>(&mut lanes, x.as_ptr(), count, width) };
     accumulators.copy_from_slice(&lanes[..width]);
-    x
+    count * width
 }
 
-/// Longer rows, four at a time, so that accumulators are loaded and stored once for four; what is
-/// left of them.
+/// Joins `count` rows, `stride` apart, to as many accumulators. Some columns at a time are in
+/// registers of the processor while all rows are joined to them.
+///
+/// # Safety
+/// The rows can be read.
 #[inline(always)]
-fn many_columns<'x, M: Monoid, T: Vectors>(accumulators: &mut [T], mut x: &'x [T]) -> &'x [T] {
-    let width = accumulators.len();
-    while x.len() >= 4 * width {
-        let (rows, rest) = x.split_at(4 * width);
-        let (a, b) = rows.split_at(2 * width);
-        let ((a, b), (c, d)) = (a.split_at(width), b.split_at(width));
-        let pairs = a.iter().zip(b).zip(c.iter().zip(d));
-        for (to, ((&a, &b), (&c, &d))) in accumulators.iter_mut().zip(pairs) {
-            *to = M::join(M::join(M::join(M::join(*to, a), b), c), d);
-        }
-        x = rest;
+unsafe fn columns<M: Monoid, V: Vector<Elem: Vectors>>(
+    accumulators: &mut [V::Elem],
+    x: *const V::Elem,
+    count: usize,
+    stride: usize,
+) {
+    if count == 0 {
+        return;
     }
-    x
+    let (to, width) = (accumulators.as_mut_ptr(), accumulators.len());
+    let mut done = 0;
+    // SAFETY: what is loaded and stored are columns; the caller's promise.
+    unsafe {
+        while done + 4 * V::N <= width {
+            let mut all = Wide::<V>::load(to.add(done));
+            let mut from = x.add(done);
+            for _ in 0..count {
+                let [a, b, c, d] = Wide::<V>::load(from).0;
+                let [e, f, g, h] = all.0;
+                all = Wide([M::join(e, a), M::join(f, b), M::join(g, c), M::join(h, d)]);
+                from = from.wrapping_add(stride);
+            }
+            all.store(to.add(done));
+            done += 4 * V::N;
+        }
+        while done + V::N <= width {
+            let mut all = V::load(to.add(done));
+            for row in 0..count {
+                all = M::join(all, V::load(x.add(row * stride + done)));
+            }
+            all.store(to.add(done));
+            done += V::N;
+        }
+        for column in done..width {
+            for row in 0..count {
+                let to = &mut accumulators[column];
+                *to = M::join(*to, *x.add(row * stride + column));
+            }
+        }
+    }
+}
+
+/// Joins elements to as many others, or to more.
+#[inline(always)]
+fn join_vectors<M: Monoid, V: Vector<Elem: Vectors>>(to: &mut [V::Elem], from: &[V::Elem]) {
+    let n = from.len();
+    // if the compiler knew that there is one row, it would store the larger elements only, which is
+    // slow where stores under a mask are
+    let one = std::hint::black_box(1);
+    // SAFETY: there are as many; a row of them.
+    unsafe { columns::<M, V>(&mut to[..n], from.as_ptr(), one, n) }
 }
 
 /// Joins the results of the chunks of all lines into those of the lines.

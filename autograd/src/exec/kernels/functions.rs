@@ -1,8 +1,8 @@
-//! The transcendental functions, and others of many instructions: for some elements at once, out of
-//! line. There is one compiled loop for each function, instruction set and number type, whatever
-//! kernels it is a part of.
+//! All functions but `+`, `-`, `*` and `/`: for some elements at once, out of line. There is one
+//! compiled loop for each function, instruction set and number type, whatever kernels it is a part
+//! of.
 
-use super::vector::Vector;
+use super::{steps::Location, vector::Vector};
 use crate::op::{
     Real,
     elementwise::MAX_INPUTS,
@@ -10,7 +10,7 @@ use crate::op::{
 };
 
 /// A function of `n` numbers of each input: where the results go, the inputs, and `n`.
-pub(crate) type Function<T> = unsafe fn(*mut T, [*const T; MAX_INPUTS], usize);
+pub(crate) type Function<T> = unsafe fn(*mut T, [Location<T>; MAX_INPUTS], usize);
 
 /// Computes `F`.
 ///
@@ -20,16 +20,16 @@ pub(crate) type Function<T> = unsafe fn(*mut T, [*const T; MAX_INPUTS], usize);
 #[inline(always)]
 pub(super) unsafe fn run<V: Vector, F: Formula>(
     to: *mut V::Elem,
-    [a, b, c]: [*const V::Elem; MAX_INPUTS],
+    [a, b, c]: [Location<V::Elem>; MAX_INPUTS],
     n: usize,
 ) {
     let mut i = 0;
     while i < n {
         // SAFETY: the caller's promise.
         unsafe {
-            let x = V::load(a.add(i));
-            let y = if F::INPUTS > 1 { V::load(b.add(i)) } else { x };
-            let z = if F::INPUTS > 2 { V::load(c.add(i)) } else { x };
+            let x = V::load(a.at(i));
+            let y = if F::INPUTS > 1 { V::load(b.at(i)) } else { x };
+            let z = if F::INPUTS > 2 { V::load(c.at(i)) } else { x };
             F::of([x, y, z]).store(to.add(i));
         }
         i += V::N;
@@ -43,15 +43,15 @@ pub(super) unsafe fn run<V: Vector, F: Formula>(
 #[inline(always)]
 pub(super) unsafe fn run_scalar<T: Real, F: Formula>(
     to: *mut T,
-    [a, b, c]: [*const T; MAX_INPUTS],
+    [a, b, c]: [Location<T>; MAX_INPUTS],
     n: usize,
 ) {
     for i in 0..n {
         // SAFETY: the caller's promise.
         unsafe {
-            let x = *a.add(i);
-            let y = if F::INPUTS > 1 { *b.add(i) } else { x };
-            let z = if F::INPUTS > 2 { *c.add(i) } else { x };
+            let x = *a.at(i);
+            let y = if F::INPUTS > 1 { *b.at(i) } else { x };
+            let z = if F::INPUTS > 2 { *c.at(i) } else { x };
             *to.add(i) = of_numbers::<F, T>([x, y, z]);
         }
     }

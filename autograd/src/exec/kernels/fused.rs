@@ -33,7 +33,7 @@ use crate::{
     plan::{
         index::{ReductionId, Reg, ValueId},
         kernel::{Cuts, Fused, LineStep, Product, Read, Reduction, Register, Step},
-        size::{BLOCK, Blocks},
+        size::{BLOCK, Blocks, fits_a_block},
         tiling::MAX_VECTOR_GROUP,
     },
     shape::Walk,
@@ -198,7 +198,11 @@ impl<'r, T: Vectors> Worker<'r, T> {
         };
         for (register, of) in k.registers.iter().zip(layout.registers.iter()) {
             let start = scratch.wrapping_add(*of);
-            let mask = if register.is_block() { usize::MAX } else { 0 };
+            let mask = match register {
+                Register::Temporary => layout.span - 1,
+                _ if register.is_block() => usize::MAX,
+                _ => table.group - 1,
+            };
             worker.locations.push(Location { start, mask });
             let role = worker.role(*register, start);
             worker.roles.push(role);
@@ -303,25 +307,60 @@ impl<'r, T: Vectors> Worker<'r, T> {
     /// Takes a range of elements, whose products are there, block by block through the kernel.
     fn blocks(&mut self, range: Range<usize>) -> Result<(), OpError> {
         let k = self.k;
+        if self.only_reduces() {
+            self.finish_block(range.start, range.len());
+            return Ok(());
+        }
         match k.blocks {
             Blocks::OfColumns(lines) => return self.blocks_of_columns(lines, range),
             Blocks::InStrips(lines) => return self.blocks_in_strips(lines, range),
             Blocks::Any | Blocks::InLines(_) | Blocks::OfLines(_) => {}
         }
-        let (mut start, block) = (range.start, k.block());
+        let (mut start, block, group) = (range.start, self.block_length(), self.table.group);
         while start < range.end {
             let left = range.end - start;
             // a block of a long line ends where the line does: its chunks are counted from its
             // beginning
             let in_line = match k.blocks {
-                Blocks::InLines(line) => line - start % line,
+                Blocks::InLines(line) if !fits_a_block(line) => line - start % line,
                 _ => left,
             };
-            let n = block.min(left).min(in_line);
+            let mut n = block.min(left).min(in_line);
+            if block > k.block() {
+                // scratch memory has room for the rest of an ordinary block only
+                n -= if n > group { n % group } else { 0 };
+            }
             self.block(start, n)?;
             start += n;
         }
         Ok(())
+    }
+
+    /// How many elements are taken through the steps before the next ones. Where no register holds a
+    /// block and nothing reads one afterwards, spans are enough for the first-level cache.
+    fn block_length(&self) -> usize {
+        let is_in_place =
+            |role: &Role<'_, T>| matches!(role, Role::Group | Role::Read(_) | Role::Write(_));
+        let has_blocks = !self.roles.iter().all(is_in_place) || !self.k.reductions.is_empty();
+        if self.k.blocks == Blocks::Any && !has_blocks {
+            16 * BLOCK
+        } else {
+            self.k.block()
+        }
+    }
+
+    /// Whether there is nothing to do but to reduce elements that are read where they lie: then a
+    /// block may have any length.
+    fn only_reduces(&self) -> bool {
+        let k = self.k;
+        let is_in_place = |of: &Reduction| {
+            let from = of.from.map(|from| &self.roles[from]);
+            matches!(from, Some(Role::Read(_)))
+        };
+        k.steps.is_empty()
+            && k.line_steps.is_empty()
+            && matches!(k.blocks, Blocks::Any | Blocks::InLines(_))
+            && k.reductions.iter().all(is_in_place)
     }
 
     /// Takes strips of columns through the kernel, each row after row. The range counts the elements
@@ -456,6 +495,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
         let operands = Operands {
             locations: &self.locations[..self.locations.len() / 2],
             custom: &self.k.custom,
+            span: self.k.layout.span,
         };
         let group = self.table.group;
         // SAFETY: `locate` made locations good for the elements `0..whole` of the block. Steps name
@@ -473,6 +513,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
         let operands = Operands {
             locations: &self.locations[self.locations.len() / 2..],
             custom: &self.k.custom,
+            span: self.k.layout.span,
         };
         // SAFETY: registers of blocks are longer than the range, rounded up to groups. Steps name
         // what the kernel has.
@@ -573,7 +614,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
                 // SAFETY: such registers hold whole blocks.
                 Some(from) => unsafe {
                     let block = self.whole_block(from, start, n);
-                    self.folds[id].take_rows(self.table, block, start, of.lines);
+                    self.folds[id].take_rows(block, start, of.lines);
                 },
                 None => self.folds[id].end_chunk(of.lines.chunk_of(start)),
             }
@@ -639,7 +680,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
             one: &mut *one,
             max,
         };
-        if !block.run() {
+        // SAFETY: whoever has this table has asked for its instructions.
+        if !unsafe { (self.table.lines)(block) } {
             return Err("a label is not one of the classes".into());
         }
         if let Some(value) = step.value {

@@ -4,13 +4,15 @@
 //! The lines of a block lie one after the other, or transposed beside each other
 //! ([`columns`](super::columns)); then one vector instruction works on many lines.
 //!
-//! What takes most of the time, exponentials, reductions and the search for maxima, is in the table
-//! of the instruction set. The rest is simple loops, compiled once for each number type.
+//! So short lines are transposed here, some at a time.
+//!
+//! All is inlined into one function for each instruction set and number type, except exponentials
+//! and the inner loops of reductions, which are in the table themselves.
 
-use super::arch::Vectors;
+use super::{apply, arch::Vectors};
 use crate::{
-    math::fold::{CHUNK, DEPTH, FewPairs, Fold, LANES, Lines},
-    op::{elementwise::MAX_INPUTS, lowering::LineFunction, pointwise::Function, softmax::base},
+    math::fold::{CHUNK, DEPTH, FewPairs, Fold, LANES, Lines, join_array, with_fold},
+    op::{lowering::LineFunction, pointwise::Function, softmax::base},
     plan::{size::BLOCK, tiling::MAX_VECTOR_GROUP},
 };
 use std::slice;
@@ -25,19 +27,12 @@ pub(super) struct LineBlock<'w, T> {
     pub(super) columns: Option<usize>,
     /// The label of each line, for the cross-entropy.
     pub(super) labels: &'w [i64],
-    /// A result for each element, or scratch memory.
+    /// A result for each element, or scratch memory. Reductions need none.
     pub(super) each: &'w mut [T],
     /// A result for each line.
     pub(super) one: &'w mut [T],
+    /// Scratch memory for as many, which reductions do not need either.
     pub(super) max: &'w mut [T],
-}
-
-/// A function of the first numbers, in place, rounded up to whole vectors.
-fn apply<T: Vectors>(function: Function, numbers: &mut [T], count: usize) {
-    let (table, start) = (T::table(), numbers.as_mut_ptr());
-    assert!(count.next_multiple_of(table.group) <= numbers.len());
-    // SAFETY: checked just now; a group is whole vectors.
-    unsafe { (table.functions[function as usize])(start, [start; MAX_INPUTS], count) }
 }
 
 /// Calls `$f` with each element of `each`, the one at the same place of `x`, and the ones that
@@ -71,13 +66,17 @@ macro_rules! of_elements {
 
 impl<T: Vectors> LineBlock<'_, T> {
     /// How many lines there are; of columns, how many there is room for.
+    #[inline(always)]
     fn count(&self) -> usize {
         self.columns.unwrap_or(self.x.len() / self.lines.n)
     }
 
     /// Computes `each` or `one`; false if a label is not one of the classes.
+    #[inline(always)]
     pub(super) fn run(mut self) -> bool {
-        debug_assert!(self.x.len() <= self.each.len());
+        if self.columns.is_none() && self.lines.n <= SHORT && self.count() >= ACROSS / 4 {
+            return self.transposed();
+        }
         if let LineFunction::Fold(fold) = self.function {
             self.fold(fold);
             return true;
@@ -95,6 +94,7 @@ impl<T: Vectors> LineBlock<'_, T> {
         true
     }
 
+    #[inline(always)]
     fn fold(&mut self, fold: Fold) {
         if let Some(width) = self.columns {
             return fold_columns(fold, self.x, self.lines, width, self.one);
@@ -104,6 +104,7 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 
     /// The exponentials, each divided by their sum, in which that of the maximum is 1.
+    #[inline(always)]
     fn softmax(self) {
         let count = self.count();
         self.one[..count]
@@ -113,17 +114,20 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 
     /// `ln(1 + rest)` in `one`, for all lines together: one call of the function for many numbers.
+    #[inline(always)]
     fn log_of_rests(&mut self) {
         let count = self.count();
         apply(Function::Ln1p, self.one, count);
     }
 
+    #[inline(always)]
     fn log_softmax(mut self) {
         self.log_of_rests();
         self.max.iter_mut().for_each(|max| *max = base(*max));
         of_elements!(self: |e, x, log, base| *e = (x - base) - log);
     }
 
+    #[inline(always)]
     fn logsumexp(mut self) {
         self.log_of_rests();
         let count = self.count();
@@ -143,15 +147,55 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 
     /// False if a label is not one of the classes.
+    #[inline(always)]
     fn cross_entropy(mut self) -> bool {
         self.log_of_rests();
-        let lines = self.x.chunks_exact(self.lines.n).zip(self.one);
-        for (((line, one), &max), &label) in lines.zip(&*self.max).zip(self.labels) {
-            let class = usize::try_from(label).ok();
-            let Some(&x) = class.and_then(|class| line.get(class)) else {
+        let width = self.columns;
+        for (k, &label) in self.labels.iter().enumerate() {
+            let class = usize::try_from(label).ok().filter(|&c| c < self.lines.n);
+            let Some(class) = class else {
                 return false;
             };
-            *one = (base(max) - x) + *one;
+            let x = self.x[width.map_or(k * self.lines.n + class, |width| class * width + k)];
+            self.one[k] = (base(self.max[k]) - x) + self.one[k];
+        }
+        true
+    }
+
+    /// Short contiguous lines, some at a time beside each other.
+    #[inline(always)]
+    fn transposed(self) -> bool {
+        let (n, [mut x, mut each]) = (self.lines.n, [[T::default(); SHORT * ACROSS]; 2]);
+        let [mut one, mut max] = [[T::default(); MAX_VECTOR_GROUP]; 2];
+        for (lines, number) in self.x.chunks(n * ACROSS).zip(0..) {
+            let (first, count) = (number * ACROSS, lines.len() / n);
+            for (k, line) in lines.chunks_exact(n).enumerate() {
+                for (r, &element) in line.iter().enumerate() {
+                    x[r * ACROSS + k] = element;
+                }
+            }
+            let block = LineBlock {
+                x: &x[..n * ACROSS],
+                columns: Some(ACROSS),
+                labels: self.labels.get(first..first + count).unwrap_or(&[]),
+                each: &mut each,
+                one: &mut one,
+                max: &mut max,
+                ..self
+            };
+            // SAFETY: whoever has this table has asked for its instructions.
+            if !unsafe { (T::table().lines)(block) } {
+                return false;
+            }
+            self.one[first..first + count].copy_from_slice(&one[..count]);
+            if !self.function.reduces() {
+                let to = &mut self.each[first * n..][..lines.len()];
+                for (k, line) in to.chunks_exact_mut(n).enumerate() {
+                    for (r, element) in line.iter_mut().enumerate() {
+                        *element = each[r * ACROSS + k];
+                    }
+                }
+            }
         }
         true
     }
@@ -159,12 +203,12 @@ impl<T: Vectors> LineBlock<'_, T> {
     /// The split of [`op::softmax`](crate::op::softmax) for each line: `max`, the rest in `one`,
     /// exponentials in `each`. The maximum's own exponential, which is 1, is left out of the rest:
     /// beside it a small rest would be rounded away.
+    #[inline(always)]
     fn split_lines(&mut self) {
         let (n, mut at) = (self.lines.n, [0; BLOCK]);
         let lines = self.x.chunks_exact(n).zip(self.each.chunks_exact_mut(n));
         for (row, (line, each)) in lines.enumerate() {
-            // SAFETY: whoever has this table has asked for its instructions.
-            (at[row], self.max[row]) = unsafe { (T::table().first_max)(line) };
+            (at[row], self.max[row]) = first_max(line);
             let base = base(self.max[row]);
             each.iter_mut().zip(line).for_each(|(e, &x)| *e = x - base);
         }
@@ -184,16 +228,18 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 
     /// The same for lines beside each other.
+    #[inline(always)]
     fn split_columns(&mut self, width: usize) {
-        let mut at = [0u32; MAX_VECTOR_GROUP];
+        let mut at = [T::default(); MAX_VECTOR_GROUP];
         let (max, at) = (&mut self.max[..width], &mut at[..width]);
-        max.fill(T::of(f64::NEG_INFINITY));
-        for (row, x) in self.x.chunks_exact(width).enumerate() {
-            for k in 0..width {
-                let is_more = x[k] > max[k];
-                max[k] = if is_more { x[k] } else { max[k] };
-                at[k] = if is_more { row as u32 } else { at[k] };
-            }
+        let mut strips = max.chunks_exact_mut(STRIP).zip(at.chunks_exact_mut(STRIP));
+        for start in (0..width).step_by(STRIP) {
+            let Some((max, at)) = strips.next() else {
+                break; // rows are whole strips
+            };
+            let (largest, places) = first_max_of_columns(self.x, width, start);
+            max.copy_from_slice(&largest);
+            at.copy_from_slice(&places);
         }
         let mut bases = [T::default(); MAX_VECTOR_GROUP];
         let bases = &mut bases[..width];
@@ -210,7 +256,7 @@ impl<T: Vectors> LineBlock<'_, T> {
         apply(Function::Exp, self.each, self.x.len());
         let set_first = |each: &mut [T], to: f64| {
             for k in (0..width).filter(|&k| max[k].to_f64().is_finite()) {
-                each[at[k] as usize * width + k] = T::of(to);
+                each[at[k].to_f64() as usize * width + k] = T::of(to);
             }
         };
         set_first(self.each, 0.0);
@@ -220,10 +266,36 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 }
 
+/// Contiguous lines up to this length are short,
+const SHORT: usize = 32;
+/// and so many are transposed together: whole vector groups of `SHORT` elements each.
+const ACROSS: usize = 32;
+const _: () = assert!((SHORT * ACROSS).is_multiple_of(MAX_VECTOR_GROUP));
+/// The columns whose maxima are searched together. The rows of a block are whole strips.
+const STRIP: usize = 8;
+
+/// As [`first_max`], of each line of a strip of columns. Positions are numbers of the same type, so
+/// that one comparison serves both.
+#[inline(always)]
+fn first_max_of_columns<T: Vectors>(x: &[T], width: usize, start: usize) -> ([T; STRIP], [T; STRIP]) {
+    let (mut max, mut at) = ([T::of(f64::NEG_INFINITY); STRIP], [T::default(); STRIP]);
+    let (mut row, one) = (T::default(), T::of(1.0));
+    for x in x.chunks_exact(width) {
+        let x = &x[start..start + STRIP];
+        for k in 0..STRIP {
+            let is_more = x[k] > max[k];
+            max[k] = if is_more { x[k] } else { max[k] };
+            at[k] = if is_more { row } else { at[k] };
+        }
+        row = row + one;
+    }
+    (max, at)
+}
+
 /// The first of the largest elements of a line, which may have NaN: where it is, and the element;
 /// -∞ if there is none above that.
 #[inline(always)]
-pub(super) fn first_max<T: Vectors>(line: &[T]) -> (usize, T) {
+fn first_max<T: Vectors>(line: &[T]) -> (usize, T) {
     let (mut lanes, lowest) = ([T::of(f64::NEG_INFINITY); LANES], T::of(f64::NEG_INFINITY));
     let rows = line.chunks_exact(LANES);
     let rest = rows.remainder();
@@ -250,9 +322,15 @@ pub(super) fn first_max<T: Vectors>(line: &[T]) -> (usize, T) {
 }
 
 /// Reduces a contiguous line.
+#[inline(always)]
 fn fold_line<T: Vectors>(fold: Fold, line: &[T]) -> T {
-    // SAFETY: whoever has this table has asked for its instructions.
-    let fold_chunk = |chunk: &[T]| unsafe { (T::table().fold_chunk[fold as usize])(chunk) };
+    let rows = T::table().fold_rows[fold as usize];
+    let fold_chunk = |chunk: &[T]| {
+        let mut lanes = [fold.identity(); LANES];
+        // SAFETY: whoever has this table has asked for its instructions.
+        unsafe { rows(&mut lanes, 0, chunk) };
+        with_fold!(fold, M => join_array::<M, T>(lanes))
+    };
     if line.len() <= CHUNK {
         return fold_chunk(line);
     }
@@ -263,6 +341,7 @@ fn fold_line<T: Vectors>(fold: Fold, line: &[T]) -> T {
 }
 
 /// The sum of a chunk, without one of its elements, which is 1 afterwards.
+#[inline(always)]
 fn sum_without<T: Vectors>(chunk: &mut [T], first: Option<usize>) -> T {
     let Some(first) = first else {
         return fold_line(Fold::Sum, chunk);
@@ -275,6 +354,7 @@ fn sum_without<T: Vectors>(chunk: &mut [T], first: Option<usize>) -> T {
 
 /// Exponentials of a long line, and their sum without one of them, chunk by chunk: each is in the
 /// first-level cache while both are computed. `each` may be longer than the line.
+#[inline(always)]
 fn exp_and_sum<T: Vectors>(each: &mut [T], n: usize, first: Option<usize>) -> T {
     let mut pairs = FewPairs::default();
     for start in (0..n).step_by(CHUNK) {

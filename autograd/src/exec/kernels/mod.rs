@@ -19,14 +19,16 @@ pub(crate) mod tile;
 mod vector;
 
 use crate::op::pointwise::Function;
+use steps::Location;
 pub(crate) use arch::Vectors;
 
-/// A function of one number, of each number of an array, with the bits that it has in fused
-/// kernels.
-pub(crate) fn apply<T: Vectors, const N: usize>(function: Function, x: &mut [T; N]) {
-    const { assert!(N.is_multiple_of(crate::plan::tiling::MAX_VECTOR_GROUP)) }
-    let (to, from) = (x.as_mut_ptr(), x.as_ptr());
-    // SAFETY: the numbers are whole vectors, since those have a power of two of them; the table is
-    // for this processor.
-    unsafe { T::table().functions[function as usize](to, [from; 3], N) }
+/// A function of the first `n` numbers of a slice, in place, with the bits that it has in fused
+/// kernels. The numbers up to the next multiple of a vector are overwritten as well; the slice has
+/// room for a multiple of [`MAX_VECTOR_GROUP`](crate::plan::tiling::MAX_VECTOR_GROUP), or ends with
+/// the `n` numbers rounded up to what the instruction set takes at once.
+pub(crate) fn apply<T: Vectors>(function: Function, x: &mut [T], n: usize) {
+    let (table, start) = (T::table(), x.as_mut_ptr());
+    assert!(n.next_multiple_of(table.group) <= x.len());
+    // SAFETY: checked just now; a group is whole vectors. The table is for this processor.
+    unsafe { table.functions[function as usize](start, [Location::block(start); 3], n) }
 }

@@ -6,7 +6,7 @@ use super::{arch::Vectors, custom};
 use crate::{
     exec::memory::Memory,
     index::Index,
-    op::pointwise::{of_one, of_three, of_two, scalar},
+    op::pointwise::scalar,
     plan::{
         index::{Reg, ValueId},
         kernel::{Code, Fused, Register, Step},
@@ -93,10 +93,8 @@ fn take<T: Vectors>(k: &Fused, step: &Step, accumulator: T, r: &mut [T]) -> T {
         Code::SubProduct(a, b) => acc - at(a) * at(b),
         Code::MulProduct(a, b) => acc * (at(a) * at(b)),
         Code::ProductSub(a, b) => at(a) * at(b) - acc,
-        Code::Unary(op) => of_one(op, acc),
-        Code::Binary(op, a, b) => of_two(op, at(a), at(b)),
-        Code::Ternary(op, x) => of_three(op, x.map(at)),
         Code::Power(n) => acc.powi(n),
+        Code::Unary(function) => scalar::<T>(function.id())([acc; 3]),
         Code::Function(function, x) => scalar::<T>(function.id())(x.map(at)),
         Code::Custom(op, x) => custom::of_one(k.custom[op].get(), x.map(at)),
     };

@@ -1,6 +1,10 @@
-//! The interpreter of a fused kernel's steps. A group of numbers, those of eight vectors, stays in
-//! registers of the processor while it is taken through step after step; what a step stores for
-//! later stays in the first-level cache.
+//! The interpreter of a fused kernel's steps. It takes a *span* of some vector groups through the
+//! steps. Arithmetic is done group by group: a group of numbers, those of eight vectors, stays in
+//! registers of the processor from step to step. Functions, users' formulas and reductions are
+//! called once for all of a span.
+//!
+//! Between the two, the accumulator is wherever the last step left its results: in the register that
+//! it stored to, or else in a buffer of this file. All of a span is in the first-level cache.
 
 use super::{
     arch::{Functions, Vectors},
@@ -12,19 +16,20 @@ use crate::{
     index::Index,
     math::{Lanes, Wide},
     nodes::OpRef,
-    op::{
-        Id,
-        pointwise::{of_one, of_three, of_two},
-    },
     plan::{
         index::Reg,
         kernel::{Code, Step},
+        tiling::MAX_SPAN,
     },
 };
-use std::ops::{Add, Div, Mul, Range, Sub};
+use std::{
+    mem::MaybeUninit,
+    ops::{Add, Div, Mul, Range, Sub},
+};
 
-/// Where a register is: the vector group from element `i` of a block on begins at
-/// `start + (i & mask)`. The mask is 0 for a register that holds one group, else all ones.
+/// Where a register is: element `i` of a block is at `start + (i & mask)`. The mask is all ones for
+/// a register that holds a block; else it is one less than the elements that the register holds, a
+/// power of two.
 #[derive(Clone, Copy)]
 pub(crate) struct Location<T> {
     pub(super) start: *mut T,
@@ -38,15 +43,21 @@ pub(crate) struct Operands<'k, T> {
     pub(super) locations: &'k [Location<T>],
     /// Users' ops, by number.
     pub(super) custom: &'k [OpRef],
+    /// How many elements are taken through a step before the next one; a power of two, at least a
+    /// group.
+    pub(super) span: usize,
 }
 
-/// How many elements go through a step at once: those of eight vectors.
+/// The elements that a loop over a span takes at once: those of eight vectors.
 pub(super) const fn group<V: Vector>() -> usize {
     8 * V::N
 }
 
-/// The elements that go through a step at once. Two halves, so that operations on one do not wait
-/// for those on the other.
+/// The accumulator. It begins with a cache line, so that no vector is in two of them.
+#[repr(align(64))]
+struct Buffer<A>(A);
+
+/// Two halves, so that operations on one do not wait for those on the other.
 #[derive(Clone, Copy)]
 struct VectorGroup<V>(Wide<V>, Wide<V>);
 
@@ -65,29 +76,8 @@ arithmetic! { Add add + Sub sub - Mul mul * Div div / }
 
 impl<V: Vector> VectorGroup<V> {
     #[inline(always)]
-    fn apply(self, op: Id) -> VectorGroup<V> {
-        VectorGroup(of_one(op, self.0), of_one(op, self.1))
-    }
-
-    #[inline(always)]
-    fn apply_two(op: Id, a: VectorGroup<V>, b: VectorGroup<V>) -> VectorGroup<V> {
-        VectorGroup(of_two(op, a.0, b.0), of_two(op, a.1, b.1))
-    }
-
-    #[inline(always)]
-    fn apply_three(op: Id, [a, b, c]: [VectorGroup<V>; 3]) -> VectorGroup<V> {
-        let low = of_three(op, [a.0, b.0, c.0]);
-        VectorGroup(low, of_three(op, [a.1, b.1, c.1]))
-    }
-
-    #[inline(always)]
     fn powi(self, n: i32) -> VectorGroup<V> {
         VectorGroup(self.0.powi(n), self.1.powi(n))
-    }
-
-    #[inline(always)]
-    fn zero() -> VectorGroup<V> {
-        VectorGroup(Wide::of(0.0), Wide::of(0.0))
     }
 
     /// # Safety
@@ -110,7 +100,7 @@ impl<V: Vector> VectorGroup<V> {
     }
 }
 
-/// Takes elements through the steps, a group at a time; of the last group only `valid` elements
+/// Takes elements through the steps, a span at a time; of the last group only `valid` elements
 /// count.
 ///
 /// It is inlined into a function for each instruction set, and so must be what it calls for a step:
@@ -118,7 +108,7 @@ impl<V: Vector> VectorGroup<V> {
 ///
 /// # Safety
 /// Locations are good for all groups that begin in the range, and the steps name nothing that is
-/// not there.
+/// not there. The span is at most [`MAX_SPAN`].
 #[inline(always)]
 pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>(
     steps: &[Step],
@@ -127,79 +117,99 @@ pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>
     range: Range<usize>,
     valid: usize,
 ) {
-    let mut i = range.start;
-    while i < range.end {
-        let mut rest = steps.iter();
-        // SAFETY: the caller's promise.
-        while let Some(step) = unsafe { until_call::<V>(&mut rest, operands, folds, i, valid) } {
-            // SAFETY: the caller's promise; whoever has these instructions has those of the
-            // functions.
-            unsafe { call::<V, F>(step, operands, i, valid) };
+    let mut buffer = Buffer(MaybeUninit::<[V::Elem; MAX_SPAN]>::uninit());
+    let mut start = range.start;
+    while start < range.end {
+        let end = range.end.min(start + operands.span);
+        let buffer = buffer.0.as_mut_ptr().cast::<V::Elem>();
+        let own = Location::block(buffer.wrapping_sub(start));
+        let (mut acc, mut rest) = (own, steps);
+        // SAFETY: the caller's promise; the buffer has room for a span.
+        unsafe {
+            while let Some(step) = rest.first() {
+                let arithmetic = rest.iter().position(is_call).unwrap_or(rest.len());
+                let (now, later) = rest.split_at(arithmetic.max(1));
+                acc = if arithmetic > 0 {
+                    take_groups::<V>(now, operands, start..end, (acc, own))
+                } else {
+                    call::<V, F>(step, operands, folds, start..end, valid, (acc, own))
+                };
+                rest = later;
+            }
         }
-        i += group::<V>();
+        start = end;
     }
 }
 
-/// Takes a vector group through the steps up to the next one that is a call. The accumulator lives
-/// in registers of the processor, which a call does not preserve: no step continues with it after
-/// one.
+/// Whether a step is done for a whole span by one call.
+fn is_call(step: &Step) -> bool {
+    matches!(
+        step.code,
+        Code::Unary(_) | Code::Function(..) | Code::Custom(..) | Code::Fold(_)
+    )
+}
+
+/// Takes a span through some steps of arithmetic, group by group: the accumulator is in registers of
+/// the processor meanwhile. Where it is given first, and where it is then.
 ///
 /// # Safety
 /// As of [`run`].
 #[inline(always)]
-unsafe fn until_call<'k, V: Vector<Elem: Vectors>>(
-    steps: &mut std::slice::Iter<'k, Step>,
+unsafe fn take_groups<V: Vector<Elem: Vectors>>(
+    steps: &[Step],
     operands: Operands<'_, V::Elem>,
-    folds: &mut [FoldState<V::Elem>],
-    i: usize,
-    valid: usize,
-) -> Option<&'k Step> {
-    macro_rules! load {
-        ($register:expr) => {
-            // SAFETY: the caller's promise.
-            unsafe { VectorGroup::<V>::load(operands.at($register, i)) }
-        };
+    range: Range<usize>,
+    (acc, own): (Location<V::Elem>, Location<V::Elem>),
+) -> Location<V::Elem> {
+    let (Some(first), Some(last)) = (steps.first(), steps.last()) else {
+        return acc;
+    };
+    // SAFETY (here and below): the caller's promise.
+    let from = first.load.map_or(acc, |register| unsafe { operands.at(register) });
+    if steps.len() == 1 && *first == (Step { load: first.load, ..Step::NO_OP }) {
+        return from;
     }
-    let mut acc = VectorGroup::<V>::zero();
-    for step in steps {
-        if let Some(register) = step.load {
-            acc = load!(register);
+    let to = last.store.map_or(own, |register| unsafe { operands.at(register) });
+    let mut i = range.start;
+    while i < range.end {
+        macro_rules! load {
+            ($register:expr) => {
+                unsafe { VectorGroup::<V>::load(operands.at($register).at(i)) }
+            };
         }
-        match step.code {
-            Code::NoOp => {}
-            Code::Add(a) => acc = acc + load!(a),
-            Code::Sub(a) => acc = acc - load!(a),
-            Code::Mul(a) => acc = acc * load!(a),
-            Code::Div(a) => acc = acc / load!(a),
-            Code::SubFrom(a) => acc = load!(a) - acc,
-            Code::DivInto(a) => acc = load!(a) / acc,
-            // not contracted: the product is rounded, as where it is computed by itself
-            Code::AddProduct(a, b) => acc = acc + load!(a) * load!(b),
-            Code::SubProduct(a, b) => acc = acc - load!(a) * load!(b),
-            Code::MulProduct(a, b) => acc = acc * (load!(a) * load!(b)),
-            Code::ProductSub(a, b) => acc = load!(a) * load!(b) - acc,
-            Code::Unary(op) => acc = acc.apply(op),
-            Code::Power(n) => acc = acc.powi(n),
-            Code::Binary(op, a, b) => acc = VectorGroup::apply_two(op, load!(a), load!(b)),
-            Code::Ternary(op, [a, b, c]) => {
-                acc = VectorGroup::apply_three(op, [load!(a), load!(b), load!(c)]);
+        let mut x = unsafe { VectorGroup::<V>::load(from.at(i)) };
+        for (k, step) in steps.iter().enumerate() {
+            if k > 0 && let Some(register) = step.load {
+                x = load!(register);
             }
-            // SAFETY: the caller's promise.
-            Code::Fold(of) => unsafe {
-                let state = folds.get_unchecked_mut(of.index());
-                state.take_group(acc.0, acc.1, i, valid);
-            },
-            Code::Function(..) | Code::Custom(..) => return Some(step),
+            match step.code {
+                Code::Add(a) => x = x + load!(a),
+                Code::Sub(a) => x = x - load!(a),
+                Code::Mul(a) => x = x * load!(a),
+                Code::Div(a) => x = x / load!(a),
+                Code::SubFrom(a) => x = load!(a) - x,
+                Code::DivInto(a) => x = load!(a) / x,
+                // not contracted: the product is rounded, as where it is computed by itself
+                Code::AddProduct(a, b) => x = x + load!(a) * load!(b),
+                Code::SubProduct(a, b) => x = x - load!(a) * load!(b),
+                Code::MulProduct(a, b) => x = x * (load!(a) * load!(b)),
+                Code::ProductSub(a, b) => x = load!(a) * load!(b) - x,
+                Code::Power(n) => x = x.powi(n),
+                Code::NoOp | Code::Unary(_) | Code::Function(..) | Code::Custom(..) | Code::Fold(_) => {}
+            }
+            if let Some(register) = step.store {
+                unsafe { x.store(operands.at(register).at(i)) };
+            }
         }
-        if let Some(register) = step.store {
-            // SAFETY: the caller's promise.
-            unsafe { acc.store(operands.at(register, i)) };
+        if last.store.is_none() {
+            unsafe { x.store(own.at(i)) };
         }
+        i += group::<V>();
     }
-    None
+    to
 }
 
-/// A step that is a call of a function.
+/// Takes a span through a step that is a call: where the accumulator is then.
 ///
 /// # Safety
 /// As of [`run`].
@@ -207,50 +217,77 @@ unsafe fn until_call<'k, V: Vector<Elem: Vectors>>(
 unsafe fn call<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>(
     step: &Step,
     operands: Operands<'_, V::Elem>,
-    i: usize,
+    folds: &mut [FoldState<V::Elem>],
+    range: Range<usize>,
     valid: usize,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match step.code {
-            Code::Function(function, x) => {
-                let (to, x) = operands.of_call(step, x, i);
-                F::FUNCTIONS[function as usize](to, x, valid);
+    (acc, own): (Location<V::Elem>, Location<V::Elem>),
+) -> Location<V::Elem> {
+    let Range { start, end } = range;
+    // of a group that is not full, no other begins in the range
+    let n = if valid == group::<V>() { end - start } else { valid };
+    // SAFETY (here and below): the caller's promise.
+    let at = |register: Reg| unsafe { operands.at(register) };
+    let (x, to) = (step.load.map_or(acc, at), step.store.map_or(own, at));
+    match step.code {
+        Code::Unary(function) => unsafe {
+            F::FUNCTIONS[function as usize](to.at(start), [x.from(start); 3], n);
+        },
+        Code::Function(function, registers) => unsafe {
+            let x = registers.map(|register| at(register).from(start));
+            F::FUNCTIONS[function as usize](to.at(start), x, n);
+        },
+        Code::Custom(op, registers) => {
+            let op = operands.custom[op.index()].get();
+            let mut i = start;
+            while i < end {
+                let x = registers.map(|register| at(register).at(i).cast_const());
+                unsafe { custom::of_many(op, to.at(i), x, valid) };
+                i += group::<V>();
             }
-            Code::Custom(op, x) => {
-                let (to, x) = operands.of_call(step, x, i);
-                custom::of_many(operands.custom[op.index()].get(), to, x, valid);
-            }
-            _ => {}
         }
+        Code::Fold(of) => unsafe {
+            let state = folds.get_unchecked_mut(of.index());
+            // what is the same everywhere is in one group
+            let n = n.min(x.mask.saturating_add(1));
+            let mut i = start;
+            while i < end {
+                state.take(x.at(i), n, i);
+                i = i.saturating_add(x.mask).saturating_add(1);
+            }
+            return x;
+        },
+        _ => {}
     }
+    to
 }
 
-/// Where the result of a function goes, and where its inputs are.
-type Call<T> = (*mut T, [*const T; 3]);
-
-impl<T> Operands<'_, T> {
-    /// Where a register's elements are, for the group that begins at `i`.
+impl<T: Copy> Operands<'_, T> {
+    /// Where a register is.
     ///
     /// # Safety
     /// There is such a register.
     #[inline(always)]
-    unsafe fn at(&self, register: Reg, i: usize) -> *mut T {
+    unsafe fn at(&self, register: Reg) -> Location<T> {
         // SAFETY: the caller's promise.
-        let location = unsafe { self.locations.get_unchecked(register.index()) };
-        location.start.wrapping_add(i & location.mask)
+        unsafe { *self.locations.get_unchecked(register.index()) }
+    }
+}
+
+impl<T: Copy> Location<T> {
+    /// A block that begins here.
+    pub(super) fn block(start: *mut T) -> Location<T> {
+        Location { start, mask: usize::MAX }
     }
 
-    /// Where the result of a step that is a function goes, and where its inputs are.
-    ///
-    /// # Safety
-    /// There are such registers, and the step stores its result.
+    /// Where an element is.
     #[inline(always)]
-    unsafe fn of_call(&self, step: &Step, [a, b, c]: [Reg; 3], i: usize) -> Call<T> {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let to = self.at(step.store.unwrap_unchecked(), i);
-            (to, [self.at(a, i), self.at(b, i), self.at(c, i)])
-        }
+    pub(super) fn at(self, element: usize) -> *mut T {
+        self.start.wrapping_add(element & self.mask)
+    }
+
+    /// The same elements, counted from this one on, which begins a group.
+    #[inline(always)]
+    fn from(self, element: usize) -> Location<T> {
+        Location { start: self.at(element), ..self }
     }
 }

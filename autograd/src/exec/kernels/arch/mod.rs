@@ -30,7 +30,8 @@ mod x86;
 use super::{
     fold::{FoldRows, FoldState},
     functions::{self, Function},
-    steps::Operands,
+    lines::LineBlock,
+    steps::{Location, Operands},
     tile::Tiles,
     vector::Vector,
 };
@@ -40,7 +41,7 @@ use crate::{
         Real,
         elementwise::MAX_INPUTS,
         lowering::CustomLoop,
-        pointwise::{self, FUNCTIONS, Formula, with_functions},
+        pointwise::{FUNCTIONS, Formula, formulas, with_functions},
     },
     plan::kernel::Step,
 };
@@ -49,17 +50,15 @@ use std::{ops::Range, sync::OnceLock};
 /// The kernels of one instruction set, for one number type. All of them may be called where the
 /// processor has the set.
 pub(crate) struct Table<T: 'static> {
-    /// How many elements go through a step at once.
+    /// How many elements the loop of a step takes at once.
     pub(super) group: usize,
     /// [`steps::run`]
     pub(super) steps: RunSteps<T>,
     /// [`functions::run`](super::functions::run), by number of the function.
     pub(super) functions: &'static [Function<T>; FUNCTIONS],
-    /// [`lines::first_max`](super::lines::first_max)
-    pub(super) first_max: unsafe fn(&[T]) -> (usize, T),
-    /// [`fold_chunk`](crate::math::fold::fold_chunk), by reduction.
-    pub(super) fold_chunk: [unsafe fn(&[T]) -> T; FOLDS],
-    /// By reduction.
+    /// [`LineBlock::run`]
+    pub(super) lines: unsafe fn(LineBlock<'_, T>) -> bool,
+    /// [`fold::rows`](super::fold::rows), by reduction.
     pub(super) fold_rows: [FoldRows<T>; FOLDS],
     /// Matrix products, where there are fused multiply-adds.
     pub(crate) tiles: Option<Tiles<T>>,
@@ -79,7 +78,7 @@ pub(super) trait Functions: Vector {
     /// As of [`functions::run`](super::functions::run), and the processor has the instruction set.
     unsafe fn function<F: Formula>(
         to: *mut Self::Elem,
-        x: [*const Self::Elem; MAX_INPUTS],
+        x: [Location<Self::Elem>; MAX_INPUTS],
         n: usize,
     );
 
@@ -87,7 +86,9 @@ pub(super) trait Functions: Vector {
 }
 
 macro_rules! table_of_functions {
-    ($($Op:ident)*) => { [$(Self::function::<pointwise::$Op>),*] };
+    ([$($Cheap:ident)*] [$($Costly:ident)*]) => {
+        [$(Self::function::<formulas::$Cheap>,)* $(Self::function::<formulas::$Costly>),*]
+    };
 }
 use table_of_functions;
 
@@ -103,11 +104,12 @@ macro_rules! compiled {
             use $crate::{
                 exec::kernels::{
                     arch::{Compiled, Functions, Table},
-                    functions, lines,
+                    functions,
+                    lines::LineBlock,
                     fold::{self, FoldState},
                     matvec::{self, MatVec},
                     pack,
-                    steps::{self, Operands},
+                    steps::{self, Location, Operands},
                     tile::{self, At, Block, Strided, Tiled, Tiles},
                 },
                 math::{Wide, fold::{Max, Min, Monoid, Prod, Sum}},
@@ -139,23 +141,18 @@ macro_rules! compiled {
                         unsafe { steps::run::<$V, compiled!(@by $by $V $T)>(steps, operands, folds, range, valid) }
                     }
                     #[$target]
-                    unsafe fn first_max(line: &[$T]) -> (usize, $T) {
-                        lines::first_max(line)
-                    }
-                    #[$target]
-                    unsafe fn fold_chunk<M: Monoid>(x: &[$T]) -> $T {
-                        $crate::math::fold::fold_chunk::<M, $T>(x)
+                    unsafe fn lines(block: LineBlock<'_, $T>) -> bool {
+                        block.run()
                     }
                     #[$target]
                     unsafe fn fold_rows<M: Monoid>(to: &mut [$T], column: usize, x: &[$T]) {
-                        fold::rows::<M, $T>(to, column, x);
+                        fold::rows::<M, $V>(to, column, x);
                     }
                     Table {
                         group: steps::group::<$V>(),
                         steps: run_steps,
                         functions: &<compiled!(@by $by $V $T) as Functions>::FUNCTIONS,
-                        first_max,
-                        fold_chunk: [fold_chunk::<Sum>, fold_chunk::<Prod>, fold_chunk::<Max>, fold_chunk::<Min>],
+                        lines,
                         fold_rows: [fold_rows::<Sum>, fold_rows::<Prod>, fold_rows::<Max>, fold_rows::<Min>],
                         tiles: compiled!(@table_of_tiles [$($tiles)*] $V),
                     }
@@ -169,7 +166,7 @@ macro_rules! compiled {
     (@functions own #[$target:meta] $V:ident) => {
         impl Functions for $V {
             #[$target]
-            unsafe fn function<F: Formula>(to: *mut Self::Elem, x: [*const Self::Elem; MAX_INPUTS], n: usize) {
+            unsafe fn function<F: Formula>(to: *mut Self::Elem, x: [Location<Self::Elem>; MAX_INPUTS], n: usize) {
                 // SAFETY: the caller's promise.
                 unsafe { functions::run::<Self, F>(to, x, n) }
             }
@@ -210,7 +207,7 @@ use compiled;
 macro_rules! scalar {
     ($($T:ident)*) => { $(
         impl Functions for $T {
-            unsafe fn function<F: Formula>(to: *mut Self, x: [*const Self; MAX_INPUTS], n: usize) {
+            unsafe fn function<F: Formula>(to: *mut Self, x: [Location<Self>; MAX_INPUTS], n: usize) {
                 // SAFETY: the caller's promise.
                 unsafe { functions::run_scalar::<$T, F>(to, x, n) }
             }

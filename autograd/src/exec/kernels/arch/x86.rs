@@ -109,7 +109,15 @@ macro_rules! common_lanes {
         fn eq_mask(self, other: Self) -> $Mask {
             $Mask(hw!($compare::<_CMP_EQ_OQ>(self.0, other.0)))
         }
-        // of two NaN or equal numbers `min` and `max` give the second one
+        // if one is NaN or both are equal, `min` and `max` give the second one
+        #[inline(always)]
+        fn maximum(self, other: Self) -> Self {
+            Self::select(self.eq_mask(self), Self(hw!($max(self.0, other.0))), self)
+        }
+        #[inline(always)]
+        fn minimum(self, other: Self) -> Self {
+            Self::select(self.eq_mask(self), Self(hw!($min(self.0, other.0))), self)
+        }
         #[inline(always)]
         fn clamp_min(self, low: $T) -> Self {
             Self(hw!($max($splat(low), self.0)))

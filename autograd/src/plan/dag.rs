@@ -10,6 +10,7 @@
 //! `[6]`*. The reshape is gone; it has become the shape of an operand.
 
 use super::{
+    along::Along,
     index::{DagId, ThroughId},
     kernel::MatrixAccess,
     size::ProductSize,
@@ -32,6 +33,8 @@ pub(super) struct Dag<'p> {
     operands: Vec<Operand>,
     /// How operands are read that are slices and permutations of other nodes.
     pub(super) throughs: IndexVec<ThroughId, Strided>,
+    /// The lines that an elementwise node has one number for each of, if its readers see it so.
+    pub(super) along: IndexVec<DagId, Option<Along>>,
     /// By reader.
     control_dependencies: Vec<ControlDependency>,
     /// The wanted values, in the order in which they were wanted.
@@ -219,6 +222,7 @@ impl<'p> Dag<'p> {
             nodes: IndexVec::new(),
             operands: Vec::new(),
             throughs: IndexVec::new(),
+            along: IndexVec::new(),
             control_dependencies: Vec::new(),
             results: Vec::new(),
             updates: Vec::new(),

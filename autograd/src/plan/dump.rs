@@ -229,6 +229,13 @@ fn body(k: &Fused) -> Vec<String> {
             lines.push(format!("  {}", step(of, k)));
         }
     }
+    for of in &k.line_outputs {
+        lines.push(format!(
+            "  v{} = one of {} for each line",
+            of.value.index(),
+            reg(of.from)
+        ));
+    }
     for of in k.reductions.iter() {
         let from = of.from.map_or("the steps".into(), reg);
         let (n, inner) = (of.lines.n, of.lines.inner);

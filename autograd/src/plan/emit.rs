@@ -15,7 +15,7 @@ use super::{
     in_place,
     index::{DagId, GroupId, ProductId, Reg},
     kernel::{
-        Code, Fused, Kernel, Layout, LineStep, Matrix, MatrixAccess, Product, Read, Reduction,
+        Code, Fused, Kernel, Layout, LineOutput, LineStep, Matrix, MatrixAccess, Product, Read, Reduction,
         Register, Step,
     },
     order::{Order, Seen, Slot},
@@ -310,9 +310,18 @@ impl Emitter<'_, '_, '_> {
         })
     }
 
+    /// Whether a node is one number for each line.
+    pub(super) fn is_along(&self, id: DagId) -> bool {
+        self.groups.is_along[id]
+    }
+
     /// Emits the next node, given the one that is in the accumulator; what is in it then.
     fn emit(&mut self, position: usize, held: Option<DagId>) -> Option<DagId> {
         let id = self.order.nodes[position];
+        if self.is_along(id) && self.kernel.blocks.has_long_lines() {
+            self.number_of_line(id);
+            return None;
+        }
         match self.dag.nodes[id].kind {
             Kind::Fold(fold, _) if self.is_of_lines(id) => {
                 return self.line(id, LineFunction::Fold(fold));
@@ -353,8 +362,8 @@ impl Emitter<'_, '_, '_> {
             }
             Action::FromBool => {
                 let from = self.operand(id, 0);
-                let (one, zero) = (self.number(1), self.number(0));
-                self.code(Code::Function(Function::Select, [from, one, zero]));
+                let code = self.from_bool(from);
+                self.code(code);
             }
             Action::Function(function) => {
                 let x = self.operands(id);
@@ -362,11 +371,54 @@ impl Emitter<'_, '_, '_> {
             }
             Action::Custom => {
                 let x = self.operands(id);
-                let op = self.dag.program.op_ref(self.dag.nodes[id].id).for_plan();
-                let custom = self.kernel.custom.push(op);
-                self.code(Code::Custom(custom, x));
+                let code = self.custom(id, x);
+                self.code(code);
             }
         }
+    }
+
+    /// Emits a number for each line, where one group of elements has it: a step by itself, from
+    /// registers to a register.
+    fn number_of_line(&mut self, id: DagId) {
+        let Some(action) = self.action(id) else {
+            return;
+        };
+        let x = self.operands(id);
+        let (load, code) = match action {
+            Action::Unary(code) => (Some(x[0]), code),
+            Action::Arithmetic(op) => (Some(x[0]), op.with_right(x[1])),
+            Action::AddZero => (Some(x[0]), Code::Add(self.number(0))),
+            Action::FromBool => (None, self.from_bool(x[0])),
+            Action::Function(function) => (None, Code::Function(function, x)),
+            Action::Custom => (None, self.custom(id, x)),
+        };
+        let register = self.kernel.registers.push(Register::Line);
+        self.slots[id].register = Some(register);
+        self.kernel.steps.push(Step {
+            load,
+            code,
+            store: Some(register),
+        });
+        self.write_number(id, register);
+    }
+
+    /// Lets a number for each line be written, if it is read elsewhere.
+    fn write_number(&mut self, id: DagId, from: Reg) {
+        if self.values.is_live_out(id) {
+            let value = self.values.define(id);
+            self.kernel.line_outputs.push(LineOutput { from, value });
+        }
+    }
+
+    /// 1 or 0, by a boolean in a register.
+    fn from_bool(&mut self, from: Reg) -> Code {
+        let (one, zero) = (self.number(1), self.number(0));
+        Code::Function(Function::Select, [from, one, zero])
+    }
+
+    fn custom(&mut self, id: DagId, x: [Reg; 3]) -> Code {
+        let op = self.dag.program.op_ref(self.dag.nodes[id].id).for_plan();
+        Code::Custom(self.kernel.custom.push(op), x)
     }
 
     fn arithmetic(&mut self, id: DagId, op: Arithmetic, held: Option<DagId>) {
@@ -519,7 +571,7 @@ impl Emitter<'_, '_, '_> {
         }
         let is_live_out = self.values.is_live_out(id);
         if is_live_out || self.slots[id].left > direct {
-            let register = if is_live_out {
+            let register = if is_live_out && !self.is_along(id) {
                 let value = self.values.define(id);
                 self.kernel.registers.push(Register::Output(value))
             } else if self.slots[id].whole {
@@ -530,6 +582,9 @@ impl Emitter<'_, '_, '_> {
             };
             self.slots[id].register = Some(register);
             self.store(register);
+            if self.is_along(id) {
+                self.write_number(id, register);
+            }
         }
     }
 

@@ -33,7 +33,8 @@
 //!    Then the product is taken in: its rows are computed just before they are read.
 
 use super::{
-    dag::{AxisRange, Dag, Kind, Operand, Phase},
+    along::is_read_along,
+    dag::{Dag, Kind, Operand, Phase},
     index::{DagId, GroupId},
     size::Blocks,
     tiling,
@@ -52,6 +53,8 @@ pub(super) struct Groups {
     pub(super) all: IndexVec<GroupId, Group>,
     /// None for leaves.
     pub(super) of: IndexVec<DagId, Option<GroupId>>,
+    /// Whether a node is computed along lines, one number for each, by a kernel of their elements.
+    pub(super) is_along: IndexVec<DagId, bool>,
 }
 
 /// What is computed by one kernel.
@@ -113,6 +116,8 @@ struct Fusion<'d> {
     dag: &'d Dag<'d>,
     groups: IndexVec<GroupId, Growing>,
     of: IndexVec<DagId, Option<GroupId>>,
+    /// As of [`Groups`].
+    is_along: IndexVec<DagId, bool>,
     /// The groups of single numbers: those of one level are computed together, connected or not.
     scalars: HashMap<(u32, DType, Phase), GroupId>,
     /// The groups of some level that read an array element by element.
@@ -133,6 +138,7 @@ pub(super) fn fuse(dag: &Dag<'_>) -> Groups {
         dag,
         groups: IndexVec::new(),
         of: IndexVec::filled(None, dag.nodes.len()),
+        is_along: IndexVec::filled(false, dag.nodes.len()),
         scalars: HashMap::new(),
         readers: HashMap::default(),
     };
@@ -172,8 +178,45 @@ impl Fusion<'_> {
         self.groups[group].group.level
     }
 
+    /// The group that a number for each line joins, if that has the lines.
+    fn join_lines(&mut self, id: DagId) -> Option<GroupId> {
+        let dag = self.dag;
+        let along = dag.along[id].filter(|&along| dag.can_be_along(id, along))?;
+        let (highest, phase) = (self.highest(id), dag.nodes[id].phase);
+        let work = Work::Elements {
+            domain: along.domain,
+            dtype: self.dtype(id),
+            blocks: Blocks::of_whole(along.axes.lines(dag.shape(along.domain))),
+            rows: Rows::None,
+        };
+        let mut target = None;
+        for &operand in dag.operands(id) {
+            let group = self.group(operand.node);
+            let Some(group) = group.filter(|&g| self.level(g) == highest && highest > 0) else {
+                if !dag.is_broadcast_along(operand, along) {
+                    return None;
+                }
+                continue;
+            };
+            let own = dag.along[operand.node].filter(|_| self.is_along[operand.node]);
+            let of_lines = own.or(dag.reduced_along(operand.node));
+            if !of_lines.is_some_and(|of| dag.are_same_lines(of, along)) {
+                return None;
+            }
+            if target != Some(group) {
+                target = Some(self.merged(target, group, work, phase)?);
+            }
+        }
+        let group = target.filter(|&group| self.waits_below(id, group))?;
+        self.is_along[id] = true;
+        Some(group)
+    }
+
     /// The group for a node that can be fused.
     fn join(&mut self, id: DagId) -> GroupId {
+        if let Some(group) = self.join_lines(id) {
+            return group;
+        }
         let work = self.work(id);
         // a lower group cannot be joined: a group of the highest level may need its result
         let highest = self.highest(id);
@@ -186,7 +229,7 @@ impl Fusion<'_> {
             else {
                 continue;
             };
-            if !is_there_in_time(self.dag, id, operand) {
+            if !is_there_in_time(self.dag, &self.is_along, id, operand) {
                 return self.begin(id, work);
             }
             if target != Some(group) {
@@ -325,21 +368,24 @@ impl Fusion<'_> {
         groups.into_iter().map(|g| self.level(g)).max().unwrap_or(0)
     }
 
-    /// What a node computes, in a group of its own.
-    fn work(&self, id: DagId) -> Work {
-        let node = &self.dag.nodes[id];
+    /// The type that a node computes in.
+    fn dtype(&self, id: DagId) -> DType {
         // comparisons give booleans, and compute with what they compare
-        let dtype = match node.dtype {
+        match self.dag.nodes[id].dtype {
             DType::Bool => self.dag.nodes[self.dag.operands(id)[0].node].dtype,
             dtype => dtype,
-        };
+        }
+    }
+
+    /// What a node computes, in a group of its own.
+    fn work(&self, id: DagId) -> Work {
+        let (node, dtype) = (&self.dag.nodes[id], self.dtype(id));
         if self.dag.shape(node.domain).count() == 1 {
             return Work::Scalars { dtype };
         }
         let (mut blocks, mut rows) = (Blocks::Any, Rows::None);
         match (self.dag.lines(id), node.kind) {
-            (Some(Lines { n, inner: 1 }), Kind::Line(..)) => blocks = Blocks::OfLines(n),
-            (Some(lines), Kind::Line(..)) => blocks = Blocks::OfColumns(lines),
+            (Some(lines), Kind::Line(..)) => blocks = Blocks::of_whole(lines),
             (Some(Lines { n, inner: 1 }), _) => blocks = Blocks::InLines(n),
             (Some(lines), _) => rows = Rows::Of(lines),
             (None, _) => {}
@@ -559,44 +605,34 @@ impl Fusion<'_> {
         for node in self.dag.nodes.indices() {
             of[node] = self.group(node).and_then(|group| renamed[group]);
         }
-        Groups { all, of }
+        Groups {
+            all,
+            of,
+            is_along: self.is_along,
+        }
     }
-}
-
-/// Whether an operand, one number for each line along these axes of a node's elements, is read as
-/// the same number in all of its line.
-///
-/// Example: of lines along the last axis of `[64, 10]`, `[64, 1]` is read along, and `[64]` is not:
-/// that would be another element for each column. Of lines along the first axis, `[10]` and `[1, 10]`
-/// are.
-pub(super) fn is_read_along(dag: &Dag<'_>, id: DagId, operand: Operand, axes: AxisRange) -> bool {
-    let (seen, domain) = (dag.shape(operand.shape), dag.shape(dag.nodes[id].domain));
-    let is_reduced = |k: usize| (usize::from(axes.start)..usize::from(axes.end)).contains(&k);
-    if dag.nodes[operand.node].domain != dag.nodes[id].domain {
-        return false; // the axes are those of other elements
-    }
-    if seen.count() == 1 {
-        return axes.lines(domain).n == domain.count();
-    }
-    // axes that are missing in front are broadcast, as if they had size 1
-    let missing = domain.rank() - seen.rank().min(domain.rank());
-    let size = |k: usize| if k < missing { 1 } else { seen[k - missing] };
-    seen.rank() <= domain.rank()
-        && (0..domain.rank()).all(|k| size(k) == if is_reduced(k) { 1 } else { domain[k] })
 }
 
 /// Whether a node can read an operand of its own kernel. A reduction: no, it is complete only after
-/// the whole kernel. A function that reduces whole lines: only where each element reads the result
-/// of its own line, which is in the same block. A slice or a permutation: no, it shows other
-/// elements than the reader's. Anything else: yes.
-fn is_there_in_time(dag: &Dag<'_>, id: DagId, operand: Operand) -> bool {
-    if operand.through.is_some() {
+/// the whole kernel. A number for each line: only where each element, or each other such number,
+/// reads that of its own line, which is in the same block. A slice or a permutation: no, it shows
+/// other elements than the reader's. Anything else: yes.
+fn is_there_in_time(
+    dag: &Dag<'_>,
+    is_along: &IndexVec<DagId, bool>,
+    id: DagId,
+    operand: Operand,
+) -> bool {
+    if operand.through.is_some() || matches!(dag.nodes[operand.node].kind, Kind::Fold(..)) {
         return false;
     }
-    match dag.nodes[operand.node].kind {
-        Kind::Fold(..) => false,
-        Kind::Line(function, axes) if function.reduces() => is_read_along(dag, id, operand, axes),
-        _ => true,
+    let own = dag.along[operand.node].filter(|_| is_along[operand.node]);
+    let Some(along) = own.or(dag.reduced_along(operand.node)) else {
+        return true;
+    };
+    match dag.along[id].filter(|_| is_along[id]) {
+        Some(reader) => dag.are_same_lines(reader, along),
+        None => is_read_along(dag, id, operand, along),
     }
 }
 
@@ -610,7 +646,9 @@ impl Groups {
             };
             for &operand in dag.operands(id) {
                 let is_ready = match self.of[operand.node] {
-                    Some(other) if other == group => is_there_in_time(dag, id, operand),
+                    Some(other) if other == group => {
+                        is_there_in_time(dag, &self.is_along, id, operand)
+                    }
                     other => self.is_below(other, group),
                 };
                 if !is_ready {

@@ -121,6 +121,8 @@ pub(crate) struct Fused {
     pub(crate) steps: Vec<Step>,
     /// Functions of lines between the steps, in their order.
     pub(crate) line_steps: Vec<LineStep>,
+    /// Values of one number for each line.
+    pub(crate) line_outputs: Vec<LineOutput>,
     pub(crate) reductions: IndexVec<ReductionId, Reduction>,
     /// Matrix products, of which it computes some rows and then reads them. All have as many
     /// columns.
@@ -145,8 +147,8 @@ pub(crate) enum Register {
     Temporary,
     /// What a step stored, for a whole block of elements.
     Block,
-    /// What a function made of each line, for the steps of all its elements: where a block has long
-    /// lines, this is one group.
+    /// A number for each line, for the steps of all its elements: where a block has one long line or
+    /// rows of many, this is one group. A step that stores to it is taken with one group only.
     Line,
     /// Written to a value. Steps may read it after that.
     Output(ValueId),
@@ -241,6 +243,14 @@ pub(crate) struct LineStep {
     pub(crate) to: Option<Reg>,
     /// The value that gets one number for each line.
     pub(crate) value: Option<ValueId>,
+}
+
+/// A value that gets one number for each line of a block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LineOutput {
+    /// The register that has it for each element of the line.
+    pub(crate) from: Reg,
+    pub(crate) value: ValueId,
 }
 
 /// A reduction over lines of the kernel's elements, which is complete when all parts are.
@@ -376,13 +386,14 @@ impl Kernel {
                     accesses,
                     steps,
                     line_steps,
+                    line_outputs,
                     reductions,
                     products,
                     product_grain: _,
                     custom,
                     layout,
                 } = &**k;
-                let steps = list_bytes(steps) + list_bytes(line_steps);
+                let steps = list_bytes(steps) + list_bytes(line_steps) + list_bytes(line_outputs);
                 let lists = registers.bytes()
                     + accesses.bytes()
                     + reductions.bytes()
@@ -439,6 +450,7 @@ impl Fused {
             accesses: IndexVec::new(),
             steps: Vec::new(),
             line_steps: Vec::new(),
+            line_outputs: Vec::new(),
             reductions: IndexVec::new(),
             products: IndexVec::new(),
             product_grain: 0,
@@ -480,6 +492,7 @@ impl Fused {
         }
         self.reductions.iter().for_each(|of| f(of.value));
         self.products.iter().filter_map(|p| p.out).for_each(&mut *f);
+        self.line_outputs.iter().for_each(|of| f(of.value));
         self.line_steps
             .iter()
             .filter_map(|line| line.value)

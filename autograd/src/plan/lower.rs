@@ -11,8 +11,8 @@
 //! transposed.
 
 use super::{
+    along,
     dag::{Apply, AxisRange, ControlDependency, Dag, Kind, Operand, Phase, Strided, Update},
-    fuse::is_read_along,
     index::{DagId, ThroughId},
     size::fits_a_block,
 };
@@ -52,54 +52,13 @@ pub(super) fn lower<'p>(p: &'p Program, wanted: &[NodeId], updates: &[nodes::Upd
     let mut dag = lower.finish(wanted, updates);
     count_uses(&mut dag);
     let mut dag = dag.without_dead_nodes();
-    find_lines(&mut dag);
+    along::find(&mut dag);
     dag
 }
 
-/// The longest contiguous line that a kernel keeps whole for a reduction that its elements read
-/// again. Longer ones are reduced by a kernel of their own, which all threads share.
-const MAX_LINE: usize = 1 << 16;
-/// The same for strided lines, of which a block has many.
-const MAX_COLUMN: usize = 1 << 12;
 /// The longest lines that functions of whole lines work on: as long as scratch memory is bearable.
 const MAX_FUNCTION_LINE: usize = 1 << 20;
 const MAX_FUNCTION_COLUMN: usize = 1 << 13;
-/// So many lines, or so few elements, need not be reduced by all threads together.
-const MANY_LINES: usize = 8;
-const FEW_ELEMENTS: usize = 1 << 15;
-
-/// Makes functions of whole lines of reductions whose result the elements of the same lines read:
-/// then one kernel does both, as for `x - x.max_axis_keep(0)`.
-///
-/// A reduction that nobody reads so is better off as it is: its kernel takes the elements in the
-/// order in which they lie.
-fn find_lines(dag: &mut Dag<'_>) {
-    for reader in dag.nodes.indices() {
-        if !matches!(dag.nodes[reader].kind, Kind::Elementwise(_)) {
-            continue;
-        }
-        for k in 0..dag.operands(reader).len() {
-            let operand = dag.operands(reader)[k];
-            let of = &dag.nodes[operand.node];
-            let Kind::Fold(fold, axes) = of.kind else {
-                continue;
-            };
-            let (shape, lines) = (dag.shape(of.domain), axes.lines(dag.shape(of.domain)));
-            let count = shape.count();
-            let fits = match lines.inner {
-                1 => lines.n <= MAX_LINE,
-                _ => lines.n <= MAX_COLUMN,
-            };
-            if fits
-                && (count / lines.n >= MANY_LINES || count <= FEW_ELEMENTS)
-                && is_read_along(dag, reader, operand, axes)
-            {
-                dag.nodes[operand.node].kind = Kind::Line(LineFunction::Fold(fold), axes);
-            }
-        }
-    }
-}
-
 /// The nodes, up to the youngest root, that some root is computed from.
 fn reached(p: &Program, roots: impl Iterator<Item = NodeId> + Clone) -> IndexVec<NodeId, bool> {
     let end = roots.clone().max().map_or(0, |top| top.index() + 1);

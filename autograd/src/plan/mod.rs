@@ -19,6 +19,7 @@
 //! [the engine](crate::docs::the_engine) carries two examples through all passes; `dump` prints
 //! them.
 
+mod along;
 mod arena;
 pub(crate) mod cache;
 pub(crate) mod cost;

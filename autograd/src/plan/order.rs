@@ -144,6 +144,8 @@ impl Emitter<'_, '_, '_> {
         }
         (self.slots[id].segment, self.slots[id].need) = (segment, need);
         let (is_of_lines, lines) = (self.is_of_lines(id), self.reduced_lines(id));
+        // where a block has several lines, a number for each is read from the elements of the lines
+        self.slots[id].whole |= self.is_along(id) && self.values.is_live_out(id);
         for k in 0..self.dag.operands(id).len() {
             let Some(input) = self.inside(id, k) else {
                 continue;
@@ -238,7 +240,7 @@ impl Emitter<'_, '_, '_> {
     /// The operand that is a product of two stored values, read nowhere else.
     fn find_product(&self, id: DagId) -> Option<usize> {
         let Some(Action::Arithmetic(Arithmetic::Add | Arithmetic::Sub | Arithmetic::Mul)) =
-            self.action(id)
+            self.action(id).filter(|_| !self.is_along(id))
         else {
             return None;
         };
@@ -247,6 +249,7 @@ impl Emitter<'_, '_, '_> {
                 return false;
             };
             let is_read_here_only = self.slots[product].left == 1
+                && !self.is_along(product)
                 && !self.values.is_live_out(product)
                 && self.slots[product].segment == self.slots[id].segment;
             let is_stored = |k| {

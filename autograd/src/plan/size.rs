@@ -19,7 +19,18 @@ pub(crate) enum Blocks {
     OfColumns(Lines),
 }
 
+/// A block has one contiguous line, if that is at least so long; else some.
+const ALONE: usize = 256;
+
 impl Blocks {
+    /// Blocks of whole lines.
+    pub(crate) fn of_whole(lines: Lines) -> Blocks {
+        match lines.inner {
+            1 => Blocks::OfLines(lines.n),
+            _ => Blocks::OfColumns(lines),
+        }
+    }
+
     /// Both together; none if they do not fit.
     pub(crate) fn with(self, other: Blocks) -> Option<Blocks> {
         match (self, other) {
@@ -61,7 +72,7 @@ impl Blocks {
     /// block has one line only, or the same number of elements of each line side by side.
     pub(crate) fn has_long_lines(self) -> bool {
         match self {
-            Blocks::OfLines(n) => !fits_a_block(n),
+            Blocks::OfLines(n) => n >= ALONE,
             Blocks::OfColumns(_) => true,
             Blocks::Any | Blocks::InLines(_) | Blocks::InStrips(_) => false,
         }

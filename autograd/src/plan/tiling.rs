@@ -155,10 +155,10 @@ impl Fused {
     /// are short.
     pub(crate) fn block(&self) -> usize {
         match self.blocks {
+            Blocks::OfLines(n) if self.blocks.has_long_lines() => n,
             Blocks::OfLines(n) | Blocks::InLines(n) if fits_a_block(n) => BLOCK / n * n,
-            Blocks::OfLines(n) => n,
             Blocks::OfColumns(lines) => lines.n.saturating_mul(MAX_VECTOR_GROUP),
-            Blocks::Any | Blocks::InLines(_) | Blocks::InStrips(_) => BLOCK,
+            _ => BLOCK,
         }
     }
 

@@ -350,6 +350,13 @@ impl Fused {
                 format!("{register:?} is not written")
             })?;
         }
+        for output in &self.line_outputs {
+            let of = self.registers[output.from];
+            let is_there = state.written[output.from] && (of.is_block() || of == Register::Line);
+            ensure(is_there && self.blocks.whole_lines().is_some(), || {
+                format!("{output:?} has no numbers of lines")
+            })?;
+        }
         for sum in self.reductions.iter() {
             let is_there = sum
                 .from
@@ -498,7 +505,7 @@ impl State<'_> {
             let is_new = !matches!(of, Register::Output(_)) || !self.written[store];
             let can_store = matches!(
                 of,
-                Register::Temporary | Register::Block | Register::Output(_)
+                Register::Temporary | Register::Block | Register::Line | Register::Output(_)
             );
             ensure(is_new && can_store, || {
                 format!("step {at} must not store to {store:?}")

@@ -413,6 +413,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
         }
         self.steps_in_scratch(&k.steps[done..], 0..all, columns.width);
         self.scatter(columns);
+        self.write_numbers(columns.first, columns.count);
         Ok(())
     }
 
@@ -486,6 +487,9 @@ impl<'r, T: Vectors> Worker<'r, T> {
         }
         self.steps(&k.steps[done..], start, whole, n);
         self.finish_block(start, n);
+        if let Some(line) = k.blocks.whole_line() {
+            self.write_numbers(start / line, n / line);
+        }
         Ok(())
     }
 
@@ -617,6 +621,35 @@ impl<'r, T: Vectors> Worker<'r, T> {
                     self.folds[id].take_rows(block, start, of.lines);
                 },
                 None => self.folds[id].end_chunk(of.lines.chunk_of(start)),
+            }
+        }
+    }
+
+    /// Writes the numbers of lines, `count` of them from this one on.
+    fn write_numbers(&self, first: usize, count: usize) {
+        let k = self.k;
+        for of in &k.line_outputs {
+            // a group with those of all lines, or blocks with each in all elements of its line
+            let step = match (k.registers[of.from], k.blocks.whole_line()) {
+                (Register::Line, _) | (_, None) => 1,
+                (_, Some(line)) => line,
+            };
+            let n = (count - 1) * step + 1;
+            // SAFETY: the register has so many elements; the value has a number for each line, and
+            // other parts write those of other lines.
+            unsafe {
+                let from = self.whole_block(of.from, first * step, n);
+                let numbers = from.iter().step_by(step).zip(first..);
+                match self.memory.dtype(of.value) {
+                    DType::Bool => {
+                        let to = self.memory.pointer::<bool>(of.value);
+                        numbers.for_each(|(v, k)| to.wrapping_add(k).write(v.to_mask()));
+                    }
+                    _ => {
+                        let to = self.memory.pointer::<T>(of.value);
+                        numbers.for_each(|(v, k)| to.wrapping_add(k).write(*v));
+                    }
+                }
             }
         }
     }

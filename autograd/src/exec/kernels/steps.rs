@@ -127,9 +127,21 @@ pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>
         // SAFETY: the caller's promise; the buffer has room for a span.
         unsafe {
             while let Some(step) = rest.first() {
-                let arithmetic = rest.iter().position(is_call).unwrap_or(rest.len());
+                let is_alone = |step: &Step| is_call(step) || operands.is_of_lines::<V>(step);
+                let arithmetic = rest.iter().position(is_alone).unwrap_or(rest.len());
                 let (now, later) = rest.split_at(arithmetic.max(1));
-                acc = if arithmetic > 0 {
+                acc = if operands.is_of_lines::<V>(step) {
+                    // the same in all groups; what is left of a block comes after the others
+                    if start == 0 {
+                        let group = 0..group::<V>();
+                        if is_call(step) {
+                            call::<V, F>(step, operands, folds, group, valid, (acc, own));
+                        } else {
+                            take_groups::<V>(now, operands, group, (acc, own));
+                        }
+                    }
+                    acc
+                } else if arithmetic > 0 {
                     take_groups::<V>(now, operands, start..end, (acc, own))
                 } else {
                     call::<V, F>(step, operands, folds, start..end, valid, (acc, own))
@@ -262,6 +274,16 @@ unsafe fn call<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>(
 }
 
 impl<T: Copy> Operands<'_, T> {
+    /// Whether a step's result is a number for each line, which is kept in one group.
+    ///
+    /// # Safety
+    /// As of [`Operands::at`].
+    #[inline(always)]
+    unsafe fn is_of_lines<V: Vector<Elem = T>>(&self, step: &Step) -> bool {
+        // SAFETY: the caller's promise.
+        step.store.is_some_and(|to| unsafe { self.at(to) }.mask < group::<V>())
+    }
+
     /// Where a register is.
     ///
     /// # Safety

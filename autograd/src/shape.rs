@@ -394,6 +394,37 @@ impl Walk {
         is_range.then_some(self.offset as usize)
     }
 
+    /// How far neighbours are apart, if that is the same within each row of so many elements of the
+    /// walk.
+    pub(crate) fn in_rows_of(&self, row: usize) -> Option<isize> {
+        let last = self.shape.last()?;
+        let stride = self.strides[self.shape.rank() - 1];
+        last.is_multiple_of(row).then_some(stride)
+    }
+
+    /// Whether it reads the same element along an axis of size `n`, whose elements are `inner` apart
+    /// in the walk.
+    pub(crate) fn is_same_along(&self, n: usize, inner: usize) -> bool {
+        let mut within = 1;
+        for k in (0..self.shape.rank()).rev() {
+            if within == inner {
+                return self.strides[k] == 0 && self.shape[k].is_multiple_of(n);
+            }
+            within *= self.shape[k];
+        }
+        false
+    }
+
+    /// The position in the array of an element of the walk.
+    pub(crate) fn position(&self, element: usize) -> usize {
+        let (mut rest, mut position) = (element, self.offset);
+        for k in (0..self.shape.rank()).rev() {
+            position += (rest % self.shape[k]) as isize * self.strides[k];
+            rest /= self.shape[k];
+        }
+        position as usize
+    }
+
     /// Whether all elements are the same one.
     pub(crate) fn is_constant(&self) -> bool {
         self.shape.rank() == 0 || self.strides[..self.shape.rank()].iter().all(|&s| s == 0)

@@ -219,7 +219,7 @@ pub(crate) fn fold_gathered<T: Float>(fold: Fold, line: &[T], lines: Lines) -> T
 
 /// The lanes of a chunk of a contiguous line joined.
 #[inline(always)]
-pub(crate) fn join_array<M: Monoid, T: Float>(mut lanes: [T; LANES]) -> T {
+pub(crate) fn join_array<M: Monoid, T: Float>(lanes: &mut [T; LANES]) -> T {
     let mut width = LANES;
     while width > 1 {
         width /= 2;

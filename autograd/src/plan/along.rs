@@ -28,8 +28,9 @@ pub(super) struct Along {
 /// The longest contiguous line that a kernel keeps whole for a reduction that its elements read
 /// again. Longer ones are reduced by a kernel of their own, which all threads share.
 const MAX_LINE: usize = 1 << 16;
-/// The same for strided lines, of which a block has many.
-const MAX_COLUMN: usize = 1 << 12;
+/// The same for strided lines, of which a block has many: the blocks of several registers stay in
+/// the second-level cache. More is read faster in the order in which it lies, once more.
+const MAX_COLUMN: usize = 1 << 6;
 /// So many lines, or so few elements, need not be reduced by all threads together.
 const MANY_LINES: usize = 8;
 const FEW_ELEMENTS: usize = 1 << 15;

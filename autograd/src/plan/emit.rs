@@ -739,7 +739,7 @@ impl Emitter<'_, '_, '_> {
 /// Steps and registers.
 impl Emitter<'_, '_, '_> {
     /// Appends a step. What is added to a negated number is a difference; a step that only loads
-    /// goes into the next one.
+    /// goes into the next one, and so do some others: a step costs as much as the arithmetic in it.
     fn code(&mut self, code: Code) {
         let difference = match code {
             Code::Add(a) => Some(Code::SubFrom(a)),
@@ -756,9 +756,13 @@ impl Emitter<'_, '_, '_> {
             store: None,
         }) = self.last_step()
         {
-            let merged = match (before, difference) {
-                (Code::NoOp, _) => Some(code),
-                (Code::Unary(Function::Neg), Some(difference)) => Some(difference),
+            let merged = match (before, code, difference) {
+                (Code::NoOp, ..) => Some(code),
+                (Code::Unary(Function::Neg), _, Some(difference)) => Some(difference),
+                (Code::Mul(a), Code::Add(b), _) => Some(Code::MulAdd(a, b)),
+                (Code::Mul(a), Code::Sub(b), _) => Some(Code::MulSub(a, b)),
+                (Code::Add(a), Code::Mul(b), _) => Some(Code::AddMul(a, b)),
+                (Code::Sub(a), Code::Mul(b), _) => Some(Code::SubMul(a, b)),
                 _ => None,
             };
             if let Some(code) = merged {

@@ -215,6 +215,12 @@ pub(crate) enum Code {
     MulProduct(Reg, Reg),
     /// That product minus the accumulator.
     ProductSub(Reg, Reg),
+    /// Times the first register, then plus or minus the second.
+    MulAdd(Reg, Reg),
+    MulSub(Reg, Reg),
+    /// Plus or minus the first register, then times the second.
+    AddMul(Reg, Reg),
+    SubMul(Reg, Reg),
     /// A whole power.
     Power(i32),
     /// A function of the accumulator.
@@ -356,7 +362,11 @@ impl Code {
             Code::AddProduct(a, b)
             | Code::SubProduct(a, b)
             | Code::MulProduct(a, b)
-            | Code::ProductSub(a, b) => [Some(a), Some(b), None],
+            | Code::ProductSub(a, b)
+            | Code::MulAdd(a, b)
+            | Code::MulSub(a, b)
+            | Code::AddMul(a, b)
+            | Code::SubMul(a, b) => [Some(a), Some(b), None],
             Code::Function(_, x) | Code::Custom(_, x) => x.each_mut().map(Some),
         }
     }
@@ -441,6 +451,15 @@ impl Kernel {
 }
 
 impl Fused {
+    /// Whether all elements of a source's block must be there: a reduction or a function of lines
+    /// reads it otherwise than by steps.
+    pub(crate) fn needs_block(&self, register: Reg) -> bool {
+        let reduced = self.reductions.iter().filter_map(|of| of.from);
+        let of_lines = self.line_steps.iter().map(|line| line.from);
+        let written = self.line_outputs.iter().map(|of| of.from);
+        reduced.chain(of_lines).chain(written).any(|from| from == register)
+    }
+
     pub(super) fn new(dtype: DType, count: usize, blocks: Blocks) -> Fused {
         Fused {
             dtype,

@@ -24,6 +24,9 @@ pub(crate) const MAX_VECTOR_GROUP: usize = 128;
 pub(crate) const MAX_SPAN: usize = 4 * MAX_VECTOR_GROUP;
 /// The elements of all temporaries of a kernel that stay in the first-level cache.
 const NEAR_TEMPORARIES: usize = 4 << 10;
+/// The least rows that blocks end with, so that what is broadcast along them or over them need not be
+/// copied.
+const LEAST_ROW: usize = 256;
 /// Blocks are this much longer than needed, so that they do not all begin at the same place of a
 /// page of the cache.
 const PADDING: usize = 16;
@@ -73,7 +76,7 @@ impl Layout {
         layout.span = k.span();
         for register in k.registers.iter() {
             let start = layout.take(match register {
-                Register::Temporary => layout.span,
+                Register::Temporary => layout.span + PADDING,
                 _ if register.is_block() => block,
                 _ => MAX_VECTOR_GROUP,
             });
@@ -160,6 +163,23 @@ impl Fused {
             Blocks::OfColumns(lines) => lines.n.saturating_mul(MAX_VECTOR_GROUP),
             _ => BLOCK,
         }
+    }
+
+    /// The length of rows within which all that it reads strided is one by one or the same, and
+    /// which blocks may end with; none if there is none that is worth it.
+    pub(crate) fn row(&self) -> Option<usize> {
+        let rows = self.accesses.iter().filter_map(|walk| {
+            let (sizes, strides, _) = walk.parts();
+            let is_row = matches!(strides.last(), Some(0 | 1));
+            sizes.last().copied().filter(|_| is_row)
+        });
+        let row = rows.min().filter(|&row| row >= LEAST_ROW)?;
+        let fits = match self.blocks {
+            Blocks::OfColumns(_) => false,
+            Blocks::InStrips(lines) => row.is_multiple_of(lines.inner),
+            blocks => blocks.line().is_none_or(|line| row.is_multiple_of(line)),
+        };
+        fits.then_some(row)
     }
 
     /// How many elements are taken through a step before the next one: fewer if there are many

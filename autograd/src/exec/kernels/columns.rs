@@ -23,29 +23,32 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Calls `f` with each run of elements that lie side by side: where it is in the block, where in
-    /// the tensor, and its length.
+    /// Calls `f` with each run of elements that lie side by side, row after row: where it is in the
+    /// block, where in the tensor, and its length.
     #[inline(always)]
     fn runs(&self, mut f: impl FnMut(usize, usize, usize)) {
         let Lines { n, inner } = self.lines;
-        for row in 0..n {
-            let mut column = 0;
-            while column < self.count {
-                let line = self.first + column;
-                let (outer, at) = (line / inner, line % inner);
-                let length = (inner - at).min(self.count - column);
-                f(
-                    row * self.width + column,
-                    (outer * n + row) * inner + at,
-                    length,
-                );
-                column += length;
+        let mut column = 0;
+        while column < self.count {
+            let line = self.first + column;
+            let (outer, at) = (line / inner, line % inner);
+            let length = (inner - at).min(self.count - column);
+            for row in 0..n {
+                let element = (outer * n + row) * inner + at;
+                f(row * self.width + column, element, length);
             }
+            column += length;
         }
     }
 
     /// Copies the lines from a tensor with all elements into a block.
-    pub(super) fn gather<A: Copy, T: Copy>(&self, from: &[A], to: &mut [T], f: fn(A) -> T) {
+    #[inline(always)]
+    pub(super) fn gather<A: Copy, T: Copy>(
+        &self,
+        from: &[A],
+        to: &mut [T],
+        f: impl Fn(A) -> T + Copy,
+    ) {
         self.runs(|at, element, n| {
             let pairs = to[at..at + n].iter_mut().zip(&from[element..element + n]);
             pairs.for_each(|(to, &from)| *to = f(from));
@@ -59,13 +62,26 @@ impl Columns {
         });
     }
 
+    /// Copies one number for each line from where a walk says that is the same in all of a line.
+    pub(super) fn gather_numbers<T: Element>(&self, from: &[T], walk: &Walk, to: &mut [T]) {
+        let first_row = Columns {
+            lines: Lines { n: 1, ..self.lines },
+            ..*self
+        };
+        let Lines { n, inner } = self.lines;
+        first_row.runs(|at, line, count| {
+            let element = line / inner * n * inner + line % inner;
+            movement::copy_elements(from, walk, element, &mut to[at..at + count]);
+        });
+    }
+
     /// The same of booleans.
     pub(super) fn gather_booleans<T: Copy>(
         &self,
         from: &[bool],
         walk: &Walk,
         to: &mut [T],
-        f: fn(bool) -> T,
+        f: impl Fn(bool) -> T,
     ) {
         let mut booleans = [false; MAX_VECTOR_GROUP];
         self.runs(|at, element, n| {
@@ -79,7 +95,13 @@ impl Columns {
     ///
     /// # Safety
     /// It has all elements, and nobody else writes those of these lines.
-    pub(super) unsafe fn scatter<T: Copy, A>(&self, from: &[T], to: *mut A, f: fn(T) -> A) {
+    #[inline(always)]
+    pub(super) unsafe fn scatter<T: Copy, A>(
+        &self,
+        from: &[T],
+        to: *mut A,
+        f: impl Fn(T) -> A + Copy,
+    ) {
         self.runs(|at, element, n| {
             for (k, &from) in from[at..at + n].iter().enumerate() {
                 // SAFETY: the caller's promise.

@@ -59,9 +59,10 @@ impl<T: Vectors> FoldState<T> {
 
     /// The current chunk, which was taken from steps, is complete.
     pub(super) fn end_chunk(&mut self, chunk: usize) {
-        let lanes = std::mem::replace(&mut self.lanes, [self.fold.identity(); LANES]);
+        let all = with_fold!(self.fold, M => join_array::<M, T>(&mut self.lanes));
+        self.lanes.fill(self.fold.identity());
         // SAFETY: there is a result for each chunk; blocks are chunks.
-        unsafe { self.results.add(chunk).write(with_fold!(self.fold, M => join_array::<M, T>(lanes))) }
+        unsafe { self.results.add(chunk).write(all) }
     }
 
     /// Takes whole contiguous lines of one chunk.

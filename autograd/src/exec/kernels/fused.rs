@@ -1,9 +1,9 @@
 //! Fused kernels: blocks of elements, each taken through the steps of a kernel, group by group.
 //!
-//! Four loops, each for one reason: a *part* of the elements is for one thread; a *stretch* of it
-//! has the rows of products that are computed together, in the second-level cache; a *block* of
-//! that, at most [`BLOCK`] elements, stays in the first-level cache; and a *group* of that, eight
-//! vectors, is in registers while it goes through the steps ([`steps`](super::steps)).
+//! Loops, each for one reason: a *part* of the elements is for one thread; a *stretch* of it has the
+//! rows of products that are computed together, in the second-level cache; a *block* of that, at most
+//! [`BLOCK`] elements where registers hold them, stays in the first-level cache; what is smaller, the
+//! interpreter of steps divides ([`steps`](super::steps)).
 //!
 //! What a register holds lies where its value is, if that has the elements one after the other, or
 //! in scratch memory. Where a block does not end with a whole group, its last elements are copied
@@ -160,6 +160,12 @@ enum Role<'r, T> {
     ReadBool(*const bool),
     /// Converted to booleans.
     WriteBool(*mut bool),
+    /// In each row of the kernel one by one where they lie, from where a walk says,
+    Row(*const T, &'r Walk),
+    /// or the same one.
+    OneOfRow(*const T, &'r Walk),
+    /// One for each of the columns of a transposed block.
+    OneOfColumn(&'r [T], &'r Walk),
     /// Copied from where a walk says.
     Strided(&'r [T], &'r Walk),
     StridedBool(&'r [bool], &'r Walk),
@@ -175,6 +181,8 @@ struct Worker<'r, T: 'static> {
     /// fill a group, all in scratch memory.
     locations: Vec<Location<T>>,
     folds: IndexVec<ReductionId, FoldState<T>>,
+    /// The length of the rows that some sources are read by, if there are such.
+    row: Option<usize>,
     /// Scratch memory for functions of lines, if there are any.
     line_scratch: [*mut T; 3],
     scratch: *mut T,
@@ -193,6 +201,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
             roles: IndexVec::with_capacity(k.registers.len()),
             locations: Vec::with_capacity(2 * k.registers.len()),
             folds: IndexVec::from_vec(job.results().map(state).collect()),
+            row: k.row(),
             line_scratch: layout.line_steps.map(|at| scratch.wrapping_add(at)),
             scratch,
         };
@@ -207,6 +216,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
             let role = worker.role(*register, start);
             worker.roles.push(role);
         }
+        worker.read_by_rows();
+        worker.read_along_columns();
         // the second half stays in scratch memory; `locate` moves the first half to where values
         // lie
         worker.locations.extend_from_within(..);
@@ -257,6 +268,44 @@ impl<'r, T: Vectors> Worker<'r, T> {
                 value,
                 read: Read::Strided(access),
             } => self.strided(value, &k.accesses[access]),
+        }
+    }
+
+    /// Reads what it can by rows, instead of copying it.
+    fn read_by_rows(&mut self) {
+        let (k, Some(row)) = (self.k, self.row) else {
+            return;
+        };
+        for register in self.roles.indices() {
+            let Role::Strided(from, walk) = self.roles[register] else {
+                continue;
+            };
+            match walk.in_rows_of(row) {
+                Some(1) if !k.needs_block(register) => {
+                    self.roles[register] = Role::Row(from.as_ptr(), walk);
+                }
+                Some(0) if !k.needs_block(register) => {
+                    self.roles[register] = Role::OneOfRow(from.as_ptr(), walk);
+                    self.locations[register.index()].mask = self.table.group - 1;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// In transposed blocks, reads numbers of lines once for all rows.
+    fn read_along_columns(&mut self) {
+        let Blocks::OfColumns(lines) = self.k.blocks else {
+            return;
+        };
+        for register in self.roles.indices() {
+            if let Role::Strided(from, walk) = self.roles[register]
+                && walk.is_same_along(lines.n, lines.inner)
+                && !self.k.needs_block(register)
+            {
+                self.roles[register] = Role::OneOfColumn(from, walk);
+                self.locations[register.index()].mask = self.table.group - 1;
+            }
         }
     }
 
@@ -325,10 +374,11 @@ impl<'r, T: Vectors> Worker<'r, T> {
                 Blocks::InLines(line) if !fits_a_block(line) => line - start % line,
                 _ => left,
             };
-            let mut n = block.min(left).min(in_line);
-            if block > k.block() {
+            let in_row = self.row.map_or(left, |row| row - start % row);
+            let mut n = block.min(left).min(in_line).min(in_row);
+            if n > k.block() {
                 // scratch memory has room for the rest of an ordinary block only
-                n -= if n > group { n % group } else { 0 };
+                n -= n % group;
             }
             self.block(start, n)?;
             start += n;
@@ -340,7 +390,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
     /// block and nothing reads one afterwards, spans are enough for the first-level cache.
     fn block_length(&self) -> usize {
         let is_in_place =
-            |role: &Role<'_, T>| matches!(role, Role::Group | Role::Read(_) | Role::Write(_));
+            |role: &Role<'_, T>| !matches!(role, Role::Block | Role::ReadBool(_) | Role::WriteBool(_) | Role::Strided(..) | Role::StridedBool(..));
         let has_blocks = !self.roles.iter().all(is_in_place) || !self.k.reductions.is_empty();
         if self.k.blocks == Blocks::Any && !has_blocks {
             16 * BLOCK
@@ -437,6 +487,11 @@ impl<'r, T: Vectors> Worker<'r, T> {
                 Role::ReadBool(p) => {
                     let from = unsafe { slice::from_raw_parts(p, k.count) };
                     columns.gather(from, block, T::from_mask);
+                }
+                Role::OneOfColumn(from, walk) => {
+                    columns.gather_numbers(from, walk, block);
+                    block[columns.count..columns.width].fill(T::default());
+                    continue;
                 }
                 Role::Strided(from, walk) => columns.gather_strided(from, walk, block),
                 Role::StridedBool(from, walk) => {
@@ -568,8 +623,17 @@ impl<'r, T: Vectors> Worker<'r, T> {
 
     /// Lets registers be where the values lie, for the block from element `start` on.
     fn locate(&mut self, start: usize) {
+        let group = self.table.group;
         for (role, location) in self.roles.iter().zip(&mut self.locations) {
             match *role {
+                Role::Row(p, walk) => {
+                    location.start = p.wrapping_add(walk.position(start)).cast_mut();
+                }
+                // SAFETY: a walk stays within its value; the register has a group of scratch memory.
+                Role::OneOfRow(p, walk) => unsafe {
+                    let number = p.wrapping_add(walk.position(start)).read();
+                    slice::from_raw_parts_mut(location.start, group).fill(number);
+                },
                 Role::Read(p) => location.start = p.wrapping_add(start).cast_mut(),
                 Role::Write(p) => location.start = p.wrapping_add(start),
                 _ => {}
@@ -581,11 +645,14 @@ impl<'r, T: Vectors> Worker<'r, T> {
     /// scratch.
     fn load_rest(&self, start: usize, from: usize, to: usize) {
         for (register, role) in self.roles.enumerate() {
-            if let Role::Read(p) = *role {
-                let scratch = self.scratch_of(register).wrapping_add(from);
-                // SAFETY: `from..to` lies within the block and, from `start` on, within the value.
-                unsafe { std::ptr::copy(p.wrapping_add(start + from), scratch, to - from) }
-            }
+            let first = match *role {
+                Role::Read(p) => p.wrapping_add(start),
+                Role::Row(p, walk) => p.wrapping_add(walk.position(start)),
+                _ => continue,
+            };
+            let scratch = self.scratch_of(register).wrapping_add(from);
+            // SAFETY: `from..to` lies within the block and, from `start` on, within the value.
+            unsafe { std::ptr::copy(first.wrapping_add(from), scratch, to - from) }
         }
     }
 

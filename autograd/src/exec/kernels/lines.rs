@@ -329,7 +329,7 @@ fn fold_line<T: Vectors>(fold: Fold, line: &[T]) -> T {
         let mut lanes = [fold.identity(); LANES];
         // SAFETY: whoever has this table has asked for its instructions.
         unsafe { rows(&mut lanes, 0, chunk) };
-        with_fold!(fold, M => join_array::<M, T>(lanes))
+        with_fold!(fold, M => join_array::<M, T>(&mut lanes))
     };
     if line.len() <= CHUNK {
         return fold_chunk(line);

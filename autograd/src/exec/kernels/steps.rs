@@ -16,6 +16,7 @@ use crate::{
     index::Index,
     math::{Lanes, Wide},
     nodes::OpRef,
+    op::pointwise::Function,
     plan::{
         index::Reg,
         kernel::{Code, Step},
@@ -75,6 +76,11 @@ macro_rules! arithmetic {
 arithmetic! { Add add + Sub sub - Mul mul * Div div / }
 
 impl<V: Vector> VectorGroup<V> {
+    #[inline(always)]
+    fn zero() -> VectorGroup<V> {
+        VectorGroup(Wide::of(0.0), Wide::of(0.0))
+    }
+
     #[inline(always)]
     fn powi(self, n: i32) -> VectorGroup<V> {
         VectorGroup(self.0.powi(n), self.1.powi(n))
@@ -155,10 +161,11 @@ pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>
 
 /// Whether a step is done for a whole span by one call.
 fn is_call(step: &Step) -> bool {
-    matches!(
-        step.code,
-        Code::Unary(_) | Code::Function(..) | Code::Custom(..) | Code::Fold(_)
-    )
+    match step.code {
+        Code::Unary(function) => !matches!(function, Function::Neg | Function::Square),
+        Code::Function(..) | Code::Custom(..) | Code::Fold(_) => true,
+        _ => false,
+    }
 }
 
 /// Takes a span through some steps of arithmetic, group by group: the accumulator is in registers of
@@ -177,9 +184,8 @@ unsafe fn take_groups<V: Vector<Elem: Vectors>>(
         return acc;
     };
     // SAFETY (here and below): the caller's promise.
-    let from = first.load.map_or(acc, |register| unsafe { operands.at(register) });
-    if steps.len() == 1 && *first == (Step { load: first.load, ..Step::NO_OP }) {
-        return from;
+    if let [Step { load: Some(from), code: Code::NoOp, store: None }] = steps {
+        return unsafe { operands.at(*from) };
     }
     let to = last.store.map_or(own, |register| unsafe { operands.at(register) });
     let mut i = range.start;
@@ -189,9 +195,12 @@ unsafe fn take_groups<V: Vector<Elem: Vectors>>(
                 unsafe { VectorGroup::<V>::load(operands.at($register).at(i)) }
             };
         }
-        let mut x = unsafe { VectorGroup::<V>::load(from.at(i)) };
-        for (k, step) in steps.iter().enumerate() {
-            if k > 0 && let Some(register) = step.load {
+        let mut x = match first.load {
+            Some(_) => VectorGroup::zero(), // the step itself loads it
+            None => unsafe { VectorGroup::<V>::load(acc.at(i)) },
+        };
+        for step in steps {
+            if let Some(register) = step.load {
                 x = load!(register);
             }
             match step.code {
@@ -206,7 +215,13 @@ unsafe fn take_groups<V: Vector<Elem: Vectors>>(
                 Code::SubProduct(a, b) => x = x - load!(a) * load!(b),
                 Code::MulProduct(a, b) => x = x * (load!(a) * load!(b)),
                 Code::ProductSub(a, b) => x = load!(a) * load!(b) - x,
+                Code::MulAdd(a, b) => x = x * load!(a) + load!(b),
+                Code::MulSub(a, b) => x = x * load!(a) - load!(b),
+                Code::AddMul(a, b) => x = (x + load!(a)) * load!(b),
+                Code::SubMul(a, b) => x = (x - load!(a)) * load!(b),
                 Code::Power(n) => x = x.powi(n),
+                Code::Unary(Function::Neg) => x = VectorGroup(-x.0, -x.1),
+                Code::Unary(Function::Square) => x = x * x,
                 Code::NoOp | Code::Unary(_) | Code::Function(..) | Code::Custom(..) | Code::Fold(_) => {}
             }
             if let Some(register) = step.store {

@@ -245,8 +245,8 @@ elementwise! {
     Erf:     erf(a -> y)        = a.erf();        [Times(exp_minus_square(a) * FRAC_2_SQRT_PI)];
     Erfc:    erfc(a -> y)       = a.erfc();       [Times(exp_minus_square(a) * -FRAC_2_SQRT_PI)];
     Gelu:    gelu(a -> y)       = a.gelu();       [Times(normal_cdf(a) + times_decaying(a, normal_density))];
-    GeluTanh: gelu_tanh(a -> y) = a.gelu_tanh();  [Times(gelu_gate(a) + times_decaying(a, gelu_gate_derivative))];
-    Silu:    silu(a -> y)       = a.silu();       [Times(a.sigmoid() + times_decaying(a, Var::logistic_density))];
+    GeluTanh: gelu_tanh(a -> y) = a.gelu_tanh();  [Times(gelu_tanh_slope(a))];
+    Silu:    silu(a -> y)       = a.silu();       [Times(silu_slope(a))];
     Softplus: softplus(a -> y)  = a.softplus();   [Times(a.sigmoid())];
     LogSigmoid: log_sigmoid(a -> y) = -(-a).softplus(); [Times((-a).sigmoid())];
     Floor:   floor(a -> y)      = a.floor();      [Zero];
@@ -383,21 +383,19 @@ fn times_decaying<'g>(a: Var<'g>, f: fn(Var<'g>) -> Var<'g>) -> Var<'g> {
     a * f(a)
 }
 
-/// `u = √(8/π)·(a + 0.044715·a³)`; [`Var::gelu_tanh`] uses `σ(u)`. Constant beyond ±30, where
-/// `σ(u)` is 0 or 1 and the cube may overflow.
-fn gelu_inner(a: Var<'_>) -> Var<'_> {
+/// `σ(a) + a·σ'(a)`, which is constant in f64 beyond ±800.
+fn silu_slope(a: Var<'_>) -> Var<'_> {
+    let a = constant_beyond(a, 800.0);
+    a.sigmoid() + a * a.logistic_density()
+}
+
+/// The derivative of `a·σ(u)` with `u = √(8/π)·(a + 0.044715·a³)`: `σ(u) + a·σ'(u)·du/da`. It is
+/// constant beyond ±30, where `σ(u)` is 0 or 1 and the cube may overflow.
+fn gelu_tanh_slope(a: Var<'_>) -> Var<'_> {
     let a = constant_beyond(a, 30.0);
-    (a + a * a * a * GELU_CUBE) * GELU_TWICE
-}
-
-/// `σ(u)`, the factor of the approximate gelu.
-fn gelu_gate(a: Var<'_>) -> Var<'_> {
-    gelu_inner(a).sigmoid()
-}
-
-/// `dσ(u)/da = σ'(u)·du/da`
-fn gelu_gate_derivative(a: Var<'_>) -> Var<'_> {
-    gelu_inner(a).logistic_density() * ((1.0 + a * a * (3.0 * GELU_CUBE)) * GELU_TWICE)
+    let u = (a + a * a * a * GELU_CUBE) * GELU_TWICE;
+    let slope = (1.0 + a * a * (3.0 * GELU_CUBE)) * GELU_TWICE;
+    u.sigmoid() + a * (u.logistic_density() * slope)
 }
 
 /// `a` where it is not above 0, else 0. Not `minimum`, which would halve the second derivative at

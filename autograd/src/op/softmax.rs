@@ -289,15 +289,16 @@ impl Op for CrossEntropy {
         }, else expect_float(x[0].dtype()))
     }
 
-    /// `ct·(softmax(x) - one_hot(label))`; at the label `p - 1 = expm1(ln p)` is accurate for `p`
-    /// near 1
+    /// `ct·(p - one_hot(label))` with `p = softmax(x)`; at the label `p - 1` is minus the sum of the
+    /// others, which is accurate for `p` near 1, too
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
         let &[x, labels] = r.x else { return None };
         let shape = x.known_shape();
         let last = shape.rank() - 1;
-        let log_p = x.log_softmax(-1);
+        let p = x.softmax(-1);
         let is_label = labels.one_hot(shape[last], DType::Bool);
-        Some(r.ct.reshape(shape.collapsed(last)) * is_label.select(log_p.expm1(), log_p.exp()))
+        let others = is_label.select(0.0, p).sum_axis_keep(-1);
+        Some(r.ct.reshape(shape.collapsed(last)) * is_label.select(-others, p))
     }
 
     fn lowering(&self, _: Internal) -> Lowering<'_> {

@@ -114,7 +114,7 @@ impl<T: Vectors> FoldState<T> {
             // SAFETY: whoever has this function has asked for its instructions.
             unsafe { (self.rows)(lanes, at_chunk % width, part) };
             if width != lines.inner && part.len() == left {
-                self.fold.join_lanes(lanes, lines.inner);
+                join_lanes(self.fold, lanes, lines.inner);
                 results.copy_from_slice(&self.lanes[..lines.inner]);
             }
             done += part.len();
@@ -233,6 +233,18 @@ fn join_vectors<M: Monoid, V: Vector<Elem: Vectors>>(to: &mut [V::Elem], from: &
     let one = std::hint::black_box(1);
     // SAFETY: there are as many; a row of them.
     unsafe { columns::<M, V>(&mut to[..n], from.as_ptr(), one, n) }
+}
+
+/// [`Fold::join_lanes`], by vectors.
+pub(super) fn join_lanes<T: Vectors>(fold: Fold, lanes: &mut [T], inner: usize) {
+    let rows = T::table().fold_rows[fold as usize];
+    let mut width = lanes.len();
+    while width > inner {
+        width /= 2;
+        let (low, high) = lanes[..2 * width].split_at_mut(width);
+        // SAFETY: whoever has this function has asked for its instructions.
+        unsafe { rows(low, 0, high) };
+    }
 }
 
 /// Joins the results of the chunks of all lines into those of the lines.

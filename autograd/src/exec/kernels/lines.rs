@@ -9,13 +9,13 @@
 //! All is inlined into one function for each instruction set and number type, except exponentials
 //! and the inner loops of reductions, which are in the table themselves.
 
-use super::{apply, arch::Vectors};
+use super::{apply, arch::Vectors, fold::join_lanes};
 use crate::{
     math::fold::{CHUNK, DEPTH, FewPairs, Fold, LANES, Lines, join_array, with_fold},
     op::{lowering::LineFunction, pointwise::Function, softmax::base},
-    plan::{size::BLOCK, tiling::MAX_VECTOR_GROUP},
+    plan::tiling::MAX_VECTOR_GROUP,
 };
-use std::slice;
+use std::{mem::MaybeUninit, slice};
 
 /// The lines of a block, and memory for what comes out.
 pub(super) struct LineBlock<'w, T> {
@@ -205,10 +205,12 @@ impl<T: Vectors> LineBlock<'_, T> {
     /// beside it a small rest would be rounded away.
     #[inline(always)]
     fn split_lines(&mut self) {
-        let (n, mut at) = (self.lines.n, [0; BLOCK]);
+        let n = self.lines.n;
         let lines = self.x.chunks_exact(n).zip(self.each.chunks_exact_mut(n));
         for (row, (line, each)) in lines.enumerate() {
-            (at[row], self.max[row]) = first_max(line);
+            let (at, max) = first_max(line);
+            // a line is short enough for its positions to be numbers of the type
+            (self.one[row], self.max[row]) = (T::of(at as f64), max);
             let base = base(self.max[row]);
             each.iter_mut().zip(line).for_each(|(e, &x)| *e = x - base);
         }
@@ -216,7 +218,8 @@ impl<T: Vectors> LineBlock<'_, T> {
             apply(Function::Exp, self.each, self.x.len()); // of all lines together
         }
         let count = self.count();
-        for (row, &at) in at.iter().enumerate().take(count) {
+        for row in 0..count {
+            let at = self.one[row].to_f64() as usize;
             let first = self.max[row].to_f64().is_finite().then_some(at);
             let each = &mut self.each[row * n..];
             self.one[row] = if n <= CHUNK {
@@ -372,21 +375,48 @@ fn exp_and_sum<T: Vectors>(each: &mut [T], n: usize, first: Option<usize>) -> T 
 
 /// Reduces lines beside each other: `width` of them, whose elements are rows.
 fn fold_columns<T: Vectors>(fold: Fold, x: &[T], lines: Lines, width: usize, one: &mut [T]) {
-    // strided lines have at most half as many lanes as contiguous ones
+    // contiguous lines are transposed some at a time; strided ones have at most half as many lanes
     const MOST: usize = LANES / 2 * MAX_VECTOR_GROUP;
-    let (mut lanes, all) = ([T::default(); MOST], lines.lanes() * width);
-    let lanes = &mut lanes[..all];
+    const _: () = assert!(LANES * ACROSS <= MOST);
+    let (mut memory, all) = ([const { MaybeUninit::uninit() }; MOST], lines.lanes() * width);
+    let lanes = filled(&mut memory[..all], fold.identity());
+    if x.len() > all * DEPTH {
+        return fold_columns_by_chunks(fold, x, lanes, width, one);
+    }
+    // SAFETY: whoever has this table has asked for its instructions.
+    unsafe { (T::table().fold_rows[fold as usize])(lanes, 0, x) };
+    join_lanes(fold, lanes, width);
+    one[..width].copy_from_slice(&lanes[..width]);
+}
+
+/// Memory with this number everywhere.
+fn filled<T: Copy>(memory: &mut [MaybeUninit<T>], with: T) -> &mut [T] {
+    for number in &mut *memory {
+        number.write(with);
+    }
+    // SAFETY: all numbers were written just now.
+    unsafe { &mut *(std::ptr::from_mut(memory) as *mut [T]) }
+}
+
+/// The same of several chunks.
+fn fold_columns_by_chunks<T: Vectors>(
+    fold: Fold,
+    x: &[T],
+    lanes: &mut [T],
+    width: usize,
+    one: &mut [T],
+) {
     // as in `FewPairs`: entry `k` is there if bit `k` of the number of chunks is set. Lines in a
     // block are much shorter than 2¹⁶ chunks
     const LEVELS: usize = 16;
     let mut groups = [[T::default(); MAX_VECTOR_GROUP]; LEVELS];
-    let chunks = x.chunks(all * DEPTH);
+    let chunks = x.chunks(lanes.len() * DEPTH);
     let count = chunks.len();
     for (number, chunk) in chunks.enumerate() {
         lanes.fill(fold.identity());
         // SAFETY: whoever has this table has asked for its instructions.
         unsafe { (T::table().fold_rows[fold as usize])(lanes, 0, chunk) };
-        fold.join_lanes(lanes, width);
+        join_lanes(fold, lanes, width);
         let mut level = 0;
         while number >> level & 1 == 1 {
             fold.join_before(&groups[level][..width], &mut lanes[..width]);

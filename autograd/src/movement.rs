@@ -11,14 +11,15 @@ use crate::{
     error::OpError,
     piece::Piece,
     shape::{MAX_RANK, Walk},
-    tensor::Element,
+    tensor::{DType, Element},
     view::{Elements, TensorView},
 };
 use std::{mem::MaybeUninit, ops::Range, slice};
 
-/// What elements are moved as.
+/// What elements are moved as: booleans as they are, of which not all bytes are one, and numbers
+/// as integers of their size.
 pub(crate) trait Word: Copy + Default + Send + Sync + 'static {}
-impl Word for u8 {}
+impl Word for bool {}
 impl Word for u32 {}
 impl Word for u64 {}
 
@@ -27,7 +28,7 @@ macro_rules! with_word {
     ($dtype:expr, $W:ident => $body:expr) => {
         match $dtype.size() {
             1 => {
-                type $W = u8;
+                type $W = bool;
                 $body
             }
             4 => {
@@ -41,9 +42,10 @@ macro_rules! with_word {
         }
     };
 }
+pub(crate) use with_word;
 
 /// An input's elements as words.
-fn words<W: Word>(x: TensorView<'_>) -> &[W] {
+pub(crate) fn words<W: Word>(x: TensorView<'_>) -> &[W] {
     let (start, count) = match x.data {
         Elements::F32(e) => (e.as_ptr().cast::<W>(), e.len()),
         Elements::F64(e) => (e.as_ptr().cast(), e.len()),
@@ -51,18 +53,33 @@ fn words<W: Word>(x: TensorView<'_>) -> &[W] {
         Elements::Bool(e) => (e.as_ptr().cast(), e.len()),
     };
     assert!(size_of::<W>() == x.dtype().size());
-    // SAFETY: as many elements of this size; any bytes are a word.
+    // SAFETY: as many elements of this size. All bytes of numbers are a word; elements of one byte
+    // are booleans.
     unsafe { slice::from_raw_parts(start, count) }
+}
+
+/// An input's elements as bytes.
+fn bytes(x: TensorView<'_>) -> &[u8] {
+    with_word!(x.dtype(), W => {
+        let words = words::<W>(x);
+        // SAFETY: words are initialized bytes.
+        unsafe { slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+    })
+}
+
+/// An error if two types differ, between which elements are to be moved.
+fn expect_equal(from: DType, to: DType) -> Result<(), OpError> {
+    match from == to {
+        true => Ok(()),
+        false => Err("elements are moved to another type".into()),
+    }
 }
 
 /// Copies the elements of a piece, which are those of a walk through `x`.
 pub(crate) fn copy(x: TensorView<'_>, walk: &Walk, mut piece: Piece<'_>) -> Result<(), OpError> {
-    if x.dtype() != piece.dtype() {
-        return Err("elements are moved to another type".into());
-    }
+    expect_equal(x.dtype(), piece.dtype())?;
     with_word!(x.dtype(), W => {
-        // SAFETY: elements of the same type.
-        let (start, out) = unsafe { piece.words::<W>() };
+        let (start, out) = piece.words::<W>();
         copy_words(words::<W>(x), walk, start, out);
     });
     Ok(())
@@ -99,23 +116,20 @@ fn copy_words<W: Word>(data: &[W], walk: &Walk, start: usize, out: &mut [W]) {
 /// output, `size` of them. The piece has whole rows: what is at one place of the axis.
 pub(crate) fn place(
     x: TensorView<'_>,
-    (axis, (start, step, size)): (usize, (isize, isize, usize)),
+    (axis, (start, step, size)): (usize, (usize, isize, usize)),
     mut piece: Piece<'_>,
 ) -> Result<(), OpError> {
-    if x.dtype() != piece.dtype() {
-        return Err("elements are moved to another type".into());
-    }
+    /// What is cleared stays in the first-level cache until elements are placed there.
+    const BYTES: usize = 1 << 14;
+    expect_equal(x.dtype(), piece.dtype())?;
     let (_, n, inner) = piece.shape.around(axis);
-    if step != 1 {
-        piece.clear();
-    }
+    let most = (BYTES / x.dtype().size() / inner.max(1)).max(1);
     with_word!(x.dtype(), W => {
         let x = words::<W>(x);
-        // SAFETY: elements of the same type, and zeros.
-        let (mut first, mut out) = unsafe { piece.words::<W>() };
+        let (mut first, mut out) = piece.words::<W>();
         while !out.is_empty() {
             let (block, from) = (first / (n * inner), first / inner % n);
-            let to = n.min(from + out.len() / inner);
+            let to = n.min(from + (out.len() / inner).min(most));
             let (line, rest) = out.split_at_mut((to - from) * inner);
             let x = &x[block * size * inner..][..size * inner];
             place_line(x, line, (from, to), (start, step, size), inner);
@@ -125,44 +139,149 @@ pub(crate) fn place(
     Ok(())
 }
 
-/// The places from one to another of one line, where all is 0 unless the step is 1.
+/// The places from one to another of one line.
 fn place_line<W: Word>(
     x: &[W],
     line: &mut [W],
     (from, to): (usize, usize),
-    (start, step, size): (isize, isize, usize),
+    (start, step, size): (usize, isize, usize),
     inner: usize,
 ) {
+    // the first one in the order of the line; a step back is a step from the other end
+    let (gap, back) = (step.unsigned_abs(), step < 0 && size > 0);
+    let begin = if back {
+        start - (size - 1) * gap
+    } else {
+        start
+    };
+    // those of `x`, in the order of the line, that are between `from` and `to`
+    let before = |place: usize| place.saturating_sub(begin).div_ceil(gap).min(size);
+    let (skipped, end) = (before(from), before(to));
+    let here = skipped..end.max(skipped);
+    let first = (begin + skipped * gap).clamp(from, to) - from;
     if step == 1 {
-        let start = start as usize;
-        let (first, last) = (
-            from.clamp(start, start + size),
-            to.clamp(start, start + size),
-        );
-        let (head, rest) = line.split_at_mut((first.clamp(from, to) - from) * inner);
-        let (middle, tail) = rest.split_at_mut((last - first) * inner);
+        let (head, rest) = line.split_at_mut(first * inner);
+        let (middle, tail) = rest.split_at_mut(here.len() * inner);
         head.fill(W::default());
-        middle.copy_from_slice(&x[(first - start) * inner..][..middle.len()]);
+        middle.copy_from_slice(&x[here.start * inner..][..middle.len()]);
         return tail.fill(W::default());
     }
-    // the first one, in the order of the line, that is not before `from`; a step back is a step
-    // from the other end
-    let (begin, gap, back) = match step > 0 {
-        true => (start as usize, step as usize, false),
-        false => {
-            let last = start + (size as isize - 1) * step;
-            (last as usize, step.unsigned_abs(), true)
+    line.fill(W::default());
+    let places = line[first * inner..].chunks_mut((gap * inner).max(1));
+    match (inner, back) {
+        (1, true) => {
+            let x = x[size - here.end..size - here.start].iter().rev();
+            places.zip(x).for_each(|(to, x)| to[0] = *x);
         }
+        (1, false) => places.zip(&x[here]).for_each(|(to, x)| to[0] = *x),
+        _ => places.zip(here).for_each(|(to, k)| {
+            let k = if back { size - 1 - k } else { k };
+            to[..inner].copy_from_slice(&x[k * inner..][..inner]);
+        }),
+    }
+}
+
+/// The elements of matrices on one side of diagonal `k`, and of that; 0 elsewhere.
+pub(crate) fn triangle(
+    x: TensorView<'_>,
+    is_upper: bool,
+    k: isize,
+    mut piece: Piece<'_>,
+) -> Result<(), OpError> {
+    expect_equal(x.dtype(), piece.dtype())?;
+    let (size, shape) = (x.dtype().size(), x.shape);
+    let [.., m, n] = **shape else {
+        return Err("is not a matrix".into());
     };
-    let skipped = from.saturating_sub(begin).div_ceil(gap);
-    let here = (to.saturating_sub(begin)).div_ceil(gap).min(size);
-    for k in skipped..here {
-        let source = if back { size - 1 - k } else { k };
-        let at = (begin + k * gap - from) * inner;
-        match inner {
-            1 => line[at] = x[source],
-            _ => line[at..at + inner].copy_from_slice(&x[source * inner..][..inner]),
+    let x = bytes(x);
+    // SAFETY: what is written are elements of the same type, and zeros.
+    let (mut first, mut out) = unsafe { piece.bytes() };
+    while !out.is_empty() {
+        let (row, column) = (first / n % m, first % n);
+        let count = (n - column).min(out.len() / size);
+        let (line, rest) = out.split_at_mut(count * size);
+        let x = &x[first * size..][..line.len()];
+        // the first column that is not on the lower side
+        let edge = (row as isize + k + isize::from(!is_upper)).clamp(0, n as isize) as usize;
+        let edge = edge.saturating_sub(column).min(count) * size;
+        let (lower, upper) = line.split_at_mut(edge);
+        if is_upper {
+            lower.fill(0);
+            upper.copy_from_slice(&x[edge..]);
+        } else {
+            lower.copy_from_slice(&x[..edge]);
+            upper.fill(0);
         }
+        (first, out) = (first + count, rest);
+    }
+    Ok(())
+}
+
+/// The inputs one after the other along an axis of the output.
+pub(crate) fn join(x: &[TensorView<'_>], axis: usize, mut piece: Piece<'_>) -> Result<(), OpError> {
+    let (_, n, inner) = piece.shape.around(axis);
+    let size = piece.dtype().size();
+    let mut inputs = Vec::with_capacity(x.len());
+    for x in x {
+        expect_equal(x.dtype(), piece.dtype())?;
+        inputs.push((bytes(*x), x.shape[axis] * inner * size));
+    }
+    // SAFETY: what is written are elements of the same type.
+    let (first, out) = unsafe { piece.bytes() };
+    join_rows(&inputs, n * inner * size, first * size, out);
+    Ok(())
+}
+
+/// Writes a range of the joined rows, which have `row` bytes: those of each input, which has its
+/// own number of them in each row.
+fn join_rows(inputs: &[(&[u8], usize)], row: usize, mut first: usize, mut out: &mut [u8]) {
+    /// Rows that are written one input after the other stay in the first-level cache.
+    const BYTES: usize = 1 << 14;
+    while !out.is_empty() {
+        let (block, skipped) = (first / row, first % row);
+        let rows = (out.len() / row).min(BYTES / row);
+        if skipped > 0 || rows == 0 {
+            let (part, rest) = out.split_at_mut((row - skipped).min(out.len()));
+            join_part(inputs, block, skipped, part);
+            (first, out) = (first + part.len(), rest);
+            continue;
+        }
+        let (part, rest) = out.split_at_mut(rows * row);
+        let mut start = 0;
+        for &(x, width) in inputs {
+            let x = &x[block * width..][..rows * width];
+            let to = part.chunks_exact_mut(row).map(|out| &mut out[start..]);
+            match width {
+                0 => {}
+                // of known size: no call
+                4 => to
+                    .zip(x.chunks_exact(4))
+                    .for_each(|(to, x)| to[..4].copy_from_slice(x)),
+                8 => to
+                    .zip(x.chunks_exact(8))
+                    .for_each(|(to, x)| to[..8].copy_from_slice(x)),
+                _ => to
+                    .zip(x.chunks_exact(width))
+                    .for_each(|(to, x)| to[..width].copy_from_slice(x)),
+            }
+            start += width;
+        }
+        (first, out) = (first + part.len(), rest);
+    }
+}
+
+/// Writes a part of one row.
+fn join_part(inputs: &[(&[u8], usize)], block: usize, mut skipped: usize, mut out: &mut [u8]) {
+    for &(x, width) in inputs {
+        if out.is_empty() {
+            return;
+        }
+        let count = width.saturating_sub(skipped).min(out.len());
+        let (part, rest) = out.split_at_mut(count);
+        if count > 0 {
+            part.copy_from_slice(&x[block * width + skipped..][..count]);
+        }
+        (skipped, out) = (skipped.saturating_sub(width), rest);
     }
 }
 

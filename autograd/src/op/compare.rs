@@ -3,7 +3,7 @@
 
 use super::{
     Dependency, DynOp, Id, Internal, Lowering, Op, Parts, Real, Rule,
-    elementwise::{BLOCK_LEN, Source},
+    elementwise::{Reader, block_len},
     inputs,
     layout::MOVE,
     lowering::Scalar,
@@ -124,12 +124,12 @@ comparisons! {
 /// A comparison of whole tensors.
 fn compare<T: Element>(op: Id, x: &[TensorView<'_>], mut out: Piece<'_>) -> Result<(), OpError> {
     let shape = *out.shape;
-    let mut a = Source::<T>::new(x[0], &shape)?.reader(&shape);
-    let mut b = Source::<T>::new(x[1], &shape)?.reader(&shape);
-    let (first, out) = out.range()?;
-    for (k, out) in out.chunks_mut(BLOCK_LEN).enumerate() {
-        let (start, n) = (first + k * BLOCK_LEN, out.len());
-        compare_block(op, a.block(start, n), b.block(start, n), out);
+    let [mut a, mut b] = [Reader::<T>::new(x[0], &shape)?, Reader::new(x[1], &shape)?];
+    let (mut first, out) = out.range()?;
+    for out in out.chunks_mut(block_len::<T>(x, &shape)) {
+        let n = out.len();
+        compare_block(op, a.block(first, n), b.block(first, n), out);
+        first += n;
     }
     Ok(())
 }
@@ -186,13 +186,13 @@ impl Op for Select {
     fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
         let shape = *out.shape;
         with_dtype!(out.dtype(), T => {
-            let reader = |x| Ok::<_, OpError>(Source::<T>::new(x, &shape)?.reader(&shape));
-            let mut c = Source::<bool>::new(x[0], &shape)?.reader(&shape);
-            let (mut a, mut b) = (reader(x[1])?, reader(x[2])?);
-            let (first, out) = out.range()?;
-            for (k, out) in out.chunks_mut(BLOCK_LEN).enumerate() {
-                let (start, n) = (first + k * BLOCK_LEN, out.len());
-                select_block(c.block(start, n), a.block(start, n), b.block(start, n), out);
+            let mut c = Reader::<bool>::new(x[0], &shape)?;
+            let [mut a, mut b] = [Reader::<T>::new(x[1], &shape)?, Reader::new(x[2], &shape)?];
+            let (mut first, out) = out.range()?;
+            for out in out.chunks_mut(block_len::<T>(x, &shape)) {
+                let n = out.len();
+                select_block(c.block(first, n), a.block(first, n), b.block(first, n), out);
+                first += n;
             }
             Ok(())
         })

@@ -122,27 +122,27 @@ pub(crate) fn place(
     /// What is cleared stays in the first-level cache until elements are placed there.
     const BYTES: usize = 1 << 14;
     expect_equal(x.dtype(), piece.dtype())?;
-    let (_, n, inner) = piece.shape.around(axis);
-    let most = (BYTES / x.dtype().size() / inner.max(1)).max(1);
-    with_word!(x.dtype(), W => {
-        let x = words::<W>(x);
-        let (mut first, mut out) = piece.words::<W>();
-        while !out.is_empty() {
-            let (block, from) = (first / (n * inner), first / inner % n);
-            let to = n.min(from + (out.len() / inner).min(most));
-            let (line, rest) = out.split_at_mut((to - from) * inner);
-            let x = &x[block * size * inner..][..size * inner];
-            place_line(x, line, (from, to), (start, step, size), inner);
-            (first, out) = (first + line.len(), rest);
-        }
-    });
+    let ((_, n, inner), element) = (piece.shape.around(axis), x.dtype().size());
+    let (x, inner) = (bytes(x), inner * element);
+    let most = (BYTES / inner.max(1)).max(1);
+    // SAFETY: what is written are elements of the same type, and zeros.
+    let (first, mut out) = unsafe { piece.bytes() };
+    let mut first = first * element;
+    while !out.is_empty() {
+        let (block, from) = (first / (n * inner), first / inner % n);
+        let to = n.min(from + (out.len() / inner).min(most));
+        let (line, rest) = out.split_at_mut((to - from) * inner);
+        let x = &x[block * size * inner..][..size * inner];
+        place_line(x, line, (from, to), (start, step, size), inner);
+        (first, out) = (first + line.len(), rest);
+    }
     Ok(())
 }
 
-/// The places from one to another of one line.
-fn place_line<W: Word>(
-    x: &[W],
-    line: &mut [W],
+/// The places from one to another of one line, which have `inner` bytes each.
+fn place_line(
+    x: &[u8],
+    line: &mut [u8],
     (from, to): (usize, usize),
     (start, step, size): (usize, isize, usize),
     inner: usize,
@@ -162,23 +162,35 @@ fn place_line<W: Word>(
     if step == 1 {
         let (head, rest) = line.split_at_mut(first * inner);
         let (middle, tail) = rest.split_at_mut(here.len() * inner);
-        head.fill(W::default());
+        head.fill(0);
         middle.copy_from_slice(&x[here.start * inner..][..middle.len()]);
-        return tail.fill(W::default());
+        return tail.fill(0);
     }
-    line.fill(W::default());
-    let places = line[first * inner..].chunks_mut((gap * inner).max(1));
-    match (inner, back) {
-        (1, true) => {
-            let x = x[size - here.end..size - here.start].iter().rev();
-            places.zip(x).for_each(|(to, x)| to[0] = *x);
-        }
-        (1, false) => places.zip(&x[here]).for_each(|(to, x)| to[0] = *x),
-        _ => places.zip(here).for_each(|(to, k)| {
-            let k = if back { size - 1 - k } else { k };
-            to[..inner].copy_from_slice(&x[k * inner..][..inner]);
-        }),
+    line.fill(0);
+    let line = &mut line[first * inner..];
+    let last = |k: usize| if back { size - 1 - k } else { k };
+    match inner {
+        // of known size: no call
+        4 => place_each::<4>(x, line, gap, here.map(last)),
+        8 => place_each::<8>(x, line, gap, here.map(last)),
+        _ => line
+            .chunks_mut((gap * inner).max(1))
+            .zip(here.map(last))
+            .for_each(|(to, k)| to[..inner].copy_from_slice(&x[k * inner..][..inner])),
     }
+}
+
+/// Places elements of `N` bytes, `gap` apart.
+fn place_each<const N: usize>(
+    x: &[u8],
+    line: &mut [u8],
+    gap: usize,
+    from: impl Iterator<Item = usize>,
+) {
+    let (x, line) = (x.as_chunks::<N>().0, line.as_chunks_mut::<N>().0);
+    line.chunks_mut(gap)
+        .zip(from)
+        .for_each(|(to, k)| to[0] = x[k]);
 }
 
 /// The elements of matrices on one side of diagonal `k`, and of that; 0 elsewhere.

@@ -221,65 +221,46 @@ impl<'a, T: Element> Reader<'a, T> {
     }
 }
 
-/// `out[i] = f(x₀[i], x₁[i], …)` for `N` inputs of the output's dtype.
-pub(super) fn map<T: Element, const N: usize>(
-    x: &[TensorView<'_>],
-    out: Piece<'_>,
-    mut f: impl FnMut(&[T; N]) -> T,
-) -> Result<(), OpError> {
-    blocks(x, out, |x, out| zip(x, out, &mut f))
-}
+/// Computes a block of the output from those of the inputs.
+type OfBlock<'f, T> = dyn FnMut([&[T]; MAX_INPUTS], &mut [T]) + 'f;
 
-/// Calls `f` with each block of the output, and those of `N` inputs of its dtype.
-pub(super) fn blocks<T: Element, const N: usize>(
+/// Calls `f` with each block of the output, and those of the inputs, which are of its dtype. Inputs
+/// that are not there are the first one again: a loop over three inputs serves all ops.
+pub(super) fn blocks<T: Element>(
     x: &[TensorView<'_>],
     mut out: Piece<'_>,
-    mut f: impl FnMut([&[T]; N], &mut [T]),
+    f: &mut OfBlock<'_, T>,
 ) -> Result<(), OpError> {
     let shape = *out.shape;
-    let x: &[TensorView<'_>; N] = x.try_into().map_err(|_| "the number of inputs is wrong")?;
-    let mut readers = x
-        .iter()
-        .map(|x| Reader::new(*x, &shape))
-        .collect::<Result<Vec<_>, OpError>>()?;
+    let reader = |k: usize| match x.get(k).or(x.first()) {
+        Some(x) => Reader::<T>::new(*x, &shape),
+        None => Err("has no input".into()),
+    };
+    let (mut a, mut b, mut c) = (reader(0)?, reader(1)?, reader(2)?);
     let (mut first, out) = out.range::<T>()?;
     for out in out.chunks_mut(block_len::<T>(x, &shape)) {
-        let mut blocks = [&[][..]; N];
-        for (block, reader) in blocks.iter_mut().zip(&mut readers) {
-            *block = reader.block(first, out.len());
-        }
-        f(blocks, out);
-        first += out.len();
+        let n = out.len();
+        f(
+            [a.block(first, n), b.block(first, n), c.block(first, n)],
+            out,
+        );
+        first += n;
     }
     Ok(())
 }
 
-/// The innermost loop. All slices have the output's length, so that the compiler can drop the
-/// bounds checks.
-#[inline]
-fn zip<T: Element, const N: usize>(x: [&[T]; N], out: &mut [T], mut f: impl FnMut(&[T; N]) -> T) {
-    let n = out.len();
-    let x = x.map(|x| &x[..n]);
-    for i in 0..n {
-        out[i] = f(&std::array::from_fn(|k| x[k][i]));
-    }
-}
-
 /// An elementwise op on whole tensors.
-fn evaluate<E: Elementwise>(
-    op: &E,
+fn evaluate(
+    op: &dyn CustomLoop,
     x: &[TensorView<'_>],
     out: TensorViewMut<'_>,
 ) -> Result<(), OpError> {
     let out = Piece::whole(out);
-    with_dtype!(out.dtype(), float T => {
-        // `E::INPUTS` is a constant: the compiler keeps one of the three loops
-        match E::INPUTS {
-            1 => map::<T, 1>(x, out, |x| op.value(x)),
-            2 => map::<T, 2>(x, out, |x| op.value(x)),
-            _ => map::<T, 3>(x, out, |x| op.value(x)),
-        }
-    }, else super::expect_float(out.dtype()))
+    match out.dtype() {
+        DType::F32 => blocks(x, out, &mut |x, out| op.f32(x, out)),
+        DType::F64 => blocks(x, out, &mut |x, out| op.f64(x, out)),
+        other => super::expect_float(other),
+    }
 }
 
 /// `xⁿ` for an integer `n`.
@@ -295,7 +276,9 @@ impl Op for Powi {
 
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), float T => {
-            map::<T, 1>(x, Piece::whole(out), |x| x[0].powi(self.0))
+            blocks::<T>(x, Piece::whole(out), &mut |[x, ..], out| {
+                out.iter_mut().zip(x).for_each(|(out, x)| *out = x.powi(self.0));
+            })
         }, else super::expect_float(out.dtype()))
     }
 

@@ -10,7 +10,7 @@ use crate::{
     piece::Piece,
     pool::Block,
     shape::Shape,
-    tensor::{DType, Type, reserve, with_dtype},
+    tensor::{DType, Number, Tensor, Type, reserve, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
@@ -570,11 +570,19 @@ impl<T: Accumulate> Scattered<'_, T> {
         columns: Range<usize>,
         sums: &mut [T::Sum],
     ) -> Result<(), OpError> {
-        let are_valid = if size_of_val(sums) > 2 * NEAR {
-            self.add_in_buckets(block, (rows, columns), sums)?
+        let size = self.own * self.inner;
+        let x = &self.x[block * size..][..size];
+        let index = match self.each {
+            Each::Element => &self.index[block * size..][..size],
+            Each::Row => self.index,
+        };
+        let are_valid = if self.inner > 1 {
+            self.add_rows((index, x), rows, columns, sums)
+        } else if size_of_val(sums) <= 2 * NEAR {
+            let add = |row: usize, x| T::accumulate(&mut sums[row], x);
+            self.each((index, x), &rows, add)
         } else {
-            let add = |to: usize, x| T::accumulate(&mut sums[to], x);
-            self.each((block, 0..self.own), (&rows, &columns), add)
+            self.add_in_buckets((index, x), &rows, sums)?
         };
         match are_valid {
             true => Ok(()),
@@ -582,41 +590,76 @@ impl<T: Accumulate> Scattered<'_, T> {
         }
     }
 
-    /// The same for sums that do not fit the second-level cache: elements are first brought together
-    /// by place, in their order, so that those of one bucket go to sums that do.
+    /// Adds to rows of several elements. Whether all positions are valid.
+    fn add_rows(
+        &self,
+        (index, x): (&[i64], &[T]),
+        rows: Range<usize>,
+        columns: Range<usize>,
+        sums: &mut [T::Sum],
+    ) -> bool {
+        let (mut are_valid, width) = (true, columns.len());
+        let mut row = |p: i64| {
+            let p = from_front(p, self.n);
+            are_valid &= p < self.n;
+            let row = p.wrapping_sub(rows.start);
+            (row < rows.len()).then_some(row)
+        };
+        for k in 0..self.own {
+            let range = k * self.inner + columns.start..k * self.inner + columns.end;
+            let x = &x[range.clone()];
+            match self.each {
+                Each::Row => {
+                    if let Some(row) = row(index[k]) {
+                        let sums = sums[row * width..][..width].iter_mut();
+                        sums.zip(x).for_each(|(sum, &x)| T::accumulate(sum, x));
+                    }
+                }
+                Each::Element => {
+                    for (column, (&x, &p)) in x.iter().zip(&index[range]).enumerate() {
+                        if let Some(row) = row(p) {
+                            T::accumulate(&mut sums[row * width + column], x);
+                        }
+                    }
+                }
+            }
+        }
+        are_valid
+    }
+
+    /// Adds to rows of one element, of which there are more than fit the second-level cache: terms
+    /// are first brought together by place, in their order, so that those of one bucket go to sums
+    /// that do.
     fn add_in_buckets(
         &self,
-        block: usize,
-        (rows, columns): (Range<usize>, Range<usize>),
+        (index, x): (&[i64], &[T]),
+        rows: &Range<usize>,
         sums: &mut [T::Sum],
     ) -> Result<bool, OpError> {
-        /// More elements are taken one batch after the other.
+        /// More terms are taken one batch after the other.
         const BATCH: usize = 1 << 20;
         const MAX_BUCKETS: usize = 256;
         let size = (NEAR / size_of::<T::Sum>()).max(sums.len().div_ceil(MAX_BUCKETS));
         let shift = size.next_power_of_two().trailing_zeros();
-        let mut ends = vec![0; (sums.len() >> shift) + 1];
-        let batch = (BATCH / columns.len()).clamp(1, self.own.max(1));
-        let mut sorted = reserve(batch * columns.len())?;
-        sorted.resize(batch * columns.len(), (0, T::default()));
-        let mut are_valid = true;
-        for first in (0..self.own).step_by(batch) {
-            let from = (block, first..self.own.min(first + batch));
-            let to = (&rows, &columns);
+        let (mut ends, mut are_valid) = (vec![0; (sums.len() >> shift) + 1], true);
+        let count = x.len().min(BATCH);
+        let mut sorted = reserve(count)?;
+        sorted.resize(count, (0, T::default()));
+        for batch in index.chunks(BATCH).zip(x.chunks(BATCH)) {
             ends.fill(0);
-            are_valid &= self.each(from.clone(), to, |to, _| ends[to >> shift] += 1);
+            are_valid &= self.each(batch, rows, |row, _| ends[row >> shift] += 1);
             let mut next = 0;
-            ends.iter_mut()
-                .for_each(|end| (*end, next) = (next, next + *end));
-            self.each(from, to, |to, x| {
-                let end = &mut ends[to >> shift];
-                sorted[*end] = ((to & ((1 << shift) - 1)) as u32, x);
+            let starts = |end: &mut usize| (*end, next) = (next, next + *end);
+            ends.iter_mut().for_each(starts);
+            self.each(batch, rows, |row, x| {
+                let end = &mut ends[row >> shift];
+                sorted[*end] = ((row & ((1 << shift) - 1)) as u32, x);
                 *end += 1;
             });
             let mut start = 0;
             for (sums, &end) in sums.chunks_mut(1 << shift).zip(&ends) {
-                for &(to, x) in &sorted[start..end] {
-                    T::accumulate(&mut sums[to as usize], x);
+                for &(row, x) in &sorted[start..end] {
+                    T::accumulate(&mut sums[row as usize], x);
                 }
                 start = end;
             }
@@ -624,46 +667,22 @@ impl<T: Accumulate> Scattered<'_, T> {
         Ok(are_valid)
     }
 
-    /// Calls `f` for all elements in some columns of some rows of a block that go to some rows: with
-    /// the place within these rows and columns, and the element. Whether all positions are valid.
+    /// Calls `f` for elements that go to some rows of one element each: with the place within these
+    /// rows, and the element. Whether all positions are valid.
     #[inline(always)]
     fn each(
         &self,
-        (block, from): (usize, Range<usize>),
-        (rows, columns): (&Range<usize>, &Range<usize>),
+        (index, x): (&[i64], &[T]),
+        rows: &Range<usize>,
         mut f: impl FnMut(usize, T),
     ) -> bool {
-        let (own, inner, width) = (self.own, self.inner, columns.len());
         let mut are_valid = true;
-        let mut row = |p: i64| {
+        for (&p, &x) in index.iter().zip(x) {
             let p = from_front(p, self.n);
             are_valid &= p < self.n;
-            Some(p.wrapping_sub(rows.start)).filter(|&row| row < rows.len())
-        };
-        let x = &self.x[block * own * inner..][..own * inner];
-        let index = match self.each {
-            Each::Element => &self.index[block * own * inner..][..own * inner],
-            Each::Row => &self.index[..own],
-        };
-        if inner == 1 {
-            let pairs = index[from.clone()].iter().zip(&x[from]);
-            pairs.for_each(|(&p, &x)| row(p).into_iter().for_each(|row| f(row, x)));
-            return are_valid;
-        }
-        for k in from {
-            let range = k * inner + columns.start..k * inner + columns.end;
-            let x = x[range.clone()].iter().enumerate();
-            match self.each {
-                Each::Row => {
-                    if let Some(row) = row(index[k]) {
-                        x.for_each(|(c, &x)| f(row * width + c, x));
-                    }
-                }
-                Each::Element => x.zip(&index[range]).for_each(|((c, &x), &p)| {
-                    if let Some(row) = row(p) {
-                        f(row * width + c, x);
-                    }
-                }),
+            let row = p.wrapping_sub(rows.start);
+            if row < rows.len() {
+                f(row, x);
             }
         }
         are_valid
@@ -763,10 +782,11 @@ impl Op for OneHot {
 
     fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
         let (classes, all) = (self.classes.max(1), x[0].slice::<i64>()?);
-        with_dtype!(self.dtype, T => {
-            let one = one::<T>()?;
-            let (first, out) = out.range::<T>()?;
-            out.fill(T::default());
+        let one = Tensor::number(Number::Int(1), self.dtype);
+        with_word!(self.dtype, W => {
+            let one = words::<W>(one.as_view())[0];
+            let (first, out) = out.words::<W>();
+            out.fill(W::default());
             for (line, &label) in out.chunks_exact_mut(classes).zip(&all[first / classes..]) {
                 let at = usize::try_from(label).ok().and_then(|k| line.get_mut(k));
                 *at.ok_or("a label is not one of the classes")? = one;
@@ -782,13 +802,6 @@ impl Op for OneHot {
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
         Dependency::None
     }
-}
-
-/// The scalar 1, or `true`.
-fn one<T: crate::tensor::Element>() -> Result<T, OpError> {
-    use crate::tensor::{Number, Tensor};
-    let one = Tensor::number(Number::Int(1), T::DTYPE);
-    Ok(one.as_view().slice::<T>()?[0])
 }
 
 impl<'g> Var<'g> {

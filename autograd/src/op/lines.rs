@@ -121,6 +121,7 @@ impl IntegerSum {
         let (low, high, sums) = (&mut low[..n], &mut high[..n], &mut sums[..n]);
         let mut left = rows.x.len() / rows.inner;
         for row in rows.iter() {
+            let row = &row[..n]; // for the compiler: no checks in the loop
             for k in 0..n {
                 add_halves((&mut low[k], &mut high[k]), row[k].into());
             }
@@ -251,7 +252,6 @@ flipped! {
     f32 |x, flip| f32::from_bits(x.to_bits() ^ u32::from(flip) << 31);
     f64 |x, flip| f64::from_bits(x.to_bits() ^ u64::from(flip) << 63);
     i64 |x, flip| x ^ -i64::from(flip);
-    bool |x, flip| x ^ flip;
 }
 
 /// The position of the first NaN, or of the first of the largest elements, or, if they are flipped,
@@ -303,6 +303,14 @@ impl<T: Flipped> LineFold<T> for FirstLargest {
         const BLOCK: usize = 1024;
         let flip = self.flip;
         let (mut max, mut start) = (x[0].flipped(flip), 0);
+        if !T::DTYPE.is_float() {
+            // there are no vectors of these that all processors compare
+            for (k, x) in x.iter().enumerate() {
+                let x = x.flipped(flip);
+                (max, start) = if x > max { (x, k) } else { (max, start) };
+            }
+            return start as i64;
+        }
         for (k, block) in x.chunks(BLOCK).enumerate() {
             let Some(of_block) = self.largest(block) else {
                 let first = block.iter().position(|&x| is_nan_of(x));
@@ -336,9 +344,12 @@ impl<T: Flipped> LineFold<T> for FirstLargest {
                 pairs.for_each(|(max, x)| *max = x.flipped(flip));
                 out.fill(0);
             }
+            let row = &row[..n];
             for k in 0..n {
                 let x = row[k].flipped(flip);
-                let is_more = (x > max[k]) | (is_nan_of(x) & !is_nan_of(max[k]));
+                // true if one of them is NaN, but the first NaN stays
+                #[allow(clippy::neg_cmp_op_on_partial_ord)]
+                let is_more = !(x <= max[k]) & !is_nan_of(max[k]);
                 max[k] = if is_more { x } else { max[k] };
                 out[k] = if is_more { number as i64 } else { out[k] };
             }

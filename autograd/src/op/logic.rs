@@ -7,13 +7,14 @@ use super::{
 };
 use crate::{
     error::OpError,
+    nodes::OpRef,
     piece::Piece,
     shape::{Axes, Ints},
     tensor::{DType, Tensor, Type},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
-use std::ops;
+use std::{ops, sync::Arc};
 
 /// Whether all booleans over some axes are true, or any.
 #[derive(Clone, PartialEq, Debug)]
@@ -74,7 +75,9 @@ impl<'g> Var<'g> {
 
     #[track_caller]
     fn holds(self, axes: Axes, all: bool) -> Var<'g> {
-        self.fold_over(axes, false, |axes, keep| AllAny { axes, keep, all })
+        self.fold_over(axes, false, &|axes, keep| {
+            OpRef::Own(Arc::new(AllAny { axes, keep, all }))
+        })
     }
 
     /// Where both are true, element by element with broadcasting; also `a & b`.

@@ -11,12 +11,14 @@ use super::{
 use crate::{
     error::OpError,
     math::fold::{Fold, Lines, fold_lines},
+    nodes::OpRef,
     piece::Piece,
     shape::{Axes, Ints, Shape},
-    tensor::{DType, Element, Type, with_dtype},
+    tensor::{DType, Element, Type, reserve, with_dtype},
     var::Var,
-    view::{TensorView, TensorViewMut},
+    view::{Elements, TensorView, TensorViewMut},
 };
+use std::sync::Arc;
 
 /// `Σ x` over some axes. Booleans are counted (i64).
 #[derive(Clone, PartialEq, Debug)]
@@ -320,13 +322,29 @@ impl<const LARGEST: bool> Op for ArgMinMax<LARGEST> {
         self.piece(x, Piece::whole(out), Internal(()))
     }
 
-    fn parts(&self, _x: &[Type], _: Internal) -> Parts {
-        Parts::elements(1, MOVE)
+    fn parts(&self, x: &[Type], _: Internal) -> Parts {
+        match x[0].dtype {
+            DType::Bool => Parts::WHOLE,
+            _ => Parts::elements(1, MOVE),
+        }
     }
 
     fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>, _: Internal) -> Result<(), OpError> {
         let (axis, mut first) = (Axes(1 << self.axis), FirstLargest { flip: !LARGEST });
-        with_dtype!(x[0].dtype(), T => reduce_lines::<T, _>(&mut first, x[0], axis, out))
+        let x = x[0];
+        match x.dtype() {
+            DType::F32 => reduce_lines::<f32, _>(&mut first, x, axis, out),
+            DType::F64 => reduce_lines::<f64, _>(&mut first, x, axis, out),
+            DType::I64 => reduce_lines::<i64, _>(&mut first, x, axis, out),
+            DType::Bool => {
+                let booleans = x.slice::<bool>()?;
+                let mut numbers = reserve(booleans.len())?;
+                numbers.extend(booleans.iter().map(|&x| i64::from(x)));
+                let data = Elements::I64(&numbers);
+                let x = TensorView { data, ..x };
+                reduce_lines::<i64, _>(&mut first, x, axis, out)
+            }
+        }
     }
 
     fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -435,13 +453,17 @@ fn broadcast_over<'g>(reduced: Var<'g>, x: Var<'g>, axes: Axes) -> Var<'g> {
 impl<'g> Var<'g> {
     #[track_caller]
     pub(crate) fn sum_over(self, axes: Axes, keep: bool) -> Var<'g> {
-        self.fold_over(axes, keep, |axes, keep| Sum { axes, keep })
+        self.fold_over(axes, keep, &|axes, keep| {
+            OpRef::Own(Arc::new(Sum { axes, keep }))
+        })
     }
 
     /// The largest or the smallest elements over some axes.
     #[track_caller]
     fn min_max<const LARGEST: bool>(self, axes: Axes, keep: bool) -> Var<'g> {
-        let y = self.fold_over(axes, keep, |axes, keep| MinMax::<LARGEST> { axes, keep });
+        let y = self.fold_over(axes, keep, &|axes, keep| {
+            OpRef::Own(Arc::new(MinMax::<LARGEST> { axes, keep }))
+        });
         if self.is_folded_at_once(axes) || !self.known_dtype().is_float() {
             return y;
         }
@@ -459,40 +481,31 @@ impl<'g> Var<'g> {
 
     /// Applies a reduction over some axes: the last adjacent ones first, as the definition does.
     #[track_caller]
-    pub(super) fn fold_over<O: Op>(
+    pub(super) fn fold_over(
         self,
         axes: Axes,
         keep: bool,
-        op: impl Fn(Axes, bool) -> O,
+        op: &dyn Fn(Axes, bool) -> OpRef,
     ) -> Var<'g> {
         if self.is_folded_at_once(axes) {
-            return self.apply(op(axes, keep));
-        }
-        let shape = self.known_shape();
-        if !self.known_dtype().is_float() {
-            // the reduced axes become the last ones
-            let (kept, reduced): (Vec<_>, Vec<_>) = (0..shape.rank()).partition(|&k| !axes.has(k));
-            let last = Axes(Axes::all(shape.rank()).0 & !Axes::all(kept.len()).0);
-            let x = self.permute(
-                [kept, reduced]
-                    .concat()
-                    .iter()
-                    .map(|&k| k as isize)
-                    .collect::<Vec<_>>(),
-            );
-            return x.apply(op(last, false)).reshape(shape.reduced(axes, keep));
+            return self.graph().append_ref(op(axes, keep), &[self]);
         }
         let (mut x, mut rest) = (self, axes);
+        if !self.known_dtype().is_float() {
+            // the reduced axes become the last ones
+            let rank = self.known_shape().rank();
+            let some = |is: bool| (0..rank).filter(move |&k| axes.has(k) == is);
+            let order: Vec<isize> = some(false).chain(some(true)).map(|k| k as isize).collect();
+            let kept = rank - axes.0.count_ones() as usize;
+            rest = Axes(Axes::all(rank).0 & !Axes::all(kept).0);
+            x = self.permute(order);
+        }
         while rest.0 != 0 {
             let group = rest.last_group();
-            x = x.apply(op(group, true));
+            x = x.graph().append_ref(op(group, true), &[x]);
             rest.0 &= !group.0;
         }
-        if keep {
-            x
-        } else {
-            x.reshape(shape.reduced(axes, false))
-        }
+        x.reshape(self.known_shape().reduced(axes, keep))
     }
 
     /// Applies a reduction over the listed axes; an error if they do not fit.

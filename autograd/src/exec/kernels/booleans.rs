@@ -7,6 +7,7 @@
 use super::Vectors;
 
 /// Masks of booleans.
+#[inline(never)] // one copy for all callers
 pub(super) fn to_masks<T: Vectors>(from: &[bool], to: &mut [T]) {
     assert_eq!(from.len(), to.len());
     let done = to.len() / AT_ONCE * AT_ONCE;
@@ -23,6 +24,7 @@ pub(super) fn to_masks<T: Vectors>(from: &[bool], to: &mut [T]) {
 ///
 /// # Safety
 /// As many can be written there, and the masks are none of them.
+#[inline(never)]
 pub(super) unsafe fn from_masks<T: Vectors>(from: &[T], to: *mut bool) {
     let done = from.len() / AT_ONCE * AT_ONCE;
     #[cfg(target_arch = "x86_64")]

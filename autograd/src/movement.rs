@@ -168,29 +168,44 @@ fn place_line(
     }
     line.fill(0);
     let line = &mut line[first * inner..];
-    let last = |k: usize| if back { size - 1 - k } else { k };
+    let from = if back {
+        size - here.end..size - here.start
+    } else {
+        here
+    };
+    let x = &x[from.start * inner..from.end * inner];
     match inner {
         // of known size: no call
-        4 => place_each::<4>(x, line, gap, here.map(last)),
-        8 => place_each::<8>(x, line, gap, here.map(last)),
-        _ => line
-            .chunks_mut((gap * inner).max(1))
-            .zip(here.map(last))
-            .for_each(|(to, k)| to[..inner].copy_from_slice(&x[k * inner..][..inner])),
+        4 => place_each::<4>(x, line, gap, back),
+        8 => place_each::<8>(x, line, gap, back),
+        _ => {
+            let places = line.chunks_mut((gap * inner).max(1));
+            let place = |(to, x): (&mut [u8], &[u8])| to[..inner].copy_from_slice(x);
+            match back {
+                true => places.zip(x.rchunks(inner)).for_each(place),
+                false => places.zip(x.chunks(inner)).for_each(place),
+            }
+        }
     }
 }
 
-/// Places elements of `N` bytes, `gap` apart.
-fn place_each<const N: usize>(
-    x: &[u8],
-    line: &mut [u8],
-    gap: usize,
-    from: impl Iterator<Item = usize>,
-) {
+/// Places elements of `N` bytes `gap` apart, from the last one on or from the first.
+fn place_each<const N: usize>(x: &[u8], line: &mut [u8], gap: usize, back: bool) {
     let (x, line) = (x.as_chunks::<N>().0, line.as_chunks_mut::<N>().0);
-    line.chunks_mut(gap)
-        .zip(from)
-        .for_each(|(to, k)| to[0] = x[k]);
+    if gap == 2 && !back {
+        // with the zeros between them: whole vectors
+        let pairs = line.as_chunks_mut().0.iter_mut().zip(x);
+        pairs.for_each(|(to, x)| *to = [*x, [0; N]]);
+        if let (Some(to), Some(x)) = (line.get_mut((2 * x.len()).wrapping_sub(2)), x.last()) {
+            *to = *x; // it may be the last of the line
+        }
+        return;
+    }
+    let places = line.chunks_mut(gap);
+    match back {
+        true => places.zip(x.iter().rev()).for_each(|(to, x)| to[0] = *x),
+        false => places.zip(x).for_each(|(to, x)| to[0] = *x),
+    }
 }
 
 /// The elements of matrices on one side of diagonal `k`, and of that; 0 elsewhere.

@@ -11,7 +11,7 @@ use crate::{
     tensor::{Element, Type},
     view::TensorView,
 };
-use std::ops::Range;
+use std::{hint::select_unpredictable, ops::Range};
 
 /// How many lines beside each other are reduced at once.
 const COLUMNS: usize = 256;
@@ -350,8 +350,8 @@ impl<T: Flipped> LineFold<T> for FirstLargest {
                 // true if one of them is NaN, but the first NaN stays
                 #[allow(clippy::neg_cmp_op_on_partial_ord)]
                 let is_more = !(x <= max[k]) & !is_nan_of(max[k]);
-                max[k] = if is_more { x } else { max[k] };
-                out[k] = if is_more { number as i64 } else { out[k] };
+                max[k] = select_unpredictable(is_more, x, max[k]);
+                out[k] = select_unpredictable(is_more, number as i64, out[k]);
             }
         }
     }

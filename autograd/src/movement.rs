@@ -108,8 +108,15 @@ fn copy_words<W: Word>(data: &[W], walk: &Walk, start: usize, out: &mut [W]) {
     assert!(range.end <= sizes.iter().product() && walk.is_within(data.len()));
     // SAFETY: the first element is inside.
     let at = unsafe { data.as_ptr().offset(offset) };
+    const LARGE: usize = 1 << 22;
+    let access = Access {
+        at,
+        sizes,
+        strides,
+        is_large: sizes.iter().product::<usize>() * size_of::<W>() > LARGE,
+    };
     // SAFETY: all positions of the walk are inside, and the range is one of the walk.
-    unsafe { Access { at, sizes, strides }.range(range, out.as_mut_ptr()) }
+    unsafe { access.range(range, out.as_mut_ptr()) }
 }
 
 /// Zeros, with the elements of `x` at the places `start`, `start + step`, .. along an axis of the
@@ -318,6 +325,9 @@ struct Access<'a, W> {
     at: *const W,
     sizes: &'a [usize],
     strides: &'a [isize],
+    /// Whether all that is copied, by this thread and others, is more than stays in a cache until
+    /// somebody reads it.
+    is_large: bool,
 }
 
 impl<W: Word> Access<'_, W> {
@@ -497,7 +507,9 @@ impl<W: Word> Access<'_, W> {
                     rest /= outer[k];
                 }
                 let to = (out.add(to), out_strides[axis]);
-                transpose((from, self.strides[last]), (sizes[axis], sizes[last]), to);
+                let size = (sizes[axis], sizes[last]);
+                let past = self.is_large && are_lines(to);
+                transpose((from, self.strides[last]), size, to, past);
                 index += 1;
             });
         }
@@ -558,34 +570,57 @@ const SIDE: usize = 64;
 /// Without that, rows that are a multiple of 4 KiB apart would drive each other out of the cache.
 ///
 /// # Safety
-/// The elements can be read and written, rows at these distances.
+/// The elements can be read and written, rows at these distances. What is written `past` the caches
+/// has rows that begin with cache lines.
 unsafe fn transpose<W: Word>(
     (from, stride): (*const W, isize),
     (rows, columns): (usize, usize),
     (out, width): (*mut W, usize),
+    past: bool,
 ) {
     let side = SIDE / size_of::<W>();
     let mut tile = MaybeUninit::<Tile>::uninit();
     let tile: *mut W = tile.as_mut_ptr().cast();
-    // a block of tiles: few pages, whose addresses the processor remembers
-    let block = TILES * side;
+    // a block of tiles: few pages, whose addresses the processor remembers. Past the caches whole
+    // lines of the array are read on, which it foresees
+    let (high, wide) = match past {
+        true => (rows, 2 * TILES * side),
+        false => (TILES * side, TILES * side),
+    };
     for (k0, l0) in (0..rows)
-        .step_by(block)
-        .flat_map(|k| (0..columns).step_by(block).map(move |l| (k, l)))
+        .step_by(high)
+        .flat_map(|k| (0..columns).step_by(wide).map(move |l| (k, l)))
     {
-        for k in (k0..rows.min(k0 + block)).step_by(side) {
+        for k in (k0..rows.min(k0 + high)).step_by(side) {
             let height = side.min(rows - k);
-            for l in (l0..columns.min(l0 + block)).step_by(side) {
+            for l in (l0..columns.min(l0 + wide)).step_by(side) {
                 let length = side.min(columns - l);
                 // SAFETY: the caller's promise; a tile has room for `side²` elements.
                 unsafe {
                     let from = from.offset(l as isize * stride).add(k);
                     read_tile((from, stride), (height, length), tile);
-                    write_tile(tile, (height, length), out.add(k * width + l), width);
+                    write_tile(
+                        tile,
+                        (height, length),
+                        (out.add(k * width + l), width),
+                        past,
+                    );
                 }
             }
         }
     }
+    #[cfg(target_arch = "x86_64")]
+    if past {
+        // SAFETY: every processor has it. Other threads see the elements after it.
+        unsafe { std::arch::x86_64::_mm_sfence() }
+    }
+}
+
+/// Whether all rows, of this width, begin with cache lines, so that they can be written past the
+/// caches. Otherwise each line is read before it is written.
+fn are_lines<W>((out, width): (*mut W, usize)) -> bool {
+    let is_aligned = (out as usize).is_multiple_of(SIDE);
+    cfg!(target_arch = "x86_64") && is_aligned && (width * size_of::<W>()).is_multiple_of(SIDE)
 }
 
 /// The side of a block, in tiles.
@@ -616,12 +651,13 @@ unsafe fn read_tile<W: Word>(
 /// Writes a tile.
 ///
 /// # Safety
-/// As of [`transpose`], for this many rows and columns.
+/// As of [`transpose`], for this many rows and columns. Past the caches, rows of the output begin
+/// with cache lines.
 unsafe fn write_tile<W: Word>(
     tile: *const W,
     (rows, columns): (usize, usize),
-    out: *mut W,
-    width: usize,
+    (out, width): (*mut W, usize),
+    past_caches: bool,
 ) {
     let side = SIDE / size_of::<W>();
     for k in 0..rows {
@@ -629,6 +665,12 @@ unsafe fn write_tile<W: Word>(
         unsafe {
             let (from, to) = (tile.add(k * side), out.add(k * width));
             match columns == side {
+                #[cfg(target_arch = "x86_64")]
+                true if past_caches => {
+                    use std::arch::x86_64::*;
+                    let (from, to): (*const __m128i, *mut __m128i) = (from.cast(), to.cast());
+                    (0..4).for_each(|k| _mm_stream_si128(to.add(k), _mm_load_si128(from.add(k))));
+                }
                 // of known size: no call
                 true => to
                     .cast::<[u8; SIDE]>()

@@ -154,6 +154,29 @@ fn permutations() -> Result<()> {
     Ok(())
 }
 
+/// Transposes that are larger than caches, of rows that are whole cache lines or not.
+#[test]
+fn large_transposes() -> Result<()> {
+    for (shape, dtype) in [
+        (&[700, 1000][..], DType::F64),
+        (&[1030, 1040], DType::F32),
+        (&[1001, 601], DType::F64),
+        (&[3, 500, 480], DType::F64),
+        (&[2500, 2048], DType::Bool),
+    ] {
+        let (x, rank) = (tensor(shape, dtype), shape.len());
+        let from = bits(&x);
+        let (m, n) = (shape[rank - 2], shape[rank - 1]);
+        let of = |at: usize| {
+            let (plane, row, column) = (at / (m * n), at % (m * n) / m, at % m);
+            from[(plane * m + column) * n + row]
+        };
+        let expected: Vec<u64> = (0..from.len()).map(of).collect();
+        check((shape, dtype), &expected, |g| g.constant(&x).t())?;
+    }
+    Ok(())
+}
+
 #[test]
 fn slices_and_their_gradients() -> Result<()> {
     for ((shape, dtype), step) in all().flat_map(|s| [1isize, 2, 3, -1, -2].map(|k| (s, k))) {

@@ -158,11 +158,11 @@ fn permutations() -> Result<()> {
 #[test]
 fn large_transposes() -> Result<()> {
     for (shape, dtype) in [
-        (&[700, 1000][..], DType::F64),
-        (&[1030, 1040], DType::F32),
+        (&[1000, 700][..], DType::F64),
+        (&[1040, 1030], DType::F32),
         (&[1001, 601], DType::F64),
-        (&[3, 500, 480], DType::F64),
-        (&[2500, 2048], DType::Bool),
+        (&[3, 480, 500], DType::F64),
+        (&[2048, 2500], DType::Bool),
     ] {
         let (x, rank) = (tensor(shape, dtype), shape.len());
         let from = bits(&x);
@@ -487,6 +487,20 @@ fn positions_of_extremes() -> Result<()> {
         .into_iter()
         .flat_map(|n| [0, n / 2, n - 1].map(|at| (n, at)))
     {
+        let one = |is: bool| (0..n).map(|k| (k == at) == is).collect::<Vec<bool>>();
+        let truth = |is: bool| [u64::from(is) * 1f64.to_bits()];
+        check(("any", n, at), &truth(true), |g| {
+            g.constant(one(true)).any()
+        })?;
+        check(("all", n, at), &truth(false), |g| {
+            g.constant(one(false)).all()
+        })?;
+        check(("any", n), &truth(false), |g| {
+            g.constant(vec![false; n]).any()
+        })?;
+        check(("all", n), &truth(true), |g| {
+            g.constant(vec![true; n]).all()
+        })?;
         for value in [f64::NAN, f64::INFINITY, 1.0] {
             let mut line = vec![-0.0; n];
             (line[at], line[n - 1]) = (value, value);

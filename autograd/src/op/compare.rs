@@ -61,10 +61,18 @@ macro_rules! comparisons {
             fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>) -> Result<(), OpError> {
                 let op = self.0;
                 match x[0].dtype() {
-                    DType::F32 => compare::<f32>(x, out, &|a, b, out| compare_floats(op, a, b, out)),
-                    DType::F64 => compare::<f64>(x, out, &|a, b, out| compare_floats(op, a, b, out)),
-                    DType::I64 => compare::<i64>(x, out, &|a, b, out| compare_block(op, a, b, out)),
-                    DType::Bool => compare::<bool>(x, out, &|a, b, out| compare_block(op, a, b, out)),
+                    DType::F32 => {
+                        compare::<f32>(x, out, &|a, b, out| compare_floats(op, a, b, out))
+                    }
+                    DType::F64 => {
+                        compare::<f64>(x, out, &|a, b, out| compare_floats(op, a, b, out))
+                    }
+                    DType::I64 => {
+                        compare::<i64>(x, out, &|a, b, out| compare_block(op, a, b, out))
+                    }
+                    DType::Bool => {
+                        compare::<bool>(x, out, &|a, b, out| compare_block(op, a, b, out))
+                    }
                 }
             }
 

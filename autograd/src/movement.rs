@@ -11,14 +11,15 @@ use crate::{
     error::OpError,
     piece::Piece,
     shape::{MAX_RANK, Walk},
-    tensor::Element,
+    tensor::{DType, Element},
     view::{Elements, TensorView},
 };
 use std::{mem::MaybeUninit, ops::Range, slice};
 
-/// What elements are moved as.
+/// What elements are moved as: booleans as they are, of which not all bytes are one, and numbers
+/// as integers of their size.
 pub(crate) trait Word: Copy + Default + Send + Sync + 'static {}
-impl Word for u8 {}
+impl Word for bool {}
 impl Word for u32 {}
 impl Word for u64 {}
 
@@ -27,7 +28,7 @@ macro_rules! with_word {
     ($dtype:expr, $W:ident => $body:expr) => {
         match $dtype.size() {
             1 => {
-                type $W = u8;
+                type $W = bool;
                 $body
             }
             4 => {
@@ -41,9 +42,10 @@ macro_rules! with_word {
         }
     };
 }
+pub(crate) use with_word;
 
 /// An input's elements as words.
-fn words<W: Word>(x: TensorView<'_>) -> &[W] {
+pub(crate) fn words<W: Word>(x: TensorView<'_>) -> &[W] {
     let (start, count) = match x.data {
         Elements::F32(e) => (e.as_ptr().cast::<W>(), e.len()),
         Elements::F64(e) => (e.as_ptr().cast(), e.len()),
@@ -51,18 +53,33 @@ fn words<W: Word>(x: TensorView<'_>) -> &[W] {
         Elements::Bool(e) => (e.as_ptr().cast(), e.len()),
     };
     assert!(size_of::<W>() == x.dtype().size());
-    // SAFETY: as many elements of this size; any bytes are a word.
+    // SAFETY: as many elements of this size. All bytes of numbers are a word; elements of one byte
+    // are booleans.
     unsafe { slice::from_raw_parts(start, count) }
+}
+
+/// An input's elements as bytes.
+fn bytes(x: TensorView<'_>) -> &[u8] {
+    with_word!(x.dtype(), W => {
+        let words = words::<W>(x);
+        // SAFETY: words are initialized bytes.
+        unsafe { slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+    })
+}
+
+/// An error if two types differ, between which elements are to be moved.
+fn expect_equal(from: DType, to: DType) -> Result<(), OpError> {
+    match from == to {
+        true => Ok(()),
+        false => Err("elements are moved to another type".into()),
+    }
 }
 
 /// Copies the elements of a piece, which are those of a walk through `x`.
 pub(crate) fn copy(x: TensorView<'_>, walk: &Walk, mut piece: Piece<'_>) -> Result<(), OpError> {
-    if x.dtype() != piece.dtype() {
-        return Err("elements are moved to another type".into());
-    }
+    expect_equal(x.dtype(), piece.dtype())?;
     with_word!(x.dtype(), W => {
-        // SAFETY: elements of the same type.
-        let (start, out) = unsafe { piece.words::<W>() };
+        let (start, out) = piece.words::<W>();
         copy_words(words::<W>(x), walk, start, out);
     });
     Ok(())
@@ -91,78 +108,214 @@ fn copy_words<W: Word>(data: &[W], walk: &Walk, start: usize, out: &mut [W]) {
     assert!(range.end <= sizes.iter().product() && walk.is_within(data.len()));
     // SAFETY: the first element is inside.
     let at = unsafe { data.as_ptr().offset(offset) };
+    const LARGE: usize = 1 << 22;
+    let access = Access {
+        at,
+        sizes,
+        strides,
+        is_large: sizes.iter().product::<usize>() * size_of::<W>() > LARGE,
+    };
     // SAFETY: all positions of the walk are inside, and the range is one of the walk.
-    unsafe { Access { at, sizes, strides }.range(range, out.as_mut_ptr()) }
+    unsafe { access.range(range, out.as_mut_ptr()) }
 }
 
 /// Zeros, with the elements of `x` at the places `start`, `start + step`, .. along an axis of the
 /// output, `size` of them. The piece has whole rows: what is at one place of the axis.
 pub(crate) fn place(
     x: TensorView<'_>,
-    (axis, (start, step, size)): (usize, (isize, isize, usize)),
+    (axis, (start, step, size)): (usize, (usize, isize, usize)),
     mut piece: Piece<'_>,
 ) -> Result<(), OpError> {
-    if x.dtype() != piece.dtype() {
-        return Err("elements are moved to another type".into());
+    /// What is cleared stays in the first-level cache until elements are placed there.
+    const BYTES: usize = 1 << 14;
+    expect_equal(x.dtype(), piece.dtype())?;
+    let ((_, n, inner), element) = (piece.shape.around(axis), x.dtype().size());
+    let (x, inner) = (bytes(x), inner * element);
+    let most = (BYTES / inner.max(1)).max(1);
+    // SAFETY: what is written are elements of the same type, and zeros.
+    let (first, mut out) = unsafe { piece.bytes() };
+    let mut first = first * element;
+    while !out.is_empty() {
+        let (block, from) = (first / (n * inner), first / inner % n);
+        let to = n.min(from + (out.len() / inner).min(most));
+        let (line, rest) = out.split_at_mut((to - from) * inner);
+        let x = &x[block * size * inner..][..size * inner];
+        place_line(x, line, (from, to), (start, step, size), inner);
+        (first, out) = (first + line.len(), rest);
     }
-    let (_, n, inner) = piece.shape.around(axis);
-    if step != 1 {
-        piece.clear();
-    }
-    with_word!(x.dtype(), W => {
-        let x = words::<W>(x);
-        // SAFETY: elements of the same type, and zeros.
-        let (mut first, mut out) = unsafe { piece.words::<W>() };
-        while !out.is_empty() {
-            let (block, from) = (first / (n * inner), first / inner % n);
-            let to = n.min(from + out.len() / inner);
-            let (line, rest) = out.split_at_mut((to - from) * inner);
-            let x = &x[block * size * inner..][..size * inner];
-            place_line(x, line, (from, to), (start, step, size), inner);
-            (first, out) = (first + line.len(), rest);
-        }
-    });
     Ok(())
 }
 
-/// The places from one to another of one line, where all is 0 unless the step is 1.
-fn place_line<W: Word>(
-    x: &[W],
-    line: &mut [W],
+/// The places from one to another of one line, which have `inner` bytes each.
+fn place_line(
+    x: &[u8],
+    line: &mut [u8],
     (from, to): (usize, usize),
-    (start, step, size): (isize, isize, usize),
+    (start, step, size): (usize, isize, usize),
     inner: usize,
 ) {
-    if step == 1 {
-        let start = start as usize;
-        let (first, last) = (
-            from.clamp(start, start + size),
-            to.clamp(start, start + size),
-        );
-        let (head, rest) = line.split_at_mut((first.clamp(from, to) - from) * inner);
-        let (middle, tail) = rest.split_at_mut((last - first) * inner);
-        head.fill(W::default());
-        middle.copy_from_slice(&x[(first - start) * inner..][..middle.len()]);
-        return tail.fill(W::default());
-    }
-    // the first one, in the order of the line, that is not before `from`; a step back is a step
-    // from the other end
-    let (begin, gap, back) = match step > 0 {
-        true => (start as usize, step as usize, false),
-        false => {
-            let last = start + (size as isize - 1) * step;
-            (last as usize, step.unsigned_abs(), true)
-        }
+    // the first one in the order of the line; a step back is a step from the other end
+    let (gap, back) = (step.unsigned_abs(), step < 0 && size > 0);
+    let begin = if back {
+        start - (size - 1) * gap
+    } else {
+        start
     };
-    let skipped = from.saturating_sub(begin).div_ceil(gap);
-    let here = (to.saturating_sub(begin)).div_ceil(gap).min(size);
-    for k in skipped..here {
-        let source = if back { size - 1 - k } else { k };
-        let at = (begin + k * gap - from) * inner;
-        match inner {
-            1 => line[at] = x[source],
-            _ => line[at..at + inner].copy_from_slice(&x[source * inner..][..inner]),
+    // those of `x`, in the order of the line, that are between `from` and `to`
+    let before = |place: usize| place.saturating_sub(begin).div_ceil(gap).min(size);
+    let (skipped, end) = (before(from), before(to));
+    let here = skipped..end.max(skipped);
+    let first = (begin + skipped * gap).clamp(from, to) - from;
+    if step == 1 {
+        let (head, rest) = line.split_at_mut(first * inner);
+        let (middle, tail) = rest.split_at_mut(here.len() * inner);
+        head.fill(0);
+        middle.copy_from_slice(&x[here.start * inner..][..middle.len()]);
+        return tail.fill(0);
+    }
+    line.fill(0);
+    let line = &mut line[first * inner..];
+    let from = if back {
+        size - here.end..size - here.start
+    } else {
+        here
+    };
+    let x = &x[from.start * inner..from.end * inner];
+    match inner {
+        // of known size: no call
+        4 => place_each::<4>(x, line, gap, back),
+        8 => place_each::<8>(x, line, gap, back),
+        _ => {
+            let places = line.chunks_mut((gap * inner).max(1));
+            let place = |(to, x): (&mut [u8], &[u8])| to[..inner].copy_from_slice(x);
+            match back {
+                true => places.zip(x.rchunks(inner)).for_each(place),
+                false => places.zip(x.chunks(inner)).for_each(place),
+            }
         }
+    }
+}
+
+/// Places elements of `N` bytes `gap` apart, from the last one on or from the first.
+fn place_each<const N: usize>(x: &[u8], line: &mut [u8], gap: usize, back: bool) {
+    let (x, line) = (x.as_chunks::<N>().0, line.as_chunks_mut::<N>().0);
+    if gap == 2 && !back {
+        // with the zeros between them: whole vectors
+        let pairs = line.as_chunks_mut().0.iter_mut().zip(x);
+        pairs.for_each(|(to, x)| *to = [*x, [0; N]]);
+        if let (Some(to), Some(x)) = (line.get_mut((2 * x.len()).wrapping_sub(2)), x.last()) {
+            *to = *x; // it may be the last of the line
+        }
+        return;
+    }
+    let places = line.chunks_mut(gap);
+    match back {
+        true => places.zip(x.iter().rev()).for_each(|(to, x)| to[0] = *x),
+        false => places.zip(x).for_each(|(to, x)| to[0] = *x),
+    }
+}
+
+/// The elements of matrices on one side of diagonal `k`, and of that; 0 elsewhere.
+pub(crate) fn triangle(
+    x: TensorView<'_>,
+    is_upper: bool,
+    k: isize,
+    mut piece: Piece<'_>,
+) -> Result<(), OpError> {
+    expect_equal(x.dtype(), piece.dtype())?;
+    let (size, shape) = (x.dtype().size(), x.shape);
+    let [.., m, n] = **shape else {
+        return Err("is not a matrix".into());
+    };
+    let x = bytes(x);
+    // SAFETY: what is written are elements of the same type, and zeros.
+    let (mut first, mut out) = unsafe { piece.bytes() };
+    while !out.is_empty() {
+        let (row, column) = (first / n % m, first % n);
+        let count = (n - column).min(out.len() / size);
+        let (line, rest) = out.split_at_mut(count * size);
+        let x = &x[first * size..][..line.len()];
+        // the first column that is not on the lower side
+        let edge = (row as isize + k + isize::from(!is_upper)).clamp(0, n as isize) as usize;
+        let edge = edge.saturating_sub(column).min(count) * size;
+        let (lower, upper) = line.split_at_mut(edge);
+        if is_upper {
+            lower.fill(0);
+            upper.copy_from_slice(&x[edge..]);
+        } else {
+            lower.copy_from_slice(&x[..edge]);
+            upper.fill(0);
+        }
+        (first, out) = (first + count, rest);
+    }
+    Ok(())
+}
+
+/// The inputs one after the other along an axis of the output.
+pub(crate) fn join(x: &[TensorView<'_>], axis: usize, mut piece: Piece<'_>) -> Result<(), OpError> {
+    let (_, n, inner) = piece.shape.around(axis);
+    let size = piece.dtype().size();
+    let mut inputs = Vec::with_capacity(x.len());
+    for x in x {
+        expect_equal(x.dtype(), piece.dtype())?;
+        inputs.push((bytes(*x), x.shape[axis] * inner * size));
+    }
+    // SAFETY: what is written are elements of the same type.
+    let (first, out) = unsafe { piece.bytes() };
+    join_rows(&inputs, n * inner * size, first * size, out);
+    Ok(())
+}
+
+/// Writes a range of the joined rows, which have `row` bytes: those of each input, which has its
+/// own number of them in each row.
+fn join_rows(inputs: &[(&[u8], usize)], row: usize, mut first: usize, mut out: &mut [u8]) {
+    /// Rows that are written one input after the other stay in the first-level cache.
+    const BYTES: usize = 1 << 14;
+    while !out.is_empty() {
+        let (block, skipped) = (first / row, first % row);
+        let rows = (out.len() / row).min(BYTES / row);
+        if skipped > 0 || rows == 0 {
+            let (part, rest) = out.split_at_mut((row - skipped).min(out.len()));
+            join_part(inputs, block, skipped, part);
+            (first, out) = (first + part.len(), rest);
+            continue;
+        }
+        let (part, rest) = out.split_at_mut(rows * row);
+        let mut start = 0;
+        for &(x, width) in inputs {
+            let x = &x[block * width..][..rows * width];
+            let to = part.chunks_exact_mut(row).map(|out| &mut out[start..]);
+            match width {
+                0 => {}
+                // of known size: no call
+                4 => to
+                    .zip(x.chunks_exact(4))
+                    .for_each(|(to, x)| to[..4].copy_from_slice(x)),
+                8 => to
+                    .zip(x.chunks_exact(8))
+                    .for_each(|(to, x)| to[..8].copy_from_slice(x)),
+                _ => to
+                    .zip(x.chunks_exact(width))
+                    .for_each(|(to, x)| to[..width].copy_from_slice(x)),
+            }
+            start += width;
+        }
+        (first, out) = (first + part.len(), rest);
+    }
+}
+
+/// Writes a part of one row.
+fn join_part(inputs: &[(&[u8], usize)], block: usize, mut skipped: usize, mut out: &mut [u8]) {
+    for &(x, width) in inputs {
+        if out.is_empty() {
+            return;
+        }
+        let count = width.saturating_sub(skipped).min(out.len());
+        let (part, rest) = out.split_at_mut(count);
+        if count > 0 {
+            part.copy_from_slice(&x[block * width + skipped..][..count]);
+        }
+        (skipped, out) = (skipped.saturating_sub(width), rest);
     }
 }
 
@@ -172,6 +325,9 @@ struct Access<'a, W> {
     at: *const W,
     sizes: &'a [usize],
     strides: &'a [isize],
+    /// Whether all that is copied, by this thread and others, is more than stays in a cache until
+    /// somebody reads it.
+    is_large: bool,
 }
 
 impl<W: Word> Access<'_, W> {
@@ -351,7 +507,9 @@ impl<W: Word> Access<'_, W> {
                     rest /= outer[k];
                 }
                 let to = (out.add(to), out_strides[axis]);
-                transpose((from, self.strides[last]), (sizes[axis], sizes[last]), to);
+                let size = (sizes[axis], sizes[last]);
+                let past = self.is_large && are_lines(to);
+                transpose((from, self.strides[last]), size, to, past);
                 index += 1;
             });
         }
@@ -412,34 +570,57 @@ const SIDE: usize = 64;
 /// Without that, rows that are a multiple of 4 KiB apart would drive each other out of the cache.
 ///
 /// # Safety
-/// The elements can be read and written, rows at these distances.
+/// The elements can be read and written, rows at these distances. What is written `past` the caches
+/// has rows that begin with cache lines.
 unsafe fn transpose<W: Word>(
     (from, stride): (*const W, isize),
     (rows, columns): (usize, usize),
     (out, width): (*mut W, usize),
+    past: bool,
 ) {
     let side = SIDE / size_of::<W>();
     let mut tile = MaybeUninit::<Tile>::uninit();
     let tile: *mut W = tile.as_mut_ptr().cast();
-    // a block of tiles: few pages, whose addresses the processor remembers
-    let block = TILES * side;
+    // a block of tiles: few pages, whose addresses the processor remembers. Past the caches whole
+    // lines of the array are read on, which it foresees
+    let (high, wide) = match past {
+        true => (rows, 2 * TILES * side),
+        false => (TILES * side, TILES * side),
+    };
     for (k0, l0) in (0..rows)
-        .step_by(block)
-        .flat_map(|k| (0..columns).step_by(block).map(move |l| (k, l)))
+        .step_by(high)
+        .flat_map(|k| (0..columns).step_by(wide).map(move |l| (k, l)))
     {
-        for k in (k0..rows.min(k0 + block)).step_by(side) {
+        for k in (k0..rows.min(k0 + high)).step_by(side) {
             let height = side.min(rows - k);
-            for l in (l0..columns.min(l0 + block)).step_by(side) {
+            for l in (l0..columns.min(l0 + wide)).step_by(side) {
                 let length = side.min(columns - l);
                 // SAFETY: the caller's promise; a tile has room for `side²` elements.
                 unsafe {
                     let from = from.offset(l as isize * stride).add(k);
                     read_tile((from, stride), (height, length), tile);
-                    write_tile(tile, (height, length), out.add(k * width + l), width);
+                    write_tile(
+                        tile,
+                        (height, length),
+                        (out.add(k * width + l), width),
+                        past,
+                    );
                 }
             }
         }
     }
+    #[cfg(target_arch = "x86_64")]
+    if past {
+        // SAFETY: every processor has it. Other threads see the elements after it.
+        unsafe { std::arch::x86_64::_mm_sfence() }
+    }
+}
+
+/// Whether all rows, of this width, begin with cache lines, so that they can be written past the
+/// caches. Otherwise each line is read before it is written.
+fn are_lines<W>((out, width): (*mut W, usize)) -> bool {
+    let is_aligned = (out as usize).is_multiple_of(SIDE);
+    cfg!(target_arch = "x86_64") && is_aligned && (width * size_of::<W>()).is_multiple_of(SIDE)
 }
 
 /// The side of a block, in tiles.
@@ -470,12 +651,13 @@ unsafe fn read_tile<W: Word>(
 /// Writes a tile.
 ///
 /// # Safety
-/// As of [`transpose`], for this many rows and columns.
+/// As of [`transpose`], for this many rows and columns. Past the caches, rows of the output begin
+/// with cache lines.
 unsafe fn write_tile<W: Word>(
     tile: *const W,
     (rows, columns): (usize, usize),
-    out: *mut W,
-    width: usize,
+    (out, width): (*mut W, usize),
+    past_caches: bool,
 ) {
     let side = SIDE / size_of::<W>();
     for k in 0..rows {
@@ -483,6 +665,12 @@ unsafe fn write_tile<W: Word>(
         unsafe {
             let (from, to) = (tile.add(k * side), out.add(k * width));
             match columns == side {
+                #[cfg(target_arch = "x86_64")]
+                true if past_caches => {
+                    use std::arch::x86_64::*;
+                    let (from, to): (*const __m128i, *mut __m128i) = (from.cast(), to.cast());
+                    (0..4).for_each(|k| _mm_stream_si128(to.add(k), _mm_load_si128(from.add(k))));
+                }
                 // of known size: no call
                 true => to
                     .cast::<[u8; SIDE]>()

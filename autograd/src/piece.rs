@@ -8,6 +8,7 @@
 
 use crate::{
     error::OpError,
+    movement::Word,
     shape::Shape,
     tensor::{DType, Element},
     view::TensorViewMut,
@@ -105,17 +106,29 @@ impl<'a> Piece<'a> {
 
     /// As [`range`](Piece::range), as words of the elements' size, for those that move elements
     /// whatever their type.
-    ///
-    /// # Safety
-    /// What is written there are elements of this type.
-    pub(crate) unsafe fn words<W: Copy>(&mut self) -> (usize, &mut [W]) {
+    pub(crate) fn words<W: Word>(&mut self) -> (usize, &mut [W]) {
         assert!(self.blocks == (0..1) && self.n == 1 && size_of::<W>() == self.dtype.size());
-        // SAFETY: the elements of the piece, as of `row`; the caller's promise.
+        // SAFETY: the elements of the piece, as of `row`. All words are elements: those of one byte
+        // are booleans.
         let all = unsafe {
             let first = self.at.cast::<W>().add(self.columns.start);
             slice::from_raw_parts_mut(first, self.columns.len())
         };
         (self.columns.start, all)
+    }
+
+    /// The same as bytes.
+    ///
+    /// # Safety
+    /// What is written there are elements of this type.
+    pub(crate) unsafe fn bytes(&mut self) -> (usize, &mut [u8]) {
+        assert!(self.blocks == (0..1) && self.n == 1);
+        let (first, size) = (self.columns.start, self.dtype.size());
+        // SAFETY: as above; the caller's promise.
+        let all = unsafe {
+            slice::from_raw_parts_mut(self.at.add(first * size), self.columns.len() * size)
+        };
+        (first, all)
     }
 
     /// # Safety

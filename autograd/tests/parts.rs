@@ -154,6 +154,29 @@ fn permutations() -> Result<()> {
     Ok(())
 }
 
+/// Transposes that are larger than caches, of rows that are whole cache lines or not.
+#[test]
+fn large_transposes() -> Result<()> {
+    for (shape, dtype) in [
+        (&[1000, 700][..], DType::F64),
+        (&[1040, 1030], DType::F32),
+        (&[1001, 601], DType::F64),
+        (&[3, 480, 500], DType::F64),
+        (&[2048, 2500], DType::Bool),
+    ] {
+        let (x, rank) = (tensor(shape, dtype), shape.len());
+        let from = bits(&x);
+        let (m, n) = (shape[rank - 2], shape[rank - 1]);
+        let of = |at: usize| {
+            let (plane, row, column) = (at / (m * n), at % (m * n) / m, at % m);
+            from[(plane * m + column) * n + row]
+        };
+        let expected: Vec<u64> = (0..from.len()).map(of).collect();
+        check((shape, dtype), &expected, |g| g.constant(&x).t())?;
+    }
+    Ok(())
+}
+
 #[test]
 fn slices_and_their_gradients() -> Result<()> {
     for ((shape, dtype), step) in all().flat_map(|s| [1isize, 2, 3, -1, -2].map(|k| (s, k))) {
@@ -292,6 +315,271 @@ fn joined_padded_and_repeated() -> Result<()> {
     Ok(())
 }
 
+fn triangle(v: Var<'_>, k: isize, is_upper: bool) -> Var<'_> {
+    if is_upper { v.triu(k) } else { v.tril(k) }
+}
+
+/// Triangles, and diagonals as matrices, with their gradients.
+#[test]
+fn triangles() -> Result<()> {
+    for (shape, dtype) in all().filter(|(shape, _)| shape.len() > 1) {
+        let x = tensor(shape, dtype);
+        let [.., m, n] = *shape else { continue };
+        for k in [0, 1, -1, 65, -130, isize::MIN, isize::MAX] {
+            for is_upper in [false, true] {
+                let expected = moved(&x, shape, |i| {
+                    let above = i[i.len() - 1] as isize - i[i.len() - 2] as isize;
+                    let is_kept = if is_upper { above >= k } else { above <= k };
+                    is_kept.then(|| i.to_vec())
+                });
+                let name = (shape, dtype, k, is_upper);
+                check(name, &expected, |g| triangle(g.constant(&x), k, is_upper))?;
+                if dtype.is_float() && m * n > 0 && (-1..=1).contains(&k) {
+                    check(("gradient", name), &expected, |g| {
+                        let v = g.input(tensor(shape, DType::I64).cast(dtype).expect("a cast"));
+                        g.grads((triangle(v, k, is_upper) * g.constant(&x)).sum(), &[v])[0]
+                    })?;
+                }
+            }
+        }
+    }
+    for (n, dtype) in [0, 1, 2, 7, 128, 200]
+        .into_iter()
+        .flat_map(|n| DTYPES.map(|d| (n, d)))
+    {
+        let x = tensor(&[n], dtype);
+        let expected = moved(&x, &[n, n], |i| (i[0] == i[1]).then(|| vec![i[0]]));
+        check(("diag", n, dtype), &expected, |g| g.constant(&x).diag())?;
+        if dtype.is_float() {
+            check(("gradient of diag", n, dtype), &bits(&x), |g| {
+                let v = g.input(tensor(&[n], DType::I64).cast(dtype).expect("a cast"));
+                g.grads((v.diag() * g.constant(&x).diag()).sum(), &[v])[0]
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Integers and booleans reduced over all sets of axes, and the positions of extremes.
+#[test]
+fn reductions_of_integers_and_booleans() -> Result<()> {
+    for shape in SHAPES
+        .into_iter()
+        .chain([&[70, 3, 40, 9][..], &[2, 1030, 700]])
+    {
+        let (x, y) = (tensor(shape, DType::I64), tensor(shape, DType::Bool));
+        // large ones, whose sums over some of the axes would not fit
+        let wide = |k: usize| (random(k, 1 << 20) as i64 - (1 << 19)) << 44;
+        let count = shape.iter().product();
+        let wide = Tensor::new(shape, (0..count).map(wide).collect())?;
+        let rank = shape.len();
+        for set in 1..1usize << rank {
+            let axes: Vec<isize> = (0..rank)
+                .filter(|k| set >> k & 1 == 1)
+                .map(|k| k as isize)
+                .collect();
+            let kept: Vec<usize> = (0..rank).filter(|k| set >> k & 1 == 0).collect();
+            let sizes: Vec<usize> = kept.iter().map(|&k| shape[k]).collect();
+            let groups = |x: &Tensor| {
+                let mut groups = vec![Vec::new(); sizes.iter().product()];
+                for (at, v) in x.to_f64s().into_iter().enumerate() {
+                    let i = index(at, shape);
+                    let to: Vec<usize> = kept.iter().map(|&k| i[k]).collect();
+                    groups[position(&to, &sizes)].push(v as i64);
+                }
+                groups
+            };
+            let [gx, gy, gw] = [&x, &y, &wide].map(groups);
+            let of = |x: &[Vec<i64>], f: &dyn Fn(&[i64]) -> i64| -> Vec<u64> {
+                x.iter().map(|g| (f(g) as f64).to_bits()).collect()
+            };
+            let sum = |g: &[i64]| i64::try_from(g.iter().map(|&v| i128::from(v)).sum::<i128>());
+            let name = (shape, &axes);
+            check(("sum", name), &of(&gx, &|g| sum(g).unwrap_or(0)), |g| {
+                g.constant(&x).sum_axis(&axes)
+            })?;
+            if gw.iter().all(|g| sum(g).is_ok()) {
+                let expected = of(&gw, &|g| sum(g).unwrap_or(0));
+                check(("wide sum", name), &expected, |g| {
+                    g.constant(&wide).sum_axis(&axes)
+                })?;
+            } else {
+                let g = Graph::new();
+                let refused = g.constant(&wide).sum_axis(&axes).value();
+                assert!(
+                    refused.is_err_and(|e| e.message().contains("does not fit")),
+                    "{name:?}"
+                );
+            }
+            check(("count", name), &of(&gy, &|g| g.iter().sum()), |g| {
+                g.constant(&y).sum_axis(&axes)
+            })?;
+            check(
+                ("all", name),
+                &of(&gy, &|g| i64::from(g.iter().all(|v| *v == 1))),
+                |g| g.constant(&y).all_axis(&axes),
+            )?;
+            check(
+                ("any", name),
+                &of(&gy, &|g| i64::from(g.contains(&1))),
+                |g| g.constant(&y).any_axis(&axes),
+            )?;
+            if gx.iter().all(|g| !g.is_empty()) {
+                let largest = |g: &[i64]| *g.iter().max().expect("some");
+                let smallest = |g: &[i64]| *g.iter().min().expect("some");
+                check(("max", name), &of(&gx, &largest), |g| {
+                    g.constant(&x).max_axis(&axes)
+                })?;
+                check(("min", name), &of(&gx, &smallest), |g| {
+                    g.constant(&x).min_axis(&axes)
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first of the largest or smallest elements, or the first NaN.
+#[test]
+fn positions_of_extremes() -> Result<()> {
+    for ((shape, dtype), is_rare) in all().flat_map(|s| [false, true].map(|rare| (s, rare))) {
+        // without NaN and infinities too, and with many equal elements
+        let x = match is_rare {
+            true => tensor(shape, DType::I64).cast(dtype)?,
+            false => tensor(shape, dtype),
+        };
+        let all = x.to_f64s();
+        for (axis, &n) in shape.iter().enumerate().filter(|(_, n)| **n > 0) {
+            let mut sizes = shape.to_vec();
+            sizes.remove(axis);
+            let best = |is_better: fn(f64, f64) -> bool| -> Vec<u64> {
+                let one = |at: usize| {
+                    let mut i = index(at, &sizes);
+                    i.insert(axis, 0);
+                    let value = |k: usize| {
+                        let mut i = i.clone();
+                        i[axis] = k;
+                        all[position(&i, shape)]
+                    };
+                    let better = |best: usize, k: usize| {
+                        let (a, b) = (value(k), value(best));
+                        if is_better(a, b) || a.is_nan() && !b.is_nan() {
+                            k
+                        } else {
+                            best
+                        }
+                    };
+                    ((0..n).reduce(better).unwrap_or(0) as f64).to_bits()
+                };
+                (0..sizes.iter().product()).map(one).collect()
+            };
+            let (name, at) = ((shape, dtype, axis, is_rare), axis as isize);
+            check(("argmax", name), &best(|a, b| a > b), |g| {
+                g.constant(&x).argmax(at)
+            })?;
+            check(("argmin", name), &best(|a, b| a < b), |g| {
+                g.constant(&x).argmin(at)
+            })?;
+        }
+    }
+    // a NaN or the extreme at any place of a line
+    for (n, at) in [1, 7, 15, 16, 17, 1023, 1025, 3000]
+        .into_iter()
+        .flat_map(|n| [0, n / 2, n - 1].map(|at| (n, at)))
+    {
+        let one = |is: bool| (0..n).map(|k| (k == at) == is).collect::<Vec<bool>>();
+        let truth = |is: bool| [u64::from(is) * 1f64.to_bits()];
+        check(("any", n, at), &truth(true), |g| {
+            g.constant(one(true)).any()
+        })?;
+        check(("all", n, at), &truth(false), |g| {
+            g.constant(one(false)).all()
+        })?;
+        check(("any", n), &truth(false), |g| {
+            g.constant(vec![false; n]).any()
+        })?;
+        check(("all", n), &truth(true), |g| {
+            g.constant(vec![true; n]).all()
+        })?;
+        for value in [f64::NAN, f64::INFINITY, 1.0] {
+            let mut line = vec![-0.0; n];
+            (line[at], line[n - 1]) = (value, value);
+            let at = vec![(at as f64).to_bits()];
+            check((n, &at, value), &at, |g| g.constant(&line[..]).argmax(0))?;
+            line.iter_mut().for_each(|v| *v = -*v);
+            check((n, &at, -value), &at, |g| g.constant(&line[..]).argmin(0))?;
+        }
+    }
+    Ok(())
+}
+
+/// Comparisons, choices and logic, whose operands are as large as the result, rows, columns or single
+/// elements.
+#[test]
+fn comparisons_and_choices() -> Result<()> {
+    for (shape, dtype) in all() {
+        let rank = shape.len();
+        let narrow = |axes: &[usize]| {
+            let mut sizes = shape.to_vec();
+            axes.iter().for_each(|&k| sizes[k] = sizes[k].min(1));
+            sizes
+        };
+        let others = [
+            narrow(&[]),
+            narrow(&[0]),
+            narrow(&[rank - 1]),
+            vec![1; rank],
+        ];
+        for other in others {
+            let (a, b) = (tensor(shape, dtype), tensor(&other, dtype));
+            let (c, d) = (tensor(shape, DType::Bool), tensor(&other, DType::Bool));
+            let seen = |x: &Tensor| -> Vec<f64> {
+                let (all, sizes) = (x.to_f64s(), x.shape().to_vec());
+                let one = |at: usize| {
+                    let i: Vec<usize> = index(at, shape)
+                        .iter()
+                        .zip(&sizes)
+                        .map(|(i, n)| i % n)
+                        .collect();
+                    all[position(&i, &sizes)]
+                };
+                (0..shape.iter().product()).map(one).collect()
+            };
+            let (p, q, r, s) = (seen(&a), seen(&b), seen(&c), seen(&d));
+            let of = |f: &dyn Fn(usize) -> f64| -> Vec<u64> {
+                let bits = |v: f64| if v.is_nan() { u64::MAX } else { v.to_bits() };
+                (0..p.len()).map(|k| bits(f(k))).collect()
+            };
+            let truth = |is: bool| f64::from(u8::from(is));
+            let name = (shape, &other, dtype);
+            check(("eq", name), &of(&|k| truth(p[k] == q[k])), |g| {
+                g.constant(&a).eq(g.constant(&b))
+            })?;
+            check(("ne", name), &of(&|k| truth(p[k] != q[k])), |g| {
+                g.constant(&a).ne(g.constant(&b))
+            })?;
+            check(("lt", name), &of(&|k| truth(p[k] < q[k])), |g| {
+                g.constant(&a).lt(g.constant(&b))
+            })?;
+            check(("ge", name), &of(&|k| truth(p[k] >= q[k])), |g| {
+                g.constant(&a).ge(g.constant(&b))
+            })?;
+            let chosen = of(&|k| if s[k] == 1.0 { p[k] } else { q[k] });
+            check(("select", name), &chosen, |g| {
+                g.constant(&d).select(g.constant(&a), g.constant(&b))
+            })?;
+            check(("and", name), &of(&|k| truth(r[k] + s[k] == 2.0)), |g| {
+                g.constant(&c) & g.constant(&d)
+            })?;
+            check(("or", name), &of(&|k| truth(r[k] + s[k] > 0.0)), |g| {
+                g.constant(&d) | g.constant(&c)
+            })?;
+            check(("not", name), &of(&|k| 1.0 - r[k]), |g| !g.constant(&c))?;
+        }
+    }
+    Ok(())
+}
+
 /// Positions, of which some count from the end.
 fn positions(shape: &[usize], n: usize) -> Tensor {
     let one = |k: usize| random(k, n) as i64 - if k.is_multiple_of(5) { n as i64 } else { 0 };
@@ -335,6 +623,64 @@ fn elements_and_rows_at_positions() -> Result<()> {
                 })?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Terms of one place are added in order: of f32 in f64, of f64 with the rounding errors.
+#[test]
+fn sums_at_positions_are_in_order() -> Result<()> {
+    // of few and of many places, and of rows that are added one by one or all at once
+    const CASES: [(&[usize], usize); 7] = [
+        (&[100_003], 7),
+        (&[100_003], 70_000),
+        (&[1025, 3], 200),
+        (&[2_000, 20], 100),
+        (&[300, 130], 20),
+        (&[7, 5_000, 1], 300),
+        (&[200, 3, 70], 3_000),
+    ];
+    for ((shape, n), dtype) in CASES.into_iter().flat_map(|c| DTYPES.map(|d| (c, d))) {
+        if !dtype.is_float() {
+            continue;
+        }
+        let axis = usize::from(shape[0] < shape[1.min(shape.len() - 1)]);
+        let (mut sizes, x) = (shape.to_vec(), tensor(shape, dtype));
+        sizes[axis] = n;
+        let (each, rows) = (positions(shape, n), positions(&[shape[axis]], n));
+        let (at_each, at_rows) = (each.to_f64s(), rows.to_f64s());
+        let expected = |at: &dyn Fn(usize, &[usize]) -> f64| -> Vec<u64> {
+            let mut sums = vec![(0.0f64, 0.0f64); sizes.iter().product()];
+            for (k, v) in x.to_f64s().into_iter().enumerate() {
+                let mut to = index(k, shape);
+                to[axis] = resolve(at(k, &to), n);
+                let (sum, error) = &mut sums[position(&to, &sizes)];
+                let v = if dtype == DType::F64 { v + *error } else { v };
+                let lost = v - ((*sum + v) - *sum);
+                (*sum, *error) = (*sum + v, if lost.is_finite() { lost } else { 0.0 });
+            }
+            let of = |(sum, _)| {
+                if dtype == DType::F32 {
+                    f64::from(sum as f32)
+                } else {
+                    sum
+                }
+            };
+            let bits = |v: f64| if v.is_nan() { u64::MAX } else { v.to_bits() };
+            sums.into_iter().map(|sum| bits(of(sum))).collect()
+        };
+        let (zeros, name) = (Tensor::zeros(&sizes[..], dtype)?, (shape, dtype, n));
+        // the gradients of Σ y·x
+        check(("gather", name), &expected(&|k, _| at_each[k]), |g| {
+            let table = g.input(&zeros);
+            let y = table.gather(axis as isize, g.constant(&each));
+            g.grads((y * g.constant(&x)).sum(), &[table])[0]
+        })?;
+        check(("take", name), &expected(&|_, to| at_rows[to[axis]]), |g| {
+            let table = g.input(&zeros);
+            let y = table.take(g.constant(&rows), axis as isize);
+            g.grads((y * g.constant(&x)).sum(), &[table])[0]
+        })?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::{
     piece::Piece,
     plan::{
         index::ValueId,
-        kernel::{Value, View},
+        kernel::{Placement, Value, View},
     },
     shape::Shape,
     tensor::{Buf, DType, Data, Element, Tensor, with_dtype},
@@ -53,6 +53,13 @@ impl<'r> Memory<'r> {
 
     pub(crate) fn count(&self, value: ValueId) -> usize {
         self.values[value].count
+    }
+
+    /// Whether a value is one of booleans, but its bytes come from another value and need not be
+    /// any. (Any bytes are numbers, and the tensors that a run hands out have been booleans.)
+    fn may_be_no_booleans(&self, value: ValueId) -> bool {
+        let is_result = matches!(self.values[value].placement, Placement::Output(_));
+        self.dtype(value) == DType::Bool && !is_result
     }
 
     /// The address of a value's elements, which are of this type.
@@ -148,10 +155,9 @@ impl<'r> Memory<'r> {
                 memory.pointer::<T>(value).wrapping_add(range.start),
                 range.len(),
             );
-            // SAFETY: `new`'s conditions and the caller's promise. The bytes come from another
-            // value and need not be booleans: those are cleared; any bytes are numbers.
+            // SAFETY: `new`'s conditions and the caller's promise.
             unsafe {
-                if T::DTYPE == DType::Bool {
+                if memory.may_be_no_booleans(value) {
                     pointer.write_bytes(0, count);
                 }
                 slice::from_raw_parts_mut(pointer, count)
@@ -187,7 +193,7 @@ impl<'r> Memory<'r> {
         // SAFETY: the caller's promise; booleans are cleared before anybody can see them.
         unsafe {
             let mut piece = Piece::new(at, dtype, shape, place, columns);
-            if dtype == DType::Bool {
+            if self.may_be_no_booleans(view.value) {
                 piece.clear();
             }
             piece

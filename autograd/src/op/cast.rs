@@ -4,7 +4,7 @@ use super::{Dependency, Internal, Lowering, Op, Parts, Rule, inputs, layout::MOV
 use crate::{
     error::OpError,
     piece::Piece,
-    tensor::{DType, Type, with_dtype},
+    tensor::{DType, Element, Type, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
@@ -33,6 +33,9 @@ impl Op for Cast {
         macro_rules! convert {
             ($To:ty, $f:expr) => {
                 with_dtype!(x[0].dtype(), From => {
+                    if From::DTYPE == <$To>::DTYPE {
+                        return Err("is of this type already".into()); // no node does this
+                    }
                     let (first, out) = out.range::<$To>()?;
                     let from = &x[0].slice::<From>()?[first..][..out.len()];
                     out.iter_mut().zip(from).for_each(|(out, &v)| *out = $f(v));
@@ -53,7 +56,7 @@ impl Op for Cast {
                     false => Err(misfit(from.iter().map(|&v| v.f64()))),
                 }
             }),
-            DType::Bool => convert!(bool, |v| Convert::f64(v) != 0.0),
+            DType::Bool => convert!(bool, |v| v != Default::default()),
         }
     }
 

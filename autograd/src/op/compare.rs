@@ -3,7 +3,7 @@
 
 use super::{
     Dependency, DynOp, Id, Internal, Lowering, Op, Parts, Real, Rule,
-    elementwise::{BLOCK_LEN, Source},
+    elementwise::{Reader, block_len},
     inputs,
     layout::MOVE,
     lowering::Scalar,
@@ -25,7 +25,7 @@ use std::any::Any;
 pub(crate) struct Comparison(pub(super) Id);
 
 macro_rules! comparisons {
-    ($($(#[$doc:meta])* $Op:ident $name:ident $sign:tt |$l:ident, $r:ident| $lanes:expr;)*) => {
+    ($($(#[$doc:meta])* $Op:ident $name:ident |$l:ident, $r:ident| $lanes:expr;)*) => {
         /// The value of a comparison, for one or several lanes. True is all bits set, false is all
         /// bits clear.
         pub(crate) mod formulas {
@@ -85,7 +85,21 @@ macro_rules! comparisons {
             }
 
             fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>) -> Result<(), OpError> {
-                with_dtype!(x[0].dtype(), T => compare::<T>(self.0, x, out))
+                let op = self.0;
+                match x[0].dtype() {
+                    DType::F32 => {
+                        compare::<f32>(x, out, &|a, b, out| compare_floats(op, a, b, out))
+                    }
+                    DType::F64 => {
+                        compare::<f64>(x, out, &|a, b, out| compare_floats(op, a, b, out))
+                    }
+                    DType::I64 => {
+                        compare::<i64>(x, out, &|a, b, out| compare_block(op, a, b, out))
+                    }
+                    DType::Bool => {
+                        compare::<bool>(x, out, &|a, b, out| compare_block(op, a, b, out))
+                    }
+                }
             }
 
             fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -113,15 +127,6 @@ macro_rules! comparisons {
             }
         }
 
-    /// A comparison of one block of elements.
-    fn compare_block<T: Element>(op: Id, a: &[T], b: &[T], out: &mut [bool]) {
-        let inputs = out.iter_mut().zip(a.iter().zip(b));
-        match op {
-            $(Id::$Op => inputs.for_each(|(o, (a, b))| *o = a $sign b),)*
-            _ => {}
-        }
-    }
-
     impl<'g> Var<'g> { $(
         $(#[$doc])*
         #[track_caller]
@@ -134,28 +139,56 @@ macro_rules! comparisons {
 
 comparisons! {
     /// Where both are equal, as booleans, element by element with broadcasting. NaN equals nothing.
-    Eq eq == |a, b| a.eq_mask(b);
+    Eq eq |a, b| a.eq_mask(b);
     /// Where they differ. NaN differs from everything.
-    Ne ne != |a, b| L::not(a.eq_mask(b));
+    Ne ne |a, b| L::not(a.eq_mask(b));
     /// Where `self` is less than `other`.
-    Lt lt < |a, b| a.lt_mask(b);
+    Lt lt |a, b| a.lt_mask(b);
     /// Where `self` is less than or equal to `other`.
-    Le le <= |a, b| a.le_mask(b);
+    Le le |a, b| a.le_mask(b);
     /// Where `self` is greater than `other`.
-    Gt gt > |a, b| b.lt_mask(a);
+    Gt gt |a, b| b.lt_mask(a);
     /// Where `self` is greater than or equal to `other`.
-    Ge ge >= |a, b| b.le_mask(a);
+    Ge ge |a, b| b.le_mask(a);
 }
 
-/// A comparison of whole tensors.
-fn compare<T: Element>(op: Id, x: &[TensorView<'_>], mut out: Piece<'_>) -> Result<(), OpError> {
+/// A comparison of integers or booleans.
+fn compare_block<T: Element>(op: Id, a: &[T], b: &[T], out: &mut [bool]) {
+    let (a, b) = match op {
+        Id::Gt | Id::Ge => (b, a),
+        _ => (a, b),
+    };
+    let pairs = out.iter_mut().zip(a.iter().zip(b));
+    match op {
+        Id::Eq | Id::Ne => pairs.for_each(|(o, (a, b))| *o = (a == b) ^ (op == Id::Ne)),
+        Id::Lt | Id::Gt => pairs.for_each(|(o, (a, b))| *o = a < b),
+        _ => pairs.for_each(|(o, (a, b))| *o = a <= b),
+    }
+}
+
+/// A comparison of floats, as it is defined: number by number. Kernels have vectors for it.
+fn compare_floats<T: Real>(op: Id, a: &[T], b: &[T], out: &mut [bool]) {
+    let compare = scalar::<T>(op);
+    let pairs = out.iter_mut().zip(a.iter().zip(b));
+    pairs.for_each(|(o, (&a, &b))| *o = compare([a, b, a]).to_mask());
+}
+
+/// A comparison of some elements.
+type CompareBlock<'f, T> = dyn Fn(&[T], &[T], &mut [bool]) + 'f;
+
+/// A comparison of whole tensors, block by block.
+fn compare<T: Element>(
+    x: &[TensorView<'_>],
+    mut out: Piece<'_>,
+    compare: &CompareBlock<'_, T>,
+) -> Result<(), OpError> {
     let shape = *out.shape;
-    let mut a = Source::<T>::new(x[0], &shape)?.reader(&shape);
-    let mut b = Source::<T>::new(x[1], &shape)?.reader(&shape);
-    let (first, out) = out.range()?;
-    for (k, out) in out.chunks_mut(BLOCK_LEN).enumerate() {
-        let (start, n) = (first + k * BLOCK_LEN, out.len());
-        compare_block(op, a.block(start, n), b.block(start, n), out);
+    let [mut a, mut b] = [Reader::<T>::new(x[0], &shape)?, Reader::new(x[1], &shape)?];
+    let (mut first, out) = out.range()?;
+    for out in out.chunks_mut(block_len::<T>(x, &shape)) {
+        let n = out.len();
+        compare(a.block(first, n), b.block(first, n), out);
+        first += n;
     }
     Ok(())
 }
@@ -193,13 +226,13 @@ impl Op for Select {
     fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
         let shape = *out.shape;
         with_dtype!(out.dtype(), T => {
-            let reader = |x| Ok::<_, OpError>(Source::<T>::new(x, &shape)?.reader(&shape));
-            let mut c = Source::<bool>::new(x[0], &shape)?.reader(&shape);
-            let (mut a, mut b) = (reader(x[1])?, reader(x[2])?);
-            let (first, out) = out.range()?;
-            for (k, out) in out.chunks_mut(BLOCK_LEN).enumerate() {
-                let (start, n) = (first + k * BLOCK_LEN, out.len());
-                select_block(c.block(start, n), a.block(start, n), b.block(start, n), out);
+            let mut c = Reader::<bool>::new(x[0], &shape)?;
+            let [mut a, mut b] = [Reader::<T>::new(x[1], &shape)?, Reader::new(x[2], &shape)?];
+            let (mut first, out) = out.range()?;
+            for out in out.chunks_mut(block_len::<T>(x, &shape)) {
+                let n = out.len();
+                select_block(c.block(first, n), a.block(first, n), b.block(first, n), out);
+                first += n;
             }
             Ok(())
         })

@@ -10,16 +10,32 @@ use super::Real;
 /// A number type and its sums. They begin with the default.
 pub(crate) trait Accumulate: Real {
     type Sum: Copy + Default;
+    /// How many numbers a sum is.
+    const TERMS: usize;
+
+    /// Numbers as sums.
+    fn sums(numbers: &mut [f64]) -> &mut [Self::Sum];
 
     /// Adds a term.
     fn accumulate(sum: &mut Self::Sum, x: Self);
 
     /// The sum, rounded.
     fn total(sum: Self::Sum) -> Self;
+
+    /// The same for each of them.
+    fn totals(sums: &[Self::Sum], to: &mut [Self]) {
+        let pairs = to.iter_mut().zip(sums);
+        pairs.for_each(|(to, sum)| *to = Self::total(*sum));
+    }
 }
 
 impl Accumulate for f32 {
     type Sum = f64;
+    const TERMS: usize = 1;
+
+    fn sums(numbers: &mut [f64]) -> &mut [f64] {
+        numbers
+    }
 
     #[inline(always)]
     fn accumulate(sum: &mut f64, x: f32) {
@@ -35,6 +51,11 @@ impl Accumulate for f32 {
 impl Accumulate for f64 {
     /// The sum, and the rounding error of the last addition.
     type Sum = [f64; 2];
+    const TERMS: usize = 2;
+
+    fn sums(numbers: &mut [f64]) -> &mut [[f64; 2]] {
+        numbers.as_chunks_mut().0
+    }
 
     #[inline(always)]
     fn accumulate([sum, compensation]: &mut [f64; 2], x: f64) {

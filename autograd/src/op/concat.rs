@@ -4,8 +4,9 @@ use super::{Dependency, Internal, Op, Parts, Rule, layout::MOVE, same_dtype};
 use crate::{
     error::OpError,
     graph::Graph,
+    movement,
     piece::Piece,
-    tensor::{Element, Type, with_dtype},
+    tensor::Type,
     var::Var,
     view::{TensorView, TensorViewMut},
 };
@@ -74,17 +75,8 @@ impl Op for Concat {
         Parts::elements(1, MOVE)
     }
 
-    fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
-        let (_, n, inner) = out.shape.around(self.axis);
-        with_dtype!(out.dtype(), T => {
-            let mut inputs = Vec::with_capacity(x.len());
-            for x in x {
-                inputs.push((x.slice::<T>()?, x.shape[self.axis] * inner));
-            }
-            let (first, out) = out.range::<T>()?;
-            join(&inputs, n * inner, first, out);
-            Ok(())
-        })
+    fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        movement::join(x, self.axis, out)
     }
 
     /// The slice of the cotangent at the position of the input.
@@ -109,58 +101,6 @@ impl Op for Concat {
             axis: self.axis,
             starts: Arc::new([]),
         })
-    }
-}
-
-/// Writes a range of the joined rows, which have `row` elements: those of each input, which has its
-/// own number of them in each row.
-fn join<T: Element>(inputs: &[(&[T], usize)], row: usize, mut first: usize, mut out: &mut [T]) {
-    /// Rows that are written one input after the other stay in the first-level cache.
-    const BYTES: usize = 1 << 14;
-    while !out.is_empty() {
-        let (block, skipped) = (first / row, first % row);
-        let rows = (out.len() / row).min(BYTES / size_of::<T>() / row);
-        if skipped > 0 || rows == 0 {
-            let (part, rest) = out.split_at_mut((row - skipped).min(out.len()));
-            join_part(inputs, block, skipped, part);
-            (first, out) = (first + part.len(), rest);
-            continue;
-        }
-        let (part, rest) = out.split_at_mut(rows * row);
-        let mut start = 0;
-        for &(x, width) in inputs {
-            let x = &x[block * width..][..rows * width];
-            let to = part.chunks_exact_mut(row).map(|out| &mut out[start..]);
-            match width {
-                0 => {}
-                1 => to.zip(x).for_each(|(to, x)| to[0] = *x),
-                _ => to
-                    .zip(x.chunks_exact(width))
-                    .for_each(|(to, x)| to[..width].copy_from_slice(x)),
-            }
-            start += width;
-        }
-        (first, out) = (first + part.len(), rest);
-    }
-}
-
-/// Writes a part of one row.
-fn join_part<T: Element>(
-    inputs: &[(&[T], usize)],
-    block: usize,
-    mut skipped: usize,
-    mut out: &mut [T],
-) {
-    for &(x, width) in inputs {
-        if out.is_empty() {
-            return;
-        }
-        let count = width.saturating_sub(skipped).min(out.len());
-        let (part, rest) = out.split_at_mut(count);
-        if count > 0 {
-            part.copy_from_slice(&x[block * width + skipped..][..count]);
-        }
-        (skipped, out) = (skipped.saturating_sub(width), rest);
     }
 }
 

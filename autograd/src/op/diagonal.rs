@@ -1,7 +1,19 @@
 //! Diagonals and triangles of matrices. The last two axes are the matrix, those before them a
 //! batch.
 
-use crate::{error::OpError, shape::Shape, tensor::reserve, var::Var};
+use super::{
+    Dependency, Internal, Op, Parts, Rule, inputs,
+    layout::{MOVE, Slice, layout_op},
+};
+use crate::{
+    error::OpError,
+    movement,
+    piece::Piece,
+    shape::Shape,
+    tensor::Type,
+    var::Var,
+    view::{TensorView, TensorViewMut},
+};
 
 /// The batch shape, rows and columns.
 fn matrix(shape: &Shape) -> Result<(&[usize], usize, usize), OpError> {
@@ -11,23 +23,22 @@ fn matrix(shape: &Shape) -> Result<(&[usize], usize, usize), OpError> {
     found.ok_or_else(|| OpError::new(format!("expected a matrix, got {shape}")))
 }
 
-impl<'g> Var<'g> {
-    /// A boolean matrix `[m, n]`: `test` of the column indices and the row indices.
-    #[track_caller]
-    fn index_mask(
-        self,
-        m: usize,
-        n: usize,
-        test: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>,
-    ) -> Result<Var<'g>, OpError> {
-        let numbers = |count: usize| {
-            let mut all = reserve(count)?;
-            all.extend(0..count as i64);
-            Ok::<_, OpError>(self.graph().constant(all))
-        };
-        Ok(test(numbers(n)?, numbers(m)?.reshape([m, 1])))
-    }
+/// The triangle of matrices on one side of a diagonal, which belongs to it. The rest is 0.
+#[derive(Clone, PartialEq, Debug)]
+struct Triangle {
+    is_upper: bool,
+    /// The number of the diagonal.
+    k: isize,
+}
+layout_op!(
+    Triangle,
+    "triangle",
+    |_op, t| Ok(*t),
+    |op, x, out| movement::triangle(x, op.is_upper, op.k, out),
+    |op, r| r.ct.apply(op.clone())
+);
 
+impl<'g> Var<'g> {
     /// The diagonal of a matrix `[.., m, n]`, of length `min(m, n)`, in place of the two axes.
     #[track_caller]
     pub fn diagonal(self) -> Var<'g> {
@@ -56,9 +67,14 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn diag(self) -> Var<'g> {
         self.with_shape("diag", |shape| match **shape {
-            [n] => Ok(self
-                .index_mask(n, n, |column, row| column.eq(row))?
-                .select(self, self.zeros_like())),
+            [n] => {
+                // the elements of a vector of all rows, `n + 1` apart
+                let count = n
+                    .checked_mul(n)
+                    .ok_or("the result is too large for any memory")?;
+                let all = Slice::every(0, n + 1, n).padded(self, count);
+                Ok(all.reshape([n, n]))
+            }
             [_, _] => Ok(self.diagonal()),
             _ => Err(OpError::new(format!(
                 "expected a vector or a matrix, got {shape}"
@@ -78,36 +94,23 @@ impl<'g> Var<'g> {
     /// those above it are positive.
     #[track_caller]
     pub fn tril(self, k: isize) -> Var<'g> {
-        self.triangle("tril", k, |column, row| column.le(row))
+        self.triangle("tril", k, false)
     }
 
     /// The upper triangle of a matrix: zeros below the `k`-th diagonal. The main diagonal is 0,
     /// those above it are positive.
     #[track_caller]
     pub fn triu(self, k: isize) -> Var<'g> {
-        self.triangle("triu", k, |column, row| column.ge(row))
+        self.triangle("triu", k, true)
     }
 
-    /// Keeps some elements and sets the others to 0. `keep` compares column indices with row
-    /// indices that are shifted by `k`.
     #[track_caller]
-    fn triangle(
-        self,
-        op: &'static str,
-        k: isize,
-        keep: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>,
-    ) -> Var<'g> {
+    fn triangle(self, op: &'static str, k: isize, is_upper: bool) -> Var<'g> {
         self.with_shape(op, |shape| {
             let (_, m, n) = matrix(shape)?;
-            if shape.count() == 0 {
-                // an empty matrix; the other size can be larger than any allocation
-                return Ok(self);
-            }
             // beyond the corners all diagonals are empty
-            let k = k.clamp(-(m as isize), n as isize) as i64;
-            Ok(self
-                .index_mask(m, n, |column, row| keep(column, row + k))?
-                .select(self, self.zeros_like()))
+            let k = k.clamp(-(m as isize), n as isize);
+            Ok(self.apply(Triangle { is_upper, k }))
         })
     }
 }

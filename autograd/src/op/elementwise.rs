@@ -175,130 +175,92 @@ pub(super) fn infer(inputs: usize, integers: bool, x: &[Type]) -> Result<Type, O
     Ok(Type { dtype, shape })
 }
 
-/// Where one operand of an elementwise loop comes from.
-#[derive(Clone, Copy)]
-pub(crate) enum Source<'a, T> {
-    /// An array of the output's shape.
-    Whole(&'a [T]),
-    /// An array that is broadcast to the output's shape.
-    Broadcast(&'a [T], &'a Shape),
-}
-
-pub(crate) const BLOCK_LEN: usize = 128;
 pub(crate) const MAX_INPUTS: usize = 3;
 
-impl<'a, T: Element> Source<'a, T> {
-    /// An input broadcast to the output's shape.
-    pub(crate) fn new(x: TensorView<'a>, shape: &Shape) -> Result<Source<'a, T>, OpError> {
-        let data = x.slice()?;
-        Ok(if x.shape == shape {
-            Source::Whole(data)
-        } else {
-            Source::Broadcast(data, x.shape)
+/// How many elements of type `T` are computed at once: of inputs that can be read where they lie
+/// all of them, else so many that the blocks of all inputs fit the first-level cache.
+pub(crate) fn block_len<T>(x: &[TensorView<'_>], shape: &Shape) -> usize {
+    match x.iter().all(|x| x.shape == shape) {
+        true => usize::MAX,
+        false => 4096 / size_of::<T>(),
+    }
+}
+
+/// Reads an operand block by block. Elements of the output's shape are read in place, broadcast ones
+/// are copied into a block. So a broadcast operand never takes more memory than fits the L1 cache.
+pub(crate) struct Reader<'a, T> {
+    data: &'a [T],
+    /// How it is broadcast.
+    walk: Option<Walk>,
+    block: Vec<T>,
+}
+
+impl<'a, T: Element> Reader<'a, T> {
+    /// Of an input, for an output of this shape.
+    #[inline(never)]
+    pub(crate) fn new(x: TensorView<'a>, shape: &Shape) -> Result<Reader<'a, T>, OpError> {
+        Ok(Reader {
+            data: x.slice()?,
+            walk: (x.shape != shape).then(|| Walk::broadcast(x.shape, shape)),
+            block: Vec::new(),
         })
     }
 
-    #[inline(never)]
-    pub(crate) fn reader(self, shape: &Shape) -> Reader<'a, T> {
-        let walk = match self {
-            Source::Broadcast(_, own) => Some(Walk::broadcast(own, shape)),
-            Source::Whole(_) => None,
-        };
-        Reader {
-            source: self,
-            walk,
-            block: [T::default(); BLOCK_LEN],
-            is_filled: false,
-        }
-    }
-}
-
-/// Reads an operand block by block. Contiguous elements are read in place, others are copied into a
-/// block. So a broadcast operand never takes more memory than fits the L1 cache.
-pub(crate) struct Reader<'a, T> {
-    source: Source<'a, T>,
-    walk: Option<Walk>,
-    block: [T; BLOCK_LEN],
-    is_filled: bool,
-}
-
-impl<T: Element> Reader<'_, T> {
-    /// The elements `start..start + n`, `n` at most [`BLOCK_LEN`].
+    /// The elements `start..start + n`.
     #[inline(never)]
     pub(crate) fn block(&mut self, start: usize, n: usize) -> &[T] {
-        match (&self.source, &self.walk) {
-            (Source::Whole(data), _) => return &data[start..start + n],
-            // the first call filled the block
-            (_, Some(walk)) if walk.is_constant() && self.is_filled => {}
-            (Source::Broadcast(data, _), Some(walk)) => {
-                // a block that is the same everywhere is filled once for all
-                self.is_filled = n == BLOCK_LEN;
-                movement::copy_elements(data, walk, start, &mut self.block[..n])
-            }
-            _ => {}
+        let Some(walk) = &self.walk else {
+            return &self.data[start..start + n];
+        };
+        // a block that is the same everywhere is filled once for all
+        if !(walk.is_constant() && self.block.len() >= n) {
+            self.block.resize(n, T::default());
+            movement::copy_elements(self.data, walk, start, &mut self.block);
         }
         &self.block[..n]
     }
 }
 
-/// `out[i] = f(x₀[i], x₁[i], …)` for `N` inputs of the output's dtype.
-pub(super) fn map<T: Element, const N: usize>(
-    x: &[TensorView<'_>],
-    out: Piece<'_>,
-    mut f: impl FnMut(&[T; N]) -> T,
-) -> Result<(), OpError> {
-    blocks(x, out, |x, out| zip(x, out, &mut f))
-}
+/// Computes a block of the output from those of the inputs.
+type OfBlock<'f, T> = dyn FnMut([&[T]; MAX_INPUTS], &mut [T]) + 'f;
 
-/// Calls `f` with each block of the output, and those of `N` inputs of its dtype.
-pub(super) fn blocks<T: Element, const N: usize>(
+/// Calls `f` with each block of the output, and those of the inputs, which are of its dtype. Inputs
+/// that are not there are the first one again: a loop over three inputs serves all ops.
+pub(super) fn blocks<T: Element>(
     x: &[TensorView<'_>],
     mut out: Piece<'_>,
-    mut f: impl FnMut([&[T]; N], &mut [T]),
+    f: &mut OfBlock<'_, T>,
 ) -> Result<(), OpError> {
     let shape = *out.shape;
-    let x: &[TensorView<'_>; N] = x.try_into().map_err(|_| "the number of inputs is wrong")?;
-    let mut readers = x
-        .iter()
-        .map(|x| Ok(Source::new(*x, &shape)?.reader(&shape)))
-        .collect::<Result<Vec<_>, OpError>>()?;
-    let (first, out) = out.range::<T>()?;
-    for (k, out) in out.chunks_mut(BLOCK_LEN).enumerate() {
-        let mut blocks = [&[][..]; N];
-        for (block, reader) in blocks.iter_mut().zip(&mut readers) {
-            *block = reader.block(first + k * BLOCK_LEN, out.len());
-        }
-        f(blocks, out);
+    let reader = |k: usize| match x.get(k).or(x.first()) {
+        Some(x) => Reader::<T>::new(*x, &shape),
+        None => Err("has no input".into()),
+    };
+    let (mut a, mut b, mut c) = (reader(0)?, reader(1)?, reader(2)?);
+    let (mut first, out) = out.range::<T>()?;
+    for out in out.chunks_mut(block_len::<T>(x, &shape)) {
+        let n = out.len();
+        f(
+            [a.block(first, n), b.block(first, n), c.block(first, n)],
+            out,
+        );
+        first += n;
     }
     Ok(())
 }
 
-/// The innermost loop. All slices have the output's length, so that the compiler can drop the
-/// bounds checks.
-#[inline]
-fn zip<T: Element, const N: usize>(x: [&[T]; N], out: &mut [T], mut f: impl FnMut(&[T; N]) -> T) {
-    let n = out.len();
-    let x = x.map(|x| &x[..n]);
-    for i in 0..n {
-        out[i] = f(&std::array::from_fn(|k| x[k][i]));
-    }
-}
-
 /// An elementwise op on whole tensors.
-fn evaluate<E: Elementwise>(
-    op: &E,
+fn evaluate(
+    op: &dyn CustomLoop,
     x: &[TensorView<'_>],
     out: TensorViewMut<'_>,
 ) -> Result<(), OpError> {
     let out = Piece::whole(out);
-    with_dtype!(out.dtype(), float T => {
-        // `E::INPUTS` is a constant: the compiler keeps one of the three loops
-        match E::INPUTS {
-            1 => map::<T, 1>(x, out, |x| op.value(x)),
-            2 => map::<T, 2>(x, out, |x| op.value(x)),
-            _ => map::<T, 3>(x, out, |x| op.value(x)),
-        }
-    }, else super::expect_float(out.dtype()))
+    match out.dtype() {
+        DType::F32 => blocks(x, out, &mut |x, out| op.f32(x, out)),
+        DType::F64 => blocks(x, out, &mut |x, out| op.f64(x, out)),
+        other => super::expect_float(other),
+    }
 }
 
 /// `xⁿ` for an integer `n`.
@@ -314,7 +276,9 @@ impl Op for Powi {
 
     fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), float T => {
-            map::<T, 1>(x, Piece::whole(out), |x| x[0].powi(self.0))
+            blocks::<T>(x, Piece::whole(out), &mut |[x, ..], out| {
+                out.iter_mut().zip(x).for_each(|(out, x)| *out = x.powi(self.0));
+            })
         }, else super::expect_float(out.dtype()))
     }
 

@@ -6,9 +6,11 @@
 use super::{Dependency, Internal, Op, Parts, Rule, compensated::Accumulate, inputs, layout::MOVE};
 use crate::{
     error::OpError,
+    movement::{Word, with_word, words},
     piece::Piece,
+    pool::Block,
     shape::Shape,
-    tensor::{DType, Element, Type, reserve, with_dtype},
+    tensor::{DType, Number, Tensor, Type, reserve, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
@@ -28,28 +30,39 @@ fn positions<'b>(
     let block = &mut block[..range.len()];
     let mut is_valid = true;
     for (to, &p) in block.iter_mut().zip(&index[range.clone()]) {
-        // a negative number becomes one that is too large, unless it counts from the end
-        let from_front = p as u64;
-        let p = from_front.wrapping_add(if p < 0 { n as u64 } else { 0 });
-        is_valid &= p < n as u64;
-        *to = p as usize;
+        *to = from_front(p, n);
+        is_valid &= *to < n;
     }
-    if is_valid {
-        return Ok(block);
+    match is_valid {
+        true => Ok(block),
+        false => Err(first_invalid(index, n)),
     }
-    let k = range.start + block.iter().position(|&p| p >= n).unwrap_or(0);
-    let p = index[k];
-    Err(OpError::new(format!(
+}
+
+/// A position counted from the front; at least `n` if it is out of range.
+#[inline(always)]
+fn from_front(p: i64, n: usize) -> usize {
+    // a negative number becomes one that is too large, unless it counts from the end
+    let p = (p as u64).wrapping_add(if p < 0 { n as u64 } else { 0 });
+    usize::try_from(p).unwrap_or(usize::MAX)
+}
+
+/// The error for the first position that is out of range.
+#[cold]
+fn first_invalid(index: &[i64], n: usize) -> OpError {
+    let found = index.iter().position(|&p| from_front(p, n) >= n);
+    let (k, p) = found.map_or((0, 0), |k| (k, index[k]));
+    OpError::new(format!(
         "index {p} (element {k}) is out of range for an axis of size {n}"
-    )))
+    ))
 }
 
 /// Checks all positions: without elements to move, an index can be wrong all the same.
 fn check_all(index: &[i64], n: usize) -> Result<(), OpError> {
-    let mut block = [0; BLOCK];
-    (0..index.len()).step_by(BLOCK).try_for_each(|k| {
-        positions(index, k..index.len().min(k + BLOCK), n, &mut block).map(|_| ())
-    })
+    match index.iter().all(|&p| from_front(p, n) < n) {
+        true => Ok(()),
+        false => Err(first_invalid(index, n)),
+    }
 }
 
 /// Class labels, all checked. Unlike positions, a negative label is an error and does not count
@@ -113,9 +126,9 @@ impl Op for Take {
     fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
         let (_, n, inner) = x[0].shape.around(self.axis);
         let index = x[1].slice::<i64>()?;
-        with_dtype!(out.dtype(), T => {
-            let (first, out) = out.range::<T>()?;
-            take_rows(x[0].slice::<T>()?, (n, inner), index, first, out)
+        with_word!(out.dtype(), W => {
+            let (first, out) = out.words::<W>();
+            take_rows(words::<W>(x[0]), (n, inner), index, first, out)
         })
     }
 
@@ -138,12 +151,12 @@ impl Op for Take {
 
 /// Copies whole rows of `inner` elements: the output is one row for each position, for each block of
 /// `n` rows of the input.
-fn take_rows<T: Element>(
-    x: &[T],
+fn take_rows<W: Word>(
+    x: &[W],
     (n, inner): (usize, usize),
     index: &[i64],
     mut first: usize,
-    mut out: &mut [T],
+    mut out: &mut [W],
 ) -> Result<(), OpError> {
     if out.is_empty() {
         return check_all(index, n);
@@ -175,15 +188,10 @@ fn take_rows<T: Element>(
     Ok(())
 }
 
+const NO_MEMORY: &str = "not enough memory for the sums";
+
 /// What adding an element at a position costs, in light steps.
 const ADD: usize = 50;
-
-/// Sums that begin with 0.
-fn sums<T: Accumulate>(count: usize) -> Result<Vec<T::Sum>, OpError> {
-    let mut sums = reserve(count)?;
-    sums.resize(count, T::Sum::default());
-    Ok(sums)
-}
 
 /// Adds rows of `inner` elements to those of the output, in order: the row of each position of the
 /// index, for each block of `n` rows of the output. The output begins and ends with whole rows.
@@ -325,11 +333,18 @@ impl Op for IndexAdd {
     }
 
     fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        /// Rows from this length on are added up one after the other.
+        const LONG: usize = 8;
         let (_, n, inner) = out.shape.around(self.axis);
         let index = x[1].slice::<i64>()?;
         with_dtype!(out.dtype(), float T => {
+            let x = x[0].slice::<T>()?;
+            if inner < LONG {
+                let (own, each) = (index.len(), Each::Row);
+                return Scattered { x, index, each, own, inner, n }.add_range(out);
+            }
             let (first, out) = out.range::<T>()?;
-            add_rows(x[0].slice::<T>()?, (n, inner), index, first, out)
+            add_rows(x, (n, inner), index, first, out)
         }, else super::expect_float(x[0].dtype()))
     }
 
@@ -367,34 +382,59 @@ fn expect_aligned(x: &Shape, index: &Type, axis: usize) -> Result<(), OpError> {
 
 /// Copies one element for each position from `first` on. Blocks of the index have `own` rows of
 /// `inner` positions, those of `x` have `n` rows.
-fn gather_range<T: Element>(
-    x: &[T],
+fn gather_range<W: Word>(
+    x: &[W],
     (n, own, inner): (usize, usize, usize),
     index: &[i64],
     mut first: usize,
-    mut out: &mut [T],
+    mut out: &mut [W],
 ) -> Result<(), OpError> {
-    let mut block = [0; BLOCK];
-    while !out.is_empty() {
+    let mut are_valid = n > 0 || out.is_empty();
+    while are_valid && !out.is_empty() {
         let (o, at) = (first / (own * inner), first % (own * inner));
-        let count = out.len().min(own * inner - at).min(BLOCK);
-        let (to, rest) = out.split_at_mut(count);
-        let from = &x[o * n * inner..][..n * inner];
-        let positions = positions(index, first..first + count, n, &mut block)?;
+        let x = &x[o * n * inner..][..n * inner];
+        // whole rows, or a part of one
+        let (rows, columns) = match at % inner {
+            0 if out.len() >= inner => ((own - at / inner).min(out.len() / inner), 0..inner),
+            column => (1, column..inner.min(column + out.len())),
+        };
+        let (to, rest) = out.split_at_mut(rows * columns.len());
+        let index = &index[first..first + to.len()];
         if inner == 1 {
-            to.iter_mut()
-                .zip(positions)
-                .for_each(|(to, &p)| *to = from[p]);
+            are_valid &= gather_row(x, (n, 1), index, to, 0);
         } else {
-            let mut column = at % inner;
-            for (to, p) in to.iter_mut().zip(positions) {
-                *to = from[p * inner + column];
-                column = if column + 1 < inner { column + 1 } else { 0 };
+            let rows = to
+                .chunks_mut(columns.len())
+                .zip(index.chunks(columns.len()));
+            for (to, index) in rows {
+                are_valid &= gather_row(&x[columns.start..], (n, inner), index, to, 1);
             }
         }
-        (first, out) = (first + count, rest);
+        (first, out) = (first + to.len(), rest);
     }
-    Ok(())
+    match are_valid {
+        true => Ok(()),
+        false => Err(first_invalid(index, n)),
+    }
+}
+
+/// Copies one element for each position, from columns that are `next` apart. Whether all positions
+/// are valid; there must be at least one row.
+#[inline(always)]
+fn gather_row<W: Word>(
+    x: &[W],
+    (n, inner): (usize, usize),
+    index: &[i64],
+    to: &mut [W],
+    next: usize,
+) -> bool {
+    let mut are_valid = true;
+    for (k, (to, &p)) in to.iter_mut().zip(index).enumerate() {
+        let p = from_front(p, n);
+        are_valid &= p < n;
+        *to = x[if p < n { p } else { 0 } * inner + k * next];
+    }
+    are_valid
 }
 
 impl Op for Gather {
@@ -417,9 +457,9 @@ impl Op for Gather {
     fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
         let (n, index) = (x[0].shape[self.axis], x[1].slice::<i64>()?);
         let (_, own, inner) = x[1].shape.around(self.axis);
-        with_dtype!(out.dtype(), T => {
-            let (first, out) = out.range::<T>()?;
-            gather_range(x[0].slice::<T>()?, (n, own, inner), index, first, out)
+        with_word!(out.dtype(), W => {
+            let (first, out) = out.words::<W>();
+            gather_range(words::<W>(x[0]), (n, own, inner), index, first, out)
         })
     }
 
@@ -454,11 +494,24 @@ impl Scatter {
     }
 }
 
+/// Bytes that stay in the second-level cache.
+const NEAR: usize = 1 << 18;
+
+/// What a position of an index is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Each {
+    /// An element.
+    Element,
+    /// A row, in all blocks.
+    Row,
+}
+
 /// Elements to be added at positions: blocks of `own` rows of `inner`, of which each element goes
 /// to a row of the same block of the output, which has `n`.
 struct Scattered<'a, T> {
     x: &'a [T],
     index: &'a [i64],
+    each: Each,
     own: usize,
     inner: usize,
     n: usize,
@@ -467,20 +520,19 @@ struct Scattered<'a, T> {
 impl<T: Accumulate> Scattered<'_, T> {
     /// Adds up some columns of the output, a few at a time.
     fn add_columns(&self, mut out: Piece<'_>) -> Result<(), OpError> {
-        const COLUMNS: usize = 64;
-        let mut sums = sums::<T>(self.n * COLUMNS)?;
+        // more than fits the second-level cache, but less is worse: rows of a few elements each
+        let few = (2 * NEAR / size_of::<T::Sum>() / self.n.max(1)).clamp(32, 64);
+        let mut block_of_sums = Block::blank(T::TERMS * self.n * few).ok_or(NO_MEMORY)?;
+        let all_sums = T::sums(block_of_sums.elements_mut());
         for block in out.blocks.clone() {
-            for column in out.columns.clone().step_by(COLUMNS) {
-                let columns = column..out.columns.end.min(column + COLUMNS);
-                let width = columns.len();
-                let skipped = column - out.columns.start;
+            for column in out.columns.clone().step_by(few) {
+                let columns = column..out.columns.end.min(column + few);
+                let (width, skipped) = (columns.len(), column - out.columns.start);
+                let sums = &mut all_sums[..self.n * width];
                 sums.fill(T::Sum::default());
-                self.add(block, 0..self.n, columns, &mut sums)?;
-                for (k, sums) in sums.chunks_exact(width).take(self.n).enumerate() {
-                    let row = &mut out.row::<T>(block, k)?[skipped..skipped + width];
-                    row.iter_mut()
-                        .zip(sums)
-                        .for_each(|(out, sum)| *out = T::total(*sum));
+                self.add(block, 0..self.n, columns, sums)?;
+                for (k, sums) in sums.chunks_exact(width).enumerate() {
+                    T::totals(sums, &mut out.row(block, k)?[skipped..skipped + width]);
                 }
             }
         }
@@ -490,18 +542,21 @@ impl<T: Accumulate> Scattered<'_, T> {
     /// Adds up a range of the output: whole rows.
     fn add_range(&self, mut out: Piece<'_>) -> Result<(), OpError> {
         let (first, mut out) = out.range::<T>()?;
+        if out.is_empty() {
+            return check_all(self.index, self.n);
+        }
         let mut row = first / self.inner;
-        let mut sums = sums::<T>((self.n * self.inner).min(out.len()))?;
+        let most = (self.n * self.inner).min(out.len());
+        let mut block_of_sums = Block::blank(T::TERMS * most).ok_or(NO_MEMORY)?;
+        let all_sums = T::sums(block_of_sums.elements_mut());
         while !out.is_empty() {
             let (block, k) = (row / self.n, row % self.n);
             let rows = k..self.n.min(k + out.len() / self.inner);
             let (to, rest) = out.split_at_mut(rows.len() * self.inner);
-            let sums = &mut sums[..to.len()];
+            let sums = &mut all_sums[..to.len()];
             sums.fill(T::Sum::default());
             self.add(block, rows.clone(), 0..self.inner, sums)?;
-            to.iter_mut()
-                .zip(sums)
-                .for_each(|(out, sum)| *out = T::total(*sum));
+            T::totals(sums, to);
             (row, out) = (row + rows.len(), rest);
         }
         Ok(())
@@ -515,125 +570,122 @@ impl<T: Accumulate> Scattered<'_, T> {
         columns: Range<usize>,
         sums: &mut [T::Sum],
     ) -> Result<(), OpError> {
-        if columns.len() == self.inner && sums.len() > Buckets::<T>::WORTH {
-            return self.add_in_buckets(block, rows, sums);
-        }
-        // one row after the other, or all at once where they are whole
-        let rows_at_once = match columns.len() == self.inner {
-            true => self.own.max(1),
-            false => 1,
+        let size = self.own * self.inner;
+        let x = &self.x[block * size..][..size];
+        let index = match self.each {
+            Each::Element => &self.index[block * size..][..size],
+            Each::Row => self.index,
         };
-        for k in (0..self.own).step_by(rows_at_once) {
-            let first = (block * self.own + k) * self.inner + columns.start;
-            let end = first + (rows_at_once - 1) * self.inner + columns.len();
-            self.each(first..end, (&rows, columns.len()), |to, x| {
-                T::accumulate(&mut sums[to], x);
-            })?;
+        let are_valid = if self.inner > 1 {
+            self.add_rows((index, x), rows, columns, sums)
+        } else if size_of_val(sums) <= 2 * NEAR {
+            let add = |row: usize, x| T::accumulate(&mut sums[row], x);
+            self.each((index, x), &rows, add)
+        } else {
+            self.add_in_buckets((index, x), &rows, sums)?
+        };
+        match are_valid {
+            true => Ok(()),
+            false => Err(first_invalid(self.index, self.n)),
         }
-        Ok(())
     }
 
-    /// The same for all columns and many sums, those beside each other at the same time.
+    /// Adds to rows of several elements. Whether all positions are valid.
+    fn add_rows(
+        &self,
+        (index, x): (&[i64], &[T]),
+        rows: Range<usize>,
+        columns: Range<usize>,
+        sums: &mut [T::Sum],
+    ) -> bool {
+        let (mut are_valid, width) = (true, columns.len());
+        let mut row = |p: i64| {
+            let p = from_front(p, self.n);
+            are_valid &= p < self.n;
+            let row = p.wrapping_sub(rows.start);
+            (row < rows.len()).then_some(row)
+        };
+        for k in 0..self.own {
+            let range = k * self.inner + columns.start..k * self.inner + columns.end;
+            let x = &x[range.clone()];
+            match self.each {
+                Each::Row => {
+                    if let Some(row) = row(index[k]) {
+                        let sums = sums[row * width..][..width].iter_mut();
+                        sums.zip(x).for_each(|(sum, &x)| T::accumulate(sum, x));
+                    }
+                }
+                Each::Element => {
+                    for (column, (&x, &p)) in x.iter().zip(&index[range]).enumerate() {
+                        if let Some(row) = row(p) {
+                            T::accumulate(&mut sums[row * width + column], x);
+                        }
+                    }
+                }
+            }
+        }
+        are_valid
+    }
+
+    /// Adds to rows of one element, of which there are more than fit the second-level cache: terms
+    /// are first brought together by place, in their order, so that those of one bucket go to sums
+    /// that do.
     fn add_in_buckets(
         &self,
-        block: usize,
-        rows: Range<usize>,
+        (index, x): (&[i64], &[T]),
+        rows: &Range<usize>,
         sums: &mut [T::Sum],
-    ) -> Result<(), OpError> {
-        let (size, mut buckets) = (self.own * self.inner, Buckets::new(sums.len())?);
-        let (first, end) = (block * size, (block + 1) * size);
-        for first in (first..end).step_by(BATCH) {
-            let range = first..end.min(first + BATCH);
-            self.each(range, (&rows, self.inner), |to, x| buckets.push(to, x))?;
-            buckets.empty(|to, x| T::accumulate(&mut sums[to], x));
+    ) -> Result<bool, OpError> {
+        /// More terms are taken one batch after the other.
+        const BATCH: usize = 1 << 20;
+        const MAX_BUCKETS: usize = 256;
+        let size = (NEAR / size_of::<T::Sum>()).max(sums.len().div_ceil(MAX_BUCKETS));
+        let shift = size.next_power_of_two().trailing_zeros();
+        let (mut ends, mut are_valid) = (vec![0; (sums.len() >> shift) + 1], true);
+        let count = x.len().min(BATCH);
+        let mut sorted = reserve(count)?;
+        sorted.resize(count, (0, T::default()));
+        for batch in index.chunks(BATCH).zip(x.chunks(BATCH)) {
+            ends.fill(0);
+            are_valid &= self.each(batch, rows, |row, _| ends[row >> shift] += 1);
+            let mut next = 0;
+            let starts = |end: &mut usize| (*end, next) = (next, next + *end);
+            ends.iter_mut().for_each(starts);
+            self.each(batch, rows, |row, x| {
+                let end = &mut ends[row >> shift];
+                sorted[*end] = ((row & ((1 << shift) - 1)) as u32, x);
+                *end += 1;
+            });
+            let mut start = 0;
+            for (sums, &end) in sums.chunks_mut(1 << shift).zip(&ends) {
+                for &(row, x) in &sorted[start..end] {
+                    T::accumulate(&mut sums[row as usize], x);
+                }
+                start = end;
+            }
         }
-        Ok(())
+        Ok(are_valid)
     }
 
-    /// Calls `f` for all elements of a range, which begins with a row, that go to some rows: with
-    /// the place within these rows, and the element.
+    /// Calls `f` for elements that go to some rows of one element each: with the place within these
+    /// rows, and the element. Whether all positions are valid.
     #[inline(always)]
     fn each(
         &self,
-        range: Range<usize>,
-        (rows, width): (&Range<usize>, usize),
+        (index, x): (&[i64], &[T]),
+        rows: &Range<usize>,
         mut f: impl FnMut(usize, T),
-    ) -> Result<(), OpError> {
-        let (mut checked, mut column) = ([0; BLOCK], range.start % self.inner);
-        if width < self.inner {
-            column = 0;
-        }
-        for first in range.clone().step_by(BLOCK) {
-            let range = first..range.end.min(first + BLOCK);
-            let x = &self.x[range.clone()];
-            for (&p, &x) in positions(self.index, range, self.n, &mut checked)?
-                .iter()
-                .zip(x)
-            {
-                let row = p.wrapping_sub(rows.start);
-                if row < rows.len() {
-                    f(row * width + column, x);
-                }
-                column = if column + 1 < width { column + 1 } else { 0 };
+    ) -> bool {
+        let mut are_valid = true;
+        for (&p, &x) in index.iter().zip(x) {
+            let p = from_front(p, self.n);
+            are_valid &= p < self.n;
+            let row = p.wrapping_sub(rows.start);
+            if row < rows.len() {
+                f(row, x);
             }
         }
-        Ok(())
-    }
-}
-
-/// How many elements are put into buckets before they are added.
-const BATCH: usize = 1 << 14;
-
-/// Elements on the way to sums that do not fit the caches: they are brought together by place, so
-/// that those of one bucket go to few pages. Their order is kept.
-struct Buckets<T> {
-    /// A bucket has `2^shift` sums.
-    shift: u32,
-    counts: Vec<u32>,
-    pushed: Vec<(usize, T)>,
-    sorted: Vec<(usize, T)>,
-}
-
-impl<T: Accumulate> Buckets<T> {
-    /// The number of sums from which on this pays: those of half a second-level cache.
-    const WORTH: usize = (1 << 18) / size_of::<T::Sum>();
-
-    fn new(sums: usize) -> Result<Self, OpError> {
-        const MAX_BUCKETS: usize = 256;
-        let least = (Self::WORTH / 8).next_power_of_two();
-        let size = sums.div_ceil(MAX_BUCKETS).next_power_of_two().max(least);
-        let mut sorted = reserve(BATCH)?;
-        sorted.resize(BATCH, (0, T::default()));
-        Ok(Buckets {
-            shift: size.trailing_zeros(),
-            counts: vec![0; sums.div_ceil(size)],
-            pushed: reserve(BATCH)?,
-            sorted,
-        })
-    }
-
-    #[inline(always)]
-    fn push(&mut self, to: usize, x: T) {
-        self.counts[to >> self.shift] += 1;
-        self.pushed.push((to, x));
-    }
-
-    /// Calls `f` for all, bucket by bucket.
-    #[inline(always)]
-    fn empty(&mut self, mut f: impl FnMut(usize, T)) {
-        let mut next = 0;
-        for count in &mut self.counts {
-            (*count, next) = (next, next + *count);
-        }
-        for &(to, x) in &self.pushed {
-            let at = &mut self.counts[to >> self.shift];
-            self.sorted[*at as usize] = (to, x);
-            *at += 1;
-        }
-        let sorted = &self.sorted[..self.pushed.len()];
-        sorted.iter().for_each(|&(to, x)| f(to, x));
-        self.counts.fill(0);
-        self.pushed.clear();
+        are_valid
     }
 }
 
@@ -679,7 +731,8 @@ impl Op for Scatter {
         let (_, own, inner) = x[1].shape.around(self.axis);
         let by_columns = self.is_cut_between_columns(x[0].shape);
         with_dtype!(out.dtype(), float T => {
-            let source = Scattered { x: x[0].slice::<T>()?, index, own, inner, n: self.size };
+            let (x, each, n) = (x[0].slice::<T>()?, Each::Element, self.size);
+            let source = Scattered { x, index, each, own, inner, n };
             match by_columns {
                 true => source.add_columns(out),
                 false => source.add_range(out),
@@ -729,10 +782,11 @@ impl Op for OneHot {
 
     fn piece(&self, x: &[TensorView<'_>], mut out: Piece<'_>, _: Internal) -> Result<(), OpError> {
         let (classes, all) = (self.classes.max(1), x[0].slice::<i64>()?);
-        with_dtype!(self.dtype, T => {
-            let one = one::<T>()?;
-            let (first, out) = out.range::<T>()?;
-            out.fill(T::default());
+        let one = Tensor::number(Number::Int(1), self.dtype);
+        with_word!(self.dtype, W => {
+            let one = words::<W>(one.as_view())[0];
+            let (first, out) = out.words::<W>();
+            out.fill(W::default());
             for (line, &label) in out.chunks_exact_mut(classes).zip(&all[first / classes..]) {
                 let at = usize::try_from(label).ok().and_then(|k| line.get_mut(k));
                 *at.ok_or("a label is not one of the classes")? = one;
@@ -748,13 +802,6 @@ impl Op for OneHot {
     fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
         Dependency::None
     }
-}
-
-/// The scalar 1, or `true`.
-fn one<T: crate::tensor::Element>() -> Result<T, OpError> {
-    use crate::tensor::{Number, Tensor};
-    let one = Tensor::number(Number::Int(1), T::DTYPE);
-    Ok(one.as_view().slice::<T>()?[0])
 }
 
 impl<'g> Var<'g> {

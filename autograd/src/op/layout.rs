@@ -67,6 +67,8 @@ macro_rules! layout_op {
     };
 }
 
+pub(super) use layout_op;
+
 /// Another shape with the same number of elements.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Reshape(Shape);
@@ -160,6 +162,16 @@ impl Slice {
         }
     }
 
+    /// Elements from the first one on, `step` apart.
+    pub(super) fn every(axis: usize, step: usize, size: usize) -> Slice {
+        Slice {
+            axis,
+            start: 0,
+            step: step as isize,
+            size,
+        }
+    }
+
     /// A slice's cotangent, padded with zeros to the size of the whole axis.
     pub(crate) fn padded<'g>(&self, ct: Var<'g>, whole: usize) -> Var<'g> {
         ct.apply(Unslice {
@@ -190,7 +202,11 @@ layout_op!(
     "slice",
     |op, t| Ok(Type::new(t.dtype, t.shape.resized(op.axis, op.size)?)),
     |op, x, out| movement::copy(x, &op.walk(x.shape, *out.shape), out),
-    |op, r| op.padded(r.ct, r.x[0].known_shape()[op.axis]),
+    |op, r| match r.x[0].known_shape()[op.axis] {
+        // the reverse order, twice, is the order as it was
+        whole if op.step == -1 && op.size == whole => r.ct.apply(op.clone()),
+        whole => op.padded(r.ct, whole),
+    },
     |op| Lowering::Slice {
         axis: op.axis,
         start: op.start,
@@ -213,8 +229,7 @@ layout_op!(
     )),
     |op, x, out| {
         let Slice { axis, start, step, size } = op.slice;
-        let places = (start as isize, step, size);
-        movement::place(x, (axis, places), out)
+        movement::place(x, (axis, (start, step, size)), out)
     },
     |op, r| r.ct.apply(op.slice.clone());
     |op, shape| shape[op.slice.axis + 1..].iter().product()

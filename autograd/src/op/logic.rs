@@ -1,14 +1,61 @@
-//! Booleans: and, or, not, all, any, and tests of floats. All are built from comparisons, sums and
-//! `select`. None has a gradient.
+//! Booleans: and, or, not, all, any, and tests of floats. All but the reductions are built from
+//! comparisons and `select`. None has a gradient.
 
-use super::expect_float;
+use super::{
+    Dependency, Internal, Op, Parts, Rule, expect_float, inputs,
+    lines::{Holds, parts_of_lines, reduce_lines},
+};
 use crate::{
     error::OpError,
-    shape::Ints,
-    tensor::{DType, Tensor},
+    nodes::OpRef,
+    piece::Piece,
+    shape::{Axes, Ints},
+    tensor::{DType, Tensor, Type},
     var::Var,
+    view::{TensorView, TensorViewMut},
 };
-use std::ops;
+use std::{ops, sync::Arc};
+
+/// Whether all booleans over some axes are true, or any.
+#[derive(Clone, PartialEq, Debug)]
+struct AllAny {
+    axes: Axes,
+    keep: bool,
+    all: bool,
+}
+
+impl Op for AllAny {
+    const NAME: &'static str = "all_any";
+
+    fn infer(&self, x: &[Type]) -> Result<Type, OpError> {
+        let [x] = inputs::<1>(x)?;
+        Ok(Type::new(x.dtype, x.shape.reduced(self.axes, self.keep)))
+    }
+
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        self.piece(x, Piece::whole(out), Internal(()))
+    }
+
+    fn parts(&self, x: &[Type], _: Internal) -> Parts {
+        parts_of_lines(&x[0])
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        reduce_lines::<bool, _>(&mut Holds { all: self.all }, x[0], self.axes, out)
+    }
+
+    fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
+        None
+    }
+
+    fn may_fail(&self, _x: &[Type]) -> bool {
+        false
+    }
+
+    fn dependency(&self, _input: usize, _x: &[Type]) -> Dependency {
+        Dependency::None
+    }
+}
 
 impl<'g> Var<'g> {
     /// Runs `build`, or gives an error unless `self` is a boolean tensor.
@@ -24,6 +71,13 @@ impl<'g> Var<'g> {
     #[track_caller]
     fn bool_constant(self, value: bool) -> Var<'g> {
         self.graph().constant(Tensor::from(value))
+    }
+
+    #[track_caller]
+    fn holds(self, axes: Axes, all: bool) -> Var<'g> {
+        self.fold_over(axes, false, &|axes, keep| {
+            OpRef::Own(Arc::new(AllAny { axes, keep, all }))
+        })
     }
 
     /// Where both are true, element by element with broadcasting; also `a & b`.
@@ -54,33 +108,39 @@ impl<'g> Var<'g> {
     #[track_caller]
     #[allow(clippy::should_implement_trait)] // `ops::Not` is implemented as well
     pub fn not(self) -> Var<'g> {
-        self.bool_op("not", || {
-            self.select(self.bool_constant(false), self.bool_constant(true))
-        })
+        self.bool_op("not", || self.ne(self.bool_constant(true)))
     }
 
     /// Whether all are true. True if there are no elements.
     #[track_caller]
     pub fn all(self) -> Var<'g> {
-        self.bool_op("all", || self.not().sum().eq(0))
+        self.bool_op("all", || {
+            self.over_all("all", |axes| self.holds(axes, true))
+        })
     }
 
     /// Whether all are true, over one or several axes, which are removed.
     #[track_caller]
     pub fn all_axis(self, axes: impl Ints) -> Var<'g> {
-        self.bool_op("all", || self.not().sum_axis(axes).eq(0))
+        self.bool_op("all", || {
+            self.over("all", axes, |axes| self.holds(axes, true))
+        })
     }
 
     /// Whether at least one is true.
     #[track_caller]
     pub fn any(self) -> Var<'g> {
-        self.bool_op("any", || self.sum().gt(0))
+        self.bool_op("any", || {
+            self.over_all("any", |axes| self.holds(axes, false))
+        })
     }
 
     /// Whether at least one is true, over one or several axes, which are removed.
     #[track_caller]
     pub fn any_axis(self, axes: impl Ints) -> Var<'g> {
-        self.bool_op("any", || self.sum_axis(axes).gt(0))
+        self.bool_op("any", || {
+            self.over("any", axes, |axes| self.holds(axes, false))
+        })
     }
 
     /// Where it is NaN. For floats.

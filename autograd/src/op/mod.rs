@@ -16,6 +16,7 @@ pub(crate) mod guard;
 pub(crate) mod index;
 pub(crate) mod layout;
 pub(crate) mod linalg;
+pub(crate) mod lines;
 pub(crate) mod logic;
 pub(crate) mod lowering;
 pub(crate) mod parts;

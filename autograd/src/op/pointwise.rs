@@ -4,7 +4,7 @@
 
 use super::{
     Dependency, DynOp, Id, Lowering, Parts, Real, Rule,
-    elementwise::{self, MAX_INPUTS, Partial, blocks, map},
+    elementwise::{self, MAX_INPUTS, Partial, blocks},
     layout::MOVE,
     lowering::Scalar,
 };
@@ -96,7 +96,11 @@ impl DynOp for Pointwise {
     fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>) -> Result<(), OpError> {
         with_dtype!(out.dtype(), float T => {
             let f = scalar::<T>(self.0);
-            map::<T, MAX_INPUTS>(&padded(x)?, out, |&x| f(x))
+            blocks::<T>(x, out, &mut |[a, b, c], out| {
+                let inputs = a.iter().zip(b).zip(c);
+                let pairs = out.iter_mut().zip(inputs);
+                pairs.for_each(|(out, ((&a, &b), &c))| *out = f([a, b, c]));
+            })
         }, else integers(properties(self.0).integer, x, out))
     }
 
@@ -136,14 +140,8 @@ impl DynOp for Pointwise {
 fn integers(f: Option<Integer>, x: &[TensorView<'_>], out: Piece<'_>) -> Result<(), OpError> {
     let (f, why) = f.ok_or("is not defined for integers")?;
     let mut exist = true;
-    blocks::<i64, MAX_INPUTS>(&padded(x)?, out, |x, out| exist &= f(x, out))?;
+    blocks::<i64>(x, out, &mut |x, out| exist &= f(x, out))?;
     if exist { Ok(()) } else { Err(why.into()) }
-}
-
-/// The inputs, padded with the first one: a loop over three inputs serves all ops.
-fn padded<'a>(x: &[TensorView<'a>]) -> Result<[TensorView<'a>; MAX_INPUTS], OpError> {
-    let first = *x.first().ok_or("has no input")?;
-    Ok(std::array::from_fn(|k| x.get(k).copied().unwrap_or(first)))
 }
 
 /// What a built-in op computes from one element of each input, for one or several lanes.

@@ -3,16 +3,22 @@
 //! In which order floats are joined depends only on shape and axes, never on threads or instruction
 //! sets: see [`math::fold`](crate::math::fold).
 
-use super::{Dependency, Internal, Lowering, Op, Rule, expect_float, inputs, layout::copy};
+use super::{
+    Dependency, Internal, Lowering, Op, Parts, Rule, expect_float, inputs,
+    layout::{MOVE, copy},
+    lines::{FirstLargest, IntegerSum, Largest, parts_of_lines, reduce_lines},
+};
 use crate::{
     error::OpError,
     math::fold::{Fold, Lines, fold_lines},
-    shape::{Axes, Ints, Shape, Walk},
+    nodes::OpRef,
+    piece::Piece,
+    shape::{Axes, Ints, Shape},
     tensor::{DType, Element, Type, reserve, with_dtype},
     var::Var,
-    view::{TensorView, TensorViewMut},
+    view::{Elements, TensorView, TensorViewMut},
 };
-use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// `Σ x` over some axes. Booleans are counted (i64).
 #[derive(Clone, PartialEq, Debug)]
@@ -34,12 +40,26 @@ impl Op for Sum {
         Ok(Type::new(dtype, x.shape.reduced(self.axes, self.keep)))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        let (shape, axes) = (x[0].shape, self.axes);
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        match x[0].dtype().is_float() {
+            true => fold_floats(Fold::Sum, self.axes, x[0], out),
+            false => self.piece(x, Piece::whole(out), Internal(())),
+        }
+    }
+
+    fn parts(&self, x: &[Type], _: Internal) -> Parts {
+        parts_of_lines(&x[0])
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        let mut sum = IntegerSum { fits: true };
         match x[0].dtype() {
-            DType::I64 => sum_integers(shape, axes, x[0].slice::<i64>()?, out.slice()?),
-            DType::Bool => sum_integers(shape, axes, x[0].slice::<bool>()?, out.slice()?),
-            _ => fold_floats(Fold::Sum, axes, x[0], out),
+            DType::Bool => reduce_lines::<bool, _>(&mut sum, x[0], self.axes, out)?,
+            _ => reduce_lines::<i64, _>(&mut sum, x[0], self.axes, out)?,
+        }
+        match sum.fits {
+            true => Ok(()),
+            false => Err("an integer sum does not fit in 64 bits".into()),
         }
     }
 
@@ -83,23 +103,20 @@ impl<const LARGEST: bool> Op for MinMax<LARGEST> {
         Ok(Type::new(x.dtype, x.shape.reduced(self.axes, self.keep)))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
         match x[0].dtype() {
-            DType::I64 => {
-                let best: fn(i64, i64) -> i64 = if LARGEST { i64::max } else { i64::min };
-                let (shape, x) = (x[0].shape, x[0].slice::<i64>()?);
-                fold_axes(shape, self.axes, x, out.slice()?, &mut |x, lines, out| {
-                    for (k, out) in out.iter_mut().enumerate() {
-                        *out = of_line(lines, k)
-                            .map(|i| x[i])
-                            .fold(x[first(lines, k)], best);
-                    }
-                });
-                Ok(())
-            }
+            DType::I64 => self.piece(x, Piece::whole(out), Internal(())),
             _ if LARGEST => fold_floats(Fold::Max, self.axes, x[0], out),
             _ => fold_floats(Fold::Min, self.axes, x[0], out),
         }
+    }
+
+    fn parts(&self, x: &[Type], _: Internal) -> Parts {
+        parts_of_lines(&x[0])
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        reduce_lines::<i64, _>(&mut Largest { flip: !LARGEST }, x[0], self.axes, out)
     }
 
     fn vjp<'g>(&self, _input: usize, r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -301,8 +318,33 @@ impl<const LARGEST: bool> Op for ArgMinMax<LARGEST> {
         Ok(Type::new(DType::I64, x.shape.reduced(axis, false)))
     }
 
-    fn eval(&self, x: &[TensorView<'_>], mut out: TensorViewMut<'_>) -> Result<(), OpError> {
-        eval_arg_min_max(LARGEST, self.axis, x[0], out.slice()?)
+    fn eval(&self, x: &[TensorView<'_>], out: TensorViewMut<'_>) -> Result<(), OpError> {
+        self.piece(x, Piece::whole(out), Internal(()))
+    }
+
+    fn parts(&self, x: &[Type], _: Internal) -> Parts {
+        match x[0].dtype {
+            DType::Bool => Parts::WHOLE,
+            _ => Parts::elements(1, MOVE),
+        }
+    }
+
+    fn piece(&self, x: &[TensorView<'_>], out: Piece<'_>, _: Internal) -> Result<(), OpError> {
+        let (axis, mut first) = (Axes(1 << self.axis), FirstLargest { flip: !LARGEST });
+        let x = x[0];
+        match x.dtype() {
+            DType::F32 => reduce_lines::<f32, _>(&mut first, x, axis, out),
+            DType::F64 => reduce_lines::<f64, _>(&mut first, x, axis, out),
+            DType::I64 => reduce_lines::<i64, _>(&mut first, x, axis, out),
+            DType::Bool => {
+                let booleans = x.slice::<bool>()?;
+                let mut numbers = reserve(booleans.len())?;
+                numbers.extend(booleans.iter().map(|&x| i64::from(x)));
+                let data = Elements::I64(&numbers);
+                let x = TensorView { data, ..x };
+                reduce_lines::<i64, _>(&mut first, x, axis, out)
+            }
+        }
     }
 
     fn vjp<'g>(&self, _input: usize, _r: &Rule<'_, 'g>) -> Option<Var<'g>> {
@@ -318,32 +360,6 @@ impl<const LARGEST: bool> Op for ArgMinMax<LARGEST> {
     }
 }
 
-/// Whether `a` replaces the current best `b`: it is larger (or smaller), or the first NaN.
-fn beats<T: Element>(largest: bool, a: T, b: T) -> bool {
-    let is_nan = |v: T| v.partial_cmp(&v) != Some(Ordering::Equal);
-    let beyond = if largest { a > b } else { a < b };
-    beyond || (is_nan(a) && !is_nan(b))
-}
-
-/// The positions of the largest or the smallest elements along an axis: the first one at a tie.
-fn eval_arg_min_max(
-    largest: bool,
-    axis: usize,
-    x: TensorView<'_>,
-    out: &mut [i64],
-) -> Result<(), OpError> {
-    let (_, n, inner) = x.shape.around(axis);
-    with_dtype!(x.dtype(), T => {
-        let (x, lines) = (x.slice::<T>()?, Lines { n, inner });
-        for (k, out) in out.iter_mut().enumerate() {
-            let better = |best: usize, i: usize| if beats(largest, x[i], x[best]) { i } else { best };
-            let best = of_line(lines, k).fold(first(lines, k), better);
-            *out = ((best - first(lines, k)) / lines.inner) as i64;
-        }
-        Ok(())
-    })
-}
-
 fn not_empty(x: &Type, axes: Axes) -> Result<(), OpError> {
     match (0..x.shape.rank()).find(|&k| axes.has(k) && x.shape[k] == 0) {
         Some(k) => Err(OpError::new(format!(
@@ -352,17 +368,6 @@ fn not_empty(x: &Type, axes: Axes) -> Result<(), OpError> {
         ))),
         None => Ok(()),
     }
-}
-
-/// The first element of line `k`.
-fn first(Lines { n, inner }: Lines, k: usize) -> usize {
-    k / inner * n * inner + k % inner
-}
-
-/// The elements of line `k`.
-fn of_line(lines: Lines, k: usize) -> impl Iterator<Item = usize> {
-    let first = first(lines, k);
-    (0..lines.n).map(move |i| first + i * lines.inner)
 }
 
 /// Reduces floats over some axes in the canonical order.
@@ -432,35 +437,6 @@ fn fold_axes<T: Element>(
     }
 }
 
-/// Sums integers or counts booleans. Accumulates in i128, so that it fails only if the sum itself
-/// does not fit, not for an intermediate one.
-fn sum_integers<T: Copy + Into<i128>>(
-    shape: &Shape,
-    axes: Axes,
-    x: &[T],
-    out: &mut [i64],
-) -> Result<(), OpError> {
-    let mut sums = reserve(out.len())?;
-    sums.resize(out.len(), 0i128);
-    Walk::broadcast(&shape.reduced(axes, true), shape).runs(
-        0,
-        x.len(),
-        |start, first, stride, n| {
-            let x = x[start..start + n].iter().map(|&x| x.into());
-            match stride {
-                0 => sums[first] += x.sum::<i128>(),
-                _ => x
-                    .enumerate()
-                    .for_each(|(k, x)| sums[first + k * stride as usize] += x),
-            }
-        },
-    );
-    for (out, sum) in out.iter_mut().zip(sums) {
-        *out = i64::try_from(sum).map_err(|_| "an integer sum does not fit in 64 bits")?;
-    }
-    Ok(())
-}
-
 /// A reduced value with its axes restored as size 1, so that it broadcasts against the input of the
 /// reduction.
 #[track_caller]
@@ -477,51 +453,64 @@ fn broadcast_over<'g>(reduced: Var<'g>, x: Var<'g>, axes: Axes) -> Var<'g> {
 impl<'g> Var<'g> {
     #[track_caller]
     pub(crate) fn sum_over(self, axes: Axes, keep: bool) -> Var<'g> {
-        self.fold_over(axes, keep, |axes, keep| Sum { axes, keep })
+        self.fold_over(axes, keep, &|axes, keep| {
+            OpRef::Own(Arc::new(Sum { axes, keep }))
+        })
     }
 
     /// The largest or the smallest elements over some axes.
     #[track_caller]
     fn min_max<const LARGEST: bool>(self, axes: Axes, keep: bool) -> Var<'g> {
-        let y = self.fold_over(axes, keep, |axes, keep| MinMax::<LARGEST> { axes, keep });
-        if self.is_folded_at_once(axes) {
+        let y = self.fold_over(axes, keep, &|axes, keep| {
+            OpRef::Own(Arc::new(MinMax::<LARGEST> { axes, keep }))
+        });
+        if self.is_folded_at_once(axes) || !self.known_dtype().is_float() {
             return y;
         }
         self.graph().apply(MinMaxOf::<LARGEST> { axes }, &[y, self])
     }
 
     /// Whether one op reduces a value over some axes. Floats are reduced over one group of adjacent
-    /// axes after the other: these are lines, which kernels know. Integers are not, since a sum over
-    /// some of the axes may be too large although that over all of them is not.
+    /// axes after the other: these are lines, which kernels know. Of integers, a sum over some of the
+    /// axes may be too large although that over all of them is not: axes are brought together.
     fn is_folded_at_once(self, axes: Axes) -> bool {
         self.error().is_some()
-            || !self.known_dtype().is_float()
             || self.known_shape().count() == 0 // what is left after some axes could be too large
             || axes.last_group() == axes
     }
 
     /// Applies a reduction over some axes: the last adjacent ones first, as the definition does.
     #[track_caller]
-    fn fold_over<O: Op>(self, axes: Axes, keep: bool, op: impl Fn(Axes, bool) -> O) -> Var<'g> {
+    pub(super) fn fold_over(
+        self,
+        axes: Axes,
+        keep: bool,
+        op: &dyn Fn(Axes, bool) -> OpRef,
+    ) -> Var<'g> {
         if self.is_folded_at_once(axes) {
-            return self.apply(op(axes, keep));
+            return self.graph().append_ref(op(axes, keep), &[self]);
         }
         let (mut x, mut rest) = (self, axes);
+        if !self.known_dtype().is_float() {
+            // the reduced axes become the last ones
+            let rank = self.known_shape().rank();
+            let some = |is: bool| (0..rank).filter(move |&k| axes.has(k) == is);
+            let order: Vec<isize> = some(false).chain(some(true)).map(|k| k as isize).collect();
+            let kept = rank - axes.0.count_ones() as usize;
+            rest = Axes(Axes::all(rank).0 & !Axes::all(kept).0);
+            x = self.permute(order);
+        }
         while rest.0 != 0 {
             let group = rest.last_group();
-            x = x.apply(op(group, true));
+            x = x.graph().append_ref(op(group, true), &[x]);
             rest.0 &= !group.0;
         }
-        if keep {
-            x
-        } else {
-            x.reshape(self.known_shape().reduced(axes, false))
-        }
+        x.reshape(self.known_shape().reduced(axes, keep))
     }
 
     /// Applies a reduction over the listed axes; an error if they do not fit.
     #[track_caller]
-    fn over(
+    pub(super) fn over(
         self,
         name: &'static str,
         axes: impl Ints,
@@ -531,7 +520,11 @@ impl<'g> Var<'g> {
     }
 
     #[track_caller]
-    fn over_all(self, name: &'static str, fold: impl FnOnce(Axes) -> Var<'g>) -> Var<'g> {
+    pub(super) fn over_all(
+        self,
+        name: &'static str,
+        fold: impl FnOnce(Axes) -> Var<'g>,
+    ) -> Var<'g> {
         self.with_shape(name, |shape| Ok(fold(Axes::all(shape.rank()))))
     }
 

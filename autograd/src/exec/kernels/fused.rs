@@ -18,6 +18,7 @@
 
 use super::{
     arch::{Table, Vectors},
+    booleans,
     columns::Columns,
     fold::{FoldState, join_chunks},
     lines::{self, LineBlock},
@@ -597,24 +598,18 @@ impl<'r, T: Vectors> Worker<'r, T> {
             }
             // SAFETY: such registers have blocks, with room for `n` elements.
             let block = unsafe { slice::from_raw_parts_mut(self.scratch_of(register), n) };
-            let convert = |block: &mut [T], from: &[bool]| {
-                block
-                    .iter_mut()
-                    .zip(from)
-                    .for_each(|(b, &v)| *b = T::from_mask(v));
-            };
             match role {
                 Role::Strided(data, walk) => movement::copy_elements(data, walk, start, block),
                 Role::ReadBool(p) => {
                     // SAFETY: the value has `n` elements from `start` on. If this kernel overwrites
                     // them, it does so when the steps of the block are done.
                     let from = unsafe { slice::from_raw_parts(p.wrapping_add(start), n) };
-                    convert(block, from);
+                    booleans::to_masks(from, block);
                 }
                 Role::StridedBool(data, walk) => {
-                    let mut booleans = [false; BLOCK];
-                    movement::copy_elements(data, walk, start, &mut booleans[..n]);
-                    convert(block, &booleans);
+                    let mut copied = [false; BLOCK];
+                    movement::copy_elements(data, walk, start, &mut copied[..n]);
+                    booleans::to_masks(&copied[..n], block);
                 }
                 _ => {}
             }
@@ -672,10 +667,9 @@ impl<'r, T: Vectors> Worker<'r, T> {
         for (register, role) in self.roles.enumerate() {
             if let Role::WriteBool(to) = *role {
                 // SAFETY: the block has `n` elements, the value as many from `start` on.
-                let block = unsafe { slice::from_raw_parts(self.scratch_of(register), n) };
-                for (k, v) in block.iter().enumerate() {
-                    // SAFETY: as above.
-                    unsafe { to.wrapping_add(start + k).write(v.to_mask()) }
+                unsafe {
+                    let block = slice::from_raw_parts(self.scratch_of(register), n);
+                    booleans::from_masks(block, to.wrapping_add(start));
                 }
             }
         }

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)] // vectors in memory, and instructions that not every processor has
 
 mod arch;
+mod booleans;
 mod caches;
 mod columns;
 mod custom;

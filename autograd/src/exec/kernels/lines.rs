@@ -169,10 +169,12 @@ impl<T: Vectors> LineBlock<'_, T> {
         let [mut one, mut max] = [[T::default(); MAX_VECTOR_GROUP]; 2];
         for (lines, number) in self.x.chunks(n * ACROSS).zip(0..) {
             let (first, count) = (number * ACROSS, lines.len() / n);
-            for (k, line) in lines.chunks_exact(n).enumerate() {
-                for (r, &element) in line.iter().enumerate() {
-                    x[r * ACROSS + k] = element;
-                }
+            for (r, row) in x.chunks_exact_mut(ACROSS).take(n).enumerate() {
+                let column = lines[r..].iter().step_by(n);
+                row[..count]
+                    .iter_mut()
+                    .zip(column)
+                    .for_each(|(to, &x)| *to = x);
             }
             let block = LineBlock {
                 x: &x[..n * ACROSS],
@@ -190,10 +192,9 @@ impl<T: Vectors> LineBlock<'_, T> {
             self.one[first..first + count].copy_from_slice(&one[..count]);
             if !self.function.reduces() {
                 let to = &mut self.each[first * n..][..lines.len()];
-                for (k, line) in to.chunks_exact_mut(n).enumerate() {
-                    for (r, element) in line.iter_mut().enumerate() {
-                        *element = each[r * ACROSS + k];
-                    }
+                for (r, row) in each.chunks_exact(ACROSS).take(n).enumerate() {
+                    let column = to[r..].iter_mut().step_by(n);
+                    column.zip(row).for_each(|(to, &e)| *to = e);
                 }
             }
         }
@@ -327,20 +328,23 @@ fn first_max<T: Vectors>(line: &[T]) -> (usize, T) {
 /// Reduces a contiguous line.
 #[inline(always)]
 fn fold_line<T: Vectors>(fold: Fold, line: &[T]) -> T {
-    let rows = T::table().fold_rows[fold as usize];
-    let fold_chunk = |chunk: &[T]| {
-        let mut lanes = [fold.identity(); LANES];
-        // SAFETY: whoever has this table has asked for its instructions.
-        unsafe { rows(&mut lanes, 0, chunk) };
-        with_fold!(fold, M => join_array::<M, T>(&mut lanes))
-    };
     if line.len() <= CHUNK {
-        return fold_chunk(line);
+        return fold_chunk(fold, line);
     }
     let mut pairs = FewPairs::default();
-    let chunks = line.chunks(CHUNK);
-    chunks.for_each(|chunk| pairs.push(fold, fold_chunk(chunk)));
+    for chunk in line.chunks(CHUNK) {
+        pairs.push(fold, fold_chunk(fold, chunk));
+    }
     pairs.finish(fold)
+}
+
+/// Reduces a chunk of a contiguous line.
+#[inline(always)]
+fn fold_chunk<T: Vectors>(fold: Fold, chunk: &[T]) -> T {
+    let mut lanes = [fold.identity(); LANES];
+    // SAFETY: whoever has this table has asked for its instructions.
+    unsafe { (T::table().fold_rows[fold as usize])(&mut lanes, 0, chunk) };
+    with_fold!(fold, M => join_array::<M, T>(&mut lanes))
 }
 
 /// The sum of a chunk, without one of its elements, which is 1 afterwards.

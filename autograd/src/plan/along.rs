@@ -110,7 +110,14 @@ fn reduced_axes(seen: &Shape, domain: &Shape) -> Option<AxisRange> {
     let is_reduced = |k: &usize| size(*k) == 1 && domain[*k] > 1;
     let start = (0..domain.rank()).find(is_reduced)?;
     let end = 1 + (0..domain.rank()).rfind(is_reduced)?;
-    let fits = |k: usize| size(k) == if (start..end).contains(&k) { 1 } else { domain[k] };
+    let fits = |k: usize| {
+        size(k)
+            == if (start..end).contains(&k) {
+                1
+            } else {
+                domain[k]
+            }
+    };
     (0..domain.rank()).all(fits).then_some(AxisRange {
         start: start as u8,
         end: end as u8,
@@ -121,7 +128,8 @@ fn reduced_axes(seen: &Shape, domain: &Shape) -> Option<AxisRange> {
 pub(super) fn is_read_along(dag: &Dag<'_>, id: DagId, operand: Operand, of: Along) -> bool {
     let (seen, domain) = (dag.shape(operand.shape), dag.shape(of.domain));
     of.domain == dag.nodes[id].domain
-        && reduced_axes(seen, domain).is_some_and(|axes| axes.lines(domain) == of.axes.lines(domain))
+        && reduced_axes(seen, domain)
+            .is_some_and(|axes| axes.lines(domain) == of.axes.lines(domain))
 }
 
 impl Dag<'_> {

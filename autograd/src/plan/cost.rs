@@ -132,7 +132,11 @@ fn step(step: &Step) -> usize {
 }
 
 fn function(f: Function) -> usize {
-    if f.is_cheap() { CHEAP_FUNCTION } else { FUNCTION }
+    if f.is_cheap() {
+        CHEAP_FUNCTION
+    } else {
+        FUNCTION
+    }
 }
 
 /// How much a node of a program costs beside others of the same kernel.

@@ -15,8 +15,8 @@ use super::{
     in_place,
     index::{DagId, GroupId, ProductId, Reg},
     kernel::{
-        Code, Fused, Kernel, Layout, LineOutput, LineStep, Matrix, MatrixAccess, Product, Read, Reduction,
-        Register, Step,
+        Code, Fused, Kernel, Layout, LineOutput, LineStep, Matrix, MatrixAccess, Product, Read,
+        Reduction, Register, Step,
     },
     order::{Order, Seen, Slot},
     place::Values,

@@ -457,7 +457,10 @@ impl Fused {
         let reduced = self.reductions.iter().filter_map(|of| of.from);
         let of_lines = self.line_steps.iter().map(|line| line.from);
         let written = self.line_outputs.iter().map(|of| of.from);
-        reduced.chain(of_lines).chain(written).any(|from| from == register)
+        reduced
+            .chain(of_lines)
+            .chain(written)
+            .any(|from| from == register)
     }
 
     pub(super) fn new(dtype: DType, count: usize, blocks: Blocks) -> Fused {

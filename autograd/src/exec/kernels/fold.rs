@@ -6,11 +6,7 @@
 //! memory of the whole kernel; [`join_chunks`] joins them when all parts are done. Lines of one
 //! chunk need none of that: their results go where they belong.
 
-use super::{
-    arch::Vectors,
-    lines::LineBlock,
-    vector::Vector,
-};
+use super::{arch::Vectors, lines::LineBlock, vector::Vector};
 use crate::{
     math::{
         Wide,
@@ -85,7 +81,11 @@ impl<T: Vectors> FoldState<T> {
 
     /// Takes the elements of a block, `start` and following, row after row.
     pub(super) fn take_rows(&mut self, block: &[T], start: usize, lines: Lines) {
-        if lines.inner == 1 && lines.n <= CHUNK && start.is_multiple_of(lines.n) && block.len().is_multiple_of(lines.n) {
+        if lines.inner == 1
+            && lines.n <= CHUNK
+            && start.is_multiple_of(lines.n)
+            && block.len().is_multiple_of(lines.n)
+        {
             return self.take_lines(block, start, lines);
         }
         let (of_lines, chunk, width) = (lines.n * lines.inner, lines.chunk(), lines.width());
@@ -127,53 +127,38 @@ const MANY: usize = 4 * LANES;
 /// and so many of them are joined together.
 const TOGETHER: usize = 8;
 
-/// See [`FoldRows`].
+/// See [`FoldRows`]. There is one call of [`columns`], since it is inlined: what there is to do is cut
+/// into parts of rows and numbers of whole rows.
 #[inline(always)]
 pub(super) fn rows<M: Monoid, V: Vector<Elem: Vectors>>(
     accumulators: &mut [V::Elem],
-    column: usize,
-    x: &[V::Elem],
+    mut column: usize,
+    mut x: &[V::Elem],
 ) {
-    let width = accumulators.len();
-    let to_row = if column == 0 { 0 } else { width - column };
-    let (head, x) = x.split_at(to_row.min(x.len()));
-    join_vectors::<M, V>(&mut accumulators[column..], head);
-    let done = if width < LANES {
-        narrow_rows::<M, V>(accumulators, x)
-    } else {
-        // of wide rows some at a time: so many streams are read ahead
-        let (count, most) = (x.len() / width, if width > MANY { TOGETHER } else { usize::MAX });
-        let mut row = 0;
-        while row < count {
-            let some = most.min(count - row);
-            // SAFETY: these are whole rows.
-            unsafe { columns::<M, V>(accumulators, x.as_ptr().add(row * width), some, width) };
-            row += some;
+    let (width, mut lanes) = (accumulators.len(), [M::identity(); LANES]);
+    // of wide rows some at a time: so many streams are read ahead
+    let most = if width > MANY { TOGETHER } else { usize::MAX };
+    while !x.is_empty() {
+        let is_narrow = column == 0 && width < LANES && x.len() >= LANES;
+        let (to, count) = if is_narrow {
+            // always `LANES` accumulators, whole vectors of them: what lies after a row goes to those
+            // that are not there. The last row begins `LANES` elements before the end, or earlier
+            lanes[..width].copy_from_slice(accumulators);
+            (&mut lanes[..], (x.len() - LANES) / width + 1)
+        } else if column > 0 || x.len() < width {
+            let part = (width - column).min(x.len());
+            (&mut accumulators[column..column + part], 1)
+        } else {
+            (&mut *accumulators, most.min(x.len() / width))
+        };
+        let done = if is_narrow { width } else { to.len() } * count;
+        // SAFETY: these are rows, or a part of one.
+        unsafe { columns::<M, V>(to, x.as_ptr(), count, width) };
+        if is_narrow {
+            accumulators.copy_from_slice(&lanes[..width]);
         }
-        count * width
-    };
-    for row in x[done..].chunks(width) {
-        join_vectors::<M, V>(accumulators, row);
+        (column, x) = (0, &x[done..]);
     }
-}
-
-/// Joins rows of fewer than `LANES` elements; how many elements are done. There are always `LANES`
-/// accumulators, whole vectors of them: what lies after a row goes to those that are not there.
-#[inline(always)]
-fn narrow_rows<M: Monoid, V: Vector<Elem: Vectors>>(
-    accumulators: &mut [V::Elem],
-    x: &[V::Elem],
-) -> usize {
-    let width = accumulators.len();
-    let Some(left) = x.len().checked_sub(LANES) else {
-        return 0;
-    };
-    let (count, mut lanes) = (left / width + 1, [M::identity(); LANES]);
-    lanes[..width].copy_from_slice(accumulators);
-    // SAFETY: the last row begins `LANES` elements before the end, or earlier.
-    unsafe { columns::<M, V>(&mut lanes, x.as_ptr(), count, width) };
-    accumulators.copy_from_slice(&lanes[..width]);
-    count * width
 }
 
 /// Joins `count` rows, `stride` apart, to as many accumulators. Some columns at a time are in
@@ -222,17 +207,6 @@ unsafe fn columns<M: Monoid, V: Vector<Elem: Vectors>>(
             }
         }
     }
-}
-
-/// Joins elements to as many others, or to more.
-#[inline(always)]
-fn join_vectors<M: Monoid, V: Vector<Elem: Vectors>>(to: &mut [V::Elem], from: &[V::Elem]) {
-    let n = from.len();
-    // if the compiler knew that there is one row, it would store the larger elements only, which is
-    // slow where stores under a mask are
-    let one = std::hint::black_box(1);
-    // SAFETY: there are as many; a row of them.
-    unsafe { columns::<M, V>(&mut to[..n], from.as_ptr(), one, n) }
 }
 
 /// [`Fold::join_lanes`], by vectors.

@@ -390,8 +390,16 @@ impl<'r, T: Vectors> Worker<'r, T> {
     /// How many elements are taken through the steps before the next ones. Where no register holds a
     /// block and nothing reads one afterwards, spans are enough for the first-level cache.
     fn block_length(&self) -> usize {
-        let is_in_place =
-            |role: &Role<'_, T>| !matches!(role, Role::Block | Role::ReadBool(_) | Role::WriteBool(_) | Role::Strided(..) | Role::StridedBool(..));
+        let is_in_place = |role: &Role<'_, T>| {
+            !matches!(
+                role,
+                Role::Block
+                    | Role::ReadBool(_)
+                    | Role::WriteBool(_)
+                    | Role::Strided(..)
+                    | Role::StridedBool(..)
+            )
+        };
         let has_blocks = !self.roles.iter().all(is_in_place) || !self.k.reductions.is_empty();
         if self.k.blocks == Blocks::Any && !has_blocks {
             16 * BLOCK

@@ -6,8 +6,9 @@
 //!
 //! So short lines are transposed here, some at a time.
 //!
-//! All is inlined into one function for each instruction set and number type, except exponentials
-//! and the inner loops of reductions, which are in the table themselves.
+//! The loops over elements are inlined into one function for each instruction set and number type;
+//! exponentials and the inner loops of reductions are in the table themselves. What is done once for
+//! a line is compiled once for each number type.
 
 use super::{apply, arch::Vectors, fold::join_lanes};
 use crate::{
@@ -94,7 +95,6 @@ impl<T: Vectors> LineBlock<'_, T> {
         true
     }
 
-    #[inline(always)]
     fn fold(&mut self, fold: Fold) {
         if let Some(width) = self.columns {
             return fold_columns(fold, self.x, self.lines, width, self.one);
@@ -114,7 +114,6 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 
     /// `ln(1 + rest)` in `one`, for all lines together: one call of the function for many numbers.
-    #[inline(always)]
     fn log_of_rests(&mut self) {
         let count = self.count();
         apply(Function::Ln1p, self.one, count);
@@ -127,7 +126,6 @@ impl<T: Vectors> LineBlock<'_, T> {
         of_elements!(self: |e, x, log, base| *e = (x - base) - log);
     }
 
-    #[inline(always)]
     fn logsumexp(mut self) {
         self.log_of_rests();
         let count = self.count();
@@ -147,7 +145,6 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 
     /// False if a label is not one of the classes.
-    #[inline(always)]
     fn cross_entropy(mut self) -> bool {
         self.log_of_rests();
         let width = self.columns;
@@ -163,7 +160,6 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 
     /// Short contiguous lines, some at a time beside each other.
-    #[inline(always)]
     fn transposed(self) -> bool {
         let (n, [mut x, mut each]) = (self.lines.n, [[T::default(); SHORT * ACROSS]; 2]);
         let [mut one, mut max] = [[T::default(); MAX_VECTOR_GROUP]; 2];
@@ -281,7 +277,11 @@ const STRIP: usize = 8;
 /// As [`first_max`], of each line of a strip of columns. Positions are numbers of the same type, so
 /// that one comparison serves both.
 #[inline(always)]
-fn first_max_of_columns<T: Vectors>(x: &[T], width: usize, start: usize) -> ([T; STRIP], [T; STRIP]) {
+fn first_max_of_columns<T: Vectors>(
+    x: &[T],
+    width: usize,
+    start: usize,
+) -> ([T; STRIP], [T; STRIP]) {
     let (mut max, mut at) = ([T::of(f64::NEG_INFINITY); STRIP], [T::default(); STRIP]);
     let (mut row, one) = (T::default(), T::of(1.0));
     for x in x.chunks_exact(width) {
@@ -326,7 +326,6 @@ fn first_max<T: Vectors>(line: &[T]) -> (usize, T) {
 }
 
 /// Reduces a contiguous line.
-#[inline(always)]
 fn fold_line<T: Vectors>(fold: Fold, line: &[T]) -> T {
     if line.len() <= CHUNK {
         return fold_chunk(fold, line);
@@ -339,7 +338,6 @@ fn fold_line<T: Vectors>(fold: Fold, line: &[T]) -> T {
 }
 
 /// Reduces a chunk of a contiguous line.
-#[inline(always)]
 fn fold_chunk<T: Vectors>(fold: Fold, chunk: &[T]) -> T {
     let mut lanes = [fold.identity(); LANES];
     // SAFETY: whoever has this table has asked for its instructions.
@@ -348,7 +346,6 @@ fn fold_chunk<T: Vectors>(fold: Fold, chunk: &[T]) -> T {
 }
 
 /// The sum of a chunk, without one of its elements, which is 1 afterwards.
-#[inline(always)]
 fn sum_without<T: Vectors>(chunk: &mut [T], first: Option<usize>) -> T {
     let Some(first) = first else {
         return fold_line(Fold::Sum, chunk);
@@ -361,7 +358,6 @@ fn sum_without<T: Vectors>(chunk: &mut [T], first: Option<usize>) -> T {
 
 /// Exponentials of a long line, and their sum without one of them, chunk by chunk: each is in the
 /// first-level cache while both are computed. `each` may be longer than the line.
-#[inline(always)]
 fn exp_and_sum<T: Vectors>(each: &mut [T], n: usize, first: Option<usize>) -> T {
     let mut pairs = FewPairs::default();
     for start in (0..n).step_by(CHUNK) {
@@ -382,7 +378,10 @@ fn fold_columns<T: Vectors>(fold: Fold, x: &[T], lines: Lines, width: usize, one
     // contiguous lines are transposed some at a time; strided ones have at most half as many lanes
     const MOST: usize = LANES / 2 * MAX_VECTOR_GROUP;
     const _: () = assert!(LANES * ACROSS <= MOST);
-    let (mut memory, all) = ([const { MaybeUninit::uninit() }; MOST], lines.lanes() * width);
+    let (mut memory, all) = (
+        [const { MaybeUninit::uninit() }; MOST],
+        lines.lanes() * width,
+    );
     let lanes = filled(&mut memory[..all], fold.identity());
     if x.len() > all * DEPTH {
         return fold_columns_by_chunks(fold, x, lanes, width, one);

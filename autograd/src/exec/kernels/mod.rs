@@ -20,8 +20,8 @@ pub(crate) mod tile;
 mod vector;
 
 use crate::op::pointwise::Function;
-use steps::Location;
 pub(crate) use arch::Vectors;
+use steps::Location;
 
 /// A function of the first `n` numbers of a slice, in place, with the bits that it has in fused
 /// kernels. The numbers up to the next multiple of a vector are overwritten as well; the slice has

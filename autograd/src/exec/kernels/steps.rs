@@ -184,10 +184,19 @@ unsafe fn take_groups<V: Vector<Elem: Vectors>>(
         return acc;
     };
     // SAFETY (here and below): the caller's promise.
-    if let [Step { load: Some(from), code: Code::NoOp, store: None }] = steps {
+    if let [
+        Step {
+            load: Some(from),
+            code: Code::NoOp,
+            store: None,
+        },
+    ] = steps
+    {
         return unsafe { operands.at(*from) };
     }
-    let to = last.store.map_or(own, |register| unsafe { operands.at(register) });
+    let to = last
+        .store
+        .map_or(own, |register| unsafe { operands.at(register) });
     let mut i = range.start;
     while i < range.end {
         macro_rules! load {
@@ -222,7 +231,11 @@ unsafe fn take_groups<V: Vector<Elem: Vectors>>(
                 Code::Power(n) => x = x.powi(n),
                 Code::Unary(Function::Neg) => x = VectorGroup(-x.0, -x.1),
                 Code::Unary(Function::Square) => x = x * x,
-                Code::NoOp | Code::Unary(_) | Code::Function(..) | Code::Custom(..) | Code::Fold(_) => {}
+                Code::NoOp
+                | Code::Unary(_)
+                | Code::Function(..)
+                | Code::Custom(..)
+                | Code::Fold(_) => {}
             }
             if let Some(register) = step.store {
                 unsafe { x.store(operands.at(register).at(i)) };
@@ -251,7 +264,11 @@ unsafe fn call<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>(
 ) -> Location<V::Elem> {
     let Range { start, end } = range;
     // of a group that is not full, no other begins in the range
-    let n = if valid == group::<V>() { end - start } else { valid };
+    let n = if valid == group::<V>() {
+        end - start
+    } else {
+        valid
+    };
     // SAFETY (here and below): the caller's promise.
     let at = |register: Reg| unsafe { operands.at(register) };
     let (x, to) = (step.load.map_or(acc, at), step.store.map_or(own, at));
@@ -296,7 +313,8 @@ impl<T: Copy> Operands<'_, T> {
     #[inline(always)]
     unsafe fn is_of_lines<V: Vector<Elem = T>>(&self, step: &Step) -> bool {
         // SAFETY: the caller's promise.
-        step.store.is_some_and(|to| unsafe { self.at(to) }.mask < group::<V>())
+        step.store
+            .is_some_and(|to| unsafe { self.at(to) }.mask < group::<V>())
     }
 
     /// Where a register is.
@@ -313,7 +331,10 @@ impl<T: Copy> Operands<'_, T> {
 impl<T: Copy> Location<T> {
     /// A block that begins here.
     pub(super) fn block(start: *mut T) -> Location<T> {
-        Location { start, mask: usize::MAX }
+        Location {
+            start,
+            mask: usize::MAX,
+        }
     }
 
     /// Where an element is.
@@ -325,6 +346,9 @@ impl<T: Copy> Location<T> {
     /// The same elements, counted from this one on, which begins a group.
     #[inline(always)]
     fn from(self, element: usize) -> Location<T> {
-        Location { start: self.at(element), ..self }
+        Location {
+            start: self.at(element),
+            ..self
+        }
     }
 }

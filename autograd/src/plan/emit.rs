@@ -362,7 +362,7 @@ impl Emitter<'_, '_, '_> {
             }
             Action::FromBool => {
                 let from = self.operand(id, 0);
-                let code = self.from_bool(from);
+                let code = self.number_of_bool(from);
                 self.code(code);
             }
             Action::Function(function) => {
@@ -388,7 +388,7 @@ impl Emitter<'_, '_, '_> {
             Action::Unary(code) => (Some(x[0]), code),
             Action::Arithmetic(op) => (Some(x[0]), op.with_right(x[1])),
             Action::AddZero => (Some(x[0]), Code::Add(self.number(0))),
-            Action::FromBool => (None, self.from_bool(x[0])),
+            Action::FromBool => (None, self.number_of_bool(x[0])),
             Action::Function(function) => (None, Code::Function(function, x)),
             Action::Custom => (None, self.custom(id, x)),
         };
@@ -411,7 +411,7 @@ impl Emitter<'_, '_, '_> {
     }
 
     /// 1 or 0, by a boolean in a register.
-    fn from_bool(&mut self, from: Reg) -> Code {
+    fn number_of_bool(&mut self, from: Reg) -> Code {
         let (one, zero) = (self.number(1), self.number(0));
         Code::Function(Function::Select, [from, one, zero])
     }

@@ -200,9 +200,8 @@ unsafe fn columns<M: Monoid, V: Vector<Elem: Vectors>>(
             all.store(to.add(done));
             done += V::N;
         }
-        for column in done..width {
+        for (column, to) in accumulators.iter_mut().enumerate().skip(done) {
             for row in 0..count {
-                let to = &mut accumulators[column];
                 *to = M::join(*to, *x.add(row * stride + column));
             }
         }

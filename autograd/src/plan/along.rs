@@ -158,7 +158,7 @@ impl Dag<'_> {
             let seen = self.shape(o.shape);
             o.through.is_none() && (seen.count() == 1 || seen.count() == count)
         };
-        count * along.axes.lines(domain).n == domain.count()
+        count.checked_mul(along.axes.lines(domain).n) == Some(domain.count())
             && self.operands(id).iter().all(is_number_by_number)
     }
 

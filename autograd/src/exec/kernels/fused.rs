@@ -615,9 +615,13 @@ impl<'r, T: Vectors> Worker<'r, T> {
                     booleans::to_masks(from, block);
                 }
                 Role::StridedBool(data, walk) => {
-                    let mut copied = [false; BLOCK];
-                    movement::copy_elements(data, walk, start, &mut copied[..n]);
-                    booleans::to_masks(&copied[..n], block);
+                    // a block of a long line is longer than others
+                    for (block, at) in block.chunks_mut(BLOCK).zip((start..).step_by(BLOCK)) {
+                        let mut copied = [false; BLOCK];
+                        let copied = &mut copied[..block.len()];
+                        movement::copy_elements(data, walk, at, copied);
+                        booleans::to_masks(copied, block);
+                    }
                 }
                 _ => {}
             }

@@ -295,8 +295,6 @@ fn step(step: &Step, k: &Fused) -> String {
         Code::MulProduct(b, c) => format!("{x} * ({} * {})", reg(b), reg(c)),
         Code::ProductSub(b, c) => format!("{} * {} - {x}", reg(b), reg(c)),
         Code::MulAdd(b, c) => format!("{x} * {} + {}", reg(b), reg(c)),
-        Code::MulSub(b, c) => format!("{x} * {} - {}", reg(b), reg(c)),
-        Code::AddMul(b, c) => format!("({x} + {}) * {}", reg(b), reg(c)),
         Code::SubMul(b, c) => format!("({x} - {}) * {}", reg(b), reg(c)),
         Code::Unary(f) => format!("{f:?}({x})").to_lowercase(),
         Code::Power(n) => format!("{x}^{n}"),

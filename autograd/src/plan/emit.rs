@@ -760,8 +760,6 @@ impl Emitter<'_, '_, '_> {
                 (Code::NoOp, ..) => Some(code),
                 (Code::Unary(Function::Neg), _, Some(difference)) => Some(difference),
                 (Code::Mul(a), Code::Add(b), _) => Some(Code::MulAdd(a, b)),
-                (Code::Mul(a), Code::Sub(b), _) => Some(Code::MulSub(a, b)),
-                (Code::Add(a), Code::Mul(b), _) => Some(Code::AddMul(a, b)),
                 (Code::Sub(a), Code::Mul(b), _) => Some(Code::SubMul(a, b)),
                 _ => None,
             };

@@ -215,11 +215,9 @@ pub(crate) enum Code {
     MulProduct(Reg, Reg),
     /// That product minus the accumulator.
     ProductSub(Reg, Reg),
-    /// Times the first register, then plus or minus the second.
+    /// Times the first register, then plus the second.
     MulAdd(Reg, Reg),
-    MulSub(Reg, Reg),
-    /// Plus or minus the first register, then times the second.
-    AddMul(Reg, Reg),
+    /// Minus the first register, then times the second.
     SubMul(Reg, Reg),
     /// A whole power.
     Power(i32),
@@ -364,8 +362,6 @@ impl Code {
             | Code::MulProduct(a, b)
             | Code::ProductSub(a, b)
             | Code::MulAdd(a, b)
-            | Code::MulSub(a, b)
-            | Code::AddMul(a, b)
             | Code::SubMul(a, b) => [Some(a), Some(b), None],
             Code::Function(_, x) | Code::Custom(_, x) => x.each_mut().map(Some),
         }

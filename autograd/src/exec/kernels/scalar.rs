@@ -94,8 +94,6 @@ fn take<T: Vectors>(k: &Fused, step: &Step, accumulator: T, r: &mut [T]) -> T {
         Code::MulProduct(a, b) => acc * (at(a) * at(b)),
         Code::ProductSub(a, b) => at(a) * at(b) - acc,
         Code::MulAdd(a, b) => acc * at(a) + at(b),
-        Code::MulSub(a, b) => acc * at(a) - at(b),
-        Code::AddMul(a, b) => (acc + at(a)) * at(b),
         Code::SubMul(a, b) => (acc - at(a)) * at(b),
         Code::Power(n) => acc.powi(n),
         Code::Unary(function) => scalar::<T>(function.id())([acc; 3]),

@@ -225,8 +225,6 @@ unsafe fn take_groups<V: Vector<Elem: Vectors>>(
                 Code::MulProduct(a, b) => x = x * (load!(a) * load!(b)),
                 Code::ProductSub(a, b) => x = load!(a) * load!(b) - x,
                 Code::MulAdd(a, b) => x = x * load!(a) + load!(b),
-                Code::MulSub(a, b) => x = x * load!(a) - load!(b),
-                Code::AddMul(a, b) => x = (x + load!(a)) * load!(b),
                 Code::SubMul(a, b) => x = (x - load!(a)) * load!(b),
                 Code::Power(n) => x = x.powi(n),
                 Code::Unary(Function::Neg) => x = VectorGroup(-x.0, -x.1),

@@ -324,9 +324,15 @@ impl Fusion<'_> {
         arrays.into_iter().find_map(|array| {
             let known = *self.readers.get(&(level, array))?;
             let group = self.root(known);
-            let few = self.groups[group].nodes < MAX_NODES_BESIDE;
+            let Growing {
+                group: there,
+                nodes,
+                ..
+            } = self.groups[group];
+            // reductions over different lines would leave nowhere to cut the kernel
+            let fits = nodes < MAX_NODES_BESIDE && there.work.reduces_as(work);
             // what begins a level reads no group of it
-            few.then(|| self.merged(None, group, work, self.dag.nodes[id].phase))?
+            fits.then(|| self.merged(None, group, work, self.dag.nodes[id].phase))?
         })
     }
 
@@ -400,6 +406,16 @@ impl Fusion<'_> {
 }
 
 impl Work {
+    /// Whether one of both reduces nothing, or both reduce the same lines.
+    fn reduces_as(self, other: Work) -> bool {
+        let lines = |work| match work {
+            Work::Elements { blocks, rows, .. } => (blocks, rows),
+            Work::Single | Work::Scalars { .. } => (Blocks::Any, Rows::None),
+        };
+        let (a, b, none) = (lines(self), lines(other), (Blocks::Any, Rows::None));
+        a == none || b == none || a == b
+    }
+
     /// Both together, if one kernel can do both: on the same elements, along lines of the same
     /// length.
     fn with(self, other: Work) -> Option<Work> {

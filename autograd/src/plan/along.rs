@@ -127,14 +127,28 @@ fn reduced_axes(seen: &Shape, domain: &Shape) -> Option<AxisRange> {
 /// Whether a node reads an operand, one number for each line, as the same number in all of its line.
 pub(super) fn is_read_along(dag: &Dag<'_>, id: DagId, operand: Operand, of: Along) -> bool {
     let (seen, domain) = (dag.shape(operand.shape), dag.shape(of.domain));
-    of.domain == dag.nodes[id].domain
-        && reduced_axes(seen, domain)
-            .is_some_and(|axes| axes.lines(domain) == of.axes.lines(domain))
+    of.domain == dag.nodes[id].domain && is_broadcast_over(seen, domain, of.axes)
+}
+
+/// Whether a shape is broadcast to another one along lines over these axes.
+fn is_broadcast_over(seen: &Shape, domain: &Shape, axes: AxisRange) -> bool {
+    reduced_axes(seen, domain).is_some_and(|over| over.lines(domain) == axes.lines(domain))
 }
 
 impl Dag<'_> {
-    /// The lines that a node reduces to one number each, in a kernel that has them whole.
-    pub(super) fn reduced_along(&self, id: DagId) -> Option<Along> {
+    /// The lines that a node has one number each for, in a kernel that has them whole: because it
+    /// reduces them, or because it `is_along` them.
+    pub(super) fn number_along(
+        &self,
+        id: DagId,
+        is_along: &IndexVec<DagId, bool>,
+    ) -> Option<Along> {
+        let own = self.along[id].filter(|_| is_along[id]);
+        own.or(self.reduced_along(id))
+    }
+
+    /// The lines that a node reduces to one number each.
+    fn reduced_along(&self, id: DagId) -> Option<Along> {
         let node = &self.nodes[id];
         match node.kind {
             Kind::Line(function, axes) if function.reduces() => Some(Along {
@@ -165,8 +179,6 @@ impl Dag<'_> {
     /// Whether an operand from another kernel, one number for each line, can be read along lines.
     pub(super) fn is_broadcast_along(&self, operand: Operand, along: Along) -> bool {
         let (seen, domain) = (self.shape(operand.shape), self.shape(along.domain));
-        seen.count() == 1
-            || reduced_axes(seen, domain)
-                .is_some_and(|axes| axes.lines(domain) == along.axes.lines(domain))
+        seen.count() == 1 || is_broadcast_over(seen, domain, along.axes)
     }
 }

@@ -198,8 +198,7 @@ impl Fusion<'_> {
                 }
                 continue;
             };
-            let own = dag.along[operand.node].filter(|_| self.is_along[operand.node]);
-            let of_lines = own.or(dag.reduced_along(operand.node));
+            let of_lines = dag.number_along(operand.node, &self.is_along);
             if !of_lines.is_some_and(|of| dag.are_same_lines(of, along)) {
                 return None;
             }
@@ -286,11 +285,13 @@ impl Fusion<'_> {
             Work::Scalars { .. } if highest == 0 && reads_leaves() => 0,
             _ => highest + 1,
         };
-        if let Some(group) = self.beside(id, level, work) {
+        let arrays: Vec<DagId> = self.arrays(id, work).collect();
+        if let Some(group) = self.beside(&arrays, level, work, phase) {
             return group;
         }
         let next = self.groups.next();
-        self.register(id, level, work, next);
+        self.readers
+            .extend(arrays.into_iter().map(|array| ((level, array), next)));
         if let Work::Scalars { dtype } = work {
             // an optimizer has hundreds of independent scalar nodes: one kernel for all of them
             let known = *self.scalars.entry((level, dtype, phase)).or_insert(next);
@@ -318,10 +319,15 @@ impl Fusion<'_> {
         dag.operands(id).iter().filter(is_read).map(|o| o.node)
     }
 
-    /// A group of this level that reads the same array as a node, and can take it in.
-    fn beside(&mut self, id: DagId, level: u32, work: Work) -> Option<GroupId> {
-        let arrays: Vec<DagId> = self.arrays(id, work).collect();
-        arrays.into_iter().find_map(|array| {
+    /// A group of this level that reads one of the arrays that a node reads, and can take it in.
+    fn beside(
+        &mut self,
+        arrays: &[DagId],
+        level: u32,
+        work: Work,
+        phase: Phase,
+    ) -> Option<GroupId> {
+        arrays.iter().find_map(|&array| {
             let known = *self.readers.get(&(level, array))?;
             let group = self.root(known);
             let Growing {
@@ -332,16 +338,8 @@ impl Fusion<'_> {
             // reductions over different lines would leave nowhere to cut the kernel
             let fits = nodes < MAX_NODES_BESIDE && there.work.reduces_as(work);
             // what begins a level reads no group of it
-            fits.then(|| self.merged(None, group, work, self.dag.nodes[id].phase))?
+            fits.then(|| self.merged(None, group, work, phase))?
         })
-    }
-
-    /// Notes what a group reads.
-    fn register(&mut self, id: DagId, level: u32, work: Work, group: GroupId) {
-        let arrays: Vec<DagId> = self.arrays(id, work).collect();
-        for array in arrays {
-            self.readers.insert((level, array), group);
-        }
     }
 
     /// The highest level among the groups that a node reads or waits for; 0 if it needs leaves, and
@@ -642,8 +640,7 @@ fn is_there_in_time(
     if operand.through.is_some() || matches!(dag.nodes[operand.node].kind, Kind::Fold(..)) {
         return false;
     }
-    let own = dag.along[operand.node].filter(|_| is_along[operand.node]);
-    let Some(along) = own.or(dag.reduced_along(operand.node)) else {
+    let Some(along) = dag.number_along(operand.node, is_along) else {
         return true;
     };
     match dag.along[id].filter(|_| is_along[id]) {

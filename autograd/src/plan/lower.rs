@@ -59,6 +59,7 @@ pub(super) fn lower<'p>(p: &'p Program, wanted: &[NodeId], updates: &[nodes::Upd
 /// The longest lines that functions of whole lines work on: as long as scratch memory is bearable.
 const MAX_FUNCTION_LINE: usize = 1 << 20;
 const MAX_FUNCTION_COLUMN: usize = 1 << 13;
+
 /// The nodes, up to the youngest root, that some root is computed from.
 fn reached(p: &Program, roots: impl Iterator<Item = NodeId> + Clone) -> IndexVec<NodeId, bool> {
     let end = roots.clone().max().map_or(0, |top| top.index() + 1);

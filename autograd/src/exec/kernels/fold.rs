@@ -173,9 +173,6 @@ unsafe fn columns<M: Monoid, V: Vector<Elem: Vectors>>(
     count: usize,
     stride: usize,
 ) {
-    if count == 0 {
-        return;
-    }
     let (to, width) = (accumulators.as_mut_ptr(), accumulators.len());
     let mut done = 0;
     // SAFETY: what is loaded and stored are columns; the caller's promise.

@@ -24,9 +24,8 @@ pub(crate) use arch::Vectors;
 use steps::Location;
 
 /// A function of the first `n` numbers of a slice, in place, with the bits that it has in fused
-/// kernels. The numbers up to the next multiple of a vector are overwritten as well; the slice has
-/// room for a multiple of [`MAX_VECTOR_GROUP`](crate::plan::tiling::MAX_VECTOR_GROUP), or ends with
-/// the `n` numbers rounded up to what the instruction set takes at once.
+/// kernels. The numbers up to the next multiple of a vector group are overwritten as well, and must
+/// be there.
 pub(crate) fn apply<T: Vectors>(function: Function, x: &mut [T], n: usize) {
     let (table, start) = (T::table(), x.as_mut_ptr());
     assert!(n.next_multiple_of(table.group) <= x.len());

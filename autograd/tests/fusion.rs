@@ -57,7 +57,7 @@ fn normalised<'g>(x: Var<'g>, axis: isize) -> Var<'g> {
 
 type Normalisation = for<'g> fn(Var<'g>, isize) -> Var<'g>;
 
-const NORMALISATIONS: [(&str, Normalisation); 6] = [
+const NORMALISATIONS: [(&str, Normalisation); 8] = [
     ("normalised", normalised),
     ("centred by the largest", |x, axis| {
         x - x.max_axis_keep(axis).abs().maximum(0.5)
@@ -76,17 +76,29 @@ const NORMALISATIONS: [(&str, Normalisation); 6] = [
     ("a norm", |x, axis| {
         x * x.norm_axis(axis).unsqueeze(axis).recip()
     }),
+    ("several reductions of what is computed", |x, axis| {
+        let y = x.tanh();
+        let squares = y.square();
+        let sums = squares.sum_axis_keep(axis) + (y - 0.1).square().sum_axis_keep(axis);
+        squares * sums + y * (y * 2.0).max_axis_keep(axis) - y.min_axis_keep(axis)
+    }),
+    ("deviations", |x, axis| {
+        x.exp().std_axis(axis, 0).unsqueeze(axis) + x.var_axis_keep(axis, 0)
+    }),
 ];
 
 #[test]
 fn numbers_along_lines() -> Result<()> {
-    let shapes: [&[usize]; 9] = [
+    let shapes: [&[usize]; 12] = [
         &[1, 7],
         &[7, 1],
         &[100, 10],
         &[33, 127],
         &[40, 257],
         &[9, 1025],
+        &[9, 1024],
+        &[5, 2048],
+        &[20, 256],
         &[300, 64],
         &[5, 6, 70],
         &[3, 5000],

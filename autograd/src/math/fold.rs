@@ -298,11 +298,13 @@ impl<T: Float> FewPairs<T> {
         self.parts += 1;
     }
 
-    pub(crate) fn finish(&self, fold: Fold) -> T {
-        let mut all = None;
-        for level in (0..usize::BITS as usize).filter(|level| self.parts >> level & 1 == 1) {
-            let group = self.groups[level];
+    /// All parts joined. Resets the groups.
+    pub(crate) fn take(&mut self, fold: Fold) -> T {
+        let (mut all, mut left) = (None, std::mem::take(&mut self.parts));
+        while left > 0 {
+            let group = self.groups[left.trailing_zeros() as usize];
             all = Some(all.map_or(group, |rest| fold.join(group, rest)));
+            left &= left - 1;
         }
         all.unwrap_or(fold.identity())
     }

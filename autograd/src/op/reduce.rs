@@ -725,8 +725,10 @@ impl<'g> Var<'g> {
         })
     }
 
-    /// `√(Σx²/n)`, computed as `√(Σ(s·x)²/n)/s` with a power of two `s`, which changes no bit while
-    /// the squares are in range. The first sum is only used to choose `s`.
+    /// `√(Σx²/n)`, as `√(Σ(s·x)²/n)/s` with three powers of two `s`: that one is taken for which the
+    /// squares are in range. All three sums are there in one pass over the elements (Blue, A
+    /// portable Fortran program to find the Euclidean norm of a vector, ACM TOMS 4, 1978, has them,
+    /// too, but sorts the elements).
     #[track_caller]
     fn root_of_squares(self, axes: Axes, n: f64) -> Var<'g> {
         // below `low`, squares lose digits that matter; above `high`, a product with them may
@@ -737,20 +739,17 @@ impl<'g> Var<'g> {
             [-600, 900, 700]
         }
         .map(|exponent: i32| 2f64.powi(exponent));
-        let size = self.square().sum_over(axes, true);
-        let s = size.lt(low).select(
-            size.lit(scale),
-            size.gt(high).select(size.lit(1.0 / scale), size.lit(1.0)),
+        let squares = |x: Var<'g>| x.square().sum_over(axes, false);
+        let root = |squares: Var<'g>| match n {
+            1.0 => squares.sqrt(),
+            n => (squares / self.lit(n)).sqrt(),
+        };
+        let (up, down) = (self.lit(scale), self.lit(1.0 / scale));
+        let [size, small, large] = [self, self * up, self * down].map(squares);
+        let root = size.lt(low).select(
+            root(small) * down,
+            size.gt(high).select(root(large) * up, root(size)),
         );
-        let squares = (self * s).square().sum_over(axes, true);
-        let root = if n == 1.0 {
-            squares
-        } else {
-            squares / self.lit(n)
-        }
-        .sqrt()
-            / s;
-        let root = root.reshape(self.known_shape().reduced(axes, false));
         self.graph().apply(RootOfSquares { axes, n }, &[root, self])
     }
 

@@ -6,7 +6,7 @@ use super::{
     dag::{Apply, Dag, Kind, Operand, Phase},
     fuse::{self, Groups, Work},
     index::{DagId, KernelId, Reg, ValueId},
-    kernel::{Code, Fused, Kernel, LineStep, Placement, Read, Register, Step},
+    kernel::{Code, Fused, Kernel, LineInput, LineStep, Placement, Read, Register, Step},
     lower,
     schedule::Schedule,
     size::Blocks,
@@ -237,11 +237,14 @@ fn body(k: &Fused) -> Vec<String> {
         ));
     }
     for of in k.reductions.iter() {
+        let Some(value) = of.value else {
+            continue; // a function of lines says it
+        };
         let from = of.from.map_or("the steps".into(), reg);
         let (n, inner) = (of.lines.n, of.lines.inner);
         lines.push(format!(
             "  v{} = {} of {from} over lines of {n}, {inner} apart",
-            of.value.index(),
+            value.index(),
             of.fold.name()
         ));
     }
@@ -302,6 +305,7 @@ fn step(step: &Step, k: &Fused) -> String {
             let name = k.reductions[of].fold.name();
             return format!("{name} {} takes {x}", of.index());
         }
+        Code::SumSquare(of) => return format!("sum {} takes {x}^2", of.index()),
         Code::Function(f, y) => call(&format!("{f:?}").to_lowercase(), &y),
         Code::Custom(op, y) => call(k.custom[op].get().name(), &y),
     };
@@ -323,10 +327,12 @@ fn line_step(step: &LineStep) -> String {
         LineFunction::Fold(fold) => fold.name().into(),
         function => format!("{function:?}"),
     };
-    format!(
-        "{to} = {function} of the lines of {}{labels}",
-        reg(step.from)
-    )
+    match step.from {
+        LineInput::Block(from) => {
+            format!("{to} = {function} of the lines of {}{labels}", reg(from))
+        }
+        LineInput::Folded(of) => format!("{to} = {function} {} of the line", of.index()),
+    }
 }
 
 fn placed(plan: &Plan) -> Vec<String> {

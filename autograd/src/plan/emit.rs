@@ -13,10 +13,10 @@ use super::{
     dag::{Apply, Dag, Kind, Operand},
     fuse::{Groups, Rows, Work},
     in_place,
-    index::{DagId, GroupId, ProductId, Reg},
+    index::{DagId, GroupId, ProductId, ReductionId, Reg},
     kernel::{
-        Code, Fused, Kernel, Layout, LineOutput, LineStep, Matrix, MatrixAccess, Product, Read,
-        Reduction, Register, Step,
+        Code, Fused, Kernel, Layout, LineInput, LineOutput, LineStep, Matrix, MatrixAccess,
+        Product, Read, Reduction, Register, Step,
     },
     order::{Order, Seen, Slot},
     place::Values,
@@ -280,6 +280,27 @@ impl Emitter<'_, '_, '_> {
         }
     }
 
+    /// Whether a node is a reduction of the only line that a block has, and steps take the elements
+    /// into it as they compute them.
+    pub(super) fn is_line_folded_by_steps(&self, id: DagId) -> bool {
+        let blocks = self.kernel.blocks;
+        let is_one_line = matches!(blocks, Blocks::OfLines(_)) && blocks.has_long_lines();
+        let is_computed = || {
+            let from = self.inside(id, 0);
+            from.is_some_and(|from| !self.is_of_lines(from) && !self.is_along(from))
+        };
+        is_one_line && self.line_fold(id).is_some() && is_computed()
+    }
+
+    /// The reduction that a node is, of lines that a block has whole.
+    fn line_fold(&self, id: DagId) -> Option<Fold> {
+        match self.dag.nodes[id].kind {
+            Kind::Fold(fold, _) if self.is_of_lines(id) => Some(fold),
+            Kind::Line(LineFunction::Fold(fold), _) => Some(fold),
+            _ => None,
+        }
+    }
+
     /// The lines that a node reduces, if it is complete only after the whole kernel.
     pub(super) fn reduced_lines(&self, id: DagId) -> Option<Lines> {
         self.dag.reduced_lines(id).filter(|_| !self.is_of_lines(id))
@@ -321,6 +342,9 @@ impl Emitter<'_, '_, '_> {
         if self.is_along(id) && self.kernel.blocks.has_long_lines() {
             self.number_of_line(id);
             return None;
+        }
+        if self.is_line_folded_by_steps(id) && self.slots[id].reduction.is_none() {
+            return self.fold_line(id, held);
         }
         match self.dag.nodes[id].kind {
             Kind::Fold(fold, _) if self.is_of_lines(id) => {
@@ -589,8 +613,8 @@ impl Emitter<'_, '_, '_> {
     }
 
     fn is_folded_by_steps(&self, fold: DagId) -> bool {
-        self.reduced_lines(fold)
-            .is_some_and(Lines::are_folded_by_steps)
+        let lines = self.reduced_lines(fold);
+        lines.is_some_and(Lines::are_folded_by_steps) || self.is_line_folded_by_steps(fold)
     }
 
     /// How often a node reads `id` from the accumulator, if it is there.
@@ -615,10 +639,7 @@ impl Emitter<'_, '_, '_> {
         let number = self.kernel.reductions.next();
         // where nothing is computed, elements are reduced where they lie
         let (from, held) = if lines.are_folded_by_steps() && !self.only_reduces {
-            let inside = self.inside(id, 0);
-            self.load_operand(id, 0, held);
-            self.code(Code::Fold(number));
-            (None, inside)
+            (None, self.take_into(number, fold, id, held))
         } else {
             let before = self.kernel.steps.len();
             let register = self.block_of(id);
@@ -629,10 +650,46 @@ impl Emitter<'_, '_, '_> {
         self.kernel.reductions.push(Reduction {
             fold,
             from,
-            value,
+            value: Some(value),
             lines,
         });
         held
+    }
+
+    /// Takes elements into a reduction of the block's only line; at the end of the segment, a
+    /// function of lines takes the result.
+    fn fold_line(&mut self, id: DagId, held: Option<DagId>) -> Option<DagId> {
+        let (fold, lines) = (self.line_fold(id)?, self.kernel.blocks.whole_lines()?);
+        let number = self.kernel.reductions.push(Reduction {
+            fold,
+            from: None,
+            value: None,
+            lines,
+        });
+        self.slots[id].reduction = Some(number);
+        self.take_into(number, fold, id, held)
+    }
+
+    /// Lets steps take what a node reduces into a reduction; what is in the accumulator then.
+    fn take_into(
+        &mut self,
+        number: ReductionId,
+        fold: Fold,
+        id: DagId,
+        held: Option<DagId>,
+    ) -> Option<DagId> {
+        let inside = self.inside(id, 0);
+        self.load_operand(id, 0, held);
+        let is_last = inside.is_some_and(|from| self.slots[from].left == 0);
+        if let Some(step) = self.last_step()
+            && (step.code, step.store) == (Code::Unary(Function::Square), None)
+            && (fold, is_last) == (Fold::Sum, true)
+        {
+            step.code = Code::SumSquare(number);
+            return None;
+        }
+        self.code(Code::Fold(number));
+        inside
     }
 
     /// A register with a whole block of a node's first operand. What is the same everywhere, or in
@@ -650,7 +707,10 @@ impl Emitter<'_, '_, '_> {
 
     /// A function of lines, which finds them in a register and leaves its result in another one.
     fn line(&mut self, id: DagId, function: LineFunction) -> Option<DagId> {
-        let from = self.block_of(id);
+        let from = match self.slots[id].reduction {
+            Some(reduction) => LineInput::Folded(reduction),
+            None => LineInput::Block(self.block_of(id)),
+        };
         let labels = match function {
             LineFunction::CrossEntropy => Some(self.values.value(self.dag.operands(id)[1].node)),
             _ => None,

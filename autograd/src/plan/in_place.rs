@@ -66,7 +66,7 @@ pub(super) fn last_reads(k: &Fused) -> LastReads {
         .reductions
         .iter()
         .filter_map(|s| s.from)
-        .chain(k.line_steps.iter().map(|line| line.from));
+        .chain(k.line_steps.iter().filter_map(|line| line.from.block()));
     let blocks = blocks.filter_map(source).map(|(value, _)| value);
     let labels = k.line_steps.iter().filter_map(|line| line.labels);
     let matrices = k

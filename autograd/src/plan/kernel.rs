@@ -180,6 +180,15 @@ impl Register {
         )
     }
 
+    /// Whether its elements are those of a value or of a product's rows.
+    pub(super) fn is_of_value(&self) -> bool {
+        let is_value = matches!(
+            self,
+            Register::Source { .. } | Register::Product(_) | Register::Output(_)
+        );
+        is_value && !self.is_constant()
+    }
+
     /// Whether it holds a block of elements, rather than a group.
     pub(crate) fn is_block(&self) -> bool {
         !self.is_constant() && !matches!(self, Register::Temporary | Register::Line)
@@ -230,6 +239,8 @@ pub(crate) enum Code {
     Custom(CustomId, [Reg; 3]),
     /// Takes the accumulator into a reduction.
     Fold(ReductionId),
+    /// Takes the square of the accumulator into a sum.
+    SumSquare(ReductionId),
 }
 
 /// A function of each line of a block, which has whole lines then.
@@ -238,8 +249,7 @@ pub(crate) struct LineStep {
     pub(crate) function: LineFunction,
     /// The number of steps that come before it.
     pub(crate) after: usize,
-    /// The register with the block.
-    pub(crate) from: Reg,
+    pub(crate) from: LineInput,
     /// The value with one label for each line.
     pub(crate) labels: Option<ValueId>,
     /// The register that gets one number for each element; the same one in all of a line, if there
@@ -247,6 +257,24 @@ pub(crate) struct LineStep {
     pub(crate) to: Option<Reg>,
     /// The value that gets one number for each line.
     pub(crate) value: Option<ValueId>,
+}
+
+/// What a function of lines goes over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LineInput {
+    /// The block in a register.
+    Block(Reg),
+    /// The elements that steps have taken into a reduction. There is one line in a block then.
+    Folded(ReductionId),
+}
+
+impl LineInput {
+    pub(crate) fn block(self) -> Option<Reg> {
+        match self {
+            LineInput::Block(register) => Some(register),
+            LineInput::Folded(_) => None,
+        }
+    }
 }
 
 /// A value that gets one number for each line of a block.
@@ -257,13 +285,15 @@ pub(crate) struct LineOutput {
     pub(crate) value: ValueId,
 }
 
-/// A reduction over lines of the kernel's elements, which is complete when all parts are.
+/// A reduction over lines of the kernel's elements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reduction {
     pub(crate) fold: Fold,
     /// The register whose blocks are reduced; none if steps do it, chunk by chunk.
     pub(crate) from: Option<Reg>,
-    pub(crate) value: ValueId,
+    /// The value that has the results when all parts of the kernel are done; none if a function of
+    /// lines takes the result of each line.
+    pub(crate) value: Option<ValueId>,
     pub(crate) lines: Lines,
 }
 
@@ -294,6 +324,9 @@ pub(crate) struct Layout {
     pub(crate) span: usize,
     /// A block, a span or a group, as long as what the register holds. Empty for a scalar kernel.
     pub(crate) registers: IndexVec<Reg, usize>,
+    /// The registers that change from block to block without a step: their elements are those of
+    /// values or of products.
+    pub(crate) of_values: Vec<Reg>,
     /// For functions of lines, if there are any: a result for each element, one for each line, and
     /// the maxima.
     pub(crate) line_steps: [usize; 3],
@@ -347,10 +380,20 @@ impl Step {
 }
 
 impl Code {
+    /// The reduction that it takes elements into.
+    pub(crate) fn reduction(self) -> Option<ReductionId> {
+        match self {
+            Code::Fold(of) | Code::SumSquare(of) => Some(of),
+            _ => None,
+        }
+    }
+
     /// The registers that it names.
     fn operands_mut(&mut self) -> [Option<&mut Reg>; 3] {
         match self {
-            Code::NoOp | Code::Unary(_) | Code::Power(_) | Code::Fold(_) => [None, None, None],
+            Code::NoOp | Code::Unary(_) | Code::Power(_) | Code::Fold(_) | Code::SumSquare(_) => {
+                [None, None, None]
+            }
             Code::Add(a)
             | Code::Sub(a)
             | Code::Mul(a)
@@ -372,6 +415,7 @@ impl Reduction {
     /// The results of all chunks, of a kernel over `count` elements, if lines have several.
     pub(crate) fn partials(&self, count: usize) -> usize {
         match self.lines.chunks() {
+            _ if self.value.is_none() => 0,
             0 | 1 => 0,
             chunks => count / self.lines.n * chunks,
         }
@@ -451,7 +495,7 @@ impl Fused {
     /// reads it otherwise than by steps.
     pub(crate) fn needs_block(&self, register: Reg) -> bool {
         let reduced = self.reductions.iter().filter_map(|of| of.from);
-        let of_lines = self.line_steps.iter().map(|line| line.from);
+        let of_lines = self.line_steps.iter().filter_map(|line| line.from.block());
         let written = self.line_outputs.iter().map(|of| of.from);
         reduced
             .chain(of_lines)
@@ -483,9 +527,10 @@ impl Fused {
         self.registers.shrink_to_fit();
     }
 
-    /// The lines of its reductions.
+    /// The lines of its reductions that are complete when all parts are.
     pub(super) fn reduced_lines(&self) -> Vec<Lines> {
-        self.reductions.iter().map(|of| of.lines).collect()
+        let of_parts = self.reductions.iter().filter(|of| of.value.is_some());
+        of_parts.map(|of| of.lines).collect()
     }
 
     fn reads(&self, f: &mut dyn FnMut(ValueId)) {
@@ -508,7 +553,8 @@ impl Fused {
                 f(*value);
             }
         }
-        self.reductions.iter().for_each(|of| f(of.value));
+        let reduced = self.reductions.iter().filter_map(|of| of.value);
+        reduced.for_each(&mut *f);
         self.products.iter().filter_map(|p| p.out).for_each(&mut *f);
         self.line_outputs.iter().for_each(|of| f(of.value));
         self.line_steps

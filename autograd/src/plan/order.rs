@@ -16,7 +16,7 @@
 use super::{
     dag::Kind,
     emit::{Action, Arithmetic, Emitter},
-    index::{DagId, Reg, ThroughId},
+    index::{DagId, ReductionId, Reg, ThroughId},
 };
 use crate::nodes::ShapeId;
 
@@ -37,6 +37,8 @@ pub(super) struct Slot {
     pub(super) whole: bool,
     /// The operand that is a product of two stored values, and is computed with this node.
     pub(super) folded: Option<u8>,
+    /// For a reduction of a block's only line: what steps have taken the elements into.
+    pub(super) reduction: Option<ReductionId>,
     mark: Mark,
 }
 
@@ -60,7 +62,8 @@ enum Mark {
 /// The nodes of a kernel, in the order in which they are computed.
 #[derive(Default)]
 pub(super) struct Order {
-    /// Each reduction comes right after what it reduces.
+    /// Each reduction comes right after what it reduces. One of a block's only line comes again at
+    /// the end of its segment, where its result is there.
     pub(super) nodes: Vec<DagId>,
     folds: Vec<Reduced>,
 }
@@ -144,6 +147,7 @@ impl Emitter<'_, '_, '_> {
         }
         (self.slots[id].segment, self.slots[id].need) = (segment, need);
         let (is_of_lines, lines) = (self.is_of_lines(id), self.reduced_lines(id));
+        let by_steps = self.is_line_folded_by_steps(id);
         // where a block has several lines, a number for each is read from the elements of the lines
         self.slots[id].whole |= self.is_along(id) && self.values.is_live_out(id);
         for k in 0..self.dag.operands(id).len() {
@@ -156,13 +160,13 @@ impl Emitter<'_, '_, '_> {
                 slot.mark = Mark::Read;
             }
             // a temporary holds a group of elements only, and lives within one segment
-            slot.whole |= is_of_lines || slot.segment < segment;
-            if let Some(lines) = lines {
+            slot.whole |= is_of_lines && !by_steps || slot.segment < segment;
+            slot.whole |= lines.is_some_and(|lines| !lines.are_folded_by_steps());
+            if lines.is_some() || by_steps {
                 order.folds.push(Reduced {
                     node: input,
                     fold: id,
                 });
-                slot.whole |= !lines.are_folded_by_steps();
             }
         }
     }

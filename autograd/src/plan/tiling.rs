@@ -13,7 +13,11 @@ use super::{
     kernel::{Cuts, Fused, Kernel, Layout, Register},
     size::{BLOCK, Blocks, fits_a_block},
 };
-use crate::{math::fold::Lines, tensor::DType};
+use crate::{
+    index::list_bytes,
+    math::fold::{CHUNK, Lines},
+    tensor::DType,
+};
 
 /// The most elements that the loop of a step takes at once: those of eight registers of AVX-512, of
 /// f32.
@@ -82,6 +86,8 @@ impl Layout {
             });
             layout.registers.push(start);
         }
+        let of_values = k.registers.enumerate().filter(|(_, r)| r.is_of_value());
+        layout.of_values = of_values.map(|(register, _)| register).collect();
         if !k.line_steps.is_empty() {
             let lines = PADDED_BLOCK; // no block has more of them
             layout.line_steps = [block, lines, lines].map(|n| layout.take(n));
@@ -95,7 +101,7 @@ impl Layout {
 
     /// The bytes that the layout itself takes.
     pub(super) fn bytes(&self) -> usize {
-        self.registers.bytes() + self.products.bytes()
+        self.registers.bytes() + list_bytes(&self.of_values) + self.products.bytes()
     }
 }
 
@@ -271,7 +277,12 @@ fn cache_lines(numbers: usize, dtype: DType) -> usize {
 impl Lines {
     /// The chunk, counted over all lines, that an element of contiguous lines is in.
     pub(crate) fn chunk_of(self, element: usize) -> usize {
-        element / self.n * self.chunks() + element % self.n / self.chunk()
+        let (line, at) = (element / self.n, element % self.n);
+        match self.inner {
+            // without further divisions, which take longer than what is done with a chunk
+            1 => line * self.n.div_ceil(CHUNK) + at / CHUNK,
+            _ => line * self.chunks() + at / self.chunk(),
+        }
     }
 }
 

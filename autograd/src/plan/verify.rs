@@ -5,8 +5,8 @@
 use super::{
     Placed, Plan,
     dag::{Apply, Dag, Kind, Operand, Phase},
-    index::{KernelId, Reg, StageId, UpdateId, ValueId},
-    kernel::{Code, Fused, Kernel, Placement, Read, Register, Step},
+    index::{KernelId, ReductionId, Reg, StageId, UpdateId, ValueId},
+    kernel::{Code, Fused, Kernel, LineInput, Placement, Read, Register, Step},
     size::Blocks,
     tiling::{MAX_SPAN, MAX_VECTOR_GROUP, PADDED_BLOCK},
 };
@@ -178,7 +178,9 @@ impl Plan {
             })?;
         }
         for sum in k.reductions.iter() {
-            let fits = count(sum.value) * sum.lines.n == k.count;
+            let fits = |value| count(value) * sum.lines.n == k.count;
+            let of_line = || k.blocks.whole_lines() == Some(sum.lines);
+            let fits = sum.value.map_or_else(of_line, fits);
             ensure(fits, || format!("{sum:?} has another number of elements"))?;
         }
         for line in &k.line_steps {
@@ -330,8 +332,13 @@ impl Fused {
                 };
                 let to_block = line.to.is_none_or(|to| self.registers[to] == kind);
                 ensure(to_block, || format!("{line:?} writes to no {kind:?}"))?;
-                let is_block = self.registers[line.from].is_block() && state.written[line.from];
-                ensure(is_block, || format!("{line:?} has no block"))?;
+                let has_elements = match line.from {
+                    LineInput::Block(from) => {
+                        self.registers[from].is_block() && state.written[from]
+                    }
+                    LineInput::Folded(of) => self.is_folded(of, &self.steps[..at]),
+                };
+                ensure(has_elements, || format!("{line:?} has no elements"))?;
                 if let Some(to) = line.to {
                     state.written[to] = true;
                 }
@@ -365,6 +372,16 @@ impl Fused {
         }
         self.verify_cuts()?;
         self.verify_layout(is_scalar)
+    }
+
+    /// Whether one of these steps takes a block's only line into a reduction.
+    fn is_folded(&self, of: ReductionId, before: &[Step]) -> bool {
+        let takes = |step: &&Step| step.code.reduction() == Some(of);
+        let is_one_line = matches!(self.blocks, Blocks::OfLines(_)) && self.blocks.has_long_lines();
+        is_one_line
+            && self.reductions[of].value.is_none()
+            && self.steps.iter().filter(takes).count() == 1
+            && before.iter().filter(takes).count() == 1
     }
 
     /// No line that a function goes over is cut, by a block or by a part; and what goes over
@@ -416,7 +433,7 @@ impl Fused {
             .reductions
             .iter()
             .filter_map(|s| s.from)
-            .chain(self.line_steps.iter().map(|l| l.from));
+            .chain(self.line_steps.iter().filter_map(|l| l.from.block()));
         let mut matrices = self
             .products
             .iter()
@@ -491,7 +508,7 @@ impl State<'_> {
             })?;
         }
         let is_there = match step.code {
-            Code::Fold(of) => of.index() < self.k.reductions.len(),
+            Code::Fold(of) | Code::SumSquare(of) => of.index() < self.k.reductions.len(),
             Code::Custom(op, _) => op.index() < self.k.custom.len(),
             _ => true,
         };

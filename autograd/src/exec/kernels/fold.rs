@@ -10,7 +10,7 @@ use super::{arch::Vectors, lines::LineBlock, vector::Vector};
 use crate::{
     math::{
         Wide,
-        fold::{CHUNK, Fold, LANES, Lines, Monoid, Pairs, join_array, with_fold},
+        fold::{CHUNK, FewPairs, Fold, LANES, Lines, Monoid, Pairs, join_array, with_fold},
     },
     op::lowering::LineFunction,
     plan::kernel::Reduction,
@@ -27,6 +27,8 @@ pub(crate) struct FoldState<T> {
     rows: FoldRows<T>,
     /// The current chunk, by lanes.
     lanes: [T; LANES],
+    /// The chunks before it, of a line that a block has whole.
+    chunks: FewPairs<T>,
     /// The results of all chunks, of which others may be written by other threads.
     results: *mut T,
 }
@@ -38,6 +40,7 @@ impl<T: Vectors> FoldState<T> {
             fold,
             rows: T::table().fold_rows[fold as usize],
             lanes,
+            chunks: FewPairs::default(),
             results,
         }
     }
@@ -53,25 +56,81 @@ impl<T: Vectors> FoldState<T> {
         unsafe { (self.rows)(&mut self.lanes, at % LANES, x) }
     }
 
+    /// Whether elements are added, which the interpreter does itself.
+    #[inline(always)]
+    pub(super) fn is_sum(&self) -> bool {
+        self.fold == Fold::Sum
+    }
+
+    /// The lanes of the current chunk, from that of the element at this position on.
+    #[inline(always)]
+    pub(super) fn lanes_at(&mut self, position: usize) -> *mut T {
+        self.lanes.as_mut_ptr().wrapping_add(position % LANES)
+    }
+
     /// The current chunk, which was taken from steps, is complete.
     pub(super) fn end_chunk(&mut self, chunk: usize) {
-        let all = with_fold!(self.fold, M => join_array::<M, T>(&mut self.lanes));
-        self.lanes.fill(self.fold.identity());
+        let all = self.take_lanes();
         // SAFETY: there is a result for each chunk; blocks are chunks.
         unsafe { self.results.add(chunk).write(all) }
     }
 
-    /// Takes whole contiguous lines of one chunk.
-    fn take_lines(&mut self, block: &[T], start: usize, lines: Lines) {
-        let (first, count) = (start / lines.n, block.len() / lines.n);
+    /// A chunk of the block's only line, which was taken from steps, is complete.
+    pub(super) fn end_chunk_of_line(&mut self) {
+        let chunk = self.take_lanes();
+        self.chunks.push(self.fold, chunk);
+    }
+
+    /// The result of the block's only line, of `n` elements.
+    pub(super) fn end_line(&mut self, n: usize) -> T {
+        if !n.is_multiple_of(CHUNK) {
+            self.end_chunk_of_line();
+        }
+        self.chunks.take(self.fold)
+    }
+
+    /// The current chunk joined; the next one can begin.
+    fn take_lanes(&mut self) -> T {
+        let all = with_fold!(self.fold, M => join_array::<M, T>(&mut self.lanes));
+        self.lanes.fill(self.fold.identity());
+        all
+    }
+
+    /// Takes whole chunks of contiguous lines. How many elements these are.
+    fn take_chunks(&mut self, block: &[T], start: usize, lines: Lines) -> usize {
+        let (mut done, chunk) = (0, CHUNK.min(lines.n));
+        while done < block.len() {
+            let (at, left) = ((start + done) % lines.n, block.len() - done);
+            if !at.is_multiple_of(chunk) {
+                break;
+            }
+            // all of many short lines, or what there is of a long one
+            let n = match left.min(lines.n - at) {
+                _ if chunk == lines.n => left / chunk * chunk,
+                n if n < chunk && at + n == lines.n => n, // its last chunk
+                n => n / chunk * chunk,
+            };
+            if n == 0 {
+                break;
+            }
+            let first = lines.chunk_of(start + done);
+            self.take_lines(&block[done..done + n], chunk.min(n), first);
+            done += n;
+        }
+        done
+    }
+
+    /// Takes lines of `n` elements, each of which is all of a chunk; the number of the first chunk.
+    fn take_lines(&mut self, block: &[T], n: usize, first: usize) {
+        let count = block.len() / n;
         let block = LineBlock {
             function: LineFunction::Fold(self.fold),
             x: block,
-            lines,
+            lines: Lines { n, inner: 1 },
             columns: None,
             labels: &[],
             each: &mut [],
-            // SAFETY: there is a result for each line, and no other thread works on these.
+            // SAFETY: there is a result for each chunk, and no other thread works on these.
             one: unsafe { std::slice::from_raw_parts_mut(self.results.add(first), count) },
             max: &mut [],
         };
@@ -81,13 +140,15 @@ impl<T: Vectors> FoldState<T> {
 
     /// Takes the elements of a block, `start` and following, row after row.
     pub(super) fn take_rows(&mut self, block: &[T], start: usize, lines: Lines) {
-        if lines.inner == 1
-            && lines.n <= CHUNK
-            && start.is_multiple_of(lines.n)
-            && block.len().is_multiple_of(lines.n)
-        {
-            return self.take_lines(block, start, lines);
-        }
+        let done = match lines.inner {
+            1 => self.take_chunks(block, start, lines),
+            _ => 0,
+        };
+        self.take_parts(&block[done..], start + done, lines);
+    }
+
+    /// Takes rows of several lines, or a part of a chunk.
+    fn take_parts(&mut self, block: &[T], start: usize, lines: Lines) {
         let (of_lines, chunk, width) = (lines.n * lines.inner, lines.chunk(), lines.width());
         let mut done = 0;
         while done < block.len() {
@@ -188,6 +249,19 @@ unsafe fn columns<M: Monoid, V: Vector<Elem: Vectors>>(
             }
             all.store(to.add(done));
             done += 4 * V::N;
+        }
+        // the lanes of a contiguous line are two vectors of 16
+        while done + 2 * V::N <= width {
+            let mut all = [V::load(to.add(done)), V::load(to.add(done + V::N))];
+            let mut from = x.add(done);
+            for _ in 0..count {
+                let [a, b] = [V::load(from), V::load(from.add(V::N))];
+                all = [M::join(all[0], a), M::join(all[1], b)];
+                from = from.wrapping_add(stride);
+            }
+            all[0].store(to.add(done));
+            all[1].store(to.add(done + V::N));
+            done += 2 * V::N;
         }
         while done + V::N <= width {
             let mut all = V::load(to.add(done));

@@ -29,11 +29,11 @@ use crate::{
     error::OpError,
     exec::{memory::Memory, product},
     index::{Index, IndexVec},
-    math::fold::Lines,
+    math::fold::{CHUNK, Lines},
     movement,
     plan::{
         index::{ReductionId, Reg, ValueId},
-        kernel::{Cuts, Fused, LineStep, Product, Read, Reduction, Register, Step},
+        kernel::{Cuts, Fused, LineInput, LineStep, Product, Read, Reduction, Register, Step},
         size::{BLOCK, Blocks, fits_a_block},
         tiling::MAX_VECTOR_GROUP,
     },
@@ -119,7 +119,8 @@ impl<'r> Job<'r> {
         k.reductions.iter().map(move |of| {
             let partials = of.partials(k.count);
             if partials == 0 {
-                return (of, memory.pointer(of.value));
+                let value = of.value.map_or(std::ptr::null_mut(), |v| memory.pointer(v));
+                return (of, value);
             }
             let start = next;
             next = next.wrapping_add(partials);
@@ -130,11 +131,11 @@ impl<'r> Job<'r> {
     fn join_chunks<T: Vectors>(&self) {
         for (of, chunks) in self.results::<T>() {
             let (partials, all) = (of.partials(self.k.count), self.k.count / of.lines.n);
-            if partials > 0 {
+            if let Some(value) = of.value.filter(|_| partials > 0) {
                 // SAFETY: the value has a number for each line, and there is room for those of its
                 // chunks; no other thread is at work any more.
                 let (out, chunks) = unsafe {
-                    let out = self.memory.pointer::<T>(of.value);
+                    let out = self.memory.pointer::<T>(value);
                     (
                         slice::from_raw_parts_mut(out, all),
                         slice::from_raw_parts_mut(chunks, partials),
@@ -184,6 +185,8 @@ struct Worker<'r, T: 'static> {
     folds: IndexVec<ReductionId, FoldState<T>>,
     /// The length of the rows that some sources are read by, if there are such.
     row: Option<usize>,
+    /// Whether steps take lines into reductions, one in each block.
+    folds_lines: bool,
     /// Scratch memory for functions of lines, if there are any.
     line_scratch: [*mut T; 3],
     scratch: *mut T,
@@ -203,17 +206,17 @@ impl<'r, T: Vectors> Worker<'r, T> {
             locations: Vec::with_capacity(2 * k.registers.len()),
             folds: IndexVec::from_vec(job.results().map(state).collect()),
             row: k.row(),
+            folds_lines: k.reductions.iter().any(|of| of.value.is_none()),
             line_scratch: layout.line_steps.map(|at| scratch.wrapping_add(at)),
             scratch,
         };
         for (register, of) in k.registers.iter().zip(layout.registers.iter()) {
             let start = scratch.wrapping_add(*of);
-            let mask = match register {
-                Register::Temporary => layout.span - 1,
-                _ if register.is_block() => usize::MAX,
-                _ => table.group - 1,
-            };
-            worker.locations.push(Location { start, mask });
+            worker.locations.push(match register {
+                Register::Temporary => Location::span(start, layout.span),
+                _ if register.is_block() => Location::block(start),
+                _ => Location::group(start, table.group),
+            });
             let role = worker.role(*register, start);
             worker.roles.push(role);
         }
@@ -287,11 +290,17 @@ impl<'r, T: Vectors> Worker<'r, T> {
                 }
                 Some(0) if !k.needs_block(register) => {
                     self.roles[register] = Role::OneOfRow(from.as_ptr(), walk);
-                    self.locations[register.index()].mask = self.table.group - 1;
+                    self.keep_group(register);
                 }
                 _ => {}
             }
         }
+    }
+
+    /// Lets a group of a register's scratch memory be all that is read of it.
+    fn keep_group(&mut self, register: Reg) {
+        let location = &mut self.locations[register.index()];
+        *location = Location::group(location.start, self.table.group);
     }
 
     /// In transposed blocks, reads numbers of lines once for all rows.
@@ -305,7 +314,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
                 && !self.k.needs_block(register)
             {
                 self.roles[register] = Role::OneOfColumn(from, walk);
-                self.locations[register.index()].mask = self.table.group - 1;
+                self.keep_group(register);
             }
         }
     }
@@ -479,7 +488,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
     /// Copies what a transposed block reads into scratch memory.
     fn gather(&self, columns: &Columns) {
         let (k, all) = (self.k, columns.width * columns.lines.n);
-        for (register, role) in self.roles.enumerate() {
+        for (register, role) in self.of_values() {
             let of = &k.registers[register];
             if !matches!(of, Register::Source { .. }) || !of.is_block() {
                 continue;
@@ -515,7 +524,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
     /// Copies what a transposed block writes to where it belongs.
     fn scatter(&self, columns: &Columns) {
         let all = columns.width * columns.lines.n;
-        for (register, role) in self.roles.enumerate() {
+        for (register, role) in self.of_values() {
             // SAFETY: such registers have blocks; a value that is written whole has as many elements
             // as the kernel, and other parts write other lines.
             unsafe {
@@ -564,15 +573,36 @@ impl<'r, T: Vectors> Worker<'r, T> {
             locations: &self.locations[..self.locations.len() / 2],
             custom: &self.k.custom,
             span: self.k.layout.span,
+            is_one_line: self.is_one_line(),
         };
-        let group = self.table.group;
-        // SAFETY: `locate` made locations good for the elements `0..whole` of the block. Steps name
-        // what the kernel has.
-        unsafe { (self.table.steps)(steps, operands, &mut self.folds, 0..whole, group) };
-        if whole < n {
+        let (group, mut done) = (self.table.group, 0);
+        while done < whole {
+            // a chunk at a time, if this block is a line that steps reduce
+            let end = match self.folds_lines {
+                true => whole.min(done + CHUNK),
+                false => whole,
+            };
+            // SAFETY: `locate` made locations good for the elements `0..whole` of the block. Steps
+            // name what the kernel has.
+            unsafe { (self.table.steps)(steps, operands, &mut self.folds, done..end, group) };
+            if self.folds_lines && end.is_multiple_of(CHUNK) {
+                end_chunks(self.k, steps, &mut self.folds);
+            }
+            done = end;
+        }
+        let is_number = |step: &Step| {
+            let to = step.store.map(|to| self.k.registers[to]);
+            to == Some(Register::Line)
+        };
+        if whole < n && (whole == 0 || !steps.iter().all(is_number)) {
             self.steps_in_scratch(steps, whole..n, n - whole);
             self.store_rest(start, whole, n);
         }
+    }
+
+    /// Whether each block is one line, whose numbers are kept once.
+    fn is_one_line(&self) -> bool {
+        matches!(self.k.blocks, Blocks::OfLines(_)) && self.k.blocks.has_long_lines()
     }
 
     /// Takes elements of a block that are in scratch memory through some steps; of each group only
@@ -582,10 +612,17 @@ impl<'r, T: Vectors> Worker<'r, T> {
             locations: &self.locations[self.locations.len() / 2..],
             custom: &self.k.custom,
             span: self.k.layout.span,
+            is_one_line: self.is_one_line(),
         };
         // SAFETY: registers of blocks are longer than the range, rounded up to groups. Steps name
         // what the kernel has.
         unsafe { (self.table.steps)(steps, operands, &mut self.folds, range, valid) };
+    }
+
+    /// What the registers are that belong to values.
+    fn of_values(&self) -> impl Iterator<Item = (Reg, &Role<'r, T>)> {
+        let registers = self.k.layout.of_values.iter();
+        registers.map(|&register| (register, &self.roles[register]))
     }
 
     /// Where a register's scratch memory begins.
@@ -597,7 +634,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
     fn fill(&self, start: usize, n: usize) {
         // a block at a time, so that what is copied is still in the first-level cache when steps
         // read it
-        for (register, role) in self.roles.enumerate() {
+        for (register, role) in self.of_values() {
             if !matches!(
                 role,
                 Role::Strided(..) | Role::StridedBool(..) | Role::ReadBool(_)
@@ -631,8 +668,9 @@ impl<'r, T: Vectors> Worker<'r, T> {
     /// Lets registers be where the values lie, for the block from element `start` on.
     fn locate(&mut self, start: usize) {
         let group = self.table.group;
-        for (role, location) in self.roles.iter().zip(&mut self.locations) {
-            match *role {
+        for &register in &self.k.layout.of_values {
+            let location = &mut self.locations[register.index()];
+            match self.roles[register] {
                 Role::Row(p, walk) => {
                     location.start = p.wrapping_add(walk.position(start)).cast_mut();
                 }
@@ -651,7 +689,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
     /// Copies the last elements of a block, which do not fill a group, from the sources into
     /// scratch.
     fn load_rest(&self, start: usize, from: usize, to: usize) {
-        for (register, role) in self.roles.enumerate() {
+        for (register, role) in self.of_values() {
             let first = match *role {
                 Role::Read(p) => p.wrapping_add(start),
                 Role::Row(p, walk) => p.wrapping_add(walk.position(start)),
@@ -665,7 +703,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
 
     /// Copies them from scratch to the outputs.
     fn store_rest(&self, start: usize, from: usize, to: usize) {
-        for (register, role) in self.roles.enumerate() {
+        for (register, role) in self.of_values() {
             if let Role::Write(p) = *role {
                 let scratch = self.scratch_of(register).wrapping_add(from);
                 // SAFETY: as above.
@@ -676,7 +714,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
 
     /// Writes booleans, and takes the block into reductions.
     fn finish_block(&mut self, start: usize, n: usize) {
-        for (register, role) in self.roles.enumerate() {
+        for (register, role) in self.of_values() {
             if let Role::WriteBool(to) = *role {
                 // SAFETY: the block has `n` elements, the value as many from `start` on.
                 unsafe {
@@ -693,7 +731,10 @@ impl<'r, T: Vectors> Worker<'r, T> {
                     let block = self.whole_block(from, start, n);
                     self.folds[id].take_rows(block, start, of.lines);
                 },
-                None => self.folds[id].end_chunk(of.lines.chunk_of(start)),
+                None if of.value.is_some() => {
+                    self.folds[id].end_chunk(of.lines.chunk_of(start));
+                }
+                None => {} // a function of lines has taken it
             }
         }
     }
@@ -744,7 +785,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
 
     /// A function of the lines of a block, `count` of them; `first` is the number of the first one.
     fn lines(
-        &self,
+        &mut self,
         step: &LineStep,
         first: usize,
         count: usize,
@@ -754,6 +795,14 @@ impl<'r, T: Vectors> Worker<'r, T> {
             return Ok(()); // without lines there is no such step
         };
         let n = lines.n * columns.map_or(count, |columns| columns.width);
+        let from = match step.from {
+            LineInput::Block(from) => from,
+            LineInput::Folded(of) => {
+                let number = self.folds[of].end_line(lines.n);
+                self.write_results(step, first, lines, &[number]);
+                return Ok(());
+            }
+        };
         let labels = match step.labels {
             // SAFETY: labels were written in an earlier stage.
             Some(labels) => unsafe { &self.memory.elements(labels)[first..first + count] },
@@ -767,8 +816,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
         // The register `from` is another one, and holds a whole block.
         let (x, each, one, max) = unsafe {
             let x = match columns {
-                Some(_) => slice::from_raw_parts(self.scratch_of(step.from), n),
-                None => self.whole_block(step.from, first * lines.n, n),
+                Some(_) => slice::from_raw_parts(self.scratch_of(from), n),
+                None => self.whole_block(from, first * lines.n, n),
             };
             let each = lines::memory(each, n.next_multiple_of(MAX_VECTOR_GROUP));
             let [one, max] = [one, max].map(|p| lines::memory(p, BLOCK));
@@ -790,22 +839,39 @@ impl<'r, T: Vectors> Worker<'r, T> {
         if !unsafe { (self.table.lines)(block) } {
             return Err("a label is not one of the classes".into());
         }
-        if let Some(value) = step.value {
-            let to = self.memory.pointer::<T>(value).wrapping_add(first);
-            // SAFETY: the value has a number for each line.
-            unsafe { slice::from_raw_parts_mut(to, count) }.copy_from_slice(&one[..count]);
-        }
-        if let Some(to) = step.to.filter(|_| step.function.reduces()) {
-            self.spread(to, one, lines, n);
+        if step.function.reduces() {
+            self.write_results(
+                step,
+                first,
+                lines,
+                &one[..columns.map_or(count, |c| c.width)],
+            );
         }
         Ok(())
     }
 
-    /// Brings one result for each line to where steps read it for each element: spread over a block
-    /// of `n` elements, or in a single group if that is the same everywhere.
-    fn spread(&self, to: Reg, one: &[T], lines: Lines, n: usize) {
+    /// Writes the results of some lines, of which the first has this number. There may be more
+    /// results than lines.
+    fn write_results(&self, step: &LineStep, first: usize, lines: Lines, results: &[T]) {
+        if let Some(value) = step.value {
+            let to = self.memory.pointer::<T>(value).wrapping_add(first);
+            let count = results.len().min(self.k.count / lines.n - first);
+            // SAFETY: the value has a number for each line.
+            unsafe { slice::from_raw_parts_mut(to, count) }.copy_from_slice(&results[..count]);
+        }
+        if let Some(to) = step.to {
+            self.spread(to, results, lines);
+        }
+    }
+
+    /// Brings one result for each line to where steps read it for each element: spread over a
+    /// block, or in a single group if that is the same everywhere.
+    fn spread(&self, to: Reg, one: &[T], lines: Lines) {
         let is_group = self.k.registers[to] == Register::Line;
-        let n = if is_group { self.table.group } else { n };
+        let n = match is_group {
+            true => self.table.group,
+            false => one.len() * lines.n,
+        };
         // SAFETY: the register has a group or a block of scratch memory.
         let to = unsafe { slice::from_raw_parts_mut(self.scratch_of(to), n) };
         match lines.inner {
@@ -815,6 +881,21 @@ impl<'r, T: Vectors> Worker<'r, T> {
                 lines.for_each(|(to, &v)| to.fill(v));
             }
             _ => to.copy_from_slice(&one[..n]),
+        }
+    }
+}
+
+/// Ends a chunk of each reduction of a block's only line that these steps have taken elements into.
+fn end_chunks<T: Vectors>(
+    k: &Fused,
+    steps: &[Step],
+    folds: &mut IndexVec<ReductionId, FoldState<T>>,
+) {
+    for step in steps {
+        if let Some(of) = step.code.reduction()
+            && k.reductions[of].value.is_none()
+        {
+            folds[of].end_chunk_of_line();
         }
     }
 }

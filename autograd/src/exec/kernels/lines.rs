@@ -334,7 +334,7 @@ fn fold_line<T: Vectors>(fold: Fold, line: &[T]) -> T {
     for chunk in line.chunks(CHUNK) {
         pairs.push(fold, fold_chunk(fold, chunk));
     }
-    pairs.finish(fold)
+    pairs.take(fold)
 }
 
 /// Reduces a chunk of a contiguous line.
@@ -370,7 +370,7 @@ fn exp_and_sum<T: Vectors>(each: &mut [T], n: usize, first: Option<usize>) -> T 
         );
         pairs.push(Fold::Sum, sum);
     }
-    pairs.finish(Fold::Sum)
+    pairs.take(Fold::Sum)
 }
 
 /// Reduces lines beside each other: `width` of them, whose elements are rows.

@@ -6,10 +6,11 @@ use super::{arch::Vectors, custom};
 use crate::{
     exec::memory::Memory,
     index::Index,
+    nodes::OpRef,
     op::pointwise::scalar,
     plan::{
         index::{Reg, ValueId},
-        kernel::{Code, Fused, Register, Step},
+        kernel::{Code, Fused, Register},
     },
     tensor::DType,
 };
@@ -47,7 +48,12 @@ unsafe fn run_as<T: Vectors>(k: &Fused, memory: Memory<'_>, scratch: *mut T) {
     // no verification is needed here: an index beyond the registers would panic
     let mut accumulator = T::default();
     for step in &k.steps {
-        accumulator = take(k, step, accumulator, r);
+        let at = |register: Reg| r[register.index()];
+        let x = step.load.map_or(accumulator, at);
+        accumulator = value(step.code, x, at, &k.custom);
+        if let Some(to) = step.store {
+            r[to.index()] = accumulator;
+        }
     }
     for (&number, register) in r.iter().zip(k.registers.iter()) {
         if let Register::Output(value) = *register {
@@ -76,13 +82,11 @@ pub(super) unsafe fn read<T: Vectors>(memory: Memory<'_>, value: ValueId) -> T {
     }
 }
 
-/// Takes one step: what is in the accumulator then.
+/// What a step makes of a number, with the numbers in registers.
 #[inline(always)]
-fn take<T: Vectors>(k: &Fused, step: &Step, accumulator: T, r: &mut [T]) -> T {
-    let at = |register: Reg| r[register.index()];
-    let acc = step.load.map_or(accumulator, at);
-    let result = match step.code {
-        Code::NoOp | Code::Fold(_) => acc,
+pub(super) fn value<T: Vectors>(code: Code, acc: T, at: impl Fn(Reg) -> T, custom: &[OpRef]) -> T {
+    match code {
+        Code::NoOp | Code::Fold(_) | Code::SumSquare(_) => acc,
         Code::Add(a) => acc + at(a),
         Code::Sub(a) => acc - at(a),
         Code::Mul(a) => acc * at(a),
@@ -98,10 +102,6 @@ fn take<T: Vectors>(k: &Fused, step: &Step, accumulator: T, r: &mut [T]) -> T {
         Code::Power(n) => acc.powi(n),
         Code::Unary(function) => scalar::<T>(function.id())([acc; 3]),
         Code::Function(function, x) => scalar::<T>(function.id())(x.map(at)),
-        Code::Custom(op, x) => custom::of_one(k.custom[op].get(), x.map(at)),
-    };
-    if let Some(to) = step.store {
-        r[to.index()] = result;
+        Code::Custom(op, x) => custom::of_one(custom[op.index()].get(), x.map(at)),
     }
-    result
 }

@@ -1,7 +1,7 @@
 //! The interpreter of a fused kernel's steps. It takes a *span* of some vector groups through the
 //! steps. Arithmetic is done group by group: a group of numbers, those of eight vectors, stays in
-//! registers of the processor from step to step. Functions, users' formulas and reductions are
-//! called once for all of a span.
+//! registers of the processor from step to step, and sums take it from there. Functions, users'
+//! formulas and other reductions are called once for all of a span.
 //!
 //! Between the two, the accumulator is wherever the last step left its results: in the register that
 //! it stored to, or else in a buffer of this file. All of a span is in the first-level cache.
@@ -10,17 +10,21 @@ use super::{
     arch::{Functions, Vectors},
     custom,
     fold::FoldState,
+    scalar,
     vector::Vector,
 };
 use crate::{
     index::Index,
-    math::{Lanes, Wide},
+    math::{
+        Lanes, Wide,
+        fold::{LANES, Monoid, Sum},
+    },
     nodes::OpRef,
     op::pointwise::Function,
     plan::{
         index::Reg,
         kernel::{Code, Step},
-        tiling::MAX_SPAN,
+        tiling::{MAX_SPAN, MAX_VECTOR_GROUP},
     },
 };
 use std::{
@@ -30,11 +34,12 @@ use std::{
 
 /// Where a register is: element `i` of a block is at `start + (i & mask)`. The mask is all ones for
 /// a register that holds a block; else it is one less than the elements that the register holds, a
-/// power of two.
+/// power of two. The highest bit says whether these are elements of a block, and not a number for
+/// each line or a constant, which one group holds: a span may be as short as a group.
 #[derive(Clone, Copy)]
 pub(crate) struct Location<T> {
     pub(super) start: *mut T,
-    pub(super) mask: usize,
+    mask: usize,
 }
 
 /// What steps name.
@@ -47,6 +52,8 @@ pub(crate) struct Operands<'k, T> {
     /// How many elements are taken through a step before the next one; a power of two, at least a
     /// group.
     pub(super) span: usize,
+    /// Whether a block is one line: then a number for each line is the same one in all of a group.
+    pub(super) is_one_line: bool,
 }
 
 /// The elements that a loop over a span takes at once: those of eight vectors.
@@ -94,6 +101,38 @@ impl<V: Vector> VectorGroup<V> {
         unsafe { VectorGroup(Wide::load(from), Wide::load(from.add(Wide::<V>::N))) }
     }
 
+    /// The first elements, and zeros.
+    #[inline(always)]
+    fn first(self, n: usize) -> VectorGroup<V> {
+        if n >= group::<V>() {
+            return self;
+        }
+        let mut all = Buffer([V::Elem::default(); MAX_VECTOR_GROUP]);
+        let elements = all.0.as_mut_ptr();
+        // SAFETY: there is room for any group.
+        unsafe { self.store(elements) };
+        all.0[n..].fill(V::Elem::default());
+        // SAFETY: likewise.
+        unsafe { VectorGroup::load(all.0.as_ptr()) }
+    }
+
+    /// Adds the elements to the lanes of a sum, of which these begin at a group or at its first one.
+    ///
+    /// # Safety
+    /// There are [`LANES`] of them, or as many as a group has up to the last one.
+    #[inline(always)]
+    unsafe fn add_to(self, lanes: *mut V::Elem) {
+        let (Wide([a, b, c, d]), Wide([e, f, g, h])) = (self.0, self.1);
+        macro_rules! add {
+            ($($k:literal $x:ident)*) => { $(
+                let lane = lanes.wrapping_add($k * V::N % LANES);
+                // SAFETY: the caller's promise.
+                unsafe { Sum::join(V::load(lane), $x).store(lane) };
+            )* };
+        }
+        add! { 0 a 1 b 2 c 3 d 4 e 5 f 6 g 7 h }
+    }
+
     /// # Safety
     /// The elements can be written.
     #[inline(always)]
@@ -133,22 +172,29 @@ pub(super) unsafe fn run<V: Vector<Elem: Vectors>, F: Functions<Elem = V::Elem>>
         // SAFETY: the caller's promise; the buffer has room for a span.
         unsafe {
             while let Some(step) = rest.first() {
-                let is_alone = |step: &Step| is_call(step) || operands.is_of_lines::<V>(step);
+                let is_alone = |step: &Step| match step.code {
+                    Code::Fold(of) => !folds[of.index()].is_sum(),
+                    _ => is_call(step) || operands.is_of_lines(step),
+                };
                 let arithmetic = rest.iter().position(is_alone).unwrap_or(rest.len());
                 let (now, later) = rest.split_at(arithmetic.max(1));
-                acc = if operands.is_of_lines::<V>(step) {
+                acc = if operands.is_of_lines(step) {
                     // the same in all groups; what is left of a block comes after the others
                     if start == 0 {
                         let group = 0..group::<V>();
-                        if is_call(step) {
+                        if operands.is_one_line {
+                            let number = V::splat(number_of_line(step, operands));
+                            let to = step.store.map_or(own, |register| operands.at(register));
+                            VectorGroup(Wide([number; 4]), Wide([number; 4])).store(to.at(0));
+                        } else if is_call(step) {
                             call::<V, F>(step, operands, folds, group, valid, (acc, own));
                         } else {
-                            take_groups::<V>(now, operands, group, (acc, own));
+                            take_groups::<V>(now, operands, folds, group, valid, (acc, own));
                         }
                     }
                     acc
                 } else if arithmetic > 0 {
-                    take_groups::<V>(now, operands, start..end, (acc, own))
+                    take_groups::<V>(now, operands, folds, start..end, valid, (acc, own))
                 } else {
                     call::<V, F>(step, operands, folds, start..end, valid, (acc, own))
                 };
@@ -177,7 +223,9 @@ fn is_call(step: &Step) -> bool {
 unsafe fn take_groups<V: Vector<Elem: Vectors>>(
     steps: &[Step],
     operands: Operands<'_, V::Elem>,
+    folds: &mut [FoldState<V::Elem>],
     range: Range<usize>,
+    valid: usize,
     (acc, own): (Location<V::Elem>, Location<V::Elem>),
 ) -> Location<V::Elem> {
     let (Some(first), Some(last)) = (steps.first(), steps.last()) else {
@@ -229,11 +277,15 @@ unsafe fn take_groups<V: Vector<Elem: Vectors>>(
                 Code::Power(n) => x = x.powi(n),
                 Code::Unary(Function::Neg) => x = VectorGroup(-x.0, -x.1),
                 Code::Unary(Function::Square) => x = x * x,
-                Code::NoOp
-                | Code::Unary(_)
-                | Code::Function(..)
-                | Code::Custom(..)
-                | Code::Fold(_) => {}
+                Code::Fold(of) => {
+                    let lanes = unsafe { folds.get_unchecked_mut(of.index()) }.lanes_at(i);
+                    unsafe { x.first(valid).add_to(lanes) };
+                }
+                Code::SumSquare(of) => {
+                    let lanes = unsafe { folds.get_unchecked_mut(of.index()) }.lanes_at(i);
+                    unsafe { (x * x).first(valid).add_to(lanes) };
+                }
+                Code::NoOp | Code::Unary(_) | Code::Function(..) | Code::Custom(..) => {}
             }
             if let Some(register) = step.store {
                 unsafe { x.store(operands.at(register).at(i)) };
@@ -245,6 +297,18 @@ unsafe fn take_groups<V: Vector<Elem: Vectors>>(
         i += group::<V>();
     }
     to
+}
+
+/// The number of a block's only line that a step makes of registers. It is computed by itself,
+/// and not for all elements of a group.
+///
+/// # Safety
+/// As of [`run`].
+unsafe fn number_of_line<T: Vectors>(step: &Step, operands: Operands<'_, T>) -> T {
+    // SAFETY: the caller's promise. A register has at least a group.
+    let at = |register: Reg| unsafe { *operands.at(register).at(0) };
+    let x = step.load.map_or(T::default(), at);
+    scalar::value(step.code, x, at, operands.custom)
 }
 
 /// Takes a span through a step that is a call: where the accumulator is then.
@@ -309,10 +373,10 @@ impl<T: Copy> Operands<'_, T> {
     /// # Safety
     /// As of [`Operands::at`].
     #[inline(always)]
-    unsafe fn is_of_lines<V: Vector<Elem = T>>(&self, step: &Step) -> bool {
+    unsafe fn is_of_lines(&self, step: &Step) -> bool {
         // SAFETY: the caller's promise.
         step.store
-            .is_some_and(|to| unsafe { self.at(to) }.mask < group::<V>())
+            .is_some_and(|to| unsafe { self.at(to) }.mask & OF_ELEMENTS == 0)
     }
 
     /// Where a register is.
@@ -326,7 +390,22 @@ impl<T: Copy> Operands<'_, T> {
     }
 }
 
+/// See [`Location`].
+const OF_ELEMENTS: usize = 1 << (usize::BITS - 1);
+
 impl<T: Copy> Location<T> {
+    /// A group that is the same for all groups of a block.
+    pub(super) fn group(start: *mut T, length: usize) -> Location<T> {
+        let mask = length - 1;
+        Location { start, mask }
+    }
+
+    /// A place for the elements of a span.
+    pub(super) fn span(start: *mut T, length: usize) -> Location<T> {
+        let mask = length - 1 | OF_ELEMENTS;
+        Location { start, mask }
+    }
+
     /// A block that begins here.
     pub(super) fn block(start: *mut T) -> Location<T> {
         Location {

@@ -80,12 +80,16 @@ pub(crate) fn copy(x: TensorView<'_>, walk: &Walk, mut piece: Piece<'_>) -> Resu
     expect_equal(x.dtype(), piece.dtype())?;
     with_word!(x.dtype(), W => {
         let (start, out) = piece.words::<W>();
-        copy_words(words::<W>(x), walk, start, out);
+        let is_large = walk.count() * size_of::<W>() > LARGE;
+        copy_words(words::<W>(x), walk, start, out, is_large);
     });
     Ok(())
 }
 
-/// Copies the elements of a walk from `start` on.
+/// More bytes than this do not stay in a cache until somebody reads them.
+const LARGE: usize = 1 << 22;
+
+/// Copies the elements of a walk from `start` on, to where they are read soon.
 pub(crate) fn copy_elements<T: Element>(data: &[T], walk: &Walk, start: usize, out: &mut [T]) {
     with_word!(T::DTYPE, W => {
         // SAFETY: as many elements of this size. Only elements of the same type are written.
@@ -95,11 +99,11 @@ pub(crate) fn copy_elements<T: Element>(data: &[T], walk: &Walk, start: usize, o
                 slice::from_raw_parts_mut(out.as_mut_ptr().cast::<W>(), out.len()),
             )
         };
-        copy_words(data, walk, start, out);
+        copy_words(data, walk, start, out, false);
     });
 }
 
-fn copy_words<W: Word>(data: &[W], walk: &Walk, start: usize, out: &mut [W]) {
+fn copy_words<W: Word>(data: &[W], walk: &Walk, start: usize, out: &mut [W], is_large: bool) {
     if out.is_empty() {
         return;
     }
@@ -108,12 +112,11 @@ fn copy_words<W: Word>(data: &[W], walk: &Walk, start: usize, out: &mut [W]) {
     assert!(range.end <= sizes.iter().product() && walk.is_within(data.len()));
     // SAFETY: the first element is inside.
     let at = unsafe { data.as_ptr().offset(offset) };
-    const LARGE: usize = 1 << 22;
     let access = Access {
         at,
         sizes,
         strides,
-        is_large: sizes.iter().product::<usize>() * size_of::<W>() > LARGE,
+        is_large,
     };
     // SAFETY: all positions of the walk are inside, and the range is one of the walk.
     unsafe { access.range(range, out.as_mut_ptr()) }

@@ -382,6 +382,21 @@ impl Walk {
         (&self.shape, &self.strides[..self.shape.rank()], self.offset)
     }
 
+    /// The number of elements.
+    pub(crate) fn count(&self) -> usize {
+        self.shape.count()
+    }
+
+    /// How many elements it takes until one lies beside the first, if those along the last axis lie
+    /// far apart: in a transposed matrix, the length of a row.
+    pub(crate) fn transposed_period(&self) -> Option<usize> {
+        let (sizes, strides, _) = self.parts();
+        let ((&last, outer), &n) = (strides.split_last()?, sizes.last()?);
+        let is_adjacent = |axis: &usize| outer[*axis] == 1 && sizes[*axis] >= 4;
+        let axis = (0..outer.len()).rev().find(is_adjacent)?;
+        (last.abs() > 1 && n >= 4).then(|| sizes[axis + 1..].iter().product())
+    }
+
     /// Whether all positions that are read are among the first `count` ones.
     #[inline]
     pub(crate) fn is_within(&self, count: usize) -> bool {

@@ -132,7 +132,76 @@ fn no_copies_of_what_has_runs() -> Result<()> {
     assert_eq!(kernels(x.flip(2).exp())?, 1);
     assert_eq!(kernels(x.permute([1, 0, 2]).exp())?, 1);
     assert_eq!(kernels(x.permute([1, 0, 2]).slice(0, ..2).softmax(-1))?, 1);
-    assert_eq!(kernels(x.permute([2, 0, 1]).exp())?, 2); // a transpose is copied once
+    assert_eq!(kernels(x.permute([2, 0, 1]).exp())?, 1); // by panels
+    assert_eq!(kernels(x.permute([2, 0, 1]).softmax(-1))?, 1);
+    // a panel would be too large, or elements are not taken in their order
+    let x = g.input(Tensor::full([5000, 20], 0.5f32)?);
+    assert_eq!(kernels(x.t().exp())?, 2);
+    let x = g.input(Tensor::full([64, 6, 50], 0.5f32)?);
+    assert_eq!(kernels(x.permute([2, 1, 0]).exp().softmax(0))?, 2);
+    Ok(())
+}
+
+/// Transposed arrays, of which kernels copy some rows at a time.
+#[test]
+fn transposes_by_panels() -> Result<()> {
+    let shapes: [(&[usize], &[usize]); 7] = [
+        (&[7, 1025], &[1, 0]),
+        (&[1025, 129], &[1, 0]),
+        (&[300, 700], &[1, 0]),
+        (&[2000, 33], &[1, 0]),
+        (&[4, 4], &[1, 0]),
+        (&[40, 50, 60], &[2, 0, 1]),
+        (&[30, 41, 29], &[2, 1, 0]),
+    ];
+    for (shape, axes) in shapes {
+        for dtype in [DType::F32, DType::F64] {
+            let x = common::numbers(shape, 0.3).cast(dtype)?;
+            let evaluate = |by_definition: bool| {
+                let g = Graph::new();
+                let x = g.input(&x);
+                let y = x.permute(axes);
+                let straight = y.ones_like().reshape([-1]).cumsum(0) * 1e-4;
+                let straight = straight.reshape(y.shape().expect("known"));
+                let weights = straight.sin();
+                let centred = y - y.mean_axis_keep(-1);
+                let mut all = vec![
+                    y.exp(),
+                    y + straight,
+                    y.sum(),
+                    y.square().max_axis(-1),
+                    y.sum_axis(0),
+                    y.softmax(-1),
+                    (y * 2.0).softmax(0),
+                    centred / (centred.square().mean_axis_keep(-1) + 1e-5).sqrt(),
+                    y.gt(0.1).select(y, straight),
+                    (y + straight.slice_step(0, ..1, 1)).norm(),
+                ];
+                let loss = all.iter().fold(x.sum(), |sum, &v| {
+                    let of = v.shape().expect("known");
+                    if of == weights.shape().expect("known") {
+                        sum + (v * weights).sum()
+                    } else {
+                        sum + v.sum()
+                    }
+                });
+                all.extend(g.grads(loss, &[x]));
+                if by_definition {
+                    g.reference(&all)
+                } else {
+                    g.run(all)
+                }
+            };
+            let expected = evaluate(true)?;
+            for threads in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                let got = pool.build().expect("threads").install(|| evaluate(false))?;
+                for (k, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                    assert_eq!(bits(got), bits(expected), "value {k} of {dtype} {shape:?}");
+                }
+            }
+        }
+    }
     Ok(())
 }
 

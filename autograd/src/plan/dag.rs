@@ -14,6 +14,7 @@ use super::{
     index::{DagId, ThroughId},
     kernel::MatrixAccess,
     size::ProductSize,
+    tiling::fits_a_panel,
 };
 use crate::{
     index::{Index, IndexVec},
@@ -156,6 +157,12 @@ impl Strided {
         last.is_none_or(|k| self.strides[k].unsigned_abs() <= NEAR && shape[k] >= NEAR)
     }
 
+    /// Whether it can be read by panels: a cache line of each row at once.
+    pub(super) fn is_panel(&self, shape: &Shape) -> bool {
+        let period = self.walk(shape, shape).transposed_period();
+        !self.has_runs(shape) && period.is_some_and(fits_a_panel)
+    }
+
     /// The walk over the elements by a reader that works through a shape: as many elements, or the
     /// shape that they are broadcast to.
     pub(super) fn walk(&self, own: &Shape, reader: &Shape) -> Walk {
@@ -216,6 +223,12 @@ pub(super) struct Update {
 }
 
 impl<'p> Dag<'p> {
+    /// Whether an operand is read by panels.
+    pub(super) fn is_panel(&self, operand: Operand) -> bool {
+        let is_panel = |through| self.throughs[through].is_panel(self.shape(operand.shape));
+        operand.through.is_some_and(is_panel)
+    }
+
     pub(super) fn new(program: &'p Program) -> Dag<'p> {
         Dag {
             program,

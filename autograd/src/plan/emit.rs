@@ -124,6 +124,7 @@ pub(super) fn kernel<'p>(
             dtype,
             blocks,
             rows,
+            ..
         } => {
             let has_products = || members.iter().any(|&id| dag.nodes[id].kind == Kind::MatMul);
             // the results of wider rows do not stay in the first-level cache

@@ -79,6 +79,8 @@ pub(super) enum Work {
         blocks: Blocks,
         /// Strided lines that are reduced row by row.
         rows: Rows,
+        /// Whether it reads transposed arrays by panels, which needs elements in their order.
+        has_panels: bool,
     },
 }
 
@@ -188,6 +190,7 @@ impl Fusion<'_> {
             dtype: self.dtype(id),
             blocks: Blocks::of_whole(along.axes.lines(dag.shape(along.domain))),
             rows: Rows::None,
+            has_panels: false,
         };
         let mut target = None;
         for &operand in dag.operands(id) {
@@ -394,11 +397,13 @@ impl Fusion<'_> {
             (Some(lines), _) => rows = Rows::Of(lines),
             (None, _) => {}
         }
+        let mut operands = self.dag.operands(id).iter();
         Work::Elements {
             domain: node.domain,
             dtype,
             blocks,
             rows,
+            has_panels: operands.any(|&operand| self.dag.is_panel(operand)),
         }
     }
 }
@@ -425,25 +430,31 @@ impl Work {
                     dtype,
                     blocks,
                     rows,
+                    has_panels,
                 },
                 Work::Elements {
                     domain: other_domain,
                     dtype: other_dtype,
                     blocks: other_blocks,
                     rows: other_rows,
+                    has_panels: other_panels,
                 },
             ) => {
                 let (blocks, rows) = (blocks.with(other_blocks)?, rows.with(other_rows));
                 // transposed blocks have no rows to reduce, but their own lines whole
+                let has_panels = has_panels || other_panels;
                 let fits = match blocks {
-                    Blocks::OfColumns(lines) => rows == Rows::None || rows == Rows::Of(lines),
-                    _ => true,
+                    Blocks::OfColumns(lines) => {
+                        (rows == Rows::None || rows == Rows::Of(lines)) && !has_panels
+                    }
+                    _ => rows == Rows::None || !has_panels,
                 };
                 ((domain, dtype) == (other_domain, other_dtype) && fits).then_some(Work::Elements {
                     domain,
                     dtype,
                     blocks,
                     rows,
+                    has_panels,
                 })
             }
             _ => None,

@@ -332,10 +332,22 @@ pub(crate) struct Layout {
     pub(crate) line_steps: [usize; 3],
     /// The rows that are worked on together.
     pub(crate) products: IndexVec<ProductId, usize>,
+    /// Transposed sources, of which some rows are copied at once.
+    pub(crate) panels: Vec<Panel>,
+    /// The most elements of a panel; those of a kernel have as many.
+    pub(crate) panel: usize,
     /// All of it.
     pub(super) elements: usize,
     /// Where the kernel may be cut into parts; none if nowhere.
     pub(crate) cuts: Option<Cuts>,
+}
+
+/// A transposed source. Elements that lie beside each other belong to different rows of the kernel,
+/// so as many rows are copied at once as a cache line has elements, and blocks read the copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panel {
+    pub(crate) register: Reg,
+    pub(crate) start: usize,
 }
 
 impl Step {

@@ -290,21 +290,30 @@ impl Lower<'_> {
                 Kind::Elementwise(_) | Kind::Broadcast | Kind::Fold(..) | Kind::Line(..),
                 Kind::Slice | Kind::Permute,
             ) if node.dtype != DType::I64 && self.dag.shape(domain).count() > 1 => {
-                self.through(seen)
+                let in_order = match reader {
+                    Kind::Fold(_, axes) | Kind::Line(_, axes) => {
+                        axes.lines(self.dag.shape(domain)).inner == 1
+                    }
+                    _ => true,
+                };
+                self.through(seen, in_order)
             }
             _ => seen,
         }
     }
 
-    /// A slice or permutation as elements of the node that it is of, if that can be read in runs: no
-    /// copy is needed then. A transpose is copied once, in tiles that stay in the cache.
-    fn through(&mut self, seen: Operand) -> Operand {
+    /// A slice or permutation as elements of the node that it is of, if that can be read in runs, or
+    /// by panels where elements are read in their order: then it need not be written to memory.
+    fn through(&mut self, seen: Operand, in_order: bool) -> Operand {
         if self.dag.nodes[seen.node].shape != seen.shape || self.dag.shape(seen.shape).count() < 2 {
             return seen; // a single number is read as one, without a place
         }
         let is_view = |kind| matches!(kind, Kind::Slice | Kind::Permute);
         let (base, strided) = self.strided(seen, is_view);
-        if !strided.has_runs(self.dag.shape(seen.shape)) {
+        let shape = self.dag.shape(seen.shape);
+        let is_float = self.dag.nodes[base].dtype.is_float();
+        let by_panels = || in_order && is_float && strided.is_panel(shape);
+        if !strided.has_runs(shape) && !by_panels() {
             return seen;
         }
         let dag = &mut self.dag;

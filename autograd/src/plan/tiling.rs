@@ -10,7 +10,8 @@
 use super::{
     Plan,
     index::KernelId,
-    kernel::{Cuts, Fused, Kernel, Layout, Register},
+    index::Reg,
+    kernel::{Cuts, Fused, Kernel, Layout, Panel, Read, Register},
     size::{BLOCK, Blocks, fits_a_block},
 };
 use crate::{
@@ -40,8 +41,18 @@ pub(crate) const PADDED_BLOCK: usize = BLOCK + PADDING;
 const CACHE_LINE: usize = 16;
 /// The elements of a matrix that stays in the first-level cache, however often it is read.
 const NEAR: usize = 8 << 10;
+/// The most elements of a panel: it stays in the second-level cache.
+const PANEL: usize = 32 << 10;
+/// The rows of a panel, or a multiple of it: the f32 elements of a cache line.
+const PANEL_ROWS: usize = CACHE_LINE;
 /// Products are cut at multiples of this many rows, so that no tile is cut.
 pub(crate) const TILE_ROWS: usize = 8;
+
+/// Whether a transposed array can be read by panels, whose rows, or planes of them, have so many
+/// elements.
+pub(super) fn fits_a_panel(period: usize) -> bool {
+    period <= PANEL / PANEL_ROWS
+}
 
 impl Cuts {
     /// The last place, not beyond this one, where the kernel may be cut.
@@ -96,12 +107,44 @@ impl Layout {
             let start = layout.take(k.rows_together().saturating_mul(product.size.n));
             layout.products.push(start);
         }
+        layout.take_panels(k);
         layout
+    }
+
+    /// Makes room for panels of transposed sources, where that is worth it.
+    fn take_panels(&mut self, k: &Fused) {
+        let transposed = |register: &Reg| match k.registers[*register] {
+            Register::Source {
+                read: Read::Strided(access),
+                ..
+            } => k.accesses[access].transposed_period(),
+            _ => None,
+        };
+        let in_order = !matches!(k.blocks, Blocks::OfColumns(_) | Blocks::InStrips(_));
+        let registers = || self.of_values.iter().copied();
+        let Some(period) = registers().filter_map(|r| transposed(&r)).max() else {
+            return;
+        };
+        let rows = (PANEL / 2 / period).max(PANEL_ROWS) / PANEL_ROWS * PANEL_ROWS;
+        let panel = rows.saturating_mul(period);
+        let can_end = k.ends_anywhere() || self.cuts.is_some_and(|cuts| cuts.grain <= panel);
+        if !in_order || panel > PANEL || !can_end {
+            return;
+        }
+        self.panel = panel;
+        let panels: Vec<Reg> = registers()
+            .filter(|r| transposed(r).is_some_and(|period| panel.is_multiple_of(period)))
+            .collect();
+        for register in panels {
+            let start = self.take(panel.min(k.count));
+            self.panels.push(Panel { register, start });
+        }
     }
 
     /// The bytes that the layout itself takes.
     pub(super) fn bytes(&self) -> usize {
-        self.registers.bytes() + list_bytes(&self.of_values) + self.products.bytes()
+        let lists = list_bytes(&self.of_values) + list_bytes(&self.panels);
+        self.registers.bytes() + lists + self.products.bytes()
     }
 }
 
@@ -209,6 +252,24 @@ impl Fused {
         block
             .checked_next_multiple_of(MAX_VECTOR_GROUP)
             .unwrap_or(usize::MAX)
+    }
+
+    /// Where a stretch of elements may end that is worked on together, from element `start` on and
+    /// not beyond `end`; `end` if it is not long.
+    pub(crate) fn end_of_panels(&self, start: usize, end: usize) -> usize {
+        let most = match self.layout.panels.is_empty() {
+            true => end,
+            false => end.min(start + self.layout.panel),
+        };
+        match self.layout.cuts {
+            Some(cuts) if most < end && !self.ends_anywhere() => cuts.round_down(most),
+            _ => most,
+        }
+    }
+
+    /// Whether nothing is said about where its blocks end.
+    fn ends_anywhere(&self) -> bool {
+        self.blocks == Blocks::Any && self.reductions.is_empty() && self.products.is_empty()
     }
 
     /// How many rows of its products are computed together: few enough to be still in the cache

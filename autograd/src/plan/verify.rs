@@ -481,6 +481,10 @@ impl Fused {
             ensure(start >= end, || format!("rows of {product:?} overlap"))?;
             end = start + self.rows_together() * self.products[product].size.n;
         }
+        for panel in &self.layout.panels {
+            ensure(panel.start >= end, || format!("{panel:?} overlaps"))?;
+            end = panel.start + self.layout.panel.min(self.count);
+        }
         let is_complete = is_scalar || self.layout.registers.len() == self.registers.len();
         ensure(is_complete, || "a register has no place".into())?;
         let bytes = end * self.dtype.size();

@@ -105,7 +105,9 @@ impl<'r> Job<'r> {
         let mut worker = Worker::<T>::new(self, scratch);
         let mut start = range.start;
         while start < range.end {
-            let end = worker.multiply(start, range.end);
+            let end = self.k.end_of_panels(start, range.end);
+            let end = worker.multiply(start, end);
+            worker.copy_panels(start, end);
             worker.blocks(start..end)?;
             start = end;
         }
@@ -361,6 +363,26 @@ impl<'r, T: Vectors> Worker<'r, T> {
             self.roles[register] = Role::Read(to.wrapping_sub(start));
         }
         until
+    }
+
+    /// Copies the next elements of transposed sources, from element `start` on.
+    fn copy_panels(&mut self, start: usize, end: usize) {
+        for panel in &self.k.layout.panels {
+            let Register::Source {
+                value,
+                read: Read::Strided(access),
+            } = self.k.registers[panel.register]
+            else {
+                continue;
+            };
+            if let Role::Strided(data, walk) = self.strided(value, &self.k.accesses[access]) {
+                let to = self.scratch.wrapping_add(panel.start);
+                // SAFETY: there is room for a panel, and no other thread works on it.
+                let elements = unsafe { slice::from_raw_parts_mut(to, end - start) };
+                movement::copy_elements(data, walk, start, elements);
+                self.roles[panel.register] = Role::Read(to.wrapping_sub(start));
+            }
+        }
     }
 
     /// Takes a range of elements, whose products are there, block by block through the kernel.

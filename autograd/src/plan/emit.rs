@@ -723,6 +723,12 @@ impl Emitter<'_, '_, '_> {
             true => Register::Line,
             false => Register::Block,
         };
+        // a block of columns is in scratch memory anyway, and copied to where it belongs in the end
+        let is_block = is_live_out && !function.reduces();
+        let is_columns = matches!(self.kernel.blocks, Blocks::OfColumns(_));
+        let is_output = is_block && (is_columns || self.slots[id].left == 0);
+        let output = is_output.then(|| self.values.define(id));
+        let kind = output.map_or(kind, Register::Output);
         let to = has_register.then(|| self.kernel.registers.push(kind));
         let value = (is_live_out && function.reduces()).then(|| self.values.define(id));
         self.kernel.line_steps.push(LineStep {
@@ -735,7 +741,7 @@ impl Emitter<'_, '_, '_> {
         });
         let to = to?;
         self.slots[id].register = Some(to);
-        if is_live_out && !function.reduces() {
+        if is_block && !is_output {
             let value = self.values.define(id);
             let output = self.kernel.registers.push(Register::Output(value));
             self.load(to);

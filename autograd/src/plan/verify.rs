@@ -330,7 +330,16 @@ impl Fused {
                     true => Register::Line,
                     false => Register::Block,
                 };
-                let to_block = line.to.is_none_or(|to| self.registers[to] == kind);
+                let is_columns = matches!(self.blocks, Blocks::OfColumns(_));
+                let is_read = |to| {
+                    self.steps[at..]
+                        .iter()
+                        .any(|step| step.reads().any(|r| r == to))
+                };
+                let to_block = line.to.is_none_or(|to| match self.registers[to] {
+                    Register::Output(_) => !line.function.reduces() && (is_columns || !is_read(to)),
+                    of => of == kind,
+                });
                 ensure(to_block, || format!("{line:?} writes to no {kind:?}"))?;
                 let has_elements = match line.from {
                     LineInput::Block(from) => {

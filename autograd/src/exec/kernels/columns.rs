@@ -50,6 +50,7 @@ impl Columns {
         f: impl Fn(A) -> T + Copy,
     ) {
         self.runs(|at, element, n| {
+            self.ask_for(from.as_ptr(), element, n);
             let pairs = to[at..at + n].iter_mut().zip(&from[element..element + n]);
             pairs.for_each(|(to, &from)| *to = f(from));
         });
@@ -60,6 +61,21 @@ impl Columns {
         self.runs(|at, element, n| {
             movement::copy_elements(from, walk, element, &mut to[at..at + n])
         });
+    }
+
+    /// Asks for the elements that come some rows after these: the processor does not foresee them,
+    /// since they are in other pages.
+    #[inline(always)]
+    fn ask_for<A>(&self, start: *const A, element: usize, n: usize) {
+        const ROWS: usize = 8;
+        const LINE: usize = 64;
+        #[cfg(target_arch = "x86_64")]
+        for k in (0..n).step_by(LINE / size_of::<A>()) {
+            use std::arch::x86_64::*;
+            let at = start.wrapping_add(element + ROWS * self.lines.inner + k);
+            // SAFETY: every processor has it, and it reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
     }
 
     /// Copies one number for each line from where a walk says that is the same in all of a line.
@@ -103,6 +119,7 @@ impl Columns {
         f: impl Fn(T) -> A + Copy,
     ) {
         self.runs(|at, element, n| {
+            self.ask_for(to, element, n);
             for (k, &from) in from[at..at + n].iter().enumerate() {
                 // SAFETY: the caller's promise.
                 unsafe { to.wrapping_add(element + k).write(f(from)) };

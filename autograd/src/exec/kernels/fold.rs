@@ -130,6 +130,7 @@ impl<T: Vectors> FoldState<T> {
             columns: None,
             labels: &[],
             each: &mut [],
+            out: None,
             // SAFETY: there is a result for each chunk, and no other thread works on these.
             one: unsafe { std::slice::from_raw_parts_mut(self.results.add(first), count) },
             max: &mut [],

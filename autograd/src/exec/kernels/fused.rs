@@ -618,7 +618,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
         };
         if whole < n && (whole == 0 || !steps.iter().all(is_number)) {
             self.steps_in_scratch(steps, whole..n, n - whole);
-            self.store_rest(start, whole, n);
+            self.store_rest(steps, start, whole, n);
         }
     }
 
@@ -723,10 +723,10 @@ impl<'r, T: Vectors> Worker<'r, T> {
         }
     }
 
-    /// Copies them from scratch to the outputs.
-    fn store_rest(&self, start: usize, from: usize, to: usize) {
-        for (register, role) in self.of_values() {
-            if let Role::Write(p) = *role {
+    /// Copies those that some steps have stored from scratch to the outputs.
+    fn store_rest(&self, steps: &[Step], start: usize, from: usize, to: usize) {
+        for register in steps.iter().filter_map(|step| step.store) {
+            if let Role::Write(p) = self.roles[register] {
                 let scratch = self.scratch_of(register).wrapping_add(from);
                 // SAFETY: as above.
                 unsafe { std::ptr::copy(scratch, p.wrapping_add(start + from), to - from) }
@@ -831,11 +831,18 @@ impl<'r, T: Vectors> Worker<'r, T> {
             None => &[],
         };
         let [each, one, max] = self.line_scratch;
-        let to = step.to.map(|to| self.scratch_of(to));
-        let each = to.filter(|_| !step.function.reduces()).unwrap_or(each);
+        let to = step.to.filter(|_| !step.function.reduces());
+        // results of contiguous lines that no step reads go where they belong
+        let out = match (to.map(|to| self.roles[to]), columns) {
+            (Some(Role::Write(p)), None) => Some(p.wrapping_add(first * lines.n)),
+            _ => None,
+        };
+        let in_block = to.filter(|_| out.is_none());
+        let each = in_block.map_or(each, |to| self.scratch_of(to));
         // SAFETY: these are three pieces of scratch memory, or two and a register's block, for
         // nobody else: as long as a block's whole groups, and as the most lines that a block has.
-        // The register `from` is another one, and holds a whole block.
+        // The register `from` is another one, and holds a whole block. Other parts write other
+        // lines of the value.
         let (x, each, one, max) = unsafe {
             let x = match columns {
                 Some(_) => slice::from_raw_parts(self.scratch_of(from), n),
@@ -854,6 +861,8 @@ impl<'r, T: Vectors> Worker<'r, T> {
             columns: columns.map(|columns| columns.width),
             labels,
             each,
+            // SAFETY: as above.
+            out: out.map(|out| unsafe { slice::from_raw_parts_mut(out, n) }),
             one: &mut *one,
             max,
         };

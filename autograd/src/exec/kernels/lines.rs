@@ -12,7 +12,9 @@
 
 use super::{apply, arch::Vectors, fold::join_lanes};
 use crate::{
-    math::fold::{CHUNK, DEPTH, FewPairs, Fold, LANES, Lines, join_array, with_fold},
+    math::fold::{
+        CHUNK, DEPTH, FewPairs, Fold, LANES, Lines, Monoid, join_all, join_array, with_fold,
+    },
     op::{lowering::LineFunction, pointwise::Function, softmax::base},
     plan::tiling::MAX_VECTOR_GROUP,
 };
@@ -30,24 +32,38 @@ pub(super) struct LineBlock<'w, T> {
     pub(super) labels: &'w [i64],
     /// A result for each element, or scratch memory. Reductions need none.
     pub(super) each: &'w mut [T],
+    /// Where the results for each element go, if not there. Only contiguous lines may have it.
+    pub(super) out: Option<&'w mut [T]>,
     /// A result for each line.
     pub(super) one: &'w mut [T],
     /// Scratch memory for as many, which reductions do not need either.
     pub(super) max: &'w mut [T],
 }
 
-/// Calls `$f` with each element of `each`, the one at the same place of `x`, and the ones that
-/// belong to its line.
+/// Computes the result of each element from what is in `each`, the element itself, and the numbers
+/// of its line.
 macro_rules! of_elements {
-    ($block:ident: |$e:ident, $x:ident, $one:ident, $max:ident| $do:expr) => {
+    ($block:ident: |$e:pat_param, $x:pat_param, $one:pat_param, $max:pat_param| $result:expr) => {
         match $block.columns {
             None => {
-                let lines = $block.x.chunks_exact($block.lines.n);
-                let lines = lines.zip($block.each.chunks_exact_mut($block.lines.n));
+                let n = $block.lines.n;
+                let lines = $block.x.chunks_exact(n);
+                let lines = lines.zip($block.each.chunks_exact_mut(n));
                 let results = $block.one.iter().zip($block.max.iter());
+                let mut out = $block.out.map(|out| out.chunks_exact_mut(n));
                 for ((x, each), (&$one, &$max)) in lines.zip(results) {
-                    for ($e, &$x) in each.iter_mut().zip(x) {
-                        $do
+                    match out.as_mut().and_then(Iterator::next) {
+                        Some(out) => {
+                            for ((out, &$e), &$x) in out.iter_mut().zip(&*each).zip(x) {
+                                *out = $result;
+                            }
+                        }
+                        None => {
+                            for (each, &$x) in each.iter_mut().zip(x) {
+                                let $e = *each;
+                                *each = $result;
+                            }
+                        }
                     }
                 }
             }
@@ -56,8 +72,8 @@ macro_rules! of_elements {
                 let rows = $block.x.chunks_exact(width);
                 for (x, each) in rows.zip($block.each.chunks_exact_mut(width)) {
                     for k in 0..width {
-                        let ($e, $x, $one, $max) = (&mut each[k], x[k], one[k], max[k]);
-                        $do
+                        let ($e, $x, $one, $max) = (each[k], x[k], one[k], max[k]);
+                        each[k] = $result;
                     }
                 }
             }
@@ -75,12 +91,19 @@ impl<T: Vectors> LineBlock<'_, T> {
     /// Computes `each` or `one`; false if a label is not one of the classes.
     #[inline(always)]
     pub(super) fn run(mut self) -> bool {
-        if self.columns.is_none() && self.lines.n <= SHORT && self.count() >= ACROSS / 4 {
-            return self.transposed();
-        }
+        let is_short =
+            self.columns.is_none() && self.lines.n <= SHORT && self.count() >= ACROSS / 4;
         if let LineFunction::Fold(fold) = self.function {
-            self.fold(fold);
+            match self.columns.is_none() && self.lines.n <= CHUNK && self.count() > 1 {
+                true => {
+                    with_fold!(fold, M => fold_together::<M, T>(self.x, self.lines.n, self.one))
+                }
+                false => self.fold(fold),
+            }
             return true;
+        }
+        if is_short {
+            return self.transposed();
         }
         match self.columns {
             None => self.split_lines(),
@@ -110,7 +133,7 @@ impl<T: Vectors> LineBlock<'_, T> {
         self.one[..count]
             .iter_mut()
             .for_each(|rest| *rest = T::of(1.0) + *rest);
-        of_elements!(self: |e, _x, sum, _max| *e /= sum);
+        of_elements!(self: |e, _, sum, _| e / sum);
     }
 
     /// `ln(1 + rest)` in `one`, for all lines together: one call of the function for many numbers.
@@ -123,7 +146,7 @@ impl<T: Vectors> LineBlock<'_, T> {
     fn log_softmax(mut self) {
         self.log_of_rests();
         self.max.iter_mut().for_each(|max| *max = base(*max));
-        of_elements!(self: |e, x, log, base| *e = (x - base) - log);
+        of_elements!(self: |_, x, log, base| (x - base) - log);
     }
 
     fn logsumexp(mut self) {
@@ -160,7 +183,7 @@ impl<T: Vectors> LineBlock<'_, T> {
     }
 
     /// Short contiguous lines, some at a time beside each other.
-    fn transposed(self) -> bool {
+    fn transposed(mut self) -> bool {
         let (n, [mut x, mut each]) = (self.lines.n, [[T::default(); SHORT * ACROSS]; 2]);
         let [mut one, mut max] = [[T::default(); MAX_VECTOR_GROUP]; 2];
         for (lines, number) in self.x.chunks(n * ACROSS).zip(0..) {
@@ -177,6 +200,7 @@ impl<T: Vectors> LineBlock<'_, T> {
                 columns: Some(ACROSS),
                 labels: self.labels.get(first..first + count).unwrap_or(&[]),
                 each: &mut each,
+                out: None,
                 one: &mut one,
                 max: &mut max,
                 ..self
@@ -187,7 +211,8 @@ impl<T: Vectors> LineBlock<'_, T> {
             }
             self.one[first..first + count].copy_from_slice(&one[..count]);
             if !self.function.reduces() {
-                let to = &mut self.each[first * n..][..lines.len()];
+                let to = self.out.as_deref_mut().unwrap_or(&mut *self.each);
+                let to = &mut to[first * n..][..lines.len()];
                 for (r, row) in each.chunks_exact(ACROSS).take(n).enumerate() {
                     let column = to[r..].iter_mut().step_by(n);
                     column.zip(row).for_each(|(to, &e)| *to = e);
@@ -232,14 +257,13 @@ impl<T: Vectors> LineBlock<'_, T> {
     fn split_columns(&mut self, width: usize) {
         let mut at = [T::default(); MAX_VECTOR_GROUP];
         let (max, at) = (&mut self.max[..width], &mut at[..width]);
-        let mut strips = max.chunks_exact_mut(STRIP).zip(at.chunks_exact_mut(STRIP));
-        for start in (0..width).step_by(STRIP) {
-            let Some((max, at)) = strips.next() else {
-                break; // rows are whole strips
+        let mut start = 0;
+        while start < width {
+            // rows are whole narrow strips
+            start += match width - start >= WIDE {
+                true => first_max_of_columns::<T, WIDE>(self.x, start, (max, at)),
+                false => first_max_of_columns::<T, NARROW>(self.x, start, (max, at)),
             };
-            let (largest, places) = first_max_of_columns(self.x, width, start);
-            max.copy_from_slice(&largest);
-            at.copy_from_slice(&places);
         }
         let mut bases = [T::default(); MAX_VECTOR_GROUP];
         let bases = &mut bases[..width];
@@ -247,13 +271,15 @@ impl<T: Vectors> LineBlock<'_, T> {
             .iter_mut()
             .zip(&*max)
             .for_each(|(b, &max)| *b = base(max));
-        let rows = self.x.chunks_exact(width);
-        for (each, x) in self.each.chunks_exact_mut(width).zip(rows) {
-            for k in 0..width {
-                each[k] = x[k] - bases[k];
+        // some rows at a time: they are in the first-level cache when their exponentials are computed
+        let length = (CHUNK / width).max(1) * width;
+        for (each, x) in self.each.chunks_mut(length).zip(self.x.chunks(length)) {
+            for (each, x) in each.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                let pairs = each.iter_mut().zip(x).zip(&*bases);
+                pairs.for_each(|((e, &x), &base)| *e = x - base);
             }
+            apply(Function::Exp, each, x.len());
         }
-        apply(Function::Exp, self.each, self.x.len());
         let set_first = |each: &mut [T], to: f64| {
             for k in (0..width).filter(|&k| max[k].to_f64().is_finite()) {
                 each[at[k].to_f64() as usize * width + k] = T::of(to);
@@ -271,29 +297,33 @@ const SHORT: usize = 32;
 /// and so many are transposed together: whole vector groups of `SHORT` elements each.
 const ACROSS: usize = 32;
 const _: () = assert!((SHORT * ACROSS).is_multiple_of(MAX_VECTOR_GROUP));
-/// The columns whose maxima are searched together. The rows of a block are whole strips.
-const STRIP: usize = 8;
+/// The columns whose maxima are searched together: as many as have room in registers, or what each
+/// row is a multiple of.
+const WIDE: usize = 16;
+const NARROW: usize = 8;
 
-/// As [`first_max`], of each line of a strip of columns. Positions are numbers of the same type, so
-/// that one comparison serves both.
+/// As [`first_max`], of each line of a strip of `N` columns; how many these are. Positions are
+/// numbers of the same type, so that one comparison serves both.
 #[inline(always)]
-fn first_max_of_columns<T: Vectors>(
+fn first_max_of_columns<T: Vectors, const N: usize>(
     x: &[T],
-    width: usize,
     start: usize,
-) -> ([T; STRIP], [T; STRIP]) {
-    let (mut max, mut at) = ([T::of(f64::NEG_INFINITY); STRIP], [T::default(); STRIP]);
+    (to_max, to_at): (&mut [T], &mut [T]),
+) -> usize {
+    let (mut max, mut at) = ([T::of(f64::NEG_INFINITY); N], [T::default(); N]);
     let (mut row, one) = (T::default(), T::of(1.0));
-    for x in x.chunks_exact(width) {
-        let x = &x[start..start + STRIP];
-        for k in 0..STRIP {
+    for x in x.chunks_exact(to_max.len()) {
+        let x = &x[start..start + N];
+        for k in 0..N {
             let is_more = x[k] > max[k];
             max[k] = if is_more { x[k] } else { max[k] };
             at[k] = if is_more { row } else { at[k] };
         }
         row = row + one;
     }
-    (max, at)
+    to_max[start..start + N].copy_from_slice(&max);
+    to_at[start..start + N].copy_from_slice(&at);
+    N
 }
 
 /// The first of the largest elements of a line, which may have NaN: where it is, and the element;
@@ -323,6 +353,65 @@ fn first_max<T: Vectors>(line: &[T]) -> (usize, T) {
         Some(k) => (start + k, line[start + k]), // the element itself: -0 equals +0
         None => (0, max),
     }
+}
+
+/// Reduces contiguous lines of one chunk, some at a time: the lanes of each, and then the lanes of all
+/// lines together, one half with the other until one is left of each line. So whole vectors are joined
+/// with those that begin `width` elements later; what does not belong to the same line is not looked
+/// at any more.
+#[inline(always)]
+fn fold_together<M: Monoid, T: Vectors>(x: &[T], n: usize, one: &mut [T]) {
+    const TOGETHER: usize = 16 * LANES;
+    let mut buffers = [[M::identity(); TOGETHER + LANES]; 2];
+    // a short line is its own lanes
+    let lanes = n.min(LANES);
+    let many = TOGETHER / lanes;
+    for (lines, one) in x.chunks(many * n).zip(one.chunks_mut(many)) {
+        let [mut from, mut to] = buffers.each_mut();
+        let count = lines.len() / n * lanes;
+        let mut width = lanes.next_power_of_two();
+        if n <= LANES {
+            from[..count].copy_from_slice(lines);
+        } else {
+            let to = from.as_chunks_mut::<LANES>().0;
+            lines
+                .chunks_exact(n)
+                .zip(to)
+                .for_each(|(line, lanes)| lanes_of::<M, T>(line, lanes));
+        }
+        if width > lanes {
+            width /= 2; // the second half is shorter
+            for line in from[..count].chunks_exact_mut(n) {
+                let (low, high) = line.split_at_mut(width);
+                join_all::<M, T>(low, high);
+            }
+        }
+        while width > 1 {
+            width /= 2;
+            let halves = from[..count].iter().zip(&from[width..]);
+            for (to, (&a, &b)) in to.iter_mut().zip(halves) {
+                *to = M::join(a, b);
+            }
+            (from, to) = (to, from);
+        }
+        for (one, &all) in one.iter_mut().zip(from.iter().step_by(lanes)) {
+            *one = M::join(M::identity(), all); // a sum is never -0
+        }
+    }
+}
+
+/// The lanes of a contiguous line of one chunk.
+#[inline(always)]
+fn lanes_of<M: Monoid, T: Vectors>(line: &[T], lanes: &mut [T; LANES]) {
+    let (rows, rest) = line.as_chunks::<LANES>();
+    let mut all = [M::identity(); LANES];
+    for row in rows {
+        for k in 0..LANES {
+            all[k] = M::join(all[k], row[k]);
+        }
+    }
+    join_all::<M, T>(&mut all, rest);
+    *lanes = all;
 }
 
 /// Reduces a contiguous line.

@@ -402,7 +402,7 @@ impl<T: Copy> Location<T> {
 
     /// A place for the elements of a span.
     pub(super) fn span(start: *mut T, length: usize) -> Location<T> {
-        let mask = length - 1 | OF_ELEMENTS;
+        let mask = (length - 1) | OF_ELEMENTS;
         Location { start, mask }
     }
 

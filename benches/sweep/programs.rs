@@ -22,12 +22,12 @@ pub(super) fn apply<'g>(case: &Case, g: &'g Graph, x: &[Var<'g>]) -> Option<Var<
         ("nll", &[x, y]) => loss::nll(x, y),
         ("layer_norm", &[x, weight, bias]) => {
             let centred = x - x.mean_axis_keep(-1);
-            let std = (centred.square().mean_axis_keep(-1) + 1e-5).sqrt();
-            centred / std * weight + bias
+            let scale = (centred.square().mean_axis_keep(-1) + 1e-5).rsqrt();
+            centred * scale * weight + bias
         }
         ("batch_norm", &[x, weight, bias]) => {
             let (mean, variance) = (x.mean_axis(0), x.var_axis(0, 0));
-            (x - mean) / (variance + 1e-5).sqrt() * weight + bias
+            (x - mean) * ((variance + 1e-5).rsqrt() * weight) + bias
         }
         ("attention", &[q, k, v]) => attention(q, k, v),
         ("attention_block", &[x, w, out]) => {

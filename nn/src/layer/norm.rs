@@ -53,8 +53,9 @@ impl Module for LayerNorm {
             return x.fail(&format!("expected an input [.., {features}]"));
         }
         let centred = x - x.mean_axis_keep(-1);
-        let std = (centred.square().mean_axis_keep(-1) + EPSILON).sqrt();
-        centred / std * g.param(&self.affine.weight) + g.param(&self.affine.bias)
+        // one division for each row, instead of one for each element
+        let scale = (centred.square().mean_axis_keep(-1) + EPSILON).rsqrt();
+        centred * scale * g.param(&self.affine.weight) + g.param(&self.affine.bias)
     }
 
     fn params(&self, p: &mut Params) {
@@ -127,8 +128,8 @@ impl Module for BatchNorm1d {
         } else {
             (running_mean, running_var)
         };
-        (x - mean) / (variance + EPSILON).sqrt() * g.param(&self.affine.weight)
-            + g.param(&self.affine.bias)
+        let scale = (variance + EPSILON).rsqrt() * g.param(&self.affine.weight);
+        (x - mean) * scale + g.param(&self.affine.bias)
     }
 
     fn params(&self, p: &mut Params) {

@@ -463,10 +463,16 @@ impl<'g> Var<'g> {
             }
             let own = self.cross_entropy(target); // an error if a label is not one of the classes
             let own = weights.map_or(own, |w| times_probability(w.take(target, 0), own));
-            let all = self.ones_like() / *classes;
-            let even = self.cross_entropy(weights.map_or(all, |w| all * w));
-            Ok(times_probability(self.lit(1.0 - smoothing), own)
-                + times_probability(self.lit(smoothing), even))
+            let even = match weights {
+                Some(w) => self.cross_entropy(self.ones_like() / *classes * w),
+                // no probability is 0
+                None => -self.log_softmax(-1).mean_axis(-1),
+            };
+            let part = |p: f64, loss: Var<'g>| match p {
+                0.0 => times_probability(self.lit(p), loss), // 0, also of ∞
+                p => loss * p,
+            };
+            Ok(part(1.0 - smoothing, own) + part(smoothing, even))
         })
     }
 

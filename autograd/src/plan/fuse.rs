@@ -4,8 +4,9 @@
 //! or waits for. One pass over the nodes decides. A node that can be fused joins the groups of the
 //! highest level among its operands, which become one group, if one kernel can do all of it;
 //! operands of lower levels are read from memory. Else it joins a group of its own level that reads
-//! the same array, so that the array is read once, or begins a new group. Single numbers that are
-//! computed from leaves only have level 0: what they are used for should not wait for them.
+//! the same array, so that the array is read once, or begins a new group. Single numbers and ops by
+//! their own `eval` that are computed from leaves only have level 0: what they are used for should
+//! not wait for them.
 //!
 //! **No group ever waits for itself**, because every edge between two groups goes to a strictly
 //! higher level:
@@ -285,7 +286,11 @@ impl Fusion<'_> {
         let dag = self.dag;
         let reads_leaves = || dag.operands(id).iter().all(|o| self.of[o.node].is_none());
         let level = match work {
-            Work::Scalars { .. } if highest == 0 && reads_leaves() => 0,
+            Work::Scalars { .. } | Work::Single
+                if highest == 0 && dag.nodes[id].kind != Kind::MatMul && reads_leaves() =>
+            {
+                0
+            }
             _ => highest + 1,
         };
         let arrays: Vec<DagId> = self.arrays(id, work).collect();

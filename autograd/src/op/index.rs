@@ -47,6 +47,18 @@ fn from_front(p: i64, n: usize) -> usize {
     usize::try_from(p).unwrap_or(usize::MAX)
 }
 
+/// So many positions are looked at before they are used: in most of an index none counts from the
+/// end.
+const TOGETHER: usize = 16;
+
+/// Whether all positions count from the front, and are in range.
+#[inline(always)]
+fn are_plain(index: &[i64], n: usize) -> bool {
+    index
+        .iter()
+        .fold(true, |are, &p| are & ((p as u64) < n as u64))
+}
+
 /// The error for the first position that is out of range.
 #[cold]
 fn first_invalid(index: &[i64], n: usize) -> OpError {
@@ -167,22 +179,22 @@ fn take_rows<W: Word>(
         let rows = (index.len() - k).min(out.len() / inner).min(BLOCK);
         let (to, rest) = out.split_at_mut(rows * inner);
         let from = &x[o * n * inner..][..n * inner];
+        if inner == 1 {
+            if n == 0 || !gather_row(from, (n, 1), &index[k..k + rows], to, 0) {
+                return Err(first_invalid(index, n));
+            }
+            (first, out) = (first + to.len(), rest);
+            continue;
+        }
         // those of a short index are the same ones for each block
         if known != (k..k + rows) {
             positions(index, k..k + rows, n, &mut block)?;
             known = k..k + rows;
         }
         let positions = &block[..rows];
-        match inner {
-            1 => to
-                .iter_mut()
-                .zip(positions)
-                .for_each(|(to, &p)| *to = from[p]),
-            _ => to
-                .chunks_exact_mut(inner)
-                .zip(positions)
-                .for_each(|(to, &p)| to.copy_from_slice(&from[p * inner..][..inner])),
-        }
+        to.chunks_exact_mut(inner)
+            .zip(positions)
+            .for_each(|(to, &p)| to.copy_from_slice(&from[p * inner..][..inner]));
         (first, out) = (first + to.len(), rest);
     }
     Ok(())
@@ -428,11 +440,21 @@ fn gather_row<W: Word>(
     to: &mut [W],
     next: usize,
 ) -> bool {
-    let mut are_valid = true;
-    for (k, (to, &p)) in to.iter_mut().zip(index).enumerate() {
-        let p = from_front(p, n);
-        are_valid &= p < n;
-        *to = x[if p < n { p } else { 0 } * inner + k * next];
+    let (mut are_valid, mut column) = (true, 0);
+    for (to, index) in to.chunks_mut(TOGETHER).zip(index.chunks(TOGETHER)) {
+        if are_plain(index, n) {
+            for (to, &p) in to.iter_mut().zip(index) {
+                *to = x[p as usize * inner + column];
+                column += next;
+            }
+            continue;
+        }
+        for (to, &p) in to.iter_mut().zip(index) {
+            let p = from_front(p, n);
+            are_valid &= p < n;
+            *to = x[if p < n { p } else { 0 } * inner + column];
+            column += next;
+        }
     }
     are_valid
 }

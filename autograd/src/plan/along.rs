@@ -10,7 +10,7 @@
 use super::{
     dag::{AxisRange, Dag, Kind, Operand},
     index::DagId,
-    size::Blocks,
+    size::{BLOCK, Blocks},
 };
 use crate::{
     index::{Index, IndexVec},
@@ -66,13 +66,15 @@ pub(super) fn find(dag: &mut Dag<'_>) {
         }
     }
     // what is computed from such numbers only may be a result, which no element reads. Of short
-    // lines it would be computed for each element all the same
+    // lines it would be computed for each element all the same, which costs more than a kernel of
+    // its own where there are many
     for id in dag.nodes.indices() {
         if matches!(dag.nodes[id].kind, Kind::Elementwise(_)) && dag.along[id].is_none() {
             let of = |o: &Operand| dag.reduced_along(o.node).or(dag.along[o.node]);
             let is_once = |along: &Along| {
-                let lines = along.axes.lines(dag.shape(along.domain));
-                Blocks::of_whole(lines).has_long_lines()
+                let shape = dag.shape(along.domain);
+                let blocks = Blocks::of_whole(along.axes.lines(shape));
+                blocks.has_long_lines() || shape.count() <= BLOCK
             };
             let found = dag.operands(id).iter().find_map(of);
             dag.along[id] = found.filter(is_once);

@@ -65,12 +65,21 @@ pub(super) fn find(dag: &mut Dag<'_>) {
             }
         }
     }
-    // what is computed from such numbers only may be a result, which no element reads. Of short
-    // lines it would be computed for each element all the same, which costs more than a kernel of
-    // its own where there are many
+    // what is computed from such numbers only may be a result, which no element reads. A kernel of
+    // its own is better where there is much of it: of short lines it would be computed for each
+    // element all the same; and what only reduces an array need not keep lines in a block
     for id in dag.nodes.indices() {
         if matches!(dag.nodes[id].kind, Kind::Elementwise(_)) && dag.along[id].is_none() {
-            let of = |o: &Operand| dag.reduced_along(o.node).or(dag.along[o.node]);
+            let is_computed = |id: DagId| {
+                let from = dag.operands(id).first().map(|o| dag.nodes[o.node].kind);
+                matches!(from, Some(Kind::Elementwise(_)))
+            };
+            let reduced = |id: DagId| {
+                let along = dag.reduced_along(id)?;
+                let is_small = dag.shape(along.domain).count() <= BLOCK;
+                (is_computed(id) || is_small).then_some(along)
+            };
+            let of = |o: &Operand| reduced(o.node).or(dag.along[o.node]);
             let is_once = |along: &Along| {
                 let shape = dag.shape(along.domain);
                 let blocks = Blocks::of_whole(along.axes.lines(shape));

@@ -137,6 +137,17 @@ pub(super) fn kernel<'p>(
             (domain, dtype, blocks)
         }
     };
+    let is_fold = |&id: &DagId| match dag.nodes[id].kind {
+        Kind::Fold(..) => true,
+        Kind::Line(LineFunction::Fold(_), axes) => axes.lines(dag.shape(domain)).inner == 1,
+        _ => false,
+    };
+    let only_reduces = members.iter().all(is_fold);
+    let blocks = match blocks {
+        // lines that no step reads again need not stay in a block
+        Blocks::OfLines(n) if only_reduces => Blocks::InLines(n),
+        blocks => blocks,
+    };
     let mut emitter = Emitter {
         dag,
         groups,
@@ -150,9 +161,7 @@ pub(super) fn kernel<'p>(
         other_sources: HashMap::new(),
         read: Vec::new(),
         free: Vec::new(),
-        only_reduces: members
-            .iter()
-            .all(|&id| matches!(dag.nodes[id].kind, Kind::Fold(..))),
+        only_reduces,
     };
     emitter.emit_all(members);
     let mut kernel = Box::new(emitter.kernel);
@@ -275,7 +284,7 @@ impl Emitter<'_, '_, '_> {
     /// need such blocks.
     pub(super) fn is_of_lines(&self, id: DagId) -> bool {
         match self.dag.nodes[id].kind {
-            Kind::Line(..) => true,
+            Kind::Line(..) => !self.only_reduces,
             Kind::Fold(..) => self.dag.lines(id) == self.kernel.blocks.whole_lines(),
             _ => false,
         }
@@ -351,7 +360,9 @@ impl Emitter<'_, '_, '_> {
             Kind::Fold(fold, _) if self.is_of_lines(id) => {
                 return self.line(id, LineFunction::Fold(fold));
             }
-            Kind::Fold(fold, axes) => {
+            Kind::Fold(fold, axes) | Kind::Line(LineFunction::Fold(fold), axes)
+                if !self.is_of_lines(id) =>
+            {
                 let lines = axes.lines(self.dag.shape(self.domain));
                 return self.fold(id, fold, lines, held);
             }

@@ -306,6 +306,9 @@ fn step(step: &Step, k: &Fused) -> String {
             return format!("{name} {} takes {x}", of.index());
         }
         Code::SumSquare(of) => return format!("sum {} takes {x}^2", of.index()),
+        Code::SumScaledSquare(b, of) => {
+            return format!("sum {} takes ({x} * {})^2", of.index(), reg(b));
+        }
         Code::Function(f, y) => call(&format!("{f:?}").to_lowercase(), &y),
         Code::Custom(op, y) => call(k.custom[op].get().name(), &y),
     };

@@ -698,10 +698,23 @@ impl Emitter<'_, '_, '_> {
             && (fold, is_last) == (Fold::Sum, true)
         {
             step.code = Code::SumSquare(number);
+            self.scale_square(number);
             return None;
         }
         self.code(Code::Fold(number));
         inside
+    }
+
+    /// Lets the last step, which sums squares, also do what the step before does, if that only
+    /// multiplies with a register.
+    fn scale_square(&mut self, number: ReductionId) {
+        let begun = self.kernel.line_steps.last().map_or(0, |line| line.after);
+        if let [.., before, last] = &mut self.kernel.steps[begun..]
+            && let (Code::Mul(scale), None, None) = (before.code, before.store, last.load)
+        {
+            before.code = Code::SumScaledSquare(scale, number);
+            self.kernel.steps.pop();
+        }
     }
 
     /// A register with a whole block of a node's first operand. What is the same everywhere, or in

@@ -239,8 +239,9 @@ pub(crate) enum Code {
     Custom(CustomId, [Reg; 3]),
     /// Takes the accumulator into a reduction.
     Fold(ReductionId),
-    /// Takes the square of the accumulator into a sum.
+    /// Takes the square of the accumulator into a sum; or that of the accumulator times a register.
     SumSquare(ReductionId),
+    SumScaledSquare(Reg, ReductionId),
 }
 
 /// A function of each line of a block, which has whole lines then.
@@ -395,7 +396,7 @@ impl Code {
     /// The reduction that it takes elements into.
     pub(crate) fn reduction(self) -> Option<ReductionId> {
         match self {
-            Code::Fold(of) | Code::SumSquare(of) => Some(of),
+            Code::Fold(of) | Code::SumSquare(of) | Code::SumScaledSquare(_, of) => Some(of),
             _ => None,
         }
     }
@@ -411,7 +412,8 @@ impl Code {
             | Code::Mul(a)
             | Code::Div(a)
             | Code::SubFrom(a)
-            | Code::DivInto(a) => [Some(a), None, None],
+            | Code::DivInto(a)
+            | Code::SumScaledSquare(a, _) => [Some(a), None, None],
             Code::AddProduct(a, b)
             | Code::SubProduct(a, b)
             | Code::MulProduct(a, b)

@@ -521,7 +521,9 @@ impl State<'_> {
             })?;
         }
         let is_there = match step.code {
-            Code::Fold(of) | Code::SumSquare(of) => of.index() < self.k.reductions.len(),
+            code if code.reduction().is_some() => code
+                .reduction()
+                .is_some_and(|of| of.index() < self.k.reductions.len()),
             Code::Custom(op, _) => op.index() < self.k.custom.len(),
             _ => true,
         };

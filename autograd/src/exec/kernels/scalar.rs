@@ -86,7 +86,7 @@ pub(super) unsafe fn read<T: Vectors>(memory: Memory<'_>, value: ValueId) -> T {
 #[inline(always)]
 pub(super) fn value<T: Vectors>(code: Code, acc: T, at: impl Fn(Reg) -> T, custom: &[OpRef]) -> T {
     match code {
-        Code::NoOp | Code::Fold(_) | Code::SumSquare(_) => acc,
+        Code::NoOp | Code::Fold(_) | Code::SumSquare(_) | Code::SumScaledSquare(..) => acc,
         Code::Add(a) => acc + at(a),
         Code::Sub(a) => acc - at(a),
         Code::Mul(a) => acc * at(a),

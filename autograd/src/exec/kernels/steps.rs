@@ -285,6 +285,11 @@ unsafe fn take_groups<V: Vector<Elem: Vectors>>(
                     let lanes = unsafe { folds.get_unchecked_mut(of.index()) }.lanes_at(i);
                     unsafe { (x * x).first(valid).add_to(lanes) };
                 }
+                Code::SumScaledSquare(a, of) => {
+                    let lanes = unsafe { folds.get_unchecked_mut(of.index()) }.lanes_at(i);
+                    let y = x * load!(a);
+                    unsafe { (y * y).first(valid).add_to(lanes) };
+                }
                 Code::NoOp | Code::Unary(_) | Code::Function(..) | Code::Custom(..) => {}
             }
             if let Some(register) = step.store {

@@ -18,7 +18,7 @@ use crate::{
     op::{lowering::LineFunction, pointwise::Function, softmax::base},
     plan::tiling::MAX_VECTOR_GROUP,
 };
-use std::{cell::Cell, mem::MaybeUninit, slice};
+use std::{mem::MaybeUninit, slice};
 
 /// The lines of a block, and memory for what comes out.
 pub(super) struct LineBlock<'w, T> {
@@ -48,19 +48,22 @@ macro_rules! of_elements {
             None => {
                 let n = $block.lines.n;
                 let lines = $block.x.chunks_exact(n);
+                let lines = lines.zip($block.each.chunks_exact_mut(n));
                 let results = $block.one.iter().zip($block.max.iter());
-                // one loop for both places
-                let each = Cell::from_mut($block.each).as_slice_of_cells();
-                let out = $block
-                    .out
-                    .map(|out| &*Cell::from_mut(out).as_slice_of_cells());
-                let places = each
-                    .chunks_exact(n)
-                    .zip(out.unwrap_or(each).chunks_exact(n));
-                for ((x, (&$one, &$max)), (each, out)) in lines.zip(results).zip(places) {
-                    for ((out, e), &$x) in out.iter().zip(each).zip(x) {
-                        let $e = e.get();
-                        out.set($result);
+                let mut out = $block.out.map(|out| out.chunks_exact_mut(n));
+                for ((x, each), (&$one, &$max)) in lines.zip(results) {
+                    match out.as_mut().and_then(Iterator::next) {
+                        Some(out) => {
+                            for ((out, &$e), &$x) in out.iter_mut().zip(&*each).zip(x) {
+                                *out = $result;
+                            }
+                        }
+                        None => {
+                            for (each, &$x) in each.iter_mut().zip(x) {
+                                let $e = *each;
+                                *each = $result;
+                            }
+                        }
                     }
                 }
             }

@@ -79,15 +79,15 @@ pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>> {
     Ok(elements)
 }
 
-/// Calls user code (a module, a loss, a callback) and turns a panic into an error.
-pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T> {
+/// Calls user code and turns a panic into an error, which says `what` panicked: "the loss".
+pub(crate) fn catch<T>(what: &str, f: impl FnOnce() -> T) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|panic| {
         let message = panic
             .downcast_ref::<&str>()
             .copied()
             .or(panic.downcast_ref::<String>().map(String::as_str));
         Error::invalid(format!(
-            "user code panicked: {}",
+            "{what} panicked: {}",
             message.unwrap_or("(no message)")
         ))
     })

@@ -1,17 +1,16 @@
-//! Saves and loads parameters as safetensors files. Files are replaced atomically.
+//! Saves and loads parameters as safetensors files.
 
 use crate::{
     error::{Error, Result},
+    files,
     module::Module,
 };
 use autograd::{DType, Element, Param, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::{
     collections::{HashMap, HashSet},
-    io::Write,
     path::Path,
 };
-use tempfile::NamedTempFile;
 
 /// Saves all parameters of a module in a safetensors file, under their paths. The file is replaced
 /// atomically: it is never incomplete.
@@ -36,9 +35,27 @@ pub fn save(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()
     write_tensors(path, &tensors)
 }
 
-/// Writes named tensors to a safetensors file. The file is replaced atomically.
+/// Writes named tensors to a safetensors file, which is replaced atomically: it is never incomplete.
+/// A link at the path stays one, and a file keeps its permissions. No two tensors may have the same
+/// name.
 pub fn write_tensors(path: impl AsRef<Path>, tensors: &[(String, Tensor)]) -> Result<()> {
-    let path = path.as_ref();
+    write(path.as_ref(), tensors, None)
+}
+
+/// The same, with some texts beside them.
+pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)], texts: Option<Texts>) -> Result<()> {
+    let mut names = HashSet::new();
+    for (name, _) in tensors {
+        if name == METADATA {
+            return Err(Error::file(
+                path,
+                format!("no tensor can be named {METADATA}"),
+            ));
+        }
+        if !names.insert(name) {
+            return Err(Error::file(path, format!("two tensors are named {name:?}")));
+        }
+    }
     let mut serialized = Vec::new();
     for (name, tensor) in tensors {
         serialized.push((name.clone(), tensor.shape().to_vec(), to_bytes(tensor)?));
@@ -49,42 +66,15 @@ pub fn write_tensors(path: impl AsRef<Path>, tensors: &[(String, Tensor)]) -> Re
     let views: Vec<_> = views
         .collect::<Result<_, safetensors::SafeTensorError>>()
         .map_err(|e| Error::file(path, e))?;
-    let bytes = safetensors::serialize(views, None).map_err(|e| Error::file(path, e))?;
-    let failed = |e: std::io::Error| Error::file(path, format!("cannot be written: {e}"));
-    let mut file = temporary_file_for(path)?;
-    file.write_all(&bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    let bytes = safetensors::serialize(views, texts).map_err(|e| Error::file(path, e))?;
+    files::write(path, &bytes)
 }
 
-/// Checks that a file can be written at this path: its directory exists and is writable. Call it
-/// before a long training.
-pub fn check_writable(path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
-    if path.is_dir() {
-        return Err(Error::file(path, "is a directory"));
-    }
-    temporary_file_for(path).map(drop)
-}
+/// Texts by name.
+pub(crate) type Texts = HashMap<String, String>;
 
-/// A temporary file in the directory of `path`, so that it can be renamed to `path`. It is deleted
-/// if it is not renamed.
-fn temporary_file_for(path: &Path) -> Result<NamedTempFile> {
-    let directory = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    if !directory.is_dir() {
-        return Err(Error::file(
-            path,
-            "cannot be written: its directory does not exist",
-        ));
-    }
-    NamedTempFile::new_in(directory)
-        .map_err(|e| Error::file(path, format!("cannot be written: {e}")))
-}
+/// The entry of a safetensors file that holds texts.
+const METADATA: &str = "__metadata__";
 
 /// Loads all parameters of a module from a safetensors file. Names, shapes and dtypes must match;
 /// otherwise nothing is changed, and the error says what differs.
@@ -97,6 +87,21 @@ pub fn load(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()
 pub(crate) fn set(
     params: &[(String, Param)],
     from: &mut HashMap<String, Tensor>,
+    path: &Path,
+) -> Result<()> {
+    check(params, from, path)?;
+    for (name, param) in params {
+        if let Some(value) = from.remove(name) {
+            param.set(value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that there is a value for each parameter, of its shape and dtype, and no other.
+pub(crate) fn check(
+    params: &[(String, Param)],
+    from: &HashMap<String, Tensor>,
     path: &Path,
 ) -> Result<()> {
     let known: HashSet<&str> = params.iter().map(|(name, _)| name.as_str()).collect();
@@ -128,26 +133,27 @@ pub(crate) fn set(
             ));
         }
     }
-    for (name, param) in params {
-        if let Some(value) = from.remove(name) {
-            param.set(value)?;
-        }
-    }
     Ok(())
 }
 
 /// Reads all tensors of a safetensors file, by name.
 pub fn read_tensors(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
-    let path = path.as_ref();
+    Ok(read(path.as_ref())?.0)
+}
+
+/// The same, and the texts beside them.
+pub(crate) fn read(path: &Path) -> Result<(HashMap<String, Tensor>, Texts)> {
     let bytes =
         std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| Error::file(path, format!("is not a safetensors file: {e}")))?;
+    let wrong = |e| Error::file(path, format!("is not a safetensors file: {e}"));
+    let file = SafeTensors::deserialize(&bytes).map_err(wrong)?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(wrong)?;
     let tensor = |(name, view): (String, TensorView<'_>)| match from_view(&view) {
         Ok(tensor) => Ok((name, tensor)),
         Err(message) => Err(Error::file(path, format!("{name}: {message}"))),
     };
-    file.tensors().into_iter().map(tensor).collect()
+    let tensors: Result<_> = file.tensors().into_iter().map(tensor).collect();
+    Ok((tensors?, metadata.metadata().clone().unwrap_or_default()))
 }
 
 fn to_bytes(t: &Tensor) -> Result<(Dtype, Vec<u8>)> {

@@ -90,12 +90,14 @@
 
 pub mod data;
 mod error;
+mod files;
 pub mod init;
 mod io;
 mod layer;
 pub mod loss;
 pub mod metrics;
 mod module;
+mod names;
 mod optim;
 pub mod schedule;
 mod seed;
@@ -103,7 +105,8 @@ mod train;
 
 pub use data::Dataset;
 pub use error::{Error, Result};
-pub use io::{check_writable, load, read_tensors, save, write_tensors};
+pub use files::{check_writable, is_same_file};
+pub use io::{load, read_tensors, save, write_tensors};
 pub use layer::{
     activation::Activation,
     dropout::Dropout,
@@ -132,7 +135,7 @@ pub use train::{
     dry_run::DryRun,
     early_stopping::EarlyStopping,
     evaluate::{Metrics, evaluate, predict},
-    history::{Epoch, History},
+    history::{End, Epoch, History},
     logger::Logger,
     trainer::Trainer,
 };

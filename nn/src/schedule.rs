@@ -45,6 +45,11 @@ impl Context<'_> {
         self.step / self.steps_per_epoch.max(1)
     }
 
+    /// Whether this is the last step of the training.
+    pub(crate) fn is_last(&self) -> bool {
+        self.step + 1 == self.total_steps()
+    }
+
     fn total_steps(&self) -> usize {
         self.steps_per_epoch * self.epochs
     }
@@ -101,8 +106,8 @@ pub fn product(
     move |context| a(context) * b(context)
 }
 
-/// Multiplies by `factor` each time the loss has not improved for more than `patience` epochs. It
-/// monitors the validation loss, or the training loss if there is no validation data.
+/// Multiplies by `factor` each time the loss has not improved for `patience` epochs in a row (at
+/// least 1). It monitors the validation loss, or the training loss if there is no validation data.
 pub fn reduce_on_plateau(factor: f64, patience: usize) -> impl Fn(&Context<'_>) -> f64 {
     move |context| {
         let (mut best, mut epochs_without_improvement, mut scale) = (f64::INFINITY, 0, 1.0);
@@ -113,7 +118,7 @@ pub fn reduce_on_plateau(factor: f64, patience: usize) -> impl Fn(&Context<'_>) 
             } else {
                 epochs_without_improvement += 1;
             }
-            if epochs_without_improvement > patience {
+            if epochs_without_improvement >= patience.max(1) {
                 (scale, epochs_without_improvement) = (scale * factor, 0);
             }
         }

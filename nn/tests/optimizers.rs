@@ -387,7 +387,7 @@ fn schedules() {
             gradients: None,
         })
         .collect();
-    let plateau = schedule::reduce_on_plateau(0.5, 1);
+    let plateau = schedule::reduce_on_plateau(0.5, 2);
     let after = |n: usize| {
         plateau(&Context {
             history: &history[..n],

@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use autograd::Tensor;
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
@@ -122,12 +122,42 @@ pub(crate) fn decode(mut reader: impl BufRead, length: u64) -> Result<Idx, Strin
         .map_err(|e| format!("cannot be read: {e}"))?;
     if start.starts_with(&[0x1f, 0x8b]) {
         // 1032 is the maximum compression ratio of deflate
-        return parse(
-            &mut MultiGzDecoder::new(reader),
-            length.saturating_mul(1032),
-        );
+        return parse(&mut Members::new(reader), length.saturating_mul(1032));
     }
     parse(&mut reader, length)
+}
+
+/// The contents of a gzip file: of all its members, one after the other. Zeros between them and at
+/// the end are skipped, as gzip does: files on tapes and in blocks are filled up with them.
+struct Members<R>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> Members<R> {
+    fn new(reader: R) -> Members<R> {
+        Members(Some(GzDecoder::new(reader)))
+    }
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        while let Some(member) = &mut self.0 {
+            let count = member.read(to)?;
+            if count > 0 || to.is_empty() {
+                return Ok(count);
+            }
+            let mut reader = match self.0.take() {
+                Some(member) => member.into_inner(),
+                None => return Ok(0),
+            };
+            while let [0, ..] = reader.fill_buf()? {
+                let zeros = reader.fill_buf()?.iter().take_while(|&&b| b == 0).count();
+                reader.consume(zeros);
+            }
+            if !reader.fill_buf()?.is_empty() {
+                self.0 = Some(GzDecoder::new(reader));
+            }
+        }
+        Ok(0)
+    }
 }
 
 /// Reads and checks header and elements. `max_bytes` is an upper bound for the size of the
@@ -225,6 +255,28 @@ mod tests {
             elements(&[&[0, 0, 0xe, 1, 0, 0, 0, 1][..], &0.1f64.to_be_bytes()].concat()),
             [0.1]
         );
+    }
+
+    #[test]
+    fn gzip_members_and_zeros_after_them_are_one_file() {
+        use std::io::Write;
+        let zip = |bytes: &[u8]| {
+            let mut zipped = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+            zipped.write_all(bytes).expect("memory");
+            zipped.finish().expect("memory")
+        };
+        let parts = [zip(&[0, 0, 8, 1, 0, 0]), zip(&[0, 3, 7]), zip(&[8, 9])];
+        let zeros = [0u8; 700];
+        for file in [
+            parts.concat(),
+            [&parts.concat()[..], &zeros].concat(),
+            [&parts[0], &zeros[..], &parts[1], &parts[2], &zeros[..5]].concat(),
+        ] {
+            let idx = decode(&file[..], file.len() as u64).expect("valid");
+            assert_eq!(idx.into_bytes(), Ok(vec![7, 8, 9]));
+        }
+        let garbage = [&parts.concat()[..], &[0, 0, 1, 2, 3]].concat();
+        assert!(decode(&garbage[..], garbage.len() as u64).is_err());
     }
 
     #[test]

@@ -68,6 +68,12 @@ pub fn read_npy(path: impl AsRef<Path>) -> Result<Tensor> {
     let path = path.as_ref();
     let bytes =
         std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    if let Some(count) = claimed_elements(&bytes)
+        && count > bytes.len() as u128
+    {
+        let message = format!("is truncated: its header says {count} elements");
+        return Err(Error::file(path, message));
+    }
     let wrong_type = |e: &ReadNpyError| matches!(e, ReadNpyError::WrongDescriptor(_));
     macro_rules! try_as {
         ($($T:ty)*) => { $(
@@ -83,4 +89,17 @@ pub fn read_npy(path: impl AsRef<Path>) -> Result<Tensor> {
         path,
         "expected elements of type f32, f64, i64 or bool",
     ))
+}
+
+/// How many elements the header of an npy file says it has: with that many, memory is reserved. An
+/// element has at least a byte. None if that cannot be read; then the file is not a valid one.
+#[cfg(feature = "npy")]
+fn claimed_elements(bytes: &[u8]) -> Option<u128> {
+    const LONGEST: usize = 1 << 16;
+    let header = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST)]);
+    let (_, shape) = header.split_once("'shape'")?;
+    let (shape, _) = shape.split_once('(')?.1.split_once(')')?;
+    let sizes = shape.split(',').map(str::trim).filter(|s| !s.is_empty());
+    let mut sizes = sizes.map(|size| size.parse::<u128>().ok());
+    sizes.try_fold(1u128, |count, size| Some(count.saturating_mul(size?)))
 }

@@ -13,7 +13,10 @@ pub(crate) mod rmsprop;
 pub(crate) mod sgd;
 mod state;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    names,
+};
 use accumulate::Accumulate;
 use autograd::{Param, Var};
 use clip::Clip;
@@ -55,6 +58,12 @@ pub trait Optimizer: Send + Sync {
 
     /// Checks the settings.
     fn check(&self) -> Result<()>;
+
+    /// What it is called in messages and checkpoints: by default the name of its type. A training
+    /// can only be resumed with an optimizer of the same name.
+    fn name(&self) -> String {
+        names::of_type::<Self>()
+    }
 
     /// The optimizer state for these parameters, as named buffers, to store in a checkpoint.
     /// Creates buffers that do not exist yet.
@@ -105,6 +114,9 @@ impl<P: Deref<Target: Optimizer> + Send + Sync> Optimizer for P {
     }
     fn check(&self) -> Result<()> {
         (**self).check()
+    }
+    fn name(&self) -> String {
+        (**self).name()
     }
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
         (**self).state(params)

@@ -1,7 +1,7 @@
 //! Hooks that the training loop calls after steps and epochs.
 
 use super::history::Epoch;
-use crate::error::Result;
+use crate::{error::Result, names};
 use autograd::{Param, Tensor};
 use std::{
     sync::{
@@ -26,7 +26,8 @@ pub enum ControlFlow {
 pub struct CallbackContext<'t> {
     /// The number of completed steps, over all epochs.
     pub step: usize,
-    /// The mean training loss of the current epoch so far.
+    /// The mean training loss of the current epoch so far; at the end of an epoch, and until the next
+    /// one has a step, of that epoch. NaN before the first step.
     pub loss: f64,
     /// The completed epochs.
     pub history: &'t [Epoch],
@@ -49,6 +50,19 @@ pub struct CallbackContext<'t> {
 /// }
 /// ```
 pub trait Callback {
+    /// The name under which a checkpoint has the callback's state: by default the name of its type.
+    fn name(&self) -> String {
+        names::of_type::<Self>()
+    }
+
+    /// Called before the first step of a training: of a new one (`context.step` is 0), or of one
+    /// that is resumed, after [`load_state`](Callback::load_state). A callback that has served
+    /// another training begins anew.
+    fn on_train_begin(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
     /// Called after each step.
     fn on_step_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
         let _ = context;
@@ -97,7 +111,7 @@ impl Callback for PauseOnFlag {
     }
 }
 
-/// Pauses the training when a time budget is used up.
+/// Pauses the training when a time budget is used up, counted from its creation.
 pub struct TimeBudget {
     start: Instant,
     budget: Duration,

@@ -4,8 +4,8 @@ use super::callback::{Callback, CallbackContext, ControlFlow};
 use crate::error::{Error, Result};
 use autograd::{Param, Tensor};
 
-/// Stops the training when the loss has not improved for more than `patience` epochs, and restores
-/// the best weights.
+/// Stops the training when the loss has not improved for `patience` epochs, and restores the best
+/// weights.
 ///
 /// As a [`Callback`] it monitors the validation loss, or the training loss if there is no
 /// validation data. In a training loop of your own, call [`observe`](EarlyStopping::observe):
@@ -13,7 +13,7 @@ use autograd::{Param, Tensor};
 /// ```
 /// use nn::{ControlFlow, EarlyStopping, Module};
 /// let model = nn::mlp(&[2, 2], nn::Activation::Relu, 1);
-/// let mut stopping = EarlyStopping::new(1);
+/// let mut stopping = EarlyStopping::new(2);
 /// let params = model.parameters();
 /// let decisions = [0.5, 0.4, 0.6, 0.45].map(|loss| stopping.observe(loss, &params));
 /// assert_eq!(decisions[..3], [ControlFlow::Continue; 3]);
@@ -30,7 +30,8 @@ pub struct EarlyStopping {
 }
 
 impl EarlyStopping {
-    /// `patience`: the number of epochs without improvement that are tolerated.
+    /// `patience`: the number of epochs in a row without improvement after which the training stops,
+    /// as in Keras and Lightning; at least 1.
     pub fn new(patience: usize) -> EarlyStopping {
         EarlyStopping {
             patience,
@@ -61,7 +62,7 @@ impl EarlyStopping {
         } else {
             self.epochs_without_improvement += 1;
         }
-        if self.epochs_without_improvement > self.patience {
+        if self.epochs_without_improvement >= self.patience.max(1) {
             ControlFlow::Stop
         } else {
             ControlFlow::Continue
@@ -80,6 +81,13 @@ impl EarlyStopping {
 }
 
 impl Callback for EarlyStopping {
+    fn on_train_begin(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+        if context.step == 0 {
+            *self = EarlyStopping::new(self.patience); // nothing of an earlier training
+        }
+        Ok(())
+    }
+
     fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
         let Some(last) = context.history.last() else {
             return Ok(ControlFlow::Continue);
@@ -91,8 +99,8 @@ impl Callback for EarlyStopping {
         let epochs = self.epochs_without_improvement;
         (epochs > 0).then(|| {
             format!(
-                "no improvement for {epochs} epoch(s), patience {}",
-                self.patience
+                "no improvement for {epochs} of {} epochs",
+                self.patience.max(1)
             )
         })
     }

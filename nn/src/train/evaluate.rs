@@ -64,7 +64,9 @@ impl Meter {
         let &[loss_sum, correct, samples] = sums else {
             return None;
         };
-        Some(Meter {
+        let is_count = samples >= 0.0 && samples.fract() == 0.0;
+        let is_part = correct.is_nan() || (0.0..=samples).contains(&correct);
+        (is_count && is_part).then_some(Meter {
             loss_sum,
             correct: Some(correct).filter(|c| !c.is_nan()),
             samples: samples as usize,
@@ -136,7 +138,8 @@ pub(crate) fn for_each_batch(
     for batch in data.batches(EVALUATION_BATCH_SIZE) {
         let (inputs, targets) = batch?;
         let (g, samples) = (Graph::new(), inputs.shape()[0]);
-        let values = catch(|| f(model.forward(g.constant(inputs)), g.constant(targets)))?;
+        let outputs = catch("the model", || model.forward(g.constant(inputs)))?;
+        let values = catch("the loss", || f(outputs, g.constant(targets)))?;
         consume(samples, &g.run(values)?)?;
     }
     Ok(())
@@ -150,7 +153,7 @@ pub fn predict(model: &(impl Module + ?Sized), inputs: &Tensor) -> Result<Tensor
     let predict_batch = |rows: &[usize]| {
         let g = Graph::new();
         let inputs = inputs.rows(rows)?;
-        Ok(catch(|| model.forward(g.constant(inputs)))?.value()?)
+        Ok(catch("the model", || model.forward(g.constant(inputs)))?.value()?)
     };
     let outputs: Vec<Tensor> = match rows.len() {
         0 => vec![predict_batch(&[])?],

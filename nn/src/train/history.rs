@@ -2,7 +2,7 @@
 
 use crate::train::evaluate::Metrics;
 use autograd::GradientReport;
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Deref, time::Duration};
 
 /// The results of one epoch: one pass over the training data.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +21,53 @@ pub struct Epoch {
     pub gradients: Option<GradientReport>,
 }
 
-/// The results of all epochs, in order.
-pub type History = Vec<Epoch>;
+/// The results of all epochs of a training, in order, and how it ended. It is a slice of epochs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    epochs: Vec<Epoch>,
+    /// How the training ended.
+    pub end: End,
+}
+
+/// How a training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All epochs are done.
+    Finished,
+    /// A callback has stopped it for good, such as [`EarlyStopping`](crate::EarlyStopping).
+    Stopped,
+    /// A callback has paused it: it can be resumed from its checkpoint.
+    Paused,
+}
+
+impl History {
+    pub(super) fn new(epochs: Vec<Epoch>, end: End) -> History {
+        History { epochs, end }
+    }
+}
+
+impl Deref for History {
+    type Target = [Epoch];
+    fn deref(&self) -> &[Epoch] {
+        &self.epochs
+    }
+}
+
+impl IntoIterator for History {
+    type Item = Epoch;
+    type IntoIter = std::vec::IntoIter<Epoch>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.epochs.into_iter()
+    }
+}
+
+impl<'h> IntoIterator for &'h History {
+    type Item = &'h Epoch;
+    type IntoIter = std::slice::Iter<'h, Epoch>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.epochs.iter()
+    }
+}
 
 impl Epoch {
     /// The loss that early stopping and schedules monitor: the validation loss, or the training

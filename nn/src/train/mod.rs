@@ -1,6 +1,7 @@
 //! The training loop, evaluation, callbacks and checkpoints.
 
 pub(crate) mod callback;
+mod checks;
 pub(crate) mod dry_run;
 pub(crate) mod early_stopping;
 pub(crate) mod evaluate;

@@ -2,7 +2,10 @@
 
 use crate::train::history::Epoch;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use std::{fmt::Write, io::IsTerminal};
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+};
 
 /// The progress output of one training.
 pub(crate) struct Progress {
@@ -19,7 +22,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(
             "{prefix} [{bar:30}] {pos}/{len} batches, {rate}, {eta} left, {msg}",
         ) {
-            let rate = |state: &ProgressState, out: &mut dyn Write| {
+            let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
                 // a failed write only affects the display
                 let _ = write!(out, "{:.0}/s", state.per_sec());
             };
@@ -32,6 +35,7 @@ impl Progress {
         self.bar.reset();
         self.bar.set_length(steps as u64);
         self.bar.set_position(done as u64);
+        self.bar.reset_eta(); // what was done before a resume says nothing about the speed
         self.bar.set_prefix(format!("epoch {epoch}/{epochs}"));
     }
 
@@ -49,8 +53,9 @@ impl Progress {
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            self.bar
-                .suspend(|| print!("{epoch}{messages}\n{gradients}"));
+            // nobody may be there to read it, which is no reason to end the training
+            let print = || write!(io::stdout(), "{epoch}{messages}\n{gradients}");
+            let _ = self.bar.suspend(print);
         }
     }
 }

@@ -5,35 +5,61 @@
 use super::{
     callback::Callback,
     evaluate::{Meter, Metrics},
-    history::{Epoch, History},
+    history::Epoch,
 };
 use crate::{
     error::{Error, Result},
     io,
 };
 use autograd::{Param, Tensor};
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// How far the training has come.
 #[derive(Default)]
 pub(super) struct Cursor {
     /// The completed epochs.
-    pub(super) history: History,
+    pub(super) history: Vec<Epoch>,
     /// The number of completed steps in the current epoch.
     pub(super) step: usize,
-    /// The metrics of the current epoch so far.
+    /// The metrics of the current epoch so far,
     pub(super) meter: Meter,
+    /// when it began, and the seconds that it took before the training was resumed.
+    pub(super) started: Option<Instant>,
+    pub(super) seconds: f64,
     /// Whether a callback has stopped the training.
     pub(super) finished: bool,
+}
+
+impl Cursor {
+    /// How long the current epoch has taken.
+    pub(super) fn time(&self) -> Duration {
+        let before = Duration::try_from_secs_f64(self.seconds).unwrap_or_default();
+        before + self.started.map_or(Duration::ZERO, |start| start.elapsed())
+    }
 }
 
 /// The parts of a checkpoint that exist for the whole training.
 pub(super) struct TrainingState<'s> {
     pub(super) model: &'s [(String, Param)],
     pub(super) optimizer: &'s [(String, Param)],
-    /// Seed, batch size and number of samples. They must be equal when a training is resumed.
-    pub(super) settings: [i64; 3],
+    /// What must be equal when a training is resumed, each with its name. Not there without a
+    /// checkpoint.
+    pub(super) settings: Vec<(&'static str, String)>,
 }
+
+/// What a checkpoint contains, by the part of the training that it is for.
+struct Contents<'p> {
+    path: &'p Path,
+    sections: HashMap<String, HashMap<String, Tensor>>,
+    settings: io::Texts,
+}
+
+/// The sections of callbacks begin so.
+const CALLBACK: &str = "callback ";
 
 impl TrainingState<'_> {
     pub(super) fn save(
@@ -43,8 +69,8 @@ impl TrainingState<'_> {
         callbacks: &[Box<dyn Callback + '_>],
     ) -> Result<()> {
         let mut tensors: Vec<(String, Tensor)> = Vec::new();
-        let mut add = |prefix: &str, name: &str, value: Tensor| {
-            tensors.push((format!("{prefix}.{name}"), value))
+        let mut add = |section: &str, name: &str, value: Tensor| {
+            tensors.push((format!("{section}.{name}"), value))
         };
         self.model
             .iter()
@@ -52,106 +78,168 @@ impl TrainingState<'_> {
         self.optimizer
             .iter()
             .for_each(|(name, p)| add("optimizer", name, p.value()));
-        for (k, callback) in callbacks.iter().enumerate() {
-            callback
-                .state()
-                .into_iter()
-                .for_each(|(name, value)| add(&format!("callback{k}"), &name, value));
+        for (section, callback) in sections(callbacks).iter().zip(callbacks) {
+            let state = callback.state().into_iter();
+            state.for_each(|(name, value)| add(section, &name, value));
         }
-        add("trainer", "settings", Tensor::from(self.settings));
-        add(
-            "trainer",
-            "position",
-            Tensor::from([cursor.step as i64, cursor.finished.into()]),
-        );
+        let position = [cursor.step as i64, cursor.finished.into()];
+        add("trainer", "position", Tensor::from(position));
         add("trainer", "meter", Tensor::from(cursor.meter.to_array()));
+        add("trainer", "seconds", cursor.time().as_secs_f64().into());
         let history: Vec<f64> = cursor.history.iter().flat_map(epoch_to_array).collect();
-        add(
-            "trainer",
-            "history",
-            Tensor::new([cursor.history.len(), 6], history)?,
-        );
-        io::write_tensors(path, &tensors)
+        let history = Tensor::new([cursor.history.len(), COLUMNS], history)?;
+        add("trainer", "history", history);
+        let settings = self.settings.iter().cloned();
+        let settings = settings.map(|(name, value)| (name.to_string(), value));
+        io::write(path, &tensors, Some(settings.collect()))
     }
 
-    /// Loads a checkpoint into the model, the optimizer and the callbacks.
+    /// Loads a checkpoint into the model, the optimizer and the callbacks. If something does not
+    /// fit, neither the model nor the optimizer is changed. A training epoch has so many steps.
     pub(super) fn load(
         &self,
         path: &Path,
         callbacks: &mut [Box<dyn Callback + '_>],
+        steps_per_epoch: usize,
     ) -> Result<Cursor> {
-        let mut sections: HashMap<String, HashMap<String, Tensor>> = HashMap::new();
-        for (name, value) in io::read_tensors(path)? {
-            let (section, rest) = name.split_once('.').unwrap_or(("", &name));
-            sections
-                .entry(section.into())
-                .or_default()
-                .insert(rest.into(), value);
+        let mut contents = Contents::read(path)?;
+        self.check_settings(&contents)?;
+        let cursor = contents.cursor(steps_per_epoch)?;
+        let mut section = |name: &str| contents.sections.remove(name).unwrap_or_default();
+        let (mut model, mut optimizer) = (section("model"), section("optimizer"));
+        io::check(self.model, &model, path)?;
+        io::check(self.optimizer, &optimizer, path)?;
+        let unsaid = self
+            .settings
+            .iter()
+            .find(|(name, _)| !contents.settings.contains_key(*name));
+        if let Some((name, _)) = unsaid {
+            return Err(contents.mismatch(&format!("it does not say the {name}")));
         }
-        let mismatch = |message: &str| {
-            Error::file(
-                path,
-                format!("is not a checkpoint of this training: {message}"),
-            )
-        };
-        let mut trainer = sections
-            .remove("trainer")
-            .ok_or_else(|| mismatch("it has no section \"trainer\""))?;
-        let mut take = |name: &str| {
-            trainer
-                .remove(name)
-                .ok_or_else(|| mismatch(&format!("it has no entry \"trainer.{name}\"")))
-        };
-        if take("settings")?.as_slice::<i64>()? != self.settings {
-            return Err(mismatch(
-                "the seed, the batch size or the number of samples differs",
-            ));
+        contents.load_callbacks(callbacks)?;
+        io::set(self.model, &mut model, path)?;
+        io::set(self.optimizer, &mut optimizer, path)?;
+        Ok(cursor)
+    }
+
+    fn check_settings(&self, contents: &Contents<'_>) -> Result<()> {
+        for (name, value) in &self.settings {
+            // what is not there at all is found when the rest is known to fit
+            let saved = contents.settings.get(*name).unwrap_or(value);
+            if saved == value {
+                continue;
+            }
+            // of long texts the first lines that differ
+            let lines = saved.lines().zip(value.lines()).find(|(a, b)| a != b);
+            let (saved, value) = lines.unwrap_or((saved, value));
+            return Err(contents.mismatch(&format!(
+                "another {name}: {} in the file, {} now",
+                saved.trim(),
+                value.trim()
+            )));
         }
-        let (position, meter, history) = (take("position")?, take("meter")?, take("history")?);
-        let damaged = |name: &str| mismatch(&format!("\"trainer.{name}\" is damaged"));
-        let (step, finished) = match *position.as_slice::<i64>()? {
-            [step, finished] => (
-                usize::try_from(step).map_err(|_| damaged("position"))?,
-                finished,
-            ),
-            _ => return Err(damaged("position")),
-        };
-        let meter = Meter::from_slice(meter.as_slice()?).ok_or_else(|| damaged("meter"))?;
-        let history = history
-            .as_slice::<f64>()?
-            .chunks_exact(6)
-            .map(epoch_from_slice)
-            .collect();
-        io::set(
-            self.model,
-            &mut sections.remove("model").unwrap_or_default(),
-            path,
-        )?;
-        io::set(
-            self.optimizer,
-            &mut sections.remove("optimizer").unwrap_or_default(),
-            path,
-        )?;
-        for (k, callback) in callbacks.iter_mut().enumerate() {
-            callback.load_state(
-                sections
-                    .remove(&format!("callback{k}"))
-                    .unwrap_or_default()
-                    .into_iter()
-                    .collect(),
-            )?;
-        }
-        Ok(Cursor {
-            history,
-            step,
-            meter,
-            finished: finished != 0,
-        })
+        Ok(())
     }
 }
 
+/// The sections of callbacks: by name, and by number if several have the same one.
+fn sections(callbacks: &[Box<dyn Callback + '_>]) -> Vec<String> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let section = |callback: &Box<dyn Callback + '_>| {
+        let name = callback.name().replace('.', "_"); // the section ends at the first dot
+        let count = counts.entry(name.clone()).or_default();
+        *count += 1;
+        match count {
+            1 => format!("{CALLBACK}{name}"),
+            n => format!("{CALLBACK}{name} {n}"),
+        }
+    };
+    callbacks.iter().map(section).collect()
+}
+
+impl<'p> Contents<'p> {
+    fn read(path: &'p Path) -> Result<Contents<'p>> {
+        let mut contents = Contents {
+            path,
+            sections: HashMap::new(),
+            settings: io::Texts::new(),
+        };
+        let (tensors, settings) = io::read(path)?;
+        for (name, value) in tensors {
+            let (section, rest) = name.split_once('.').unwrap_or(("", &name));
+            let section = contents.sections.entry(section.into()).or_default();
+            section.insert(rest.into(), value);
+        }
+        contents.settings = settings;
+        Ok(contents)
+    }
+
+    fn mismatch(&self, message: &str) -> Error {
+        let message = format!("is not a checkpoint of this training: {message}");
+        Error::file(self.path, message)
+    }
+
+    /// How far the training had come. All numbers are checked: a file may be damaged.
+    fn cursor(&mut self, steps_per_epoch: usize) -> Result<Cursor> {
+        let mut trainer = self.sections.remove("trainer").unwrap_or_default();
+        let mut take = |name: &str| {
+            let entry = trainer.remove(name);
+            entry.ok_or_else(|| self.mismatch(&format!("it has no entry \"trainer.{name}\"")))
+        };
+        let (position, meter, history) = (take("position")?, take("meter")?, take("history")?);
+        let seconds = take("seconds")?;
+        let damaged = |name: &str| self.mismatch(&format!("\"trainer.{name}\" is damaged"));
+        let numbers = history.as_slice::<f64>().map_err(|_| damaged("history"))?;
+        if *history.shape() != [numbers.len() / COLUMNS, COLUMNS] {
+            return Err(damaged("history"));
+        }
+        let epochs = numbers.chunks_exact(COLUMNS).enumerate();
+        let epochs = epochs.map(|(k, numbers)| epoch_from_slice(k, numbers));
+        let history: Option<Vec<Epoch>> = epochs.collect();
+        let (step, finished) = match position.as_slice::<i64>() {
+            Ok(&[step, finished @ (0 | 1)]) => (usize::try_from(step).ok(), finished == 1),
+            _ => (None, false),
+        };
+        let meter = meter.as_slice().ok().and_then(Meter::from_slice);
+        Ok(Cursor {
+            history: history.ok_or_else(|| damaged("history"))?,
+            step: step
+                .filter(|&step| step <= steps_per_epoch)
+                .ok_or_else(|| damaged("position"))?,
+            meter: meter.ok_or_else(|| damaged("meter"))?,
+            seconds: seconds
+                .scalar()
+                .ok()
+                .filter(|&seconds| Duration::try_from_secs_f64(seconds).is_ok())
+                .ok_or_else(|| damaged("seconds"))?,
+            started: None,
+            finished,
+        })
+    }
+
+    /// Gives each callback its state, which is found by the callback's name.
+    fn load_callbacks(&mut self, callbacks: &mut [Box<dyn Callback + '_>]) -> Result<()> {
+        let names = sections(callbacks);
+        let unknown = self.sections.keys().filter(|s| s.starts_with(CALLBACK));
+        if let Some(other) = unknown.filter(|s| !names.contains(s)).min() {
+            return Err(self.mismatch(&format!("it has the state of a {other}")));
+        }
+        for (name, callback) in names.iter().zip(callbacks) {
+            let state = self.sections.remove(name).unwrap_or_default();
+            if state.is_empty() && !callback.state().is_empty() {
+                return Err(self.mismatch(&format!("it has no state of the {name}")));
+            }
+            callback.load_state(state.into_iter().collect())?;
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of an epoch in the history.
+const COLUMNS: usize = 6;
+
 /// The metrics of an epoch as numbers; NaN stands for a missing metric.
-fn epoch_to_array(epoch: &Epoch) -> [f64; 6] {
+fn epoch_to_array(epoch: &Epoch) -> [f64; COLUMNS] {
     let missing = Metrics {
         loss: f64::NAN,
         accuracy: None,
@@ -169,18 +257,30 @@ fn epoch_to_array(epoch: &Epoch) -> [f64; 6] {
     ]
 }
 
-/// The inverse of [`epoch_to_array`].
-fn epoch_from_slice(values: &[f64]) -> Epoch {
+/// The inverse of [`epoch_to_array`], for the epoch with this index; none if the numbers cannot be
+/// its.
+fn epoch_from_slice(index: usize, values: &[f64]) -> Option<Epoch> {
+    let &[
+        number,
+        loss,
+        accuracy,
+        validation_loss,
+        validation_accuracy,
+        seconds,
+    ] = values
+    else {
+        return None;
+    };
     let present = |v: f64| Some(v).filter(|v| !v.is_nan());
     let metrics = |loss: f64, accuracy: f64| Metrics {
         loss,
         accuracy: present(accuracy),
     };
-    Epoch {
-        number: values[0] as usize,
-        train: metrics(values[1], values[2]),
-        validation: present(values[3]).map(|loss| metrics(loss, values[4])),
-        time: Duration::try_from_secs_f64(values[5]).unwrap_or_default(),
+    (number == (index + 1) as f64).then_some(Epoch {
+        number: index + 1,
+        train: metrics(loss, accuracy),
+        validation: present(validation_loss).map(|loss| metrics(loss, validation_accuracy)),
+        time: Duration::try_from_secs_f64(seconds).ok()?,
         gradients: None,
-    }
+    })
 }

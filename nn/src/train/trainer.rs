@@ -4,7 +4,7 @@ use super::{
     callback::{Callback, CallbackContext, ControlFlow},
     dry_run::DryRun,
     evaluate::{count_correct, evaluate},
-    history::{Epoch, History},
+    history::{End, Epoch, History},
     progress::Progress,
     state::{Cursor, TrainingState},
 };
@@ -25,9 +25,11 @@ use std::{
     time::Instant,
 };
 
-/// The number of batches that the data thread prepares at a time. Each time it runs, it takes a
-/// core from the training, so it should not run for every batch.
+/// The most batches that the data thread prepares at a time. Each time it runs, it takes a core from
+/// the training, so it should not run for every batch.
 const PREFETCH_BATCHES: usize = 8;
+/// The most bytes of these batches, unless one batch has more. Up to three times as much is ahead.
+const PREFETCH_BYTES: usize = 16 << 20;
 
 type Schedule<'m> = Box<dyn Fn(&schedule::Context<'_>) -> f64 + 'm>;
 type Augmentation<'m> = dyn Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm;
@@ -41,23 +43,25 @@ type Loss<'m> = Box<dyn for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm>;
 /// that step. See the [crate documentation](crate) for examples of the trainer and of a training
 /// loop without it.
 pub struct Trainer<'m, M: ?Sized, O> {
-    model: &'m M,
-    optimizer: O,
+    pub(super) model: &'m M,
+    pub(super) optimizer: O,
     loss: Loss<'m>,
-    schedule: Schedule<'m>,
-    batch_size: usize,
-    epochs: usize,
-    seed: u64,
-    validation: Option<&'m Dataset>,
+    pub(super) schedule: Schedule<'m>,
+    pub(super) batch_size: usize,
+    pub(super) epochs: usize,
+    pub(super) seed: u64,
+    pub(super) validation: Option<&'m Dataset>,
     quiet: bool,
     detect_anomaly: bool,
     inspect_gradients: bool,
     callbacks: Vec<Box<dyn Callback + 'm>>,
     /// The file, and the number of steps between two checkpoints.
-    checkpoint: Option<(PathBuf, usize)>,
+    pub(super) checkpoint: Option<(PathBuf, usize)>,
     augmentation: Option<Arc<Augmentation<'m>>>,
     overfit_batch: bool,
     max_steps_per_epoch: usize,
+    /// The epochs of the last training.
+    history: Vec<Epoch>,
 }
 
 /// The inputs, the targets and the seed of a step.
@@ -89,6 +93,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             augmentation: None,
             overfit_batch: false,
             max_steps_per_epoch: usize::MAX,
+            history: Vec::new(),
         }
     }
 
@@ -209,10 +214,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         self.check(data)?;
         let (g, steps_per_epoch) = (Graph::training(self.seed), self.steps_per_epoch(data));
         let (inputs, targets) = self.first_batch(data)?;
-        let (outputs, loss) = catch(|| {
-            let outputs = self.model.forward(g.constant(inputs));
-            (outputs, (self.loss)(outputs, g.constant(targets)))
-        })?;
+        let (outputs, loss) = self.outputs_and_loss(&g, inputs, targets)?;
         let layers = g.picture().of(&[outputs]).to_text();
         let context = schedule::Context {
             step: 0,
@@ -220,9 +222,9 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             epochs: self.epochs,
             history: &[],
         };
-        catch(|| {
-            self.optimizer
-                .update(gradients(loss), (self.schedule)(&context))
+        let factor = self.factor(&context)?;
+        catch("the optimizer", || {
+            self.optimizer.update(gradients(loss), factor)
         })?;
         let plan = g.plan((loss, g.check_finite(&[loss])))?;
         Ok(DryRun {
@@ -233,19 +235,33 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         })
     }
 
+    /// Appends the forward pass of a batch to a graph.
+    pub(super) fn outputs_and_loss<'g>(
+        &self,
+        g: &'g Graph,
+        inputs: Tensor,
+        targets: Tensor,
+    ) -> Result<(Var<'g>, Var<'g>)> {
+        let outputs = catch("the model", || self.model.forward(g.constant(inputs)))?;
+        let loss = catch("the loss", || (self.loss)(outputs, g.constant(targets)))?;
+        Ok((outputs, loss))
+    }
+
     /// The first batch, without shuffling.
-    fn first_batch(&self, data: &Dataset) -> Result<(Tensor, Tensor)> {
+    pub(super) fn first_batch(&self, data: &Dataset) -> Result<(Tensor, Tensor)> {
         data.rows(&Vec::from_iter(0..self.batch_size.min(data.len())))
     }
 
-    fn steps_per_epoch(&self, data: &Dataset) -> usize {
+    pub(super) fn steps_per_epoch(&self, data: &Dataset) -> usize {
         data.len()
             .div_ceil(self.batch_size)
             .min(self.max_steps_per_epoch)
     }
 
-    /// Trains the model. Updates its parameters in place and returns the metrics of each epoch.
+    /// Trains the model. Updates its parameters in place and returns the metrics of each epoch, and
+    /// how the training ended. After an error, [`history`](Trainer::history) has the epochs so far.
     pub fn fit(&mut self, data: &Dataset) -> Result<History> {
+        self.history.clear();
         self.check(data)?;
         let to_dataset = |(inputs, targets)| Dataset::new(inputs, targets);
         let single_batch = self
@@ -255,20 +271,26 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         let data = single_batch.as_ref().unwrap_or(data);
         let params = self.model.parameters();
         let optimizer_state = self.optimizer.state(&params)?;
-        let settings = [self.seed as i64, self.batch_size as i64, data.len() as i64];
         let session = Session {
             state: TrainingState {
                 model: &params,
                 optimizer: &optimizer_state,
-                settings,
+                settings: self.settings(data)?,
             },
             steps_per_epoch: self.steps_per_epoch(data),
             progress: Progress::new(self.quiet),
         };
         let mut cursor = match &self.checkpoint {
-            Some((path, _)) if path.exists() => session.state.load(path, &mut self.callbacks)?,
+            Some((path, _)) if path.is_file() => {
+                let callbacks = &mut self.callbacks;
+                session
+                    .state
+                    .load(path, callbacks, session.steps_per_epoch)?
+            }
             _ => Cursor::default(),
         };
+        let context = session.callback_context(&cursor);
+        self.each_callback(|c| c.on_train_begin(&context))?;
         let mut result = Ok(ControlFlow::Continue);
         while !cursor.finished
             && cursor.history.len() < self.epochs
@@ -277,13 +299,35 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             result = self.run_epoch(data, &session, &mut cursor);
         }
         let context = session.callback_context(&cursor);
-        let end_result = self
-            .callbacks
-            .iter_mut()
-            .map(|c| catch(|| c.on_train_end(&context)).flatten())
-            .fold(Ok(()), Result::and);
-        result.and(end_result)?;
-        Ok(cursor.history)
+        let ended = self.each_callback(|c| c.on_train_end(&context));
+        self.history = cursor.history;
+        let control = result.and_then(|control| ended.map(|()| control))?;
+        let end = match control {
+            ControlFlow::Pause => End::Paused,
+            ControlFlow::Stop => End::Stopped,
+            ControlFlow::Continue if self.history.len() < self.epochs => End::Stopped,
+            ControlFlow::Continue => End::Finished,
+        };
+        Ok(History::new(self.history.clone(), end))
+    }
+
+    /// The epochs of the last [`fit`](Trainer::fit), also if it ended with an error.
+    pub fn history(&self) -> &[Epoch] {
+        &self.history
+    }
+
+    /// Calls all callbacks, also if one of them fails; the first error.
+    fn each_callback(
+        &mut self,
+        mut call: impl FnMut(&mut dyn Callback) -> Result<()>,
+    ) -> Result<()> {
+        let mut result = Ok(());
+        for callback in &mut self.callbacks {
+            let what = format!("the callback {}", callback.name());
+            let called = catch(&what, || call(&mut **callback)).flatten();
+            result = result.and(called);
+        }
+        result
     }
 
     /// Runs an epoch, or the rest of it after a resume.
@@ -293,7 +337,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         session: &Session<'_>,
         cursor: &mut Cursor,
     ) -> Result<ControlFlow> {
-        let (start, number) = (Instant::now(), cursor.history.len() + 1);
+        cursor.started = Some(Instant::now());
+        let number = cursor.history.len() + 1;
         let mut gradients: Option<GradientReport> = None;
         let epoch_seed = seed::derive(self.seed, number as u64);
         let batches = data.shuffled_batches(self.batch_size, epoch_seed);
@@ -308,11 +353,16 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             let (inputs, targets) = batch?;
             let seed = seed::derive(epoch_seed, (first_step + k) as u64);
             let inputs = match &augmentation {
-                Some(transform) => catch(|| transform(inputs, seed::derive(seed, 1)))??,
+                Some(transform) => catch("the augmentation", || {
+                    transform(inputs, seed::derive(seed, 1))
+                })??,
                 None => inputs,
             };
             Ok((inputs, targets, seed))
         };
+        let sample = data.sample_shape().iter().product::<usize>() * size_of::<f64>();
+        let bytes = sample.saturating_mul(self.batch_size).max(1);
+        let together = (PREFETCH_BYTES / bytes).clamp(1, PREFETCH_BATCHES);
         let control = std::thread::scope(|threads| {
             let (sender, receiver) = sync_channel(1);
             let prefetch = move || {
@@ -323,7 +373,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
                     .map(prepare)
                     .peekable();
                 while batches.peek().is_some() {
-                    let chunk: Vec<_> = batches.by_ref().take(PREFETCH_BATCHES).collect();
+                    let chunk: Vec<_> = batches.by_ref().take(together).collect();
                     if sender.send(chunk).is_err() {
                         return; // the training has ended and dropped the receiver
                     }
@@ -336,7 +386,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         if control != ControlFlow::Continue {
             return Ok(control);
         }
-        let time = start.elapsed();
+        let time = cursor.time();
+        (cursor.started, cursor.seconds) = (None, 0.0);
         let validation = self
             .validation
             .map(|data| evaluate(self.model, data, &self.loss))
@@ -424,7 +475,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     ) -> Result<ControlFlow> {
         let mut control = ControlFlow::Continue;
         for callback in &mut self.callbacks {
-            let returned = catch(|| call(&mut **callback))??;
+            let what = format!("the callback {}", callback.name());
+            let returned = catch(&what, || call(&mut **callback))??;
             if control == ControlFlow::Continue {
                 control = returned;
             }
@@ -448,21 +500,31 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         context: &schedule::Context<'_>,
         params: &[(String, Param)],
     ) -> Result<autograd::Result<StepResult>> {
-        let (loss, correct, report, gradients) = catch(|| {
-            let (outputs, targets) = (self.model.forward(g.constant(inputs)), g.constant(targets));
-            let loss = (self.loss)(outputs, targets);
+        let factor = self.factor(context)?;
+        let (outputs, loss) = self.outputs_and_loss(g, inputs, targets.clone())?;
+        let (report, gradients) = catch("the optimizer", || {
             let gradients = gradients(loss);
             let gradient_vars: Vec<Var<'_>> = gradients.iter().map(|d| d.gradient).collect();
-            self.optimizer.update(gradients, (self.schedule)(context));
+            self.optimizer.update(gradients, factor);
             let report = self
                 .inspect_gradients
                 .then(|| g.inspect_gradients(loss).named(params));
-            (loss, count_correct(outputs, targets), report, gradient_vars)
+            (report, gradient_vars)
         })?;
+        if gradients.is_empty() && loss.error().is_none() {
+            return Err(Error::invalid("the loss depends on no trained parameter"));
+        }
+        let correct = count_correct(outputs, g.constant(targets));
         let checked = if self.detect_anomaly {
             [&[loss], &gradients[..]].concat()
         } else {
             vec![loss]
+        };
+        // nobody would notice what the last step does to the weights
+        let new_weights = params.iter().filter_map(|(_, param)| g.scheduled(param));
+        let checked = match context.is_last() {
+            true => checked.into_iter().chain(new_weights).collect(),
+            false => checked,
         };
         let check = g.check_finite(&checked);
         let result = g
@@ -473,17 +535,6 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             "check_finite" => g.find_anomaly(&(loss, gradients)).err().unwrap_or(e),
             _ => e,
         }))
-    }
-
-    /// Checks the settings.
-    fn check(&self, data: &Dataset) -> Result<()> {
-        if self.batch_size == 0 {
-            return Err(Error::invalid("the batch size must be at least 1"));
-        }
-        if data.is_empty() {
-            return Err(Error::invalid("the training dataset is empty"));
-        }
-        self.optimizer.check()
     }
 }
 
@@ -496,9 +547,16 @@ struct Session<'s> {
 
 impl Session<'_> {
     fn callback_context<'t>(&'t self, cursor: &'t Cursor) -> CallbackContext<'t> {
+        let last = cursor
+            .history
+            .last()
+            .map_or(f64::NAN, |epoch| epoch.train.loss);
         CallbackContext {
             step: cursor.history.len() * self.steps_per_epoch + cursor.step,
-            loss: cursor.meter.metrics().loss,
+            loss: match cursor.step {
+                0 => last,
+                _ => cursor.meter.metrics().loss,
+            },
             history: &cursor.history,
             params: self.state.model,
         }

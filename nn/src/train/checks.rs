@@ -1,0 +1,131 @@
+//! What can be wrong with a training, and is found before its first step; and what a checkpoint of
+//! it must agree with.
+
+use super::trainer::Trainer;
+use crate::{
+    data::Dataset,
+    error::{Error, Result, catch},
+    files,
+    module::Module,
+    optim::Optimizer,
+    schedule,
+};
+use autograd::Graph;
+
+impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
+    /// Checks the settings, the data and the places of files.
+    pub(super) fn check(&self, data: &Dataset) -> Result<()> {
+        if self.batch_size == 0 {
+            return Err(Error::invalid("the batch size must be at least 1"));
+        }
+        if data.is_empty() {
+            return Err(Error::invalid("the training dataset is empty"));
+        }
+        if let Some(validation) = self.validation {
+            check_validation(data, validation)?;
+        }
+        let params = self.model.parameters();
+        if !params.iter().any(|(_, param)| param.is_trained()) {
+            let message = match params.len() {
+                0 => "the model has no parameters".into(),
+                n => format!("all {n} parameters are frozen"),
+            };
+            return Err(Error::invalid(format!(
+                "there is nothing to train: {message}"
+            )));
+        }
+        if let Some((path, _)) = &self.checkpoint {
+            files::check_writable(path)?;
+        }
+        self.optimizer.check()
+    }
+
+    /// What must be equal when a training is resumed.
+    pub(super) fn settings(&self, data: &Dataset) -> Result<Vec<(&'static str, String)>> {
+        if self.checkpoint.is_none() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![
+            ("seed", self.seed.to_string()),
+            ("batch size", self.batch_size.to_string()),
+            ("number of samples", data.len().to_string()),
+            (
+                "number of steps per epoch",
+                self.steps_per_epoch(data).to_string(),
+            ),
+            ("optimizer", self.optimizer.name()),
+            ("schedule", self.first_factors(data)?),
+            ("model or loss", self.description(data)?),
+        ])
+    }
+
+    /// Some factors of the schedule, of steps that do not depend on the number of epochs.
+    fn first_factors(&self, data: &Dataset) -> Result<String> {
+        let steps_per_epoch = self.steps_per_epoch(data);
+        let steps = [0, 1, 10, 100].into_iter();
+        let steps = steps.chain([1, 2, 5, 10, 50].map(|epochs| epochs * steps_per_epoch));
+        let factor = |step| {
+            let context = schedule::Context {
+                step,
+                steps_per_epoch,
+                epochs: self.epochs,
+                history: &[],
+            };
+            Ok(self.factor(&context)?.to_string())
+        };
+        let factors: Vec<String> = steps.map(factor).collect::<Result<_>>()?;
+        Ok(format!("factors {}", factors.join(" ")))
+    }
+
+    /// The operations of model and loss.
+    fn description(&self, data: &Dataset) -> Result<String> {
+        const MAX_BYTES: usize = 1 << 16;
+        let (g, (inputs, targets)) = (Graph::training(0), self.first_batch(data)?);
+        self.outputs_and_loss(&g, inputs, targets)?;
+        let text = g.to_text_range(0..g.len());
+        if text.len() <= MAX_BYTES {
+            return Ok(text);
+        }
+        // FNV-1a
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        Ok(format!("{} operations ({hash:016x})", g.len()))
+    }
+
+    /// The factor of the learning rate at a step.
+    pub(super) fn factor(&self, context: &schedule::Context<'_>) -> Result<f64> {
+        let factor = catch("the schedule", || (self.schedule)(context))?;
+        match factor.is_finite() {
+            true => Ok(factor),
+            false => Err(Error::invalid(format!(
+                "the schedule gives the factor {factor} at step {}",
+                context.step + 1
+            ))),
+        }
+    }
+}
+
+/// Checks that the validation data are there, and are such as the training data.
+fn check_validation(data: &Dataset, validation: &Dataset) -> Result<()> {
+    if validation.is_empty() {
+        return Err(Error::invalid("the validation dataset is empty"));
+    }
+    let (a, b) = (data.sample_shape(), validation.sample_shape());
+    if a != b {
+        return Err(Error::invalid(format!(
+            "a validation input has shape {b:?}, a training input {a:?}"
+        )));
+    }
+    let (a, b) = (data.targets(), validation.targets());
+    if a.shape()[1..] != b.shape()[1..] || a.dtype() != b.dtype() {
+        return Err(Error::invalid(format!(
+            "the validation targets are {} {:?}, the training targets {} {:?}",
+            b.dtype(),
+            b.shape(),
+            a.dtype(),
+            a.shape()
+        )));
+    }
+    Ok(())
+}

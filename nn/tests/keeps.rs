@@ -1,0 +1,512 @@
+//! What a training must not lose: files, what they are, and the state of everybody at a resume.
+
+use autograd::Tensor;
+use nn::{
+    Activation, Adam, Callback, CallbackContext, ControlFlow, Dataset, EarlyStopping, End, Logger,
+    Module, Optimizer, PauseOnFlag, Result, RmsProp, Sgd, Trainer,
+};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+fn data(n: usize) -> Dataset {
+    let numbers = (0..n * 4).map(|k| ((k * 37 % 101) as f32 / 50.0) - 1.0);
+    let inputs = Tensor::new([n, 4], numbers.collect::<Vec<_>>()).expect("fits");
+    let labels: Vec<i64> = (0..n as i64).map(|k| k * 7 % 3).collect();
+    Dataset::new(inputs, labels.into()).expect("as many rows")
+}
+
+fn model() -> nn::Mlp {
+    nn::mlp(&[4, 5, 3], Activation::Tanh, 1)
+}
+
+fn values(model: &impl Module) -> Vec<Tensor> {
+    let params = model.parameters().into_iter();
+    params.map(|(_, param)| param.value()).collect()
+}
+
+/// The message of an error.
+fn message<T>(result: Result<T>) -> String {
+    match result {
+        Ok(_) => "no error".into(),
+        Err(e) => e.to_string(),
+    }
+}
+
+#[test]
+fn a_file_keeps_what_it_is() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    nn::save(&model(), path("new"))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let mode = |file: &Path| {
+            let metadata = fs::symlink_metadata(file).expect("a file");
+            metadata.permissions().mode() & 0o777
+        };
+        // as any new file
+        fs::write(path("other"), "").expect("writable");
+        assert_eq!(mode(&path("new")), mode(&path("other")));
+        // as before
+        fs::set_permissions(path("new"), fs::Permissions::from_mode(0o640)).expect("ours");
+        nn::save(&model(), path("new"))?;
+        assert_eq!(mode(&path("new")), 0o640);
+        // links stay links, also those that lead to nothing yet
+        fs::create_dir(path("elsewhere")).expect("a directory");
+        for (link, to) in [("link", "elsewhere/file"), ("link to link", "link")] {
+            symlink(to, path(link)).expect("a link");
+            nn::save(&model(), path(link))?;
+            assert!(
+                fs::symlink_metadata(path(link))
+                    .expect("there")
+                    .is_symlink()
+            );
+            nn::load(&model(), path("elsewhere/file"))?;
+            assert!(nn::is_same_file(path(link), path("elsewhere/file")));
+        }
+        // devices are written to
+        nn::save(&model(), "/dev/null")?;
+        assert!(!fs::metadata("/dev/null").expect("there").is_file());
+        if Path::new("/dev/full").exists() {
+            let full = message(nn::save(&model(), "/dev/full"));
+            assert!(full.starts_with("/dev/full: cannot be written: "), "{full}");
+        }
+    }
+    // nothing else is left
+    let left = fs::read_dir(directory.path()).expect("readable").count();
+    assert_eq!(left, if cfg!(unix) { 5 } else { 1 });
+    assert!(nn::is_same_file(path("new"), path("elsewhere/../new")) || cfg!(not(unix)));
+    assert!(!nn::is_same_file(path("new"), path("newer")));
+    let message = message(nn::check_writable(path("not/there")));
+    assert!(
+        message.contains("its directory does not exist"),
+        "{message}"
+    );
+    Ok(())
+}
+
+#[test]
+fn names_that_cannot_be_read_back_are_not_written() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
+    let named = |name: &str| (name.to_string(), Tensor::from([1.0f32]));
+    let write = |tensors: &[(String, Tensor)]| message(nn::write_tensors(&file, tensors));
+    assert!(write(&[named("a"), named("b"), named("a")]).ends_with("two tensors are named \"a\""));
+    assert!(write(&[named("__metadata__")]).ends_with("no tensor can be named __metadata__"));
+    assert!(!file.exists());
+}
+
+#[test]
+#[cfg(feature = "npy")]
+fn an_npy_file_cannot_claim_more_than_it_has() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file.npy");
+    for shape in [
+        "(1000000000000,)",
+        "(99999999999999999999, 99999999999999999999)",
+        "(-1,)",
+    ] {
+        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.bytes());
+        fs::write(&file, bytes).expect("writable");
+        assert!(
+            message(nn::data::read_npy(&file)).contains("file.npy: is "),
+            "{shape}"
+        );
+    }
+}
+
+/// A training of two epochs with 4 steps each, of which one was done before a pause.
+struct Paused {
+    directory: tempfile::TempDir,
+}
+
+/// Pauses after the first step.
+fn pause() -> PauseOnFlag {
+    PauseOnFlag(Arc::new(AtomicBool::new(true)))
+}
+
+impl Paused {
+    fn new() -> Paused {
+        let paused = Paused {
+            directory: tempfile::tempdir().expect("a directory"),
+        };
+        let (model, train) = (model(), data(32));
+        let mut trainer = paused.trainer(&model, Adam::new(1e-2)).callback(pause());
+        let trained = trainer.fit(&train).expect("a step");
+        assert_eq!((trained.end, trained.len()), (End::Paused, 0));
+        paused
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.directory.path().join("state")
+    }
+
+    fn trainer<'m, M: Module, O: Optimizer>(
+        &self,
+        model: &'m M,
+        optimizer: O,
+    ) -> Trainer<'m, M, O> {
+        Trainer::new(model, optimizer)
+            .batch_size(8)
+            .epochs(2)
+            .checkpoint(self.file(), 1)
+            .callback(EarlyStopping::new(5))
+            .quiet()
+    }
+}
+
+#[test]
+fn a_resume_that_fails_says_why_and_changes_nothing() {
+    let paused = Paused::new();
+    fn fails<M: Module, O: Optimizer>(model: &M, mut trainer: Trainer<'_, M, O>, why: &str) {
+        let before = values(model);
+        let error = message(trainer.fit(&data(32)));
+        assert!(error.contains(why), "{error}");
+        assert!(values(model) == before, "{why}: the model has changed");
+    }
+    let m = model();
+    let adam = || Adam::new(1e-2);
+    fails(
+        &m,
+        paused.trainer(&m, adam()).batch_size(16),
+        "another batch size: 8 in the file, 16 now",
+    );
+    fails(&m, paused.trainer(&m, adam()).seed(1), "another seed");
+    let limited = paused.trainer(&m, adam()).max_steps_per_epoch(3);
+    fails(
+        &m,
+        limited,
+        "another number of steps per epoch: 4 in the file, 3 now",
+    );
+    fails(
+        &m,
+        paused.trainer(&m, RmsProp::new(1e-2)),
+        "another optimizer: Adam in the file, RmsProp now",
+    );
+    let clipped = paused.trainer(&m, adam().clip_norm(1.0));
+    fails(
+        &m,
+        clipped,
+        "another optimizer: Adam in the file, Clip<Adam> now",
+    );
+    let scheduled = paused.trainer(&m, adam()).schedule(nn::schedule::cosine);
+    fails(&m, scheduled, "another schedule");
+    let smoothed = nn::loss::cross_entropy_with(0.1, None, None);
+    fails(
+        &m,
+        paused.trainer(&m, adam()).loss(smoothed),
+        "another model or loss",
+    );
+    let other = nn::mlp(&[4, 5, 3], Activation::Relu, 1);
+    fails(
+        &other,
+        paused.trainer(&other, adam()),
+        "another model or loss",
+    );
+    let deeper = nn::mlp(&[4, 5, 5, 3], Activation::Tanh, 1);
+    fails(
+        &deeper,
+        paused.trainer(&deeper, adam()),
+        "another model or loss",
+    );
+    // without the callback whose state is there
+    let without = Trainer::new(&m, adam()).batch_size(8).epochs(2);
+    let without = without.checkpoint(paused.file(), 1).quiet();
+    fails(&m, without, "it has the state of a callback EarlyStopping");
+    let twice = paused.trainer(&m, adam()).callback(EarlyStopping::new(2));
+    fails(&m, twice, "it has no state of the callback EarlyStopping 2");
+}
+
+/// Counts the epochs that it has seen.
+struct Counter(i64);
+
+impl Callback for Counter {
+    fn on_epoch_end(&mut self, _: &CallbackContext<'_>) -> Result<ControlFlow> {
+        self.0 += 1;
+        Ok(ControlFlow::Continue)
+    }
+    fn state(&self) -> Vec<(String, Tensor)> {
+        vec![("count".into(), self.0.into())]
+    }
+    fn load_state(&mut self, state: Vec<(String, Tensor)>) -> Result<()> {
+        self.0 = state[0].1.scalar()? as i64;
+        Ok(())
+    }
+}
+
+#[test]
+fn callbacks_are_found_by_name() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (train, file) = (data(32), directory.path().join("state"));
+    let start = |m: &nn::Mlp, epochs, counter_first: bool| {
+        let trainer = Trainer::new(m, Sgd::new(0.1)).batch_size(8).epochs(epochs);
+        let trainer = trainer.checkpoint(&file, 100).quiet();
+        let mut trainer = match counter_first {
+            true => trainer.callback(Counter(0)).callback(EarlyStopping::new(9)),
+            false => trainer.callback(EarlyStopping::new(9)).callback(Counter(0)),
+        };
+        trainer.fit(&train).map(drop)
+    };
+    let m = model();
+    start(&m, 2, true)?;
+    start(&m, 3, false)?;
+    let states = nn::read_tensors(&file)?;
+    assert_eq!(states["callback Counter.count"].scalar()?, 3.0);
+    Ok(())
+}
+
+#[test]
+fn impossible_positions_are_refused() -> Result<()> {
+    let paused = Paused::new();
+    let whole = fs::read(paused.file()).expect("a checkpoint");
+    let text = String::from_utf8_lossy(&whole).into_owned();
+    assert!(text.contains("trainer.position"));
+    let (m, original) = (model(), nn::read_tensors(paused.file())?);
+    // the numbers are replaced where they lie: the texts beside them stay
+    let spoil = |name: &str, index: usize, with: [u8; 8]| {
+        let old: Vec<u8> = match original[name].as_slice::<i64>() {
+            Ok(numbers) => numbers.iter().flat_map(|n| n.to_le_bytes()).collect(),
+            Err(_) => {
+                let numbers = original[name].to_f64s();
+                numbers.iter().flat_map(|n| n.to_le_bytes()).collect()
+            }
+        };
+        let (mut bytes, n) = (whole.clone(), old.len());
+        let at = bytes
+            .windows(n)
+            .rposition(|w| w == old)
+            .expect("the numbers");
+        bytes[at + 8 * index..][..8].copy_from_slice(&with);
+        fs::write(paused.file(), bytes).expect("writable");
+        message(paused.trainer(&m, Adam::new(1e-2)).fit(&data(32)))
+    };
+    for (name, index, with) in [
+        ("trainer.position", 0, (-1i64).to_le_bytes()),
+        ("trainer.position", 0, 5i64.to_le_bytes()),
+        ("trainer.position", 1, 7i64.to_le_bytes()),
+        ("trainer.meter", 1, 9e9f64.to_le_bytes()),
+        ("trainer.meter", 2, (-3f64).to_le_bytes()),
+        ("trainer.seconds", 0, f64::NAN.to_le_bytes()),
+    ] {
+        let error = spoil(name, index, with);
+        assert!(
+            error.contains(&format!("\"{name}\" is damaged")),
+            "{name}: {error}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_log_belongs_to_a_training() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    let (train, validation) = (data(32), data(8));
+    let run = |epochs, checkpoint: bool| {
+        let m = model();
+        let trainer = Trainer::new(&m, Sgd::new(0.1)).epochs(epochs).quiet();
+        let trainer = trainer.validate(&validation);
+        let trainer = trainer.callback(Logger::csv(path("csv")));
+        let mut trainer = trainer.callback(Logger::json_lines(path("json")));
+        if checkpoint {
+            trainer = trainer.checkpoint(path("state"), 100);
+        }
+        trainer.fit(&train).map(drop)
+    };
+    let numbers = || {
+        let first = |name: &str| {
+            let text = fs::read_to_string(path(name)).expect("a log");
+            let lines = text
+                .lines()
+                .map(|line| line.split(',').next().unwrap_or("").to_string());
+            lines.collect::<Vec<String>>()
+        };
+        (first("csv"), first("json"))
+    };
+    run(3, false)?;
+    run(2, false)?; // a new one
+    assert_eq!(numbers().0, ["epoch", "1", "2"]);
+    assert_eq!(numbers().1, ["{\"epoch\":1", "{\"epoch\":2"]);
+    run(2, true)?;
+    // killed after the third epoch was logged, in the middle of the next line, but not saved
+    for (name, line) in [
+        ("csv", "3,1.5,,,,0.1\n4,1."),
+        ("json", "{\"epoch\":3}\n{\"ep"),
+    ] {
+        let mut text = fs::read(path(name)).expect("a log");
+        text.extend(line.bytes());
+        fs::write(path(name), text).expect("writable");
+    }
+    run(4, true)?;
+    assert_eq!(numbers().0, ["epoch", "1", "2", "3", "4"]);
+    assert_eq!(numbers().1.len(), 4);
+    Ok(())
+}
+
+#[test]
+fn json_has_no_nan() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (train, file, m) = (data(32), directory.path().join("log"), model());
+    // a loss that is NaN in evaluation only
+    fn loss<'g>(outputs: autograd::Var<'g>, targets: autograd::Var<'g>) -> autograd::Var<'g> {
+        let loss = nn::loss::cross_entropy(outputs, targets);
+        match outputs.graph().is_training() {
+            true => loss,
+            false => loss * f64::NAN,
+        }
+    }
+    let mut trainer = Trainer::new(&m, Sgd::new(0.1))
+        .loss(loss)
+        .validate(&train)
+        .quiet();
+    trainer = trainer.callback(Logger::json_lines(&file));
+    trainer.fit(&train)?;
+    let text = fs::read_to_string(&file).expect("a log");
+    assert!(text.contains("\"validation_loss\":null"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn early_stopping_begins_anew() -> Result<()> {
+    let (train, m) = (data(32), model());
+    let mut trainer = Trainer::new(&m, Sgd::new(0.0)).epochs(10).quiet();
+    trainer = trainer.validate(&train).callback(EarlyStopping::new(3));
+    // nothing improves after the first epoch
+    let first = trainer.fit(&train)?;
+    assert_eq!((first.end, first.len()), (End::Stopped, 4));
+    let other: Vec<Tensor> = values(&nn::mlp(&[4, 5, 3], Activation::Tanh, 9));
+    for ((_, param), value) in m.parameters().iter().zip(&other) {
+        param.set(value.clone())?;
+    }
+    assert_eq!(trainer.fit(&train)?.len(), 4);
+    assert!(
+        values(&m) == other,
+        "the weights of the first training were put back"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_is_wrong_is_found_before_the_first_step() {
+    let (train, m) = (data(32), model());
+    let before = values(&m);
+    let empty = train.split(0.0, 1).expect("a part").0;
+    let narrow = Dataset::new(Tensor::from([[1f32, 2.0]]), Tensor::from([0])).expect("one row");
+    let targets = Tensor::from([0.5f32]);
+    let floats = Dataset::new(Tensor::from([[1f32, 2.0, 3.0, 4.0]]), targets).expect("one row");
+    for (validation, why) in [
+        (&empty, "the validation dataset is empty"),
+        (
+            &narrow,
+            "a validation input has shape [2], a training input [4]",
+        ),
+        (
+            &floats,
+            "the validation targets are f32 [1], the training targets i64 [32]",
+        ),
+    ] {
+        let mut trainer = Trainer::new(&m, Sgd::new(0.1)).validate(validation).quiet();
+        assert_eq!(message(trainer.fit(&train)), why);
+    }
+    let mut trainer = Trainer::new(&m, Sgd::new(0.1))
+        .checkpoint("/not/there/state", 1)
+        .quiet();
+    assert!(message(trainer.fit(&train)).contains("its directory does not exist"));
+    assert!(values(&m) == before);
+}
+
+#[test]
+fn errors_name_their_place_and_keep_the_history() -> Result<()> {
+    let (train, m) = (data(32), model());
+    let trainer = || {
+        Trainer::new(&m, Sgd::new(0.1))
+            .batch_size(8)
+            .epochs(3)
+            .quiet()
+    };
+    // the third epoch's first step
+    let mut late = trainer().schedule(|c: &nn::schedule::Context<'_>| match c.step {
+        8 => f64::NAN,
+        _ => 1.0,
+    });
+    let error = message(late.fit(&train));
+    assert_eq!(error, "the schedule gives the factor NaN at step 9");
+    assert_eq!(late.history().len(), 2);
+    let mut panics = trainer().schedule(|_: &nn::schedule::Context<'_>| panic!("no rate"));
+    assert_eq!(
+        message(panics.fit(&train)),
+        "the schedule panicked: no rate"
+    );
+    let mut panics = trainer().augment(|_, _| panic!("no image"));
+    assert_eq!(
+        message(panics.fit(&train)),
+        "the augmentation panicked: no image"
+    );
+    let mut panics = trainer().loss(|_, _| panic!("no loss"));
+    assert_eq!(message(panics.fit(&train)), "the loss panicked: no loss");
+    struct Bad;
+    impl Callback for Bad {
+        fn on_step_end(&mut self, _: &CallbackContext<'_>) -> Result<ControlFlow> {
+            panic!("no call")
+        }
+    }
+    let mut panics = trainer().callback(Bad);
+    assert_eq!(
+        message(panics.fit(&train)),
+        "the callback Bad panicked: no call"
+    );
+    let mut detached = trainer().loss(|outputs, _| outputs.detach().sum());
+    let error = message(detached.fit(&train));
+    assert_eq!(error, "the loss depends on no trained parameter");
+    Ok(())
+}
+
+#[test]
+fn the_last_step_cannot_spoil_the_weights() {
+    let (train, m) = (data(8), model());
+    let before = values(&m);
+    // one step, whose loss is finite, and whose update is not
+    let mut trainer = Trainer::new(&m, Sgd::new(1e38)).batch_size(8).quiet();
+    trainer = trainer.loss(|outputs, targets| nn::loss::cross_entropy(outputs, targets) * 1e10);
+    let error = message(trainer.fit(&train));
+    assert!(error.contains("epoch 1, step 1"), "{error}");
+    assert!(values(&m) == before, "the weights have changed: {error}");
+}
+
+#[test]
+fn callbacks_see_the_loss_of_the_epoch() -> Result<()> {
+    struct Seen(Arc<AtomicBool>);
+    impl Callback for Seen {
+        fn on_train_begin(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+            assert!(context.loss.is_nan() && context.step == 0);
+            Ok(())
+        }
+        fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+            assert_eq!(
+                Some(context.loss),
+                context.history.last().map(|e| e.train.loss)
+            );
+            Ok(ControlFlow::Continue)
+        }
+        fn on_train_end(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+            assert!(context.loss > 0.0);
+            self.0.store(true, Relaxed);
+            Ok(())
+        }
+    }
+    let (m, ended) = (model(), Arc::new(AtomicBool::new(false)));
+    let mut trainer = Trainer::new(&m, Sgd::new(0.1)).epochs(2).quiet();
+    trainer = trainer.callback(Seen(ended.clone()));
+    assert_eq!(trainer.fit(&data(32))?.end, End::Finished);
+    assert!(ended.load(Relaxed));
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! Trains a multi-layer perceptron on MNIST: `cargo run --release --example mnist_mlp`.
 //!
-//! By default it trains a 784-128-10 network on the 60,000 training images, and tests it on the
-//! 10,000 test images.
+//! By default it trains a 784-128-10 network on 55,000 of the 60,000 training images, and validates it
+//! on the others after each epoch. In the end it tests the network, once, on the 10,000 test images.
 
 mod options;
 mod report;
@@ -12,27 +12,47 @@ use nn::{
     metrics, schedule,
 };
 use options::Options;
-use std::process::ExitCode;
+use std::{
+    fmt::Display,
+    io::{self, ErrorKind, Write},
+    process::ExitCode,
+};
+
+/// The part of the training images that the network is trained on; the others validate it.
+const TRAINED: f64 = 11.0 / 12.0;
 
 fn main() -> ExitCode {
-    let options = match Options::try_parse() {
-        Ok(options) => options,
+    let result = match Options::try_parse() {
+        Ok(options) => run(&options),
         Err(e) if e.use_stderr() => {
-            eprintln!("{}", one_line(&e.to_string()));
+            complain(&one_line(&e.to_string()));
             return ExitCode::from(2);
         }
-        Err(help) => {
-            print!("{help}");
-            return ExitCode::SUCCESS;
-        }
+        Err(help) => say(&help.to_string().trim_end()),
     };
-    match run(&options) {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            complain(&format!("error: {e}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints a line. That nobody reads on (`| head`) is no error.
+fn say(line: &dyn Display) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::Invalid(format!(
+            "cannot write to standard output: {e}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a line to standard error, where a failure cannot be reported any more.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// An error message of the command-line parser as one line, without usage and hints.
@@ -49,12 +69,11 @@ fn one_line(message: &str) -> String {
 
 fn run(options: &Options) -> Result<()> {
     let threads = options.start_threads()?;
-    let (train, test) = data::read_mnist(&options.data)?;
-    if let Some(file) = &options.save {
-        nn::check_writable(file)?; // fail before the training, not after it
-    }
-
-    let sizes = options.sizes(&train)?;
+    options.check_files()?; // fail before the training, not after it
+    let (images, test) = data::read_mnist(&options.data)?;
+    let sizes = options.sizes(&images)?;
+    let (train, validation) = images.split(TRAINED, options.seed)?;
+    drop(images);
     let dropout = if options.best { 0.2 } else { options.dropout };
     let model = nn::mlp(&sizes, options.activation, options.seed).dropout(dropout);
     if let Some(file) = &options.load {
@@ -62,26 +81,27 @@ fn run(options: &Options) -> Result<()> {
     }
     if !options.quiet {
         let names: Vec<String> = sizes.iter().map(usize::to_string).collect();
-        println!(
+        say(&format!(
             "{} with {}: {} parameters, {threads} threads",
             names.join("-"),
             options.activation,
             model.num_parameters()
-        );
-        println!(
-            "{} training and {} test images from {}",
+        ))?;
+        say(&format!(
+            "{} training, {} validation and {} test images from {}",
             train.len(),
+            validation.len(),
             test.len(),
             options.data.display()
-        );
+        ))?;
     }
 
-    let history = if options.best {
-        fit_best(options, &model, &train, &test)
+    let trained = if options.best {
+        fit_best(options, &model, &train, &validation)
     } else {
-        fit_sgd(options, &model, &train, &test)
+        fit_sgd(options, &model, &train, &validation)
     };
-    let history = history.map_err(|e| match e {
+    trained.map_err(|e| match e {
         Error::Step { epoch, step, error } if error.message().contains("not finite") => Error::Invalid(format!(
             "the loss is not finite (epoch {epoch}, step {step}, first in {} {}): try a smaller --lr than {}",
             error.op(),
@@ -94,22 +114,23 @@ fn run(options: &Options) -> Result<()> {
     if let Some(file) = &options.save {
         nn::save(&model, file)?;
     }
-    let metrics = match history.last().and_then(|epoch| epoch.validation) {
-        Some(metrics) if !options.best => metrics,
-        // no epoch was trained, or the weights were replaced by their averages
-        _ => nn::evaluate(&model, &test, nn::loss::cross_entropy)?,
-    };
+    let metrics = nn::evaluate(&model, &test, nn::loss::cross_entropy)?;
     print_report(options, &model, &test, &metrics)
 }
 
 /// Trains by stochastic gradient descent with the settings of the options.
-fn fit_sgd(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Result<History> {
+fn fit_sgd(
+    options: &Options,
+    model: &Mlp,
+    train: &Dataset,
+    validation: &Dataset,
+) -> Result<History> {
     let trainer = Trainer::new(model, Sgd::new(options.lr).momentum(options.momentum))
         .loss(nn::loss::cross_entropy)
         .schedule(options.schedule.function())
         .batch_size(options.batch_size)
         .epochs(options.epochs);
-    fit(options, trainer, train, test)
+    fit(options, trainer, train, validation)
 }
 
 /// Trains with the options that apply to both optimizers.
@@ -117,9 +138,9 @@ fn fit<'m>(
     options: &Options,
     trainer: Trainer<'m, Mlp, impl Optimizer>,
     train: &Dataset,
-    test: &'m Dataset,
+    validation: &'m Dataset,
 ) -> Result<History> {
-    let mut trainer = trainer.seed(options.seed).validate(test);
+    let mut trainer = trainer.seed(options.seed).validate(validation);
     if options.quiet {
         trainer = trainer.quiet();
     }
@@ -130,7 +151,12 @@ fn fit<'m>(
 }
 
 /// Trains for accuracy: AdamW with data augmentation, label smoothing and averaged weights (EMA).
-fn fit_best(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> Result<History> {
+fn fit_best(
+    options: &Options,
+    model: &Mlp,
+    train: &Dataset,
+    validation: &Dataset,
+) -> Result<History> {
     let optimizer = AdamW::new(1e-3).weight_decay(0.01).ema(0.999);
     let trainer = Trainer::new(model, &optimizer)
         .loss(nn::loss::cross_entropy_with(0.05, None, None))
@@ -138,7 +164,7 @@ fn fit_best(options: &Options, model: &Mlp, train: &Dataset, test: &Dataset) -> 
         .augment(data::random_shift(2))
         .batch_size(128)
         .epochs(30);
-    let history = fit(options, trainer, train, test)?;
+    let history = fit(options, trainer, train, validation)?;
     optimizer.copy_to(&model.parameters())?;
     Ok(history)
 }
@@ -157,12 +183,10 @@ fn print_report(
             test.targets().as_slice::<i64>()?,
         );
         let confusion = metrics::ConfusionMatrix::new(&outputs, test.targets())?;
-        println!("\nconfusion matrix (rows: actual, columns: predicted)\n{confusion}");
-        println!("{}", report::misclassified(test, labels, &predicted)?);
+        let title = "\nconfusion matrix (rows: actual, columns: predicted)";
+        say(&format!("{title}\n{confusion}"))?;
+        say(&report::misclassified(test, labels, &predicted)?)?;
     }
-    println!(
-        "test accuracy: {:.4}",
-        test_metrics.accuracy.unwrap_or_default()
-    );
-    Ok(())
+    let accuracy = test_metrics.accuracy.unwrap_or_default();
+    say(&format!("test accuracy: {accuracy:.4}"))
 }

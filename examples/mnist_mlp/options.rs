@@ -116,6 +116,28 @@ impl Options {
         Ok(rayon::current_num_threads())
     }
 
+    /// Checks the places of files.
+    pub(crate) fn check_files(&self) -> Result<()> {
+        for file in [&self.save, &self.checkpoint].into_iter().flatten() {
+            nn::check_writable(file)?;
+        }
+        if let (Some(a), Some(b)) = (&self.save, &self.checkpoint)
+            && nn::is_same_file(a, b)
+        {
+            let message =
+                "--save and --checkpoint are the same file, and one would replace the other";
+            return Err(Error::Invalid(message.into()));
+        }
+        match (&self.load, &self.checkpoint) {
+            (Some(load), Some(checkpoint)) if checkpoint.exists() => Err(Error::Invalid(format!(
+                "--load {} would have no effect: the training goes on from the checkpoint {}. Leave out one of both",
+                load.display(),
+                checkpoint.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The layer sizes: inputs, hidden layers, and one output per class.
     pub(crate) fn sizes(&self, train: &Dataset) -> Result<Vec<usize>> {
         let inputs = train.sample_shape().iter().product();

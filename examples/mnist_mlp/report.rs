@@ -54,7 +54,8 @@ pub(crate) fn misclassified(test: &Dataset, labels: &[i64], predicted: &[i64]) -
 fn draw(image: &[f32], side: usize) -> Vec<String> {
     let character = |row: &[f32], next_row: &[f32], x: usize| {
         let brightness = (row[x] + next_row.get(x).copied().unwrap_or(0.0)) / 2.0;
-        [' ', '.', ':', '+', '*', '#', '@'][(brightness * 6.99) as usize]
+        // other data than MNIST may have other numbers than 0 to 1
+        [' ', '.', ':', '+', '*', '#', '@'][(brightness.clamp(0.0, 1.0) * 6.99) as usize]
     };
     let rows: Vec<&[f32]> = image.chunks(side).collect();
     rows.chunks(2)

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 /// The path of an example program. `cargo test` builds it next to the tests.
@@ -188,6 +188,107 @@ fn each_error_is_one_line() {
         assert!(!text(&output.stdout).contains("test accuracy"), "{args:?}");
     }
     assert!(!Path::new(&path_of("model")).exists());
+}
+
+/// Runs the example with nobody who reads its standard output, and perhaps its standard error.
+fn run_unread(args: &[&str], is_error_read: bool) -> Output {
+    let mut command = Command::new(program("mnist_mlp"));
+    command
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the example was built");
+    drop(child.stdout.take());
+    if !is_error_read {
+        drop(child.stderr.take());
+    }
+    child.wait_with_output().expect("an end")
+}
+
+#[test]
+fn nobody_needs_to_read_the_output() {
+    let directory = small_dataset();
+    let data = directory.path().to_str().expect("utf-8");
+    let file = directory.path().join("model");
+    let save = file.to_str().expect("utf-8");
+    let training = ["--data", data, "--epochs", "2", "--save", save];
+    for args in [
+        &training[..],
+        &["--help"],
+        &["--data", data, "--epochs", "0", "--quiet"],
+    ] {
+        let output = run_unread(args, true);
+        let err = text(&output.stderr);
+        assert!(output.status.success() && err.is_empty(), "{args:?}: {err}");
+    }
+    assert!(file.exists(), "the trained network is saved all the same");
+    assert_eq!(
+        run_unread(&["--data", "no/such/directory"], false)
+            .status
+            .code(),
+        Some(1)
+    );
+    assert_eq!(run_unread(&["--what"], false).status.code(), Some(2));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_an_error() {
+    let full = || {
+        fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .expect("Linux has it")
+    };
+    for args in [&["--help"][..], &["--epochs", "0", "--data"]] {
+        let directory = small_dataset();
+        let mut command = Command::new(program("mnist_mlp"));
+        command.args(args).arg(directory.path()).stdout(full());
+        let output = command.output().expect("the example was built");
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {err}");
+        assert!(
+            err.starts_with("error: cannot write to standard output"),
+            "{args:?}: {err}"
+        );
+    }
+}
+
+#[test]
+fn files_do_not_replace_each_other() {
+    let directory = small_dataset();
+    let data = directory.path().to_str().expect("utf-8");
+    let path = |name: &str| format!("{data}/{name}");
+    let same = [path("file"), path("./file")];
+    let output = run(&["--data", data, "--save", &same[0], "--checkpoint", &same[1]]);
+    assert!(text(&output.stderr).contains("--save and --checkpoint are the same file"));
+    let (model, state) = (path("model"), path("state"));
+    let files = [
+        "--data",
+        data,
+        "--epochs",
+        "1",
+        "--save",
+        &model,
+        "--checkpoint",
+        &state,
+    ];
+    assert!(run(&files).status.success());
+    let output = run(&["--data", data, "--load", &model, "--checkpoint", &state]);
+    let err = text(&output.stderr);
+    assert!(
+        err.contains("would have no effect") && err.lines().count() == 1,
+        "{err}"
+    );
+    // found before the training, whichever it is
+    for option in ["--save", "--checkpoint"] {
+        let output = run(&["--data", data, option, "/no/such/directory/file"]);
+        assert!(
+            text(&output.stderr).contains("directory does not exist"),
+            "{option}"
+        );
+        assert!(text(&output.stdout).is_empty(), "{option}");
+    }
 }
 
 #[test]

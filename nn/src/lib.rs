@@ -55,7 +55,7 @@
 //!         let (inputs, labels) = batch?;
 //!         let g = Graph::training(step as u64);
 //!         let loss = loss::cross_entropy(model.forward(g.constant(inputs)), g.constant(labels));
-//!         let context = schedule::Context { step, steps_per_epoch, epochs, history: &[] };
+//!         let context = schedule::Context { step, steps_per_epoch, epochs, history: &[], start: 0 };
 //!         optimizer.update(nn::gradients(loss), schedule(&context));
 //!         g.run((loss, g.check_finite(&[loss])))?;
 //!         step += 1;

@@ -60,6 +60,10 @@ pub mod unreduced {
     /// labels `[..]`.
     #[track_caller]
     pub fn nll<'g>(log_probabilities: Var<'g>, labels: Var<'g>) -> Var<'g> {
+        // a label is no position that may count from the end: a negative one is out of range
+        let classes = log_probabilities.shape().ok();
+        let classes = classes.and_then(|s| s.last().copied()).unwrap_or(0);
+        let labels = labels.lt(0).select(classes as i64, labels);
         -log_probabilities
             .gather(-1, labels.unsqueeze(-1))
             .squeeze(-1)
@@ -91,6 +95,10 @@ pub mod unreduced {
     /// The Huber loss: see [`huber`](super::huber()).
     pub fn huber(delta: f64) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
         move |prediction, target| {
+            if !(delta > 0.0 && delta.is_finite()) {
+                let message = format!("huber: expected a finite delta above 0, got {delta}");
+                return prediction.fail(&message);
+            }
             super::elementwise(prediction, target, |a, b| {
                 let (d, abs) = (a - b, (a - b).abs());
                 let is_quadratic = abs.le(delta);

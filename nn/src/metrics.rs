@@ -54,6 +54,17 @@ pub fn evaluate_metric(
 /// # Ok::<(), nn::Error>(())
 /// ```
 pub fn top_k_accuracy(outputs: &Tensor, labels: &Tensor, k: usize) -> Result<f64> {
+    let rows = match *outputs.shape() {
+        [rows, _] => rows,
+        _ => 0,
+    };
+    if *labels.shape() != [rows] {
+        return Err(Error::invalid(format!(
+            "expected outputs [samples, classes] and a label for each sample, got {:?} and {:?}",
+            outputs.shape(),
+            labels.shape()
+        )));
+    }
     let g = Graph::new();
     let (_, top_classes) = g.constant(outputs).topk(k, -1);
     let correct = top_classes.eq(g.constant(labels).unsqueeze(-1)).sum();
@@ -139,19 +150,23 @@ impl ConfusionMatrix {
 impl fmt::Display for ConfusionMatrix {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let fraction = |v: Option<f64>| v.map_or("-".to_string(), |v| format!("{v:.3}"));
+        // a space, and as many digits as the largest number has
+        let largest = self.counts.iter().flatten().max().copied().unwrap_or(0);
+        let digits = largest.max(self.num_classes()).to_string().len();
+        let width = 1 + digits.max(4);
         write!(f, "    ")?;
-        (0..self.num_classes()).try_for_each(|class| write!(f, "{class:>5}"))?;
+        (0..self.num_classes()).try_for_each(|class| write!(f, "{class:>width$}"))?;
         writeln!(f, "  recall")?;
         for (class, row) in self.counts.iter().enumerate() {
             write!(f, "{class:>4}")?;
-            row.iter().try_for_each(|n| write!(f, "{n:>5}"))?;
+            row.iter().try_for_each(|n| write!(f, "{n:>width$}"))?;
             writeln!(f, "  {}", fraction(self.recall(class)))?;
         }
         write!(f, "prec")?;
         (0..self.num_classes()).try_for_each(|class| {
             write!(
                 f,
-                "{:>5}",
+                "{:>width$}",
                 fraction(self.precision(class)).trim_start_matches('0')
             )
         })?;

@@ -8,7 +8,7 @@
 //! use nn::schedule::{self, Context};
 //! // half an epoch of warm-up, then cosine annealing
 //! let schedule = schedule::warm_up(0.5, schedule::cosine);
-//! let at = |step| Context { step, steps_per_epoch: 100, epochs: 4, history: &[] };
+//! let at = |step| Context { step, steps_per_epoch: 100, epochs: 4, history: &[], start: 0 };
 //! assert_eq!((schedule(&at(0)), schedule(&at(49)), schedule(&at(50))), (0.02, 1.0, 1.0));
 //! assert!(schedule(&at(225)) < 0.6 && schedule(&at(399)) < 1e-3);
 //! // a schedule of your own
@@ -32,12 +32,16 @@ pub struct Context<'h> {
     pub epochs: usize,
     /// The completed epochs.
     pub history: &'h [Epoch],
+    /// The step at which the schedule begins: 0, or the end of a [`warm_up`]. It counts for the
+    /// [`progress`](Context::progress), not for the epoch.
+    pub start: usize,
 }
 
 impl Context<'_> {
-    /// The completed fraction of the training: 0 at the first step, close to 1 at the last.
+    /// The completed fraction of the schedule: 0 at its first step, close to 1 at the last.
     pub fn progress(&self) -> f64 {
-        self.step as f64 / self.total_steps().max(1) as f64
+        let done = self.step.saturating_sub(self.start);
+        done as f64 / self.total_steps().saturating_sub(self.start).max(1) as f64
     }
 
     /// The index of the current epoch, counted from 0.
@@ -75,26 +79,25 @@ pub fn step(epochs: usize, factor: f64) -> impl Fn(&Context<'_>) -> f64 {
     move |context| factor.powi((context.epoch() / epochs.max(1)) as i32)
 }
 
-/// Exponential decay by `factor` per epoch, applied in every step.
+/// Exponential decay by `factor` per epoch, applied in every step, from the end of a warm-up on.
 pub fn exponential(factor: f64) -> impl Fn(&Context<'_>) -> f64 {
-    move |context| factor.powf(context.step as f64 / context.steps_per_epoch.max(1) as f64)
+    move |context| {
+        let done = context.step.saturating_sub(context.start);
+        factor.powf(done as f64 / context.steps_per_epoch.max(1) as f64)
+    }
 }
 
-/// Linear warm-up to 1 over the first `epochs` epochs, followed by another schedule. That schedule
-/// is compressed into the remaining steps.
+/// Linear warm-up to 1 over the first `epochs` epochs, followed by another schedule. A schedule of the
+/// progress, such as [`linear`] and [`cosine`], begins after the warm-up; one that counts epochs, such
+/// as [`step`](fn@step), counts those of the warm-up, too.
 pub fn warm_up(epochs: f64, then: impl Fn(&Context<'_>) -> f64) -> impl Fn(&Context<'_>) -> f64 {
     move |context| {
         let warm_up_steps = (epochs * context.steps_per_epoch as f64).round() as usize;
         if context.step < warm_up_steps {
             return (context.step + 1) as f64 / warm_up_steps as f64;
         }
-        let total = context.total_steps();
-        let (done, remaining) = (
-            context.step - warm_up_steps,
-            total.saturating_sub(warm_up_steps).max(1),
-        );
-        let step = (done as f64 / remaining as f64 * total as f64).round() as usize;
-        then(&Context { step, ..*context })
+        let start = context.start.max(warm_up_steps);
+        then(&Context { start, ..*context })
     }
 }
 

@@ -510,3 +510,150 @@ fn callbacks_see_the_loss_of_the_epoch() -> Result<()> {
     assert!(ended.load(Relaxed));
     Ok(())
 }
+
+/// Gradients that are left at the end of an epoch are applied then: as many updates as groups, the
+/// last one with the mean of what there was.
+#[test]
+fn accumulated_gradients_do_not_get_into_the_next_epoch() -> Result<()> {
+    let train = data(32);
+    let fit = |batch_size: usize, optimizer: &dyn Optimizer, epochs| {
+        let m = model();
+        let mut trainer = Trainer::new(&m, optimizer)
+            .batch_size(batch_size)
+            .epochs(epochs);
+        trainer = trainer.loss(nn::loss::cross_entropy).seed(3).quiet();
+        trainer.fit(&train)?;
+        Ok::<Vec<Tensor>, nn::Error>(values(&m))
+    };
+    // 8 steps of 4 samples in groups of 3, 3 and 2: as batches of 12, 12 and 8
+    let (groups, batches) = (
+        fit(4, &Sgd::new(0.5).accumulate(3), 2)?,
+        fit(12, &Sgd::new(0.5), 2)?,
+    );
+    for (a, b) in groups.iter().zip(&batches) {
+        let differences = a.to_f64s().into_iter().zip(b.to_f64s());
+        let largest = differences.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(largest < 1e-5, "{largest}");
+    }
+    // within others, too
+    let wrapped = Sgd::new(0.5).accumulate(3).clip_norm(1e9).ema(0.5);
+    assert!(fit(4, &wrapped, 2)? == groups);
+    Ok(())
+}
+
+#[test]
+fn averages_forget_the_initial_weights_and_know_batch_statistics() -> Result<()> {
+    let train = data(64);
+    let m = nn::Sequential::new()
+        .then(nn::Linear::new(4, 6, 1))
+        .then(nn::BatchNorm1d::new(6))
+        .then(nn::Linear::new(6, 3, 2));
+    let optimizer = Adam::new(1e-2).ema(0.999);
+    Trainer::new(&m, &optimizer)
+        .epochs(60)
+        .quiet()
+        .fit(&train)?;
+    let loss = || Ok::<f64, nn::Error>(nn::evaluate(&m, &train, nn::loss::cross_entropy)?.loss);
+    let (last, before) = (loss()?, values(&m));
+    optimizer.copy_to(&m.parameters())?;
+    let average = loss()?;
+    assert!(average < last + 0.1, "{average} instead of {last}");
+    let names = m.parameters().into_iter().map(|(name, _)| name);
+    let mut changed = names
+        .zip(before.iter().zip(values(&m)))
+        .filter(|(_, (a, b))| *a != b);
+    assert!(changed.any(|(name, _)| name.ends_with("running_var")));
+    Ok(())
+}
+
+#[test]
+fn the_last_batch_is_checked_and_can_be_left_out() -> Result<()> {
+    let train = data(33);
+    let m = nn::Sequential::new()
+        .then(nn::Linear::new(4, 6, 1))
+        .then(nn::BatchNorm1d::new(6))
+        .then(nn::Linear::new(6, 3, 2));
+    let before = values(&m);
+    let trainer = || Trainer::new(&m, Sgd::new(0.1)).batch_size(8).quiet();
+    let error = message(trainer().fit(&train));
+    assert!(
+        error.starts_with("the last batch of an epoch has 1 of 8 samples"),
+        "{error}"
+    );
+    assert!(error.contains("drop_last"), "{error}");
+    assert!(values(&m) == before);
+    assert_eq!(trainer().drop_last().dry_run(&train)?.steps_per_epoch, 4);
+    trainer().drop_last().fit(&train)?;
+    let error = message(trainer().batch_size(50).drop_last().fit(&train));
+    assert!(
+        error.contains("33 samples are less than a batch of 50"),
+        "{error}"
+    );
+    // a model that does not take the data
+    let wide = nn::mlp(&[5, 3], Activation::Relu, 1);
+    assert!(message(Trainer::new(&wide, Sgd::new(0.1)).quiet().fit(&train)).contains("linear"));
+    Ok(())
+}
+
+#[test]
+fn constant_features_are_not_blown_up() -> Result<()> {
+    for scale in [1.0f32, 1.0001, 1e-20, 1e20] {
+        let column = |x: f32| {
+            (0..777)
+                .flat_map(|k| [x * scale, k as f32])
+                .collect::<Vec<f32>>()
+        };
+        let data = |x: f32| {
+            let inputs = Tensor::new([777, 2], column(x))?;
+            Dataset::new(inputs, vec![0i64; 777].into())
+        };
+        let train = data(14.62)?;
+        let normalize = nn::Normalize::fit(&train)?;
+        let outputs = nn::predict(&normalize, &data(14.62 * 1.0001)?.inputs()?)?;
+        let constant = outputs.to_f64s().into_iter().step_by(2);
+        let largest = constant.map(f64::abs).fold(0.0, f64::max);
+        let change = f64::from(14.62 * scale) * 1.1e-4;
+        assert!(largest <= change.max(1e-30), "{scale}: {largest}");
+    }
+    Ok(())
+}
+
+#[test]
+fn hostile_arguments_are_errors() -> Result<()> {
+    let g = autograd::Graph::new();
+    let log_probabilities = g.input([[0.1f32, 0.2, 0.7]]).ln();
+    for label in [-1i64, 3] {
+        let loss = nn::loss::nll(log_probabilities, g.constant([label]));
+        assert!(loss.value().is_err(), "label {label}");
+    }
+    assert!(
+        nn::loss::nll(log_probabilities, g.constant([2]))
+            .value()
+            .is_ok()
+    );
+    for delta in [-1.0, 0.0, f64::NAN, f64::INFINITY] {
+        let loss = nn::loss::huber(delta)(g.input([1.0]), g.constant([0.0]));
+        let error = loss.value().map_err(|e| e.to_string());
+        assert!(error.is_err_and(|e| e.contains("delta")), "{delta}");
+    }
+    let outputs = Tensor::from([[0.1f32, 0.7], [0.5, 0.2], [0.3, 0.4]]);
+    assert!(nn::metrics::top_k_accuracy(&outputs, &Tensor::from([1]), 1).is_err());
+    let labels = Tensor::new([20_000], vec![0i64; 20_000])?;
+    let outputs = Tensor::new([20_000, 2], [1f32, 0.0].repeat(20_000))?;
+    let confusion = nn::metrics::ConfusionMatrix::new(&outputs, &labels)?.to_string();
+    assert!(confusion.contains(" 20000     0 "), "{confusion}");
+    Ok(())
+}
+
+#[test]
+#[cfg(feature = "csv")]
+fn numbers_of_a_table_are_finite() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("table.csv");
+    for number in ["nan", "1e400", "-inf", "1e39", "x"] {
+        fs::write(&file, format!("a,b\n1,2\n{number},3\n")).expect("writable");
+        let error = message(nn::data::read_csv(&file, "b"));
+        let expected = format!("\"{number}\" in column \"a\" of record 2 is not a finite number");
+        assert!(error.contains(&expected), "{error}");
+    }
+}

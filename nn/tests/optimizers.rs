@@ -154,12 +154,13 @@ fn gradient_accumulation_uses_the_mean() -> Result<()> {
 fn ema_follows_the_weights() -> Result<()> {
     let (w, optimizer) = (Param::new([0.5, -1.5, 2.0]), Sgd::new(0.05).ema(0.9));
     let (mut weights, mut average) = (vec![0.5, -1.5, 2.0], vec![0.5, -1.5, 2.0]);
-    for _ in 0..10 {
+    for n in 0..200 {
         step(&optimizer, &w, 1.0)?;
-        let d = gradient(&weights);
+        let (d, n) = (gradient(&weights), f64::from(n));
+        let decay = f64::min(0.9, (1.0 + n) / (10.0 + n));
         for k in 0..3 {
             weights[k] -= 0.05 * d[k];
-            average[k] = 0.9 * average[k] + (1.0 - 0.9) * weights[k];
+            average[k] = decay * average[k] + (1.0 - decay) * weights[k];
         }
     }
     let close = |a: &[f64], b: &[f64]| {
@@ -344,6 +345,7 @@ fn schedules() {
         steps_per_epoch: 10,
         epochs: 4,
         history: &[],
+        start: 0,
     };
     assert_eq!(
         (
@@ -374,6 +376,21 @@ fn schedules() {
         (0.1, 0.5, 1.0, 1.0)
     );
     assert!(warm(&at(39)) < 0.05 && warm(&at(25)) < warm(&at(24)));
+    // evenly, also in short trainings; and what counts epochs counts those of the warm-up
+    let steps: Vec<f64> = (10..40)
+        .map(|step| warm(&at(step)) - warm(&at(step + 1)))
+        .collect();
+    assert!(
+        steps.iter().all(|step| (step - 1.0 / 30.0).abs() < 1e-12),
+        "{steps:?}"
+    );
+    let stepped = schedule::warm_up(1.0, schedule::step(2, 0.1));
+    assert_eq!(
+        [10, 19, 20, 39].map(|step| stepped(&at(step))),
+        [1.0, 1.0, 0.1, 0.1]
+    );
+    let decaying = schedule::warm_up(1.0, schedule::exponential(0.25));
+    assert_eq!([9, 10, 15].map(|step| decaying(&at(step))), [1.0, 1.0, 0.5]);
     let history: Vec<nn::Epoch> = [3.0, 2.0, 2.5, 2.1, 1.9, 2.0, 2.0]
         .iter()
         .map(|&loss| nn::Epoch {
@@ -471,4 +488,34 @@ fn adversarial_steps_update_one_side_each() -> Result<()> {
         assert!(values()[0] != after_critic_step[0] && values()[1] == after_critic_step[1]);
     }
     Ok(())
+}
+
+/// A parameter that joins after many steps takes its first step as the others took theirs.
+#[test]
+fn adam_counts_the_steps_of_each_parameter() -> Result<()> {
+    let adam = Adam::new(0.1);
+    let [early, late] = [(); 2].map(|()| Param::new(1.0));
+    let step = |params: &[&Param]| {
+        let g = Graph::new();
+        let loss = params.iter().map(|p| g.param(p) * 3.0).reduce(|a, b| a + b);
+        let loss = loss.expect("a parameter");
+        adam.step(loss);
+        g.run(loss).map(drop)
+    };
+    step(&[&early])?;
+    let first = 1.0 - early.value().scalar()?;
+    for _ in 0..1000 {
+        step(&[&early])?;
+    }
+    step(&[&early, &late])?;
+    assert_eq!(1.0 - late.value().scalar()?, first);
+    assert!((first - 0.1).abs() < 1e-8);
+    Ok(())
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_errors() {
+    let error = Sgd::new(0.1).nesterov().check().expect_err("no momentum");
+    assert!(error.to_string().contains("needs a momentum"));
+    assert!(Sgd::new(0.1).momentum(0.9).nesterov().check().is_ok());
 }

@@ -31,14 +31,14 @@ pub fn read_csv(path: impl AsRef<Path>, target: &str) -> Result<crate::data::Dat
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     for (line, record) in reader.records().enumerate() {
         for (column, text) in record.map_err(failed)?.iter().enumerate() {
-            let number: f64 = text.parse().map_err(|_| {
+            // what is too large for f32 is no number either
+            let number = text.parse().ok().filter(|&n: &f64| (n as f32).is_finite());
+            let number = number.ok_or_else(|| {
+                let (name, record) = (&names[column], line + 1);
+                let message = "is not a finite number";
                 Error::file(
                     path,
-                    format!(
-                        "{text:?} in column {:?} of record {} is not a number",
-                        &names[column],
-                        line + 1
-                    ),
+                    format!("{text:?} in column {name:?} of record {record} {message}"),
                 )
             })?;
             if column == target_column {

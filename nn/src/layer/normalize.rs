@@ -5,7 +5,7 @@ use crate::{
     error::Result,
     module::{Module, Params},
 };
-use autograd::{Graph, Param, Var};
+use autograd::{DType, Graph, Param, Var};
 
 /// Standardises inputs: `(x - mean) / std`, with the mean and the standard deviation of each
 /// feature over a dataset. They are buffers: not trained, but saved and loaded with the model.
@@ -25,13 +25,19 @@ pub struct Normalize {
 }
 
 impl Normalize {
-    /// Computes the statistics over all samples. If the standard deviation of a feature is 0, it is
-    /// replaced by 1.
+    /// Computes the statistics over all samples. A feature that is constant, up to rounding, gets the
+    /// standard deviation 1: what little its values differ by says nothing, and must not be blown up.
     pub fn fit(data: &Dataset) -> Result<Normalize> {
+        /// Rounding errors of a mean and of what it is subtracted from, in units of the precision.
+        const ROUNDING: f64 = 4.0;
         let g = Graph::new();
         let x = g.constant(data.inputs()?);
-        let std = x.std_axis(0, 0);
-        let std = std.gt(0.0).select(std, 1.0);
+        let precision = match x.dtype()? {
+            DType::F32 => f64::from(f32::EPSILON),
+            _ => f64::EPSILON,
+        };
+        let (std, size) = (x.std_axis(0, 0), x.abs().max_axis(0));
+        let std = std.gt(size * (ROUNDING * precision)).select(std, 1.0);
         let (mean, std) = g.run((x.mean_axis(0), std))?;
         Ok(Normalize {
             mean: Param::buffer(mean),

@@ -1,8 +1,11 @@
 //! Gradient accumulation.
 
-use super::{Gradient, Optimizer, state::OptimizerState};
+use super::{
+    Gradient, Optimizer,
+    state::{OptimizerState, Steps},
+};
 use crate::error::{Error, Result};
-use autograd::Param;
+use autograd::{Graph, Param};
 
 /// An optimizer with gradient accumulation: see [`Optimizer::accumulate`].
 pub struct Accumulate<O> {
@@ -55,6 +58,36 @@ impl<O: Optimizer> Optimizer for Accumulate<O> {
         }
     }
 
+    #[track_caller]
+    fn flush(&self, g: &Graph, params: &[(String, Param)], lr_scale: f64) -> bool {
+        let step_counter = self.state.step_counter();
+        let completed = step_counter.value().scalar().unwrap_or(0.0) as usize;
+        let pending = completed % self.steps;
+        if pending == 0 {
+            return self.inner.flush(g, params, lr_scale);
+        }
+        let scope = g.scope("accumulate");
+        // the next group begins
+        let left = (self.steps - pending) as i64;
+        g.assign(&step_counter, g.param(&step_counter) + left);
+        let mut means = Vec::new();
+        for (_, param) in params.iter().filter(|(_, param)| param.is_trained()) {
+            let Some(buffer) = self.state.existing(param, "sum") else {
+                continue;
+            };
+            let sum = g.param(&buffer);
+            g.assign(&buffer, sum.zeros_like());
+            means.push(Gradient {
+                param: param.clone(),
+                weight: g.param(param),
+                gradient: sum / pending,
+            });
+        }
+        drop(scope);
+        self.inner.update(means, lr_scale);
+        true
+    }
+
     fn check(&self) -> Result<()> {
         if self.steps > 0 {
             return self.inner.check();
@@ -65,7 +98,7 @@ impl<O: Optimizer> Optimizer for Accumulate<O> {
     }
 
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
-        let buffers = self.state.named_buffers(params, &["sum"], true)?;
+        let buffers = self.state.named_buffers(params, &["sum"], Steps::OfAll)?;
         let buffers = buffers
             .into_iter()
             .map(|(name, p)| (format!("accumulated.{name}"), p));

@@ -1,12 +1,16 @@
 //! Adam and AdamW.
 
-use super::{Gradient, Optimizer, check, state::OptimizerState};
+use super::{
+    Gradient, Optimizer, check,
+    state::{OptimizerState, Steps},
+};
 use crate::error::Result;
-use autograd::Param;
+use autograd::{Param, Var};
 
 /// Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), as PyTorch defines them.
 ///
-/// Step `t`, counted from 1, for a weight `w` with the gradient `d = ∂loss/∂w`:
+/// Step `t` of a weight `w` with the gradient `d = ∂loss/∂w`, counted from 1, for each weight by
+/// itself: one that joins later, such as that of a layer that was frozen, begins with 1:
 ///
 /// - weight decay: `d ← d + decay·w` (Adam) or `w ← w - lr·decay·w` (AdamW);
 /// - moments: `m ← β₁·m + (1 - β₁)·d` and `v ← β₂·v + (1 - β₂)·d²`;
@@ -68,6 +72,14 @@ impl Adam {
     }
 }
 
+/// `1 - βᵗ`
+fn bias_correction(t: Var<'_>, beta: f64) -> Var<'_> {
+    match beta {
+        0.0 => t * 0.0 + 1.0,
+        _ => 1.0 - (t * beta.ln()).exp(),
+    }
+}
+
 impl Optimizer for Adam {
     #[track_caller]
     fn update(&self, gradients: Vec<Gradient<'_>>, lr_scale: f64) {
@@ -76,19 +88,8 @@ impl Optimizer for Adam {
         };
         let g = first.weight.graph();
         let _scope = g.scope("adam");
-        let t = self.state.next_step(g);
         let lr = lr_scale * self.lr;
         let (b1, b2) = self.betas;
-        // in f64 even for f32 weights, since `1 - βᵗ` is small in the first steps
-        let bias_correction = |beta: f64| {
-            if beta == 0.0 {
-                t * 0.0 + 1.0
-            } else {
-                1.0 - (t * beta.ln()).exp()
-            }
-        };
-        let step_size = lr / bias_correction(b1);
-        let second_correction = bias_correction(b2).sqrt();
         for Gradient {
             param,
             weight: mut w,
@@ -99,6 +100,10 @@ impl Optimizer for Adam {
             else {
                 continue;
             };
+            // in f64 even for f32 weights, since `1 - βᵗ` is small in the first steps
+            let t = self.state.next_step(g, &param);
+            let step_size = lr / bias_correction(t, b1);
+            let second_correction = bias_correction(t, b2).sqrt();
             let dtype = param.ty().dtype;
             if self.weight_decay != 0.0 {
                 match self.decoupled {
@@ -130,6 +135,7 @@ impl Optimizer for Adam {
     }
 
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
-        self.state.named_buffers(params, &["mean", "square"], true)
+        self.state
+            .named_buffers(params, &["mean", "square"], Steps::OfEach)
     }
 }

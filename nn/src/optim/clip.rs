@@ -2,7 +2,7 @@
 
 use super::{Gradient, Optimizer};
 use crate::error::{Error, Result};
-use autograd::Param;
+use autograd::{Graph, Param};
 
 /// An optimizer with gradient clipping: see [`Optimizer::clip_norm`] and [`Optimizer::clip_value`].
 pub struct Clip<O> {
@@ -53,6 +53,11 @@ impl<O: Optimizer> Optimizer for Clip<O> {
         }
         drop(scope);
         self.inner.update(gradients, lr_scale);
+    }
+
+    #[track_caller]
+    fn flush(&self, g: &Graph, params: &[(String, Param)], lr_scale: f64) -> bool {
+        self.inner.flush(g, params, lr_scale) // of gradients that were clipped one by one
     }
 
     fn check(&self) -> Result<()> {

@@ -2,8 +2,11 @@
 
 use super::{Gradient, Optimizer, check, state::OptimizerState};
 use crate::error::Result;
-use autograd::Param;
-use std::convert::Infallible;
+use autograd::{Graph, Param};
+use std::{
+    convert::Infallible,
+    sync::{Mutex, PoisonError},
+};
 
 /// An optimizer that also maintains an exponential moving average (EMA) of the weights: see
 /// [`Optimizer::ema`].
@@ -11,6 +14,8 @@ pub struct Ema<O> {
     inner: O,
     decay: f64,
     state: OptimizerState,
+    /// Buffers of the model that are averaged, too.
+    buffers: Mutex<Vec<Param>>,
 }
 
 impl<O> Ema<O> {
@@ -19,6 +24,7 @@ impl<O> Ema<O> {
             inner,
             decay,
             state: OptimizerState::default(),
+            buffers: Mutex::default(),
         }
     }
 
@@ -35,12 +41,46 @@ impl<O> Ema<O> {
         average
     }
 
-    /// Copies the averages to the weights, usually to all
+    /// Averages the new values of these parameters, where the graph has any.
+    #[track_caller]
+    fn average(&self, g: &Graph, params: impl Iterator<Item = Param>) {
+        let _scope = g.scope("average");
+        for param in params {
+            // gradient accumulation does not update the weights in every step
+            let Some(new) = g.scheduled(&param) else {
+                continue;
+            };
+            let updates = self.state.next_step(g, &param) - 1.0;
+            let decay = ((updates + 1.0) / (updates + 10.0)).minimum(self.decay);
+            let (average, decay) = (self.average_of(&param), decay.cast(param.ty().dtype));
+            g.assign(&average, decay * g.param(&average) + (1.0 - decay) * new);
+        }
+    }
+
+    fn buffers(&self) -> Vec<Param> {
+        let buffers = self.buffers.lock();
+        buffers.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Copies the averages to the weights, and to the buffers that are averaged: usually to all
     /// [`parameters`](crate::Module::parameters) of a model. Call it after the training.
     pub fn copy_to(&self, params: &[(String, Param)]) -> Result<()> {
-        let mut trained = params.iter().filter(|(_, p)| p.is_trained());
-        trained.try_for_each(|(_, param)| Ok(param.set(self.average_of(param).value())?))
+        for (_, param) in params {
+            let average = match param.is_trained() {
+                true => Some(self.average_of(param)),
+                false => self.state.existing(param, "average"),
+            };
+            if let Some(average) = average {
+                param.set(average.value())?;
+            }
+        }
+        Ok(())
     }
+}
+
+/// Whether a parameter is a buffer of numbers, of which an average makes sense.
+fn is_buffer(param: &Param) -> bool {
+    !param.is_trained() && param.ty().dtype.is_float()
 }
 
 impl<O: Optimizer> Optimizer for Ema<O> {
@@ -52,18 +92,15 @@ impl<O: Optimizer> Optimizer for Ema<O> {
         let g = first.weight.graph();
         let params: Vec<Param> = gradients.iter().map(|d| d.param.clone()).collect();
         self.inner.update(gradients, lr_scale);
-        let _scope = g.scope("average");
-        for param in params {
-            // gradient accumulation does not update the weights in every step
-            let Some(new_weight) = g.scheduled(&param) else {
-                continue;
-            };
-            let average = self.average_of(&param);
-            g.assign(
-                &average,
-                self.decay * g.param(&average) + (1.0 - self.decay) * new_weight,
-            );
-        }
+        self.average(g, params.into_iter().chain(self.buffers()));
+    }
+
+    #[track_caller]
+    fn flush(&self, g: &Graph, params: &[(String, Param)], lr_scale: f64) -> bool {
+        let is_any = self.inner.flush(g, params, lr_scale);
+        let trained = params.iter().filter(|(_, param)| param.is_trained());
+        self.average(g, trained.map(|(_, param)| param.clone()));
+        is_any
     }
 
     fn check(&self) -> Result<()> {
@@ -72,8 +109,22 @@ impl<O: Optimizer> Optimizer for Ema<O> {
     }
 
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
-        let trained = params.iter().filter(|(_, p)| p.is_trained());
-        let averages = trained.map(|(path, p)| (format!("average.{path}"), self.average_of(p)));
-        Ok(averages.chain(self.inner.state(params)?).collect())
+        let buffers = params
+            .iter()
+            .map(|(_, param)| param)
+            .filter(|p| is_buffer(p));
+        let mut known = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = buffers.cloned().collect();
+        drop(known);
+        let mut state = Vec::new();
+        for (path, param) in params
+            .iter()
+            .filter(|(_, p)| p.is_trained() || is_buffer(p))
+        {
+            state.push((format!("average.{path}"), self.average_of(param)));
+            state.push((format!("updates.{path}"), self.state.steps_of(param)));
+        }
+        state.extend(self.inner.state(params)?);
+        Ok(state)
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     names,
 };
 use accumulate::Accumulate;
-use autograd::{Param, Var};
+use autograd::{Graph, Param, Var};
 use clip::Clip;
 use ema::Ema;
 use std::ops::Deref;
@@ -56,6 +56,15 @@ pub trait Optimizer: Send + Sync {
     #[track_caller]
     fn update(&self, gradients: Vec<Gradient<'_>>, lr_scale: f64);
 
+    /// Appends the update by gradients that were accumulated and not yet applied, of these parameters;
+    /// whether there are any. Call it after the last step of an epoch, so that no gradient gets lost or
+    /// into the next epoch; the trainer does.
+    #[track_caller]
+    fn flush(&self, g: &Graph, params: &[(String, Param)], lr_scale: f64) -> bool {
+        let _ = (g, params, lr_scale);
+        false
+    }
+
     /// Checks the settings.
     fn check(&self) -> Result<()>;
 
@@ -87,7 +96,8 @@ pub trait Optimizer: Send + Sync {
     }
 
     /// Gradient accumulation: updates the parameters once every `steps` steps, with the mean of the
-    /// gradients since the last update. The effect is that of a batch `steps` times as large.
+    /// gradients since the last update. The effect is that of a batch `steps` times as large. What is
+    /// left at the end of an epoch is applied by [`flush`](Optimizer::flush).
     fn accumulate(self, steps: usize) -> Accumulate<Self>
     where
         Self: Sized,
@@ -96,8 +106,10 @@ pub trait Optimizer: Send + Sync {
     }
 
     /// Maintains an exponential moving average (EMA) of the weights (Polyak and Juditsky 1992):
-    /// `average ← decay·average + (1 - decay)·weight` after each update. After the training,
-    /// [`Ema::copy_to`] replaces the weights by their averages.
+    /// `average ← decay·average + (1 - decay)·weight` after each update, where the decay of update `n`
+    /// (from 0) is at most `(1 + n)/(10 + n)`: otherwise the initial weights would stay in the average
+    /// for thousands of steps. Buffers of numbers, such as running means, are averaged, too. After the
+    /// training, [`Ema::copy_to`] replaces the weights by their averages.
     fn ema(self, decay: f64) -> Ema<Self>
     where
         Self: Sized,
@@ -114,6 +126,10 @@ impl<P: Deref<Target: Optimizer> + Send + Sync> Optimizer for P {
     }
     fn check(&self) -> Result<()> {
         (**self).check()
+    }
+    #[track_caller]
+    fn flush(&self, g: &Graph, params: &[(String, Param)], lr_scale: f64) -> bool {
+        (**self).flush(g, params, lr_scale)
     }
     fn name(&self) -> String {
         (**self).name()

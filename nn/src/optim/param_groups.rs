@@ -2,7 +2,7 @@
 
 use super::{Gradient, Optimizer};
 use crate::{error::Result, module::Module};
-use autograd::Param;
+use autograd::{Graph, Param};
 use std::collections::HashMap;
 
 /// Parameter groups: a different optimizer, or different settings, for each group of parameters.
@@ -75,6 +75,12 @@ impl ParamGroups {
             .unwrap_or(self.groups.len())
     }
 
+    /// The parameters of a group.
+    fn of_group(&self, k: usize, params: &[(String, Param)]) -> Vec<(String, Param)> {
+        let group = params.iter().filter(|(_, p)| self.group_index(p) == k);
+        group.cloned().collect()
+    }
+
     fn optimizers(&self) -> impl Iterator<Item = &dyn Optimizer> {
         self.groups
             .iter()
@@ -97,6 +103,18 @@ impl Optimizer for ParamGroups {
             .for_each(|(group, optimizer)| optimizer.update(group, lr_scale));
     }
 
+    #[track_caller]
+    fn flush(&self, g: &Graph, params: &[(String, Param)], lr_scale: f64) -> bool {
+        let flush = |(k, optimizer): (usize, &dyn Optimizer)| {
+            optimizer.flush(g, &self.of_group(k, params), lr_scale)
+        };
+        // all of them, not only up to the first one that has something
+        self.optimizers()
+            .enumerate()
+            .map(flush)
+            .fold(false, |a, b| a | b)
+    }
+
     fn check(&self) -> Result<()> {
         self.optimizers().try_for_each(Optimizer::check)
     }
@@ -104,14 +122,9 @@ impl Optimizer for ParamGroups {
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
         let mut all = Vec::new();
         for (k, optimizer) in self.optimizers().enumerate() {
-            let group: Vec<(String, Param)> = params
-                .iter()
-                .filter(|(_, p)| self.group_index(p) == k)
-                .cloned()
-                .collect();
             all.extend(
                 optimizer
-                    .state(&group)?
+                    .state(&self.of_group(k, params))?
                     .into_iter()
                     .map(|(name, p)| (format!("group{k}.{name}"), p)),
             );

@@ -1,6 +1,9 @@
 //! RMSProp.
 
-use super::{Gradient, Optimizer, check, state::OptimizerState};
+use super::{
+    Gradient, Optimizer, check,
+    state::{OptimizerState, Steps},
+};
 use crate::error::Result;
 use autograd::Param;
 
@@ -107,6 +110,6 @@ impl Optimizer for RmsProp {
         } else {
             &["square", "velocity"]
         };
-        self.state.named_buffers(params, names, false)
+        self.state.named_buffers(params, names, Steps::None)
     }
 }

@@ -1,7 +1,10 @@
 //! Stochastic gradient descent.
 
-use super::{Gradient, Optimizer, check, state::OptimizerState};
-use crate::error::Result;
+use super::{
+    Gradient, Optimizer, check,
+    state::{OptimizerState, Steps},
+};
+use crate::error::{Error, Result};
 use autograd::Param;
 
 /// Stochastic gradient descent with momentum and weight decay, as PyTorch defines it:
@@ -82,6 +85,10 @@ impl Optimizer for Sgd {
     }
 
     fn check(&self) -> Result<()> {
+        if self.nesterov && self.momentum == 0.0 {
+            let message = "Nesterov momentum needs a momentum above 0";
+            return Err(Error::invalid(message));
+        }
         check(
             &[
                 ("learning rate", self.lr),
@@ -100,7 +107,7 @@ impl Optimizer for Sgd {
             } else {
                 &["velocity"]
             },
-            false,
+            Steps::None,
         )
     }
 }

@@ -1,15 +1,26 @@
 //! The state that an optimizer stores for each parameter, such as momentum or moments.
 
 use crate::error::Result;
-use autograd::{DType, Graph, Param, Tensor, Var};
+use autograd::{Graph, Param, Tensor, Var};
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{Mutex, PoisonError},
 };
 
 /// A buffer, after the parameter that it belongs to. Holding the parameter ensures that its id is
 /// not reused.
 type Buffer = (Param, Param);
+
+/// Which steps an optimizer counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Steps {
+    None,
+    /// Its own, whichever parameters they are for.
+    OfAll,
+    /// Those of each parameter.
+    OfEach,
+}
 
 /// Buffers by parameter id and name, and a step counter.
 #[derive(Default)]
@@ -65,6 +76,19 @@ impl OptimizerState {
         Ok(buffer)
     }
 
+    /// The buffer of a parameter with this name, if there is one.
+    pub(super) fn existing(&self, param: &Param, name: &'static str) -> Option<Param> {
+        let buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(buffers.get(&(param.id(), name))?.1.clone())
+    }
+
+    /// The number of completed steps of a parameter, as a buffer.
+    pub(super) fn steps_of(&self, param: &Param) -> Param {
+        let zero = || Ok::<_, Infallible>(Tensor::from(0f64));
+        let Ok(steps) = self.get_or_insert(param, "steps", zero);
+        steps
+    }
+
     /// The number of completed steps, as an i64 buffer.
     pub(super) fn step_counter(&self) -> Param {
         let mut counter = self
@@ -74,14 +98,13 @@ impl OptimizerState {
         counter.get_or_insert_with(|| Param::buffer(0i64)).clone()
     }
 
-    /// Increments the step counter in the graph. Returns the number of this step, counted from 1,
-    /// as f64.
+    /// Counts a step of a parameter in the graph. Returns its number, counted from 1, as f64.
     #[track_caller]
-    pub(super) fn next_step<'g>(&self, g: &'g Graph) -> Var<'g> {
-        let counter = self.step_counter();
-        let step = g.param(&counter) + 1;
-        g.assign(&counter, step);
-        step.cast(DType::F64)
+    pub(super) fn next_step<'g>(&self, g: &'g Graph, param: &Param) -> Var<'g> {
+        let steps = self.steps_of(param);
+        let step = g.param(&steps) + 1.0;
+        g.assign(&steps, step);
+        step
     }
 
     /// All buffers of these parameters, with names for a checkpoint.
@@ -89,15 +112,18 @@ impl OptimizerState {
         &self,
         params: &[(String, Param)],
         names: &[&'static str],
-        with_step_counter: bool,
+        steps: Steps,
     ) -> Result<Vec<(String, Param)>> {
         let mut named = Vec::new();
         for (path, param) in params.iter().filter(|(_, p)| p.is_trained()) {
             for &name in names {
                 named.push((format!("{name}.{path}"), self.zero_buffer(param, name)?));
             }
+            if steps == Steps::OfEach {
+                named.push((format!("steps.{path}"), self.steps_of(param)));
+            }
         }
-        if with_step_counter {
+        if steps == Steps::OfAll {
             named.push(("steps".into(), self.step_counter()));
         }
         Ok(named)

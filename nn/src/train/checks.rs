@@ -37,7 +37,40 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
         if let Some((path, _)) = &self.checkpoint {
             files::check_writable(path)?;
         }
+        self.check_batches(data)?;
         self.optimizer.check()
+    }
+
+    /// Checks that model and loss take the first batch, and the last one, which may be smaller: a batch
+    /// of one sample has no variance, for example.
+    fn check_batches(&self, data: &Dataset) -> Result<()> {
+        let steps = self.steps_per_epoch(data);
+        if steps == 0 {
+            return Err(Error::invalid(format!(
+                "there is nothing to train: {} samples are less than a batch of {}",
+                data.len(),
+                self.batch_size
+            )));
+        }
+        let whole = self.batch_size.min(data.len());
+        let last = data.len().min(steps * self.batch_size) - (steps - 1) * self.batch_size;
+        for size in [whole, last] {
+            let (inputs, targets) = data.rows(&Vec::from_iter(0..size))?;
+            let g = Graph::training(self.seed);
+            let (_, loss) = self.outputs_and_loss(&g, inputs, targets)?;
+            if let Some(e) = loss.error() {
+                if size < whole {
+                    let why =
+                        format!("the last batch of an epoch has {size} of {whole} samples: {e}");
+                    return Err(Error::invalid(format!("{why}. `drop_last` leaves it out")));
+                }
+                return Err(e.into());
+            }
+            if last == whole {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// What must be equal when a training is resumed.
@@ -70,6 +103,7 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
                 steps_per_epoch,
                 epochs: self.epochs,
                 history: &[],
+                start: 0,
             };
             Ok(self.factor(&context)?.to_string())
         };

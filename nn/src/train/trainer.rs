@@ -60,6 +60,7 @@ pub struct Trainer<'m, M: ?Sized, O> {
     augmentation: Option<Arc<Augmentation<'m>>>,
     overfit_batch: bool,
     max_steps_per_epoch: usize,
+    drop_last: bool,
     /// The epochs of the last training.
     history: Vec<Epoch>,
 }
@@ -93,6 +94,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             augmentation: None,
             overfit_batch: false,
             max_steps_per_epoch: usize::MAX,
+            drop_last: false,
             history: Vec::new(),
         }
     }
@@ -110,9 +112,17 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         self
     }
 
-    /// The number of samples per step. The last batch of an epoch may be smaller.
+    /// The number of samples per step. The last batch of an epoch may be smaller; see
+    /// [`drop_last`](Trainer::drop_last).
     pub fn batch_size(mut self, size: usize) -> Self {
         self.batch_size = size;
+        self
+    }
+
+    /// Leaves out the last batch of an epoch if it is smaller than the others: other samples each time,
+    /// since the order is random.
+    pub fn drop_last(mut self) -> Self {
+        self.drop_last = true;
         self
     }
 
@@ -221,6 +231,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             steps_per_epoch,
             epochs: self.epochs,
             history: &[],
+            start: 0,
         };
         let factor = self.factor(&context)?;
         catch("the optimizer", || {
@@ -253,9 +264,11 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     }
 
     pub(super) fn steps_per_epoch(&self, data: &Dataset) -> usize {
-        data.len()
-            .div_ceil(self.batch_size)
-            .min(self.max_steps_per_epoch)
+        let steps = match self.drop_last {
+            true => data.len() / self.batch_size,
+            false => data.len().div_ceil(self.batch_size),
+        };
+        steps.min(self.max_steps_per_epoch)
     }
 
     /// Trains the model. Updates its parameters in place and returns the metrics of each epoch, and
@@ -386,6 +399,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         if control != ControlFlow::Continue {
             return Ok(control);
         }
+        self.flush(session, cursor)?;
         let time = cursor.time();
         (cursor.started, cursor.seconds) = (None, 0.0);
         let validation = self
@@ -417,6 +431,38 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         Ok(control)
     }
 
+    /// Applies gradients that the optimizer has accumulated, at the end of an epoch.
+    fn flush(&self, session: &Session<'_>, cursor: &Cursor) -> Result<()> {
+        let (epoch, params) = (cursor.history.len() + 1, session.state.model);
+        let step = (epoch * session.steps_per_epoch).saturating_sub(1);
+        let factor = self.factor(&self.moment(session, cursor, step))?;
+        let g = Graph::training(self.seed);
+        if !catch("the optimizer", || self.optimizer.flush(&g, params, factor))? {
+            return Ok(());
+        }
+        let new_weights = params.iter().filter_map(|(_, param)| g.scheduled(param));
+        let check = g.check_finite(&new_weights.collect::<Vec<Var<'_>>>());
+        let step = session.steps_per_epoch;
+        let run = g.run(check).map(drop);
+        run.map_err(|error| Error::Step { epoch, step, error })
+    }
+
+    /// What the schedule knows at a step.
+    fn moment<'c>(
+        &self,
+        session: &Session<'_>,
+        cursor: &'c Cursor,
+        step: usize,
+    ) -> schedule::Context<'c> {
+        schedule::Context {
+            step,
+            steps_per_epoch: session.steps_per_epoch,
+            epochs: self.epochs,
+            history: &cursor.history,
+            start: 0,
+        }
+    }
+
     /// Runs the steps of an epoch.
     fn run_steps(
         &mut self,
@@ -429,12 +475,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         for batch in batches.into_iter().flatten() {
             let (inputs, targets, seed) = batch?;
             let (g, step, samples) = (Graph::training(seed), cursor.step, inputs.shape()[0]);
-            let context = schedule::Context {
-                step: (epoch - 1) * steps_per_epoch + step,
-                steps_per_epoch,
-                epochs: self.epochs,
-                history: &cursor.history,
-            };
+            let context = self.moment(session, cursor, (epoch - 1) * steps_per_epoch + step);
             let failed = |error| Error::Step {
                 epoch,
                 step: step + 1,

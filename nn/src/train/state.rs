@@ -145,16 +145,19 @@ impl TrainingState<'_> {
 /// The sections of callbacks: by name, and by number if several have the same one.
 fn sections(callbacks: &[Box<dyn Callback + '_>]) -> Vec<String> {
     let mut counts: HashMap<String, usize> = HashMap::new();
-    let section = |callback: &Box<dyn Callback + '_>| {
-        let name = callback.name().replace('.', "_"); // the section ends at the first dot
-        let count = counts.entry(name.clone()).or_default();
-        *count += 1;
-        match count {
-            1 => format!("{CALLBACK}{name}"),
-            n => format!("{CALLBACK}{name} {n}"),
-        }
-    };
-    callbacks.iter().map(section).collect()
+    let names = callbacks.iter().map(|callback| callback.name());
+    // a section ends at the first dot
+    names
+        .map(|name| {
+            let name = name.replace('.', "_");
+            let count = counts.entry(name.clone()).or_default();
+            *count += 1;
+            match count {
+                1 => format!("{CALLBACK}{name}"),
+                n => format!("{CALLBACK}{name} {n}"),
+            }
+        })
+        .collect()
 }
 
 impl<'p> Contents<'p> {

@@ -27,12 +27,13 @@ use std::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn save(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()> {
-    let tensors: Vec<_> = model
-        .parameters()
-        .into_iter()
-        .map(|(name, p)| (name, p.value()))
-        .collect();
-    write_tensors(path, &tensors)
+    save_parameters(&model.parameters(), path.as_ref())
+}
+
+/// Saves parameters under their paths.
+pub(crate) fn save_parameters(params: &[(String, Param)], path: &Path) -> Result<()> {
+    let tensors = params.iter().map(|(name, p)| (name.clone(), p.value()));
+    write(path, &tensors.collect::<Vec<_>>(), None)
 }
 
 /// Writes named tensors to a safetensors file, which is replaced atomically: it is never incomplete.

@@ -137,6 +137,8 @@ pub use train::{
     evaluate::{Metrics, evaluate, predict},
     history::{End, Epoch, History},
     logger::Logger,
+    monitor::Monitor,
+    save_best::SaveBest,
     trainer::Trainer,
 };
 

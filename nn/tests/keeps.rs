@@ -3,7 +3,7 @@
 use autograd::Tensor;
 use nn::{
     Activation, Adam, Callback, CallbackContext, ControlFlow, Dataset, EarlyStopping, End, Logger,
-    Module, Optimizer, PauseOnFlag, Result, RmsProp, Sgd, Trainer,
+    Module, Monitor, Optimizer, PauseOnFlag, Result, RmsProp, SaveBest, Sgd, Trainer,
 };
 use std::{
     fs,
@@ -656,4 +656,72 @@ fn numbers_of_a_table_are_finite() {
         let expected = format!("\"{number}\" in column \"a\" of record 2 is not a finite number");
         assert!(error.contains(&expected), "{error}");
     }
+}
+
+#[test]
+fn evaluation_is_that_of_the_whole_dataset() -> Result<()> {
+    let (train, m) = (data(2500), model());
+    let g = autograd::Graph::new();
+    let outputs = m.forward(g.constant(train.inputs()?));
+    let targets = g.constant(train.targets());
+    let weights = || Some(Tensor::from([1f32, 20.0, 0.1]));
+    let weighted = nn::loss::cross_entropy_with(0.0, weights(), None);
+    let expected = weighted(outputs, targets).value()?.scalar()?;
+    let weighted = nn::loss::cross_entropy_with(0.0, weights(), None);
+    let evaluated = nn::evaluate(&m, &train, weighted)?.loss;
+    assert!(
+        (evaluated - expected).abs() < 1e-6,
+        "{evaluated} instead of {expected}"
+    );
+    fn total<'g>(o: autograd::Var<'g>, t: autograd::Var<'g>) -> autograd::Var<'g> {
+        nn::loss::unreduced::cross_entropy(o, t).sum()
+    }
+    let expected = total(outputs, targets).value()?.scalar()?;
+    let evaluated = nn::evaluate(&m, &train, total)?.loss;
+    assert!(
+        (evaluated / expected - 1.0).abs() < 1e-6,
+        "{evaluated} instead of {expected}"
+    );
+    Ok(())
+}
+
+#[test]
+fn any_value_can_be_watched() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (train, m) = (data(32), model());
+    // an accuracy that falls while the loss does
+    let falling = |epoch: &nn::Epoch| Some(1.0 / epoch.number as f64);
+    let mut trainer = Trainer::new(&m, Sgd::new(0.1)).epochs(10).quiet();
+    trainer = trainer.callback(EarlyStopping::new(2).monitor(Monitor::largest(falling)));
+    assert_eq!(trainer.fit(&train)?.len(), 3);
+    // improvements that are too small do not count
+    let slow = |epoch: &nn::Epoch| Some(-0.01 * epoch.number as f64);
+    for (delta, epochs) in [(0.0, 10), (0.02, 3), (0.005, 10)] {
+        let monitor = Monitor::smallest(slow).min_delta(delta);
+        let stopping = EarlyStopping::new(2).monitor(monitor);
+        let mut trainer = Trainer::new(&m, Sgd::new(0.1)).epochs(10).quiet();
+        trainer = trainer.callback(stopping);
+        assert_eq!(trainer.fit(&train)?.len(), epochs, "{delta}");
+    }
+    // the best model of all epochs is in a file
+    let file = directory.path().join("best");
+    let peak = |epoch: &nn::Epoch| Some(-(epoch.number as f64 - 4.0).powi(2));
+    let weights = Arc::new(std::sync::Mutex::new(Vec::new()));
+    struct Keep(Arc<std::sync::Mutex<Vec<Tensor>>>);
+    impl Callback for Keep {
+        fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+            if context.history.len() == 4 {
+                let values = context.params.iter().map(|(_, param)| param.value());
+                *self.0.lock().expect("no panic") = values.collect();
+            }
+            Ok(ControlFlow::Continue)
+        }
+    }
+    let mut trainer = Trainer::new(&m, Sgd::new(0.1)).epochs(6).quiet();
+    trainer = trainer.callback(Keep(weights.clone()));
+    trainer = trainer.callback(SaveBest::new(&file).monitor(Monitor::largest(peak)));
+    trainer.fit(&train)?;
+    nn::load(&m, &file)?;
+    assert!(values(&m) == *weights.lock().expect("no panic"));
+    Ok(())
 }

@@ -1,14 +1,17 @@
 //! Early stopping.
 
-use super::callback::{Callback, CallbackContext, ControlFlow};
+use super::{
+    callback::{Callback, CallbackContext, ControlFlow},
+    monitor::Monitor,
+};
 use crate::error::{Error, Result};
 use autograd::{Param, Tensor};
 
-/// Stops the training when the loss has not improved for `patience` epochs, and restores the best
-/// weights.
+/// Stops the training when the loss, or what else is [watched](EarlyStopping::monitor), has not
+/// improved for `patience` epochs, and restores the best weights.
 ///
-/// As a [`Callback`] it monitors the validation loss, or the training loss if there is no
-/// validation data. In a training loop of your own, call [`observe`](EarlyStopping::observe):
+/// As a [`Callback`] it watches the validation loss, or the training loss if there is no validation
+/// data. In a training loop of your own, call [`observe`](EarlyStopping::observe):
 ///
 /// ```
 /// use nn::{ControlFlow, EarlyStopping, Module};
@@ -18,13 +21,14 @@ use autograd::{Param, Tensor};
 /// let decisions = [0.5, 0.4, 0.6, 0.45].map(|loss| stopping.observe(loss, &params));
 /// assert_eq!(decisions[..3], [ControlFlow::Continue; 3]);
 /// assert_eq!(decisions[3], ControlFlow::Stop);
-/// assert_eq!((stopping.best_loss(), stopping.epochs_without_improvement()), (0.4, 2));
+/// assert_eq!((stopping.best(), stopping.epochs_without_improvement()), (Some(0.4), 2));
 /// stopping.restore_best_weights(&params)?;
 /// # Ok::<(), nn::Error>(())
 /// ```
+#[derive(Debug)]
 pub struct EarlyStopping {
     patience: usize,
-    best_loss: f64,
+    monitor: Monitor,
     epochs_without_improvement: usize,
     best_weights: Vec<(String, Tensor)>,
 }
@@ -35,26 +39,33 @@ impl EarlyStopping {
     pub fn new(patience: usize) -> EarlyStopping {
         EarlyStopping {
             patience,
-            best_loss: f64::INFINITY,
+            monitor: Monitor::default(),
             epochs_without_improvement: 0,
             best_weights: Vec::new(),
         }
     }
 
-    /// The smallest loss so far.
-    pub fn best_loss(&self) -> f64 {
-        self.best_loss
+    /// Watches another value, such as the accuracy, or lets only larger improvements count.
+    pub fn monitor(mut self, monitor: Monitor) -> EarlyStopping {
+        self.monitor = monitor;
+        self
     }
 
-    /// The number of epochs since the smallest loss.
+    /// The best value so far: by default, the smallest loss.
+    pub fn best(&self) -> Option<f64> {
+        self.monitor.best()
+    }
+
+    /// The number of epochs since the best one.
     pub fn epochs_without_improvement(&self) -> usize {
         self.epochs_without_improvement
     }
 
-    /// Records the loss of an epoch. If it is the smallest so far, also stores the weights.
-    pub fn observe(&mut self, loss: f64, params: &[(String, Param)]) -> ControlFlow {
-        if loss < self.best_loss {
-            (self.best_loss, self.epochs_without_improvement) = (loss, 0);
+    /// Records the loss of an epoch, or what else is watched. If it is the best so far, also stores the
+    /// weights.
+    pub fn observe(&mut self, value: f64, params: &[(String, Param)]) -> ControlFlow {
+        if self.monitor.improves(value) {
+            self.epochs_without_improvement = 0;
             self.best_weights = params
                 .iter()
                 .map(|(name, p)| (name.clone(), p.value()))
@@ -69,7 +80,7 @@ impl EarlyStopping {
         }
     }
 
-    /// Sets the parameters to the best weights. Does nothing if no loss was recorded.
+    /// Sets the parameters to the best weights. Does nothing if there are none.
     pub fn restore_best_weights(&self, params: &[(String, Param)]) -> Result<()> {
         for (name, value) in &self.best_weights {
             if let Some((_, param)) = params.iter().find(|(other, _)| other == name) {
@@ -83,16 +94,20 @@ impl EarlyStopping {
 impl Callback for EarlyStopping {
     fn on_train_begin(&mut self, context: &CallbackContext<'_>) -> Result<()> {
         if context.step == 0 {
-            *self = EarlyStopping::new(self.patience); // nothing of an earlier training
+            // nothing of an earlier training
+            self.monitor.set_best(None);
+            self.epochs_without_improvement = 0;
+            self.best_weights.clear();
         }
         Ok(())
     }
 
     fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
-        let Some(last) = context.history.last() else {
-            return Ok(ControlFlow::Continue);
-        };
-        Ok(self.observe(last.monitored_loss(), context.params))
+        let last = context.history.last();
+        let value = last.and_then(|epoch| self.monitor.value(epoch));
+        Ok(value.map_or(ControlFlow::Continue, |value| {
+            self.observe(value, context.params)
+        }))
     }
 
     fn message(&self) -> Option<String> {
@@ -115,7 +130,10 @@ impl Callback for EarlyStopping {
             .iter()
             .map(|(name, value)| (format!("weights.{name}"), value.clone()));
         [
-            ("best".into(), self.best_loss.into()),
+            (
+                "best".into(),
+                self.monitor.best().unwrap_or(f64::NAN).into(),
+            ),
             (
                 "waited".into(),
                 (self.epochs_without_improvement as i64).into(),
@@ -130,7 +148,10 @@ impl Callback for EarlyStopping {
         self.best_weights.clear();
         for (name, value) in state {
             match (name.as_str(), name.strip_prefix("weights.")) {
-                ("best", _) => self.best_loss = value.scalar()?,
+                ("best", _) => {
+                    let best = Some(value.scalar()?).filter(|best| !best.is_nan());
+                    self.monitor.set_best(best);
+                }
                 ("waited", _) => self.epochs_without_improvement = value.scalar()? as usize,
                 (_, Some(path)) => self.best_weights.push((path.into(), value)),
                 _ => {

@@ -94,7 +94,14 @@ pub(crate) fn count_correct<'g>(outputs: Var<'g>, targets: Var<'g>) -> Option<Va
 /// The batch size of evaluation. It can be large, because nothing is stored for a backward pass.
 const EVALUATION_BATCH_SIZE: usize = 1000;
 
+/// The most bytes of outputs that are kept, so that the loss can be computed of all of them at once.
+const MAX_OUTPUTS: usize = 1 << 28;
+
 /// Computes loss and accuracy of a model on a dataset, in evaluation mode.
+///
+/// The model runs in batches, and the loss is computed of all outputs at once: a weighted mean or a
+/// sum is that of the whole dataset. If the outputs have more than 256 MiB, or not one row for each
+/// sample, it is the mean over batches of 1,000 samples instead.
 ///
 /// ```
 /// # use autograd::Tensor;
@@ -109,22 +116,50 @@ pub fn evaluate(
     data: &Dataset,
     loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Result<Metrics> {
-    let mut meter = Meter::default();
+    let (mut meter, mut all_outputs) = (Meter::default(), Vec::new());
+    let at_once = can_be_kept(model, data)?;
     for_each_batch(
         model,
         data,
         |outputs, targets| {
-            [
-                Some(loss(outputs, targets)),
-                count_correct(outputs, targets),
-            ]
-            .into_iter()
-            .flatten()
-            .collect()
+            let first = match at_once {
+                true => outputs,
+                false => loss(outputs, targets),
+            };
+            let correct = count_correct(outputs, targets);
+            [Some(first), correct].into_iter().flatten().collect()
         },
-        |samples, values| meter.add(samples, &values[0], values.get(1)),
+        |samples, values| {
+            if !at_once {
+                return meter.add(samples, &values[0], values.get(1));
+            }
+            all_outputs.push(values[0].clone());
+            meter.add(samples, &Tensor::from(0f64), values.get(1))
+        },
     )?;
-    Ok(meter.metrics())
+    let mut metrics = meter.metrics();
+    if at_once {
+        let g = Graph::new();
+        let outputs = g.constant(Tensor::from_rows(&all_outputs)?);
+        let loss = catch("the loss", || loss(outputs, g.constant(data.targets())))?;
+        metrics.loss = loss.value()?.scalar()?;
+    }
+    Ok(metrics)
+}
+
+/// Whether the outputs of all samples can be kept: one row for each, and not too many bytes.
+fn can_be_kept(model: &(impl Module + ?Sized), data: &Dataset) -> Result<bool> {
+    if data.is_empty() {
+        return Ok(false);
+    }
+    let (g, (inputs, _)) = (Graph::new(), data.rows(&[0])?);
+    let outputs = catch("the model", || model.forward(g.constant(inputs)))?;
+    let (Ok(shape), Ok(dtype)) = (outputs.shape(), outputs.dtype()) else {
+        return Ok(false); // the first batch says what is wrong
+    };
+    let bytes = shape.count().saturating_mul(dtype.size());
+    let fits = bytes.saturating_mul(data.len()) <= MAX_OUTPUTS;
+    Ok(shape.first() == Some(&1) && fits)
 }
 
 /// Evaluates a function of outputs and targets on each batch. `consume` receives the number of

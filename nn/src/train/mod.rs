@@ -7,6 +7,8 @@ pub(crate) mod early_stopping;
 pub(crate) mod evaluate;
 pub(crate) mod history;
 pub(crate) mod logger;
+pub(crate) mod monitor;
 pub(crate) mod progress;
+pub(crate) mod save_best;
 pub(crate) mod state;
 pub(crate) mod trainer;

@@ -74,6 +74,92 @@ pub fn cosine(context: &Context<'_>) -> f64 {
     0.5 + 0.5 * (std::f64::consts::PI * context.progress()).cos()
 }
 
+/// Polynomial decay to 0: `(1 - progress)^power`. With a power of 1 it is [`linear`].
+pub fn polynomial(power: f64) -> impl Fn(&Context<'_>) -> f64 {
+    move |context| (1.0 - context.progress()).max(0.0).powf(power)
+}
+
+/// Multiplies by `factor` when each of these numbers of epochs is completed.
+///
+/// ```
+/// use nn::schedule::{self, Context};
+/// let schedule = schedule::milestones([30, 60], 0.1);
+/// let at = |epoch: usize| Context { step: epoch * 5, steps_per_epoch: 5, epochs: 90, history: &[], start: 0 };
+/// assert_eq!([29, 30, 59].map(|epoch| schedule(&at(epoch))), [1.0, 0.1, 0.1]);
+/// assert!((schedule(&at(60)) - 0.01).abs() < 1e-15);
+/// ```
+pub fn milestones(
+    epochs: impl IntoIterator<Item = usize>,
+    factor: f64,
+) -> impl Fn(&Context<'_>) -> f64 {
+    let epochs: Vec<usize> = epochs.into_iter().collect();
+    move |context| {
+        let passed = epochs.iter().filter(|&&epoch| epoch <= context.epoch());
+        factor.powi(passed.count() as i32)
+    }
+}
+
+/// One schedule for the first `epochs` epochs, then another one, for which the training begins and its
+/// progress is 0.
+pub fn then(
+    epochs: usize,
+    first: impl Fn(&Context<'_>) -> f64,
+    second: impl Fn(&Context<'_>) -> f64,
+) -> impl Fn(&Context<'_>) -> f64 {
+    move |context| {
+        let start = epochs * context.steps_per_epoch;
+        match context.step < start {
+            true => first(&Context { epochs, ..*context }),
+            false => second(&Context { start, ..*context }),
+        }
+    }
+}
+
+/// Begins a schedule again every `epochs` epochs: with [`cosine`], these are the warm restarts of
+/// Loshchilov and Hutter (2017).
+///
+/// ```
+/// use nn::schedule::{self, Context};
+/// let schedule = schedule::restarts(2, schedule::cosine);
+/// let at = |step| Context { step, steps_per_epoch: 5, epochs: 6, history: &[], start: 0 };
+/// assert_eq!([0, 10, 20].map(|step| schedule(&at(step))), [1.0; 3]);
+/// assert!(schedule(&at(9)) < 0.03 && schedule(&at(19)) < 0.03);
+/// ```
+pub fn restarts(
+    epochs: usize,
+    schedule: impl Fn(&Context<'_>) -> f64,
+) -> impl Fn(&Context<'_>) -> f64 {
+    let epochs = epochs.max(1);
+    move |context| {
+        let step = context.step % (epochs * context.steps_per_epoch).max(1);
+        let start = 0;
+        schedule(&Context {
+            step,
+            epochs,
+            start,
+            ..*context
+        })
+    }
+}
+
+/// The one-cycle policy (Smith and Topin 2018): from 1/25 up to 1 in the first `rising` part of the
+/// training, then down to nearly 0, both along a cosine, as in PyTorch's `OneCycleLR`.
+pub fn one_cycle(rising: f64) -> impl Fn(&Context<'_>) -> f64 {
+    const FIRST: f64 = 1.0 / 25.0;
+    const LAST: f64 = FIRST / 1e4;
+    // from one factor to another
+    let between = |from: f64, to: f64, part: f64| {
+        to + (from - to) * (0.5 + 0.5 * (std::f64::consts::PI * part).cos())
+    };
+    move |context| {
+        let progress = context.progress();
+        match progress < rising {
+            true => between(FIRST, 1.0, progress / rising),
+            false => between(1.0, LAST, (progress - rising) / (1.0 - rising).max(1e-12)),
+        }
+    }
+}
+
 /// Step decay: multiplies by `factor` every `epochs` epochs.
 pub fn step(epochs: usize, factor: f64) -> impl Fn(&Context<'_>) -> f64 {
     move |context| factor.powi((context.epoch() / epochs.max(1)) as i32)

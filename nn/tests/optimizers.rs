@@ -391,6 +391,18 @@ fn schedules() {
     );
     let decaying = schedule::warm_up(1.0, schedule::exponential(0.25));
     assert_eq!([9, 10, 15].map(|step| decaying(&at(step))), [1.0, 1.0, 0.5]);
+    assert_eq!(schedule::polynomial(2.0)(&at(20)), 0.25);
+    // one after the other: each has its own progress
+    let both = schedule::then(1, schedule::constant, schedule::linear);
+    let values = [9, 10, 25].map(|step| both(&at(step)));
+    assert_eq!(values, [1.0, 1.0, 0.5]);
+    let falling = schedule::then(1, schedule::linear, schedule::constant);
+    assert_eq!([0, 5, 10].map(|step| falling(&at(step))), [1.0, 0.5, 1.0]);
+    let cycle = schedule::one_cycle(0.25);
+    let values: Vec<f64> = (0..40).map(|step| cycle(&at(step))).collect();
+    assert!((values[0] - 0.04).abs() < 1e-12 && (values[10] - 1.0).abs() < 1e-12);
+    assert!(values[..11].is_sorted() && values[10..].iter().rev().is_sorted());
+    assert!(values[39] < 0.01 && values.iter().all(|v| *v > 0.0));
     let history: Vec<nn::Epoch> = [3.0, 2.0, 2.5, 2.1, 1.9, 2.0, 2.0]
         .iter()
         .map(|&loss| nn::Epoch {

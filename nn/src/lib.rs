@@ -102,6 +102,7 @@ mod optim;
 pub mod schedule;
 mod seed;
 mod train;
+mod weights;
 
 pub use data::Dataset;
 pub use error::{Error, Result};
@@ -141,6 +142,7 @@ pub use train::{
     save_best::SaveBest,
     trainer::Trainer,
 };
+pub use weights::Weights;
 
 /// The code blocks of the README, as doc tests.
 #[cfg(doctest)]

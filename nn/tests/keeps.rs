@@ -3,7 +3,7 @@
 use autograd::Tensor;
 use nn::{
     Activation, Adam, Callback, CallbackContext, ControlFlow, Dataset, EarlyStopping, End, Logger,
-    Module, Monitor, Optimizer, PauseOnFlag, Result, RmsProp, SaveBest, Sgd, Trainer,
+    Module, Monitor, Optimizer, PauseOnFlag, Result, RmsProp, SaveBest, Sgd, Trainer, Weights,
 };
 use std::{
     fs,
@@ -723,5 +723,39 @@ fn any_value_can_be_watched() -> Result<()> {
     trainer.fit(&train)?;
     nn::load(&m, &file)?;
     assert!(values(&m) == *weights.lock().expect("no panic"));
+    Ok(())
+}
+
+#[test]
+fn weights_are_copied_as_a_whole_or_not_at_all() -> Result<()> {
+    let m = nn::Sequential::new()
+        .then(nn::Linear::new(4, 6, 1))
+        .then(nn::BatchNorm1d::new(6))
+        .then(nn::Linear::new(6, 3, 2));
+    let weights = Weights::of(&m);
+    // 30 + 12 + 21 trained numbers; the running statistics are not among them
+    assert_eq!((weights.to_flat().len(), weights.iter().count()), (63, 8));
+    for count in [62, 64] {
+        let error = message(weights.with_flat(&vec![0.5; count]));
+        assert_eq!(error, format!("expected 63 numbers, got {count}"));
+    }
+    let numbers: Vec<f64> = (0..63).map(|k| f64::from(k) / 8.0).collect();
+    weights.with_flat(&numbers)?.copy_to(&m)?;
+    assert_eq!(Weights::of(&m).to_flat(), numbers);
+    // other paths, other shapes
+    for other in [&[4usize, 3][..], &[4, 6, 3]] {
+        let other = nn::mlp(other, Activation::Relu, 1);
+        let before = values(&other);
+        assert!(message(weights.copy_to(&other)).contains("those of another model"));
+        assert!(values(&other) == before);
+    }
+    let [a, b] = [5, 6].map(|width| nn::mlp(&[4, width, 3], Activation::Relu, 1));
+    let before = values(&b);
+    let error = message(Weights::of(&a).copy_to(&b));
+    assert!(
+        error.contains("layers.0.weight is f32[4, 6] there, and f32 [4, 5] here"),
+        "{error}"
+    );
+    assert!(values(&b) == before);
     Ok(())
 }

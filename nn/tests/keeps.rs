@@ -759,3 +759,51 @@ fn weights_are_copied_as_a_whole_or_not_at_all() -> Result<()> {
     assert!(values(&b) == before);
     Ok(())
 }
+
+#[test]
+fn splits_keep_the_parts_of_classes() -> Result<()> {
+    let classes = [3usize, 50, 7, 200, 1];
+    let labels: Vec<i64> = classes
+        .iter()
+        .zip(0..)
+        .flat_map(|(&n, c)| vec![c; n])
+        .collect();
+    let n = labels.len();
+    let inputs = Tensor::new([n, 1], (0..n).map(|k| k as f32).collect::<Vec<f32>>())?;
+    let data = Dataset::new(inputs, labels.into())?;
+    let count = |data: &Dataset, class: i64| -> Result<usize> {
+        let labels = data.targets().as_slice::<i64>()?;
+        Ok(labels.iter().filter(|&&label| label == class).count())
+    };
+    let rows = |data: &Dataset| Ok::<Vec<f64>, nn::Error>(data.inputs()?.to_f64s());
+    for (fraction, seed) in [(0.0, 1), (0.1, 2), (0.5, 3), (2.0 / 3.0, 4), (1.0, 5)] {
+        let (first, second) = data.stratified_split(fraction, seed)?;
+        let mut all = [rows(&first)?, rows(&second)?].concat();
+        all.sort_by(f64::total_cmp);
+        assert!(all.iter().zip(0..).all(|(row, k)| *row == f64::from(k)) && all.len() == n);
+        for (&n, class) in classes.iter().zip(0..) {
+            let difference = count(&first, class)? as f64 - fraction * n as f64;
+            assert!(
+                difference.abs() <= 1.0,
+                "{fraction} of class {class}: {difference}"
+            );
+        }
+        assert!(rows(&first)? == rows(&data.stratified_split(fraction, seed)?.0)?);
+    }
+    let mut seen = Vec::new();
+    for fold in data.k_fold(4, 9)? {
+        let (train, validation) = fold?;
+        assert_eq!(train.len() + validation.len(), n);
+        let validated = rows(&validation)?;
+        assert!(!rows(&train)?.iter().any(|row| validated.contains(row)));
+        assert!([12, 13].contains(&count(&validation, 1)?));
+        assert_eq!(count(&validation, 3)?, 50);
+        seen.extend(validated);
+    }
+    seen.sort_by(f64::total_cmp);
+    assert!(seen.iter().zip(0..).all(|(row, k)| *row == f64::from(k)) && seen.len() == n);
+    for k in [0, 1, n + 1] {
+        assert!(data.k_fold(k, 1).is_err());
+    }
+    Ok(())
+}

@@ -206,13 +206,105 @@ impl Dataset {
                 "expected a fraction from 0 to 1, got {fraction}"
             )));
         }
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        order.shuffle(&mut seed::generator(seed));
+        let order = self.shuffled(seed);
         let (first, second) = order.split_at((fraction * self.len() as f64).round() as usize);
-        let part = |rows: &[usize]| {
-            Dataset::from_inputs(self.inputs.rows(rows)?, self.targets.rows(rows)?)
+        Ok((self.part(first)?, self.part(second)?))
+    }
+
+    /// The same, with as equal parts of each class as there can be: of a class with `n` samples, the
+    /// first dataset has `fraction·n`, rounded down or up. Targets must be labels.
+    ///
+    /// ```
+    /// # use autograd::Tensor;
+    /// # let inputs = Tensor::from(vec![0.5f32; 100]);
+    /// let labels = Tensor::from([vec![0i64; 90], vec![1; 10]].concat()); // one class is rare
+    /// let (train, validation) = nn::Dataset::new(inputs, labels)?.stratified_split(0.8, 42)?;
+    /// assert_eq!((train.len(), validation.len()), (80, 20));
+    /// assert_eq!(validation.targets().as_slice::<i64>()?.iter().sum::<i64>(), 2);
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    pub fn stratified_split(&self, fraction: f64, seed: u64) -> Result<(Dataset, Dataset)> {
+        if !(0.0..=1.0).contains(&fraction) {
+            return Err(Error::invalid(format!(
+                "expected a fraction from 0 to 1, got {fraction}"
+            )));
+        }
+        // the first dataset gets a sample when the sum of the fractions passes a whole number; samples
+        // go class by class, so each class gets its part, rounded
+        let order = self.by_class(seed)?;
+        let is_first = |k: usize| {
+            let before = (fraction * k as f64).round();
+            (fraction * (k + 1) as f64).round() > before
+        };
+        let (first, second): (Vec<(usize, usize)>, Vec<(usize, usize)>) = order
+            .into_iter()
+            .enumerate()
+            .partition(|&(k, _)| is_first(k));
+        let part = |rows: Vec<(usize, usize)>| {
+            let mut rows: Vec<usize> = rows.into_iter().map(|(_, row)| row).collect();
+            rows.shuffle(&mut seed::generator(seed));
+            self.part(&rows)
         };
         Ok((part(first)?, part(second)?))
+    }
+
+    /// For cross-validation: `k` pairs of datasets. Each sample is in the second one, the validation
+    /// set, of one pair, and in the first one of all others. Labels are spread evenly over the pairs.
+    ///
+    /// ```
+    /// # use autograd::Tensor;
+    /// # let inputs = Tensor::from(vec![0.5f32; 10]);
+    /// # let data = nn::Dataset::new(inputs, Tensor::from(vec![0i64; 10]))?;
+    /// for fold in data.k_fold(5, 42)? {
+    ///     let (train, validation) = fold?;
+    ///     assert_eq!((train.len(), validation.len()), (8, 2));
+    /// }
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    pub fn k_fold(
+        &self,
+        k: usize,
+        seed: u64,
+    ) -> Result<impl ExactSizeIterator<Item = Result<(Dataset, Dataset)>>> {
+        if !(2..=self.len()).contains(&k) {
+            let n = self.len();
+            let message = format!("expected between 2 and {n} folds of {n} samples, got {k}");
+            return Err(Error::invalid(message));
+        }
+        let order = match self.targets.dtype() {
+            DType::I64 if self.targets.shape().len() == 1 => self.by_class(seed)?,
+            _ => self.shuffled(seed),
+        };
+        Ok((0..k).map(move |fold| {
+            let rows = |is_in: bool| {
+                let rows = order.iter().enumerate();
+                let rows = rows.filter(|(at, _)| (at % k == fold) == is_in);
+                rows.map(|(_, &row)| row).collect::<Vec<usize>>()
+            };
+            Ok((self.part(&rows(false))?, self.part(&rows(true))?))
+        }))
+    }
+
+    /// All rows in random order.
+    fn shuffled(&self, seed: u64) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.shuffle(&mut seed::generator(seed));
+        order
+    }
+
+    /// All rows, one class after the other, those of a class in random order.
+    fn by_class(&self, seed: u64) -> Result<Vec<usize>> {
+        let labels = self.targets.as_slice::<i64>().ok();
+        let labels = labels.filter(|labels| labels.len() == self.len());
+        let labels = labels.ok_or_else(|| Error::invalid("the targets are no labels"))?;
+        let mut order = self.shuffled(seed);
+        order.sort_by_key(|&row| labels[row]);
+        Ok(order)
+    }
+
+    /// The samples of these rows.
+    fn part(&self, rows: &[usize]) -> Result<Dataset> {
+        Dataset::from_inputs(self.inputs.rows(rows)?, self.targets.rows(rows)?)
     }
 
     /// All samples in order, in batches of this size. The last batch may be smaller.

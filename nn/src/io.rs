@@ -84,6 +84,65 @@ pub fn load(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()
     set(&model.parameters(), &mut read_tensors(path)?, path)
 }
 
+/// What [`load_partly`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The parameters that were set.
+    pub set: Vec<String>,
+    /// The parameters that the file does not have, which are as before.
+    pub missing: Vec<String>,
+    /// The tensors of the file that the model does not have.
+    pub unused: Vec<String>,
+}
+
+/// Loads those parameters of a module that a safetensors file has, for example into a model with
+/// another head. `rename` gives the path of the parameter for the name of each tensor; none if it is
+/// not wanted. What is in both must have equal shapes and dtypes; otherwise nothing is changed. The
+/// result says what was there and what was not.
+///
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// # let file = directory.path().join("trained.safetensors");
+/// use nn::{Activation, Sequential};
+/// nn::save(&nn::mlp(&[4, 3, 2], Activation::Relu, 1), &file)?;
+/// // the same first layer, in another place, and another head
+/// let first = nn::Linear::new(4, 3, 2);
+/// let loaded = nn::load_partly(&first, &file, |name| {
+///     name.strip_prefix("layers.0.").map(str::to_string)
+/// })?;
+/// assert_eq!(loaded.set, ["weight", "bias"]);
+/// assert_eq!(loaded.unused, ["layers.1.bias", "layers.1.weight"]);
+/// assert!(loaded.missing.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn load_partly(
+    model: &(impl Module + ?Sized),
+    path: impl AsRef<Path>,
+    rename: impl Fn(&str) -> Option<String>,
+) -> Result<Loaded> {
+    let (path, params) = (path.as_ref(), model.parameters());
+    let (mut found, mut loaded) = (HashMap::new(), Loaded::default());
+    for (name, value) in read_tensors(path)? {
+        let renamed = rename(&name).filter(|to| params.iter().any(|(path, _)| path == to));
+        let Some(to) = renamed else {
+            loaded.unused.push(name);
+            continue;
+        };
+        if found.insert(to, value).is_some() {
+            let message = format!("{name:?} and another tensor are for the same parameter");
+            return Err(Error::file(path, message));
+        }
+    }
+    loaded.unused.sort_unstable();
+    let (there, missing): (Vec<_>, Vec<_>) = params
+        .into_iter()
+        .partition(|(path, _)| found.contains_key(path));
+    set(&there, &mut found, path)?;
+    let paths = |params: Vec<(String, Param)>| params.into_iter().map(|(path, _)| path).collect();
+    (loaded.set, loaded.missing) = (paths(there), paths(missing));
+    Ok(loaded)
+}
+
 /// Sets parameters from named tensors: all of them, or none if one does not match.
 pub(crate) fn set(
     params: &[(String, Param)],

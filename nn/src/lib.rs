@@ -107,7 +107,7 @@ mod weights;
 pub use data::Dataset;
 pub use error::{Error, Result};
 pub use files::{check_writable, is_same_file};
-pub use io::{load, read_tensors, save, write_tensors};
+pub use io::{Loaded, load, load_partly, read_tensors, save, write_tensors};
 pub use layer::{
     activation::Activation,
     dropout::Dropout,

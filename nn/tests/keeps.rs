@@ -807,3 +807,33 @@ fn splits_keep_the_parts_of_classes() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_part_of_a_file_is_loaded_or_nothing() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("file");
+    nn::save(&nn::mlp(&[4, 5, 3], Activation::Relu, 7), &file)?;
+    let as_is = |name: &str| Some(name.to_string());
+    // a head with more classes, after another layer
+    let deeper = nn::mlp(&[4, 5, 5, 3], Activation::Relu, 1);
+    let before = values(&deeper);
+    let error = message(nn::load_partly(&deeper, &file, as_is));
+    assert!(
+        error.contains("layers.1") && error.contains("expected shape"),
+        "{error}"
+    );
+    assert!(values(&deeper) == before);
+    let loaded = nn::load_partly(&deeper, &file, |name| {
+        Some(name.replace("layers.1", "layers.2"))
+    })?;
+    assert_eq!(loaded.missing, ["layers.1.weight", "layers.1.bias"]);
+    assert_eq!((loaded.set.len(), loaded.unused.len()), (4, 0));
+    let now = values(&deeper);
+    assert!(now[0] != before[0] && now[2] == before[2] && now[4] != before[4]);
+    let twice = nn::load_partly(&deeper, &file, |name| {
+        Some(name.replace("layers.1", "layers.0"))
+    });
+    assert!(message(twice).contains("for the same parameter"));
+    assert!(values(&deeper) == now);
+    Ok(())
+}

@@ -231,21 +231,19 @@ impl Dataset {
         }
         // the first dataset gets a sample when the sum of the fractions passes a whole number; samples
         // go class by class, so each class gets its part, rounded
-        let order = self.by_class(seed)?;
         let is_first = |k: usize| {
             let before = (fraction * k as f64).round();
             (fraction * (k + 1) as f64).round() > before
         };
-        let (first, second): (Vec<(usize, usize)>, Vec<(usize, usize)>) = order
-            .into_iter()
-            .enumerate()
-            .partition(|&(k, _)| is_first(k));
-        let part = |rows: Vec<(usize, usize)>| {
-            let mut rows: Vec<usize> = rows.into_iter().map(|(_, row)| row).collect();
+        let [mut first, mut second] = [Vec::new(), Vec::new()];
+        for (k, row) in self.by_class(seed)?.into_iter().enumerate() {
+            let part = if is_first(k) { &mut first } else { &mut second };
+            part.push(row);
+        }
+        for rows in [&mut first, &mut second] {
             rows.shuffle(&mut seed::generator(seed));
-            self.part(&rows)
-        };
-        Ok((part(first)?, part(second)?))
+        }
+        Ok((self.part(&first)?, self.part(&second)?))
     }
 
     /// For cross-validation: `k` pairs of datasets. Each sample is in the second one, the validation

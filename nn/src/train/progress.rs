@@ -5,12 +5,31 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::{
     fmt,
     io::{self, IsTerminal, Write},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 /// The progress output of one training.
 pub(crate) struct Progress {
     bar: ProgressBar,
     quiet: bool,
+    began: Arc<Mutex<Began>>,
+}
+
+/// When this process began with the epoch, and the steps that were done before, perhaps by another
+/// process: they say nothing about the speed.
+#[derive(Clone, Copy)]
+struct Began {
+    at: Instant,
+    done: u64,
+}
+
+impl Began {
+    /// Steps per second, when so many are done in all; 0 before the first one.
+    fn rate(self, position: u64) -> f64 {
+        let seconds = self.at.elapsed().as_secs_f64();
+        position.saturating_sub(self.done) as f64 / seconds.max(1e-9)
+    }
 }
 
 impl Progress {
@@ -19,23 +38,42 @@ impl Progress {
             true => ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10)),
             false => ProgressBar::hidden(),
         };
+        let began = Arc::new(Mutex::new(Began {
+            at: Instant::now(),
+            done: 0,
+        }));
         if let Ok(style) = ProgressStyle::with_template(
-            "{prefix} [{bar:30}] {pos}/{len} batches, {rate}, {eta} left, {msg}",
+            "{prefix} [{bar:30}] {pos}/{len} batches, {rate}, {left} left, {msg}",
         ) {
-            let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
-                // a failed write only affects the display
-                let _ = write!(out, "{:.0}/s", state.per_sec());
+            let known =
+                |began: &Mutex<Began>| *began.lock().unwrap_or_else(PoisonError::into_inner);
+            // a failed write only affects the display
+            let of_rate = began.clone();
+            let rate = move |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _ = write!(out, "{:.0}/s", known(&of_rate).rate(state.pos()));
             };
-            bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
+            let of_left = began.clone();
+            let left = move |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let steps = state.len().unwrap_or(0).saturating_sub(state.pos());
+                let _ = match known(&of_left).rate(state.pos()) {
+                    0.0 => write!(out, "?"),
+                    rate => write!(out, "{:.0} s", steps as f64 / rate),
+                };
+            };
+            let style = style.with_key("rate", rate).with_key("left", left);
+            bar.set_style(style.progress_chars("=> "));
         }
-        Progress { bar, quiet }
+        Progress { bar, quiet, began }
     }
 
     pub(crate) fn start_epoch(&self, epoch: usize, epochs: usize, steps: usize, done: usize) {
         self.bar.reset();
         self.bar.set_length(steps as u64);
         self.bar.set_position(done as u64);
-        self.bar.reset_eta(); // what was done before a resume says nothing about the speed
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Began {
+            at: Instant::now(),
+            done: done as u64,
+        };
         self.bar.set_prefix(format!("epoch {epoch}/{epochs}"));
     }
 
@@ -64,4 +102,12 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+#[test]
+fn what_was_done_before_a_resume_does_not_count_as_speed() {
+    let at = Instant::now() - std::time::Duration::from_secs(2);
+    let rate = Began { at, done: 1000 }.rate(1010);
+    assert!((4.0..=5.0).contains(&rate), "{rate}");
+    assert_eq!(Began { at, done: 1000 }.rate(1000), 0.0);
 }

@@ -111,6 +111,35 @@ fn a_killed_training_resumes_to_the_same_bits() {
     );
 }
 
+/// Two processes with one checkpoint: each finds a whole file at any time, of itself or of the other.
+#[test]
+fn two_processes_on_one_checkpoint_end_with_the_same_bits() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let uninterrupted = directory.path().join("uninterrupted");
+    train(None, &uninterrupted, 1).expect("a training");
+    let start = || {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args(["child", "--exact", "--quiet"]);
+        command.env(CHILD_DIRECTORY, directory.path());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("a process")
+    };
+    let mut both = [start(), start()];
+    assert!(
+        both.iter_mut()
+            .all(|child| child.wait().expect("an end").success())
+    );
+    let read = |file: &Path| std::fs::read(file).expect("weights");
+    assert!(read(&directory.path().join("weights")) == read(&uninterrupted));
+    // nothing is left of what was on the way
+    assert_eq!(
+        std::fs::read_dir(directory.path())
+            .expect("readable")
+            .count(),
+        3
+    );
+}
+
 #[test]
 fn a_paused_training_resumes_where_it_stopped() -> Result<()> {
     let directory = tempfile::tempdir().expect("a directory");

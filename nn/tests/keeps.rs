@@ -837,3 +837,45 @@ fn a_part_of_a_file_is_loaded_or_nothing() -> Result<()> {
     assert!(values(&deeper) == now);
     Ok(())
 }
+
+/// A table with a column of numbers trains a regression as it is.
+#[test]
+#[cfg(feature = "csv")]
+fn a_regression_from_a_table_works_out_of_the_box() -> Result<()> {
+    use nn::data::Targets;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("table.csv");
+    let rows = (0..64).map(|k| (k % 8, k / 8));
+    let lines = rows.map(|(a, b)| format!("{a},{b},{}\n", 3 * a - b + 10));
+    fs::write(&file, format!("a,b,price\n{}", lines.collect::<String>())).expect("writable");
+    let labels = nn::data::read_csv(&file, "price")?;
+    assert_eq!(labels.targets().shape(), [64]); // whole numbers from 3 on
+    let train = nn::data::read_csv_as(&file, "price", Targets::Numbers)?;
+    let model = nn::Sequential::new()
+        .then(nn::Normalize::fit(&train)?)
+        .then(nn::Linear::new(2, 1, 1));
+    let mut trainer = Trainer::new(&model, Adam::new(0.5))
+        .loss(nn::loss::mse)
+        .schedule(nn::schedule::linear)
+        .epochs(400)
+        .quiet();
+    let history = trainer.fit(&train)?;
+    let loss = history.last().map_or(f64::NAN, |epoch| epoch.train.loss);
+    assert!(loss < 1e-3, "{loss}");
+    fs::write(&file, "a,price\n1,2\n2,2.5\n").expect("writable");
+    assert_eq!(
+        nn::data::read_csv(&file, "price")?.targets().shape(),
+        [2, 1]
+    );
+    let error = message(nn::data::read_csv_as(&file, "price", Targets::Labels));
+    assert!(
+        error.contains("the target 2.5 of record 2 is no label"),
+        "{error}"
+    );
+    let error = message(nn::data::read_csv(&file, "cost"));
+    assert!(
+        error.ends_with("has no column \"cost\"; its columns are a, price"),
+        "{error}"
+    );
+    Ok(())
+}

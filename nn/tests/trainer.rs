@@ -130,7 +130,7 @@ fn csv_files_are_read_and_errors_are_located() -> Result<()> {
         (&data.inputs()?, data.targets()),
         (
             &Tensor::from([[1f32, 2.0], [3.0, 4.0]]),
-            &Tensor::from([0.5f32, 1.5])
+            &Tensor::from([[0.5f32], [1.5]])
         )
     );
     for (text, message) in [

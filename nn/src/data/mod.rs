@@ -15,7 +15,7 @@ pub use dataset::{Batches, Dataset};
 pub use digits::digits;
 pub use idx::{Idx, read_idx};
 pub use mnist::read_mnist;
-#[cfg(feature = "csv")]
-pub use table::read_csv;
 #[cfg(feature = "npy")]
 pub use table::read_npy;
+#[cfg(feature = "csv")]
+pub use table::{Targets, read_csv, read_csv_as};

@@ -4,9 +4,22 @@ use crate::error::{Error, Result};
 use autograd::Tensor;
 use std::path::Path;
 
+/// What the targets of a table are.
+#[cfg(feature = "csv")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Targets {
+    /// Labels if all are integers ≥ 0, otherwise numbers.
+    #[default]
+    Detected,
+    /// Labels: i64 `[rows]`, for a classification.
+    Labels,
+    /// Numbers: f32 `[rows, 1]`, as are the outputs of a model with one output, for a regression.
+    Numbers,
+}
+
 /// Reads a dataset from a CSV file of numbers with a header line. The column `target` contains the
-/// targets, all others are inputs (f32). If all targets are integers ≥ 0, they are labels (i64),
-/// otherwise f32.
+/// targets, all others are inputs (f32). If all targets are integers ≥ 0, they are labels (i64
+/// `[rows]`), otherwise numbers (f32 `[rows, 1]`): see [`read_csv_as`].
 ///
 /// ```
 /// let directory = tempfile::tempdir()?;
@@ -18,6 +31,26 @@ use std::path::Path;
 /// ```
 #[cfg(feature = "csv")]
 pub fn read_csv(path: impl AsRef<Path>, target: &str) -> Result<crate::data::Dataset> {
+    read_csv_as(path, target, Targets::Detected)
+}
+
+/// The same, with targets of this kind.
+///
+/// ```
+/// use nn::data::Targets;
+/// let directory = tempfile::tempdir()?;
+/// let file = directory.path().join("houses.csv");
+/// std::fs::write(&file, "rooms,price\n3,250\n5,400\n")?; // whole numbers, and no labels
+/// let data = nn::data::read_csv_as(&file, "price", Targets::Numbers)?;
+/// assert_eq!(data.targets().shape(), [2, 1]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[cfg(feature = "csv")]
+pub fn read_csv_as(
+    path: impl AsRef<Path>,
+    target: &str,
+    kind: Targets,
+) -> Result<crate::data::Dataset> {
     let path = path.as_ref();
     let failed = |e: csv::Error| Error::file(path, e);
     let mut reader = csv::ReaderBuilder::new()
@@ -26,8 +59,14 @@ pub fn read_csv(path: impl AsRef<Path>, target: &str) -> Result<crate::data::Dat
         .map_err(failed)?;
     let names = reader.headers().map_err(failed)?.clone();
     let target_column = names.iter().position(|name| name == target);
-    let target_column = target_column
-        .ok_or_else(|| Error::file(path, format!("has no column {target:?}, only {:?}", &names)))?;
+    let target_column = target_column.ok_or_else(|| {
+        let columns: Vec<&str> = names.iter().collect();
+        let columns = columns.join(", ");
+        Error::file(
+            path,
+            format!("has no column {target:?}; its columns are {columns}"),
+        )
+    })?;
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     for (line, record) in reader.records().enumerate() {
         for (column, text) in record.map_err(failed)?.iter().enumerate() {
@@ -50,12 +89,21 @@ pub fn read_csv(path: impl AsRef<Path>, target: &str) -> Result<crate::data::Dat
     }
     let rows = targets.len();
     let inputs = Tensor::new([rows, names.len() - 1], inputs)?;
-    let are_labels = targets
-        .iter()
-        .all(|t| t.fract() == 0.0 && (0.0..1e9).contains(t));
-    let targets: Tensor = match are_labels {
-        true => targets.iter().map(|&t| t as i64).collect::<Vec<_>>().into(),
-        false => targets.iter().map(|&t| t as f32).collect::<Vec<_>>().into(),
+    let is_label = |t: &f64| t.fract() == 0.0 && (0.0..1e9).contains(t);
+    let no_label = targets.iter().position(|t| !is_label(t));
+    let targets: Tensor = match (kind, no_label) {
+        (Targets::Labels, Some(row)) => {
+            let (value, record) = (targets[row], row + 1);
+            let message = format!("the target {value} of record {record} is no label");
+            return Err(Error::file(path, message));
+        }
+        (Targets::Labels | Targets::Detected, None) => {
+            targets.iter().map(|&t| t as i64).collect::<Vec<_>>().into()
+        }
+        _ => Tensor::new(
+            [rows, 1],
+            targets.iter().map(|&t| t as f32).collect::<Vec<_>>(),
+        )?,
     };
     crate::data::Dataset::new(inputs, targets)
 }

@@ -5,7 +5,7 @@ use crate::{
     error::Result,
     module::{Module, Params},
 };
-use autograd::{DType, Graph, Param, Var};
+use autograd::{DType, Graph, Param, Tensor, Var};
 
 /// Standardises inputs: `(x - mean) / std`, with the mean and the standard deviation of each
 /// feature over a dataset. They are buffers: not trained, but saved and loaded with the model.
@@ -28,10 +28,26 @@ impl Normalize {
     /// Computes the statistics over all samples. A feature that is constant, up to rounding, gets the
     /// standard deviation 1: what little its values differ by says nothing, and must not be blown up.
     pub fn fit(data: &Dataset) -> Result<Normalize> {
+        Normalize::fit_to(&data.inputs()?)
+    }
+
+    /// The same for the rows of a tensor, such as the targets of a regression, which are easier to
+    /// learn when they are standardised. [`invert`](Normalize::invert) brings predictions back.
+    ///
+    /// ```
+    /// use nn::Normalize;
+    /// let prices = autograd::Tensor::from([[250f32], [400.0], [310.0]]);
+    /// let scaling = Normalize::fit_to(&prices)?;
+    /// let scaled = nn::predict(&scaling, &prices)?; // what a model is trained on
+    /// let back = scaling.invert(&scaled)?;
+    /// assert!((back.to_f64s()[1] - 400.0).abs() < 1e-3);
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    pub fn fit_to(rows: &Tensor) -> Result<Normalize> {
         /// Rounding errors of a mean and of what it is subtracted from, in units of the precision.
         const ROUNDING: f64 = 4.0;
         let g = Graph::new();
-        let x = g.constant(data.inputs()?);
+        let x = g.constant(rows);
         let precision = match x.dtype()? {
             DType::F32 => f64::from(f32::EPSILON),
             _ => f64::EPSILON,
@@ -43,6 +59,29 @@ impl Normalize {
             mean: Param::buffer(mean),
             std: Param::buffer(std),
         })
+    }
+
+    /// For inputs of this shape, without data: it changes nothing until its statistics are loaded with
+    /// the model.
+    ///
+    /// ```
+    /// use nn::{Linear, Module, Normalize, Sequential};
+    /// // as in the program that has trained and saved the model
+    /// let model = Sequential::new().then(Normalize::new(&[2])?).then(Linear::new(2, 2, 1));
+    /// assert_eq!(model.parameters()[1].1.value().to_f64s(), [1.0, 1.0]);
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    pub fn new(sample_shape: &[usize]) -> Result<Normalize> {
+        Ok(Normalize {
+            mean: Param::buffer(Tensor::full(sample_shape, 0f32)?),
+            std: Param::buffer(Tensor::full(sample_shape, 1f32)?),
+        })
+    }
+
+    /// What was standardised, in its own units again: `x·std + mean`.
+    pub fn invert(&self, x: &Tensor) -> Result<Tensor> {
+        let g = Graph::new();
+        Ok((g.constant(x) * g.param(&self.std) + g.param(&self.mean)).value()?)
     }
 }
 

@@ -49,6 +49,24 @@ pub trait Module: Send + Sync {
         params.params
     }
 
+    /// Freezes all parameters, so that training does not change them, or lets them be trained again.
+    /// Buffers, such as running means, are updated in training all the same.
+    ///
+    /// ```
+    /// use nn::{Activation, Module};
+    /// let features = nn::mlp(&[4, 8], Activation::Relu, 1);
+    /// features.freeze(true);
+    /// assert_eq!(features.num_parameters(), 0);
+    /// features.freeze(false);
+    /// assert_eq!(features.num_parameters(), 40);
+    /// ```
+    fn freeze(&self, frozen: bool) {
+        let params = self.parameters().into_iter().map(|(_, param)| param);
+        params
+            .filter(|p| !p.is_buffer())
+            .for_each(|p| p.freeze(frozen));
+    }
+
     /// The number of trainable parameters: the total number of their elements.
     fn num_parameters(&self) -> usize {
         self.parameters()

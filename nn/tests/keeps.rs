@@ -879,3 +879,45 @@ fn a_regression_from_a_table_works_out_of_the_box() -> Result<()> {
     );
     Ok(())
 }
+
+/// A layer that is trained from the second training on takes its first step as if it were new.
+#[test]
+fn layers_are_unfrozen_one_after_the_other() -> Result<()> {
+    let train = data(32);
+    let (features, head) = (nn::Linear::new(4, 5, 1), nn::Linear::new(5, 3, 2));
+    struct Both<'m>(&'m nn::Linear, &'m nn::Linear);
+    impl Module for Both<'_> {
+        fn forward<'g>(&self, x: autograd::Var<'g>) -> autograd::Var<'g> {
+            self.1.forward(self.0.forward(x).tanh())
+        }
+        fn params(&self, p: &mut nn::Params) {
+            p.module("features", self.0).module("head", self.1);
+        }
+    }
+    let (m, optimizer) = (Both(&features, &head), Adam::new(1e-2));
+    let frozen = values(&features);
+    features.freeze(true);
+    Trainer::new(&m, &optimizer)
+        .epochs(1000)
+        .quiet()
+        .fit(&train)?;
+    assert!(values(&features) == frozen);
+    features.freeze(false);
+    Trainer::new(&m, &optimizer)
+        .batch_size(32)
+        .quiet()
+        .fit(&train)?;
+    let steps = frozen
+        .iter()
+        .zip(values(&features))
+        .flat_map(|(before, after)| {
+            let pairs = before.to_f64s().into_iter().zip(after.to_f64s());
+            pairs.map(|(a, b)| (a - b).abs()).collect::<Vec<f64>>()
+        });
+    let largest = steps.fold(0.0, f64::max);
+    assert!(
+        (0.9e-2..1.01e-2).contains(&largest),
+        "the first step is {largest}"
+    );
+    Ok(())
+}

@@ -80,7 +80,7 @@ impl<O> Ema<O> {
 
 /// Whether a parameter is a buffer of numbers, of which an average makes sense.
 fn is_buffer(param: &Param) -> bool {
-    !param.is_trained() && param.ty().dtype.is_float()
+    param.is_buffer() && param.ty().dtype.is_float()
 }
 
 impl<O: Optimizer> Optimizer for Ema<O> {

@@ -2,7 +2,7 @@
 
 use crate::{
     data::Dataset,
-    error::{Error, Result},
+    error::{Error, Result, catch},
     module::Module,
     train::evaluate::for_each_batch,
 };
@@ -32,13 +32,73 @@ pub fn evaluate_metric(
     for_each_batch(
         model,
         data,
-        |outputs, targets| vec![metric(outputs, targets).mean()],
-        |samples, values| {
+        |outputs, targets| {
+            Ok(vec![
+                catch("the metric", || metric(outputs, targets))?.mean(),
+            ])
+        },
+        |samples, values, _| {
             sum += values[0].scalar()? * samples as f64;
             Ok(())
         },
     )?;
     Ok(sum / data.len() as f64)
+}
+
+/// The fraction of outputs on the same side of 0 as the targets, 0 or 1, of ½: the accuracy of logits
+/// of two classes.
+///
+/// ```
+/// # let g = autograd::Graph::new();
+/// let (logits, targets) = (g.input([[2.0], [-1.0], [0.5]]), g.constant([[1.0], [1.0], [1.0]]));
+/// let accuracy = nn::metrics::binary_accuracy(logits, targets).value()?.scalar()?;
+/// assert!((accuracy - 2.0 / 3.0).abs() < 1e-15);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[track_caller]
+pub fn binary_accuracy<'g>(logits: Var<'g>, targets: Var<'g>) -> Var<'g> {
+    let is_right = logits.gt(0.0).eq(targets.gt(0.5));
+    is_right.select(logits.ones_like(), 0.0).mean()
+}
+
+/// The mean absolute error.
+#[track_caller]
+pub fn mean_absolute_error<'g>(outputs: Var<'g>, targets: Var<'g>) -> Var<'g> {
+    crate::loss::mae(outputs, targets)
+}
+
+/// The coefficient of determination `R² = 1 - Σ(t - y)²/Σ(t - mean(t))²`: 1 for perfect outputs, 0 for
+/// the mean of the targets everywhere.
+///
+/// ```
+/// # let g = autograd::Graph::new();
+/// let targets = g.constant([1.0, 2.0, 3.0]);
+/// let r2 = |outputs| nn::metrics::r_squared(outputs, targets).value()?.scalar();
+/// assert_eq!((r2(targets)?, r2(g.constant([2.0; 3]))?), (1.0, 0.0));
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[track_caller]
+pub fn r_squared<'g>(outputs: Var<'g>, targets: Var<'g>) -> Var<'g> {
+    let (rest, all) = (targets - outputs, targets - targets.mean());
+    1.0 - rest.square().sum() / all.square().sum()
+}
+
+/// The F1 score of logits of two classes, with targets 0 or 1: the harmonic mean of precision and
+/// recall, `2·true positives/(positives + predicted positives)`; NaN if there are neither.
+///
+/// ```
+/// # let g = autograd::Graph::new();
+/// let (logits, targets) = (g.input([2.0, -1.0, 0.5, 1.0]), g.constant([1.0, 1.0, 1.0, 0.0]));
+/// let f1 = nn::metrics::f1(logits, targets).value()?.scalar()?;
+/// assert!((f1 - 2.0 / 3.0).abs() < 1e-15);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[track_caller]
+pub fn f1<'g>(logits: Var<'g>, targets: Var<'g>) -> Var<'g> {
+    let (one, zero) = (logits.ones_like(), 0.0);
+    let predicted = logits.gt(0.0).select(one, zero);
+    let actual = targets.gt(0.5).select(one, zero);
+    2.0 * (predicted * actual).sum() / (predicted.sum() + actual.sum())
 }
 
 /// Top-k accuracy: the fraction of samples whose label is among the `k` largest of their outputs

@@ -921,3 +921,69 @@ fn layers_are_unfrozen_one_after_the_other() -> Result<()> {
     );
     Ok(())
 }
+
+/// Metrics of one's own are in the history, the line of an epoch, the log and a checkpoint, and can be
+/// watched.
+#[test]
+fn metrics_of_ones_own() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    let inputs = data(2500).inputs()?;
+    let numbers = inputs.to_f64s();
+    let targets = numbers.chunks(4).map(|x| (x[0] - 0.5 * x[3]) as f32);
+    let targets = Tensor::new([2500, 1], targets.collect::<Vec<_>>())?;
+    let train = Dataset::new(inputs, targets)?;
+    let run = |epochs, metrics: &[&str]| -> Result<(nn::History, nn::Linear)> {
+        let m = nn::Linear::new(4, 1, 1);
+        let mut trainer = Trainer::new(&m, Sgd::new(0.1)).loss(nn::loss::mse).quiet();
+        trainer = trainer
+            .validate(&train)
+            .epochs(epochs)
+            .checkpoint(path("state"), 1000);
+        for name in metrics {
+            trainer = match *name {
+                "r2" => trainer.metric(name, nn::metrics::r_squared),
+                _ => trainer.metric(name, nn::metrics::mean_absolute_error),
+            };
+        }
+        let goal = Monitor::largest(|epoch| epoch.metric("r2"));
+        let trainer = trainer.callback(EarlyStopping::new(3).monitor(goal));
+        let trainer = trainer.callback(Logger::json_lines(path("json")));
+        let mut trainer = trainer.callback(Logger::csv(path("csv")));
+        let history = trainer.fit(&train)?;
+        drop(trainer);
+        Ok((history, m))
+    };
+    let names = ["r2", "mean absolute error"];
+    run(2, &names)?;
+    let (history, m) = run(4, &names)?; // resumed
+    let last = history.last().expect("four epochs");
+    // that of all samples, not a mean over batches
+    let outputs = nn::predict(&m, &train.inputs()?)?.to_f64s();
+    let targets = train.targets().to_f64s();
+    let mean = targets.iter().sum::<f64>() / 2500.0;
+    let squares = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>();
+    let rest = squares(&mut outputs.iter().zip(&targets).map(|(y, t)| y - t));
+    let expected = 1.0 - rest / squares(&mut targets.iter().map(|t| t - mean));
+    let found = last.metric("r2").expect("it was asked for");
+    assert!(
+        (found - expected).abs() < 1e-4,
+        "{found} instead of {expected}"
+    );
+    assert!(history.iter().all(|epoch| epoch.metrics.len() == 2) && last.metric("f1").is_none());
+    assert!(
+        last.to_string()
+            .contains(&format!(", r2 {found:.4}, mean absolute error 0."))
+    );
+    let csv = fs::read_to_string(path("csv")).expect("a log");
+    assert!(csv.starts_with(
+        "epoch,loss,accuracy,validation_loss,validation_accuracy,seconds,validation_r2,\
+         validation_mean absolute error\n1,"
+    ));
+    assert!(csv.lines().all(|line| line.split(',').count() == 8) && csv.lines().count() == 5);
+    let json = fs::read_to_string(path("json")).expect("a log");
+    assert!(json.lines().all(|line| line.contains("\"validation_r2\":")));
+    let error = message(run(5, &["r2"]));
+    assert!(error.contains("another list of metrics"), "{error}");
+    Ok(())
+}

@@ -412,6 +412,7 @@ fn schedules() {
                 accuracy: None,
             },
             validation: None,
+            metrics: Vec::new(),
             time: std::time::Duration::ZERO,
             gradients: None,
         })

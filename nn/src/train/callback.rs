@@ -31,6 +31,8 @@ pub struct CallbackContext<'t> {
     pub loss: f64,
     /// The completed epochs.
     pub history: &'t [Epoch],
+    /// The names of the [metrics](crate::Trainer::metric) that each epoch has.
+    pub metrics: &'t [String],
     /// The model's parameters and their paths.
     pub params: &'t [(String, Param)],
 }

@@ -86,6 +86,10 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
                 "number of steps per epoch",
                 self.steps_per_epoch(data).to_string(),
             ),
+            (
+                "list of metrics",
+                format!("[{}]", self.metric_names().join(", ")),
+            ),
             ("optimizer", self.optimizer.name()),
             ("schedule", self.first_factors(data)?),
             ("model or loss", self.description(data)?),

@@ -116,35 +116,66 @@ pub fn evaluate(
     data: &Dataset,
     loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Result<Metrics> {
-    let (mut meter, mut all_outputs) = (Meter::default(), Vec::new());
+    let (scores, accuracy) = evaluate_scores(model, data, |outputs, targets| {
+        Ok(vec![catch("the loss", || loss(outputs, targets))?])
+    })?;
+    let loss = scores.first().copied().unwrap_or(f64::NAN);
+    Ok(Metrics { loss, accuracy })
+}
+
+/// Numbers of a dataset, such as the loss, and the accuracy: see [`evaluate`].
+pub(crate) fn evaluate_scores(
+    model: &(impl Module + ?Sized),
+    data: &Dataset,
+    scores: impl for<'g> Fn(Var<'g>, Var<'g>) -> Result<Vec<Var<'g>>>,
+) -> Result<(Vec<f64>, Option<f64>)> {
+    let numbers = |values: &[Tensor]| -> Result<Vec<f64>> {
+        let numbers = values.iter().map(Tensor::scalar);
+        Ok(numbers.collect::<autograd::Result<_>>()?)
+    };
+    let (mut sums, mut correct, mut all_outputs) = (Vec::new(), None, Vec::new());
     let at_once = can_be_kept(model, data)?;
     for_each_batch(
         model,
         data,
         |outputs, targets| {
-            let first = match at_once {
-                true => outputs,
-                false => loss(outputs, targets),
+            let mut values = match at_once {
+                true => vec![outputs],
+                false => scores(outputs, targets)?,
             };
-            let correct = count_correct(outputs, targets);
-            [Some(first), correct].into_iter().flatten().collect()
+            values.extend(count_correct(outputs, targets));
+            Ok(values)
         },
-        |samples, values| {
-            if !at_once {
-                return meter.add(samples, &values[0], values.get(1));
+        |samples, values, has_accuracy| {
+            let (counted, values) = match has_accuracy {
+                true => values
+                    .split_last()
+                    .map_or((None, values), |(c, rest)| (Some(c), rest)),
+                false => (None, values),
+            };
+            if let Some(counted) = counted {
+                *correct.get_or_insert(0.0) += counted.scalar()?;
             }
-            all_outputs.push(values[0].clone());
-            meter.add(samples, &Tensor::from(0f64), values.get(1))
+            if at_once {
+                all_outputs.extend(values.iter().cloned());
+                return Ok(());
+            }
+            let values = numbers(values)?;
+            sums.resize(values.len(), 0.0);
+            let pairs = sums.iter_mut().zip(values);
+            pairs.for_each(|(sum, value): (&mut f64, f64)| *sum += value * samples as f64);
+            Ok(())
         },
     )?;
-    let mut metrics = meter.metrics();
-    if at_once {
-        let g = Graph::new();
-        let outputs = g.constant(Tensor::from_rows(&all_outputs)?);
-        let loss = catch("the loss", || loss(outputs, g.constant(data.targets())))?;
-        metrics.loss = loss.value()?.scalar()?;
+    let count = data.len().max(1) as f64;
+    let accuracy = correct.map(|correct: f64| correct / count);
+    if !at_once {
+        return Ok((sums.into_iter().map(|sum| sum / count).collect(), accuracy));
     }
-    Ok(metrics)
+    let g = Graph::new();
+    let outputs = g.constant(Tensor::from_rows(&all_outputs)?);
+    let values = scores(outputs, g.constant(data.targets()))?;
+    Ok((numbers(&g.run(values)?)?, accuracy))
 }
 
 /// Whether the outputs of all samples can be kept: one row for each, and not too many bytes.
@@ -162,20 +193,23 @@ fn can_be_kept(model: &(impl Module + ?Sized), data: &Dataset) -> Result<bool> {
     Ok(shape.first() == Some(&1) && fits)
 }
 
-/// Evaluates a function of outputs and targets on each batch. `consume` receives the number of
-/// samples in the batch and the values of the function (at least one).
+/// Evaluates a function of outputs and targets on each batch. `consume` receives the number of samples
+/// in the batch, the values of the function (at least one), and whether the targets are labels of the
+/// outputs' classes.
 pub(crate) fn for_each_batch(
     model: &(impl Module + ?Sized),
     data: &Dataset,
-    f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Vec<Var<'g>>,
-    mut consume: impl FnMut(usize, &[Tensor]) -> Result<()>,
+    f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Result<Vec<Var<'g>>>,
+    mut consume: impl FnMut(usize, &[Tensor], bool) -> Result<()>,
 ) -> Result<()> {
     for batch in data.batches(EVALUATION_BATCH_SIZE) {
         let (inputs, targets) = batch?;
         let (g, samples) = (Graph::new(), inputs.shape()[0]);
         let outputs = catch("the model", || model.forward(g.constant(inputs)))?;
-        let values = catch("the loss", || f(outputs, g.constant(targets)))?;
-        consume(samples, &g.run(values)?)?;
+        let targets = g.constant(targets);
+        let has_accuracy = count_correct(outputs, targets).is_some();
+        let values = f(outputs, targets)?;
+        consume(samples, &g.run(values)?, has_accuracy)?;
     }
     Ok(())
 }

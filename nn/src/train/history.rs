@@ -14,6 +14,8 @@ pub struct Epoch {
     pub train: Metrics,
     /// Validation loss and accuracy at the end of the epoch.
     pub validation: Option<Metrics>,
+    /// The [metrics](crate::Trainer::metric) of one's own on the validation data, with their names.
+    pub metrics: Vec<(String, f64)>,
     /// The training time, without validation.
     pub time: Duration,
     /// Gradient statistics over all steps, if
@@ -70,6 +72,12 @@ impl<'h> IntoIterator for &'h History {
 }
 
 impl Epoch {
+    /// The value of a [metric](crate::Trainer::metric) of one's own on the validation data.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let found = self.metrics.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| *value)
+    }
+
     /// The loss that early stopping and schedules monitor: the validation loss, or the training
     /// loss if there is no validation data.
     pub(crate) fn monitored_loss(&self) -> f64 {
@@ -82,6 +90,9 @@ impl fmt::Display for Epoch {
         write!(f, "epoch {}: {}", self.number, self.train)?;
         if let Some(validation) = &self.validation {
             write!(f, " | validation {validation}")?;
+        }
+        for (name, value) in &self.metrics {
+            write!(f, ", {name} {value:.4}")?;
         }
         write!(f, " | {:.1} s", self.time.as_secs_f64())
     }

@@ -39,7 +39,7 @@ impl Logger {
 
     /// Keeps the lines of so many epochs, in whole lines; the others belong to another training, or
     /// to epochs that are trained once more.
-    fn begin(&self, epochs: usize) -> std::io::Result<()> {
+    fn begin(&self, epochs: usize, metrics: &[String]) -> std::io::Result<()> {
         let mut options = OpenOptions::new();
         let mut file = options
             .create(true)
@@ -47,7 +47,7 @@ impl Logger {
             .read(true)
             .open(&self.path)?;
         if !file.metadata()?.is_file() {
-            return self.header(&mut file);
+            return self.header(&mut file, metrics);
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
@@ -58,14 +58,14 @@ impl Logger {
         file.set_len(kept.unwrap_or(0) as u64)?;
         match kept {
             Some(_) => Ok(()),
-            None => self.header(&mut file),
+            None => self.header(&mut file, metrics),
         }
     }
 
-    fn header(&self, file: &mut File) -> std::io::Result<()> {
+    fn header(&self, file: &mut File, metrics: &[String]) -> std::io::Result<()> {
         match self.json {
             true => Ok(()),
-            false => writeln!(file, "{}", COLUMNS.join(",")),
+            false => writeln!(file, "{}", columns(metrics.iter()).join(",")),
         }
     }
 
@@ -88,21 +88,30 @@ const COLUMNS: [&str; 6] = [
     "seconds",
 ];
 
+/// The names of the columns; a comma in the name of a metric would be one of the file.
+fn columns<'n>(metrics: impl Iterator<Item = &'n String>) -> Vec<String> {
+    let metrics = metrics.map(|name| format!("validation_{}", name.replace([',', '"', '\n'], "_")));
+    let own = COLUMNS.iter().map(|name| name.to_string());
+    own.chain(metrics).collect()
+}
+
 /// The values of the columns.
-fn values(epoch: &Epoch) -> [Option<f64>; 6] {
-    [
+fn values(epoch: &Epoch) -> Vec<Option<f64>> {
+    let own = [
         Some(epoch.number as f64),
         Some(epoch.train.loss),
         epoch.train.accuracy,
         epoch.validation.map(|v| v.loss),
         epoch.validation.and_then(|v| v.accuracy),
         Some(epoch.time.as_secs_f64()),
-    ]
+    ];
+    let metrics = epoch.metrics.iter().map(|(_, value)| Some(*value));
+    own.into_iter().chain(metrics).collect()
 }
 
 impl Callback for Logger {
     fn on_train_begin(&mut self, context: &CallbackContext<'_>) -> Result<()> {
-        self.begin(context.history.len())
+        self.begin(context.history.len(), context.metrics)
             .map_err(|e| self.failed(e))
     }
 
@@ -114,14 +123,14 @@ impl Callback for Logger {
             let value = value.filter(|v| v.is_finite() || !self.json);
             value.map_or(missing.into(), |v| v.to_string())
         };
+        let values = values(epoch).into_iter();
         let line = match self.json {
-            false => values(epoch).map(|v| text(v, "")).join(","),
+            false => values.map(|v| text(v, "")).collect::<Vec<_>>().join(","),
             true => {
-                let pairs = COLUMNS
-                    .iter()
-                    .zip(values(epoch))
-                    .map(|(name, v)| format!("\"{name}\":{}", text(v, "null")));
-                format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
+                let names = columns(epoch.metrics.iter().map(|(name, _)| name)).into_iter();
+                let pair = |(name, v)| format!("\"{name}\":{}", text(v, "null"));
+                let pairs: Vec<String> = names.zip(values).map(pair).collect();
+                format!("{{{}}}", pairs.join(","))
             }
         };
         self.append(&line).map_err(|e| self.failed(e))?;

@@ -49,6 +49,8 @@ pub(super) struct TrainingState<'s> {
     /// What must be equal when a training is resumed, each with its name. Not there without a
     /// checkpoint.
     pub(super) settings: Vec<(&'static str, String)>,
+    /// The names of the metrics of one's own, of which each epoch has the values.
+    pub(super) metrics: Vec<String>,
 }
 
 /// What a checkpoint contains, by the part of the training that it is for.
@@ -87,7 +89,8 @@ impl TrainingState<'_> {
         add("trainer", "meter", Tensor::from(cursor.meter.to_array()));
         add("trainer", "seconds", cursor.time().as_secs_f64().into());
         let history: Vec<f64> = cursor.history.iter().flat_map(epoch_to_array).collect();
-        let history = Tensor::new([cursor.history.len(), COLUMNS], history)?;
+        let columns = COLUMNS + self.metrics.len();
+        let history = Tensor::new([cursor.history.len(), columns], history)?;
         add("trainer", "history", history);
         let settings = self.settings.iter().cloned();
         let settings = settings.map(|(name, value)| (name.to_string(), value));
@@ -104,7 +107,7 @@ impl TrainingState<'_> {
     ) -> Result<Cursor> {
         let mut contents = Contents::read(path)?;
         self.check_settings(&contents)?;
-        let cursor = contents.cursor(steps_per_epoch)?;
+        let cursor = contents.cursor(steps_per_epoch, &self.metrics)?;
         let mut section = |name: &str| contents.sections.remove(name).unwrap_or_default();
         let (mut model, mut optimizer) = (section("model"), section("optimizer"));
         io::check(self.model, &model, path)?;
@@ -183,7 +186,7 @@ impl<'p> Contents<'p> {
     }
 
     /// How far the training had come. All numbers are checked: a file may be damaged.
-    fn cursor(&mut self, steps_per_epoch: usize) -> Result<Cursor> {
+    fn cursor(&mut self, steps_per_epoch: usize, metrics: &[String]) -> Result<Cursor> {
         let mut trainer = self.sections.remove("trainer").unwrap_or_default();
         let mut take = |name: &str| {
             let entry = trainer.remove(name);
@@ -193,11 +196,12 @@ impl<'p> Contents<'p> {
         let seconds = take("seconds")?;
         let damaged = |name: &str| self.mismatch(&format!("\"trainer.{name}\" is damaged"));
         let numbers = history.as_slice::<f64>().map_err(|_| damaged("history"))?;
-        if *history.shape() != [numbers.len() / COLUMNS, COLUMNS] {
+        let columns = COLUMNS + metrics.len();
+        if *history.shape() != [numbers.len() / columns, columns] {
             return Err(damaged("history"));
         }
-        let epochs = numbers.chunks_exact(COLUMNS).enumerate();
-        let epochs = epochs.map(|(k, numbers)| epoch_from_slice(k, numbers));
+        let epochs = numbers.chunks_exact(columns).enumerate();
+        let epochs = epochs.map(|(k, numbers)| epoch_from_slice(k, numbers, metrics));
         let history: Option<Vec<Epoch>> = epochs.collect();
         let (step, finished) = match position.as_slice::<i64>() {
             Ok(&[step, finished @ (0 | 1)]) => (usize::try_from(step).ok(), finished == 1),
@@ -238,11 +242,11 @@ impl<'p> Contents<'p> {
     }
 }
 
-/// The numbers of an epoch in the history.
+/// The numbers of an epoch in the history, before the metrics of one's own.
 const COLUMNS: usize = 6;
 
 /// The metrics of an epoch as numbers; NaN stands for a missing metric.
-fn epoch_to_array(epoch: &Epoch) -> [f64; COLUMNS] {
+fn epoch_to_array(epoch: &Epoch) -> Vec<f64> {
     let missing = Metrics {
         loss: f64::NAN,
         accuracy: None,
@@ -250,19 +254,22 @@ fn epoch_to_array(epoch: &Epoch) -> [f64; COLUMNS] {
     let validation = epoch.validation.unwrap_or(missing);
     let accuracy = |m: &Metrics| m.accuracy.unwrap_or(f64::NAN);
     let seconds = epoch.time.as_secs_f64();
-    [
+    let own: [f64; COLUMNS] = [
         epoch.number as f64,
         epoch.train.loss,
         accuracy(&epoch.train),
         validation.loss,
         accuracy(&validation),
         seconds,
-    ]
+    ];
+    let metrics = epoch.metrics.iter().map(|(_, value)| *value);
+    own.into_iter().chain(metrics).collect()
 }
 
 /// The inverse of [`epoch_to_array`], for the epoch with this index; none if the numbers cannot be
 /// its.
-fn epoch_from_slice(index: usize, values: &[f64]) -> Option<Epoch> {
+fn epoch_from_slice(index: usize, values: &[f64], metrics: &[String]) -> Option<Epoch> {
+    let (own, others) = values.split_first_chunk::<COLUMNS>()?;
     let &[
         number,
         loss,
@@ -270,19 +277,22 @@ fn epoch_from_slice(index: usize, values: &[f64]) -> Option<Epoch> {
         validation_loss,
         validation_accuracy,
         seconds,
-    ] = values
-    else {
-        return None;
-    };
+    ] = own;
+    let others = metrics
+        .iter()
+        .cloned()
+        .zip(others.iter().copied())
+        .collect();
     let present = |v: f64| Some(v).filter(|v| !v.is_nan());
-    let metrics = |loss: f64, accuracy: f64| Metrics {
+    let pair = |loss: f64, accuracy: f64| Metrics {
         loss,
         accuracy: present(accuracy),
     };
     (number == (index + 1) as f64).then_some(Epoch {
         number: index + 1,
-        train: metrics(loss, accuracy),
-        validation: present(validation_loss).map(|loss| metrics(loss, validation_accuracy)),
+        train: pair(loss, accuracy),
+        validation: present(validation_loss).map(|loss| pair(loss, validation_accuracy)),
+        metrics: others,
         time: Duration::try_from_secs_f64(seconds).ok()?,
         gradients: None,
     })

@@ -3,7 +3,7 @@
 use super::{
     callback::{Callback, CallbackContext, ControlFlow},
     dry_run::DryRun,
-    evaluate::{count_correct, evaluate},
+    evaluate::{Metrics, count_correct, evaluate_scores},
     history::{End, Epoch, History},
     progress::Progress,
     state::{Cursor, TrainingState},
@@ -51,6 +51,7 @@ pub struct Trainer<'m, M: ?Sized, O> {
     pub(super) epochs: usize,
     pub(super) seed: u64,
     pub(super) validation: Option<&'m Dataset>,
+    metrics: Vec<(String, Loss<'m>)>,
     quiet: bool,
     detect_anomaly: bool,
     inspect_gradients: bool,
@@ -86,6 +87,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             epochs: 1,
             seed: 0,
             validation: None,
+            metrics: Vec::new(),
             quiet: false,
             detect_anomaly: false,
             inspect_gradients: false,
@@ -152,6 +154,37 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// Evaluates the model on this dataset after each epoch.
     pub fn validate(mut self, data: &'m Dataset) -> Self {
         self.validation = Some(data);
+        self
+    }
+
+    /// Computes a metric of the validation data after each epoch, for the line of the epoch, the log
+    /// and the history, and for [`Monitor`](crate::Monitor): a function of outputs and targets that
+    /// returns a number, or one for each sample, of which the mean counts. It gets all outputs at once,
+    /// as [`evaluate`](crate::evaluate) says. Some are in [`metrics`](crate::metrics).
+    ///
+    /// ```
+    /// # use autograd::Tensor;
+    /// # let (x, y) = (Tensor::full([30, 4], 0.5f32)?, Tensor::full([30, 1], 1f32)?);
+    /// # let train = nn::Dataset::new(x, y)?;
+    /// use nn::{Adam, loss, metrics};
+    /// let model = nn::mlp(&[4, 8, 1], nn::Activation::Tanh, 1);
+    /// let history = nn::Trainer::new(&model, Adam::new(1e-2))
+    ///     .loss(loss::bce_with_logits)
+    ///     .validate(&train)
+    ///     .metric("accuracy", metrics::binary_accuracy)
+    ///     .metric("f1", metrics::f1)
+    ///     .epochs(50)
+    ///     .quiet()
+    ///     .fit(&train)?;
+    /// assert_eq!(history[49].metric("accuracy"), Some(1.0));
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    pub fn metric(
+        mut self,
+        name: &str,
+        metric: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm,
+    ) -> Self {
+        self.metrics.push((name.into(), Box::new(metric)));
         self
     }
 
@@ -289,6 +322,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
                 model: &params,
                 optimizer: &optimizer_state,
                 settings: self.settings(data)?,
+                metrics: self.metric_names(),
             },
             steps_per_epoch: self.steps_per_epoch(data),
             progress: Progress::new(self.quiet),
@@ -402,15 +436,13 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         self.flush(session, cursor)?;
         let time = cursor.time();
         (cursor.started, cursor.seconds) = (None, 0.0);
-        let validation = self
-            .validation
-            .map(|data| evaluate(self.model, data, &self.loss))
-            .transpose()?;
+        let (validation, metrics) = self.evaluate_validation()?;
         let train = std::mem::take(&mut cursor.meter).metrics();
         cursor.history.push(Epoch {
             number,
             train,
             validation,
+            metrics: self.metric_names().into_iter().zip(metrics).collect(),
             time,
             gradients,
         });
@@ -429,6 +461,29 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         cursor.finished = control == ControlFlow::Stop;
         self.save_checkpoint(&session.state, cursor)?;
         Ok(control)
+    }
+
+    /// Loss, accuracy and metrics of the validation data, if there are any.
+    fn evaluate_validation(&self) -> Result<(Option<Metrics>, Vec<f64>)> {
+        let Some(data) = self.validation else {
+            return Ok((None, Vec::new()));
+        };
+        let (scores, accuracy) = evaluate_scores(self.model, data, |outputs, targets| {
+            let mut scores = vec![catch("the loss", || (self.loss)(outputs, targets))?];
+            for (name, metric) in &self.metrics {
+                let what = format!("the metric {name}");
+                scores.push(catch(&what, || metric(outputs, targets))?.mean());
+            }
+            Ok(scores)
+        })?;
+        let mut scores = scores.into_iter();
+        let loss = scores.next().unwrap_or(f64::NAN);
+        Ok((Some(Metrics { loss, accuracy }), scores.collect()))
+    }
+
+    /// The names of the metrics of one's own.
+    pub(super) fn metric_names(&self) -> Vec<String> {
+        self.metrics.iter().map(|(name, _)| name.clone()).collect()
     }
 
     /// Applies gradients that the optimizer has accumulated, at the end of an epoch.
@@ -599,6 +654,7 @@ impl Session<'_> {
                 _ => cursor.meter.metrics().loss,
             },
             history: &cursor.history,
+            metrics: &self.state.metrics,
             params: self.state.model,
         }
     }

@@ -33,9 +33,8 @@ pub fn evaluate_metric(
         model,
         data,
         |outputs, targets| {
-            Ok(vec![
-                catch("the metric", || metric(outputs, targets))?.mean(),
-            ])
+            let value = catch("the metric", || metric(outputs, targets))?;
+            Ok((vec![value.mean()], None))
         },
         |samples, values, _| {
             sum += values[0].scalar()? * samples as f64;

@@ -293,13 +293,11 @@ impl Emitter<'_, '_, '_> {
     /// Whether a node is a reduction of the only line that a block has, and steps take the elements
     /// into it as they compute them.
     pub(super) fn is_line_folded_by_steps(&self, id: DagId) -> bool {
-        let blocks = self.kernel.blocks;
-        let is_one_line = matches!(blocks, Blocks::OfLines(_)) && blocks.has_long_lines();
         let is_computed = || {
             let from = self.inside(id, 0);
             from.is_some_and(|from| !self.is_of_lines(from) && !self.is_along(from))
         };
-        is_one_line && self.line_fold(id).is_some() && is_computed()
+        self.kernel.blocks.is_one_line() && self.line_fold(id).is_some() && is_computed()
     }
 
     /// The reduction that a node is, of lines that a block has whole.

@@ -68,6 +68,11 @@ impl Blocks {
         }
     }
 
+    /// Whether a block is one contiguous line.
+    pub(crate) fn is_one_line(self) -> bool {
+        matches!(self, Blocks::OfLines(_)) && self.has_long_lines()
+    }
+
     /// Whether a result for each line is kept once, instead of once for each of its elements: a
     /// block has one line only, or the same number of elements of each line side by side.
     pub(crate) fn has_long_lines(self) -> bool {

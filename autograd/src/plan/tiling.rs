@@ -9,8 +9,7 @@
 
 use super::{
     Plan,
-    index::KernelId,
-    index::Reg,
+    index::{KernelId, Reg},
     kernel::{Cuts, Fused, Kernel, Layout, Panel, Read, Register},
     size::{BLOCK, Blocks, fits_a_block},
 };

@@ -386,8 +386,7 @@ impl Fused {
     /// Whether one of these steps takes a block's only line into a reduction.
     fn is_folded(&self, of: ReductionId, before: &[Step]) -> bool {
         let takes = |step: &&Step| step.code.reduction() == Some(of);
-        let is_one_line = matches!(self.blocks, Blocks::OfLines(_)) && self.blocks.has_long_lines();
-        is_one_line
+        self.blocks.is_one_line()
             && self.reductions[of].value.is_none()
             && self.steps.iter().filter(takes).count() == 1
             && before.iter().filter(takes).count() == 1
@@ -521,11 +520,10 @@ impl State<'_> {
             })?;
         }
         let is_there = match step.code {
-            code if code.reduction().is_some() => code
-                .reduction()
-                .is_some_and(|of| of.index() < self.k.reductions.len()),
             Code::Custom(op, _) => op.index() < self.k.custom.len(),
-            _ => true,
+            code => code
+                .reduction()
+                .is_none_or(|of| of.index() < self.k.reductions.len()),
         };
         ensure(is_there, || {
             format!("step {at} names what the kernel does not have")

@@ -139,28 +139,21 @@ pub(crate) fn evaluate_scores(
         model,
         data,
         |outputs, targets| {
-            let mut values = match at_once {
+            let values = match at_once {
                 true => vec![outputs],
                 false => scores(outputs, targets)?,
             };
-            values.extend(count_correct(outputs, targets));
-            Ok(values)
+            Ok((values, count_correct(outputs, targets)))
         },
-        |samples, values, has_accuracy| {
-            let (counted, values) = match has_accuracy {
-                true => values
-                    .split_last()
-                    .map_or((None, values), |(c, rest)| (Some(c), rest)),
-                false => (None, values),
-            };
+        |samples, values, counted| {
             if let Some(counted) = counted {
                 *correct.get_or_insert(0.0) += counted.scalar()?;
             }
             if at_once {
-                all_outputs.extend(values.iter().cloned());
+                all_outputs.extend(values);
                 return Ok(());
             }
-            let values = numbers(values)?;
+            let values = numbers(&values)?;
             sums.resize(values.len(), 0.0);
             let pairs = sums.iter_mut().zip(values);
             pairs.for_each(|(sum, value): (&mut f64, f64)| *sum += value * samples as f64);
@@ -193,23 +186,23 @@ fn can_be_kept(model: &(impl Module + ?Sized), data: &Dataset) -> Result<bool> {
     Ok(shape.first() == Some(&1) && fits)
 }
 
+/// What is computed of a batch: some values, and the number of correct predictions if that is wanted.
+type OfBatch<'g> = (Vec<Var<'g>>, Option<Var<'g>>);
+
 /// Evaluates a function of outputs and targets on each batch. `consume` receives the number of samples
-/// in the batch, the values of the function (at least one), and whether the targets are labels of the
-/// outputs' classes.
+/// in the batch, and the values of what the function returns.
 pub(crate) fn for_each_batch(
     model: &(impl Module + ?Sized),
     data: &Dataset,
-    f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Result<Vec<Var<'g>>>,
-    mut consume: impl FnMut(usize, &[Tensor], bool) -> Result<()>,
+    f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Result<OfBatch<'g>>,
+    mut consume: impl FnMut(usize, Vec<Tensor>, Option<Tensor>) -> Result<()>,
 ) -> Result<()> {
     for batch in data.batches(EVALUATION_BATCH_SIZE) {
         let (inputs, targets) = batch?;
         let (g, samples) = (Graph::new(), inputs.shape()[0]);
         let outputs = catch("the model", || model.forward(g.constant(inputs)))?;
-        let targets = g.constant(targets);
-        let has_accuracy = count_correct(outputs, targets).is_some();
-        let values = f(outputs, targets)?;
-        consume(samples, &g.run(values)?, has_accuracy)?;
+        let (values, correct) = g.run(f(outputs, g.constant(targets))?)?;
+        consume(samples, values, correct)?;
     }
     Ok(())
 }

@@ -595,7 +595,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
             locations: &self.locations[..self.locations.len() / 2],
             custom: &self.k.custom,
             span: self.k.layout.span,
-            is_one_line: self.is_one_line(),
+            is_one_line: self.k.blocks.is_one_line(),
         };
         let (group, mut done) = (self.table.group, 0);
         while done < whole {
@@ -622,11 +622,6 @@ impl<'r, T: Vectors> Worker<'r, T> {
         }
     }
 
-    /// Whether each block is one line, whose numbers are kept once.
-    fn is_one_line(&self) -> bool {
-        matches!(self.k.blocks, Blocks::OfLines(_)) && self.k.blocks.has_long_lines()
-    }
-
     /// Takes elements of a block that are in scratch memory through some steps; of each group only
     /// `valid` elements count.
     fn steps_in_scratch(&mut self, steps: &[Step], range: Range<usize>, valid: usize) {
@@ -634,7 +629,7 @@ impl<'r, T: Vectors> Worker<'r, T> {
             locations: &self.locations[self.locations.len() / 2..],
             custom: &self.k.custom,
             span: self.k.layout.span,
-            is_one_line: self.is_one_line(),
+            is_one_line: self.k.blocks.is_one_line(),
         };
         // SAFETY: registers of blocks are longer than the range, rounded up to groups. Steps name
         // what the kernel has.

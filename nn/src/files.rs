@@ -46,6 +46,37 @@ pub fn check_writable(path: impl AsRef<Path>) -> Result<()> {
     checked.map_err(|e| cannot_be_written(path, e))
 }
 
+/// Makes room for a new file at this path, of which the last `kept` are kept: the present one gets the
+/// name with `.1` after it, that one `.2`, and so on. The present one also stays where it is until it
+/// is replaced, so that whoever is killed leaves one there.
+pub(crate) fn keep_last(path: &Path, kept: usize) -> Result<()> {
+    let Target::File(file, Some(_)) = target(path)? else {
+        return Ok(()); // nothing to keep, or a stream
+    };
+    let older = |n: usize| {
+        let mut name = file.clone().into_os_string();
+        name.push(format!(".{n}"));
+        PathBuf::from(name)
+    };
+    if kept < 2 {
+        return Ok(());
+    }
+    let renamed = (1..kept - 1)
+        .rev()
+        .try_for_each(|n| match older(n).exists() {
+            true => fs::rename(older(n), older(n + 1)),
+            false => Ok(()),
+        });
+    let kept = renamed.and_then(|()| {
+        if older(1).exists() {
+            fs::remove_file(older(1))?;
+        }
+        // not every file system has links
+        fs::hard_link(&file, older(1)).or_else(|_| fs::copy(&file, older(1)).map(drop))
+    });
+    kept.map_err(|e| cannot_be_written(&older(1), e))
+}
+
 /// Whether two paths lead to the same file, which need not be there.
 pub fn is_same_file(a: impl AsRef<Path>, b: impl AsRef<Path>) -> bool {
     let resolved = |path: &Path| match target(path) {

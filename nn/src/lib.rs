@@ -140,7 +140,8 @@ pub use train::{
     logger::Logger,
     monitor::Monitor,
     save_best::SaveBest,
-    trainer::Trainer,
+    trainer::{Evaluation, Trainer},
+    validation::Validation,
 };
 pub use weights::Weights;
 

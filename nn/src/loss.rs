@@ -249,6 +249,32 @@ pub fn kl_div<'g>(log_q: Var<'g>, p: Var<'g>) -> Var<'g> {
     unreduced::kl_div(log_q, p).mean()
 }
 
+/// The loss of a batch: what a loss function gives, or the mean if it gives a number for each sample
+/// `[batch, ..]`; weighted, `Σ weight·loss / Σ weight`, if the samples have weights. If all of them
+/// are 0, it is 0.
+#[track_caller]
+pub(crate) fn weighted_mean<'g>(loss: Var<'g>, weights: Option<Var<'g>>) -> Var<'g> {
+    let (Ok(shape), Ok(dtype)) = (loss.shape(), loss.dtype()) else {
+        return loss; // an error
+    };
+    let Some(weights) = weights else {
+        return if shape.is_empty() { loss } else { loss.mean() };
+    };
+    if shape.first() != weights.dims::<1>().as_ref().map(|[n]| n) {
+        let message = "the samples have weights, so the loss has to be one number for each sample: \
+                       use one of `loss::unreduced`";
+        return loss.fail(message);
+    }
+    let weights = weights.cast(dtype);
+    let losses = if shape.len() == 1 {
+        loss
+    } else {
+        loss.flatten_from(1).mean_axis(-1)
+    };
+    let total = weights.sum();
+    (losses * weights).sum() / total.eq(0.0).select(total.ones_like(), total)
+}
+
 /// `p·cost`, and 0 where `p` is 0 and the cost is infinite.
 fn weighted<'g>(p: Var<'g>, cost: Var<'g>) -> Var<'g> {
     let finite = cost.eq(f64::INFINITY).select(0.0, cost);

@@ -1,10 +1,10 @@
 //! Classification metrics, and the mean of any metric over a dataset.
 
 use crate::{
-    data::Dataset,
+    data::Source,
     error::{Error, Result, catch},
     module::Module,
-    train::evaluate::for_each_batch,
+    train::evaluate::{for_each_batch, forward_of, only},
 };
 use autograd::{Graph, Tensor, Var};
 use std::fmt;
@@ -25,19 +25,23 @@ use std::fmt;
 /// ```
 pub fn evaluate_metric(
     model: &(impl Module + ?Sized),
-    data: &Dataset,
+    data: &(impl Source + ?Sized),
     metric: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Result<f64> {
     let mut sum = 0.0;
     for_each_batch(
-        model,
-        data,
-        |outputs, targets| {
-            let value = catch("the metric", || metric(outputs, targets))?;
+        &*forward_of(model),
+        &data,
+        |outputs, batch| {
+            let target = only(
+                &batch.targets,
+                "targets: `Trainer::metric_of` takes several",
+            )?;
+            let value = catch("the metric", || metric(outputs[0], target))?;
             Ok((vec![value.mean()], None))
         },
-        |samples, values, _| {
-            sum += values[0].scalar()? * samples as f64;
+        |batch, values, _| {
+            sum += values[0].scalar()? * batch.len() as f64;
             Ok(())
         },
     )?;

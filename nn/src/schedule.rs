@@ -19,7 +19,7 @@
 //! assert_eq!(own(&at(200)), 0.5);
 //! ```
 
-use crate::train::history::Epoch;
+use crate::train::{history::Epoch, monitor::Monitor};
 
 /// What a schedule knows about the training.
 #[derive(Clone, Copy, Debug)]
@@ -197,20 +197,78 @@ pub fn product(
 
 /// Multiplies by `factor` each time the loss has not improved for `patience` epochs in a row (at
 /// least 1). It monitors the validation loss, or the training loss if there is no validation data.
+/// [`Plateau`] has more settings.
 pub fn reduce_on_plateau(factor: f64, patience: usize) -> impl Fn(&Context<'_>) -> f64 {
-    move |context| {
-        let (mut best, mut epochs_without_improvement, mut scale) = (f64::INFINITY, 0, 1.0);
-        for epoch in context.history {
-            let loss = epoch.monitored_loss();
-            if loss < best {
-                (best, epochs_without_improvement) = (loss, 0);
-            } else {
-                epochs_without_improvement += 1;
-            }
-            if epochs_without_improvement >= patience.max(1) {
-                (scale, epochs_without_improvement) = (scale * factor, 0);
-            }
+    Plateau::new(factor, patience).schedule()
+}
+
+/// Multiplies by a factor each time that a [watched](Monitor) value has not improved for some epochs.
+///
+/// ```
+/// use nn::{Monitor, schedule::Plateau};
+/// let accuracy = Monitor::largest(|epoch| epoch.validation?.accuracy).min_delta(1e-3);
+/// let schedule = Plateau::new(0.5, 3).monitor(accuracy).cooldown(2).least(0.01).schedule();
+/// # let at = nn::schedule::Context { step: 0, steps_per_epoch: 1, epochs: 1, history: &[], start: 0 };
+/// # assert_eq!(schedule(&at), 1.0);
+/// ```
+#[derive(Debug)]
+pub struct Plateau {
+    factor: f64,
+    patience: usize,
+    cooldown: usize,
+    least: f64,
+    monitor: Monitor,
+}
+
+impl Plateau {
+    /// `patience`: the number of epochs in a row without improvement after which the learning rate is
+    /// multiplied by `factor`; at least 1.
+    pub fn new(factor: f64, patience: usize) -> Plateau {
+        Plateau {
+            factor,
+            patience: patience.max(1),
+            cooldown: 0,
+            least: 0.0,
+            monitor: Monitor::default(),
         }
-        scale
+    }
+
+    /// Watches another value than the loss, or lets only larger improvements count.
+    pub fn monitor(mut self, monitor: Monitor) -> Plateau {
+        self.monitor = monitor;
+        self
+    }
+
+    /// After each reduction, so many epochs are not counted: the new rate needs time to show.
+    pub fn cooldown(mut self, epochs: usize) -> Plateau {
+        self.cooldown = epochs;
+        self
+    }
+
+    /// The factors together do not get below this.
+    pub fn least(mut self, factor: f64) -> Plateau {
+        self.least = factor;
+        self
+    }
+
+    /// The schedule. It is a function of the history, so there is nothing to store when a training is
+    /// interrupted.
+    pub fn schedule(self) -> impl Fn(&Context<'_>) -> f64 {
+        move |context| {
+            let (mut best, mut waited, mut rest, mut scale) = (None, 0, 0usize, 1.0);
+            let values = context.history.iter();
+            for value in values.filter_map(|epoch| self.monitor.value(epoch)) {
+                let is_better = self.monitor.is_better(value, best);
+                if is_better {
+                    best = Some(value);
+                }
+                waited = if is_better || rest > 0 { 0 } else { waited + 1 };
+                rest = rest.saturating_sub(1);
+                if waited >= self.patience {
+                    (scale, waited, rest) = (scale * self.factor, 0, self.cooldown);
+                }
+            }
+            f64::max(scale, self.least)
+        }
     }
 }

@@ -407,11 +407,11 @@ fn what_is_wrong_is_found_before_the_first_step() {
         (&empty, "the validation dataset is empty"),
         (
             &narrow,
-            "a validation input has shape [2], a training input [4]",
+            "the validation inputs of a sample are f32 [2], the training inputs f32 [4]",
         ),
         (
             &floats,
-            "the validation targets are f32 [1], the training targets i64 [32]",
+            "the validation targets of a sample are f32 [], the training targets i64 []",
         ),
     ] {
         let mut trainer = Trainer::new(&m, Sgd::new(0.1)).validate(validation).quiet();
@@ -977,10 +977,10 @@ fn metrics_of_ones_own() -> Result<()> {
     );
     let csv = fs::read_to_string(path("csv")).expect("a log");
     assert!(csv.starts_with(
-        "epoch,loss,accuracy,validation_loss,validation_accuracy,seconds,validation_r2,\
+        "epoch,loss,accuracy,validation_loss,validation_accuracy,learning_rate,seconds,validation_r2,\
          validation_mean absolute error\n1,"
     ));
-    assert!(csv.lines().all(|line| line.split(',').count() == 8) && csv.lines().count() == 5);
+    assert!(csv.lines().all(|line| line.split(',').count() == 9) && csv.lines().count() == 5);
     let json = fs::read_to_string(path("json")).expect("a log");
     assert!(json.lines().all(|line| line.contains("\"validation_r2\":")));
     let error = message(run(5, &["r2"]));

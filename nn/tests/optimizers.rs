@@ -412,6 +412,8 @@ fn schedules() {
                 accuracy: None,
             },
             validation: None,
+            is_evaluated: true,
+            learning_rate: None,
             metrics: Vec::new(),
             time: std::time::Duration::ZERO,
             gradients: None,

@@ -174,7 +174,7 @@ fn a_paused_training_resumes_where_it_stopped() -> Result<()> {
         (lines.len(), lines[0]),
         (
             3,
-            "epoch,loss,accuracy,validation_loss,validation_accuracy,seconds"
+            "epoch,loss,accuracy,validation_loss,validation_accuracy,learning_rate,seconds"
         )
     );
     assert!(

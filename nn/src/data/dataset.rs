@@ -1,5 +1,9 @@
 //! Datasets in memory, and their mini-batches.
 
+use super::{
+    order,
+    source::{Batch, Source, check_fraction, check_weights, split_order},
+};
 use crate::{
     error::{Error, Result, reserve},
     seed,
@@ -24,8 +28,10 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    inputs: Inputs,
-    targets: Tensor,
+    /// One or more, as the targets.
+    inputs: Vec<Inputs>,
+    targets: Vec<Tensor>,
+    weights: Option<Tensor>,
 }
 
 /// Inputs, one row per sample.
@@ -138,7 +144,11 @@ impl Dataset {
 
     fn from_inputs(inputs: Inputs, targets: Tensor) -> Result<Dataset> {
         match (inputs.shape().first(), targets.shape().first()) {
-            (Some(a), Some(b)) if a == b => Ok(Dataset { inputs, targets }),
+            (Some(a), Some(b)) if a == b => Ok(Dataset {
+                inputs: vec![inputs],
+                targets: vec![targets],
+                weights: None,
+            }),
             _ => Err(Error::invalid(format!(
                 "inputs {:?} and targets {:?} must have the same number of rows",
                 inputs.shape(),
@@ -147,24 +157,89 @@ impl Dataset {
         }
     }
 
-    /// The inputs, one row per sample. Inputs that are stored as bytes are converted in each call.
+    /// Adds another input to each sample, for a model that takes several: see
+    /// [`Trainer::forward`](crate::Trainer::forward).
+    pub fn and_input(mut self, inputs: Tensor) -> Result<Dataset> {
+        self.check_rows("inputs", &inputs)?;
+        self.inputs.push(Inputs::Tensor(inputs));
+        Ok(self)
+    }
+
+    /// Adds another target to each sample, for a loss that takes several: see
+    /// [`Trainer::loss_of`](crate::Trainer::loss_of).
+    pub fn and_target(mut self, targets: Tensor) -> Result<Dataset> {
+        self.check_rows("targets", &targets)?;
+        self.targets.push(targets);
+        Ok(self)
+    }
+
+    /// Says how much each sample counts in the loss: `[samples]`, numbers from 0 on. The loss then is
+    /// `Σ weight·loss / Σ weight` over the samples of a batch, and has to be
+    /// [one number per sample](crate::loss::unreduced). Metrics do not count weights.
+    ///
+    /// ```
+    /// # use autograd::Tensor;
+    /// # let inputs = Tensor::from([[0.1f32], [0.2], [0.3]]);
+    /// use nn::{Activation, Dataset, Sgd, Trainer, loss};
+    /// let weights = Tensor::from([1f32, 1.0, 5.0]);
+    /// let data = Dataset::new(inputs, Tensor::from([0, 1, 0]))?.with_weights(weights)?;
+    /// let model = nn::mlp(&[1, 2], Activation::Relu, 1);
+    /// Trainer::new(&model, Sgd::new(0.1)).loss(loss::unreduced::cross_entropy).quiet().fit(&data)?;
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    pub fn with_weights(mut self, weights: Tensor) -> Result<Dataset> {
+        check_weights(&weights, self.len())?;
+        self.weights = Some(weights);
+        Ok(self)
+    }
+
+    /// With all inputs and targets of numbers with a fraction in this type: what a model of f64 layers
+    /// needs. Labels and masks stay as they are.
+    pub fn cast(&self, dtype: DType) -> Result<Dataset> {
+        let cast = |tensor: Tensor| match tensor.dtype().is_float() {
+            true => tensor.cast(dtype),
+            false => Ok(tensor),
+        };
+        let mut data = self.clone();
+        for inputs in &mut data.inputs {
+            *inputs = Inputs::Tensor(cast(inputs.to_tensor()?)?);
+        }
+        for targets in &mut data.targets {
+            *targets = cast(targets.clone())?;
+        }
+        Ok(data)
+    }
+
+    fn check_rows(&self, what: &str, tensor: &Tensor) -> Result<()> {
+        match tensor.shape().first() {
+            Some(&rows) if rows == self.len() => Ok(()),
+            _ => Err(Error::invalid(format!(
+                "{what} of shape {:?} do not match {} samples",
+                tensor.shape(),
+                self.len()
+            ))),
+        }
+    }
+
+    /// The inputs, one row per sample; the first ones, if a sample has several. Inputs that are stored
+    /// as bytes are converted in each call.
     pub fn inputs(&self) -> Result<Tensor> {
-        self.inputs.to_tensor()
+        self.inputs[0].to_tensor()
     }
 
     /// The shape of one input.
     pub fn sample_shape(&self) -> &[usize] {
-        &self.inputs.shape()[1..]
+        &self.inputs[0].shape()[1..]
     }
 
-    /// The targets, one row per sample.
+    /// The targets, one row per sample; the first ones, if a sample has several.
     pub fn targets(&self) -> &Tensor {
-        &self.targets
+        &self.targets[0]
     }
 
     /// The number of samples.
     pub fn len(&self) -> usize {
-        self.inputs.shape()[0]
+        self.inputs[0].shape()[0]
     }
 
     /// Whether there are no samples.
@@ -174,19 +249,16 @@ impl Dataset {
 
     /// The number of classes: the largest label plus 1. `None` if the targets are not labels.
     pub fn num_classes(&self) -> Option<usize> {
-        let labels = if self.targets.dtype() == DType::I64 {
-            self.targets.as_slice::<i64>().ok()?
-        } else {
-            return None;
-        };
+        let labels = self.targets().as_slice::<i64>().ok()?;
         usize::try_from(*labels.iter().max()?).ok()?.checked_add(1)
     }
 
-    /// The samples with these indices, in this order: inputs and targets.
+    /// The samples with these indices, in this order: inputs and targets, the first ones if a sample
+    /// has several ([`Source::batch`] has all).
     pub fn rows(&self, rows: &[usize]) -> Result<(Tensor, Tensor)> {
         Ok((
-            self.inputs.rows(rows)?.to_tensor()?,
-            self.targets.rows(rows)?,
+            self.inputs[0].rows(rows)?.to_tensor()?,
+            self.targets[0].rows(rows)?,
         ))
     }
 
@@ -201,14 +273,8 @@ impl Dataset {
     /// # Ok::<(), nn::Error>(())
     /// ```
     pub fn split(&self, fraction: f64, seed: u64) -> Result<(Dataset, Dataset)> {
-        if !(0.0..=1.0).contains(&fraction) {
-            return Err(Error::invalid(format!(
-                "expected a fraction from 0 to 1, got {fraction}"
-            )));
-        }
-        let order = self.shuffled(seed);
-        let (first, second) = order.split_at((fraction * self.len() as f64).round() as usize);
-        Ok((self.part(first)?, self.part(second)?))
+        let [first, second] = split_order(self.len(), fraction, seed)?;
+        Ok((self.part(&first)?, self.part(&second)?))
     }
 
     /// The same, with as equal parts of each class as there can be: of a class with `n` samples, the
@@ -224,11 +290,7 @@ impl Dataset {
     /// # Ok::<(), nn::Error>(())
     /// ```
     pub fn stratified_split(&self, fraction: f64, seed: u64) -> Result<(Dataset, Dataset)> {
-        if !(0.0..=1.0).contains(&fraction) {
-            return Err(Error::invalid(format!(
-                "expected a fraction from 0 to 1, got {fraction}"
-            )));
-        }
+        check_fraction(fraction)?;
         // the first dataset gets a sample when the sum of the fractions passes a whole number; samples
         // go class by class, so each class gets its part, rounded
         let is_first = |k: usize| {
@@ -269,9 +331,9 @@ impl Dataset {
             let message = format!("expected between 2 and {n} folds of {n} samples, got {k}");
             return Err(Error::invalid(message));
         }
-        let order = match self.targets.dtype() {
-            DType::I64 if self.targets.shape().len() == 1 => self.by_class(seed)?,
-            _ => self.shuffled(seed),
+        let order = match self.targets().dtype() {
+            DType::I64 if self.targets().shape().len() == 1 => self.by_class(seed)?,
+            _ => order::shuffled(self.len(), seed),
         };
         Ok((0..k).map(move |fold| {
             let rows = |is_in: bool| {
@@ -283,33 +345,32 @@ impl Dataset {
         }))
     }
 
-    /// All rows in random order.
-    fn shuffled(&self, seed: u64) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        order.shuffle(&mut seed::generator(seed));
-        order
-    }
-
     /// All rows, one class after the other, those of a class in random order.
     fn by_class(&self, seed: u64) -> Result<Vec<usize>> {
-        let labels = self.targets.as_slice::<i64>().ok();
+        let labels = self.targets().as_slice::<i64>().ok();
         let labels = labels.filter(|labels| labels.len() == self.len());
         let labels = labels.ok_or_else(|| Error::invalid("the targets are no labels"))?;
-        let mut order = self.shuffled(seed);
+        let mut order = order::shuffled(self.len(), seed);
         order.sort_by_key(|&row| labels[row]);
         Ok(order)
     }
 
     /// The samples of these rows.
     fn part(&self, rows: &[usize]) -> Result<Dataset> {
-        Dataset::from_inputs(self.inputs.rows(rows)?, self.targets.rows(rows)?)
+        let rows_of = |tensor: &Tensor| Ok(tensor.rows(rows)?);
+        let inputs = self.inputs.iter().map(|inputs| inputs.rows(rows));
+        Ok(Dataset {
+            inputs: inputs.collect::<Result<_>>()?,
+            targets: self.targets.iter().map(rows_of).collect::<Result<_>>()?,
+            weights: self.weights.as_ref().map(rows_of).transpose()?,
+        })
     }
 
     /// All samples in order, in batches of this size. The last batch may be smaller.
     pub fn batches(&self, size: usize) -> Batches<'_> {
         Batches {
             data: self,
-            order: (0..self.len()).collect(),
+            order: order::in_order(self.len(), 0),
             size: size.max(1),
             next: 0,
         }
@@ -318,8 +379,25 @@ impl Dataset {
     /// All samples, shuffled, in batches of this size. The last batch may be smaller.
     pub fn shuffled_batches(&self, size: usize, seed: u64) -> Batches<'_> {
         let mut batches = self.batches(size);
-        batches.order.shuffle(&mut seed::generator(seed));
+        batches.order = order::shuffled(self.len(), seed);
         batches
+    }
+}
+
+impl Source for Dataset {
+    fn len(&self) -> usize {
+        Dataset::len(self)
+    }
+
+    fn batch(&self, samples: &[usize]) -> Result<Batch> {
+        let rows = |tensor: &Tensor| Ok(tensor.rows(samples)?);
+        let inputs = self.inputs.iter();
+        let inputs = inputs.map(|inputs| inputs.rows(samples)?.to_tensor());
+        Ok(Batch {
+            inputs: inputs.collect::<Result<_>>()?,
+            targets: self.targets.iter().map(rows).collect::<Result<_>>()?,
+            weights: self.weights.as_ref().map(rows).transpose()?,
+        })
     }
 }
 
@@ -329,14 +407,6 @@ pub struct Batches<'d> {
     order: Vec<usize>,
     size: usize,
     next: usize,
-}
-
-impl Batches<'_> {
-    /// Skips the first batches without reading their data.
-    pub(crate) fn starting_at(mut self, batch: usize) -> Self {
-        self.next = batch.saturating_mul(self.size).min(self.order.len());
-        self
-    }
 }
 
 impl Iterator for Batches<'_> {

@@ -6,6 +6,8 @@ mod dataset;
 mod digits;
 mod idx;
 mod mnist;
+pub mod order;
+mod source;
 #[cfg(any(feature = "csv", feature = "npy"))]
 mod table;
 
@@ -15,6 +17,8 @@ pub use dataset::{Batches, Dataset};
 pub use digits::digits;
 pub use idx::{Idx, read_idx};
 pub use mnist::read_mnist;
+pub(crate) use source::checked_batch;
+pub use source::{Batch, Source, Subset, batches, split};
 #[cfg(feature = "npy")]
 pub use table::read_npy;
 #[cfg(feature = "csv")]

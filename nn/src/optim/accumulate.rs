@@ -88,6 +88,10 @@ impl<O: Optimizer> Optimizer for Accumulate<O> {
         true
     }
 
+    fn learning_rate(&self) -> Option<f64> {
+        self.inner.learning_rate()
+    }
+
     fn check(&self) -> Result<()> {
         if self.steps > 0 {
             return self.inner.check();

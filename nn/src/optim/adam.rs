@@ -123,6 +123,10 @@ impl Optimizer for Adam {
         }
     }
 
+    fn learning_rate(&self) -> Option<f64> {
+        Some(self.lr)
+    }
+
     fn check(&self) -> Result<()> {
         check(
             &[

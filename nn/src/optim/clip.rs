@@ -60,6 +60,10 @@ impl<O: Optimizer> Optimizer for Clip<O> {
         self.inner.flush(g, params, lr_scale) // of gradients that were clipped one by one
     }
 
+    fn learning_rate(&self) -> Option<f64> {
+        self.inner.learning_rate()
+    }
+
     fn check(&self) -> Result<()> {
         if self.max > 0.0 {
             return self.inner.check();

@@ -103,6 +103,10 @@ impl<O: Optimizer> Optimizer for Ema<O> {
         is_any
     }
 
+    fn learning_rate(&self) -> Option<f64> {
+        self.inner.learning_rate()
+    }
+
     fn check(&self) -> Result<()> {
         check(&[], &[("EMA decay", self.decay)])?;
         self.inner.check()

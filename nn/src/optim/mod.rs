@@ -65,6 +65,12 @@ pub trait Optimizer: Send + Sync {
         false
     }
 
+    /// The learning rate, before the factor of a schedule, for logs and callbacks. `None`: the optimizer
+    /// has none to tell.
+    fn learning_rate(&self) -> Option<f64> {
+        None
+    }
+
     /// Checks the settings.
     fn check(&self) -> Result<()>;
 
@@ -133,6 +139,9 @@ impl<P: Deref<Target: Optimizer> + Send + Sync> Optimizer for P {
     }
     fn name(&self) -> String {
         (**self).name()
+    }
+    fn learning_rate(&self) -> Option<f64> {
+        (**self).learning_rate()
     }
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
         (**self).state(params)

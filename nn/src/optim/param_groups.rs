@@ -115,6 +115,11 @@ impl Optimizer for ParamGroups {
             .fold(false, |a, b| a | b)
     }
 
+    /// That of the parameters that are in no group.
+    fn learning_rate(&self) -> Option<f64> {
+        self.default.learning_rate()
+    }
+
     fn check(&self) -> Result<()> {
         self.optimizers().try_for_each(Optimizer::check)
     }

@@ -92,6 +92,10 @@ impl Optimizer for RmsProp {
         }
     }
 
+    fn learning_rate(&self) -> Option<f64> {
+        Some(self.lr)
+    }
+
     fn check(&self) -> Result<()> {
         check(
             &[

@@ -84,6 +84,10 @@ impl Optimizer for Sgd {
         }
     }
 
+    fn learning_rate(&self) -> Option<f64> {
+        Some(self.lr)
+    }
+
     fn check(&self) -> Result<()> {
         if self.nesterov && self.momentum == 0.0 {
             let message = "Nesterov momentum needs a momentum above 0";

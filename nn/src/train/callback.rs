@@ -1,8 +1,8 @@
 //! Hooks that the training loop calls after steps and epochs.
 
 use super::history::Epoch;
-use crate::{error::Result, names};
-use autograd::{Param, Tensor};
+use crate::{error::Result, names, optim::Gradient};
+use autograd::{GradientReport, Param, Tensor};
 use std::{
     sync::{
         Arc,
@@ -22,6 +22,16 @@ pub enum ControlFlow {
     Pause,
 }
 
+impl ControlFlow {
+    /// This, unless it is `Continue`: then the other.
+    pub(super) fn or(self, other: ControlFlow) -> ControlFlow {
+        match self {
+            ControlFlow::Continue => other,
+            _ => self,
+        }
+    }
+}
+
 /// The state of the training that callbacks can read.
 pub struct CallbackContext<'t> {
     /// The number of completed steps, over all epochs.
@@ -29,6 +39,13 @@ pub struct CallbackContext<'t> {
     /// The mean training loss of the current epoch so far; at the end of an epoch, and until the next
     /// one has a step, of that epoch. NaN before the first step.
     pub loss: f64,
+    /// The learning rate of the current step, or of the last one between steps: the optimizer's
+    /// [own](crate::Optimizer::learning_rate) times the factor of the schedule. `None` before the
+    /// first step, and if the optimizer does not say.
+    pub learning_rate: Option<f64>,
+    /// Gradient statistics of the last step, if
+    /// [`inspect_gradients`](crate::Trainer::inspect_gradients) is on.
+    pub gradients: Option<&'t GradientReport>,
     /// The completed epochs.
     pub history: &'t [Epoch],
     /// The names of the [metrics](crate::Trainer::metric) that each epoch has.
@@ -65,9 +82,59 @@ pub trait Callback {
         Ok(())
     }
 
+    /// Called before each step: what it does to the model, such as
+    /// [freezing](crate::Module::freeze) a part, is in effect for this step.
+    fn on_step_begin(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// Called in each step when its gradients are in the graph, and not computed yet, before the
+    /// optimizer gets them: they can be changed, such as noise added, or left out.
+    ///
+    /// ```
+    /// use nn::{Callback, CallbackContext, Gradient, Result};
+    /// /// Trains biases ten times as slowly.
+    /// struct SlowBiases;
+    /// impl Callback for SlowBiases {
+    ///     fn on_gradients(
+    ///         &mut self,
+    ///         context: &CallbackContext<'_>,
+    ///         gradients: &mut Vec<Gradient<'_>>,
+    ///     ) -> Result<()> {
+    ///         let is_bias = |d: &Gradient| {
+    ///             let path = context.params.iter().find(|(_, param)| param.id() == d.param.id());
+    ///             path.is_some_and(|(path, _)| path.ends_with("bias"))
+    ///         };
+    ///         gradients.iter_mut().filter(|d| is_bias(d)).for_each(|d| d.gradient *= 0.1);
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    fn on_gradients(
+        &mut self,
+        context: &CallbackContext<'_>,
+        gradients: &mut Vec<Gradient<'_>>,
+    ) -> Result<()> {
+        let _ = (context, gradients);
+        Ok(())
+    }
+
     /// Called after each step.
     fn on_step_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
         let _ = context;
+        Ok(ControlFlow::Continue)
+    }
+
+    /// Called when there are new results: after each validation, within an epoch too, and after each
+    /// epoch if there is no validation data. `epoch` has the results so far of the epoch in which it
+    /// is. What stops a training or keeps the best weights belongs here.
+    fn on_evaluation(
+        &mut self,
+        context: &CallbackContext<'_>,
+        epoch: &Epoch,
+    ) -> Result<ControlFlow> {
+        let _ = (context, epoch);
         Ok(ControlFlow::Continue)
     }
 

@@ -3,18 +3,18 @@
 
 use super::trainer::Trainer;
 use crate::{
-    data::Dataset,
+    data::{Batch, Source, checked_batch, order},
     error::{Error, Result, catch},
     files,
     module::Module,
     optim::Optimizer,
     schedule,
 };
-use autograd::Graph;
+use autograd::{Graph, Tensor};
 
 impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
     /// Checks the settings, the data and the places of files.
-    pub(super) fn check(&self, data: &Dataset) -> Result<()> {
+    pub(super) fn check(&self, data: &dyn Source) -> Result<()> {
         if self.batch_size == 0 {
             return Err(Error::invalid("the batch size must be at least 1"));
         }
@@ -22,7 +22,7 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
             return Err(Error::invalid("the training dataset is empty"));
         }
         if let Some(validation) = self.validation {
-            check_validation(data, validation)?;
+            check_validation(data, validation.source)?;
         }
         let params = self.model.parameters();
         if !params.iter().any(|(_, param)| param.is_trained()) {
@@ -34,8 +34,8 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
                 "there is nothing to train: {message}"
             )));
         }
-        if let Some((path, _)) = &self.checkpoint {
-            files::check_writable(path)?;
+        if let Some(checkpoint) = &self.checkpoint {
+            files::check_writable(&checkpoint.path)?;
         }
         self.check_batches(data)?;
         self.optimizer.check()
@@ -43,7 +43,7 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
 
     /// Checks that model and loss take the first batch, and the last one, which may be smaller: a batch
     /// of one sample has no variance, for example.
-    fn check_batches(&self, data: &Dataset) -> Result<()> {
+    fn check_batches(&self, data: &dyn Source) -> Result<()> {
         let steps = self.steps_per_epoch(data);
         if steps == 0 {
             return Err(Error::invalid(format!(
@@ -55,10 +55,9 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
         let whole = self.batch_size.min(data.len());
         let last = data.len().min(steps * self.batch_size) - (steps - 1) * self.batch_size;
         for size in [whole, last] {
-            let (inputs, targets) = data.rows(&Vec::from_iter(0..size))?;
+            let batch = checked_batch(data, &order::in_order(size, 0))?;
             let g = Graph::training(self.seed);
-            let (_, loss) = self.outputs_and_loss(&g, inputs, targets)?;
-            if let Some(e) = loss.error() {
+            if let Some(e) = self.score(&g, &batch)?.loss.error() {
                 if size < whole {
                     let why =
                         format!("the last batch of an epoch has {size} of {whole} samples: {e}");
@@ -74,7 +73,7 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
     }
 
     /// What must be equal when a training is resumed.
-    pub(super) fn settings(&self, data: &Dataset) -> Result<Vec<(&'static str, String)>> {
+    pub(super) fn settings(&self, data: &dyn Source) -> Result<Vec<(&'static str, String)>> {
         if self.checkpoint.is_none() {
             return Ok(Vec::new());
         }
@@ -97,7 +96,7 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
     }
 
     /// Some factors of the schedule, of steps that do not depend on the number of epochs.
-    fn first_factors(&self, data: &Dataset) -> Result<String> {
+    fn first_factors(&self, data: &dyn Source) -> Result<String> {
         let steps_per_epoch = self.steps_per_epoch(data);
         let steps = [0, 1, 10, 100].into_iter();
         let steps = steps.chain([1, 2, 5, 10, 50].map(|epochs| epochs * steps_per_epoch));
@@ -116,10 +115,10 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
     }
 
     /// The operations of model and loss.
-    fn description(&self, data: &Dataset) -> Result<String> {
+    fn description(&self, data: &dyn Source) -> Result<String> {
         const MAX_BYTES: usize = 1 << 16;
-        let (g, (inputs, targets)) = (Graph::training(0), self.first_batch(data)?);
-        self.outputs_and_loss(&g, inputs, targets)?;
+        let (g, batch) = (Graph::training(0), self.first_batch(data)?);
+        self.score(&g, &batch)?;
         let text = g.to_text_range(0..g.len());
         if text.len() <= MAX_BYTES {
             return Ok(text);
@@ -145,25 +144,26 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
 }
 
 /// Checks that the validation data are there, and are such as the training data.
-fn check_validation(data: &Dataset, validation: &Dataset) -> Result<()> {
+fn check_validation(data: &dyn Source, validation: &dyn Source) -> Result<()> {
     if validation.is_empty() {
         return Err(Error::invalid("the validation dataset is empty"));
     }
-    let (a, b) = (data.sample_shape(), validation.sample_shape());
-    if a != b {
-        return Err(Error::invalid(format!(
-            "a validation input has shape {b:?}, a training input {a:?}"
-        )));
-    }
-    let (a, b) = (data.targets(), validation.targets());
-    if a.shape()[1..] != b.shape()[1..] || a.dtype() != b.dtype() {
-        return Err(Error::invalid(format!(
-            "the validation targets are {} {:?}, the training targets {} {:?}",
-            b.dtype(),
-            b.shape(),
-            a.dtype(),
-            a.shape()
-        )));
+    let [a, b] = [checked_batch(data, &[0])?, checked_batch(validation, &[0])?];
+    let kinds: [(&str, fn(&Batch) -> &[Tensor]); 2] = [
+        ("inputs", |batch| &batch.inputs),
+        ("targets", |batch| &batch.targets),
+    ];
+    for (kind, of) in kinds {
+        let describe = |batch: &Batch| {
+            let of_one = |t: &Tensor| format!("{} {:?}", t.dtype(), &t.shape()[1..]);
+            of(batch).iter().map(of_one).collect::<Vec<_>>().join(", ")
+        };
+        let (a, b) = (describe(&a), describe(&b));
+        if a != b {
+            return Err(Error::invalid(format!(
+                "the validation {kind} of a sample are {b}, the training {kind} {a}"
+            )));
+        }
     }
     Ok(())
 }

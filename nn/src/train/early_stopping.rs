@@ -2,6 +2,7 @@
 
 use super::{
     callback::{Callback, CallbackContext, ControlFlow},
+    history::Epoch,
     monitor::Monitor,
 };
 use crate::error::{Error, Result};
@@ -102,9 +103,12 @@ impl Callback for EarlyStopping {
         Ok(())
     }
 
-    fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
-        let last = context.history.last();
-        let value = last.and_then(|epoch| self.monitor.value(epoch));
+    fn on_evaluation(
+        &mut self,
+        context: &CallbackContext<'_>,
+        epoch: &Epoch,
+    ) -> Result<ControlFlow> {
+        let value = self.monitor.value(epoch);
         Ok(value.map_or(ControlFlow::Continue, |value| {
             self.observe(value, context.params)
         }))

@@ -1,8 +1,9 @@
 //! Evaluation: metrics and predictions of a model.
 
 use crate::{
-    data::Dataset,
-    error::{Result, catch},
+    data::{Batch, Source, checked_batch},
+    error::{Error, Result, catch},
+    loss::weighted_mean,
     module::Module,
 };
 use autograd::{DType, Graph, Tensor, Var};
@@ -26,65 +27,117 @@ impl fmt::Display for Metrics {
     }
 }
 
+/// How outputs are computed from the inputs of a batch.
+pub(crate) type Forward<'f> = dyn for<'g> Fn(&[Var<'g>]) -> Result<Vec<Var<'g>>> + 'f;
+
+/// That of a model of one input and one output.
+pub(crate) fn forward_of(model: &(impl Module + ?Sized)) -> Box<Forward<'_>> {
+    Box::new(|inputs| {
+        let input = only(
+            inputs,
+            "inputs: `Trainer::forward` says how a model takes them",
+        )?;
+        Ok(vec![catch("the model", || model.forward(input))?])
+    })
+}
+
+/// The only one of these; an error if there are several.
+pub(crate) fn only<'g>(vars: &[Var<'g>], several: &str) -> Result<Var<'g>> {
+    match *vars {
+        [var] => Ok(var),
+        _ => Err(Error::invalid(format!(
+            "the samples have {} {several}",
+            vars.len()
+        ))),
+    }
+}
+
+/// A batch as constants of a graph.
+pub(crate) struct BatchVars<'g> {
+    pub(crate) inputs: Vec<Var<'g>>,
+    pub(crate) targets: Vec<Var<'g>>,
+    pub(crate) weights: Option<Var<'g>>,
+}
+
+impl<'g> BatchVars<'g> {
+    pub(crate) fn new(g: &'g Graph, batch: &Batch) -> BatchVars<'g> {
+        let constants = |tensors: &[Tensor]| tensors.iter().map(|t| g.constant(t)).collect();
+        BatchVars {
+            inputs: constants(&batch.inputs),
+            targets: constants(&batch.targets),
+            weights: batch.weights.as_ref().map(|w| g.constant(w)),
+        }
+    }
+}
+
 /// Accumulates loss and accuracy over batches.
 #[derive(Default)]
 pub(crate) struct Meter {
     loss_sum: f64,
+    /// What the samples weigh, by which the loss is divided.
+    weight: f64,
     correct: Option<f64>,
     samples: usize,
 }
 
 impl Meter {
-    /// Adds a batch: its number of samples, its mean loss, and its number of correct predictions.
+    /// Adds a batch with its mean loss and its number of correct predictions.
     pub(crate) fn add(
         &mut self,
-        samples: usize,
+        batch: &Batch,
         loss: &Tensor,
         correct: Option<&Tensor>,
     ) -> Result<()> {
-        self.loss_sum += loss.scalar()? * samples as f64;
+        let weight = batch.weight();
+        self.loss_sum += loss.scalar()? * weight;
+        self.weight += weight;
         if let Some(correct) = correct {
             *self.correct.get_or_insert(0.0) += correct.scalar()?;
         }
-        self.samples += samples;
+        self.samples += batch.len();
         Ok(())
     }
 
     /// The accumulated sums, for a checkpoint; NaN stands for no accuracy.
-    pub(crate) fn to_array(&self) -> [f64; 3] {
+    pub(crate) fn to_array(&self) -> [f64; 4] {
         [
             self.loss_sum,
             self.correct.unwrap_or(f64::NAN),
             self.samples as f64,
+            self.weight,
         ]
     }
 
     /// The inverse of [`to_array`](Meter::to_array).
     pub(crate) fn from_slice(sums: &[f64]) -> Option<Meter> {
-        let &[loss_sum, correct, samples] = sums else {
+        let &[loss_sum, correct, samples, weight] = sums else {
             return None;
         };
         let is_count = samples >= 0.0 && samples.fract() == 0.0;
         let is_part = correct.is_nan() || (0.0..=samples).contains(&correct);
-        (is_count && is_part).then_some(Meter {
+        let is_weight = (0.0..f64::INFINITY).contains(&weight);
+        (is_count && is_part && is_weight).then_some(Meter {
             loss_sum,
+            weight,
             correct: Some(correct).filter(|c| !c.is_nan()),
             samples: samples as usize,
         })
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        let samples = self.samples.max(1) as f64;
+        // nothing that weighs anything has the loss 0, as has a batch of it
+        let weight = if self.weight == 0.0 { 1.0 } else { self.weight };
         Metrics {
-            loss: self.loss_sum / samples,
-            accuracy: self.correct.map(|c| c / samples),
+            loss: self.loss_sum / weight,
+            accuracy: self.correct.map(|c| c / self.samples.max(1) as f64),
         }
     }
 }
 
 /// The number of correct predictions in a batch, if the outputs are logits `[batch, classes]` and
-/// the targets are labels `[batch]`.
-pub(crate) fn count_correct<'g>(outputs: Var<'g>, targets: Var<'g>) -> Option<Var<'g>> {
+/// the targets are labels `[batch]`; of the first outputs and targets, if there are several.
+pub(crate) fn count_correct<'g>(outputs: &[Var<'g>], targets: &[Var<'g>]) -> Option<Var<'g>> {
+    let (outputs, targets) = (*outputs.first()?, *targets.first()?);
     let is_classification = targets.dtype().is_ok_and(|d| d == DType::I64)
         && targets.dims::<1>().is_some()
         && outputs.dims::<2>().is_some();
@@ -101,7 +154,8 @@ const MAX_OUTPUTS: usize = 1 << 28;
 ///
 /// The model runs in batches, and the loss is computed of all outputs at once: a weighted mean or a
 /// sum is that of the whole dataset. If the outputs have more than 256 MiB, or not one row for each
-/// sample, it is the mean over batches of 1,000 samples instead.
+/// sample, it is the mean over batches of 1,000 samples instead. Of a loss that gives a number for
+/// each sample, it is the mean, with the [weights](crate::Dataset::with_weights) of the samples.
 ///
 /// ```
 /// # use autograd::Tensor;
@@ -113,96 +167,130 @@ const MAX_OUTPUTS: usize = 1 << 28;
 /// ```
 pub fn evaluate(
     model: &(impl Module + ?Sized),
-    data: &Dataset,
+    data: &(impl Source + ?Sized),
     loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Result<Metrics> {
-    let (scores, accuracy) = evaluate_scores(model, data, |outputs, targets| {
-        Ok(vec![catch("the loss", || loss(outputs, targets))?])
+    let forward = forward_of(model);
+    let (metrics, _) = evaluate_scores(&*forward, &data, |outputs, batch| {
+        let target = only(&batch.targets, "targets: `Trainer::loss_of` takes several")?;
+        let loss = catch("the loss", || loss(outputs[0], target))?;
+        Ok(Scores {
+            loss: weighted_mean(loss, batch.weights),
+            metrics: Vec::new(),
+        })
     })?;
-    let loss = scores.first().copied().unwrap_or(f64::NAN);
-    Ok(Metrics { loss, accuracy })
+    Ok(metrics)
 }
 
-/// Numbers of a dataset, such as the loss, and the accuracy: see [`evaluate`].
+/// What is computed of outputs and targets: the loss, and metrics of one's own.
+pub(crate) struct Scores<'g> {
+    pub(crate) loss: Var<'g>,
+    pub(crate) metrics: Vec<Var<'g>>,
+}
+
+impl<'g> Scores<'g> {
+    /// The loss, then the metrics.
+    fn all(self) -> Vec<Var<'g>> {
+        [vec![self.loss], self.metrics].concat()
+    }
+}
+
+/// Loss and accuracy of a source, and metrics of one's own: see [`evaluate`].
 pub(crate) fn evaluate_scores(
-    model: &(impl Module + ?Sized),
-    data: &Dataset,
-    scores: impl for<'g> Fn(Var<'g>, Var<'g>) -> Result<Vec<Var<'g>>>,
-) -> Result<(Vec<f64>, Option<f64>)> {
+    forward: &Forward<'_>,
+    source: &dyn Source,
+    scores: impl for<'g> Fn(&[Var<'g>], &BatchVars<'g>) -> Result<Scores<'g>>,
+) -> Result<(Metrics, Vec<f64>)> {
     let numbers = |values: &[Tensor]| -> Result<Vec<f64>> {
         let numbers = values.iter().map(Tensor::scalar);
         Ok(numbers.collect::<autograd::Result<_>>()?)
     };
-    let (mut sums, mut correct, mut all_outputs) = (Vec::new(), None, Vec::new());
-    let at_once = can_be_kept(model, data)?;
+    let (mut meter, mut sums, mut kept) = (Meter::default(), Vec::new(), Vec::new());
+    let at_once = can_be_kept(forward, source)?;
     for_each_batch(
-        model,
-        data,
-        |outputs, targets| {
+        forward,
+        source,
+        |outputs, batch| {
             let values = match at_once {
-                true => vec![outputs],
-                false => scores(outputs, targets)?,
+                true => outputs.to_vec(),
+                false => scores(outputs, batch)?.all(),
             };
-            Ok((values, count_correct(outputs, targets)))
+            Ok((values, count_correct(outputs, &batch.targets)))
         },
-        |samples, values, counted| {
-            if let Some(counted) = counted {
-                *correct.get_or_insert(0.0) += counted.scalar()?;
-            }
+        |batch, values, correct| {
             if at_once {
-                all_outputs.extend(values);
+                meter.add(&batch, &0.0.into(), correct.as_ref())?;
+                // outputs in the place of inputs, which are not needed any more
+                kept.push(Batch {
+                    inputs: values,
+                    ..batch
+                });
                 return Ok(());
             }
-            let values = numbers(&values)?;
-            sums.resize(values.len(), 0.0);
-            let pairs = sums.iter_mut().zip(values);
-            pairs.for_each(|(sum, value): (&mut f64, f64)| *sum += value * samples as f64);
+            meter.add(&batch, &values[0], correct.as_ref())?;
+            let metrics = numbers(&values[1..])?;
+            sums.resize(metrics.len(), 0.0);
+            let pairs = sums.iter_mut().zip(metrics);
+            pairs.for_each(|(sum, value): (&mut f64, f64)| *sum += value * batch.len() as f64);
             Ok(())
         },
     )?;
-    let count = data.len().max(1) as f64;
-    let accuracy = correct.map(|correct: f64| correct / count);
     if !at_once {
-        return Ok((sums.into_iter().map(|sum| sum / count).collect(), accuracy));
+        let count = source.len().max(1) as f64;
+        let metrics = sums.into_iter().map(|sum| sum / count).collect();
+        return Ok((meter.metrics(), metrics));
     }
-    let g = Graph::new();
-    let outputs = g.constant(Tensor::from_rows(&all_outputs)?);
-    let values = scores(outputs, g.constant(data.targets()))?;
-    Ok((numbers(&g.run(values)?)?, accuracy))
+    let (g, all) = (Graph::new(), Batch::join(&kept)?);
+    let batch = BatchVars::new(&g, &all);
+    let mut values = numbers(&g.run(scores(&batch.inputs, &batch)?.all())?)?;
+    let metrics = values.split_off(1);
+    Ok((
+        Metrics {
+            loss: values[0],
+            ..meter.metrics()
+        },
+        metrics,
+    ))
 }
 
 /// Whether the outputs of all samples can be kept: one row for each, and not too many bytes.
-fn can_be_kept(model: &(impl Module + ?Sized), data: &Dataset) -> Result<bool> {
-    if data.is_empty() {
+fn can_be_kept(forward: &Forward<'_>, source: &dyn Source) -> Result<bool> {
+    if source.is_empty() {
         return Ok(false);
     }
-    let (g, (inputs, _)) = (Graph::new(), data.rows(&[0])?);
-    let outputs = catch("the model", || model.forward(g.constant(inputs)))?;
-    let (Ok(shape), Ok(dtype)) = (outputs.shape(), outputs.dtype()) else {
-        return Ok(false); // the first batch says what is wrong
-    };
-    let bytes = shape.count().saturating_mul(dtype.size());
-    let fits = bytes.saturating_mul(data.len()) <= MAX_OUTPUTS;
-    Ok(shape.first() == Some(&1) && fits)
+    let (g, sample) = (Graph::new(), checked_batch(source, &[0])?);
+    let batch = BatchVars::new(&g, &sample);
+    let mut bytes: usize = 0;
+    for output in forward(&batch.inputs)?.iter().chain(&batch.targets) {
+        let (Ok(shape), Ok(dtype)) = (output.shape(), output.dtype()) else {
+            return Ok(false); // the first batch says what is wrong
+        };
+        if shape.first() != Some(&1) {
+            return Ok(false);
+        }
+        bytes = bytes.saturating_add(shape.count().saturating_mul(dtype.size()));
+    }
+    Ok(bytes.saturating_mul(source.len()) <= MAX_OUTPUTS)
 }
 
 /// What is computed of a batch: some values, and the number of correct predictions if that is wanted.
 type OfBatch<'g> = (Vec<Var<'g>>, Option<Var<'g>>);
 
-/// Evaluates a function of outputs and targets on each batch. `consume` receives the number of samples
-/// in the batch, and the values of what the function returns.
+/// Evaluates a function of outputs and targets on each batch. `consume` receives the batch, the values
+/// of what the function returns, and the number of correct predictions.
 pub(crate) fn for_each_batch(
-    model: &(impl Module + ?Sized),
-    data: &Dataset,
-    f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Result<OfBatch<'g>>,
-    mut consume: impl FnMut(usize, Vec<Tensor>, Option<Tensor>) -> Result<()>,
+    forward: &Forward<'_>,
+    source: &dyn Source,
+    f: impl for<'g> Fn(&[Var<'g>], &BatchVars<'g>) -> Result<OfBatch<'g>>,
+    mut consume: impl FnMut(Batch, Vec<Tensor>, Option<Tensor>) -> Result<()>,
 ) -> Result<()> {
-    for batch in data.batches(EVALUATION_BATCH_SIZE) {
-        let (inputs, targets) = batch?;
-        let (g, samples) = (Graph::new(), inputs.shape()[0]);
-        let outputs = catch("the model", || model.forward(g.constant(inputs)))?;
-        let (values, correct) = g.run(f(outputs, g.constant(targets))?)?;
-        consume(samples, values, correct)?;
+    let samples: Vec<usize> = (0..source.len()).collect();
+    for samples in samples.chunks(EVALUATION_BATCH_SIZE) {
+        let (g, batch) = (Graph::new(), checked_batch(source, samples)?);
+        let vars = BatchVars::new(&g, &batch);
+        let outputs = forward(&vars.inputs)?;
+        let (values, correct) = g.run(f(&outputs, &vars)?)?;
+        consume(batch, values, correct)?;
     }
     Ok(())
 }

@@ -12,10 +12,16 @@ pub struct Epoch {
     /// Training loss and accuracy: the mean over all steps. The weights change during the epoch, so
     /// this is not the result of the final weights.
     pub train: Metrics,
-    /// Validation loss and accuracy at the end of the epoch.
+    /// Validation loss and accuracy at the end of the epoch; `None` if there are no validation data,
+    /// or [no validation was due](crate::Validation).
     pub validation: Option<Metrics>,
+    /// Whether it counts for what [watches](crate::Monitor) the results: not if the validation waits
+    /// for a later epoch.
+    pub is_evaluated: bool,
     /// The [metrics](crate::Trainer::metric) of one's own on the validation data, with their names.
     pub metrics: Vec<(String, f64)>,
+    /// The learning rate of the last step, if the optimizer has [one](crate::Optimizer::learning_rate).
+    pub learning_rate: Option<f64>,
     /// The training time, without validation.
     pub time: Duration,
     /// Gradient statistics over all steps, if
@@ -78,8 +84,8 @@ impl Epoch {
         found.map(|(_, value)| *value)
     }
 
-    /// The loss that early stopping and schedules monitor: the validation loss, or the training
-    /// loss if there is no validation data.
+    /// The loss that early stopping and schedules monitor by default: the validation loss, or the
+    /// training loss if there is no validation data.
     pub(crate) fn monitored_loss(&self) -> f64 {
         self.validation.map_or(self.train.loss, |v| v.loss)
     }

@@ -79,12 +79,13 @@ impl Logger {
     }
 }
 
-const COLUMNS: [&str; 6] = [
+const COLUMNS: [&str; 7] = [
     "epoch",
     "loss",
     "accuracy",
     "validation_loss",
     "validation_accuracy",
+    "learning_rate",
     "seconds",
 ];
 
@@ -103,6 +104,7 @@ fn values(epoch: &Epoch) -> Vec<Option<f64>> {
         epoch.train.accuracy,
         epoch.validation.map(|v| v.loss),
         epoch.validation.and_then(|v| v.accuracy),
+        epoch.learning_rate,
         Some(epoch.time.as_secs_f64()),
     ];
     let metrics = epoch.metrics.iter().map(|(_, value)| Some(*value));

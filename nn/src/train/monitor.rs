@@ -30,8 +30,8 @@ impl Default for Monitor {
 }
 
 impl Monitor {
-    /// Watches a value that should be small. An epoch without the value does not count, and one whose
-    /// value is NaN is no improvement.
+    /// Watches a value that should be small. An epoch without the value does not count, nor does one
+    /// whose [validation](crate::Validation) was not due; one whose value is NaN is no improvement.
     pub fn smallest(value: impl Fn(&Epoch) -> Option<f64> + Send + 'static) -> Monitor {
         Monitor {
             value: Box::new(value),
@@ -60,16 +60,22 @@ impl Monitor {
         self.best
     }
 
-    pub(super) fn value(&self, epoch: &Epoch) -> Option<f64> {
-        (self.value)(epoch)
+    /// What is watched, if the epoch has it.
+    pub(crate) fn value(&self, epoch: &Epoch) -> Option<f64> {
+        (self.value)(epoch).filter(|_| epoch.is_evaluated)
+    }
+
+    /// Whether a value is better than the best one before.
+    pub(crate) fn is_better(&self, value: f64, best: Option<f64>) -> bool {
+        match best {
+            Some(best) => self.sign * value < self.sign * best - self.min_delta,
+            None => !value.is_nan(),
+        }
     }
 
     /// Takes a value; whether it is the best so far.
     pub(super) fn improves(&mut self, value: f64) -> bool {
-        let is_better = match self.best {
-            Some(best) => self.sign * value < self.sign * best - self.min_delta,
-            None => !value.is_nan(),
-        };
+        let is_better = self.is_better(value, self.best);
         if is_better {
             self.best = Some(value);
         }

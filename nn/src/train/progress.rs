@@ -84,6 +84,14 @@ impl Progress {
         }
     }
 
+    /// The results of a validation within an epoch.
+    pub(crate) fn within_epoch(&self, epoch: &Epoch, step: usize) {
+        if !self.quiet {
+            let print = || writeln!(io::stdout(), "{epoch} | after {step} batches");
+            let _ = self.bar.suspend(print);
+        }
+    }
+
     pub(crate) fn end_epoch(&self, epoch: &Epoch, messages: &str) {
         if !self.quiet {
             let gradients = epoch

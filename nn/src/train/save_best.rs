@@ -2,6 +2,7 @@
 
 use super::{
     callback::{Callback, CallbackContext, ControlFlow},
+    history::Epoch,
     monitor::Monitor,
 };
 use crate::{error::Result, files, io};
@@ -54,11 +55,12 @@ impl Callback for SaveBest {
         files::check_writable(&self.path)
     }
 
-    fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
-        let value = context
-            .history
-            .last()
-            .and_then(|epoch| self.monitor.value(epoch));
+    fn on_evaluation(
+        &mut self,
+        context: &CallbackContext<'_>,
+        epoch: &Epoch,
+    ) -> Result<ControlFlow> {
+        let value = self.monitor.value(epoch);
         if value.is_some_and(|value| self.monitor.improves(value)) {
             io::save_parameters(context.params, &self.path)?;
         }

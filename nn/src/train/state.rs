@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     io,
 };
-use autograd::{Param, Tensor};
+use autograd::{GradientReport, Param, Tensor};
 use std::{
     collections::HashMap,
     path::Path,
@@ -27,6 +27,11 @@ pub(super) struct Cursor {
     pub(super) step: usize,
     /// The metrics of the current epoch so far,
     pub(super) meter: Meter,
+    /// gradient statistics of its steps in this process, and those of the last step,
+    pub(super) gradients: Option<GradientReport>,
+    pub(super) gradients_of_step: Option<GradientReport>,
+    /// the learning rate of the last step,
+    pub(super) learning_rate: Option<f64>,
     /// when it began, and the seconds that it took before the training was resumed.
     pub(super) started: Option<Instant>,
     pub(super) seconds: f64,
@@ -219,8 +224,8 @@ impl<'p> Contents<'p> {
                 .ok()
                 .filter(|&seconds| Duration::try_from_secs_f64(seconds).is_ok())
                 .ok_or_else(|| damaged("seconds"))?,
-            started: None,
             finished,
+            ..Cursor::default()
         })
     }
 
@@ -243,7 +248,7 @@ impl<'p> Contents<'p> {
 }
 
 /// The numbers of an epoch in the history, before the metrics of one's own.
-const COLUMNS: usize = 6;
+const COLUMNS: usize = 8;
 
 /// The metrics of an epoch as numbers; NaN stands for a missing metric.
 fn epoch_to_array(epoch: &Epoch) -> Vec<f64> {
@@ -260,6 +265,8 @@ fn epoch_to_array(epoch: &Epoch) -> Vec<f64> {
         accuracy(&epoch.train),
         validation.loss,
         accuracy(&validation),
+        f64::from(u8::from(epoch.is_evaluated)),
+        epoch.learning_rate.unwrap_or(f64::NAN),
         seconds,
     ];
     let metrics = epoch.metrics.iter().map(|(_, value)| *value);
@@ -276,6 +283,8 @@ fn epoch_from_slice(index: usize, values: &[f64], metrics: &[String]) -> Option<
         accuracy,
         validation_loss,
         validation_accuracy,
+        is_evaluated,
+        learning_rate,
         seconds,
     ] = own;
     let others = metrics
@@ -292,7 +301,9 @@ fn epoch_from_slice(index: usize, values: &[f64], metrics: &[String]) -> Option<
         number: index + 1,
         train: pair(loss, accuracy),
         validation: present(validation_loss).map(|loss| pair(loss, validation_accuracy)),
+        is_evaluated: is_evaluated == 1.0,
         metrics: others,
+        learning_rate: present(learning_rate),
         time: Duration::try_from_secs_f64(seconds).ok()?,
         gradients: None,
     })

@@ -1,39 +1,42 @@
-//! The training loop.
+//! The trainer: its settings. [`run`](super::run) has the loop.
 
 use super::{
-    callback::{Callback, CallbackContext, ControlFlow},
+    callback::Callback,
     dry_run::DryRun,
-    evaluate::{Metrics, count_correct, evaluate_scores},
-    history::{End, Epoch, History},
-    progress::Progress,
-    state::{Cursor, TrainingState},
+    evaluate::{BatchVars, Forward, Metrics, Scores, evaluate_scores, forward_of, only},
+    history::Epoch,
+    prefetch::Augmentation,
+    validation::Validation,
 };
 use crate::{
-    data::Dataset,
+    data::{Batch, Source, checked_batch, order},
     error::{Error, Result, catch},
+    loss::weighted_mean,
     module::Module,
     optim::{Optimizer, gradients},
-    schedule, seed,
+    schedule,
 };
-use autograd::{GradientReport, Graph, Param, Tensor, Var};
+use autograd::{Graph, Tensor, Var};
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        mpsc::{Receiver, sync_channel},
-    },
-    time::Instant,
+    sync::Arc,
 };
 
-/// The most batches that the data thread prepares at a time. Each time it runs, it takes a core from
-/// the training, so it should not run for every batch.
-const PREFETCH_BATCHES: usize = 8;
-/// The most bytes of these batches, unless one batch has more. Up to three times as much is ahead.
-const PREFETCH_BYTES: usize = 16 << 20;
-
 type Schedule<'m> = Box<dyn Fn(&schedule::Context<'_>) -> f64 + 'm>;
-type Augmentation<'m> = dyn Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm;
-type Loss<'m> = Box<dyn for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm>;
+type Order<'m> = Box<dyn Fn(usize, u64) -> Vec<usize> + 'm>;
+/// The outputs of a model for the inputs of a batch.
+type OutputsOf<'m, M> = Box<dyn for<'g> Fn(&M, &[Var<'g>]) -> Vec<Var<'g>> + 'm>;
+/// A loss or a metric of the outputs and the targets of a batch.
+type ScoreOf<'m> = Box<dyn for<'g> Fn(&[Var<'g>], &[Var<'g>]) -> Result<Var<'g>> + 'm>;
+
+/// The checkpoints of a training.
+pub(super) struct Checkpoints {
+    pub(super) path: PathBuf,
+    /// The number of steps between two of them.
+    pub(super) every: usize,
+    /// How many are kept.
+    pub(super) kept: usize,
+}
 
 /// Trains a model on a dataset with mini-batches.
 ///
@@ -45,44 +48,64 @@ type Loss<'m> = Box<dyn for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm>;
 pub struct Trainer<'m, M: ?Sized, O> {
     pub(super) model: &'m M,
     pub(super) optimizer: O,
-    loss: Loss<'m>,
+    /// None for a model of one input and one output.
+    forward: Option<OutputsOf<'m, M>>,
+    loss: ScoreOf<'m>,
     pub(super) schedule: Schedule<'m>,
+    pub(super) order: Option<Order<'m>>,
     pub(super) batch_size: usize,
     pub(super) epochs: usize,
     pub(super) seed: u64,
-    pub(super) validation: Option<&'m Dataset>,
-    metrics: Vec<(String, Loss<'m>)>,
-    quiet: bool,
-    detect_anomaly: bool,
-    inspect_gradients: bool,
-    callbacks: Vec<Box<dyn Callback + 'm>>,
-    /// The file, and the number of steps between two checkpoints.
-    pub(super) checkpoint: Option<(PathBuf, usize)>,
-    augmentation: Option<Arc<Augmentation<'m>>>,
-    overfit_batch: bool,
+    pub(super) validation: Option<Validation<'m>>,
+    metrics: Vec<(String, ScoreOf<'m>)>,
+    pub(super) quiet: bool,
+    pub(super) detect_anomaly: bool,
+    pub(super) inspect_gradients: bool,
+    pub(super) callbacks: Vec<Box<dyn Callback + 'm>>,
+    pub(super) checkpoint: Option<Checkpoints>,
+    pub(super) augmentation: Option<Arc<Augmentation<'m>>>,
+    pub(super) overfit_batch: bool,
     max_steps_per_epoch: usize,
     drop_last: bool,
     /// The epochs of the last training.
-    history: Vec<Epoch>,
+    pub(super) history: Vec<Epoch>,
 }
 
-/// The inputs, the targets and the seed of a step.
-type Batch = (Tensor, Tensor, u64);
+/// The forward pass of a batch in a graph.
+pub(super) struct Scored<'g> {
+    pub(super) outputs: Vec<Var<'g>>,
+    pub(super) targets: Vec<Var<'g>>,
+    pub(super) loss: Var<'g>,
+}
 
-/// The loss of a step, the number of correct predictions, and gradient statistics.
-type StepResult = (Tensor, Option<Tensor>, Option<GradientReport>);
+/// A function of one output and one target as one of several.
+fn of_one<'m>(name: String, f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm) -> ScoreOf<'m> {
+    Box::new(move |outputs, targets| {
+        let output = only(
+            outputs,
+            "outputs: `Trainer::loss_of` and `metric_of` take several",
+        )?;
+        let target = only(
+            targets,
+            "targets: `Trainer::loss_of` and `metric_of` take several",
+        )?;
+        catch(&name, || f(output, target))
+    })
+}
 
 impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// A trainer with the default settings: cross-entropy loss, constant learning rate, batch size
     /// 64, one epoch, seed 0, no validation.
     pub fn new(model: &'m M, optimizer: O) -> Trainer<'m, M, O> {
-        let loss: Loss<'m> = Box::new(crate::loss::cross_entropy);
+        let loss = of_one("the loss".into(), crate::loss::cross_entropy);
         let schedule: Schedule<'m> = Box::new(schedule::constant);
         Trainer {
             model,
             optimizer,
+            forward: None,
             loss,
             schedule,
+            order: None,
             batch_size: 64,
             epochs: 1,
             seed: 0,
@@ -101,9 +124,67 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         }
     }
 
-    /// The loss: a function of outputs and targets that returns a scalar.
+    /// The loss: a function of outputs and targets that returns a scalar, or a number for each sample
+    /// `[batch, ..]`, of which the mean counts. Samples with [weights](crate::Dataset::with_weights)
+    /// need the second.
     pub fn loss(mut self, loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm) -> Self {
-        self.loss = Box::new(loss);
+        self.loss = of_one("the loss".into(), loss);
+        self
+    }
+
+    /// How the outputs are computed, of a model that takes several inputs or gives several outputs. By
+    /// default, [`Module::forward`] is called with the only input.
+    ///
+    /// ```
+    /// # use autograd::{Tensor, Var};
+    /// # let column = |value: f32| Tensor::full([32, 3], value);
+    /// use nn::{Adam, Dataset, Linear, Module, Params, Trainer, loss};
+    /// /// Two towers: a user and an item.
+    /// struct Towers(Linear, Linear);
+    /// impl Module for Towers {
+    ///     fn forward<'g>(&self, user: Var<'g>) -> Var<'g> {
+    ///         self.0.forward(user)
+    ///     }
+    ///     fn params(&self, p: &mut Params) {
+    ///         p.module("user", &self.0).module("item", &self.1);
+    ///     }
+    /// }
+    /// let model = Towers(Linear::new(3, 4, 1), Linear::new(3, 4, 2));
+    /// let data = Dataset::new(column(0.5)?, column(1.0)?.rows(&[0; 32])?)?.and_input(column(0.1)?)?;
+    /// # let data = Dataset::new(column(0.5)?, Tensor::full([32], 1f32)?)?.and_input(column(0.1)?)?;
+    /// Trainer::new(&model, Adam::new(1e-2))
+    ///     .forward(|model, inputs| {
+    ///         let (user, item) = (model.0.forward(inputs[0]), model.1.forward(inputs[1]));
+    ///         vec![(user * item).sum_axis(-1)]
+    ///     })
+    ///     .loss(loss::bce_with_logits)
+    ///     .quiet()
+    ///     .fit(&data)?;
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    pub fn forward(
+        mut self,
+        outputs: impl for<'g> Fn(&M, &[Var<'g>]) -> Vec<Var<'g>> + 'm,
+    ) -> Self {
+        self.forward = Some(Box::new(outputs));
+        self
+    }
+
+    /// The loss of several outputs and several targets, in the order in which
+    /// [`forward`](Trainer::forward) and the data have them.
+    pub fn loss_of(
+        mut self,
+        loss: impl for<'g> Fn(&[Var<'g>], &[Var<'g>]) -> Var<'g> + 'm,
+    ) -> Self {
+        self.loss = Box::new(move |o, t| catch("the loss", || loss(o, t)));
+        self
+    }
+
+    /// The order in which an epoch goes through the samples: one of [`data::order`](crate::data::order)
+    /// or a function of your own of the number of samples and a seed, which is another one for each
+    /// epoch. By default they are shuffled.
+    pub fn order(mut self, order: impl Fn(usize, u64) -> Vec<usize> + 'm) -> Self {
+        self.order = Some(Box::new(order));
         self
     }
 
@@ -132,8 +213,21 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// [`random_shift`](crate::data::random_shift) or a function of your own of the inputs and a
     /// seed. It runs on the thread that prefetches the data.
     pub fn augment(
-        mut self,
+        self,
         transform: impl Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm,
+    ) -> Self {
+        self.augment_batch(move |mut batch, seed| {
+            let input = batch.inputs[0].clone();
+            batch.inputs[0] = transform(input, seed)?;
+            Ok(batch)
+        })
+    }
+
+    /// Data augmentation that sees all of a batch: several inputs at once, or inputs with their targets
+    /// and weights, as mixing samples does.
+    pub fn augment_batch(
+        mut self,
+        transform: impl Fn(Batch, u64) -> Result<Batch> + Send + Sync + 'm,
     ) -> Self {
         self.augmentation = Some(Arc::new(transform));
         self
@@ -151,9 +245,9 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         self
     }
 
-    /// Evaluates the model on this dataset after each epoch.
-    pub fn validate(mut self, data: &'m Dataset) -> Self {
-        self.validation = Some(data);
+    /// Evaluates the model on these data after each epoch, or when a [`Validation`] says.
+    pub fn validate(mut self, data: impl Into<Validation<'m>>) -> Self {
+        self.validation = Some(data.into());
         self
     }
 
@@ -184,7 +278,20 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         name: &str,
         metric: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm,
     ) -> Self {
-        self.metrics.push((name.into(), Box::new(metric)));
+        let metric = of_one(format!("the metric {name}"), metric);
+        self.metrics.push((name.into(), metric));
+        self
+    }
+
+    /// A [`metric`](Trainer::metric) of several outputs and several targets.
+    pub fn metric_of(
+        mut self,
+        name: &str,
+        metric: impl for<'g> Fn(&[Var<'g>], &[Var<'g>]) -> Var<'g> + 'm,
+    ) -> Self {
+        let what = format!("the metric {name}");
+        let metric: ScoreOf<'m> = Box::new(move |o, t| catch(&what, || metric(o, t)));
+        self.metrics.push((name.into(), metric));
         self
     }
 
@@ -223,7 +330,21 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// starts, the training resumes from it, and ends with the same bits as a training without the
     /// interruption. The file is replaced atomically.
     pub fn checkpoint(mut self, path: impl AsRef<Path>, steps: usize) -> Self {
-        self.checkpoint = Some((path.as_ref().into(), steps.max(1)));
+        let kept = self.checkpoint.map_or(1, |c| c.kept);
+        self.checkpoint = Some(Checkpoints {
+            path: path.as_ref().into(),
+            every: steps.max(1),
+            kept,
+        });
+        self
+    }
+
+    /// Keeps the last `n` checkpoints: that of [`checkpoint`](Trainer::checkpoint), the one before with
+    /// `.1` after its name, and so on. To go back to an older one, give it the name without the number.
+    pub fn keep_checkpoints(mut self, n: usize) -> Self {
+        if let Some(checkpoint) = &mut self.checkpoint {
+            checkpoint.kept = n.max(1);
+        }
         self
     }
 
@@ -253,12 +374,12 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// println!("{summary}");
     /// # Ok::<(), nn::Error>(())
     /// ```
-    pub fn dry_run(&self, data: &Dataset) -> Result<DryRun> {
+    pub fn dry_run<S: Source + ?Sized>(&self, data: &S) -> Result<DryRun> {
+        let data: &dyn Source = &data;
         self.check(data)?;
         let (g, steps_per_epoch) = (Graph::training(self.seed), self.steps_per_epoch(data));
-        let (inputs, targets) = self.first_batch(data)?;
-        let (outputs, loss) = self.outputs_and_loss(&g, inputs, targets)?;
-        let layers = g.picture().of(&[outputs]).to_text();
+        let Scored { outputs, loss, .. } = self.score(&g, &self.first_batch(data)?)?;
+        let layers = g.picture().of(&outputs).to_text();
         let context = schedule::Context {
             step: 0,
             steps_per_epoch,
@@ -280,205 +401,50 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     }
 
     /// Appends the forward pass of a batch to a graph.
-    pub(super) fn outputs_and_loss<'g>(
-        &self,
-        g: &'g Graph,
-        inputs: Tensor,
-        targets: Tensor,
-    ) -> Result<(Var<'g>, Var<'g>)> {
-        let outputs = catch("the model", || self.model.forward(g.constant(inputs)))?;
-        let loss = catch("the loss", || (self.loss)(outputs, g.constant(targets)))?;
-        Ok((outputs, loss))
+    pub(super) fn score<'g>(&self, g: &'g Graph, batch: &Batch) -> Result<Scored<'g>> {
+        let vars = BatchVars::new(g, batch);
+        let outputs = self.outputs(&vars.inputs)?;
+        let loss = (self.loss)(&outputs, &vars.targets)?;
+        Ok(Scored {
+            outputs,
+            targets: vars.targets,
+            loss: weighted_mean(loss, vars.weights),
+        })
     }
 
-    /// The first batch, without shuffling.
-    pub(super) fn first_batch(&self, data: &Dataset) -> Result<(Tensor, Tensor)> {
-        data.rows(&Vec::from_iter(0..self.batch_size.min(data.len())))
-    }
-
-    pub(super) fn steps_per_epoch(&self, data: &Dataset) -> usize {
-        let steps = match self.drop_last {
-            true => data.len() / self.batch_size,
-            false => data.len().div_ceil(self.batch_size),
+    /// The outputs for the inputs of a batch.
+    fn outputs<'g>(&self, inputs: &[Var<'g>]) -> Result<Vec<Var<'g>>> {
+        let Some(forward) = &self.forward else {
+            return forward_of(self.model)(inputs);
         };
-        steps.min(self.max_steps_per_epoch)
-    }
-
-    /// Trains the model. Updates its parameters in place and returns the metrics of each epoch, and
-    /// how the training ended. After an error, [`history`](Trainer::history) has the epochs so far.
-    pub fn fit(&mut self, data: &Dataset) -> Result<History> {
-        self.history.clear();
-        self.check(data)?;
-        let to_dataset = |(inputs, targets)| Dataset::new(inputs, targets);
-        let single_batch = self
-            .overfit_batch
-            .then(|| self.first_batch(data).and_then(to_dataset))
-            .transpose()?;
-        let data = single_batch.as_ref().unwrap_or(data);
-        let params = self.model.parameters();
-        let optimizer_state = self.optimizer.state(&params)?;
-        let session = Session {
-            state: TrainingState {
-                model: &params,
-                optimizer: &optimizer_state,
-                settings: self.settings(data)?,
-                metrics: self.metric_names(),
-            },
-            steps_per_epoch: self.steps_per_epoch(data),
-            progress: Progress::new(self.quiet),
-        };
-        let mut cursor = match &self.checkpoint {
-            Some((path, _)) if path.is_file() => {
-                let callbacks = &mut self.callbacks;
-                session
-                    .state
-                    .load(path, callbacks, session.steps_per_epoch)?
-            }
-            _ => Cursor::default(),
-        };
-        let context = session.callback_context(&cursor);
-        self.each_callback(|c| c.on_train_begin(&context))?;
-        let mut result = Ok(ControlFlow::Continue);
-        while !cursor.finished
-            && cursor.history.len() < self.epochs
-            && matches!(result, Ok(ControlFlow::Continue))
-        {
-            result = self.run_epoch(data, &session, &mut cursor);
+        let outputs = catch("the model", || forward(self.model, inputs))?;
+        match outputs.is_empty() {
+            true => Err(Error::invalid("the model gives no outputs")),
+            false => Ok(outputs),
         }
-        let context = session.callback_context(&cursor);
-        let ended = self.each_callback(|c| c.on_train_end(&context));
-        self.history = cursor.history;
-        let control = result.and_then(|control| ended.map(|()| control))?;
-        let end = match control {
-            ControlFlow::Pause => End::Paused,
-            ControlFlow::Stop => End::Stopped,
-            ControlFlow::Continue if self.history.len() < self.epochs => End::Stopped,
-            ControlFlow::Continue => End::Finished,
-        };
-        Ok(History::new(self.history.clone(), end))
     }
 
-    /// The epochs of the last [`fit`](Trainer::fit), also if it ended with an error.
-    pub fn history(&self) -> &[Epoch] {
-        &self.history
+    /// The loss, the accuracy and the [metrics](Trainer::metric) of one's own on these data: what a
+    /// validation computes.
+    pub fn evaluate<S: Source + ?Sized>(&self, data: &S) -> Result<Evaluation> {
+        self.evaluate_source(&data)
     }
 
-    /// Calls all callbacks, also if one of them fails; the first error.
-    fn each_callback(
-        &mut self,
-        mut call: impl FnMut(&mut dyn Callback) -> Result<()>,
-    ) -> Result<()> {
-        let mut result = Ok(());
-        for callback in &mut self.callbacks {
-            let what = format!("the callback {}", callback.name());
-            let called = catch(&what, || call(&mut **callback)).flatten();
-            result = result.and(called);
-        }
-        result
-    }
-
-    /// Runs an epoch, or the rest of it after a resume.
-    fn run_epoch(
-        &mut self,
-        data: &Dataset,
-        session: &Session<'_>,
-        cursor: &mut Cursor,
-    ) -> Result<ControlFlow> {
-        cursor.started = Some(Instant::now());
-        let number = cursor.history.len() + 1;
-        let mut gradients: Option<GradientReport> = None;
-        let epoch_seed = seed::derive(self.seed, number as u64);
-        let batches = data.shuffled_batches(self.batch_size, epoch_seed);
-        let steps_per_epoch = session.steps_per_epoch;
-        session
-            .progress
-            .start_epoch(number, self.epochs, steps_per_epoch, cursor.step);
-        // The seed of a batch depends on its number and not on timing, so the data thread does not
-        // make results depend on the number of threads.
-        let (first_step, augmentation) = (cursor.step, self.augmentation.clone());
-        let prepare = move |(k, batch): (usize, Result<(Tensor, Tensor)>)| {
-            let (inputs, targets) = batch?;
-            let seed = seed::derive(epoch_seed, (first_step + k) as u64);
-            let inputs = match &augmentation {
-                Some(transform) => catch("the augmentation", || {
-                    transform(inputs, seed::derive(seed, 1))
-                })??,
-                None => inputs,
-            };
-            Ok((inputs, targets, seed))
-        };
-        let sample = data.sample_shape().iter().product::<usize>() * size_of::<f64>();
-        let bytes = sample.saturating_mul(self.batch_size).max(1);
-        let together = (PREFETCH_BYTES / bytes).clamp(1, PREFETCH_BATCHES);
-        let control = std::thread::scope(|threads| {
-            let (sender, receiver) = sync_channel(1);
-            let prefetch = move || {
-                let mut batches = batches
-                    .starting_at(first_step)
-                    .take(steps_per_epoch.saturating_sub(first_step))
-                    .enumerate()
-                    .map(prepare)
-                    .peekable();
-                while batches.peek().is_some() {
-                    let chunk: Vec<_> = batches.by_ref().take(together).collect();
-                    if sender.send(chunk).is_err() {
-                        return; // the training has ended and dropped the receiver
-                    }
-                }
-            };
-            let spawned = std::thread::Builder::new().spawn_scoped(threads, prefetch);
-            spawned.map_err(|e| Error::invalid(format!("cannot start the data thread: {e}")))?;
-            self.run_steps(receiver, session, cursor, &mut gradients)
+    pub(super) fn evaluate_source(&self, data: &dyn Source) -> Result<Evaluation> {
+        let forward: &Forward<'_> = &|inputs| self.outputs(inputs);
+        let (metrics, values) = evaluate_scores(forward, data, |outputs, batch| {
+            let loss = (self.loss)(outputs, &batch.targets)?;
+            let metrics = self.metrics.iter();
+            let metrics = metrics.map(|(_, of)| Ok(of(outputs, &batch.targets)?.mean()));
+            Ok(Scores {
+                loss: weighted_mean(loss, batch.weights),
+                metrics: metrics.collect::<Result<_>>()?,
+            })
         })?;
-        if control != ControlFlow::Continue {
-            return Ok(control);
-        }
-        self.flush(session, cursor)?;
-        let time = cursor.time();
-        (cursor.started, cursor.seconds) = (None, 0.0);
-        let (validation, metrics) = self.evaluate_validation()?;
-        let train = std::mem::take(&mut cursor.meter).metrics();
-        cursor.history.push(Epoch {
-            number,
-            train,
-            validation,
-            metrics: self.metric_names().into_iter().zip(metrics).collect(),
-            time,
-            gradients,
-        });
-        cursor.step = 0;
-        let context = session.callback_context(cursor);
-        let control = self.run_callbacks(|c| c.on_epoch_end(&context))?;
-        let messages: String = self
-            .callbacks
-            .iter()
-            .filter_map(|c| c.message())
-            .map(|message| format!(" | {message}"))
-            .collect();
-        if let Some(epoch) = cursor.history.last() {
-            session.progress.end_epoch(epoch, &messages);
-        }
-        cursor.finished = control == ControlFlow::Stop;
-        self.save_checkpoint(&session.state, cursor)?;
-        Ok(control)
-    }
-
-    /// Loss, accuracy and metrics of the validation data, if there are any.
-    fn evaluate_validation(&self) -> Result<(Option<Metrics>, Vec<f64>)> {
-        let Some(data) = self.validation else {
-            return Ok((None, Vec::new()));
-        };
-        let (scores, accuracy) = evaluate_scores(self.model, data, |outputs, targets| {
-            let mut scores = vec![catch("the loss", || (self.loss)(outputs, targets))?];
-            for (name, metric) in &self.metrics {
-                let what = format!("the metric {name}");
-                scores.push(catch(&what, || metric(outputs, targets))?.mean());
-            }
-            Ok(scores)
-        })?;
-        let mut scores = scores.into_iter();
-        let loss = scores.next().unwrap_or(f64::NAN);
-        Ok((Some(Metrics { loss, accuracy }), scores.collect()))
+        Ok(Evaluation {
+            metrics,
+            values: self.metric_names().into_iter().zip(values).collect(),
+        })
     }
 
     /// The names of the metrics of one's own.
@@ -486,176 +452,30 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         self.metrics.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Applies gradients that the optimizer has accumulated, at the end of an epoch.
-    fn flush(&self, session: &Session<'_>, cursor: &Cursor) -> Result<()> {
-        let (epoch, params) = (cursor.history.len() + 1, session.state.model);
-        let step = (epoch * session.steps_per_epoch).saturating_sub(1);
-        let factor = self.factor(&self.moment(session, cursor, step))?;
-        let g = Graph::training(self.seed);
-        if !catch("the optimizer", || self.optimizer.flush(&g, params, factor))? {
-            return Ok(());
-        }
-        let new_weights = params.iter().filter_map(|(_, param)| g.scheduled(param));
-        let check = g.check_finite(&new_weights.collect::<Vec<Var<'_>>>());
-        let step = session.steps_per_epoch;
-        let run = g.run(check).map(drop);
-        run.map_err(|error| Error::Step { epoch, step, error })
+    /// The first batch, without shuffling.
+    pub(super) fn first_batch(&self, data: &dyn Source) -> Result<Batch> {
+        checked_batch(data, &order::in_order(self.batch_size.min(data.len()), 0))
     }
 
-    /// What the schedule knows at a step.
-    fn moment<'c>(
-        &self,
-        session: &Session<'_>,
-        cursor: &'c Cursor,
-        step: usize,
-    ) -> schedule::Context<'c> {
-        schedule::Context {
-            step,
-            steps_per_epoch: session.steps_per_epoch,
-            epochs: self.epochs,
-            history: &cursor.history,
-            start: 0,
-        }
-    }
-
-    /// Runs the steps of an epoch.
-    fn run_steps(
-        &mut self,
-        batches: Receiver<Vec<Result<Batch>>>,
-        session: &Session<'_>,
-        cursor: &mut Cursor,
-        gradients: &mut Option<GradientReport>,
-    ) -> Result<ControlFlow> {
-        let (epoch, steps_per_epoch) = (cursor.history.len() + 1, session.steps_per_epoch);
-        for batch in batches.into_iter().flatten() {
-            let (inputs, targets, seed) = batch?;
-            let (g, step, samples) = (Graph::training(seed), cursor.step, inputs.shape()[0]);
-            let context = self.moment(session, cursor, (epoch - 1) * steps_per_epoch + step);
-            let failed = |error| Error::Step {
-                epoch,
-                step: step + 1,
-                error,
-            };
-            let (loss, correct, report) = self
-                .run_step(&g, (inputs, targets), &context, session.state.model)?
-                .map_err(failed)?;
-            cursor.meter.add(samples, &loss, correct.as_ref())?;
-            cursor.step += 1;
-            match (&mut *gradients, report) {
-                (Some(total), Some(report)) => total.merge(&report),
-                (total, report) => *total = report,
-            }
-            session.progress.step(|| cursor.meter.metrics().to_string());
-            let context = session.callback_context(cursor);
-            let control = self.run_callbacks(|c| c.on_step_end(&context))?;
-            let checkpoint_due = self
-                .checkpoint
-                .as_ref()
-                .is_some_and(|(_, every)| cursor.step.is_multiple_of(*every));
-            if control != ControlFlow::Continue || (checkpoint_due && cursor.step < steps_per_epoch)
-            {
-                cursor.finished = control == ControlFlow::Stop;
-                self.save_checkpoint(&session.state, cursor)?;
-            }
-            if control != ControlFlow::Continue {
-                return Ok(control);
-            }
-        }
-        Ok(ControlFlow::Continue)
-    }
-
-    /// Calls all callbacks. The first one that does not return `Continue` decides.
-    fn run_callbacks(
-        &mut self,
-        mut call: impl FnMut(&mut dyn Callback) -> Result<ControlFlow>,
-    ) -> Result<ControlFlow> {
-        let mut control = ControlFlow::Continue;
-        for callback in &mut self.callbacks {
-            let what = format!("the callback {}", callback.name());
-            let returned = catch(&what, || call(&mut **callback))??;
-            if control == ControlFlow::Continue {
-                control = returned;
-            }
-        }
-        Ok(control)
-    }
-
-    fn save_checkpoint(&self, state: &TrainingState<'_>, cursor: &Cursor) -> Result<()> {
-        match &self.checkpoint {
-            Some((path, _)) => state.save(path, cursor, &self.callbacks),
-            None => Ok(()),
-        }
-    }
-
-    /// Runs one step: forward pass, backward pass and update in a single run. The outer error comes
-    /// from user code that panicked, the inner one from the graph.
-    fn run_step(
-        &self,
-        g: &Graph,
-        (inputs, targets): (Tensor, Tensor),
-        context: &schedule::Context<'_>,
-        params: &[(String, Param)],
-    ) -> Result<autograd::Result<StepResult>> {
-        let factor = self.factor(context)?;
-        let (outputs, loss) = self.outputs_and_loss(g, inputs, targets.clone())?;
-        let (report, gradients) = catch("the optimizer", || {
-            let gradients = gradients(loss);
-            let gradient_vars: Vec<Var<'_>> = gradients.iter().map(|d| d.gradient).collect();
-            self.optimizer.update(gradients, factor);
-            let report = self
-                .inspect_gradients
-                .then(|| g.inspect_gradients(loss).named(params));
-            (report, gradient_vars)
-        })?;
-        if gradients.is_empty() && loss.error().is_none() {
-            return Err(Error::invalid("the loss depends on no trained parameter"));
-        }
-        let correct = count_correct(outputs, g.constant(targets));
-        let checked = if self.detect_anomaly {
-            [&[loss], &gradients[..]].concat()
-        } else {
-            vec![loss]
+    pub(super) fn steps_per_epoch(&self, data: &dyn Source) -> usize {
+        let steps = match self.drop_last {
+            true => data.len() / self.batch_size,
+            false => data.len().div_ceil(self.batch_size),
         };
-        // nobody would notice what the last step does to the weights
-        let new_weights = params.iter().filter_map(|(_, param)| g.scheduled(param));
-        let checked = match context.is_last() {
-            true => checked.into_iter().chain(new_weights).collect(),
-            false => checked,
-        };
-        let check = g.check_finite(&checked);
-        let result = g
-            .run((loss, correct, report, check))
-            .map(|(loss, correct, report, _)| (loss, correct, report));
-        Ok(result.map_err(|e| match e.op() {
-            // the failed run changed no parameter, so the step can run again to find the cause
-            "check_finite" => g.find_anomaly(&(loss, gradients)).err().unwrap_or(e),
-            _ => e,
-        }))
+        steps.min(self.max_steps_per_epoch)
+    }
+
+    /// The epochs of the last [`fit`](Trainer::fit), also if it ended with an error.
+    pub fn history(&self) -> &[Epoch] {
+        &self.history
     }
 }
 
-/// What stays the same during a call of [`Trainer::fit`].
-struct Session<'s> {
-    state: TrainingState<'s>,
-    steps_per_epoch: usize,
-    progress: Progress,
-}
-
-impl Session<'_> {
-    fn callback_context<'t>(&'t self, cursor: &'t Cursor) -> CallbackContext<'t> {
-        let last = cursor
-            .history
-            .last()
-            .map_or(f64::NAN, |epoch| epoch.train.loss);
-        CallbackContext {
-            step: cursor.history.len() * self.steps_per_epoch + cursor.step,
-            loss: match cursor.step {
-                0 => last,
-                _ => cursor.meter.metrics().loss,
-            },
-            history: &cursor.history,
-            metrics: &self.state.metrics,
-            params: self.state.model,
-        }
-    }
+/// How good a model is on some data: what [`Trainer::evaluate`] returns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Loss and accuracy.
+    pub metrics: Metrics,
+    /// The [metrics](Trainer::metric) of one's own, with their names.
+    pub values: Vec<(String, f64)>,
 }

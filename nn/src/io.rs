@@ -4,6 +4,7 @@ use crate::{
     error::{Error, Result},
     files,
     module::Module,
+    weights::Weights,
 };
 use autograd::{DType, Element, Param, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -27,13 +28,7 @@ use std::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn save(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()> {
-    save_parameters(&model.parameters(), path.as_ref())
-}
-
-/// Saves parameters under their paths.
-pub(crate) fn save_parameters(params: &[(String, Param)], path: &Path) -> Result<()> {
-    let tensors = params.iter().map(|(name, p)| (name.clone(), p.value()));
-    write(path, &tensors.collect::<Vec<_>>(), None)
+    Weights::of(model).save(path)
 }
 
 /// Writes named tensors to a safetensors file, which is replaced atomically: it is never incomplete.

@@ -2,9 +2,11 @@
 
 use crate::{
     error::{Error, Result},
+    io,
     module::Module,
 };
 use autograd::{DType, Graph, Param, Tensor};
+use std::path::Path;
 
 /// The values of a model's parameters and buffers at one moment, under their paths: to copy a model, to
 /// go back to an earlier state, or to see all weights as one vector.
@@ -42,10 +44,18 @@ impl Weights {
 
     /// Those of parameters with their paths.
     pub fn of_parameters(params: &[(String, Param)]) -> Weights {
+        Weights::from_values(params, Param::value)
+    }
+
+    /// With these values for parameters.
+    pub(crate) fn from_values(
+        params: &[(String, Param)],
+        value_of: impl Fn(&Param) -> Tensor,
+    ) -> Weights {
         let value = |(path, param): &(String, Param)| Value {
             path: path.clone(),
             is_trained: param.is_trained(),
-            value: param.value(),
+            value: value_of(param),
         };
         Weights {
             values: params.iter().map(value).collect(),
@@ -134,6 +144,13 @@ impl Weights {
             }
         }
         Ok(())
+    }
+
+    /// Writes them to a safetensors file, as [`save`](crate::save) writes those of a model.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let tensors = self.iter();
+        let tensors = tensors.map(|(path, value)| (path.to_string(), value.clone()));
+        io::write_tensors(path, &tensors.collect::<Vec<_>>())
     }
 
     /// All elements of the trained parameters, one after the other in the order of their paths. Buffers

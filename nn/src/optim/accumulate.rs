@@ -4,7 +4,10 @@ use super::{
     Gradient, Optimizer,
     state::{OptimizerState, Steps},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    weights::Weights,
+};
 use autograd::{Graph, Param};
 
 /// An optimizer with gradient accumulation: see [`Optimizer::accumulate`].
@@ -90,6 +93,10 @@ impl<O: Optimizer> Optimizer for Accumulate<O> {
 
     fn learning_rate(&self) -> Option<f64> {
         self.inner.learning_rate()
+    }
+
+    fn averages(&self, params: &[(String, Param)]) -> Option<Weights> {
+        self.inner.averages(params)
     }
 
     fn check(&self) -> Result<()> {

@@ -1,7 +1,10 @@
 //! Gradient clipping.
 
 use super::{Gradient, Optimizer};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    weights::Weights,
+};
 use autograd::{Graph, Param};
 
 /// An optimizer with gradient clipping: see [`Optimizer::clip_norm`] and [`Optimizer::clip_value`].
@@ -62,6 +65,10 @@ impl<O: Optimizer> Optimizer for Clip<O> {
 
     fn learning_rate(&self) -> Option<f64> {
         self.inner.learning_rate()
+    }
+
+    fn averages(&self, params: &[(String, Param)]) -> Option<Weights> {
+        self.inner.averages(params)
     }
 
     fn check(&self) -> Result<()> {

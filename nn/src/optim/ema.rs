@@ -1,7 +1,7 @@
 //! Exponential moving averages of weights.
 
 use super::{Gradient, Optimizer, check, state::OptimizerState};
-use crate::error::Result;
+use crate::{error::Result, weights::Weights};
 use autograd::{Graph, Param};
 use std::{
     convert::Infallible,
@@ -66,15 +66,19 @@ impl<O> Ema<O> {
     /// [`parameters`](crate::Module::parameters) of a model. Call it after the training.
     pub fn copy_to(&self, params: &[(String, Param)]) -> Result<()> {
         for (_, param) in params {
-            let average = match param.is_trained() {
-                true => Some(self.average_of(param)),
-                false => self.state.existing(param, "average"),
-            };
-            if let Some(average) = average {
+            if let Some(average) = self.average_if_kept(param) {
                 param.set(average.value())?;
             }
         }
         Ok(())
+    }
+
+    /// The average of a parameter, or of a buffer that is averaged, too.
+    fn average_if_kept(&self, param: &Param) -> Option<Param> {
+        match param.is_trained() {
+            true => Some(self.average_of(param)),
+            false => self.state.existing(param, "average"),
+        }
     }
 }
 
@@ -105,6 +109,12 @@ impl<O: Optimizer> Optimizer for Ema<O> {
 
     fn learning_rate(&self) -> Option<f64> {
         self.inner.learning_rate()
+    }
+
+    fn averages(&self, params: &[(String, Param)]) -> Option<Weights> {
+        Some(Weights::from_values(params, |param| {
+            self.average_if_kept(param).unwrap_or(param.clone()).value()
+        }))
     }
 
     fn check(&self) -> Result<()> {

@@ -16,6 +16,7 @@ mod state;
 use crate::{
     error::{Error, Result},
     names,
+    weights::Weights,
 };
 use accumulate::Accumulate;
 use autograd::{Graph, Param, Var};
@@ -68,6 +69,13 @@ pub trait Optimizer: Send + Sync {
     /// The learning rate, before the factor of a schedule, for logs and callbacks. `None`: the optimizer
     /// has none to tell.
     fn learning_rate(&self) -> Option<f64> {
+        None
+    }
+
+    /// The averages of these parameters, and the values of those that are not averaged; `None` if the
+    /// optimizer keeps none.
+    fn averages(&self, params: &[(String, Param)]) -> Option<Weights> {
+        let _ = params;
         None
     }
 
@@ -142,6 +150,9 @@ impl<P: Deref<Target: Optimizer> + Send + Sync> Optimizer for P {
     }
     fn learning_rate(&self) -> Option<f64> {
         (**self).learning_rate()
+    }
+    fn averages(&self, params: &[(String, Param)]) -> Option<Weights> {
+        (**self).averages(params)
     }
     fn state(&self, params: &[(String, Param)]) -> Result<Vec<(String, Param)>> {
         (**self).state(params)

@@ -1,7 +1,7 @@
 //! Hooks that the training loop calls after steps and epochs.
 
 use super::history::Epoch;
-use crate::{error::Result, names, optim::Gradient};
+use crate::{error::Result, names, optim::Gradient, weights::Weights};
 use autograd::{GradientReport, Param, Tensor};
 use std::{
     sync::{
@@ -52,6 +52,18 @@ pub struct CallbackContext<'t> {
     pub metrics: &'t [String],
     /// The model's parameters and their paths.
     pub params: &'t [(String, Param)],
+    /// The averages that were evaluated in the place of the model's weights: in
+    /// [`on_evaluation`](Callback::on_evaluation), if the validation is
+    /// [`averaged`](crate::Validation::averaged).
+    pub averages: Option<&'t Weights>,
+}
+
+impl CallbackContext<'_> {
+    /// The weights that were evaluated: the averages, or those of the model.
+    pub fn weights(&self) -> Weights {
+        let own = || Weights::of_parameters(self.params);
+        self.averages.cloned().unwrap_or_else(own)
+    }
 }
 
 /// A hook that the training loop calls after steps and epochs. An error or a panic in a callback

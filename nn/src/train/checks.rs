@@ -23,6 +23,12 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
         }
         if let Some(validation) = self.validation {
             check_validation(data, validation.source)?;
+            let params = self.model.parameters();
+            if validation.averaged && self.optimizer.averages(&params).is_none() {
+                let message = "the averages are to be validated, but the optimizer keeps none: \
+                               `ema` does";
+                return Err(Error::invalid(message));
+            }
         }
         let params = self.model.parameters();
         if !params.iter().any(|(_, param)| param.is_trained()) {

@@ -5,11 +5,14 @@ use super::{
     history::Epoch,
     monitor::Monitor,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    weights::Weights,
+};
 use autograd::{Param, Tensor};
 
 /// Stops the training when the loss, or what else is [watched](EarlyStopping::monitor), has not
-/// improved for `patience` epochs, and restores the best weights.
+/// improved for `patience` epochs (or [validations](crate::Validation)), and restores the best weights.
 ///
 /// As a [`Callback`] it watches the validation loss, or the training loss if there is no validation
 /// data. In a training loop of your own, call [`observe`](EarlyStopping::observe):
@@ -65,12 +68,15 @@ impl EarlyStopping {
     /// Records the loss of an epoch, or what else is watched. If it is the best so far, also stores the
     /// weights.
     pub fn observe(&mut self, value: f64, params: &[(String, Param)]) -> ControlFlow {
+        self.observe_weights(value, || Weights::of_parameters(params))
+    }
+
+    fn observe_weights(&mut self, value: f64, weights: impl FnOnce() -> Weights) -> ControlFlow {
         if self.monitor.improves(value) {
             self.epochs_without_improvement = 0;
-            self.best_weights = params
-                .iter()
-                .map(|(name, p)| (name.clone(), p.value()))
-                .collect();
+            let weights = weights();
+            let entries = weights.iter();
+            self.best_weights = entries.map(|(name, v)| (name.into(), v.clone())).collect();
         } else {
             self.epochs_without_improvement += 1;
         }
@@ -110,7 +116,7 @@ impl Callback for EarlyStopping {
     ) -> Result<ControlFlow> {
         let value = self.monitor.value(epoch);
         Ok(value.map_or(ControlFlow::Continue, |value| {
-            self.observe(value, context.params)
+            self.observe_weights(value, || context.weights())
         }))
     }
 

@@ -8,6 +8,7 @@ use super::{
     progress::Progress,
     state::{Cursor, TrainingState},
     trainer::{Evaluation, Scored, Trainer},
+    validation::Validation,
 };
 use crate::{
     data::{Source, Subset, order},
@@ -16,6 +17,7 @@ use crate::{
     module::Module,
     optim::{Optimizer, gradients},
     schedule, seed,
+    weights::Weights,
 };
 use autograd::{GradientReport, Graph, Tensor, Var};
 use std::{sync::mpsc::Receiver, time::Instant};
@@ -121,6 +123,7 @@ impl<M: Module + ?Sized, O: Optimizer> Session<'_, '_, M, O> {
             history: &cursor.history,
             metrics: &self.state.metrics,
             params: self.state.model,
+            averages: None,
         }
     }
 
@@ -178,21 +181,18 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
         let is_due = validation.is_some_and(|v| v.is_due_after_epoch(number, epochs));
         let time = self.cursor.time();
         (self.cursor.started, self.cursor.seconds) = (None, 0.0);
-        let epoch = Epoch {
-            time,
-            ..self.record(is_due)?
-        };
-        self.cursor.history.push(epoch);
+        let (epoch, averages) = self.record(is_due)?;
+        self.cursor.history.push(Epoch { time, ..epoch });
         (self.cursor.meter, self.cursor.gradients) = Default::default();
         self.cursor.step = 0;
         let context = self.session.context(&self.cursor);
         let epoch = &self.cursor.history[number - 1];
         // without validation data, the epoch itself is what can be watched
-        let evaluated = match is_due || validation.is_none() {
-            true => run(self.callbacks, |c| c.on_evaluation(&context, epoch))?,
+        let observed = match is_due || validation.is_none() {
+            true => evaluated(self.callbacks, &context, epoch, averages.as_ref())?,
             false => ControlFlow::Continue,
         };
-        let control = run(self.callbacks, |c| c.on_epoch_end(&context))?.or(evaluated);
+        let control = run(self.callbacks, |c| c.on_epoch_end(&context))?.or(observed);
         self.session
             .progress
             .end_epoch(epoch, &messages(self.callbacks));
@@ -288,20 +288,24 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
         if !is_due || cursor.step == session.steps_per_epoch {
             return Ok(ControlFlow::Continue);
         }
-        let epoch = self.record(true)?;
+        let (epoch, averages) = self.record(true)?;
         session.progress.within_epoch(&epoch, cursor.step);
         let context = session.context(cursor);
-        run(self.callbacks, |c| c.on_evaluation(&context, &epoch))
+        evaluated(self.callbacks, &context, &epoch, averages.as_ref())
     }
 
-    /// The results of the epoch so far, with those of a validation if that is wanted.
-    fn record(&self, validated: bool) -> Result<Epoch> {
+    /// The results of the epoch so far, with those of a validation if that is wanted, and the averages
+    /// if they were validated.
+    fn record(&self, validated: bool) -> Result<(Epoch, Option<Weights>)> {
         let (session, cursor) = (&self.session, &self.cursor);
-        let validation = session.trainer.validation.filter(|_| validated);
-        let evaluation = validation.map(|v| session.trainer.evaluate_source(v.source));
-        let evaluation: Option<Evaluation> = evaluation.transpose()?;
+        let (trainer, params) = (session.trainer, session.state.model);
+        let validation = trainer.validation.filter(|_| validated);
+        let averages = validation.filter(|v| v.averaged);
+        let averages = averages.and_then(|_| trainer.optimizer.averages(params));
+        let evaluate = |v: Validation<'_>| trainer.evaluate_source(v.source, averages.as_ref());
+        let evaluation: Option<Evaluation> = validation.map(evaluate).transpose()?;
         let last_step = session.steps_done(cursor).saturating_sub(1);
-        Ok(Epoch {
+        let epoch = Epoch {
             number: cursor.history.len() + 1,
             train: cursor.meter.metrics(),
             validation: evaluation.as_ref().map(|e| e.metrics),
@@ -310,7 +314,8 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
             learning_rate: session.learning_rate(cursor, last_step)?,
             time: cursor.time(),
             gradients: cursor.gradients.clone(),
-        })
+        };
+        Ok((epoch, averages))
     }
 
     /// Applies gradients that the optimizer has accumulated, at the end of an epoch.
@@ -424,6 +429,20 @@ fn run(
         control = control.or(returned);
     }
     Ok(control)
+}
+
+/// Calls all callbacks with the results of an evaluation, of the averages if these were evaluated.
+fn evaluated(
+    callbacks: &mut [Box<dyn Callback + '_>],
+    context: &CallbackContext<'_>,
+    epoch: &Epoch,
+    averages: Option<&Weights>,
+) -> Result<ControlFlow> {
+    let context = CallbackContext {
+        averages,
+        ..*context
+    };
+    run(callbacks, |c| c.on_evaluation(&context, epoch))
 }
 
 /// What callbacks say after the line of an epoch.

@@ -5,7 +5,7 @@ use super::{
     history::Epoch,
     monitor::Monitor,
 };
-use crate::{error::Result, files, io};
+use crate::{error::Result, files};
 use autograd::Tensor;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ impl Callback for SaveBest {
     ) -> Result<ControlFlow> {
         let value = self.monitor.value(epoch);
         if value.is_some_and(|value| self.monitor.improves(value)) {
-            io::save_parameters(context.params, &self.path)?;
+            context.weights().save(&self.path)?;
         }
         Ok(ControlFlow::Continue)
     }

@@ -15,6 +15,7 @@ use crate::{
     module::Module,
     optim::{Optimizer, gradients},
     schedule,
+    weights::Weights,
 };
 use autograd::{Graph, Tensor, Var};
 use std::{
@@ -427,11 +428,21 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// The loss, the accuracy and the [metrics](Trainer::metric) of one's own on these data: what a
     /// validation computes.
     pub fn evaluate<S: Source + ?Sized>(&self, data: &S) -> Result<Evaluation> {
-        self.evaluate_source(&data)
+        self.evaluate_source(&data, None)
     }
 
-    pub(super) fn evaluate_source(&self, data: &dyn Source) -> Result<Evaluation> {
-        let forward: &Forward<'_> = &|inputs| self.outputs(inputs);
+    /// With these weights in the place of the model's, if there are any.
+    pub(super) fn evaluate_source(
+        &self,
+        data: &dyn Source,
+        weights: Option<&Weights>,
+    ) -> Result<Evaluation> {
+        let forward: &Forward<'_> = &|inputs| {
+            if let (Some(weights), Some(input)) = (weights, inputs.first()) {
+                weights.bind(input.graph(), self.model)?;
+            }
+            self.outputs(inputs)
+        };
         let (metrics, values) = evaluate_scores(forward, data, |outputs, batch| {
             let loss = (self.loss)(outputs, &batch.targets)?;
             let metrics = self.metrics.iter();

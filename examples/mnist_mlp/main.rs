@@ -8,14 +8,18 @@ mod report;
 
 use clap::Parser;
 use nn::{
-    AdamW, Dataset, Error, History, Metrics, Mlp, Module, Optimizer, Result, Sgd, Trainer, data,
-    metrics, schedule,
+    AdamW, Dataset, End, Error, History, Metrics, Mlp, Module, Optimizer, PauseOnFlag, Result, Sgd,
+    Trainer, data, metrics, schedule,
 };
 use options::Options;
 use std::{
     fmt::Display,
     io::{self, ErrorKind, Write},
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 /// The part of the training images that the network is trained on; the others validate it.
@@ -28,14 +32,39 @@ fn main() -> ExitCode {
             complain(&one_line(&e.to_string()));
             return ExitCode::from(2);
         }
-        Err(help) => say(&help.to_string().trim_end()),
+        Err(help) => say(&help.to_string().trim_end()).map(|()| Ended::Finished),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::Finished) => ExitCode::SUCCESS,
+        Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(e) => {
             complain(&format!("error: {e}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// How the program ended, if not by an error.
+enum Ended {
+    Finished,
+    Interrupted,
+}
+
+/// The exit status of a program that was interrupted: 128 and the number of the signal.
+const INTERRUPTED: u8 = 130;
+
+/// A flag that Ctrl-C sets, and the end of the process' terminal: the training ends after its step. A
+/// second one ends the process at once.
+fn flag_of_interrupts() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&flag);
+    let handler = move || match set.swap(true, SeqCst) {
+        false => complain("interrupted: the training ends after this step"),
+        true => std::process::exit(INTERRUPTED.into()),
+    };
+    match ctrlc::set_handler(handler) {
+        Ok(()) => Ok(flag),
+        Err(e) => Err(Error::Invalid(format!("cannot wait for signals: {e}"))),
     }
 }
 
@@ -67,7 +96,7 @@ fn one_line(message: &str) -> String {
         .join(" ")
 }
 
-fn run(options: &Options) -> Result<()> {
+fn run(options: &Options) -> Result<Ended> {
     let threads = options.start_threads()?;
     options.check_files()?; // fail before the training, not after it
     let (images, test) = data::read_mnist(&options.data)?;
@@ -101,7 +130,7 @@ fn run(options: &Options) -> Result<()> {
     } else {
         fit_sgd(options, &model, &train, &validation)
     };
-    trained.map_err(|e| match e {
+    let history = trained.map_err(|e| match e {
         Error::Step { epoch, step, error } if error.message().contains("not finite") => Error::Invalid(format!(
             "the loss is not finite (epoch {epoch}, step {step}, first in {} {}): try a smaller --lr than {}",
             error.op(),
@@ -114,8 +143,28 @@ fn run(options: &Options) -> Result<()> {
     if let Some(file) = &options.save {
         nn::save(&model, file)?;
     }
+    if history.end == End::Paused {
+        complain(&how_to_go_on(options, history.len()));
+        return Ok(Ended::Interrupted);
+    }
     let metrics = nn::evaluate(&model, &test, nn::loss::cross_entropy)?;
-    print_report(options, &model, &test, &metrics)
+    print_report(options, &model, &test, &metrics).map(|()| Ended::Finished)
+}
+
+/// What an interrupted training leaves, and how to go on with it.
+fn how_to_go_on(options: &Options, epochs: usize) -> String {
+    let what = match (&options.checkpoint, &options.save) {
+        (Some(checkpoint), _) => format!("the same command goes on from {}", checkpoint.display()),
+        (None, Some(save)) => {
+            let save = save.display();
+            format!("the network as it is now is in {save}; --load {save} starts from it")
+        }
+        (None, None) => "nothing was saved: with --checkpoint FILE it could go on".into(),
+    };
+    format!(
+        "interrupted after {epochs} of {} epochs: {what}",
+        options.epochs()
+    )
 }
 
 /// Trains by stochastic gradient descent with the settings of the options.
@@ -129,7 +178,7 @@ fn fit_sgd(
         .loss(nn::loss::cross_entropy)
         .schedule(options.schedule.function())
         .batch_size(options.batch_size)
-        .epochs(options.epochs);
+        .epochs(options.epochs());
     fit(options, trainer, train, validation)
 }
 
@@ -140,7 +189,10 @@ fn fit<'m>(
     train: &Dataset,
     validation: &'m Dataset,
 ) -> Result<History> {
-    let mut trainer = trainer.seed(options.seed).validate(validation);
+    let mut trainer = trainer
+        .seed(options.seed)
+        .validate(validation)
+        .callback(PauseOnFlag(flag_of_interrupts()?));
     if options.quiet {
         trainer = trainer.quiet();
     }
@@ -163,7 +215,7 @@ fn fit_best(
         .schedule(schedule::warm_up(1.0, schedule::cosine))
         .augment(data::random_shift(2))
         .batch_size(128)
-        .epochs(30);
+        .epochs(options.epochs());
     let history = fit(options, trainer, train, validation)?;
     optimizer.copy_to(&model.parameters())?;
     Ok(history)

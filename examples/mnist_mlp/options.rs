@@ -73,7 +73,8 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) best: bool,
 
-    /// Save checkpoints of the training to this file; resume from it if it exists
+    /// Save checkpoints of the training to this file; resume from it if it exists. After Ctrl-C, the
+    /// training ends after its step, and the same command goes on with it
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
 
@@ -114,6 +115,11 @@ impl Options {
             .build_global();
         pool.map_err(|e| Error::Invalid(format!("cannot start {} threads: {e}", self.threads)))?;
         Ok(rayon::current_num_threads())
+    }
+
+    /// The number of epochs.
+    pub(crate) fn epochs(&self) -> usize {
+        if self.best { 30 } else { self.epochs }
     }
 
     /// Checks the places of files.

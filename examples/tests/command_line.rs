@@ -382,3 +382,86 @@ fn debug_gradients_finds_all_three_problems() {
         assert!(text.contains(part), "{part}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_training_says_how_to_go_on() {
+    use std::io::{BufRead, BufReader};
+    let directory = small_dataset();
+    let path = |name: &str| {
+        directory
+            .path()
+            .join(name)
+            .to_str()
+            .expect("utf-8")
+            .to_string()
+    };
+    let data = directory.path().to_str().expect("utf-8").to_string();
+    let arguments = |epochs: &str, more: &[&str]| {
+        let all = [
+            "--data",
+            &data,
+            "--hidden",
+            "8",
+            "--epochs",
+            epochs,
+            "--threads",
+            "1",
+        ];
+        let all = all.iter().chain(more).map(|a| a.to_string());
+        all.collect::<Vec<String>>()
+    };
+    // sends a signal after the first epochs; what it says, and its status
+    let interrupt = |signal: &str, arguments: Vec<String>| {
+        let mut child = Command::new(program("mnist_mlp"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the example was built");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut lines = lines.map(|line| line.expect("text"));
+        lines
+            .find(|line| line.starts_with("epoch 3:"))
+            .expect("epochs");
+        let kill = Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
+        assert!(kill.expect("kill").success());
+        let rest = lines.collect::<Vec<_>>().join("\n");
+        assert!(!rest.contains("test accuracy"), "{rest}");
+        let output = child.wait_with_output().expect("it ends");
+        (text(&output.stderr), output.status.code())
+    };
+    let many = "100000";
+    let (checkpoint, save) = (path("state"), path("network"));
+    let more = ["--checkpoint", &checkpoint, "--schedule", "constant"];
+    let (out, status) = interrupt("-INT", arguments(many, &more));
+    assert_eq!(status, Some(130), "{out}");
+    let goes_on = format!("of {many} epochs: the same command goes on from {checkpoint}\n");
+    assert!(out.ends_with(&goes_on), "{out}");
+    let number = out
+        .split("interrupted after ")
+        .nth(1)
+        .and_then(|t| t.split(' ').next());
+    let done: usize = number.and_then(|n| n.parse().ok()).expect("a number");
+    assert!(done >= 3);
+    // the same command, with an end
+    let epochs = (done + 2).to_string();
+    let rest = arguments(&epochs, &more);
+    let rest = run(&rest.iter().map(String::as_str).collect::<Vec<_>>());
+    let out = text(&rest.stdout);
+    assert!(rest.status.success(), "{}", text(&rest.stderr));
+    assert!(!out.contains(&format!("epoch {done}:")) && out.contains(&format!("epoch {epochs}:")));
+
+    let (out, status) = interrupt("-TERM", arguments(many, &["--save", &save]));
+    assert_eq!(status, Some(130), "{out}");
+    assert!(
+        out.contains(&format!("--load {save} starts from it")),
+        "{out}"
+    );
+    assert!(fs::metadata(&save).is_ok());
+    let (out, status) = interrupt("-INT", arguments(many, &[]));
+    assert_eq!(status, Some(130), "{out}");
+    assert!(out.contains("nothing was saved"), "{out}");
+}

@@ -124,7 +124,7 @@ impl Callback for EarlyStopping {
         let epochs = self.epochs_without_improvement;
         (epochs > 0).then(|| {
             format!(
-                "no improvement for {epochs} of {} epochs",
+                "no improvement for {epochs} of {}",
                 self.patience.max(1)
             )
         })

@@ -3,7 +3,7 @@
 
 use super::trainer::Trainer;
 use crate::{
-    data::{Batch, Source, checked_batch, order},
+    data::{Source, checked_batch, order},
     error::{Error, Result, catch},
     files,
     module::Module,
@@ -155,16 +155,15 @@ fn check_validation(data: &dyn Source, validation: &dyn Source) -> Result<()> {
         return Err(Error::invalid("the validation dataset is empty"));
     }
     let [a, b] = [checked_batch(data, &[0])?, checked_batch(validation, &[0])?];
-    let kinds: [(&str, fn(&Batch) -> &[Tensor]); 2] = [
-        ("inputs", |batch| &batch.inputs),
-        ("targets", |batch| &batch.targets),
-    ];
-    for (kind, of) in kinds {
-        let describe = |batch: &Batch| {
+    for (kind, a, b) in [
+        ("inputs", &a.inputs, &b.inputs),
+        ("targets", &a.targets, &b.targets),
+    ] {
+        let describe = |tensors: &[Tensor]| {
             let of_one = |t: &Tensor| format!("{} {:?}", t.dtype(), &t.shape()[1..]);
-            of(batch).iter().map(of_one).collect::<Vec<_>>().join(", ")
+            tensors.iter().map(of_one).collect::<Vec<_>>().join(", ")
         };
-        let (a, b) = (describe(&a), describe(&b));
+        let (a, b) = (describe(a), describe(b));
         if a != b {
             return Err(Error::invalid(format!(
                 "the validation {kind} of a sample are {b}, the training {kind} {a}"

@@ -89,6 +89,7 @@
 //! ```
 
 pub mod data;
+pub mod docs;
 mod error;
 mod files;
 pub mod init;

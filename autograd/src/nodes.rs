@@ -173,7 +173,8 @@ pub(crate) struct Inner {
     pub(crate) committed: bool,
     /// The number of nodes at each of the last evaluations, oldest first.
     pub(crate) evaluations: [usize; 4],
-    pub(crate) random_nodes: i64,
+    /// The keys of the random nodes, in order: constants of the seed and a count from 1 on.
+    pub(crate) random_keys: Vec<NodeId>,
     /// Blocks of nodes that the backward pass recomputes.
     pub(crate) checkpoints: Vec<Range<NodeId>>,
     /// The nodes that sweeps appended, by sweep.
@@ -300,8 +301,10 @@ impl Inner {
             checkpoints,
             swept,
             rules,
+            random_keys,
             ..
         } = &mut self;
+        random_keys.clear();
         checkpoints.clear();
         swept.clear();
         rules.clear();
@@ -314,7 +317,7 @@ impl Inner {
         updates.clear();
         empty(cached);
         self.scope = ScopeId::OUTERMOST;
-        (self.moment, self.committed, self.random_nodes) = (Moment::None, false, 0);
+        (self.moment, self.committed) = (Moment::None, false);
         (self.evaluations, self.bound_late) = ([0; 4], None);
         memory_cache::return_graph(self);
     }
@@ -340,7 +343,8 @@ impl Inner {
         let params = list_bytes(&self.params) + table(&self.bound) + list_bytes(&self.updates);
         let sweeps =
             list_bytes(&self.checkpoints) + list_bytes(&self.swept) + list_bytes(&self.rules);
-        size_of::<Inner>() + program + values + params + sweeps + self.scopes.bytes()
+        let others = list_bytes(&self.random_keys) + self.scopes.bytes();
+        size_of::<Inner>() + program + values + params + sweeps + others
     }
 
     pub(crate) fn fresh() -> Inner {

@@ -83,6 +83,15 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The value of a leaf that the call brings.
+    fn given(&self, node: NodeId) -> Option<&Tensor> {
+        let key = || {
+            let k = self.keys.binary_search_by_key(&node, |(id, _)| *id);
+            Some(&self.keys[k.ok()?].1)
+        };
+        self.given.get(node.index()).or_else(key)
+    }
+
     /// Inputs come in the order of the plan, and so do the parameters among them.
     fn input_address<'p>(
         &self,
@@ -92,7 +101,7 @@ impl Run<'_> {
     ) -> Result<*mut u8> {
         let node = self.node(self.plan.inputs[input]);
         let missing = || self.error(node, "a value is missing".into());
-        if let Some(given) = self.given.get(node.index()) {
+        if let Some(given) = self.given(node) {
             return Ok(address(given));
         }
         let leaf = &self.inner.nodes[node];
@@ -110,7 +119,7 @@ impl Run<'_> {
 
     /// The value that a run reads for a node that it does not compute.
     pub(super) fn leaf(&self, node: NodeId, params: &[Held]) -> Option<Tensor> {
-        if let Some(given) = self.given.get(node.index()) {
+        if let Some(given) = self.given(node) {
             return Some(given.clone());
         }
         match self.inner.nodes[node].kind {

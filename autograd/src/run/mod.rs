@@ -117,6 +117,7 @@ impl Graph {
                 selection: &prepared.selection,
                 wanted,
                 given: &[],
+                keys: &[],
                 moment: inner.moment,
                 clock,
             };

@@ -1,11 +1,12 @@
 //! The list of nodes and its side tables: plain data, without rules of its own.
 
 use crate::{
+    binding::Binding,
     error::{Error, OpError, Place},
     index::{Index, IndexVec, index, list_bytes},
     memory_cache,
     op::{BUILTIN, DynOp, Id},
-    param::{Moment, Param},
+    param::Moment,
     shape::Shape,
     tensor::{DType, Number, Tensor, Type},
 };
@@ -164,8 +165,10 @@ pub(crate) struct Inner {
     /// The error of a value that was bound too late: every request fails with it, since what was
     /// built before has another value.
     pub(crate) bound_late: Option<NodeId>,
-    /// The point in time at which the graph reads its parameters.
+    /// When it bound its first parameter: updates are carried out if none has changed since.
     pub(crate) moment: Moment,
+    /// When it read parameters to compute values, if it has.
+    pub(crate) read: Moment,
     /// Scheduled updates, in the order of the `assign` calls.
     pub(crate) updates: Vec<Update>,
     /// Computed values that were requested, cached with their nodes.
@@ -238,17 +241,6 @@ pub(crate) struct ScopeEntry {
     pub(crate) open: bool,
 }
 
-/// A parameter and the node it is bound to.
-pub(crate) struct Binding {
-    pub(crate) param: Param,
-    pub(crate) node: NodeId,
-    /// The value that stands for the parameter's own in this graph, if one was bound.
-    pub(crate) value: Option<Tensor>,
-    pub(crate) trained: bool,
-    /// The node of the new value that is scheduled for it, if any.
-    pub(crate) scheduled: Option<NodeId>,
-}
-
 /// A scheduled update of a parameter: one record from `assign` to the commit. If something is
 /// wrong, one of its nodes is an error node, so that no update is silently lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -317,7 +309,7 @@ impl Inner {
         updates.clear();
         empty(cached);
         self.scope = ScopeId::OUTERMOST;
-        (self.moment, self.committed) = (Moment::None, false);
+        (self.moment, self.read, self.committed) = (Moment::None, Moment::None, false);
         (self.evaluations, self.bound_late) = ([0; 4], None);
         memory_cache::return_graph(self);
     }
@@ -475,11 +467,6 @@ impl Inner {
     pub(crate) fn binding(&self, id: NodeId) -> Option<&Binding> {
         let node = &self.nodes[id];
         (node.kind == Kind::Param).then(|| &self.params[node.entry()])
-    }
-
-    /// The value that stands for a parameter in this graph, if this is its node.
-    pub(crate) fn bound_value(&self, id: NodeId) -> Option<Tensor> {
-        self.binding(id)?.value.clone()
     }
 
     /// A literal's value, for display.

@@ -32,7 +32,8 @@ pub fn save(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()
 
 /// Saves parameters under their paths.
 pub(crate) fn save_parameters(params: &[(String, Param)], path: &Path) -> Result<()> {
-    let tensors = params.iter().map(|(name, p)| (name.clone(), p.value()));
+    let values = Param::values(params.iter().map(|(_, param)| param));
+    let tensors = params.iter().map(|(name, _)| name.clone()).zip(values);
     write(path, &tensors.collect::<Vec<_>>(), None)
 }
 
@@ -150,12 +151,17 @@ pub(crate) fn set(
     path: &Path,
 ) -> Result<()> {
     check(params, from, path)?;
-    for (name, param) in params {
-        if let Some(value) = from.remove(name) {
-            param.set(value)?;
-        }
-    }
-    Ok(())
+    Ok(Param::set_all(values(params, from))?)
+}
+
+/// Parameters with those of the named tensors that are for them.
+pub(crate) fn values<'p>(
+    params: &'p [(String, Param)],
+    from: &mut HashMap<String, Tensor>,
+) -> impl Iterator<Item = (&'p Param, Tensor)> {
+    params
+        .iter()
+        .filter_map(|(name, param)| Some((param, from.remove(name)?)))
 }
 
 /// Checks that there is a value for each parameter, of its shape and dtype, and no other.

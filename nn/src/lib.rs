@@ -156,7 +156,7 @@ pub use train::{
     callback::{Callback, CallbackContext, ControlFlow, PauseOnFlag, TimeBudget},
     dry_run::DryRun,
     early_stopping::EarlyStopping,
-    evaluate::{Metrics, evaluate, predict},
+    evaluate::{Metrics, evaluate, predict, predict_with},
     history::{End, Epoch, History},
     logger::Logger,
     monitor::Monitor,

@@ -4,7 +4,7 @@ use crate::{
     data::Dataset,
     error::{Error, Result, catch},
     module::Module,
-    train::evaluate::for_each_batch,
+    train::evaluate::{Fixed, for_each_batch},
 };
 use autograd::{Graph, Tensor, Var};
 use std::fmt;
@@ -30,7 +30,7 @@ pub fn evaluate_metric(
 ) -> Result<f64> {
     let mut sum = 0.0;
     for_each_batch(
-        model,
+        &Fixed::now(model),
         data,
         |outputs, targets| {
             let value = catch("the metric", || metric(outputs, targets))?;

@@ -384,7 +384,8 @@ fn each_direction(
     let inputs = |place: usize| Ok::<_, Error>([x, &direction(place)?].concat());
     let traced = Traced::new(&inputs(0)?, false, caller, &|g, v| {
         f(g, &v[..x.len()], &v[x.len()..])
-    })?;
+    })?
+    .at_one_moment();
     (0..count)
         .into_par_iter()
         .map(|place| traced.call(&inputs(place)?))

@@ -29,16 +29,13 @@ impl Run<'_> {
         for (input, &id) in self.plan.inputs.enumerate() {
             let node = self.node(id);
             if let Some(binding) = self.inner.binding(node) {
-                if binding.value.is_none() {
+                let value = binding.value.tensor().cloned();
+                if value.is_none() {
                     params.push(&binding.param);
                     places.push(held.len());
                 }
-                let value = binding.value.clone();
-                held.push(Held {
-                    input,
-                    node,
-                    value: value.unwrap_or(Tensor::from(0.0)),
-                });
+                let value = value.unwrap_or(Tensor::from(0.0));
+                held.push(Held { input, node, value });
             }
         }
         // all at one moment: another thread's commit changes several, and none may be seen half-way

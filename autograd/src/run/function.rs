@@ -223,6 +223,7 @@ impl Traced {
             return Err(e.at("function", made_at));
         }
         inner.cached.clear();
+        inner.let_params_go();
         inner.leaves[..inputs.len()].fill(Tensor::from(0.0)); // the calls bring their own
         let part = Selection::extract(&inner, &outputs, &inner.updates)?;
         let plan = cache::plan(&part.program, &part.wanted, &part.updates);
@@ -235,6 +236,12 @@ impl Traced {
             plan,
             outputs,
         })
+    }
+
+    /// Reads the parameters now, for all calls: several calls make one result.
+    pub(crate) fn at_one_moment(mut self) -> Traced {
+        self.inner.read_params();
+        self
     }
 
     /// The program with its values, and the nodes of it that are needed.

@@ -64,17 +64,18 @@ impl<O> Ema<O> {
 
     /// Copies the averages to the weights, and to the buffers that are averaged: usually to all
     /// [`parameters`](crate::Module::parameters) of a model. Call it after the training.
-    pub fn copy_to(&self, params: &[(String, Param)]) -> Result<()> {
-        for (_, param) in params {
+    pub fn copy_to<'p>(&self, params: &'p [(String, Param)]) -> Result<()> {
+        let average = |(_, param): &'p (String, Param)| {
             let average = match param.is_trained() {
                 true => Some(self.average_of(param)),
                 false => self.state.existing(param, "average"),
             };
-            if let Some(average) = average {
-                param.set(average.value())?;
-            }
-        }
-        Ok(())
+            Some((param, average?))
+        };
+        let averages: Vec<(&Param, Param)> = params.iter().filter_map(average).collect();
+        let values = Param::values(averages.iter().map(|(_, average)| average));
+        let params = averages.iter().map(|(param, _)| *param);
+        Ok(Param::set_all(params.zip(values))?)
     }
 }
 

@@ -66,10 +66,9 @@ impl EarlyStopping {
     pub fn observe(&mut self, value: f64, params: &[(String, Param)]) -> ControlFlow {
         if self.monitor.improves(value) {
             self.epochs_without_improvement = 0;
-            self.best_weights = params
-                .iter()
-                .map(|(name, p)| (name.clone(), p.value()))
-                .collect();
+            let values = Param::values(params.iter().map(|(_, param)| param));
+            let names = params.iter().map(|(name, _)| name.clone());
+            self.best_weights = names.zip(values).collect();
         } else {
             self.epochs_without_improvement += 1;
         }
@@ -82,12 +81,11 @@ impl EarlyStopping {
 
     /// Sets the parameters to the best weights. Does nothing if there are none.
     pub fn restore_best_weights(&self, params: &[(String, Param)]) -> Result<()> {
-        for (name, value) in &self.best_weights {
-            if let Some((_, param)) = params.iter().find(|(other, _)| other == name) {
-                param.set(value.clone())?;
-            }
-        }
-        Ok(())
+        let best = self.best_weights.iter().filter_map(|(name, value)| {
+            let (_, param) = params.iter().find(|(other, _)| other == name)?;
+            Some((param, value))
+        });
+        Ok(Param::set_all(best)?)
     }
 }
 

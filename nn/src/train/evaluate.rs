@@ -4,9 +4,10 @@ use crate::{
     data::Dataset,
     error::{Result, catch},
     module::Module,
+    weights::Weights,
 };
-use autograd::{DType, Graph, Tensor, Var};
-use std::fmt;
+use autograd::{DType, Graph, Param, Tensor, Var};
+use std::{borrow::Cow, fmt};
 
 /// Loss and accuracy over a set of samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -97,7 +98,61 @@ const EVALUATION_BATCH_SIZE: usize = 1000;
 /// The most bytes of outputs that are kept, so that the loss can be computed of all of them at once.
 const MAX_OUTPUTS: usize = 1 << 28;
 
-/// Computes loss and accuracy of a model on a dataset, in evaluation mode.
+/// A model with weights that stay as they are while other threads train it.
+pub(crate) struct Fixed<'m, M: ?Sized> {
+    model: &'m M,
+    params: Vec<(String, Param)>,
+    weights: Cow<'m, Weights>,
+}
+
+impl<'m, M: Module + ?Sized> Fixed<'m, M> {
+    /// With the weights that it has now.
+    pub(crate) fn now(model: &'m M) -> Fixed<'m, M> {
+        let params = model.parameters();
+        let weights = Cow::Owned(Weights::of_parameters(&params));
+        Fixed {
+            model,
+            params,
+            weights,
+        }
+    }
+
+    fn with(model: &'m M, weights: &'m Weights) -> Fixed<'m, M> {
+        let (params, weights) = (model.parameters(), Cow::Borrowed(weights));
+        Fixed {
+            model,
+            params,
+            weights,
+        }
+    }
+
+    /// The outputs for some inputs, in a graph of their own.
+    fn outputs<'g>(&self, g: &'g Graph, inputs: Tensor) -> Result<Var<'g>> {
+        self.weights.bind_parameters(g, &self.params)?;
+        catch("the model", || self.model.forward(g.constant(inputs)))
+    }
+
+    /// The outputs, one row per row of the inputs.
+    fn predict(&self, inputs: &Tensor) -> Result<Tensor> {
+        let count = inputs.shape().first().copied().unwrap_or(0);
+        let rows: Vec<usize> = (0..count).collect();
+        let predict_batch = |rows: &[usize]| {
+            let g = Graph::new();
+            Ok(self.outputs(&g, inputs.rows(rows)?)?.value()?)
+        };
+        let outputs: Vec<Tensor> = match rows.len() {
+            0 => vec![predict_batch(&[])?],
+            _ => rows
+                .chunks(EVALUATION_BATCH_SIZE)
+                .map(predict_batch)
+                .collect::<Result<_>>()?,
+        };
+        Ok(Tensor::from_rows(&outputs)?)
+    }
+}
+
+/// Computes loss and accuracy of a model on a dataset, in evaluation mode. All of it is with the
+/// weights of one moment, also if another thread trains the model meanwhile.
 ///
 /// The model runs in batches, and the loss is computed of all outputs at once: a weighted mean or a
 /// sum is that of the whole dataset. If the outputs have more than 256 MiB, or not one row for each
@@ -133,6 +188,7 @@ pub(crate) fn evaluate_scores(
         let numbers = values.iter().map(Tensor::scalar);
         Ok(numbers.collect::<autograd::Result<_>>()?)
     };
+    let model = &Fixed::now(model);
     let (mut sums, mut correct, mut all_outputs) = (Vec::new(), None, Vec::new());
     let at_once = can_be_kept(model, data)?;
     for_each_batch(
@@ -172,12 +228,12 @@ pub(crate) fn evaluate_scores(
 }
 
 /// Whether the outputs of all samples can be kept: one row for each, and not too many bytes.
-fn can_be_kept(model: &(impl Module + ?Sized), data: &Dataset) -> Result<bool> {
+fn can_be_kept(model: &Fixed<'_, impl Module + ?Sized>, data: &Dataset) -> Result<bool> {
     if data.is_empty() {
         return Ok(false);
     }
     let (g, (inputs, _)) = (Graph::new(), data.rows(&[0])?);
-    let outputs = catch("the model", || model.forward(g.constant(inputs)))?;
+    let outputs = model.outputs(&g, inputs)?;
     let (Ok(shape), Ok(dtype)) = (outputs.shape(), outputs.dtype()) else {
         return Ok(false); // the first batch says what is wrong
     };
@@ -192,7 +248,7 @@ type OfBatch<'g> = (Vec<Var<'g>>, Option<Var<'g>>);
 /// Evaluates a function of outputs and targets on each batch. `consume` receives the number of samples
 /// in the batch, and the values of what the function returns.
 pub(crate) fn for_each_batch(
-    model: &(impl Module + ?Sized),
+    model: &Fixed<'_, impl Module + ?Sized>,
     data: &Dataset,
     f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Result<OfBatch<'g>>,
     mut consume: impl FnMut(usize, Vec<Tensor>, Option<Tensor>) -> Result<()>,
@@ -200,7 +256,7 @@ pub(crate) fn for_each_batch(
     for batch in data.batches(EVALUATION_BATCH_SIZE) {
         let (inputs, targets) = batch?;
         let (g, samples) = (Graph::new(), inputs.shape()[0]);
-        let outputs = catch("the model", || model.forward(g.constant(inputs)))?;
+        let outputs = model.outputs(&g, inputs)?;
         let (values, correct) = g.run(f(outputs, g.constant(targets))?)?;
         consume(samples, values, correct)?;
     }
@@ -209,20 +265,30 @@ pub(crate) fn for_each_batch(
 
 /// The outputs of a model, one row per row of `inputs`. Runs in batches, so `inputs` can have any
 /// number of rows.
+///
+/// All rows are with the weights of one moment. Other threads may train the model meanwhile: each of
+/// their steps is in all of the outputs, or in none.
 pub fn predict(model: &(impl Module + ?Sized), inputs: &Tensor) -> Result<Tensor> {
-    let count = inputs.shape().first().copied().unwrap_or(0);
-    let rows: Vec<usize> = (0..count).collect();
-    let predict_batch = |rows: &[usize]| {
-        let g = Graph::new();
-        let inputs = inputs.rows(rows)?;
-        Ok(catch("the model", || model.forward(g.constant(inputs)))?.value()?)
-    };
-    let outputs: Vec<Tensor> = match rows.len() {
-        0 => vec![predict_batch(&[])?],
-        _ => rows
-            .chunks(EVALUATION_BATCH_SIZE)
-            .map(predict_batch)
-            .collect::<Result<_>>()?,
-    };
-    Ok(Tensor::from_rows(&outputs)?)
+    Fixed::now(model).predict(inputs)
+}
+
+/// The outputs of a model with these weights instead of its own: to serve one version for a while, or
+/// to compare several.
+///
+/// ```
+/// use nn::{Activation, Weights};
+/// let model = nn::mlp(&[2, 3], Activation::Relu, 1);
+/// let (version, x) = (Weights::of(&model), autograd::Tensor::from([[0.5f32, 1.0]]));
+/// let before = nn::predict(&model, &x)?;
+/// version.with_flat(&[0.25; 9])?.copy_to(&model)?;
+/// assert_eq!(nn::predict_with(&model, &version, &x)?, before);
+/// assert_ne!(nn::predict(&model, &x)?, before);
+/// # Ok::<(), nn::Error>(())
+/// ```
+pub fn predict_with(
+    model: &(impl Module + ?Sized),
+    weights: &Weights,
+    inputs: &Tensor,
+) -> Result<Tensor> {
+    Fixed::with(model, weights).predict(inputs)
 }

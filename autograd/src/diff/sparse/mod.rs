@@ -279,7 +279,8 @@ impl Matrix {
                 .iter()
                 .map(|&seed| Self::product(g, y, v[0], seed, coloring.by_rows))
                 .collect()
-        })?;
+        })?
+        .at_one_moment();
         let products: Vec<Vec<Tensor>> = groups
             .par_iter()
             .map(|seeds| traced.call(&inputs(seeds)))

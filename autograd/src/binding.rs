@@ -3,26 +3,64 @@
 use crate::{
     error::{Error, OpError},
     graph::Graph,
-    nodes::{Binding, Kind, Update},
-    param::{Param, stale_parameter},
+    nodes::{Inner, Kind, NodeId, Update},
+    param::{self, Moment, Param},
     tensor::{Tensor, Type},
     var::Var,
 };
 use std::panic::Location;
 
+/// A parameter and the node it is bound to.
+pub(crate) struct Binding {
+    pub(crate) param: Param,
+    pub(crate) node: NodeId,
+    pub(crate) value: ParamValue,
+    pub(crate) trained: bool,
+    /// The node of the new value that is scheduled for it, if any.
+    pub(crate) scheduled: Option<NodeId>,
+}
+
+/// The value of a parameter in a graph.
+pub(crate) enum ParamValue {
+    /// It has not been read.
+    Unread,
+    /// It was read when values were computed, and later ones are computed with it as well.
+    Read(Tensor),
+    /// This one stands for it.
+    Given(Tensor),
+}
+
+impl ParamValue {
+    pub(crate) fn tensor(&self) -> Option<&Tensor> {
+        match self {
+            ParamValue::Unread => None,
+            ParamValue::Read(value) | ParamValue::Given(value) => Some(value),
+        }
+    }
+
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self, ParamValue::Given(_))
+    }
+}
+
 impl Graph {
-    /// The `Var` of a parameter; for a second call, the same one. A parameter that was updated
-    /// after the graph bound its first parameter is an error: a graph uses parameters of one point
-    /// in time.
+    /// The `Var` of a parameter; for a second call, the same one.
+    ///
+    /// A graph uses parameters of one point in time, whatever other threads update meanwhile. That is
+    /// when it first computes a value; so values do not fail because of updates. To see one point in
+    /// time also with parameters that a graph takes after its first value, and in several graphs, read
+    /// them together with [`Param::values`] and [`bind`](Graph::bind) them.
+    ///
+    /// For updates it is earlier: when the graph took its first parameter. If one has been changed
+    /// since, [`run`](Graph::run) is an error and changes nothing, since the step was made for other
+    /// values.
     #[track_caller]
     pub fn param(&self, param: &Param) -> Var<'_> {
         if let Some(&node) = self.inner.borrow().bound.get(&param.id()) {
             return self.var(node);
         }
-        if !self.inner.borrow_mut().moment.can_bind(param) {
-            return self.fail("param", stale_parameter(param), &[]);
-        }
-        self.append_param(param, None)
+        self.inner.borrow_mut().moment.begin();
+        self.append_param(param, ParamValue::Unread)
     }
 
     /// Lets a value stand for a parameter: in this graph, [`param`](Graph::param) then means this
@@ -59,7 +97,9 @@ impl Graph {
             return error;
         }
         let error = match value.try_into().map_err(Into::into) {
-            Ok(value) if value.ty() == param.ty() => return self.append_param(param, Some(value)),
+            Ok(value) if value.ty() == param.ty() => {
+                return self.append_param(param, ParamValue::Given(value));
+            }
             Ok(value) => {
                 let (expected, got) = (param.ty(), value.ty());
                 let e = OpError::new(format!("expected a value of type {expected}, got {got}"));
@@ -71,9 +111,15 @@ impl Graph {
         error
     }
 
+    /// Whether a value was bound to the parameter of this node.
+    fn is_given(&self, bound: Var<'_>) -> bool {
+        let inner = self.inner.borrow();
+        inner.binding(bound.id).is_some_and(|b| b.value.is_given())
+    }
+
     /// The node of a parameter that is bound for the first time.
     #[track_caller]
-    fn append_param(&self, param: &Param, value: Option<Tensor>) -> Var<'_> {
+    fn append_param(&self, param: &Param, value: ParamValue) -> Var<'_> {
         let origin = self.origin(Location::caller());
         let mut inner = self.inner.borrow_mut();
         let Type { dtype, shape } = param.ty();
@@ -112,7 +158,7 @@ impl Graph {
             )
         } else if bound.error().is_some() {
             bound
-        } else if self.inner.borrow().bound_value(bound.id).is_some() {
+        } else if self.is_given(bound) {
             let e = OpError::new("a value is bound to the parameter: it cannot be updated here");
             self.fail("assign", e, &[bound])
         } else if value.error().is_none() && value.ty() != bound.ty() {
@@ -140,5 +186,37 @@ impl Graph {
         let inner = self.inner.borrow();
         let node = *inner.bound.get(&param.id())?;
         inner.binding(node)?.scheduled.map(|value| self.var(value))
+    }
+}
+
+impl Inner {
+    /// Reads the parameters that were not read before, at the moment of the first values. One that has
+    /// changed since stays unread: a value that needs it is an error.
+    ///
+    /// They are kept for later values of the graph. While it lives, an update of them needs a buffer of
+    /// its own.
+    pub(crate) fn read_params(&mut self) {
+        let unread = self.params.iter_mut();
+        let mut unread: Vec<&mut Binding> = unread.filter(|b| b.value.tensor().is_none()).collect();
+        if unread.is_empty() {
+            return;
+        }
+        let params: Vec<Param> = unread.iter().map(|b| b.param.clone()).collect();
+        let params: Vec<&Param> = params.iter().collect();
+        let read = param::snapshot(&params, self.read, |k, value| {
+            unread[k].value = ParamValue::Read(value);
+        });
+        if let Ok(epoch) = read {
+            self.read = Moment::At(epoch);
+        }
+    }
+
+    /// Lets go of the values that were read, so that updates can be written in place.
+    pub(crate) fn let_params_go(&mut self) {
+        for binding in &mut self.params {
+            if let ParamValue::Read(_) = binding.value {
+                binding.value = ParamValue::Unread;
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     error::{Error, OpError, Place, Result, catch},
     index::Index,
     nodes::{Inner, Kind, Node, NodeId, OpId, OpRef, ScopeEntry, ScopeId, ShapeId, Source},
-    op::{Id, Op},
+    op::{Id, Op, random},
     param::Moment,
     shape::Ints,
     tensor::{DType, Number, Tensor, Type},
@@ -43,6 +43,8 @@ pub struct Graph {
     /// derivative rule or a method made of several ops appends nodes.
     origin: Cell<Option<Origin>>,
     training: bool,
+    /// Whether the mode was asked for, so that the program depends on it.
+    pub(crate) asked_for_mode: Cell<bool>,
     seed: u64,
 }
 
@@ -104,24 +106,32 @@ impl Graph {
             inner: RefCell::new(Inner::reuse_or_new()),
             origin: Cell::new(None),
             training,
+            asked_for_mode: Cell::new(false),
             seed,
         }
     }
 
     /// An empty graph that is traced once and run many times. Each run reads the parameters when it
     /// begins, so it does not matter whether one changes during tracing.
-    pub(crate) fn for_compile() -> Graph {
-        let g = Graph::new();
+    pub(crate) fn for_compile(training: bool) -> Graph {
+        let g = Graph::make(0, training);
         g.inner.borrow_mut().moment = Moment::EachRun;
         g
     }
 
-    /// Whether it was made with [`Graph::training`].
+    /// Whether it was made with [`Graph::training`], or by [`Function::train`](crate::Function::train).
     pub fn is_training(&self) -> bool {
+        self.asked_for_mode.set(true);
         self.training
     }
 
-    /// The seed of its random nodes.
+    /// Whether it is written once, by [`compile`](crate::compile()), and run at each call: what is
+    /// decided or read while it is written stays as it is.
+    pub fn is_compiled(&self) -> bool {
+        self.inner.borrow().moment == Moment::EachRun
+    }
+
+    /// The seed of its random nodes. A compiled function gets it at each call.
     pub fn seed(&self) -> u64 {
         self.seed
     }
@@ -409,12 +419,10 @@ impl Graph {
     /// program.
     #[track_caller]
     pub(crate) fn random_key(&self) -> Var<'_> {
-        let count = {
-            let mut inner = self.inner.borrow_mut();
-            inner.random_nodes += 1;
-            inner.random_nodes
-        };
-        self.constant([self.seed as i64, count])
+        let count = self.inner.borrow().random_keys.len() + 1;
+        let key = self.constant(random::key(self.seed, count));
+        self.inner.borrow_mut().random_keys.push(key.id);
+        key
     }
 
     pub(crate) fn var(&self, id: NodeId) -> Var<'_> {

@@ -1,11 +1,12 @@
 //! The list of nodes and its side tables: plain data, without rules of its own.
 
 use crate::{
+    binding::Binding,
     error::{Error, OpError, Place},
     index::{Index, IndexVec, index, list_bytes},
     memory_cache,
     op::{BUILTIN, DynOp, Id},
-    param::{Moment, Param},
+    param::Moment,
     shape::Shape,
     tensor::{DType, Number, Tensor, Type},
 };
@@ -164,8 +165,10 @@ pub(crate) struct Inner {
     /// The error of a value that was bound too late: every request fails with it, since what was
     /// built before has another value.
     pub(crate) bound_late: Option<NodeId>,
-    /// The point in time at which the graph reads its parameters.
+    /// When it bound its first parameter: updates are carried out if none has changed since.
     pub(crate) moment: Moment,
+    /// When it read parameters to compute values, if it has.
+    pub(crate) read: Moment,
     /// Scheduled updates, in the order of the `assign` calls.
     pub(crate) updates: Vec<Update>,
     /// Computed values that were requested, cached with their nodes.
@@ -173,7 +176,8 @@ pub(crate) struct Inner {
     pub(crate) committed: bool,
     /// The number of nodes at each of the last evaluations, oldest first.
     pub(crate) evaluations: [usize; 4],
-    pub(crate) random_nodes: i64,
+    /// The keys of the random nodes, in order: constants of the seed and a count from 1 on.
+    pub(crate) random_keys: Vec<NodeId>,
     /// Blocks of nodes that the backward pass recomputes.
     pub(crate) checkpoints: Vec<Range<NodeId>>,
     /// The nodes that sweeps appended, by sweep.
@@ -237,17 +241,6 @@ pub(crate) struct ScopeEntry {
     pub(crate) open: bool,
 }
 
-/// A parameter and the node it is bound to.
-pub(crate) struct Binding {
-    pub(crate) param: Param,
-    pub(crate) node: NodeId,
-    /// The value that stands for the parameter's own in this graph, if one was bound.
-    pub(crate) value: Option<Tensor>,
-    pub(crate) trained: bool,
-    /// The node of the new value that is scheduled for it, if any.
-    pub(crate) scheduled: Option<NodeId>,
-}
-
 /// A scheduled update of a parameter: one record from `assign` to the commit. If something is
 /// wrong, one of its nodes is an error node, so that no update is silently lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -300,8 +293,10 @@ impl Inner {
             checkpoints,
             swept,
             rules,
+            random_keys,
             ..
         } = &mut self;
+        random_keys.clear();
         checkpoints.clear();
         swept.clear();
         rules.clear();
@@ -314,7 +309,7 @@ impl Inner {
         updates.clear();
         empty(cached);
         self.scope = ScopeId::OUTERMOST;
-        (self.moment, self.committed, self.random_nodes) = (Moment::None, false, 0);
+        (self.moment, self.read, self.committed) = (Moment::None, Moment::None, false);
         (self.evaluations, self.bound_late) = ([0; 4], None);
         memory_cache::return_graph(self);
     }
@@ -340,7 +335,8 @@ impl Inner {
         let params = list_bytes(&self.params) + table(&self.bound) + list_bytes(&self.updates);
         let sweeps =
             list_bytes(&self.checkpoints) + list_bytes(&self.swept) + list_bytes(&self.rules);
-        size_of::<Inner>() + program + values + params + sweeps + self.scopes.bytes()
+        let others = list_bytes(&self.random_keys) + self.scopes.bytes();
+        size_of::<Inner>() + program + values + params + sweeps + others
     }
 
     pub(crate) fn fresh() -> Inner {
@@ -471,11 +467,6 @@ impl Inner {
     pub(crate) fn binding(&self, id: NodeId) -> Option<&Binding> {
         let node = &self.nodes[id];
         (node.kind == Kind::Param).then(|| &self.params[node.entry()])
-    }
-
-    /// The value that stands for a parameter in this graph, if this is its node.
-    pub(crate) fn bound_value(&self, id: NodeId) -> Option<Tensor> {
-        self.binding(id)?.value.clone()
     }
 
     /// A literal's value, for display.

@@ -6,6 +6,7 @@ use crate::{
     tensor::{Tensor, Type},
 };
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard,
@@ -80,27 +81,69 @@ impl Param {
         self.read().value.clone()
     }
 
-    /// Sets the value directly. An error if dtype or shape differ. Graphs that bound the parameter
-    /// before become stale.
+    /// The current values of several parameters, read at one moment: updates of other threads are in
+    /// all of them or in none.
+    ///
+    /// ```
+    /// use autograd::{Graph, Param};
+    /// let (w, b) = (Param::new([1.0, 2.0]), Param::new(0.5));
+    /// let weights = Param::values([&w, &b]);
+    /// Param::set_all([(&w, [0.0, 0.0].into()), (&b, autograd::Tensor::from(0.0))])?;
+    /// // a graph that uses them as they were
+    /// let g = Graph::new();
+    /// let (w, b) = (g.bind(&w, &weights[0]), g.bind(&b, &weights[1]));
+    /// assert_eq!((w + b).value()?.to_f64s(), [1.5, 2.5]);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    pub fn values<'p>(params: impl IntoIterator<Item = &'p Param>) -> Vec<Tensor> {
+        let params: Vec<&Param> = params.into_iter().collect();
+        let mut by_id = HashMap::with_capacity(params.len());
+        // none is stale, since the moment is now
+        let _ = snapshot(&params, Moment::None, |k, value| {
+            by_id.insert(params[k].id(), value);
+        });
+        let value = |param: &&Param| by_id.get(&param.id()).cloned();
+        params.iter().filter_map(value).collect()
+    }
+
+    /// Sets the value directly. An error if dtype or shape differ. Graphs that took the parameter
+    /// before cannot update it any more, or compute with its value if they have not read it.
     #[track_caller]
     pub fn set(&self, value: impl TryInto<Tensor, Error: Into<Error>>) -> Result<()> {
-        let value = value.try_into().map_err(Into::into)?;
-        if value.ty() != self.0.ty {
-            let message = format!(
-                "a parameter of type {} cannot be set to {}",
-                self.0.ty,
-                value.ty()
-            );
-            return Err(OpError::new(message).at_caller("set"));
+        Param::set_all([(self, value)])
+    }
+
+    /// Sets several parameters at one moment: other threads see all new values, or none. If a parameter
+    /// is given twice, the last value counts. An error, and nothing is set, if a dtype or shape differs.
+    #[track_caller]
+    pub fn set_all<'p, V: TryInto<Tensor, Error: Into<Error>>>(
+        values: impl IntoIterator<Item = (&'p Param, V)>,
+    ) -> Result<()> {
+        let (mut params, mut new_values, mut places) = (Vec::new(), Vec::new(), HashMap::new());
+        for (param, value) in values {
+            let value = value.try_into().map_err(Into::into)?;
+            let ty = param.ty();
+            if value.ty() != ty {
+                let message = format!("a parameter of type {ty} cannot be set to {}", value.ty());
+                return Err(OpError::new(message).at_caller("set"));
+            }
+            if let Some(&k) = places.get(&param.id()) {
+                new_values[k] = value;
+                continue;
+            }
+            places.insert(param.id(), params.len());
+            params.push(param);
+            new_values.push(value);
         }
         let change = |tensors: &mut [&mut Tensor]| {
-            tensors
-                .iter_mut()
-                .for_each(|tensor| **tensor = value.clone());
+            for (tensor, value) in tensors.iter_mut().zip(&mut new_values) {
+                // the old ones are dropped when nobody has to wait for it
+                std::mem::swap(*tensor, value);
+            }
             Ok::<(), Error>(())
         };
         // the current epoch is the newest possible, and the change cannot fail
-        match commit(&[self], 1, u64::MAX, change) {
+        match commit(&params, params.len(), u64::MAX, change) {
             Err(Refused::Failed(e)) => Err(e),
             Ok(()) | Err(Refused::Stale(_)) => Ok(()),
         }
@@ -153,32 +196,27 @@ impl fmt::Debug for Param {
 /// The point in time at which a graph reads its parameters.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Moment {
-    /// The graph has bound none so far.
+    /// Not yet.
     #[default]
     None,
-    /// When it bound its first one: no parameter may have changed after this commit.
+    /// After this commit, and no parameter may have changed since.
     At(u64),
     /// At the start of each run.
     EachRun,
 }
 
 impl Moment {
-    /// Whether a parameter can be bound: it must not have changed since this time. The first
-    /// parameter fixes the time.
-    pub(crate) fn can_bind(&mut self, param: &Param) -> bool {
-        let state = param.read(); // while this lock is held, no commit can change the parameter
-        match *self {
-            Moment::None => *self = Moment::At(EPOCH.load(SeqCst)),
-            Moment::At(epoch) => return state.changed <= epoch,
-            Moment::EachRun => {}
+    /// Fixes the time: now, unless it is fixed.
+    pub(crate) fn begin(&mut self) {
+        if *self == Moment::None {
+            *self = Moment::At(EPOCH.load(SeqCst));
         }
-        true
     }
 }
 
 /// Reads the values of several different parameters atomically, each with its position, and returns
-/// the last commit that they may include. If one changed after `moment`, returns the position of
-/// the first such parameter.
+/// the last commit that they may include. Those that changed after `moment` are left out; if there
+/// are any, returns the position of the first one.
 pub(crate) fn snapshot(
     params: &[&Param],
     moment: Moment,
@@ -189,13 +227,14 @@ pub(crate) fn snapshot(
         Moment::At(epoch) => epoch,
         Moment::None | Moment::EachRun => EPOCH.load(SeqCst),
     };
-    let stale = held.iter().filter(|(_, state)| state.changed > epoch);
-    if let Some(stale) = stale.map(|&(k, _)| k).min() {
-        return Err(stale);
+    let mut stale = None;
+    for (k, state) in &held {
+        match state.changed <= epoch {
+            true => take(*k, state.value.clone()),
+            false => stale = Some(stale.map_or(*k, |first: usize| first.min(*k))),
+        }
     }
-    held.iter()
-        .for_each(|(k, state)| take(*k, state.value.clone()));
-    Ok(epoch)
+    stale.map_or(Ok(epoch), Err)
 }
 
 /// Why a commit failed.
@@ -266,5 +305,5 @@ fn in_order(params: &[&Param]) -> impl Iterator<Item = usize> {
 /// The error for a stale parameter.
 pub(crate) fn stale_parameter(param: &Param) -> OpError {
     OpError::new(format!("a parameter ({}) changed since it was bound", param.ty()))
-        .hint("a graph uses parameters of one point in time: compute all values of a step in one run, and make a new graph for the next")
+        .hint("a graph uses parameters of one point in time: compute all values of a step in one run, and make a new graph for the next; or read them together, Param::values, and bind these")
 }

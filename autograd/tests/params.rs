@@ -4,6 +4,7 @@
 use autograd::{
     DType, Graph, Op, OpError, Param, Result, Rule, Tensor, TensorView, TensorViewMut, Type, Var,
 };
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 fn address(p: &Param) -> *const f64 {
     p.value()
@@ -189,29 +190,103 @@ fn one_graph_is_one_step() -> Result<()> {
 
 #[test]
 fn a_graph_uses_parameters_of_one_point_in_time() -> Result<()> {
-    let (a, b) = (Param::new(1.0), Param::new(2.0));
+    let (a, b, c) = (Param::new(1.0), Param::new(2.0), Param::new(0.5));
+    // that of its first value
     let g = Graph::new();
     let va = g.param(&a);
     b.set(5.0)?;
-    assert!(
-        (va + g.param(&b)).value().is_err(),
-        "bound after it was changed"
-    );
-    let g = Graph::new();
-    let sum = g.param(&a) + g.param(&b);
+    let sum = va + g.param(&b);
     a.set(3.0)?;
-    assert!(sum.value().is_err(), "changed after it was bound");
-    assert_eq!((Graph::new().param(&a) * 1.0).value()?.scalar()?, 3.0);
+    assert_eq!(sum.value()?.scalar()?, 8.0);
+    Param::set_all([(&a, 30.0), (&b, 50.0)])?;
+    assert_eq!((va * g.param(&b)).value()?.scalar()?, 15.0);
+    assert_eq!(g.run((va, g.param(&b)))?.1.scalar()?, 5.0);
+    assert_eq!(g.reference(&[va])?[0].scalar()?, 3.0);
+    // one that it takes later must not have changed since
+    assert_eq!((va + g.param(&c)).value()?.scalar()?, 3.5);
+    let d = Param::new(1.0);
+    d.set(2.0)?;
+    let (late, fine) = (va + g.param(&d), va + g.param(&c));
+    for refused in [late.value(), g.run(g.param(&d))] {
+        assert!(refused.is_err_and(|e| e.message().contains("changed since")));
+    }
+    assert_eq!(fine.value()?.scalar()?, 3.5, "which does not need it");
     assert!(
         a.set([1.0]).is_err() && a.set(1f32).is_err(),
         "dtype and shape do not change"
     );
-    // an update by another graph between building and running
+
+    // updates are of values of the time when the first parameter was bound
+    let changes: [fn(&Param, &Param) -> Result<()>; 2] = [|a, _| a.set(10.0), |_, b| b.set(10.0)];
+    for change in changes {
+        for look in [false, true] {
+            let (a, b) = (Param::new(1.0), Param::new(2.0));
+            let g = Graph::new();
+            g.assign(&a, g.param(&a) + g.param(&b).detach());
+            change(&a, &b)?;
+            let before = a.value();
+            if look {
+                let sum = g.param(&a) + g.param(&b);
+                assert!(sum.value()?.scalar()? > 10.0, "a look is of its own time");
+            }
+            let error = g.run(()).expect_err("it was made for another value");
+            assert!(error.message().contains("changed since it was bound"));
+            assert_eq!(a.value(), before);
+        }
+    }
+    // a parameter that was changed before it is bound, but after the first one
+    let (a, b) = (Param::new(1.0), Param::new(2.0));
     let g = Graph::new();
-    g.assign(&a, g.param(&a) + 1.0);
-    a.set(10.0)?;
-    assert!(g.run(()).is_err());
-    assert_eq!(a.value().scalar()?, 10.0);
+    let va = g.param(&a);
+    b.set(5.0)?;
+    g.assign(&a, va + g.param(&b));
+    assert!(
+        g.run(())
+            .is_err_and(|e| e.message().contains("changed since"))
+    );
+    assert_eq!(a.value().scalar()?, 1.0);
+    Ok(())
+}
+
+#[test]
+fn a_look_does_not_keep_an_update_from_its_place() -> Result<()> {
+    let w = Param::new([1.0, 2.0, 3.0]);
+    let before = address(&w);
+    let g = Graph::new();
+    let loss = descend(&g, &w, 0.25);
+    assert_eq!(loss.value()?.scalar()?, 14.0);
+    g.run(loss)?;
+    assert_eq!(address(&w), before);
+    // while a graph has read it, an update is elsewhere, and the graph keeps what it has
+    let reader = Graph::new();
+    let read = reader.param(&w);
+    assert_eq!(read.value()?.to_f64s(), [0.5, 1.0, 1.5]);
+    let g = Graph::new();
+    g.run(descend(&g, &w, 0.25))?;
+    assert_eq!((read * 2.0).value()?.to_f64s(), [1.0, 2.0, 3.0]);
+    assert_eq!(w.value().to_f64s(), [0.25, 0.5, 0.75]);
+    Ok(())
+}
+
+#[test]
+fn several_parameters_are_read_and_set_at_once() -> Result<()> {
+    let (a, b) = (Param::new([1.0]), Param::buffer([2i64]));
+    let numbers = |values: Vec<Tensor>| values.iter().map(Tensor::to_f64s).collect::<Vec<_>>();
+    assert_eq!(numbers(Param::values([&b, &a, &b])), [[2.0], [1.0], [2.0]]);
+    let refused = Param::set_all([(&a, Tensor::from([5.0])), (&b, Tensor::from([5.0]))]);
+    let error = refused.expect_err("a dtype").to_string();
+    assert!(
+        error.contains("i64[1] cannot") && error.contains("params.rs"),
+        "{error}"
+    );
+    assert_eq!(
+        numbers(Param::values([&a, &b])),
+        [[1.0], [2.0]],
+        "nothing was set"
+    );
+    let (first, last) = (Tensor::from([4.0]), Tensor::from([5.0]));
+    Param::set_all([(&a, first), (&b, Tensor::from([7i64])), (&a, last)])?;
+    assert_eq!(numbers(Param::values([&a, &b])), [[5.0], [7.0]]);
     Ok(())
 }
 
@@ -232,31 +307,82 @@ fn buffers_and_frozen_parameters_get_no_gradient() -> Result<()> {
     Ok(())
 }
 
+/// Each of these reads two parameters, which are equal after each commit, in another way.
 #[test]
 fn readers_on_other_threads_see_complete_commits() -> Result<()> {
     let zeros = Tensor::zeros([1000], DType::F64)?;
     let (a, b) = (Param::new(&zeros), Param::new(&zeros));
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let compiled = autograd::compile(|[x]| {
+        let g = x.graph();
+        [(g.param(&a) - g.param(&b)).square().sum() * x]
+    });
+    let run = || {
+        let g = Graph::new();
+        let va = g.param(&a);
+        std::thread::yield_now(); // an update may come in between
+        let vb = g.param(&b);
+        let first = (va - vb).square().sum().value()?;
+        Ok([first, (va - 2.0 * vb + va).abs().sum().value()?])
+    };
+    let together = || {
+        let values = Param::values([&a, &b]);
+        let g = Graph::new();
+        let va = g.bind(&a, &values[0]);
+        let first = (va - g.bind(&b, &values[1])).square().sum().value()?;
+        Ok([first, (g.param(&a) - g.param(&b)).abs().sum().value()?])
+    };
+    let jacobian = || {
+        // its columns and rows are computed in several runs
+        let scaled = autograd::jacobian(|x| x * x.graph().param(&a).mean());
+        let rows = scaled(vec![1.0; 40])?.to_f64s();
+        let zero: Vec<f64> = (0..40).map(|k| rows[41 * k] - rows[0]).collect();
+        let zero = Tensor::from(zero);
+        Ok([zero.clone(), zero])
+    };
+    let call = || compiled.call([2.0]).map(|[d]| [d.clone(), d]);
+    let readers: [&(dyn Fn() -> Result<[Tensor; 2]> + Sync); 4] =
+        [&run, &together, &jacobian, &call];
+    let (done, counts) = (
+        AtomicBool::new(false),
+        [(); 4].map(|()| AtomicUsize::new(0)),
+    );
+    let mut updates = 0;
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                let g = Graph::new();
-                let difference = (g.param(&a) - g.param(&b)).square().sum();
-                // either the values of one commit or an error, never a mixture
-                if let Ok(d) = difference.value() {
-                    assert_eq!(d.to_f64s(), [0.0]);
-                }
+        let threads: Vec<_> = readers
+            .into_iter()
+            .zip(&counts)
+            .map(|(read, count)| {
+                let done = &done;
+                scope.spawn(move || {
+                    while !done.load(Relaxed) {
+                        for zero in read().expect("it never fails") {
+                            assert!(zero.to_f64s().iter().all(|&d| d == 0.0));
+                        }
+                        count.fetch_add(1, Relaxed);
+                    }
+                })
+            })
+            .collect();
+        // until everybody has read a few times
+        while counts.iter().any(|count| count.load(Relaxed) < 100)
+            && !threads.iter().any(|thread| thread.is_finished())
+        {
+            let k = updates;
+            updates += 1;
+            if k % 3 == 0 {
+                let next = a.value().to_f64s()[0] + 1.0;
+                let next = Tensor::full([1000], next).expect("fits");
+                Param::set_all([(&a, &next), (&b, &next)]).expect("fits");
+                continue;
             }
-        });
-        for _ in 0..300 {
             let g = Graph::new();
             g.assign(&a, g.param(&a) + 1.0);
             g.assign(&b, g.param(&b) + 1.0);
             g.run(()).expect("no other update");
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        done.store(true, Relaxed);
     });
-    assert_eq!(a.value().to_f64s()[999], 300.0);
+    assert_eq!(a.value().to_f64s()[999], f64::from(updates));
     Ok(())
 }
 

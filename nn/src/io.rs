@@ -145,12 +145,17 @@ pub(crate) fn set(
     path: &Path,
 ) -> Result<()> {
     check(params, from, path)?;
-    for (name, param) in params {
-        if let Some(value) = from.remove(name) {
-            param.set(value)?;
-        }
-    }
-    Ok(())
+    Ok(Param::set_all(values(params, from))?)
+}
+
+/// Parameters with those of the named tensors that are for them.
+pub(crate) fn values<'p>(
+    params: &'p [(String, Param)],
+    from: &mut HashMap<String, Tensor>,
+) -> impl Iterator<Item = (&'p Param, Tensor)> {
+    params
+        .iter()
+        .filter_map(|(name, param)| Some((param, from.remove(name)?)))
 }
 
 /// Checks that there is a value for each parameter, of its shape and dtype, and no other.

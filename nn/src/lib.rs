@@ -87,6 +87,27 @@
 //! println!("{loss}");
 //! # Ok::<(), autograd::Error>(())
 //! ```
+//!
+//! The same step, compiled: it is written once, and ends with the same bits.
+//!
+//! ```
+//! use autograd::{Tensor, compile};
+//! use nn::{Activation, Module, Optimizer, Sgd};
+//!
+//! let model = nn::mlp(&[2, 8, 2], Activation::Relu, 1).dropout(0.1);
+//! let sgd = Sgd::new(0.1);
+//! let step = compile(|[x, labels]| {
+//!     let loss = nn::loss::cross_entropy(model.forward(x), labels);
+//!     sgd.step(loss);
+//!     [loss]
+//! });
+//! for seed in 0..10 {
+//!     let (x, labels) = (Tensor::from([[0.5f32, 1.0], [0.2, 0.1]]), Tensor::from([1, 0]));
+//!     let [loss] = step.train(seed, [x, labels])?;
+//!     println!("{loss}");
+//! }
+//! # Ok::<(), autograd::Error>(())
+//! ```
 
 pub mod data;
 pub mod docs;
@@ -136,7 +157,7 @@ pub use train::{
     callback::{Callback, CallbackContext, ControlFlow, PauseOnFlag, TimeBudget},
     dry_run::DryRun,
     early_stopping::EarlyStopping,
-    evaluate::{Metrics, evaluate, predict},
+    evaluate::{Metrics, evaluate, predict, predict_with},
     history::{End, Epoch, History},
     logger::Logger,
     monitor::Monitor,

@@ -4,7 +4,7 @@ use crate::{
     data::Source,
     error::{Error, Result, catch},
     module::Module,
-    train::evaluate::{for_each_batch, forward_of, only},
+    train::evaluate::{Fixed, for_each_batch, only},
 };
 use autograd::{Graph, Tensor, Var};
 use std::fmt;
@@ -30,7 +30,7 @@ pub fn evaluate_metric(
 ) -> Result<f64> {
     let mut sum = 0.0;
     for_each_batch(
-        &*forward_of(model),
+        &Fixed::now(model),
         &data,
         |outputs, batch| {
             let target = only(

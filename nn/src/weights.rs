@@ -11,6 +11,8 @@ use std::path::Path;
 /// The values of a model's parameters and buffers at one moment, under their paths: to copy a model, to
 /// go back to an earlier state, or to see all weights as one vector.
 ///
+/// They are read and set together: an update by another thread is in all of the values, or in none.
+///
 /// ```
 /// use nn::{Activation, Weights};
 /// let [a, b] = [1, 2].map(|seed| nn::mlp(&[4, 3, 2], Activation::Relu, seed));
@@ -44,21 +46,19 @@ impl Weights {
 
     /// Those of parameters with their paths.
     pub fn of_parameters(params: &[(String, Param)]) -> Weights {
-        Weights::from_values(params, Param::value)
+        let values = Param::values(params.iter().map(|(_, param)| param));
+        Weights::from_values(params, values)
     }
 
     /// With these values for parameters.
-    pub(crate) fn from_values(
-        params: &[(String, Param)],
-        value_of: impl Fn(&Param) -> Tensor,
-    ) -> Weights {
-        let value = |(path, param): &(String, Param)| Value {
+    pub(crate) fn from_values(params: &[(String, Param)], values: Vec<Tensor>) -> Weights {
+        let value = |((path, param), value): (&(String, Param), Tensor)| Value {
             path: path.clone(),
             is_trained: param.is_trained(),
-            value: value_of(param),
+            value,
         };
         Weights {
-            values: params.iter().map(value).collect(),
+            values: params.iter().zip(values).map(value).collect(),
         }
     }
 
@@ -81,10 +81,10 @@ impl Weights {
     /// The same for parameters with their paths.
     pub fn copy_to_parameters(&self, params: &[(String, Param)]) -> Result<()> {
         self.check(params)?;
-        for ((_, param), Value { value, .. }) in params.iter().zip(&self.values) {
-            param.set(value.clone())?;
-        }
-        Ok(())
+        let params = params.iter().map(|(_, param)| param);
+        Ok(Param::set_all(
+            params.zip(self.iter().map(|(_, value)| value)),
+        )?)
     }
 
     /// Lets these values stand for the parameters of a model in a graph ([`Graph::bind`]), which then

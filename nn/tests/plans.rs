@@ -1,7 +1,9 @@
 //! Schedules and other values that change from step to step do not need a new plan. This test is in
 //! its own file because it counts the plans of the whole process.
 
-use nn::{Activation, Adam, Optimizer, Result, Sgd, Trainer, data, schedule, schedule::Context};
+use nn::{
+    Activation, Adam, Module, Optimizer, Result, Sgd, Trainer, data, schedule, schedule::Context,
+};
 
 #[test]
 fn schedules_never_need_a_new_plan() -> Result<()> {
@@ -40,5 +42,23 @@ fn schedules_never_need_a_new_plan() -> Result<()> {
     let model = nn::mlp(&[64, 16, 10], Activation::Relu, 1);
     Trainer::new(&model, Sgd::new(0.1)).quiet().fit(&train)?;
     assert!(autograd::plans_made() > plan_counts[0]);
+
+    // nor does another seed of a compiled step
+    let (model, sgd) = (
+        nn::mlp(&[64, 9, 10], Activation::Relu, 1).dropout(0.3),
+        Sgd::new(0.1),
+    );
+    let step = autograd::compile(|[x, y]| {
+        let loss = nn::loss::cross_entropy(model.forward(x), y);
+        sgd.step(loss);
+        [loss]
+    });
+    let mut plan_counts = Vec::new();
+    for seed in [3, 0, 1, u64::MAX] {
+        let (inputs, labels) = train.rows(&[5, 6, 7])?;
+        step.train(seed, [inputs, labels])?;
+        plan_counts.push(autograd::plans_made());
+    }
+    assert_eq!(plan_counts, [plan_counts[0]; 4]);
     Ok(())
 }

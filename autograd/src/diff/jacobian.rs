@@ -231,7 +231,7 @@ fn run(
     caller: &'static Location<'static>,
     f: &function::Write<'_>,
 ) -> Result<Vec<Tensor>> {
-    Traced::new(&inputs, caller, f)?.call(&inputs)
+    Traced::new(&inputs, false, caller, f)?.call(&inputs)
 }
 
 /// Two values.
@@ -382,9 +382,10 @@ fn each_direction(
         return Ok(Vec::new());
     }
     let inputs = |place: usize| Ok::<_, Error>([x, &direction(place)?].concat());
-    let traced = Traced::new(&inputs(0)?, caller, &|g, v| {
+    let traced = Traced::new(&inputs(0)?, false, caller, &|g, v| {
         f(g, &v[..x.len()], &v[x.len()..])
-    })?;
+    })?
+    .at_one_moment();
     (0..count)
         .into_par_iter()
         .map(|place| traced.call(&inputs(place)?))

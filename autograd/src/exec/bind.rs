@@ -29,16 +29,13 @@ impl Run<'_> {
         for (input, &id) in self.plan.inputs.enumerate() {
             let node = self.node(id);
             if let Some(binding) = self.inner.binding(node) {
-                if binding.value.is_none() {
+                let value = binding.value.tensor().cloned();
+                if value.is_none() {
                     params.push(&binding.param);
                     places.push(held.len());
                 }
-                let value = binding.value.clone();
-                held.push(Held {
-                    input,
-                    node,
-                    value: value.unwrap_or(Tensor::from(0.0)),
-                });
+                let value = value.unwrap_or(Tensor::from(0.0));
+                held.push(Held { input, node, value });
             }
         }
         // all at one moment: another thread's commit changes several, and none may be seen half-way
@@ -83,6 +80,15 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The value of a leaf that the call brings.
+    fn given(&self, node: NodeId) -> Option<&Tensor> {
+        let key = || {
+            let k = self.keys.binary_search_by_key(&node, |(id, _)| *id);
+            Some(&self.keys[k.ok()?].1)
+        };
+        self.given.get(node.index()).or_else(key)
+    }
+
     /// Inputs come in the order of the plan, and so do the parameters among them.
     fn input_address<'p>(
         &self,
@@ -92,7 +98,7 @@ impl Run<'_> {
     ) -> Result<*mut u8> {
         let node = self.node(self.plan.inputs[input]);
         let missing = || self.error(node, "a value is missing".into());
-        if let Some(given) = self.given.get(node.index()) {
+        if let Some(given) = self.given(node) {
             return Ok(address(given));
         }
         let leaf = &self.inner.nodes[node];
@@ -110,7 +116,7 @@ impl Run<'_> {
 
     /// The value that a run reads for a node that it does not compute.
     pub(super) fn leaf(&self, node: NodeId, params: &[Held]) -> Option<Tensor> {
-        if let Some(given) = self.given.get(node.index()) {
+        if let Some(given) = self.given(node) {
             return Some(given.clone());
         }
         match self.inner.nodes[node].kind {

@@ -98,7 +98,7 @@ impl Run<'_> {
         }
         // what stands for a parameter was not read from it
         let others = self.inner.params.iter();
-        let others = others.filter(|b| b.scheduled.is_none() && b.value.is_none());
+        let others = others.filter(|b| b.scheduled.is_none() && !b.value.is_given());
         bound.extend(others.map(|b| &b.param));
         Ok(bound)
     }

@@ -3,9 +3,10 @@
 //! compare the executor with it.
 
 use crate::{
+    binding::Binding,
     error::{Error, OpError, Result, catch},
     index::{Index, IndexVec},
-    nodes::{Binding, Inner, Kind, NodeId},
+    nodes::{Inner, Kind, NodeId},
     tensor::Tensor,
 };
 
@@ -43,9 +44,10 @@ impl Inner {
         }
     }
 
-    /// The value of a leaf: of a parameter, the one that is bound, or that it has now.
+    /// The value of a leaf: of a parameter, the one that is given or was read, or that it has now.
     pub(crate) fn leaf_now(&self, id: NodeId) -> Option<Tensor> {
-        let value = |b: &Binding| b.value.clone().unwrap_or_else(|| b.param.value());
+        let value = |b: &Binding| b.value.tensor().cloned();
+        let value = |b| value(b).unwrap_or_else(|| b.param.value());
         self.binding(id).map(value).or_else(|| self.leaf(id))
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Run<'r> {
     pub(crate) wanted: &'r [NodeId],
     /// The values of the first nodes: the arguments of a compiled function.
     pub(crate) given: &'r [Tensor],
+    /// The keys of its random nodes, if the call brings a seed, by node.
+    pub(crate) keys: &'r [(NodeId, Tensor)],
     pub(crate) moment: Moment,
     pub(crate) clock: Option<&'r Clock<'r>>,
 }

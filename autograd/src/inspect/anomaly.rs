@@ -74,6 +74,7 @@ impl Graph {
     #[track_caller]
     pub fn find_anomaly<'g, F: Fetch<'g>>(&'g self, what: &F) -> Result<()> {
         let requested = self.list(vars(what))?;
+        self.inner.borrow_mut().read_params();
         anomaly(&self.inner.borrow(), &requested)?.map_or(Ok(()), Err)
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     graph::Graph,
     piece::Piece,
     shape::{Ints, Shape, sizes},
-    tensor::{DType, Type, with_dtype},
+    tensor::{DType, Tensor, Type, with_dtype},
     var::{Operand, Var},
     view::{TensorView, TensorViewMut},
 };
@@ -228,6 +228,11 @@ fn normals<T: Uniform>(random: &mut Random, out: &mut [T]) {
         let both = [radius[k] * cosine[k], radius[k] * sine[k]];
         pair.iter_mut().zip(both).for_each(|(out, x)| *out = x);
     }
+}
+
+/// The key of a random node: the seed of its graph, and how many there are up to this one.
+pub(crate) fn key(seed: u64, count: usize) -> Tensor {
+    Tensor::from([seed as i64, count as i64])
 }
 
 impl Graph {

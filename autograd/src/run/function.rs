@@ -7,6 +7,7 @@ use crate::{
     exec::run::Run,
     graph::Graph,
     nodes::{Inner, NodeId, Program},
+    op::random,
     plan::{Plan, cache, extract::Selection},
     tensor::{Tensor, Type},
     var::Var,
@@ -16,8 +17,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-/// A function of arrays that is traced once for each combination of input types, and then only run:
-/// what [`compile`] returns.
+/// A function of arrays that is traced once for each combination of input types and mode, and then
+/// only run: what [`compile`] returns.
 ///
 /// It can be shared between threads; each call has memory of its own.
 pub struct Function<F, const N: usize, const M: usize> {
@@ -41,6 +42,7 @@ const MAX_TRACED: usize = 16;
 /// A program for inputs of certain types.
 pub(crate) struct Traced {
     types: Vec<Type>,
+    training: bool,
     inner: Inner,
     selection: Selection,
     plan: Arc<Plan>,
@@ -53,10 +55,10 @@ pub(crate) struct Traced {
 ///
 /// The closure gets `N` inputs and returns `M` outputs, as arrays. It may bind parameters, which
 /// are then read at each call, and schedule updates, which are carried out at each call: a whole
-/// training step can be compiled. Calls of several threads that update the same parameters are
-/// carried out one after the other. Numbers and tensors of its surroundings stay as they were when
-/// it was traced, and so do random numbers: what varies must be an input. Errors and panics of the
-/// closure are returned by the call.
+/// training step can be compiled, and is called with [`train`](Function::train). Calls of several
+/// threads that update the same parameters are carried out one after the other. Numbers and tensors
+/// of its surroundings stay as they were when it was traced: what varies must be an input. Errors
+/// and panics of the closure are returned by the call.
 ///
 /// ```
 /// let newton = autograd::compile(|[x]| {
@@ -89,13 +91,56 @@ impl<F, const N: usize, const M: usize> Function<F, N, M>
 where
     F: for<'g> Fn([Var<'g>; N]) -> [Var<'g>; M],
 {
-    /// The outputs for these inputs.
+    /// The outputs for these inputs, in evaluation mode: as with [`Graph::new`]. Random numbers are
+    /// the same in each call.
+    ///
+    /// It is an error if a layer behaves differently in training, and the function updates trained
+    /// parameters: that is a training step, to be called with [`train`](Function::train).
     pub fn call<T: TryInto<Tensor, Error: Into<Error>>>(
         &self,
         inputs: [T; N],
     ) -> Result<[Tensor; M]> {
+        self.call_with(None, inputs)
+    }
+
+    /// The outputs for these inputs, in training mode: what [`Graph::training`] with this seed would
+    /// compute and update. Random numbers depend on the seed, which should be different in each
+    /// call; it is an input of the program, and another one needs no new plan.
+    ///
+    /// ```
+    /// use autograd::{Graph, Param, compile};
+    /// let w = Param::new([1.0, 2.0, 3.0]);
+    /// let step = compile(|[x]| {
+    ///     let g = x.graph();
+    ///     let kept = g.bernoulli(0.5, [3]).select(x, 0.0);
+    ///     let loss = (g.param(&w) * kept).sum();
+    ///     let [dw] = g.grad(loss, &[g.param(&w)]);
+    ///     g.assign(&w, g.param(&w) - dw);
+    ///     [loss]
+    /// });
+    /// let x = [1.0, 10.0, 100.0];
+    /// let losses = [7, 8, 7].map(|seed| w.set([1.0, 2.0, 3.0]).and(step.train(seed, [x])));
+    /// let [first, second, third] = losses;
+    /// assert_eq!(first?, third?);
+    /// # drop(second);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    pub fn train<T: TryInto<Tensor, Error: Into<Error>>>(
+        &self,
+        seed: u64,
+        inputs: [T; N],
+    ) -> Result<[Tensor; M]> {
+        self.call_with(Some(seed), inputs)
+    }
+
+    fn call_with<T: TryInto<Tensor, Error: Into<Error>>>(
+        &self,
+        seed: Option<u64>,
+        inputs: [T; N],
+    ) -> Result<[Tensor; M]> {
         let inputs = tensors(inputs)?;
-        let values: Result<[Tensor; M], _> = self.known.call(&inputs, &self.write())?.try_into();
+        let traced = self.known.traced(&inputs, seed.is_some(), &self.write())?;
+        let values: Result<[Tensor; M], _> = traced.call_with(seed, &inputs)?.try_into();
         values.map_err(|_| self.known.values_are_missing())
     }
 
@@ -105,7 +150,7 @@ where
         inputs: [T; N],
         inspect: impl FnOnce(&Program, &Plan) -> R,
     ) -> Result<R> {
-        let traced = self.known.traced(&tensors(inputs)?, &self.write())?;
+        let traced = self.known.traced(&tensors(inputs)?, false, &self.write())?;
         Ok(inspect(
             traced.selection.program(&traced.inner),
             &traced.plan,
@@ -118,16 +163,16 @@ where
 }
 
 impl Known {
-    fn call(&self, inputs: &[Tensor], write: &Write<'_>) -> Result<Vec<Tensor>> {
-        self.traced(inputs, write)?.call(inputs)
-    }
-
     fn values_are_missing(&self) -> Error {
         OpError::new("values are missing").at("compile", self.made_at)
     }
 
-    fn traced(&self, inputs: &[Tensor], write: &Write<'_>) -> Result<Arc<Traced>> {
-        let fits = |t: &&Arc<Traced>| t.types.iter().zip(inputs).all(|(ty, x)| *ty == x.ty());
+    fn traced(&self, inputs: &[Tensor], training: bool, write: &Write<'_>) -> Result<Arc<Traced>> {
+        let fits = |t: &&Arc<Traced>| {
+            let types = t.types.iter().zip(inputs);
+            t.training == training
+                && types.fold(t.is_current(), |fits, (ty, x)| fits && *ty == x.ty())
+        };
         if let Some(known) = self
             .traced
             .read()
@@ -138,7 +183,7 @@ impl Known {
             return Ok(known.clone());
         }
         // without the lock: the closure may call the function itself
-        let traced = Arc::new(Traced::new(inputs, self.made_at, write)?);
+        let traced = Arc::new(Traced::new(inputs, training, self.made_at, write)?);
         let mut all = self.traced.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = all.iter().find(fits) {
             return Ok(first.clone()); // another thread was faster
@@ -155,10 +200,11 @@ impl Traced {
     /// Writes the program for inputs of these types; their values are not part of it.
     pub(crate) fn new(
         inputs: &[Tensor],
+        training: bool,
         made_at: &'static Location<'static>,
         write: &Write<'_>,
     ) -> Result<Traced> {
-        let mut g = Graph::for_compile();
+        let mut g = Graph::for_compile(training);
         let outputs = {
             let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
             let y = catch(|| write(&g, &x)).map_err(|e| e.at("function", made_at))?;
@@ -169,19 +215,33 @@ impl Traced {
             }
             y.iter().map(|y| y.id).collect::<Vec<NodeId>>()
         };
+        let asked_for_mode = g.asked_for_mode.get();
         let mut inner = std::mem::replace(g.inner.get_mut(), Inner::fresh());
+        if asked_for_mode && !training && trains(&inner) {
+            let e = OpError::new("a training step was called in evaluation mode")
+                .hint("call it with .train(seed, [..]), with another seed in each step");
+            return Err(e.at("function", made_at));
+        }
         inner.cached.clear();
+        inner.let_params_go();
         inner.leaves[..inputs.len()].fill(Tensor::from(0.0)); // the calls bring their own
         let part = Selection::extract(&inner, &outputs, &inner.updates)?;
         let plan = cache::plan(&part.program, &part.wanted, &part.updates);
         let types = inputs.iter().map(Tensor::ty).collect();
         Ok(Traced {
             types,
+            training,
             inner,
             selection: Selection::Extract(part),
             plan,
             outputs,
         })
+    }
+
+    /// Reads the parameters now, for all calls: several calls make one result.
+    pub(crate) fn at_one_moment(mut self) -> Traced {
+        self.inner.read_params();
+        self
     }
 
     /// The program with its values, and the nodes of it that are needed.
@@ -204,19 +264,44 @@ impl Traced {
         self.plan.clone()
     }
 
+    /// Whether a trace would give the same program now: no parameter was frozen or unfrozen.
+    fn is_current(&self) -> bool {
+        let mut params = self.inner.params.iter();
+        params.all(|b| b.trained == b.param.is_trained())
+    }
+
     /// The outputs for these inputs, which have the types that it was made for.
     pub(crate) fn call(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.call_with(None, inputs)
+    }
+
+    /// The same with the random numbers of a seed.
+    fn call_with(&self, seed: Option<u64>, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let nodes = self.inner.random_keys.iter().copied().zip(1..);
+        let key = |seed| {
+            nodes
+                .map(|(id, count)| (id, random::key(seed, count)))
+                .collect()
+        };
+        let keys: Vec<(NodeId, Tensor)> = seed.map_or(Vec::new(), key);
         let run = Run {
             inner: &self.inner,
             plan: &self.plan,
             selection: &self.selection,
             wanted: &self.outputs,
             given: inputs,
+            keys: &keys,
             moment: self.inner.moment,
             clock: None,
         };
         run.run()
     }
+}
+
+/// Whether the program updates a trained parameter.
+fn trains(inner: &Inner) -> bool {
+    let mut updated = inner.updates.iter().filter_map(|u| inner.binding(u.target));
+    updated.any(|b| !b.param.is_buffer())
 }
 
 fn tensors<T: TryInto<Tensor, Error: Into<Error>>, const N: usize>(

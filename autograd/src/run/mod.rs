@@ -11,7 +11,7 @@ use crate::{
     graph::Graph,
     index::{Index, IndexVec},
     nodes::{Inner, Kind, NodeId, Program, Update},
-    param::{self, Param, stale_parameter},
+    param::stale_parameter,
     plan::{
         Plan, cache,
         extract::{Request, Selection},
@@ -20,7 +20,7 @@ use crate::{
     var::Var,
 };
 use fetch::{Fetch, vars};
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 impl Graph {
     /// Computes what is asked for (a `Var`, or tuples, arrays and vectors of them), and carries out
@@ -99,12 +99,20 @@ impl Graph {
         commit: bool,
         clock: Option<&Clock<'_>>,
     ) -> Result<Vec<Tensor>> {
+        let updates = commit && !self.inner.borrow().updates.is_empty();
+        match updates {
+            true => self.inner.borrow_mut().let_params_go(),
+            false => self.inner.borrow_mut().read_params(),
+        }
         let (mut values, also) = {
             let inner = self.inner.borrow();
             if let Some(late) = inner.bound_late.and_then(|id| inner.error(id)) {
                 return Err(late.clone());
             }
-            let updates = if commit { &inner.updates[..] } else { &[] };
+            let (updates, moment) = match updates {
+                true => (&inner.updates[..], inner.moment),
+                false => (&[][..], inner.read),
+            };
             if updates.is_empty()
                 && let Some(known) = known(&inner, wanted)
             {
@@ -117,13 +125,17 @@ impl Graph {
                 selection: &prepared.selection,
                 wanted,
                 given: &[],
-                moment: inner.moment,
+                keys: &[],
+                moment,
                 clock,
             };
             (run.run()?, prepared.also)
         };
         let mut inner = self.inner.borrow_mut();
-        inner.committed |= commit && !inner.updates.is_empty();
+        if updates {
+            // values that are asked for later need what the parameters were before
+            (inner.committed, inner.read) = (true, inner.moment);
+        }
         inner.note_evaluation();
         let extra = values.split_off(wanted.len());
         for (&id, value) in wanted.iter().chain(&also).zip(values.iter().chain(&extra)) {
@@ -143,23 +155,18 @@ fn known(inner: &Inner, wanted: &[NodeId]) -> Option<Result<Vec<Tensor>>> {
         kind => kind != Kind::Error,
     };
     wanted.iter().all(is_known).then(|| {
-        let read = |&id: &NodeId| inner.binding(id).filter(|b| b.value.is_none());
-        let bound = wanted.iter().filter_map(|id| Some((*id, &read(id)?.param)));
-        let (nodes, params): (Vec<NodeId>, Vec<&Param>) = bound.unzip();
-        let mut values: HashMap<NodeId, Tensor> = HashMap::new();
-        let snapshot = param::snapshot(&params, inner.moment, |k, value| {
-            drop(values.insert(nodes[k], value))
-        });
-        snapshot.map_err(|k| inner.error_at(nodes[k], "param", stale_parameter(params[k])))?;
-        let value = |id: &NodeId| {
-            let known = values.get(id).or_else(|| inner.cached.get(id)).cloned();
-            known
-                .or_else(|| inner.bound_value(*id))
-                .or_else(|| inner.leaf(*id))
+        let value = |&id: &NodeId| match inner.binding(id) {
+            Some(b) => {
+                let stale = || inner.error_at(id, "param", stale_parameter(&b.param));
+                b.value.tensor().cloned().ok_or_else(stale)
+            }
+            None => {
+                let missing = || inner.error_at(id, "value", "a value is missing".into());
+                let known = inner.cached.get(&id).cloned();
+                known.or_else(|| inner.leaf(id)).ok_or_else(missing)
+            }
         };
-        let missing = |id: &NodeId| inner.error_at(*id, "value", "a value is missing".into());
-        let values = wanted.iter().map(|id| value(id).ok_or_else(|| missing(id)));
-        values.collect()
+        wanted.iter().map(value).collect()
     })
 }
 
@@ -261,6 +268,7 @@ impl Graph {
         {
             return Err(e);
         }
+        self.inner.borrow_mut().read_params();
         let inner = self.inner.borrow();
         let end = wanted.iter().map(|v| v.id.index() + 1).max().unwrap_or(0);
         let mut values: IndexVec<NodeId, Option<Tensor>> = IndexVec::with_capacity(end);

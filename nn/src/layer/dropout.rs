@@ -30,7 +30,8 @@ impl Module for Dropout {
         }
         let g = x.graph();
         let Ok(shape) = x.shape() else { return x };
-        if !g.is_training() || self.rate == 0.0 {
+        // without dropout, nothing depends on the mode of the graph
+        if self.rate == 0.0 || !g.is_training() {
             return x;
         }
         let _scope = g.scope("dropout");

@@ -101,6 +101,9 @@ impl Module for Linear {
         let g = x.graph();
         let _scope = g.scope_made_at("linear", self.location);
         let weight = g.param(&self.weight);
+        if weight.error().is_some() {
+            return weight;
+        }
         if weight.dims::<2>().is_none() {
             return x.fail("there was not enough memory for the weights of this layer");
         }

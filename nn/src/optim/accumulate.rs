@@ -39,6 +39,10 @@ impl<O: Optimizer> Optimizer for Accumulate<O> {
             return;
         };
         let g = first.weight.graph();
+        if g.is_compiled() {
+            let message = "gradient accumulation decides anew in each step: it cannot be compiled";
+            return g.assign(&first.param, first.weight.fail(message));
+        }
         // the counter is a buffer that the graph updates, so a failed step does not count
         let step_counter = self.state.step_counter();
         let completed = step_counter.value().scalar().unwrap_or(0.0) as usize;

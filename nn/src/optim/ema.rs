@@ -65,12 +65,12 @@ impl<O> Ema<O> {
     /// Copies the averages to the weights, and to the buffers that are averaged: usually to all
     /// [`parameters`](crate::Module::parameters) of a model. Call it after the training.
     pub fn copy_to(&self, params: &[(String, Param)]) -> Result<()> {
-        for (_, param) in params {
-            if let Some(average) = self.average_if_kept(param) {
-                param.set(average.value())?;
-            }
-        }
-        Ok(())
+        let kept = |(_, param): &(String, Param)| self.average_if_kept(param);
+        let averages: Vec<Option<Param>> = params.iter().map(kept).collect();
+        let values = Param::values(averages.iter().flatten());
+        let averaged = params.iter().zip(&averages).filter(|(_, a)| a.is_some());
+        let averaged = averaged.map(|((_, param), _)| param);
+        Ok(Param::set_all(averaged.zip(values))?)
     }
 
     /// The average of a parameter, or of a buffer that is averaged, too.
@@ -112,9 +112,10 @@ impl<O: Optimizer> Optimizer for Ema<O> {
     }
 
     fn averages(&self, params: &[(String, Param)]) -> Option<Weights> {
-        Some(Weights::from_values(params, |param| {
-            self.average_if_kept(param).unwrap_or(param.clone()).value()
-        }))
+        let average = |(_, param): &(String, Param)| self.average_if_kept(param);
+        let of = params.iter().map(|p| average(p).unwrap_or(p.1.clone()));
+        let values = Param::values(&of.collect::<Vec<Param>>());
+        Some(Weights::from_values(params, values))
     }
 
     fn check(&self) -> Result<()> {

@@ -89,12 +89,11 @@ impl EarlyStopping {
 
     /// Sets the parameters to the best weights. Does nothing if there are none.
     pub fn restore_best_weights(&self, params: &[(String, Param)]) -> Result<()> {
-        for (name, value) in &self.best_weights {
-            if let Some((_, param)) = params.iter().find(|(other, _)| other == name) {
-                param.set(value.clone())?;
-            }
-        }
-        Ok(())
+        let best = self.best_weights.iter().filter_map(|(name, value)| {
+            let (_, param) = params.iter().find(|(other, _)| other == name)?;
+            Some((param, value))
+        });
+        Ok(Param::set_all(best)?)
     }
 }
 

@@ -5,9 +5,10 @@ use crate::{
     error::{Error, Result, catch},
     loss::weighted_mean,
     module::Module,
+    weights::Weights,
 };
-use autograd::{DType, Graph, Tensor, Var};
-use std::fmt;
+use autograd::{DType, Graph, Param, Tensor, Var};
+use std::{borrow::Cow, fmt};
 
 /// Loss and accuracy over a set of samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -150,7 +151,62 @@ const EVALUATION_BATCH_SIZE: usize = 1000;
 /// The most bytes of outputs that are kept, so that the loss can be computed of all of them at once.
 const MAX_OUTPUTS: usize = 1 << 28;
 
-/// Computes loss and accuracy of a model on a dataset, in evaluation mode.
+/// A model with weights that stay as they are while other threads train it.
+pub(crate) struct Fixed<'m> {
+    forward: Box<Forward<'m>>,
+    params: Vec<(String, Param)>,
+    weights: Cow<'m, Weights>,
+}
+
+impl<'m> Fixed<'m> {
+    /// A model of one input and one output, with the weights that it has now.
+    pub(crate) fn now(model: &'m (impl Module + ?Sized)) -> Fixed<'m> {
+        Fixed::new(forward_of(model), model.parameters(), None)
+    }
+
+    /// With these weights for its parameters, or those that they have now.
+    pub(crate) fn new(
+        forward: Box<Forward<'m>>,
+        params: Vec<(String, Param)>,
+        weights: Option<&'m Weights>,
+    ) -> Fixed<'m> {
+        let now = || Cow::Owned(Weights::of_parameters(&params));
+        let weights = weights.map_or_else(now, Cow::Borrowed);
+        Fixed {
+            forward,
+            params,
+            weights,
+        }
+    }
+
+    /// The outputs for some inputs, in a graph of their own.
+    fn outputs<'g>(&self, g: &'g Graph, inputs: &[Var<'g>]) -> Result<Vec<Var<'g>>> {
+        self.weights.bind_parameters(g, &self.params)?;
+        (self.forward)(inputs)
+    }
+
+    /// The first outputs, one row per row of the inputs.
+    fn predict(&self, inputs: &Tensor) -> Result<Tensor> {
+        let count = inputs.shape().first().copied().unwrap_or(0);
+        let rows: Vec<usize> = (0..count).collect();
+        let predict_batch = |rows: &[usize]| {
+            let g = Graph::new();
+            let inputs = g.constant(inputs.rows(rows)?);
+            Ok(self.outputs(&g, &[inputs])?[0].value()?)
+        };
+        let outputs: Vec<Tensor> = match rows.len() {
+            0 => vec![predict_batch(&[])?],
+            _ => rows
+                .chunks(EVALUATION_BATCH_SIZE)
+                .map(predict_batch)
+                .collect::<Result<_>>()?,
+        };
+        Ok(Tensor::from_rows(&outputs)?)
+    }
+}
+
+/// Computes loss and accuracy of a model on a dataset, in evaluation mode. All of it is with the
+/// weights of one moment, also if another thread trains the model meanwhile.
 ///
 /// The model runs in batches, and the loss is computed of all outputs at once: a weighted mean or a
 /// sum is that of the whole dataset. If the outputs have more than 256 MiB, or not one row for each
@@ -170,8 +226,7 @@ pub fn evaluate(
     data: &(impl Source + ?Sized),
     loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Result<Metrics> {
-    let forward = forward_of(model);
-    let (metrics, _) = evaluate_scores(&*forward, &data, |outputs, batch| {
+    let (metrics, _) = evaluate_scores(&Fixed::now(model), &data, |outputs, batch| {
         let target = only(&batch.targets, "targets: `Trainer::loss_of` takes several")?;
         let loss = catch("the loss", || loss(outputs[0], target))?;
         Ok(Scores {
@@ -197,7 +252,7 @@ impl<'g> Scores<'g> {
 
 /// Loss and accuracy of a source, and metrics of one's own: see [`evaluate`].
 pub(crate) fn evaluate_scores(
-    forward: &Forward<'_>,
+    model: &Fixed<'_>,
     source: &dyn Source,
     scores: impl for<'g> Fn(&[Var<'g>], &BatchVars<'g>) -> Result<Scores<'g>>,
 ) -> Result<(Metrics, Vec<f64>)> {
@@ -206,9 +261,9 @@ pub(crate) fn evaluate_scores(
         Ok(numbers.collect::<autograd::Result<_>>()?)
     };
     let (mut meter, mut sums, mut kept) = (Meter::default(), Vec::new(), Vec::new());
-    let at_once = can_be_kept(forward, source)?;
+    let at_once = can_be_kept(model, source)?;
     for_each_batch(
-        forward,
+        model,
         source,
         |outputs, batch| {
             let values = match at_once {
@@ -254,14 +309,14 @@ pub(crate) fn evaluate_scores(
 }
 
 /// Whether the outputs of all samples can be kept: one row for each, and not too many bytes.
-fn can_be_kept(forward: &Forward<'_>, source: &dyn Source) -> Result<bool> {
+fn can_be_kept(model: &Fixed<'_>, source: &dyn Source) -> Result<bool> {
     if source.is_empty() {
         return Ok(false);
     }
     let (g, sample) = (Graph::new(), checked_batch(source, &[0])?);
     let batch = BatchVars::new(&g, &sample);
     let mut bytes: usize = 0;
-    for output in forward(&batch.inputs)?.iter().chain(&batch.targets) {
+    for output in model.outputs(&g, &batch.inputs)?.iter().chain(&batch.targets) {
         let (Ok(shape), Ok(dtype)) = (output.shape(), output.dtype()) else {
             return Ok(false); // the first batch says what is wrong
         };
@@ -279,7 +334,7 @@ type OfBatch<'g> = (Vec<Var<'g>>, Option<Var<'g>>);
 /// Evaluates a function of outputs and targets on each batch. `consume` receives the batch, the values
 /// of what the function returns, and the number of correct predictions.
 pub(crate) fn for_each_batch(
-    forward: &Forward<'_>,
+    model: &Fixed<'_>,
     source: &dyn Source,
     f: impl for<'g> Fn(&[Var<'g>], &BatchVars<'g>) -> Result<OfBatch<'g>>,
     mut consume: impl FnMut(Batch, Vec<Tensor>, Option<Tensor>) -> Result<()>,
@@ -288,7 +343,7 @@ pub(crate) fn for_each_batch(
     for samples in samples.chunks(EVALUATION_BATCH_SIZE) {
         let (g, batch) = (Graph::new(), checked_batch(source, samples)?);
         let vars = BatchVars::new(&g, &batch);
-        let outputs = forward(&vars.inputs)?;
+        let outputs = model.outputs(&g, &vars.inputs)?;
         let (values, correct) = g.run(f(&outputs, &vars)?)?;
         consume(batch, values, correct)?;
     }
@@ -297,20 +352,30 @@ pub(crate) fn for_each_batch(
 
 /// The outputs of a model, one row per row of `inputs`. Runs in batches, so `inputs` can have any
 /// number of rows.
+///
+/// All rows are with the weights of one moment. Other threads may train the model meanwhile: each of
+/// their steps is in all of the outputs, or in none.
 pub fn predict(model: &(impl Module + ?Sized), inputs: &Tensor) -> Result<Tensor> {
-    let count = inputs.shape().first().copied().unwrap_or(0);
-    let rows: Vec<usize> = (0..count).collect();
-    let predict_batch = |rows: &[usize]| {
-        let g = Graph::new();
-        let inputs = inputs.rows(rows)?;
-        Ok(catch("the model", || model.forward(g.constant(inputs)))?.value()?)
-    };
-    let outputs: Vec<Tensor> = match rows.len() {
-        0 => vec![predict_batch(&[])?],
-        _ => rows
-            .chunks(EVALUATION_BATCH_SIZE)
-            .map(predict_batch)
-            .collect::<Result<_>>()?,
-    };
-    Ok(Tensor::from_rows(&outputs)?)
+    Fixed::now(model).predict(inputs)
+}
+
+/// The outputs of a model with these weights instead of its own: to serve one version for a while, or
+/// to compare several.
+///
+/// ```
+/// use nn::{Activation, Weights};
+/// let model = nn::mlp(&[2, 3], Activation::Relu, 1);
+/// let (version, x) = (Weights::of(&model), autograd::Tensor::from([[0.5f32, 1.0]]));
+/// let before = nn::predict(&model, &x)?;
+/// version.with_flat(&[0.25; 9])?.copy_to(&model)?;
+/// assert_eq!(nn::predict_with(&model, &version, &x)?, before);
+/// assert_ne!(nn::predict(&model, &x)?, before);
+/// # Ok::<(), nn::Error>(())
+/// ```
+pub fn predict_with(
+    model: &(impl Module + ?Sized),
+    weights: &Weights,
+    inputs: &Tensor,
+) -> Result<Tensor> {
+    Fixed::new(forward_of(model), model.parameters(), Some(weights)).predict(inputs)
 }

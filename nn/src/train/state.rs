@@ -79,12 +79,13 @@ impl TrainingState<'_> {
         let mut add = |section: &str, name: &str, value: Tensor| {
             tensors.push((format!("{section}.{name}"), value))
         };
-        self.model
-            .iter()
-            .for_each(|(name, p)| add("model", name, p.value()));
-        self.optimizer
-            .iter()
-            .for_each(|(name, p)| add("optimizer", name, p.value()));
+        let model = self.model.iter().map(|param| ("model", param));
+        let optimizer = self.optimizer.iter().map(|param| ("optimizer", param));
+        let all: Vec<(&str, &(String, Param))> = model.chain(optimizer).collect();
+        let values = Param::values(all.iter().map(|(_, (_, param))| param));
+        for ((section, (name, _)), value) in all.iter().zip(values) {
+            add(section, name, value);
+        }
         for (section, callback) in sections(callbacks).iter().zip(callbacks) {
             let state = callback.state().into_iter();
             state.for_each(|(name, value)| add(section, &name, value));
@@ -125,8 +126,9 @@ impl TrainingState<'_> {
             return Err(contents.mismatch(&format!("it does not say the {name}")));
         }
         contents.load_callbacks(callbacks)?;
-        io::set(self.model, &mut model, path)?;
-        io::set(self.optimizer, &mut optimizer, path)?;
+        let model = io::values(self.model, &mut model);
+        let optimizer = io::values(self.optimizer, &mut optimizer);
+        Param::set_all(model.chain(optimizer))?;
         Ok(cursor)
     }
 

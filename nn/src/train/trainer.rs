@@ -3,7 +3,7 @@
 use super::{
     callback::Callback,
     dry_run::DryRun,
-    evaluate::{BatchVars, Forward, Metrics, Scores, evaluate_scores, forward_of, only},
+    evaluate::{BatchVars, Fixed, Forward, Metrics, Scores, evaluate_scores, forward_of, only},
     history::Epoch,
     prefetch::Augmentation,
     validation::Validation,
@@ -437,13 +437,9 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         data: &dyn Source,
         weights: Option<&Weights>,
     ) -> Result<Evaluation> {
-        let forward: &Forward<'_> = &|inputs| {
-            if let (Some(weights), Some(input)) = (weights, inputs.first()) {
-                weights.bind(input.graph(), self.model)?;
-            }
-            self.outputs(inputs)
-        };
-        let (metrics, values) = evaluate_scores(forward, data, |outputs, batch| {
+        let forward: Box<Forward<'_>> = Box::new(|inputs| self.outputs(inputs));
+        let model = Fixed::new(forward, self.model.parameters(), weights);
+        let (metrics, values) = evaluate_scores(&model, data, |outputs, batch| {
             let loss = (self.loss)(outputs, &batch.targets)?;
             let metrics = self.metrics.iter();
             let metrics = metrics.map(|(_, of)| Ok(of(outputs, &batch.targets)?.mean()));

@@ -50,13 +50,16 @@ impl<'p> Program<'p> {
         };
         let (mut names, mut all) = (vec![None; inputs.len()], inputs.to_vec());
         let (mut trained, mut fixed) = (Vec::new(), Vec::new());
-        for (param, is_trained, name) in bound(f, inputs)? {
-            if is_trained {
+        let bound = bound(f, inputs)?;
+        // at one moment: differences of values that others have updated meanwhile say nothing
+        let values = Param::values(bound.iter().map(|(param, ..)| param));
+        for ((param, is_trained, name), value) in bound.into_iter().zip(values) {
+            if is_trained && value.dtype().is_float() {
                 names.push(Some(name));
-                all.push(param.value());
+                all.push(value);
                 trained.push(param);
-            } else if double {
-                fixed.push((wide(param.value())?, param));
+            } else {
+                fixed.push((wide(value)?, param));
             }
         }
         let all = all.into_iter().map(wide).collect::<Result<Vec<_>>>()?;
@@ -93,11 +96,7 @@ fn bound(f: &Write<'_>, inputs: &[Tensor]) -> Result<Vec<(Param, bool, String)>>
     let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();
     catch(|| f(&x)).map_err(|e| e.at("check_grads", caller))?;
     let inner = g.inner.borrow();
-    let floats = inner
-        .params
-        .iter()
-        .filter(|b| b.param.ty().dtype.is_float());
-    let named = floats.map(|b| {
+    let named = inner.params.iter().map(|b| {
         let (ty, scope) = (b.param.ty(), inner.scope_path(b.node));
         let name = if scope.is_empty() {
             format!("parameter {ty}")

@@ -217,7 +217,7 @@ impl Matrix {
                 .hint("reshape in the function: |x| f(x.reshape(..)).flatten()")
                 .at(self.name(), self.made_at));
         }
-        let traced = Traced::new(std::slice::from_ref(x), self.made_at, &|g, x| {
+        let traced = Traced::new(std::slice::from_ref(x), false, self.made_at, &|g, x| {
             vec![self.program(f, g, x[0])]
         })?;
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
@@ -273,13 +273,14 @@ impl Matrix {
             let padded = (0..together).map(|k| seeds[k.min(seeds.len() - 1)].clone());
             [x.clone()].into_iter().chain(padded).collect()
         };
-        let traced = Traced::new(&inputs(first), self.made_at, &|g, v| {
+        let traced = Traced::new(&inputs(first), false, self.made_at, &|g, v| {
             let y = self.program(f, g, v[0]);
             v[1..]
                 .iter()
                 .map(|&seed| Self::product(g, y, v[0], seed, coloring.by_rows))
                 .collect()
-        })?;
+        })?
+        .at_one_moment();
         let products: Vec<Vec<Tensor>> = groups
             .par_iter()
             .map(|seeds| traced.call(&inputs(seeds)))

@@ -98,6 +98,7 @@ pub mod loss;
 pub mod metrics;
 mod module;
 mod names;
+mod numbers;
 mod optim;
 pub mod schedule;
 mod seed;

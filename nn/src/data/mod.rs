@@ -6,7 +6,8 @@ mod dataset;
 mod digits;
 mod idx;
 mod mnist;
-#[cfg(any(feature = "csv", feature = "npy"))]
+mod npy;
+#[cfg(feature = "csv")]
 mod table;
 
 pub use augment::random_shift;
@@ -15,7 +16,6 @@ pub use dataset::{Batches, Dataset};
 pub use digits::digits;
 pub use idx::{Idx, read_idx};
 pub use mnist::read_mnist;
-#[cfg(feature = "npy")]
-pub use table::read_npy;
+pub use npy::read_npy;
 #[cfg(feature = "csv")]
 pub use table::{Targets, read_csv, read_csv_as};

@@ -4,12 +4,9 @@
 use crate::{
     error::{Error, OpError, Place, Result, catch},
     index::Index,
-    nodes::{
-        Binding, Inner, Kind, Node, NodeId, OpId, OpRef, ScopeEntry, ScopeId, ShapeId, Source,
-        Update,
-    },
+    nodes::{Inner, Kind, Node, NodeId, OpId, OpRef, ScopeEntry, ScopeId, ShapeId, Source},
     op::{Id, Op},
-    param::{Moment, Param, stale_parameter},
+    param::Moment,
     shape::Ints,
     tensor::{DType, Number, Tensor, Type},
     var::Var,
@@ -51,7 +48,7 @@ pub struct Graph {
 
 /// The source line and scope of a node.
 #[derive(Clone, Copy)]
-struct Origin {
+pub(crate) struct Origin {
     source: Source,
     scope: ScopeId,
 }
@@ -59,7 +56,7 @@ struct Origin {
 impl Origin {
     /// A leaf with this origin, whose value is at this index in the table of its kind.
     #[inline]
-    fn leaf(self, kind: Kind, entry: usize, dtype: DType, shape: ShapeId) -> Node {
+    pub(crate) fn leaf(self, kind: Kind, entry: usize, dtype: DType, shape: ShapeId) -> Node {
         Node {
             op: None,
             args: Node::at_entry(entry),
@@ -224,81 +221,6 @@ impl Graph {
     #[track_caller]
     pub fn ones(&self, shape: impl Ints, dtype: DType) -> Var<'_> {
         self.full(shape, Tensor::number(Number::Int(1), dtype))
-    }
-
-    /// The `Var` of a parameter; for a second call, the same one. A parameter that was updated
-    /// after the graph bound its first parameter is an error: a graph uses parameters of one point
-    /// in time.
-    #[track_caller]
-    pub fn param(&self, param: &Param) -> Var<'_> {
-        if let Some(&node) = self.inner.borrow().bound.get(&param.id()) {
-            return self.var(node);
-        }
-        if !self.inner.borrow_mut().moment.can_bind(param) {
-            return self.fail("param", stale_parameter(param), &[]);
-        }
-        let origin = self.origin(Location::caller());
-        let mut inner = self.inner.borrow_mut();
-        let Type { dtype, shape } = param.ty();
-        let shape = inner.program.shape_id(shape);
-        let node = origin.leaf(Kind::Param, inner.params.len(), dtype, shape);
-        let node = inner.program.push(node);
-        inner.params.push(Binding {
-            param: param.clone(),
-            node,
-            trained: param.is_trained(),
-            scheduled: None,
-        });
-        inner.bound.insert(param.id(), node);
-        self.var(node)
-    }
-
-    /// Schedules an update: the next [`Graph::run`] computes `value` and, if nothing fails, assigns
-    /// it to the parameter.
-    ///
-    /// A second update of the same parameter in one graph, another dtype or shape, or an error in
-    /// `value` make that run fail.
-    #[track_caller]
-    pub fn assign(&self, param: &Param, value: Var<'_>) {
-        // binding it makes the run fail if another graph updates the parameter in between
-        let bound = self.param(param);
-        let value = if self.scheduled(param).is_some() {
-            let e = OpError::new("the parameter already has an update in this graph")
-                .hint("a graph is for one step: make a new one for the next");
-            self.fail("assign", e, &[bound])
-        } else if !std::ptr::eq(value.graph(), self) {
-            self.fail(
-                "assign",
-                OpError::new("the value belongs to another graph"),
-                &[bound],
-            )
-        } else if bound.error().is_some() {
-            bound
-        } else if value.error().is_none() && value.ty() != bound.ty() {
-            self.fail(
-                "assign",
-                OpError::new("the value and the parameter have different types"),
-                &[bound, value],
-            )
-        } else {
-            value
-        };
-        let mut inner = self.inner.borrow_mut();
-        let node = inner.nodes[bound.id];
-        if node.kind == Kind::Param {
-            inner.params[node.entry()].scheduled.get_or_insert(value.id);
-        }
-        inner.updates.push(Update {
-            target: bound.id,
-            value: value.id,
-        });
-    }
-
-    /// The new value that is scheduled for a parameter, if there is one.
-    pub fn scheduled(&self, param: &Param) -> Option<Var<'_>> {
-        let inner = self.inner.borrow();
-        let node = *inner.bound.get(&param.id())?;
-        inner.binding(node)?.scheduled.map(|value| self.var(value))
     }
 
     /// Opens a scope: until the guard is dropped, new nodes belong to the scope of this name,
@@ -500,7 +422,7 @@ impl Graph {
     }
 
     #[inline]
-    fn origin(&self, caller: Source) -> Origin {
+    pub(crate) fn origin(&self, caller: Source) -> Origin {
         self.origin.get().unwrap_or_else(|| Origin {
             source: caller,
             scope: self.inner.borrow().scope,

@@ -94,6 +94,7 @@
 //!   propagates. The full list is in [`docs::conventions`], all operations with their derivatives
 //!   in [`docs::operations`].
 
+mod binding;
 mod convert;
 mod diff;
 pub mod docs;

@@ -161,6 +161,9 @@ pub(crate) struct Inner {
     pub(crate) params: Vec<Binding>,
     /// The nodes that parameters are bound to, by parameter id.
     pub(crate) bound: HashMap<usize, NodeId, Hashed>,
+    /// The error of a value that was bound too late: every request fails with it, since what was
+    /// built before has another value.
+    pub(crate) bound_late: Option<NodeId>,
     /// The point in time at which the graph reads its parameters.
     pub(crate) moment: Moment,
     /// Scheduled updates, in the order of the `assign` calls.
@@ -238,6 +241,8 @@ pub(crate) struct ScopeEntry {
 pub(crate) struct Binding {
     pub(crate) param: Param,
     pub(crate) node: NodeId,
+    /// The value that stands for the parameter's own in this graph, if one was bound.
+    pub(crate) value: Option<Tensor>,
     pub(crate) trained: bool,
     /// The node of the new value that is scheduled for it, if any.
     pub(crate) scheduled: Option<NodeId>,
@@ -310,7 +315,7 @@ impl Inner {
         empty(cached);
         self.scope = ScopeId::OUTERMOST;
         (self.moment, self.committed, self.random_nodes) = (Moment::None, false, 0);
-        self.evaluations = [0; 4];
+        (self.evaluations, self.bound_late) = ([0; 4], None);
         memory_cache::return_graph(self);
     }
 
@@ -466,6 +471,11 @@ impl Inner {
     pub(crate) fn binding(&self, id: NodeId) -> Option<&Binding> {
         let node = &self.nodes[id];
         (node.kind == Kind::Param).then(|| &self.params[node.entry()])
+    }
+
+    /// The value that stands for a parameter in this graph, if this is its node.
+    pub(crate) fn bound_value(&self, id: NodeId) -> Option<Tensor> {
+        self.binding(id)?.value.clone()
     }
 
     /// A literal's value, for display.

@@ -259,3 +259,99 @@ fn readers_on_other_threads_see_complete_commits() -> Result<()> {
     assert_eq!(a.value().to_f64s()[999], 300.0);
     Ok(())
 }
+
+/// A value that is bound is what the parameter would be with this value, for all that a graph does.
+#[test]
+fn a_bound_value_stands_for_the_parameter() -> Result<()> {
+    let make = || {
+        (
+            Param::new([1.0, 2.0]),
+            Param::new(0.5),
+            Param::buffer([3.0, 4.0]),
+        )
+    };
+    let values = |g: &Graph, p: &(Param, Param, Param)| -> Result<Vec<Tensor>> {
+        let all = (g.param(&p.0) * g.param(&p.2)).sin() + g.param(&p.1);
+        let loss = all.square().sum();
+        let grads = loss.trained_grads();
+        let of: Vec<bool> = grads.iter().map(|(param, ..)| param.same(&p.0)).collect();
+        assert_eq!(of, [true, false], "both trained parameters, as usual");
+        let mut wanted = vec![loss, g.param(&p.0), g.param(&p.2)];
+        wanted.extend(grads.iter().map(|(_, _, d)| *d));
+        wanted.extend(g.grad(loss, &[g.param(&p.2)]));
+        let leaves = loss.backward()?;
+        assert_eq!(leaves.param(&p.0), Some(&grads[0].2.value()?));
+        g.run(wanted)
+    };
+    let (here, there) = (make(), make());
+    there.0.set([-0.7, 0.3])?;
+    there.2.set([0.1, 9.0])?;
+    let bound = Graph::new();
+    let w = bound.bind(&here.0, [-0.7, 0.3]);
+    bound.bind(&here.2, [0.1, 9.0]);
+    assert_eq!(bound.param(&here.0).dims(), w.dims::<1>());
+    assert_eq!(values(&bound, &here)?, values(&Graph::new(), &there)?);
+    assert_eq!(here.0.value().to_f64s(), [1.0, 2.0], "it stays as it is");
+
+    // what changes behind the bound value does not concern the graph
+    let g = Graph::new();
+    let w = g.bind(&here.0, [5.0, 6.0]);
+    g.assign(&here.1, g.param(&here.1) + w.sum());
+    here.0.set([7.0, 8.0])?;
+    assert_eq!(g.run(w)?.to_f64s(), [5.0, 6.0]);
+    assert_eq!(here.1.value().scalar()?, 11.5);
+    // nor does what happens to a value that is assigned elsewhere happen to it
+    let (g, value) = (Graph::new(), Tensor::from([5.0, 6.0]));
+    g.assign(&here.2, g.bind(&here.0, &value));
+    g.run(())?;
+    let g = Graph::new();
+    g.assign(&here.2, g.param(&here.2) * 2.0);
+    g.run(())?;
+    assert_eq!(value.to_f64s(), [5.0, 6.0]);
+    assert_eq!(here.2.value().to_f64s(), [10.0, 12.0]);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_bound_is_an_error_with_its_line() {
+    let w = Param::new([1.0, 2.0]);
+    let refused = |bind: &dyn Fn(&Graph), expected: &str| {
+        let g = Graph::new();
+        bind(&g);
+        for result in [g.run(g.param(&w)), g.param(&w).square().sum().value()] {
+            let error = result.expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(error.contains("params.rs"), "{error}");
+        }
+    };
+    let bind_32 = |g: &Graph| {
+        g.bind(&w, [1f32, 2.0]);
+    };
+    refused(&bind_32, "expected a value of type f64[2], got f32[2]");
+    let bind_3 = |g: &Graph| {
+        g.bind(&w, [1.0, 2.0, 3.0]);
+    };
+    refused(&bind_3, "expected a value of type f64[2], got f64[3]");
+    let late = |g: &Graph| {
+        let _ = g.param(&w);
+        g.bind(&w, [1.0, 2.0]);
+    };
+    refused(&late, "has used this parameter already");
+    let twice = |g: &Graph| {
+        g.bind(&w, [1.0, 2.0]);
+        g.bind(&w, [1.0, 2.0]);
+    };
+    refused(&twice, "has used this parameter already");
+
+    // values that were built before, too: they have the parameter's own value
+    let g = Graph::new();
+    let before = g.param(&w) * 2.0;
+    g.bind(&w, [1.0, 2.0]);
+    assert!(before.value().is_err() && g.run(g.constant(1.0)).is_err());
+
+    let g = Graph::new();
+    g.assign(&w, g.bind(&w, [3.0, 4.0]) * 2.0);
+    let error = g.run(()).expect_err("bound").to_string();
+    assert!(error.contains("cannot be updated here"), "{error}");
+    assert_eq!(w.value().to_f64s(), [1.0, 2.0]);
+}

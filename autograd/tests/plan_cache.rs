@@ -10,6 +10,7 @@ use common::numbers;
 fn plans_are_made_once() -> Result<()> {
     requesting_existing_values_makes_no_plan()?;
     the_displayed_plan_is_the_one_that_runs()?;
+    bound_values_are_inputs_of_the_plan()?;
     the_cache_is_bounded()
 }
 
@@ -40,6 +41,27 @@ fn requesting_existing_values_makes_no_plan() -> Result<()> {
 
 /// The displayed plan is the one that runs: one cache entry, with or without dead nodes or cached
 /// values.
+fn bound_values_are_inputs_of_the_plan() -> Result<()> {
+    let w = autograd::Param::new([1.0, 2.0]);
+    let value_at = |at: Option<[f64; 2]>| {
+        let g = Graph::new();
+        at.map(|at| g.bind(&w, at));
+        let loss = g.param(&w).exp().sum();
+        let [d] = g.grad(loss, &[g.param(&w)]);
+        Ok::<_, autograd::Error>(g.run((loss, d))?.0.scalar()?)
+    };
+    let own = value_at(None)?;
+    let before = autograd::plans_made();
+    assert_eq!(value_at(Some([1.0, 2.0]))?, own);
+    assert_eq!(value_at(Some([0.0, 0.0]))?, 2.0);
+    assert_eq!(
+        autograd::plans_made(),
+        before,
+        "that of the parameter itself"
+    );
+    Ok(())
+}
+
 fn the_displayed_plan_is_the_one_that_runs() -> Result<()> {
     let write = |g: &Graph, dead: bool, request: bool| -> Result<()> {
         let x = g.input(numbers(&[137], 0.3));

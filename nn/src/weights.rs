@@ -4,7 +4,7 @@ use crate::{
     error::{Error, Result},
     module::Module,
 };
-use autograd::{DType, Param, Tensor};
+use autograd::{DType, Graph, Param, Tensor};
 
 /// The values of a model's parameters and buffers at one moment, under their paths: to copy a model, to
 /// go back to an earlier state, or to see all weights as one vector.
@@ -70,6 +70,47 @@ impl Weights {
 
     /// The same for parameters with their paths.
     pub fn copy_to_parameters(&self, params: &[(String, Param)]) -> Result<()> {
+        self.check(params)?;
+        for ((_, param), Value { value, .. }) in params.iter().zip(&self.values) {
+            param.set(value.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Lets these values stand for the parameters of a model in a graph ([`Graph::bind`]), which then
+    /// computes what a model with these weights would. The model stays as it is. An error if the paths,
+    /// shapes or dtypes differ, or if the graph has used a parameter before.
+    ///
+    /// ```
+    /// use autograd::{Graph, Tensor};
+    /// use nn::{Activation, Module, Weights};
+    /// let [model, target] = [1, 2].map(|seed| nn::mlp(&[2, 3, 1], Activation::Tanh, seed));
+    /// let (older, x) = (Weights::of(&target), Tensor::from([[0.5f32, -1.0]]));
+    ///
+    /// let g = Graph::new();
+    /// older.bind(&g, &model)?;
+    /// assert_eq!(model.forward(g.constant(&x)).value()?, nn::predict(&target, &x)?);
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn bind(&self, g: &Graph, model: &(impl Module + ?Sized)) -> Result<()> {
+        self.bind_parameters(g, &model.parameters())
+    }
+
+    /// The same for parameters with their paths.
+    #[track_caller]
+    pub fn bind_parameters(&self, g: &Graph, params: &[(String, Param)]) -> Result<()> {
+        self.check(params)?;
+        for ((_, param), Value { value, .. }) in params.iter().zip(&self.values) {
+            if let Some(error) = g.bind(param, value).error() {
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// That paths, shapes and dtypes are those of these parameters.
+    fn check(&self, params: &[(String, Param)]) -> Result<()> {
         let names = |paths: Vec<&str>| paths.join(", ");
         if !params
             .iter()
@@ -91,9 +132,6 @@ impl Weights {
                     value.shape()
                 )));
             }
-        }
-        for ((_, param), Value { value, .. }) in params.iter().zip(&self.values) {
-            param.set(value.clone())?;
         }
         Ok(())
     }

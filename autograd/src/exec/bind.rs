@@ -9,7 +9,7 @@ use crate::{
     error::Result,
     index::{Index, IndexVec},
     nodes::{Kind, NodeId},
-    param::{self, Moment, stale_parameter},
+    param::{self, stale_parameter},
     plan::{
         index::{InputId, OutputId, ValueId},
         kernel::{Placement, View},
@@ -21,25 +21,32 @@ impl Run<'_> {
     /// The values of the parameters that the plan reads, at one moment, in the order of the plan's
     /// inputs; and the epoch.
     pub(super) fn snapshot(&self) -> Result<(Vec<Held>, u64)> {
-        if self.moment == Moment::None {
+        if self.inner.params.is_empty() {
             return Ok((Vec::new(), 0));
         }
-        let (mut held, mut params) = (Vec::new(), Vec::new());
+        // `places`: where in `held` the value of each of `params` belongs
+        let (mut held, mut params, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for (input, &id) in self.plan.inputs.enumerate() {
             let node = self.node(id);
             if let Some(binding) = self.inner.binding(node) {
+                if binding.value.is_none() {
+                    params.push(&binding.param);
+                    places.push(held.len());
+                }
+                let value = binding.value.clone();
                 held.push(Held {
                     input,
                     node,
-                    value: Tensor::from(0.0),
+                    value: value.unwrap_or(Tensor::from(0.0)),
                 });
-                params.push(&binding.param);
             }
         }
         // all at one moment: another thread's commit changes several, and none may be seen half-way
-        match param::snapshot(&params, self.moment, |k, value| held[k].value = value) {
+        match param::snapshot(&params, self.moment, |k, value| {
+            held[places[k]].value = value
+        }) {
             Ok(epoch) => Ok((held, epoch)),
-            Err(k) => Err(self.error(held[k].node, stale_parameter(params[k]))),
+            Err(k) => Err(self.error(held[places[k]].node, stale_parameter(params[k]))),
         }
     }
 
@@ -110,7 +117,7 @@ impl Run<'_> {
             Kind::Param => {
                 let held = params.iter().find(|p| p.node == node);
                 let held = held.map(|p| p.value.clone());
-                held.or_else(|| Some(self.inner.binding(node)?.param.value()))
+                held.or_else(|| self.inner.leaf_now(node))
             }
             Kind::Op => self.inner.cached.get(&node).cloned(),
             _ => self.inner.leaf(node),

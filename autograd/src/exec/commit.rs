@@ -96,7 +96,9 @@ impl Run<'_> {
                 binding.ok_or_else(|| self.error(node, "no parameter is bound here".into()))?;
             bound.push(&binding.param);
         }
-        let others = self.inner.params.iter().filter(|b| b.scheduled.is_none());
+        // what stands for a parameter was not read from it
+        let others = self.inner.params.iter();
+        let others = others.filter(|b| b.scheduled.is_none() && b.value.is_none());
         bound.extend(others.map(|b| &b.param));
         Ok(bound)
     }

@@ -5,7 +5,7 @@
 use crate::{
     error::{Error, OpError, Result, catch},
     index::{Index, IndexVec},
-    nodes::{Inner, Kind, NodeId},
+    nodes::{Binding, Inner, Kind, NodeId},
     tensor::Tensor,
 };
 
@@ -43,11 +43,10 @@ impl Inner {
         }
     }
 
-    /// The value of a leaf: of a parameter, the one that it has now.
+    /// The value of a leaf: of a parameter, the one that is bound, or that it has now.
     pub(crate) fn leaf_now(&self, id: NodeId) -> Option<Tensor> {
-        self.binding(id)
-            .map(|b| b.param.value())
-            .or_else(|| self.leaf(id))
+        let value = |b: &Binding| b.value.clone().unwrap_or_else(|| b.param.value());
+        self.binding(id).map(value).or_else(|| self.leaf(id))
     }
 
     /// The values of the nodes that the wanted ones and the updates need, in the order of creation,

@@ -101,6 +101,9 @@ impl Graph {
     ) -> Result<Vec<Tensor>> {
         let (mut values, also) = {
             let inner = self.inner.borrow();
+            if let Some(late) = inner.bound_late.and_then(|id| inner.error(id)) {
+                return Err(late.clone());
+            }
             let updates = if commit { &inner.updates[..] } else { &[] };
             if updates.is_empty()
                 && let Some(known) = known(&inner, wanted)
@@ -140,9 +143,8 @@ fn known(inner: &Inner, wanted: &[NodeId]) -> Option<Result<Vec<Tensor>>> {
         kind => kind != Kind::Error,
     };
     wanted.iter().all(is_known).then(|| {
-        let bound = wanted
-            .iter()
-            .filter_map(|&id| Some((id, &inner.binding(id)?.param)));
+        let read = |&id: &NodeId| inner.binding(id).filter(|b| b.value.is_none());
+        let bound = wanted.iter().filter_map(|id| Some((*id, &read(id)?.param)));
         let (nodes, params): (Vec<NodeId>, Vec<&Param>) = bound.unzip();
         let mut values: HashMap<NodeId, Tensor> = HashMap::new();
         let snapshot = param::snapshot(&params, inner.moment, |k, value| {
@@ -151,7 +153,9 @@ fn known(inner: &Inner, wanted: &[NodeId]) -> Option<Result<Vec<Tensor>>> {
         snapshot.map_err(|k| inner.error_at(nodes[k], "param", stale_parameter(params[k])))?;
         let value = |id: &NodeId| {
             let known = values.get(id).or_else(|| inner.cached.get(id)).cloned();
-            known.or_else(|| inner.leaf(*id))
+            known
+                .or_else(|| inner.bound_value(*id))
+                .or_else(|| inner.leaf(*id))
         };
         let missing = |id: &NodeId| inner.error_at(*id, "value", "a value is missing".into());
         let values = wanted.iter().map(|id| value(id).ok_or_else(|| missing(id)));

@@ -66,10 +66,10 @@ impl<'p> Program<'p> {
                 trained
                     .iter()
                     .zip(&x[own..])
-                    .for_each(|(param, &v)| g.bind(param, v));
+                    .for_each(|(param, &v)| g.bind_var(param, v));
                 fixed
                     .iter()
-                    .for_each(|(value, param)| g.bind(param, g.constant(value)));
+                    .for_each(|(value, param)| g.bind_var(param, g.constant(value)));
                 vec![f(&x[..own])]
             },
             names,
@@ -290,7 +290,7 @@ pub(super) fn dot(numbers: &[Vec<f64>], weights: &[Vec<f64>]) -> f64 {
 
 impl Graph {
     /// Uses a value in place of a parameter that is not bound yet.
-    fn bind(&self, param: &Param, value: Var<'_>) {
+    fn bind_var(&self, param: &Param, value: Var<'_>) {
         self.inner.borrow_mut().bound.insert(param.id(), value.id);
     }
 }

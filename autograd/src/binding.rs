@@ -1,0 +1,144 @@
+//! Parameters in a graph: reading them, other values in their place, and scheduling updates.
+
+use crate::{
+    error::{Error, OpError},
+    graph::Graph,
+    nodes::{Binding, Kind, Update},
+    param::{Param, stale_parameter},
+    tensor::{Tensor, Type},
+    var::Var,
+};
+use std::panic::Location;
+
+impl Graph {
+    /// The `Var` of a parameter; for a second call, the same one. A parameter that was updated
+    /// after the graph bound its first parameter is an error: a graph uses parameters of one point
+    /// in time.
+    #[track_caller]
+    pub fn param(&self, param: &Param) -> Var<'_> {
+        if let Some(&node) = self.inner.borrow().bound.get(&param.id()) {
+            return self.var(node);
+        }
+        if !self.inner.borrow_mut().moment.can_bind(param) {
+            return self.fail("param", stale_parameter(param), &[]);
+        }
+        self.append_param(param, None)
+    }
+
+    /// Lets a value stand for a parameter: in this graph, [`param`](Graph::param) then means this
+    /// value. It is a leaf like the parameter, and gradients are taken for it where they would be
+    /// taken for the parameter, which stays as it is. Other values find the same plan. For trial
+    /// points of a line search, or a target network.
+    ///
+    /// It is an error if the value has another dtype or shape, if the graph has used the parameter
+    /// before, and to [`assign`](Graph::assign) to the parameter in this graph.
+    ///
+    /// ```
+    /// use autograd::{Graph, Param};
+    /// let w = Param::new([1.0, 2.0]);
+    /// let loss_at = |w_new: [f64; 2]| {
+    ///     let g = Graph::new();
+    ///     let weight = g.bind(&w, w_new);
+    ///     let loss = g.param(&w).square().sum();
+    ///     let [dw] = g.grad(loss, &[weight]);
+    ///     g.run((loss, dw))
+    /// };
+    /// let (loss, dw) = loss_at([3.0, 0.0])?;
+    /// assert_eq!((loss.scalar()?, dw.to_f64s()), (9.0, vec![6.0, 0.0]));
+    /// assert_eq!(w.value().to_f64s(), [1.0, 2.0]);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn bind(&self, param: &Param, value: impl TryInto<Tensor, Error: Into<Error>>) -> Var<'_> {
+        let before = self.inner.borrow().bound.get(&param.id()).copied();
+        if let Some(node) = before {
+            let e = OpError::new("the graph has used this parameter already")
+                .hint("bind values before the forward pass, each parameter once");
+            let error = self.fail("bind", e, &[self.var(node)]);
+            self.inner.borrow_mut().bound_late.get_or_insert(error.id);
+            return error;
+        }
+        let error = match value.try_into().map_err(Into::into) {
+            Ok(value) if value.ty() == param.ty() => return self.append_param(param, Some(value)),
+            Ok(value) => {
+                let (expected, got) = (param.ty(), value.ty());
+                let e = OpError::new(format!("expected a value of type {expected}, got {got}"));
+                self.fail("bind", e, &[])
+            }
+            Err(e) => self.fail(e.op(), OpError::new(e.message()), &[]),
+        };
+        self.inner.borrow_mut().bound.insert(param.id(), error.id);
+        error
+    }
+
+    /// The node of a parameter that is bound for the first time.
+    #[track_caller]
+    fn append_param(&self, param: &Param, value: Option<Tensor>) -> Var<'_> {
+        let origin = self.origin(Location::caller());
+        let mut inner = self.inner.borrow_mut();
+        let Type { dtype, shape } = param.ty();
+        let shape = inner.program.shape_id(shape);
+        let node = origin.leaf(Kind::Param, inner.params.len(), dtype, shape);
+        let node = inner.program.push(node);
+        inner.params.push(Binding {
+            param: param.clone(),
+            node,
+            value,
+            trained: param.is_trained(),
+            scheduled: None,
+        });
+        inner.bound.insert(param.id(), node);
+        self.var(node)
+    }
+
+    /// Schedules an update: the next [`Graph::run`] computes `value` and, if nothing fails, assigns
+    /// it to the parameter.
+    ///
+    /// A second update of the same parameter in one graph, another dtype or shape, or an error in
+    /// `value` make that run fail.
+    #[track_caller]
+    pub fn assign(&self, param: &Param, value: Var<'_>) {
+        // binding it makes the run fail if another graph updates the parameter in between
+        let bound = self.param(param);
+        let value = if self.scheduled(param).is_some() {
+            let e = OpError::new("the parameter already has an update in this graph")
+                .hint("a graph is for one step: make a new one for the next");
+            self.fail("assign", e, &[bound])
+        } else if !std::ptr::eq(value.graph(), self) {
+            self.fail(
+                "assign",
+                OpError::new("the value belongs to another graph"),
+                &[bound],
+            )
+        } else if bound.error().is_some() {
+            bound
+        } else if self.inner.borrow().bound_value(bound.id).is_some() {
+            let e = OpError::new("a value is bound to the parameter: it cannot be updated here");
+            self.fail("assign", e, &[bound])
+        } else if value.error().is_none() && value.ty() != bound.ty() {
+            self.fail(
+                "assign",
+                OpError::new("the value and the parameter have different types"),
+                &[bound, value],
+            )
+        } else {
+            value
+        };
+        let mut inner = self.inner.borrow_mut();
+        let node = inner.nodes[bound.id];
+        if node.kind == Kind::Param {
+            inner.params[node.entry()].scheduled.get_or_insert(value.id);
+        }
+        inner.updates.push(Update {
+            target: bound.id,
+            value: value.id,
+        });
+    }
+
+    /// The new value that is scheduled for a parameter, if there is one.
+    pub fn scheduled(&self, param: &Param) -> Option<Var<'_>> {
+        let inner = self.inner.borrow();
+        let node = *inner.bound.get(&param.id())?;
+        inner.binding(node)?.scheduled.map(|value| self.var(value))
+    }
+}

@@ -25,8 +25,8 @@
 //!
 //! - [layers](Module); implement the trait for a struct of your own to make it a layer;
 //! - [losses](loss) and [metrics];
-//! - [optimizers](Optimizer) with gradient clipping, gradient accumulation, averaged weights (EMA)
-//!   and [parameter groups](ParamGroups);
+//! - [optimizers](Optimizer) with gradient clipping, gradient accumulation, averaged weights (EMA),
+//!   a [choice of parameters](Optimizer::only) and [parameter groups](ParamGroups);
 //! - [learning-rate schedules](schedule);
 //! - [data] from arrays and files;
 //! - a [trainer](Trainer) with [callbacks](Callback), [checkpoints](Trainer::checkpoint) that
@@ -128,6 +128,7 @@ pub use optim::{
     clip::Clip,
     ema::Ema,
     gradients,
+    only::Only,
     param_groups::ParamGroups,
     rmsprop::RmsProp,
     sgd::Sgd,

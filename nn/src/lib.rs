@@ -26,7 +26,8 @@
 //! - [layers](Module); implement the trait for a struct of your own to make it a layer;
 //! - [losses](loss) and [metrics];
 //! - [optimizers](Optimizer) with gradient clipping, gradient accumulation, averaged weights (EMA),
-//!   a [choice of parameters](Optimizer::only) and [parameter groups](ParamGroups);
+//!   a [choice of parameters](Optimizer::only) and [parameter groups](ParamGroups), and [L-BFGS](Lbfgs)
+//!   for full batches;
 //! - [learning-rate schedules](schedule);
 //! - [data] from arrays and files;
 //! - a [trainer](Trainer) with [callbacks](Callback), [checkpoints](Trainer::checkpoint) that
@@ -128,6 +129,7 @@ pub use optim::{
     clip::Clip,
     ema::Ema,
     gradients,
+    lbfgs::{Lbfgs, MinimizeEnd, Minimum},
     only::Only,
     param_groups::ParamGroups,
     rmsprop::RmsProp,

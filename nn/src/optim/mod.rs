@@ -8,6 +8,8 @@ pub(crate) mod accumulate;
 pub(crate) mod adam;
 pub(crate) mod clip;
 pub(crate) mod ema;
+pub(crate) mod lbfgs;
+mod line_search;
 pub(crate) mod only;
 pub(crate) mod param_groups;
 pub(crate) mod rmsprop;

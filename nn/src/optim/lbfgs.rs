@@ -1,18 +1,19 @@
 //! L-BFGS: a quasi-Newton method for full batches.
 
 use super::{
-    check, gradients,
+    Gradient, check, gradients,
     line_search::{Found, Trial, search},
 };
 use crate::{
     error::{Error, Result, catch},
     weights::Weights,
 };
-use autograd::{DType, Graph, Param, Tensor, Var};
+use autograd::{DType, Graph, Param, Var};
 use std::{
     cell::Cell,
     collections::{HashMap, HashSet, VecDeque},
     fmt,
+    ops::Range,
 };
 
 /// L-BFGS with a line search for the strong Wolfe conditions (Nocedal and Wright, Numerical Optimization,
@@ -201,6 +202,8 @@ const ROUNDING: f64 = 4.0;
 struct Problem<F> {
     /// Each parameter once.
     params: Vec<(String, Param)>,
+    /// Where the elements of each trained parameter are in the vector of all, by id.
+    ranges: HashMap<usize, Range<usize>>,
     /// Where it began. Of these weights, the trained ones are replaced.
     weights: Weights,
     loss: F,
@@ -258,7 +261,13 @@ impl<F: for<'g> Fn(&'g Graph) -> Var<'g>> Problem<F> {
             .filter(|(_, param)| known.insert(param.id()))
             .cloned()
             .collect();
-        if !params.iter().any(|(_, param)| param.is_trained()) {
+        let (mut ranges, mut end) = (HashMap::new(), 0);
+        for (_, param) in params.iter().filter(|(_, param)| param.is_trained()) {
+            let start = end;
+            end += param.ty().shape.count();
+            ranges.insert(param.id(), start..end);
+        }
+        if ranges.is_empty() {
             let count = params.len();
             let message = format!("there is nothing to train: 0 of {count} parameters are trained");
             return Err(Error::invalid(message));
@@ -266,6 +275,7 @@ impl<F: for<'g> Fn(&'g Graph) -> Var<'g>> Problem<F> {
         Ok(Problem {
             weights: Weights::of_parameters(&params),
             params,
+            ranges,
             loss,
             evaluations: Cell::new(0),
         })
@@ -286,25 +296,21 @@ impl<F: for<'g> Fn(&'g Graph) -> Var<'g>> Problem<F> {
         let g = Graph::new();
         weights.bind_parameters(&g, &self.params)?;
         let loss = catch("the loss", || (self.loss)(&g))?;
-        let known: HashMap<usize, usize> =
-            self.params.iter().map(|(_, p)| p.id()).zip(0..).collect();
-        let found = gradients(loss).into_iter();
-        let (positions, found): (Vec<usize>, Vec<Var<'_>>) = found
-            .filter_map(|d| Some((*known.get(&d.param.id())?, d.gradient)))
+        let known = |d: &Gradient<'_>| self.ranges.get(&d.param.id()).cloned();
+        let (ranges, found): (Vec<Range<usize>>, Vec<Var<'_>>) = gradients(loss)
+            .into_iter()
+            .filter_map(|d| Some((known(&d)?, d.gradient)))
             .unzip();
         let (value, found) = g.run((loss, found))?;
         if found.is_empty() {
             let message = "the loss depends on none of the parameters that are trained";
             return Err(Error::invalid(message));
         }
-        let found: HashMap<usize, &Tensor> = positions.into_iter().zip(&found).collect();
-        let mut gradient = Vec::new();
-        for (k, (_, param)) in self.params.iter().enumerate() {
-            match found.get(&k) {
-                _ if !param.is_trained() => {}
-                Some(tensor) => gradient.extend(tensor.to_f64s()),
-                None => gradient.resize(gradient.len() + param.ty().shape.count(), 0.0),
-            }
+        let x = weights.to_flat();
+        // what the loss does not depend on has the derivative 0
+        let mut gradient = vec![0.0; x.len()];
+        for (range, found) in ranges.into_iter().zip(found) {
+            gradient[range].copy_from_slice(&found.to_f64s());
         }
         let precision = match value.dtype() {
             DType::F32 => f32::EPSILON.into(),
@@ -312,7 +318,7 @@ impl<F: for<'g> Fn(&'g Graph) -> Var<'g>> Problem<F> {
         };
         let value = value.scalar()?;
         Ok(Point {
-            x: weights.to_flat(),
+            x,
             value,
             rounding: ROUNDING * precision * value.abs(),
             gradient,

@@ -131,21 +131,20 @@ impl<R: BufRead> Read for Members<R> {
     }
 }
 
-/// Reads and checks header and elements. `max_bytes` is an upper bound for the size of the
-/// elements.
-fn parse(reader: &mut dyn Read, max_bytes: u64) -> Result<Idx, String> {
-    let truncated = |what: &'static str| {
-        move |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                format!("is not an IDX file: it ends {what}")
-            }
-            _ => format!("is damaged: {e}"),
-        }
-    };
+/// What an error of a reader says about the file.
+fn damage(at: &'static str) -> impl Fn(std::io::Error) -> String {
+    move |e| match e.kind() {
+        std::io::ErrorKind::UnexpectedEof => format!("is not an IDX file: it ends {at}"),
+        _ => format!("is damaged: {e}"),
+    }
+}
+
+/// Reads and checks the header: element type and shape.
+pub(super) fn header(reader: &mut dyn Read) -> Result<(NumberType, Vec<usize>), String> {
     let mut magic = [0; 4];
     reader
         .read_exact(&mut magic)
-        .map_err(truncated("within its first four bytes"))?;
+        .map_err(damage("within its first four bytes"))?;
     let [0, 0, code, rank] = magic else {
         return Err(format!(
             "is not an IDX file: it starts with {magic:02x?}, not with 00 00"
@@ -158,9 +157,16 @@ fn parse(reader: &mut dyn Read, max_bytes: u64) -> Result<Idx, String> {
         let mut size = [0; 4];
         reader
             .read_exact(&mut size)
-            .map_err(truncated("within its header"))?;
+            .map_err(damage("within its header"))?;
         shape.push(u32::from_be_bytes(size) as usize);
     }
+    Ok((number, shape))
+}
+
+/// Reads and checks header and elements. `max_bytes` is an upper bound for the size of the
+/// elements.
+fn parse(reader: &mut dyn Read, max_bytes: u64) -> Result<Idx, String> {
+    let (number, shape) = header(reader)?;
     let count = shape
         .iter()
         .try_fold(number.size(), |n, &d| n.checked_mul(d));
@@ -176,7 +182,7 @@ fn parse(reader: &mut dyn Read, max_bytes: u64) -> Result<Idx, String> {
     reader
         .take(count as u64)
         .read_to_end(&mut bytes)
-        .map_err(truncated("within its elements"))?;
+        .map_err(damage("within its elements"))?;
     if bytes.len() < count {
         return Err(format!(
             "is truncated: expected {count} bytes for the shape {shape:?} of its header, got {}",
@@ -185,7 +191,7 @@ fn parse(reader: &mut dyn Read, max_bytes: u64) -> Result<Idx, String> {
     }
     match reader
         .read(&mut [0])
-        .map_err(truncated("after its elements"))?
+        .map_err(damage("after its elements"))?
     {
         0 => Ok(Idx {
             shape,

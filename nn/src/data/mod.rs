@@ -1,5 +1,6 @@
 //! Datasets, mini-batches, file formats and data augmentation.
 
+mod array_file;
 mod augment;
 mod dataset;
 #[cfg(feature = "digits")]
@@ -10,6 +11,7 @@ mod npy;
 #[cfg(feature = "csv")]
 mod table;
 
+pub use array_file::ArrayFile;
 pub use augment::random_shift;
 pub use dataset::{Batches, Dataset};
 #[cfg(feature = "digits")]

@@ -71,12 +71,12 @@ fn parse(bytes: &[u8]) -> Result<Tensor, String> {
 
 /// The bytes of an array; none if there are more than can be counted.
 pub(super) fn byte_count(number: NumberType, shape: &[usize]) -> Option<usize> {
-    let sizes = shape.iter();
-    // an axis of size 0 must not hide that the others are too large
-    sizes
-        .clone()
-        .try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))?;
-    sizes.copied().try_fold(number.size(), usize::checked_mul)
+    let product = |least: usize| {
+        let mut sizes = shape.iter();
+        sizes.try_fold(number.size(), |n, &d| n.checked_mul(d.max(least)))
+    };
+    product(1)?; // an axis of size 0 must not hide that the others are too large
+    product(0)
 }
 
 /// Reads the header, with which these bytes start.

@@ -277,6 +277,7 @@ fn what_cannot_be_read_by_rows_is_an_error_that_names_the_file() {
     }
     assert!(ArrayFile::open(directory.path()).is_err());
     assert!(ArrayFile::open(directory.path().join("none")).is_err());
+    assert!(error(&idx(8, &[1; 9], &[1])).contains("too many axes"));
     let large = u64::MAX.to_le_bytes();
     let unsigned = write(&directory, "array", &npy("<u8", false, "(1,)", &large));
     let e = ArrayFile::open(unsigned).and_then(|file| file.rows(&[0]));

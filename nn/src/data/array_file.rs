@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result, reserve},
     numbers::{ByteOrder, NumberType},
 };
-use autograd::{DType, Shape, Tensor};
+use autograd::{DType, Tensor};
 use std::{
     fs::File,
     io::{self, Read},
@@ -199,10 +199,8 @@ impl Layout {
         let Some((&rows, sample_shape)) = shape.split_first() else {
             return Err("has no rows: it is a single number".into());
         };
-        Shape::new(&shape).map_err(|e| e.to_string())?;
-        let bytes = npy::byte_count(number, &shape);
-        let expected = bytes.and_then(|bytes| offset.checked_add(bytes as u64));
-        if expected != Some(length) {
+        let bytes = npy::byte_count(number, &shape)? as u64;
+        if offset.checked_add(bytes) != Some(length) {
             return Err(format!(
                 "is damaged: its header says {number} {shape:?}, and it has {length} bytes"
             ));

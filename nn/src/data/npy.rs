@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     numbers::{ByteOrder, NumberType},
 };
-use autograd::{Graph, Tensor};
+use autograd::{Graph, Shape, Tensor};
 use std::path::Path;
 
 /// What an npy file starts with.
@@ -50,7 +50,7 @@ fn parse(bytes: &[u8]) -> Result<Tensor, String> {
     let mut header = header(bytes)?;
     let elements = &bytes[header.offset..];
     let (count, shape) = (elements.len(), &header.shape);
-    if byte_count(header.number, shape) != Some(count) {
+    if byte_count(header.number, shape)? != count {
         return Err(format!(
             "is not a valid npy file: its header says {} {shape:?}, and {count} bytes follow",
             header.number
@@ -69,14 +69,10 @@ fn parse(bytes: &[u8]) -> Result<Tensor, String> {
     transposed.map_err(|e| e.to_string())
 }
 
-/// The bytes of an array; none if there are more than can be counted.
-pub(super) fn byte_count(number: NumberType, shape: &[usize]) -> Option<usize> {
-    let product = |least: usize| {
-        let mut sizes = shape.iter();
-        sizes.try_fold(number.size(), |n, &d| n.checked_mul(d.max(least)))
-    };
-    product(1)?; // an axis of size 0 must not hide that the others are too large
-    product(0)
+/// The bytes of an array; an error if no tensor can have this shape.
+pub(super) fn byte_count(number: NumberType, shape: &[usize]) -> Result<usize, String> {
+    let shape = Shape::new(shape).map_err(|e| e.to_string())?;
+    Ok(shape.count().saturating_mul(number.size()))
 }
 
 /// Reads the header, with which these bytes start.

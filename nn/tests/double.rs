@@ -214,6 +214,49 @@ fn every_optimizer_trains_a_model_in_f64() -> Result<()> {
     })
 }
 
+/// A model can have parameters of both types, if it converts what goes from one to the other: a step of
+/// each optimizer, clipping by their common norm, averages, and L-BFGS.
+#[test]
+fn a_model_can_have_both_number_types() -> Result<()> {
+    let (first, second) = (Linear::new(4, 3, 1), Linear::new(3, 2, 2).cast(DType::F64));
+    let params = [first.parameters(), second.parameters()].concat();
+    let start = Weights::of_parameters(&params);
+    fn loss<'g>(g: &'g Graph, layers: [&Linear; 2], dtype: DType) -> Var<'g> {
+        let hidden = layers[0].forward(g.constant(inputs(DType::F32))).tanh();
+        let output = layers[1].forward(hidden.cast(DType::F64));
+        output.square().mean().cast(dtype)
+    }
+    let step = |optimizer: &dyn Optimizer, dtype| -> Result<Vec<f64>> {
+        start.copy_to_parameters(&params)?;
+        let g = Graph::new();
+        let loss = loss(&g, [&first, &second], dtype);
+        optimizer.step(loss);
+        g.run(loss)?;
+        Ok(Weights::of_parameters(&params).to_flat())
+    };
+    for dtype in [DType::F32, DType::F64] {
+        let free = step(&Sgd::new(1.0), dtype)?;
+        let clipped = step(&Sgd::new(1.0).clip_norm(1e-2).ema(0.9), dtype)?;
+        let moved = |to: &[f64]| -> Vec<f64> {
+            to.iter().zip(start.to_flat()).map(|(a, b)| a - b).collect()
+        };
+        let norm = |d: &[f64]| d.iter().map(|d| d * d).sum::<f64>().sqrt();
+        let (free, clipped) = (moved(&free), moved(&clipped));
+        assert!((norm(&clipped) - 1e-2).abs() < 1e-6, "{}", norm(&clipped));
+        for (f, c) in free.iter().zip(&clipped) {
+            assert!((f * 1e-2 / norm(&free) - c).abs() < 1e-6);
+        }
+        for optimizer in [&Adam::new(0.1) as &dyn Optimizer, &RmsProp::new(0.1)] {
+            step(optimizer, dtype)?;
+        }
+        let found = nn::Lbfgs::new().minimize(&params, |g| loss(g, [&first, &second], dtype))?;
+        assert!(found.value < 1e-6, "{found}");
+        let types: Vec<DType> = params.iter().map(|(_, p)| p.value().dtype()).collect();
+        assert_eq!(types, [DType::F32, DType::F32, DType::F64, DType::F64]);
+    }
+    Ok(())
+}
+
 /// First and second derivatives with respect to inputs and parameters, by finite differences.
 #[test]
 fn derivatives_of_every_layer_are_those_of_differences() -> Result<()> {

@@ -1,4 +1,5 @@
 //! Weight initialisation: random f32 tensors from a seed.
+//! `init::normal(&[4, 3], 1.0, 7)?.cast(DType::F64)?` has the same numbers in f64.
 //!
 //! A weight has the shape `[.., inputs, outputs]`. Its fan-in is the number of inputs, its fan-out
 //! the number of outputs.

@@ -4,6 +4,7 @@ use crate::{
     error::{Error, Result},
     files,
     module::Module,
+    numbers::{ByteOrder, NumberType},
     weights::Weights,
 };
 use autograd::{DType, Element, Param, Tensor};
@@ -72,11 +73,44 @@ pub(crate) type Texts = HashMap<String, String>;
 /// The entry of a safetensors file that holds texts.
 const METADATA: &str = "__metadata__";
 
-/// Loads all parameters of a module from a safetensors file. Names, shapes and dtypes must match;
-/// otherwise nothing is changed, and the error says what differs.
+/// Loads all parameters of a module from a safetensors file. Names and shapes must match; otherwise
+/// nothing is changed, and the error says what differs.
+///
+/// As in PyTorch, floats are converted to the type that the model has, so that a file of f16, bf16, f32
+/// or f64 can be loaded into a model of f32 or f64: exactly, except from f64 to f32, where each number is
+/// rounded to the nearest one. A number that is too large for f32 is an error. Integers are not floats:
+/// they are for buffers of integers.
 pub fn load(model: &(impl Module + ?Sized), path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
-    set(&model.parameters(), &mut read_tensors(path)?, path)
+    let (path, params) = (path.as_ref(), model.parameters());
+    let mut tensors = read_tensors(path)?;
+    convert_floats(&params, &mut tensors, path)?;
+    set(&params, &mut tensors, path)
+}
+
+/// Converts floats to the types of the parameters that they are for.
+fn convert_floats(
+    params: &[(String, Param)],
+    tensors: &mut HashMap<String, Tensor>,
+    path: &Path,
+) -> Result<()> {
+    for (name, param) in params {
+        let Some(tensor) = tensors.get_mut(name) else {
+            continue;
+        };
+        let (from, to) = (tensor.dtype(), param.ty().dtype);
+        if from == to || !from.is_float() || !to.is_float() {
+            continue;
+        }
+        let converted = tensor.cast(to)?;
+        let mut pairs = tensor.to_f64s().into_iter().zip(converted.to_f64s());
+        let is_too_large = |(v, c): &(f64, f64)| v.is_finite() && !c.is_finite();
+        if let Some((value, _)) = pairs.find(is_too_large) {
+            let message = format!("{name}: {value:e} is too large for {to}");
+            return Err(Error::file(path, message));
+        }
+        *tensor = converted;
+    }
+    Ok(())
 }
 
 /// What [`load_partly`] found.
@@ -92,8 +126,8 @@ pub struct Loaded {
 
 /// Loads those parameters of a module that a safetensors file has, for example into a model with
 /// another head. `rename` gives the path of the parameter for the name of each tensor; none if it is
-/// not wanted. What is in both must have equal shapes and dtypes; otherwise nothing is changed. The
-/// result says what was there and what was not.
+/// not wanted. What is in both must have equal shapes; otherwise nothing is changed. Floats are converted
+/// as by [`load`]. The result says what was there and what was not.
 ///
 /// ```
 /// # let directory = tempfile::tempdir()?;
@@ -132,6 +166,7 @@ pub fn load_partly(
     let (there, missing): (Vec<_>, Vec<_>) = params
         .into_iter()
         .partition(|(path, _)| found.contains_key(path));
+    convert_floats(&there, &mut found, path)?;
     set(&there, &mut found, path)?;
     let paths = |params: Vec<(String, Param)>| params.into_iter().map(|(path, _)| path).collect();
     (loaded.set, loaded.missing) = (paths(there), paths(missing));
@@ -196,7 +231,8 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// Reads all tensors of a safetensors file, by name.
+/// Reads all tensors of a safetensors file, by name. Integers become i64 (u64 only if all values fit),
+/// f16 and bf16 become f32; f32, f64 and bool stay what they are. No value is rounded.
 pub fn read_tensors(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
     Ok(read(path.as_ref())?.0)
 }
@@ -232,15 +268,22 @@ fn to_bytes(t: &Tensor) -> Result<(Dtype, Vec<u8>)> {
 }
 
 fn from_view(view: &TensorView<'_>) -> Result<Tensor, String> {
-    fn all<T, const N: usize>(view: &TensorView<'_>, from: impl Fn([u8; N]) -> T) -> Vec<T> {
-        view.data().as_chunks().0.iter().map(|&b| from(b)).collect()
-    }
-    let tensor = match view.dtype() {
-        Dtype::F32 => Tensor::new(view.shape(), all(view, f32::from_le_bytes)),
-        Dtype::F64 => Tensor::new(view.shape(), all(view, f64::from_le_bytes)),
-        Dtype::I64 => Tensor::new(view.shape(), all(view, i64::from_le_bytes)),
-        Dtype::BOOL => Tensor::new(view.shape(), all(view, |[b]: [u8; 1]| b != 0)),
+    let number = match view.dtype() {
+        Dtype::BOOL => NumberType::Bool,
+        Dtype::U8 => NumberType::U8,
+        Dtype::I8 => NumberType::I8,
+        Dtype::U16 => NumberType::U16,
+        Dtype::I16 => NumberType::I16,
+        Dtype::U32 => NumberType::U32,
+        Dtype::I32 => NumberType::I32,
+        Dtype::U64 => NumberType::U64,
+        Dtype::I64 => NumberType::I64,
+        Dtype::F16 => NumberType::F16,
+        Dtype::BF16 => NumberType::Bf16,
+        Dtype::F32 => NumberType::F32,
+        Dtype::F64 => NumberType::F64,
         other => return Err(format!("the dtype {other:?} is not supported")),
     };
+    let tensor = number.tensor(ByteOrder::Little, view.shape(), view.data());
     tensor.map_err(|e| e.to_string())
 }

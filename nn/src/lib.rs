@@ -25,8 +25,9 @@
 //!
 //! - [layers](Module); implement the trait for a struct of your own to make it a layer;
 //! - [losses](loss) and [metrics];
-//! - [optimizers](Optimizer) with gradient clipping, gradient accumulation, averaged weights (EMA)
-//!   and [parameter groups](ParamGroups);
+//! - [optimizers](Optimizer) with gradient clipping, gradient accumulation, averaged weights (EMA),
+//!   a [choice of parameters](Optimizer::only) and [parameter groups](ParamGroups), and [L-BFGS](Lbfgs)
+//!   for full batches;
 //! - [learning-rate schedules](schedule);
 //! - [data] from arrays and files;
 //! - a [trainer](Trainer) with [callbacks](Callback), [checkpoints](Trainer::checkpoint) that
@@ -120,6 +121,7 @@ pub mod loss;
 pub mod metrics;
 mod module;
 mod names;
+mod numbers;
 mod optim;
 pub mod schedule;
 mod seed;
@@ -149,6 +151,8 @@ pub use optim::{
     clip::Clip,
     ema::Ema,
     gradients,
+    lbfgs::{Lbfgs, MinimizeEnd, Minimum},
+    only::Only,
     param_groups::ParamGroups,
     rmsprop::RmsProp,
     sgd::Sgd,

@@ -407,6 +407,19 @@ fn averages_are_validated_and_kept() -> Result<()> {
     let loaded = nn::evaluate(&other, &held_out, loss::cross_entropy)?;
     assert_eq!(loaded.loss, best);
 
+    // of some parameters only: the others as they are
+    let (first, all) = (&m.parameters()[..2], m.parameters());
+    let some = Sgd::new(0.5).ema(0.9).only(first).clip_norm(1.0);
+    for step in 0..3 {
+        let g = autograd::Graph::training(step);
+        let (x, labels) = train.rows(&[0, 1, 2])?;
+        some.step(loss::cross_entropy(m.forward(g.constant(x)), g.constant(labels)));
+        g.run(())?;
+    }
+    let averages = some.averages(&all).expect("kept");
+    let is_own = all.iter().zip(averages.iter()).map(|((_, own), (_, v))| own.value() == *v);
+    assert_eq!(is_own.collect::<Vec<_>>(), [false, false, true, true]);
+
     let mut trainer = Trainer::new(&m, Sgd::new(0.1))
         .validate(Validation::on(&held_out).averaged())
         .quiet();

@@ -103,7 +103,6 @@ fn names_that_cannot_be_read_back_are_not_written() {
 }
 
 #[test]
-#[cfg(feature = "npy")]
 fn an_npy_file_cannot_claim_more_than_it_has() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("file.npy");

@@ -474,37 +474,6 @@ fn parameters_without_a_gradient_are_not_updated() -> Result<()> {
     Ok(())
 }
 
-/// Adversarial training with one optimizer: the step of the critic changes only the critic, the
-/// step of the generator only the generator.
-#[test]
-fn adversarial_steps_update_one_side_each() -> Result<()> {
-    let (generator, critic) = (Param::new([0.5, -0.5]), Param::new([1.0, 1.0]));
-    let optimizer = Sgd::new(0.1).momentum(0.9).weight_decay(0.1);
-    let values = || [&generator, &critic].map(|p| p.value().to_f64s());
-    for _ in 0..3 {
-        let before = values();
-        let g = Graph::new();
-        let (noise, real) = (g.constant([1.0, 2.0]), g.constant([3.0, 1.0]));
-        let fake = (g.param(&generator) * noise).detach();
-        let score = |x| (g.param(&critic) * x).sum();
-        let loss = score(fake).softplus() + (-score(real)).softplus();
-        optimizer.step(loss);
-        g.run(loss)?;
-        let after_critic_step = values();
-        assert!(after_critic_step[0] == before[0] && after_critic_step[1] != before[1]);
-
-        critic.freeze(true);
-        let g = Graph::new();
-        let fake = g.param(&generator) * g.constant([1.0, 2.0]);
-        let loss = (-(g.param(&critic) * fake).sum()).softplus();
-        optimizer.step(loss);
-        g.run(loss)?;
-        critic.freeze(false);
-        assert!(values()[0] != after_critic_step[0] && values()[1] == after_critic_step[1]);
-    }
-    Ok(())
-}
-
 /// A parameter that joins after many steps takes its first step as the others took theirs.
 #[test]
 fn adam_counts_the_steps_of_each_parameter() -> Result<()> {

@@ -1,8 +1,9 @@
-//! Schedules and other values that change from step to step do not need a new plan. This test is in
+//! Schedules, trial points and other values that change do not need a new plan. This test is in
 //! its own file because it counts the plans of the whole process.
 
 use nn::{
-    Activation, Adam, Module, Optimizer, Result, Sgd, Trainer, data, schedule, schedule::Context,
+    Activation, Adam, Lbfgs, Module, Optimizer, Result, Sgd, Trainer, data, loss, schedule,
+    schedule::Context,
 };
 
 #[test]
@@ -60,5 +61,17 @@ fn schedules_never_need_a_new_plan() -> Result<()> {
         plan_counts.push(autograd::plans_made());
     }
     assert_eq!(plan_counts, [plan_counts[0]; 4]);
+    // trial points of a line search
+    let (inputs, labels) = train.rows(&[0, 1, 2, 3])?;
+    let minimize = |iterations| {
+        let lbfgs = Lbfgs::new().iterations(iterations).tolerance(0.0);
+        lbfgs.minimize(&model.parameters(), |g| {
+            loss::cross_entropy(model.forward(g.constant(&inputs)), g.constant(&labels))
+        })
+    };
+    minimize(0)?;
+    let before = autograd::plans_made();
+    assert_eq!(minimize(20)?.iterations, 20);
+    assert_eq!(autograd::plans_made(), before);
     Ok(())
 }

@@ -151,7 +151,6 @@ fn csv_files_are_read_and_errors_are_located() -> Result<()> {
 }
 
 #[test]
-#[cfg(feature = "npy")]
 fn npy_files_are_read() -> Result<()> {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("array.npy");

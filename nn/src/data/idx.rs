@@ -4,8 +4,11 @@
 //! Format: <http://yann.lecun.com/exdb/mnist/>. Files may be gzipped. The reader checks everything,
 //! and a damaged header cannot make it allocate more memory than the file can fill.
 
-use crate::error::{Error, Result};
-use autograd::Tensor;
+use crate::{
+    error::{Error, Result},
+    numbers::{ByteOrder, NumberType},
+};
+use autograd::{DType, Tensor};
 use flate2::bufread::GzDecoder;
 use std::{
     fs::File,
@@ -17,42 +20,21 @@ use std::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct Idx {
     shape: Vec<usize>,
-    element_type: ElementType,
+    number: NumberType,
     bytes: Vec<u8>,
 }
 
-/// The type of the elements.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum ElementType {
-    U8,
-    I8,
-    I16,
-    I32,
-    F32,
-    F64,
-}
-
-impl ElementType {
-    fn from_code(code: u8) -> Option<ElementType> {
-        Some(match code {
-            0x08 => ElementType::U8,
-            0x09 => ElementType::I8,
-            0x0b => ElementType::I16,
-            0x0c => ElementType::I32,
-            0x0d => ElementType::F32,
-            0x0e => ElementType::F64,
-            _ => return None,
-        })
-    }
-
-    fn size(self) -> usize {
-        match self {
-            ElementType::U8 | ElementType::I8 => 1,
-            ElementType::I16 => 2,
-            ElementType::I32 | ElementType::F32 => 4,
-            ElementType::F64 => 8,
-        }
-    }
+/// The element type with this code.
+fn element_type(code: u8) -> Option<NumberType> {
+    Some(match code {
+        0x08 => NumberType::U8,
+        0x09 => NumberType::I8,
+        0x0b => NumberType::I16,
+        0x0c => NumberType::I32,
+        0x0d => NumberType::F32,
+        0x0e => NumberType::F64,
+        _ => return None,
+    })
 }
 
 impl Idx {
@@ -63,7 +45,7 @@ impl Idx {
 
     /// The elements, if they are of type u8; otherwise returns `self`.
     pub fn into_bytes(self) -> Result<Vec<u8>, Idx> {
-        if self.element_type == ElementType::U8 {
+        if self.number == NumberType::U8 {
             Ok(self.bytes)
         } else {
             Err(self)
@@ -72,37 +54,26 @@ impl Idx {
 
     /// The elements as an f32 tensor, each divided by `divisor`.
     pub fn to_f32(&self, divisor: f32) -> Result<Tensor> {
-        let elements: Vec<f32> = match self.element_type {
-            ElementType::U8 => self.bytes.iter().map(|&b| f32::from(b) / divisor).collect(),
-            _ => self.elements().map(|v| v as f32 / divisor).collect(),
+        let divide = |v: f32| v / divisor;
+        let elements: Vec<f32> = match self.number {
+            NumberType::U8 => self.bytes.iter().map(|&b| divide(b.into())).collect(),
+            _ => {
+                let elements = self.to_tensor()?.to_f64s(); // all element types are exact in f64
+                elements.iter().map(|&v| divide(v as f32)).collect()
+            }
         };
         Ok(Tensor::new(&self.shape, elements)?)
     }
 
     /// The elements as an i64 tensor; `None` if they are not integers.
     pub fn to_i64(&self) -> Result<Option<Tensor>> {
-        if matches!(self.element_type, ElementType::F32 | ElementType::F64) {
-            return Ok(None);
-        }
-        Ok(Some(Tensor::new(
-            &self.shape,
-            self.elements().map(|v| v as i64).collect(),
-        )?))
+        let is_integer = self.number.dtype() == DType::I64;
+        is_integer.then(|| self.to_tensor()).transpose()
     }
 
-    /// The elements as f64, which can represent all element types exactly.
-    fn elements(&self) -> impl Iterator<Item = f64> {
-        self.bytes
-            .chunks_exact(self.element_type.size())
-            .map(|b| match (self.element_type, b) {
-                (ElementType::I8, &[a]) => (a as i8).into(),
-                (ElementType::U8, &[a]) => a.into(),
-                (ElementType::I16, &[a, b]) => i16::from_be_bytes([a, b]).into(),
-                (ElementType::I32, &[a, b, c, d]) => i32::from_be_bytes([a, b, c, d]).into(),
-                (ElementType::F32, &[a, b, c, d]) => f32::from_be_bytes([a, b, c, d]).into(),
-                (_, &[a, b, c, d, e, f, g, h]) => f64::from_be_bytes([a, b, c, d, e, f, g, h]),
-                _ => f64::NAN, // unreachable: chunks have the size of the element type
-            })
+    /// The elements: integers as i64, f32 and f64 as they are.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        self.number.tensor(ByteOrder::Big, &self.shape, &self.bytes)
     }
 }
 
@@ -160,39 +131,45 @@ impl<R: BufRead> Read for Members<R> {
     }
 }
 
-/// Reads and checks header and elements. `max_bytes` is an upper bound for the size of the
-/// elements.
-fn parse(reader: &mut dyn Read, max_bytes: u64) -> Result<Idx, String> {
-    let truncated = |what: &'static str| {
-        move |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                format!("is not an IDX file: it ends {what}")
-            }
-            _ => format!("is damaged: {e}"),
-        }
-    };
+/// What an error of a reader says about the file.
+fn damage(at: &'static str) -> impl Fn(std::io::Error) -> String {
+    move |e| match e.kind() {
+        std::io::ErrorKind::UnexpectedEof => format!("is not an IDX file: it ends {at}"),
+        _ => format!("is damaged: {e}"),
+    }
+}
+
+/// Reads and checks the header: element type and shape.
+pub(super) fn header(reader: &mut dyn Read) -> Result<(NumberType, Vec<usize>), String> {
     let mut magic = [0; 4];
     reader
         .read_exact(&mut magic)
-        .map_err(truncated("within its first four bytes"))?;
+        .map_err(damage("within its first four bytes"))?;
     let [0, 0, code, rank] = magic else {
         return Err(format!(
             "is not an IDX file: it starts with {magic:02x?}, not with 00 00"
         ));
     };
-    let element_type = ElementType::from_code(code)
+    let number = element_type(code)
         .ok_or_else(|| format!("is not an IDX file: unknown element type 0x{code:02x}"))?;
     let mut shape = Vec::new();
     for _ in 0..rank {
         let mut size = [0; 4];
         reader
             .read_exact(&mut size)
-            .map_err(truncated("within its header"))?;
+            .map_err(damage("within its header"))?;
         shape.push(u32::from_be_bytes(size) as usize);
     }
+    Ok((number, shape))
+}
+
+/// Reads and checks header and elements. `max_bytes` is an upper bound for the size of the
+/// elements.
+fn parse(reader: &mut dyn Read, max_bytes: u64) -> Result<Idx, String> {
+    let (number, shape) = header(reader)?;
     let count = shape
         .iter()
-        .try_fold(element_type.size(), |n, &d| n.checked_mul(d));
+        .try_fold(number.size(), |n, &d| n.checked_mul(d));
     let Some(count) = count.filter(|&n| n as u64 <= max_bytes) else {
         return Err(format!(
             "is truncated or damaged: its header says shape {shape:?}, more than the file can hold"
@@ -205,7 +182,7 @@ fn parse(reader: &mut dyn Read, max_bytes: u64) -> Result<Idx, String> {
     reader
         .take(count as u64)
         .read_to_end(&mut bytes)
-        .map_err(truncated("within its elements"))?;
+        .map_err(damage("within its elements"))?;
     if bytes.len() < count {
         return Err(format!(
             "is truncated: expected {count} bytes for the shape {shape:?} of its header, got {}",
@@ -214,11 +191,11 @@ fn parse(reader: &mut dyn Read, max_bytes: u64) -> Result<Idx, String> {
     }
     match reader
         .read(&mut [0])
-        .map_err(truncated("after its elements"))?
+        .map_err(damage("after its elements"))?
     {
         0 => Ok(Idx {
             shape,
-            element_type,
+            number,
             bytes,
         }),
         _ => Err(format!(
@@ -243,7 +220,13 @@ mod tests {
             idx.to_i64().expect("fits").expect("integers").shape(),
             [2, 1]
         );
-        let elements = |bytes: &[u8]| read(bytes).expect("valid").elements().collect::<Vec<_>>();
+        let elements = |bytes: &[u8]| {
+            read(bytes)
+                .expect("valid")
+                .to_tensor()
+                .expect("fits")
+                .to_f64s()
+        };
         assert_eq!(elements(&[0, 0, 9, 1, 0, 0, 0, 1, 255]), [-1.0]);
         assert_eq!(elements(&[0, 0, 0xb, 1, 0, 0, 0, 1, 255, 254]), [-2.0]);
         assert_eq!(elements(&[0, 0, 0xc, 1, 0, 0, 0, 1, 0, 0, 1, 0]), [256.0]);

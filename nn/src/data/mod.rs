@@ -1,25 +1,27 @@
 //! Datasets, mini-batches, file formats and data augmentation.
 
+mod array_file;
 mod augment;
 mod dataset;
 #[cfg(feature = "digits")]
 mod digits;
 mod idx;
 mod mnist;
+mod npy;
 pub mod order;
 mod source;
-#[cfg(any(feature = "csv", feature = "npy"))]
+#[cfg(feature = "csv")]
 mod table;
 
+pub use array_file::ArrayFile;
 pub use augment::random_shift;
 pub use dataset::{Batches, Dataset};
 #[cfg(feature = "digits")]
 pub use digits::digits;
 pub use idx::{Idx, read_idx};
 pub use mnist::read_mnist;
+pub use npy::read_npy;
 pub(crate) use source::checked_batch;
 pub use source::{Batch, Source, Subset, batches, split};
-#[cfg(feature = "npy")]
-pub use table::read_npy;
 #[cfg(feature = "csv")]
 pub use table::{Targets, read_csv, read_csv_as};

@@ -1,11 +1,10 @@
-//! CSV files (feature `csv`) and NumPy's npy files (feature `npy`).
+//! CSV files (feature `csv`).
 
 use crate::error::{Error, Result};
 use autograd::Tensor;
 use std::path::Path;
 
 /// What the targets of a table are.
-#[cfg(feature = "csv")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Targets {
     /// Labels if all are integers ≥ 0, otherwise numbers.
@@ -29,7 +28,6 @@ pub enum Targets {
 /// assert_eq!((data.inputs()?.shape(), data.num_classes()), (&[2, 2][..], Some(2)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[cfg(feature = "csv")]
 pub fn read_csv(path: impl AsRef<Path>, target: &str) -> Result<crate::data::Dataset> {
     read_csv_as(path, target, Targets::Detected)
 }
@@ -45,7 +43,6 @@ pub fn read_csv(path: impl AsRef<Path>, target: &str) -> Result<crate::data::Dat
 /// assert_eq!(data.targets().shape(), [2, 1]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[cfg(feature = "csv")]
 pub fn read_csv_as(
     path: impl AsRef<Path>,
     target: &str,
@@ -106,48 +103,4 @@ pub fn read_csv_as(
         )?,
     };
     crate::data::Dataset::new(inputs, targets)
-}
-
-/// Reads an array of f32, f64, i64 or bool from an npy file, as written by `numpy.save`.
-#[cfg(feature = "npy")]
-pub fn read_npy(path: impl AsRef<Path>) -> Result<Tensor> {
-    use ndarray::ArrayD;
-    use ndarray_npy::{ReadNpyError, ReadNpyExt};
-    let path = path.as_ref();
-    let bytes =
-        std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    if let Some(count) = claimed_elements(&bytes)
-        && count > bytes.len() as u128
-    {
-        let message = format!("is truncated: its header says {count} elements");
-        return Err(Error::file(path, message));
-    }
-    let wrong_type = |e: &ReadNpyError| matches!(e, ReadNpyError::WrongDescriptor(_));
-    macro_rules! try_as {
-        ($($T:ty)*) => { $(
-            match ArrayD::<$T>::read_npy(&bytes[..]) {
-                Ok(array) => return Ok(array.try_into()?),
-                Err(e) if wrong_type(&e) => {}
-                Err(e) => return Err(Error::file(path, format!("is not a valid npy file: {e}"))),
-            }
-        )* };
-    }
-    try_as!(f32 f64 i64 bool);
-    Err(Error::file(
-        path,
-        "expected elements of type f32, f64, i64 or bool",
-    ))
-}
-
-/// How many elements the header of an npy file says it has: with that many, memory is reserved. An
-/// element has at least a byte. None if that cannot be read; then the file is not a valid one.
-#[cfg(feature = "npy")]
-fn claimed_elements(bytes: &[u8]) -> Option<u128> {
-    const LONGEST: usize = 1 << 16;
-    let header = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST)]);
-    let (_, shape) = header.split_once("'shape'")?;
-    let (shape, _) = shape.split_once('(')?.1.split_once(')')?;
-    let sizes = shape.split(',').map(str::trim).filter(|s| !s.is_empty());
-    let mut sizes = sizes.map(|size| size.parse::<u128>().ok());
-    sizes.try_fold(1u128, |count, size| Some(count.saturating_mul(size?)))
 }

@@ -2,9 +2,10 @@
 
 use crate::{
     init,
+    layer::number_type::{cast, check_floats},
     module::{Module, Params},
 };
-use autograd::{Param, Tensor, Var};
+use autograd::{DType, Param, Tensor, Var};
 use std::panic::Location;
 
 /// A lookup table of vectors: maps indices `[..]` to vectors `[.., size]`. The vectors are
@@ -33,6 +34,14 @@ impl Embedding {
         }
     }
 
+    /// The same table in this number type, f32 or f64: see [`Linear::cast`](crate::Linear::cast).
+    pub fn cast(self, dtype: DType) -> Embedding {
+        Embedding {
+            weight: cast(&self.weight, dtype),
+            ..self
+        }
+    }
+
     /// `[count, size]`. Give it to another layer to tie the weights.
     pub fn weight(&self) -> &Param {
         &self.weight
@@ -43,7 +52,11 @@ impl Module for Embedding {
     #[track_caller]
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
         let _scope = x.graph().scope_made_at("embedding", self.location);
-        x.graph().param(&self.weight).take(x, 0)
+        let weight = x.graph().param(&self.weight);
+        match check_floats(weight) {
+            Ok(()) => weight.take(x, 0),
+            Err(failed) => failed,
+        }
     }
 
     fn params(&self, p: &mut Params) {

@@ -3,14 +3,15 @@
 use crate::{
     error::{Error, Result},
     init,
+    layer::number_type::{cast, check_input},
     module::{Module, Params},
     seed,
 };
-use autograd::{Param, Tensor, Var};
+use autograd::{DType, Param, Tensor, Var};
 use std::panic::Location;
 
 /// `y = x·W + b` for `x: [.., inputs]`, with `weight: [inputs, outputs]` and `bias: [outputs]`, in
-/// f32.
+/// f32 or, after a [`cast`](Linear::cast), in f64.
 ///
 /// Weight and bias are initialised uniformly in `±1/√inputs`, like PyTorch's `Linear`. (PyTorch
 /// stores the weight transposed.)
@@ -84,6 +85,26 @@ impl Linear {
         }
     }
 
+    /// The same layer in this number type, f32 or f64. Its values are converted, so that both start at
+    /// the same point. Do it before the layer is used or shared: a parameter of another number type is
+    /// another parameter, and no longer tied.
+    ///
+    /// ```
+    /// use autograd::{DType, Graph};
+    /// use nn::{Linear, Module};
+    /// let layer = Linear::new(2, 3, 1).cast(DType::F64);
+    /// let g = Graph::new();
+    /// assert_eq!(layer.forward(g.constant([[0.5, 1.0]])).dtype()?, DType::F64);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    pub fn cast(self, dtype: DType) -> Linear {
+        Linear {
+            weight: cast(&self.weight, dtype),
+            bias: cast(&self.bias, dtype),
+            ..self
+        }
+    }
+
     /// `[inputs, outputs]`
     pub fn weight(&self) -> &Param {
         &self.weight
@@ -106,6 +127,9 @@ impl Module for Linear {
         }
         if weight.dims::<2>().is_none() {
             return x.fail("there was not enough memory for the weights of this layer");
+        }
+        if let Err(failed) = check_input(x, weight) {
+            return failed;
         }
         match x.shape().ok().and_then(|s| s.last().copied()) {
             Some(features) if features != self.inputs => {

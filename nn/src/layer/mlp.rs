@@ -5,7 +5,7 @@ use crate::{
     module::{Module, Params},
     seed,
 };
-use autograd::Var;
+use autograd::{DType, Var};
 
 /// A multi-layer perceptron: linear layers with activations between them. It maps `[batch, inputs]`
 /// to `[batch, outputs]`. Created by [`mlp`].
@@ -41,6 +41,22 @@ impl Mlp {
     /// Adds dropout with this rate after each hidden layer.
     pub fn dropout(mut self, rate: f64) -> Mlp {
         self.dropout = Dropout::new(rate);
+        self
+    }
+
+    /// The same model in this number type, f32 or f64. Its values are converted, so that both start at
+    /// the same point. Do it before the model is used or shared.
+    ///
+    /// ```
+    /// use autograd::{DType, Tensor};
+    /// let model = nn::mlp(&[2, 8, 1], nn::Activation::Tanh, 1).cast(DType::F64);
+    /// let outputs = nn::predict(&model, &Tensor::from([[0.5, -1.0]]))?;
+    /// assert_eq!(outputs.dtype(), DType::F64);
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    pub fn cast(mut self, dtype: DType) -> Mlp {
+        let layers = self.layers.into_iter();
+        self.layers = layers.map(|layer| layer.cast(dtype)).collect();
         self
     }
 }

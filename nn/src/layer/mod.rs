@@ -7,5 +7,6 @@ pub(crate) mod linear;
 pub(crate) mod mlp;
 pub(crate) mod norm;
 pub(crate) mod normalize;
+mod number_type;
 pub(crate) mod sequential;
 pub(crate) mod shape;

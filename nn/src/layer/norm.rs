@@ -1,7 +1,10 @@
 //! Normalisation layers.
 
-use crate::module::{Module, Params};
-use autograd::{Param, Tensor, Var};
+use crate::{
+    layer::number_type::{cast, check_input},
+    module::{Module, Params},
+};
+use autograd::{DType, Param, Tensor, Var};
 use std::panic::Location;
 
 /// The scale and the shift of a normalisation layer: `[features]`, initially 1 and 0.
@@ -17,6 +20,13 @@ impl Affine {
         Affine {
             weight: Param::new(full(1.0)),
             bias: Param::new(full(0.0)),
+        }
+    }
+
+    fn cast(&self, dtype: DType) -> Affine {
+        Affine {
+            weight: cast(&self.weight, dtype),
+            bias: cast(&self.bias, dtype),
         }
     }
 
@@ -41,6 +51,14 @@ impl LayerNorm {
             location: Location::caller(),
         }
     }
+
+    /// The same layer in this number type, f32 or f64: see [`Linear::cast`](crate::Linear::cast).
+    pub fn cast(self, dtype: DType) -> LayerNorm {
+        LayerNorm {
+            affine: self.affine.cast(dtype),
+            ..self
+        }
+    }
 }
 
 impl Module for LayerNorm {
@@ -49,6 +67,9 @@ impl Module for LayerNorm {
         let g = x.graph();
         let _scope = g.scope_made_at("layer_norm", self.location);
         let features = self.affine.features();
+        if let Err(failed) = check_input(x, g.param(&self.affine.weight)) {
+            return failed;
+        }
         if x.shape().is_ok_and(|s| s.last() != Some(&features)) {
             return x.fail(&format!("expected an input [.., {features}]"));
         }
@@ -95,6 +116,17 @@ impl BatchNorm1d {
             location: Location::caller(),
         }
     }
+
+    /// The same layer with parameters and statistics in this number type, f32 or f64: see
+    /// [`Linear::cast`](crate::Linear::cast).
+    pub fn cast(self, dtype: DType) -> BatchNorm1d {
+        BatchNorm1d {
+            affine: self.affine.cast(dtype),
+            running_mean: cast(&self.running_mean, dtype),
+            running_var: cast(&self.running_var, dtype),
+            ..self
+        }
+    }
 }
 
 impl Module for BatchNorm1d {
@@ -103,6 +135,9 @@ impl Module for BatchNorm1d {
         let g = x.graph();
         let _scope = g.scope_made_at("batch_norm", self.location);
         let features = self.affine.features();
+        if let Err(failed) = check_input(x, g.param(&self.affine.weight)) {
+            return failed;
+        }
         let batch = match x.dims::<2>() {
             Some([batch, last]) if last == features => batch,
             _ => {

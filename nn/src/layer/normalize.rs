@@ -3,6 +3,7 @@
 use crate::{
     data::Dataset,
     error::Result,
+    layer::number_type::{cast, check_input},
     module::{Module, Params},
 };
 use autograd::{DType, Graph, Param, Tensor, Var};
@@ -78,6 +79,14 @@ impl Normalize {
         })
     }
 
+    /// The same statistics in this number type, f32 or f64: see [`Linear::cast`](crate::Linear::cast).
+    pub fn cast(self, dtype: DType) -> Normalize {
+        Normalize {
+            mean: cast(&self.mean, dtype),
+            std: cast(&self.std, dtype),
+        }
+    }
+
     /// What was standardised, in its own units again: `x·std + mean`.
     pub fn invert(&self, x: &Tensor) -> Result<Tensor> {
         let g = Graph::new();
@@ -90,6 +99,9 @@ impl Module for Normalize {
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
         let g = x.graph();
         let _scope = g.scope("normalize");
+        if let Err(failed) = check_input(x, g.param(&self.mean)) {
+            return failed;
+        }
         (x - g.param(&self.mean)) / g.param(&self.std)
     }
 

@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
     weights::Weights,
 };
-use autograd::{Graph, Param};
+use autograd::{DType, Graph, Param};
 
 /// An optimizer with gradient clipping: see [`Optimizer::clip_norm`] and [`Optimizer::clip_value`].
 pub struct Clip<O> {
@@ -40,7 +40,14 @@ impl<O> Clip<O> {
 impl<O: Optimizer> Optimizer for Clip<O> {
     #[track_caller]
     fn update(&self, mut gradients: Vec<Gradient<'_>>, lr_scale: f64) {
-        let squares = gradients.iter().map(|d| d.gradient.square().sum());
+        // parameters of f32 and f64 have one norm
+        let dtype = match gradients.iter().any(|d| d.param.ty().dtype == DType::F64) {
+            true => DType::F64,
+            false => DType::F32,
+        };
+        let squares = gradients
+            .iter()
+            .map(|d| d.gradient.square().sum().cast(dtype));
         let Some(squared_norm) = squares.reduce(|a, b| a + b) else {
             return;
         };
@@ -50,7 +57,7 @@ impl<O: Optimizer> Optimizer for Clip<O> {
         let factor = (self.max / squared_norm.sqrt()).minimum(1.0);
         for d in &mut gradients {
             d.gradient = match self.by_norm {
-                true => d.gradient * factor,
+                true => d.gradient * factor.cast(d.param.ty().dtype),
                 false => d.gradient.clamp(-self.max, self.max),
             };
         }

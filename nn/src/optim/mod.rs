@@ -1,13 +1,16 @@
 //! Optimizers. They append the parameter updates to the graph of the loss, so that a whole training
 //! step is one program.
 //!
-//! Clipping, accumulation, moving averages and parameter groups work with every optimizer: they
-//! wrap it, and the wrapper is an optimizer again.
+//! Clipping, accumulation, moving averages, a choice of parameters and parameter groups work with every
+//! optimizer: they wrap it, and the wrapper is an optimizer again.
 
 pub(crate) mod accumulate;
 pub(crate) mod adam;
 pub(crate) mod clip;
 pub(crate) mod ema;
+pub(crate) mod lbfgs;
+mod line_search;
+pub(crate) mod only;
 pub(crate) mod param_groups;
 pub(crate) mod rmsprop;
 pub(crate) mod sgd;
@@ -22,6 +25,7 @@ use accumulate::Accumulate;
 use autograd::{Graph, Param, Var};
 use clip::Clip;
 use ema::Ema;
+use only::Only;
 use std::ops::Deref;
 
 /// Updates parameters to minimise a loss.
@@ -129,6 +133,39 @@ pub trait Optimizer: Send + Sync {
         Self: Sized,
     {
         Ema::new(self, decay)
+    }
+
+    /// Updates these parameters only, and leaves all others as they are: one side of an adversarial
+    /// training, the head of a model. The gradients of the others are not computed. (In optax:
+    /// `masked`.) For different settings in one step see [`ParamGroups`](crate::ParamGroups).
+    ///
+    /// ```
+    /// use autograd::Graph;
+    /// use nn::{Activation, Adam, Module, Optimizer};
+    /// let generator = nn::mlp(&[1, 8, 2], Activation::Tanh, 1);
+    /// let critic = nn::mlp(&[2, 8, 1], Activation::Relu, 2);
+    /// let of_critic = Adam::new(1e-3).only(&critic.parameters());
+    /// let of_generator = Adam::new(1e-3).only(&generator.parameters());
+    ///
+    /// let g = Graph::new();
+    /// let fake = critic.forward(generator.forward(g.constant([[0.3f32], [-1.2]])));
+    /// let real = critic.forward(g.constant([[1f32, 0.0], [0.8, 0.1]]));
+    /// let loss = (fake.softplus() + (-real).softplus()).mean();
+    /// of_critic.step(loss); // the generator stays as it is
+    /// g.run(loss)?;
+    ///
+    /// let g = Graph::new();
+    /// let fake = critic.forward(generator.forward(g.constant([[0.3f32], [-1.2]])));
+    /// let loss = (-fake).softplus().mean();
+    /// of_generator.step(loss); // and here the critic
+    /// g.run(loss)?;
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    fn only(self, params: &[(String, Param)]) -> Only<Self>
+    where
+        Self: Sized,
+    {
+        Only::new(self, params)
     }
 }
 

@@ -32,7 +32,9 @@
 //! - [data] from arrays and files;
 //! - a [trainer](Trainer) with [callbacks](Callback), [checkpoints](Trainer::checkpoint) that
 //!   resume bit for bit, [dry runs](Trainer::dry_run) and
-//!   [NaN detection](Trainer::detect_anomaly).
+//!   [NaN detection](Trainer::detect_anomaly);
+//! - [evaluation](evaluate) and [predictions](predict), also by other threads while a model is
+//!   trained: each has the weights of one completed step.
 //!
 //! A complete training loop without the trainer, to copy and change:
 //!

@@ -127,6 +127,10 @@ fn a_training_step_is_not_evaluated_silently() -> Result<()> {
     assert!(error.contains("compiled.rs"), "{error}");
     assert_eq!(Weights::of(&model), before);
     step.train(1, batch(0))?;
+    assert!(
+        !step.plan(batch(0))?.kernels().is_empty(),
+        "that of training"
+    );
     // nothing depends on the mode
     let mlp = nn::mlp(&[6, 3], Activation::Tanh, 1);
     let step = compile(|[x, y]| {

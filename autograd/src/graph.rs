@@ -4,6 +4,7 @@
 use crate::{
     error::{Error, OpError, Place, Result, catch},
     index::Index,
+    lines,
     nodes::{
         Binding, Inner, Kind, Node, NodeId, OpId, OpRef, ScopeEntry, ScopeId, ShapeId, Source,
         Update,
@@ -103,8 +104,10 @@ impl Graph {
     }
 
     fn make(seed: u64, training: bool) -> Graph {
+        let mut inner = Inner::reuse_or_new();
+        inner.scopes[ScopeId::OUTERMOST].called_at = lines::entry();
         Graph {
-            inner: RefCell::new(Inner::reuse_or_new()),
+            inner: RefCell::new(inner),
             origin: Cell::new(None),
             training,
             seed,
@@ -311,21 +314,26 @@ impl Graph {
     /// let y = g.input([1.0, 2.0]) + g.input([1.0, 2.0, 3.0]);
     /// assert_eq!(y.value().map_err(|e| e.scope().to_string()), Err("encoder".into()));
     /// ```
+    #[track_caller]
     pub fn scope(&self, name: &str) -> Scope<'_> {
         self.open_scope(name, None)
     }
 
-    /// As [`scope`](Graph::scope), with the source line of the layer, for errors.
+    /// As [`scope`](Graph::scope), with the source line where the layer was made, for errors.
+    #[track_caller]
     pub fn scope_made_at(&self, name: &str, made_at: &'static Location<'static>) -> Scope<'_> {
         self.open_scope(name, Some(made_at))
     }
 
+    #[track_caller]
     fn open_scope(&self, name: &str, made_at: Option<Source>) -> Scope<'_> {
+        let called_at = Some(Location::caller());
         let mut inner = self.inner.borrow_mut();
         let outer = inner.scope;
         let scope = inner.scopes.push(ScopeEntry {
             name: name.into(),
             made_at,
+            called_at,
             outer,
             open: true,
         });
@@ -334,6 +342,7 @@ impl Graph {
     }
 
     /// Runs `f` in a scope of this name.
+    #[track_caller]
     pub fn within<R>(&self, name: &str, f: impl FnOnce() -> R) -> R {
         let _scope = self.scope(name);
         f()
@@ -475,7 +484,7 @@ impl Graph {
         let mut inner = self.inner.borrow_mut();
         let place = Place {
             inputs,
-            ..inner.place(origin.scope, origin.source)
+            ..inner.place(origin.scope, origin.source, inner.nodes.next())
         };
         let entry = inner.errors.len();
         inner.errors.push(Error::new(op, what, place));

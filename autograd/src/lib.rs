@@ -102,6 +102,7 @@ mod exec;
 mod graph;
 mod index;
 mod inspect;
+mod lines;
 mod math;
 mod memory_cache;
 mod movement;
@@ -136,6 +137,7 @@ pub use inspect::{
     profile::{Profile, Row},
     saved::SavedValue,
 };
+pub use lines::{CalledFrom, called_from};
 pub use math::Lanes;
 pub use op::{
     Dependency, Op, Real, Rule, Split,

@@ -79,8 +79,15 @@ impl<'g> Var<'g> {
     /// that one is kept.
     #[track_caller]
     pub fn fail(self, message: &str) -> Var<'g> {
+        self.fail_as("fail", message)
+    }
+
+    /// As [`fail`](Var::fail), as an error of the layer or function of this name:
+    /// [`Error::op`] gives it, and the message begins with it.
+    #[track_caller]
+    pub fn fail_as(self, name: &'static str, message: &str) -> Var<'g> {
         self.graph.fail(
-            "layer",
+            name,
             OpError::new(format!("{message}, got {}", self.ty())),
             &[self],
         )

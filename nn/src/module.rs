@@ -29,8 +29,13 @@ use autograd::{Param, Var};
 /// assert_eq!(model.forward(g.constant([[0f32, 1.0, 2.0]])).dims(), Some([1, 2]));
 /// ```
 pub trait Module: Send + Sync {
-    /// Appends the module's operations to the graph of `x`.
-    #[track_caller]
+    /// Appends the module's operations to the graph of `x`. Errors name the line of `forward` that
+    /// appended the failed operation.
+    ///
+    /// A layer for the use of others, whose lines nobody needs to see, has `#[track_caller]` on its
+    /// `forward`: errors then name the line that called it. It opens a scope with the line where it
+    /// was made ([`Graph::scope_made_at`](autograd::Graph::scope_made_at)), which is shown if the line
+    /// of the call is not known: it cannot be for a `dyn Module`.
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g>;
 
     /// Registers the parameters of the module and of its submodules. By default there are none.

@@ -3,6 +3,7 @@
 use crate::{
     error::{Error, OpError, Result, catch},
     graph::Graph,
+    lines::called_from,
     nodes::Kind,
     tensor::Tensor,
     var::Var,
@@ -77,6 +78,7 @@ where
 {
     let caller = Location::caller();
     move |x| {
+        let _call = called_from(caller);
         let x: Vec<Result<Tensor>> = x.into_iter().map(tensor).collect();
         let (y, d) = value_and_gradients(x, caller, &|x| f(std::array::from_fn(|k| x[k])))?;
         d.try_into()

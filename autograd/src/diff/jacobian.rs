@@ -11,6 +11,7 @@ use super::{
 use crate::{
     error::{Error, OpError, Result, catch},
     graph::Graph,
+    lines::called_from,
     run::function::{self, Traced},
     shape::Shape,
     tensor::{DType, Tensor, Type, reserve, with_dtype},
@@ -190,6 +191,7 @@ where
 {
     let caller = Location::caller();
     move |x, ct| {
+        let _call = called_from(caller);
         let all = run([tensor(x)?, tensor(ct)?], caller, &|_, x| {
             let (x, ct) = (x[0], x[1]);
             let y = f(x);
@@ -217,6 +219,7 @@ where
 {
     let caller = Location::caller();
     move |x, v| {
+        let _call = called_from(caller);
         let all = run([tensor(x)?, tensor(v)?], caller, &|g, x| {
             let y = f(x[0]);
             vec![y, g.jvp(y, &[x[0]], &[x[1]])]
@@ -273,6 +276,7 @@ where
 {
     let caller = Location::caller();
     move |x| {
+        let _call = called_from(caller);
         let x = x.into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
         let all = of_rows_or_columns(&x, caller, &|x| f(std::array::from_fn(|k| x[k])))?;
         all.try_into()
@@ -318,6 +322,7 @@ where
 {
     let caller = Location::caller();
     move |x| {
+        let _call = called_from(caller);
         let x = [tensor(x)?];
         let all = rows(&x, x[0].ty(), caller, &|g, x, v| {
             vec![g.hvp(f(x[0]), x[0], v[0])]
@@ -344,6 +349,7 @@ where
 {
     let caller = Location::caller();
     move |x, v| {
+        let _call = called_from(caller);
         let all = run([tensor(x)?, tensor(v)?], caller, &|g, x| {
             vec![g.hvp(f(x[0]), x[0], x[1])]
         })?;

@@ -110,11 +110,10 @@ fn anomaly(inner: &Inner, requested: &[NodeId]) -> Result<Option<Error>> {
     } else {
         inner.rule_of(id).unwrap_or(id)
     };
-    let node = &inner.nodes[id];
     Ok(Some(Error::new(
         inner.name(of),
         OpError::new(message),
-        inner.place(node.scope, node.source),
+        inner.place_of(id),
     )))
 }
 
@@ -193,7 +192,7 @@ impl Report<'_> {
     fn node(&self, out: &mut String, title: &str, id: NodeId) {
         let inner = self.inner;
         let place = |id: NodeId| {
-            let (node, scope) = (&inner.nodes[id], inner.scope_path(id));
+            let scope = inner.scope_path(id);
             format!(
                 "{}{}",
                 if scope.is_empty() {
@@ -201,7 +200,7 @@ impl Report<'_> {
                 } else {
                     format!("{scope}, ")
                 },
-                node.source
+                inner.source_of(id)
             )
         };
         let rule = inner

@@ -6,6 +6,7 @@ use crate::{
     error::{Error, OpError, Result, catch},
     exec::run::Run,
     graph::Graph,
+    lines::called_from,
     nodes::{Inner, NodeId, Program},
     plan::{Plan, cache, extract::Selection},
     tensor::{Tensor, Type},
@@ -94,6 +95,7 @@ where
         &self,
         inputs: [T; N],
     ) -> Result<[Tensor; M]> {
+        let _call = called_from(self.known.made_at);
         let inputs = tensors(inputs)?;
         let values: Result<[Tensor; M], _> = self.known.call(&inputs, &self.write())?.try_into();
         values.map_err(|_| self.known.values_are_missing())
@@ -158,6 +160,7 @@ impl Traced {
         made_at: &'static Location<'static>,
         write: &Write<'_>,
     ) -> Result<Traced> {
+        let _call = called_from(made_at);
         let mut g = Graph::for_compile();
         let outputs = {
             let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();

@@ -102,12 +102,16 @@ impl Module for Linear {
         let _scope = g.scope_made_at("linear", self.location);
         let weight = g.param(&self.weight);
         if weight.dims::<2>().is_none() {
-            return x.fail("there was not enough memory for the weights of this layer");
+            return x.fail_as(
+                "linear",
+                "there was not enough memory for the weights of this layer",
+            );
         }
         match x.shape().ok().and_then(|s| s.last().copied()) {
-            Some(features) if features != self.inputs => {
-                x.fail(&format!("expected an input [.., {}]", self.inputs))
-            }
+            Some(features) if features != self.inputs => x.fail_as(
+                "linear",
+                &format!("expected an input [.., {}]", self.inputs),
+            ),
             _ => x.matmul(weight) + g.param(&self.bias),
         }
     }

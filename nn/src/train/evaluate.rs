@@ -5,8 +5,8 @@ use crate::{
     error::{Result, catch},
     module::Module,
 };
-use autograd::{DType, Graph, Tensor, Var};
-use std::fmt;
+use autograd::{DType, Graph, Tensor, Var, called_from};
+use std::{fmt, panic::Location};
 
 /// Loss and accuracy over a set of samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -111,11 +111,13 @@ const MAX_OUTPUTS: usize = 1 << 28;
 /// assert!(metrics.accuracy.is_some());
 /// # Ok::<(), nn::Error>(())
 /// ```
+#[track_caller]
 pub fn evaluate(
     model: &(impl Module + ?Sized),
     data: &Dataset,
     loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Result<Metrics> {
+    let _call = called_from(Location::caller());
     let (scores, accuracy) = evaluate_scores(model, data, |outputs, targets| {
         Ok(vec![catch("the loss", || loss(outputs, targets))?])
     })?;
@@ -209,7 +211,9 @@ pub(crate) fn for_each_batch(
 
 /// The outputs of a model, one row per row of `inputs`. Runs in batches, so `inputs` can have any
 /// number of rows.
+#[track_caller]
 pub fn predict(model: &(impl Module + ?Sized), inputs: &Tensor) -> Result<Tensor> {
+    let _call = called_from(Location::caller());
     let count = inputs.shape().first().copied().unwrap_or(0);
     let rows: Vec<usize> = (0..count).collect();
     let predict_batch = |rows: &[usize]| {

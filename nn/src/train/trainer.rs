@@ -15,8 +15,9 @@ use crate::{
     optim::{Optimizer, gradients},
     schedule, seed,
 };
-use autograd::{GradientReport, Graph, Param, Tensor, Var};
+use autograd::{GradientReport, Graph, Param, Tensor, Var, called_from};
 use std::{
+    panic::Location,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -35,6 +36,13 @@ type Schedule<'m> = Box<dyn Fn(&schedule::Context<'_>) -> f64 + 'm>;
 type Augmentation<'m> = dyn Fn(Tensor, u64) -> Result<Tensor> + Send + Sync + 'm;
 type Loss<'m> = Box<dyn for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm>;
 
+/// A metric of one's own, its name, and the line where it was given.
+struct Metric<'m> {
+    name: String,
+    f: Loss<'m>,
+    line: &'static Location<'static>,
+}
+
 /// Trains a model on a dataset with mini-batches.
 ///
 /// One seed determines everything random (data order, dropout): the same seed gives the same
@@ -46,12 +54,14 @@ pub struct Trainer<'m, M: ?Sized, O> {
     pub(super) model: &'m M,
     pub(super) optimizer: O,
     loss: Loss<'m>,
+    /// The line where the loss was given.
+    loss_line: &'static Location<'static>,
     pub(super) schedule: Schedule<'m>,
     pub(super) batch_size: usize,
     pub(super) epochs: usize,
     pub(super) seed: u64,
     pub(super) validation: Option<&'m Dataset>,
-    metrics: Vec<(String, Loss<'m>)>,
+    metrics: Vec<Metric<'m>>,
     quiet: bool,
     detect_anomaly: bool,
     inspect_gradients: bool,
@@ -75,6 +85,7 @@ type StepResult = (Tensor, Option<Tensor>, Option<GradientReport>);
 impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// A trainer with the default settings: cross-entropy loss, constant learning rate, batch size
     /// 64, one epoch, seed 0, no validation.
+    #[track_caller]
     pub fn new(model: &'m M, optimizer: O) -> Trainer<'m, M, O> {
         let loss: Loss<'m> = Box::new(crate::loss::cross_entropy);
         let schedule: Schedule<'m> = Box::new(schedule::constant);
@@ -82,6 +93,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             model,
             optimizer,
             loss,
+            loss_line: Location::caller(),
             schedule,
             batch_size: 64,
             epochs: 1,
@@ -102,8 +114,9 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     }
 
     /// The loss: a function of outputs and targets that returns a scalar.
+    #[track_caller]
     pub fn loss(mut self, loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm) -> Self {
-        self.loss = Box::new(loss);
+        (self.loss, self.loss_line) = (Box::new(loss), Location::caller());
         self
     }
 
@@ -179,12 +192,17 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// assert_eq!(history[49].metric("accuracy"), Some(1.0));
     /// # Ok::<(), nn::Error>(())
     /// ```
+    #[track_caller]
     pub fn metric(
         mut self,
         name: &str,
         metric: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm,
     ) -> Self {
-        self.metrics.push((name.into(), Box::new(metric)));
+        self.metrics.push(Metric {
+            name: name.into(),
+            f: Box::new(metric),
+            line: Location::caller(),
+        });
         self
     }
 
@@ -253,7 +271,9 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// println!("{summary}");
     /// # Ok::<(), nn::Error>(())
     /// ```
+    #[track_caller]
     pub fn dry_run(&self, data: &Dataset) -> Result<DryRun> {
+        let _call = called_from(Location::caller());
         self.check(data)?;
         let (g, steps_per_epoch) = (Graph::training(self.seed), self.steps_per_epoch(data));
         let (inputs, targets) = self.first_batch(data)?;
@@ -287,8 +307,13 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         targets: Tensor,
     ) -> Result<(Var<'g>, Var<'g>)> {
         let outputs = catch("the model", || self.model.forward(g.constant(inputs)))?;
-        let loss = catch("the loss", || (self.loss)(outputs, g.constant(targets)))?;
-        Ok((outputs, loss))
+        Ok((outputs, self.loss_of(outputs, g.constant(targets))?))
+    }
+
+    /// The loss, in a scope with the line where it was given.
+    fn loss_of<'g>(&self, outputs: Var<'g>, targets: Var<'g>) -> Result<Var<'g>> {
+        let _scope = outputs.graph().scope_made_at("loss", self.loss_line);
+        catch("the loss", || (self.loss)(outputs, targets))
     }
 
     /// The first batch, without shuffling.
@@ -306,7 +331,10 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
 
     /// Trains the model. Updates its parameters in place and returns the metrics of each epoch, and
     /// how the training ended. After an error, [`history`](Trainer::history) has the epochs so far.
+    #[track_caller]
     pub fn fit(&mut self, data: &Dataset) -> Result<History> {
+        let call = Location::caller();
+        let _call = called_from(call);
         self.history.clear();
         self.check(data)?;
         let to_dataset = |(inputs, targets)| Dataset::new(inputs, targets);
@@ -326,6 +354,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             },
             steps_per_epoch: self.steps_per_epoch(data),
             progress: Progress::new(self.quiet),
+            call,
         };
         let mut cursor = match &self.checkpoint {
             Some((path, _)) if path.is_file() => {
@@ -412,7 +441,9 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         let together = (PREFETCH_BYTES / bytes).clamp(1, PREFETCH_BATCHES);
         let control = std::thread::scope(|threads| {
             let (sender, receiver) = sync_channel(1);
+            let call = session.call;
             let prefetch = move || {
+                let _call = called_from(call);
                 let mut batches = batches
                     .starting_at(first_step)
                     .take(steps_per_epoch.saturating_sub(first_step))
@@ -469,10 +500,11 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             return Ok((None, Vec::new()));
         };
         let (scores, accuracy) = evaluate_scores(self.model, data, |outputs, targets| {
-            let mut scores = vec![catch("the loss", || (self.loss)(outputs, targets))?];
-            for (name, metric) in &self.metrics {
+            let mut scores = vec![self.loss_of(outputs, targets)?];
+            for Metric { name, f, line } in &self.metrics {
+                let _scope = outputs.graph().scope_made_at(name, line);
                 let what = format!("the metric {name}");
-                scores.push(catch(&what, || metric(outputs, targets))?.mean());
+                scores.push(catch(&what, || f(outputs, targets))?.mean());
             }
             Ok(scores)
         })?;
@@ -483,7 +515,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
 
     /// The names of the metrics of one's own.
     pub(super) fn metric_names(&self) -> Vec<String> {
-        self.metrics.iter().map(|(name, _)| name.clone()).collect()
+        self.metrics.iter().map(|m| m.name.clone()).collect()
     }
 
     /// Applies gradients that the optimizer has accumulated, at the end of an epoch.
@@ -639,6 +671,8 @@ struct Session<'s> {
     state: TrainingState<'s>,
     steps_per_epoch: usize,
     progress: Progress,
+    /// The line that called `fit`.
+    call: &'static Location<'static>,
 }
 
 impl Session<'_> {

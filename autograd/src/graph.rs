@@ -4,6 +4,7 @@
 use crate::{
     error::{Error, OpError, Place, Result, catch},
     index::Index,
+    ints::Ints,
     lines,
     nodes::{
         Binding, Inner, Kind, Node, NodeId, OpId, OpRef, ScopeEntry, ScopeId, ShapeId, Source,
@@ -11,7 +12,6 @@ use crate::{
     },
     op::{Id, Op},
     param::{Moment, Param, stale_parameter},
-    shape::Ints,
     tensor::{DType, Number, Tensor, Type},
     var::Var,
 };
@@ -481,13 +481,54 @@ impl Graph {
         }
         let inputs = x.iter().map(|v| v.ty()).collect();
         let origin = self.origin(Location::caller());
-        let mut inner = self.inner.borrow_mut();
-        let place = Place {
-            inputs,
-            ..inner.place(origin.scope, origin.source, inner.nodes.next())
+        let place = {
+            let inner = self.inner.borrow();
+            let place = inner.place(origin.scope, origin.source, inner.nodes.next());
+            Place { inputs, ..place }
         };
+        self.hold(Error::new(op, what, place))
+    }
+
+    /// An error on this line, in the current scope.
+    #[track_caller]
+    pub(crate) fn error_here(&self, op: &'static str, what: OpError) -> Error {
+        let origin = self.origin(Location::caller());
+        let inner = self.inner.borrow();
+        let place = inner.place(origin.scope, origin.source, inner.nodes.next());
+        Error::new(op, what, place)
+    }
+
+    /// The `Var` that `f` returns, or one that holds its error: a function that returns a `Var`, such
+    /// as `forward` of a layer, can use `?` within it.
+    ///
+    /// ```
+    /// use autograd::{Result, Var};
+    /// /// `[batch, time, channels]` to `[batch, heads, time, channels/heads]`
+    /// fn split_heads<'g>(x: Var<'g>, heads: usize) -> Var<'g> {
+    ///     x.graph().attempt(|| {
+    ///         let [batch, time, channels] = x.sizes()?;
+    ///         Ok(x.reshape([batch, time, heads, channels / heads]).transpose(1, 2))
+    ///     })
+    /// }
+    /// # let g = autograd::Graph::new();
+    /// let e = split_heads(g.input([[1.0, 2.0]]), 2).value().unwrap_err();
+    /// assert_eq!(e.message(), "expected 3 axes, got 2: f64[1, 2]");
+    /// ```
+    #[track_caller]
+    pub fn attempt<'g>(&'g self, f: impl FnOnce() -> Result<Var<'g>>) -> Var<'g> {
+        match f() {
+            Ok(y) => y,
+            Err(e) => self.hold(e),
+        }
+    }
+
+    /// A `Var` that holds this error.
+    #[track_caller]
+    fn hold(&self, error: Error) -> Var<'_> {
+        let origin = self.origin(Location::caller());
+        let mut inner = self.inner.borrow_mut();
         let entry = inner.errors.len();
-        inner.errors.push(Error::new(op, what, place));
+        inner.errors.push(error);
         let node = origin.leaf(Kind::Error, entry, DType::F64, ShapeId::SCALAR);
         self.var(inner.program.push(node))
     }

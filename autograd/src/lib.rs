@@ -102,6 +102,7 @@ mod exec;
 mod graph;
 mod index;
 mod inspect;
+mod ints;
 mod lines;
 mod math;
 mod memory_cache;
@@ -117,8 +118,15 @@ mod scratch;
 mod shape;
 mod sorted;
 mod tensor;
+mod values;
 mod var;
 mod view;
+
+/// The arrays that tensors are made from and turned into, in the version that this crate uses.
+pub use ndarray;
+/// The sparse matrices that [`sparse_jacobian`] and [`sparse_hessian`] return.
+#[cfg(feature = "sparse")]
+pub use sprs;
 
 #[cfg(feature = "sparse")]
 pub use diff::sparse::{Coloring, Pattern, Sparse, Structure, sparse_hessian, sparse_jacobian};
@@ -137,6 +145,7 @@ pub use inspect::{
     profile::{Profile, Row},
     saved::SavedValue,
 };
+pub use ints::{Int, IntRange, Ints};
 pub use lines::{CalledFrom, called_from};
 pub use math::Lanes;
 pub use op::{
@@ -149,7 +158,8 @@ pub use run::{
     function::{Function, compile},
     memory::{cached_bytes, release_memory},
 };
-pub use shape::{Ints, MAX_RANK, Shape};
+pub use shape::{MAX_RANK, Shape};
 pub use tensor::{DType, Element, Tensor, Type};
+pub use values::{FloatNum, Num, TensorOperand, eval};
 pub use var::{Operand, Var};
 pub use view::{TensorView, TensorViewMut};

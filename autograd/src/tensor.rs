@@ -3,8 +3,9 @@
 
 use crate::{
     error::{OpError, Result},
+    ints::Ints,
     pool::{Block, Buffer},
-    shape::{Ints, Shape, sizes},
+    shape::{Shape, sizes},
     view::{Elements, ElementsMut},
 };
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
@@ -531,6 +532,15 @@ impl Tensor {
     /// Whether the data is not shared.
     pub(crate) fn is_unique(&mut self) -> bool {
         with_dtype!(self.dtype(), T => T::buf_mut(&mut self.data).is_some_and(|b| b.unique().is_some()))
+    }
+
+    /// These elements, as many as the shape has.
+    pub(crate) fn of_elements<T: Element>(shape: Shape, elements: Vec<T>) -> Tensor {
+        assert_eq!(shape.count(), elements.len());
+        Tensor {
+            shape,
+            data: T::wrap(Buf::new(elements)),
+        }
     }
 
     /// The same data with another shape of the same number of elements.

@@ -3,14 +3,15 @@
 use super::{Dependency, Id, Internal, Lowering, Op, Parts, Rule, inputs};
 use crate::{
     error::OpError,
+    ints::{Int, IntRange, Ints},
     movement,
     piece::Piece,
-    shape::{Axes, Ints, MAX_RANK, Shape, Walk, sizes},
+    shape::{Axes, MAX_RANK, Shape, Walk, sizes},
     tensor::{Type, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
-use std::ops::{Bound, Range, RangeBounds};
+use std::ops::{Bound, Range};
 
 /// Copies the input: the `eval` of views, where they are computed at all.
 pub(crate) fn copy(x: TensorView<'_>, mut out: TensorViewMut<'_>) -> Result<(), OpError> {
@@ -296,7 +297,8 @@ impl<'g> Var<'g> {
 
     /// Joins the axes from this one on: `flatten_from(1)` turns a batch into rows.
     #[track_caller]
-    pub fn flatten_from(self, axis: isize) -> Var<'g> {
+    pub fn flatten_from(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape("flatten", |shape| {
             let (front, back) = shape.split_at(shape.axis(axis)?);
             Ok(self.reshape([front, &[back.iter().product()]].concat()))
@@ -305,7 +307,8 @@ impl<'g> Var<'g> {
 
     /// Removes an axis of size 1.
     #[track_caller]
-    pub fn squeeze(self, axis: isize) -> Var<'g> {
+    pub fn squeeze(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape("squeeze", |shape| {
             let at = shape.axis(axis)?;
             match shape[at] {
@@ -319,7 +322,8 @@ impl<'g> Var<'g> {
 
     /// Inserts an axis of size 1 at this position; -1 inserts it at the end.
     #[track_caller]
-    pub fn unsqueeze(self, axis: isize) -> Var<'g> {
+    pub fn unsqueeze(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape("unsqueeze", |shape| {
             let rank = shape.rank() as isize + 1;
             if axis < -rank || axis >= rank {
@@ -357,7 +361,8 @@ impl<'g> Var<'g> {
 
     /// Swaps two axes.
     #[track_caller]
-    pub fn transpose(self, a: isize, b: isize) -> Var<'g> {
+    pub fn transpose(self, a: impl Int, b: impl Int) -> Var<'g> {
+        let (a, b) = (a.int(), b.int());
         self.with_shape("transpose", |shape| {
             let mut axes: Vec<usize> = (0..shape.rank()).collect();
             axes.swap(shape.axis(a)?, shape.axis(b)?);
@@ -415,20 +420,22 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn slice(self, axis: isize, range: impl RangeBounds<isize>) -> Var<'g> {
+    pub fn slice(self, axis: impl Int, range: impl IntRange) -> Var<'g> {
+        let axis = axis.int();
         self.slice_step(axis, range, 1)
     }
 
     /// Every `step`-th element of a range of one axis. If `step` is negative, from the last element
     /// of the range to its first.
     #[track_caller]
-    pub fn slice_step(self, axis: isize, range: impl RangeBounds<isize>, step: isize) -> Var<'g> {
+    pub fn slice_step(self, axis: impl Int, range: impl IntRange, step: impl Int) -> Var<'g> {
+        let (axis, range, step) = (axis.int(), range.bounds(), step.int());
         self.with_shape(Slice::NAME, |shape| {
             let axis = shape.axis(axis)?;
             if step == 0 {
                 return Err("the step is 0".into());
             }
-            let (first, end) = clamp(&range, shape[axis]);
+            let (first, end) = clamp(range, shape[axis]);
             let size = end.saturating_sub(first).div_ceil(step.unsigned_abs());
             let start = if step > 0 || size == 0 {
                 first
@@ -465,26 +472,28 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn split(self, sizes: &[usize], axis: isize) -> Vec<Var<'g>> {
+    pub fn split(self, sizes: impl Ints, axis: impl Int) -> Vec<Var<'g>> {
+        let (axis, sizes) = (axis.int(), sizes.list());
         let checked = self.with_shape("split", |shape| {
             let n = shape[shape.axis(axis)?];
-            match sizes
-                .iter()
-                .try_fold(0usize, |sum, &size| sum.checked_add(size))
-            {
-                Some(sum) if sum == n => Ok(self),
+            let add = |sum: isize, &size: &isize| match size {
+                0.. => sum.checked_add(size),
+                _ => None,
+            };
+            match sizes.iter().try_fold(0, add) {
+                Some(sum) if sum == n as isize => Ok(self),
                 _ => Err(OpError::new(format!(
                     "the sizes {sizes:?} do not add up to axis {axis} of {shape}"
                 ))),
             }
         });
         let mut start = 0;
-        let piece = |&size: &usize| {
+        let piece = |&size: &isize| {
             if checked.error().is_some() {
                 return checked;
             }
-            start += size as isize;
-            checked.slice(axis, start - size as isize..start)
+            start += size;
+            checked.slice(axis, start - size..start)
         };
         sizes.iter().map(piece).collect()
     }
@@ -500,11 +509,12 @@ impl<'g> Var<'g> {
     #[track_caller]
     pub fn pad(
         self,
-        axis: isize,
+        axis: impl Int,
         before: usize,
         after: usize,
         value: impl crate::var::Operand<'g>,
     ) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape("pad", |shape| {
             let (at, value) = (shape.axis(axis)?, value.var(self));
             let side = |size: usize| Ok::<_, OpError>(value.broadcast_to(shape.resized(at, size)?));
@@ -517,13 +527,15 @@ impl<'g> Var<'g> {
     /// Repeats each element of an axis `times` times in a row (NumPy's `repeat`, PyTorch's
     /// `repeat_interleave`).
     #[track_caller]
-    pub fn repeat(self, times: usize, axis: isize) -> Var<'g> {
+    pub fn repeat(self, times: usize, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.repeated("repeat", times, axis, 1)
     }
 
     /// Repeats an axis as a whole `times` times (NumPy's `tile`, PyTorch's `repeat`).
     #[track_caller]
-    pub fn tile(self, times: usize, axis: isize) -> Var<'g> {
+    pub fn tile(self, times: usize, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.repeated("tile", times, axis, 0)
     }
 
@@ -553,7 +565,7 @@ impl<'g> Var<'g> {
 }
 
 /// A range over an axis of size `n` as non-negative positions.
-fn clamp(range: &impl RangeBounds<isize>, n: usize) -> (usize, usize) {
+fn clamp((start, end): (Bound<isize>, Bound<isize>), n: usize) -> (usize, usize) {
     let n = n as isize;
     let position = |p: isize| {
         if p < 0 {
@@ -562,22 +574,22 @@ fn clamp(range: &impl RangeBounds<isize>, n: usize) -> (usize, usize) {
             p.min(n)
         }
     };
-    let first = match range.start_bound() {
-        Bound::Included(&p) => position(p),
-        Bound::Excluded(&-1) => n,
-        Bound::Excluded(&p) => position(p.saturating_add(1)),
+    let first = match start {
+        Bound::Included(p) => position(p),
+        Bound::Excluded(-1) => n,
+        Bound::Excluded(p) => position(p.saturating_add(1)),
         Bound::Unbounded => 0,
     };
-    let end = match range.end_bound() {
-        Bound::Included(&-1) | Bound::Unbounded => n,
-        Bound::Included(&p) => position(p.saturating_add(1)),
-        Bound::Excluded(&p) => position(p),
+    let end = match end {
+        Bound::Included(-1) | Bound::Unbounded => n,
+        Bound::Included(p) => position(p.saturating_add(1)),
+        Bound::Excluded(p) => position(p),
     };
     (first as usize, end.max(first) as usize)
 }
 
 /// Completes sizes of which one may be -1.
-fn complete(dims: &[isize], own: &Shape) -> Result<Shape, OpError> {
+pub(crate) fn complete(dims: &[isize], own: &Shape) -> Result<Shape, OpError> {
     let mut dims = dims.to_vec();
     if let Some(hole) = dims.iter().position(|&d| d == -1) {
         dims[hole] = 1;

@@ -7,9 +7,10 @@ use super::{
 };
 use crate::{
     error::OpError,
+    ints::Ints,
     nodes::OpRef,
     piece::Piece,
-    shape::{Axes, Ints},
+    shape::Axes,
     tensor::{DType, Tensor, Type},
     var::Var,
     view::{TensorView, TensorViewMut},

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{
     error::OpError,
+    ints::{Int, Ints},
     math::fold::{Fold, Lines, fold_lines},
     nodes::OpRef,
     piece::Piece,
-    shape::{Axes, Ints, Shape},
+    shape::{Axes, Shape},
     tensor::{DType, Element, Type, reserve, with_dtype},
     var::Var,
     view::{Elements, TensorView, TensorViewMut},
@@ -772,7 +773,8 @@ impl<'g> Var<'g> {
     /// The product along an axis, which is removed. For integers, one half is multiplied with the
     /// other until one element is left, and each intermediate product must fit in 64 bits.
     #[track_caller]
-    pub fn prod_axis(self, axis: isize) -> Var<'g> {
+    pub fn prod_axis(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape("prod", |shape| {
             let axis = shape.axis(axis)?;
             let (at, mut x, mut n) = (axis as isize, self, shape[axis]);
@@ -799,7 +801,8 @@ impl<'g> Var<'g> {
     /// The position of the smallest element along an axis; ties and NaN as for
     /// [`argmax`](Var::argmax).
     #[track_caller]
-    pub fn argmin(self, axis: isize) -> Var<'g> {
+    pub fn argmin(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape(ArgMin::NAME, |shape| {
             Ok(self.apply(ArgMin {
                 axis: shape.axis(axis)?,
@@ -810,7 +813,8 @@ impl<'g> Var<'g> {
     /// The position of the largest element along an axis, as i64: the first one at a tie, or the
     /// first NaN. No gradient.
     #[track_caller]
-    pub fn argmax(self, axis: isize) -> Var<'g> {
+    pub fn argmax(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape(ArgMax::NAME, |shape| {
             Ok(self.apply(ArgMax {
                 axis: shape.axis(axis)?,

@@ -31,7 +31,7 @@
 //! assert!((d2.value()?.scalar()? - by_hand).abs() < 1e-14);
 //!
 //! let df = grad(|x| (x * x).sin());
-//! assert_eq!(df(0.7)?, d.value()?);
+//! assert_eq!(df(&0.7)?, d.value()?);
 //! # Ok::<(), autograd::Error>(())
 //! ```
 //!
@@ -128,11 +128,12 @@ pub use ndarray;
 #[cfg(feature = "sparse")]
 pub use sprs;
 
+pub use convert::ToTensor;
 #[cfg(feature = "sparse")]
 pub use diff::sparse::{Coloring, Pattern, Sparse, Structure, sparse_hessian, sparse_jacobian};
 pub use diff::{
     check::{CheckGrads, check_grads},
-    functional::{func, grad, grads, value_and_grad, value_and_grads},
+    functional::{func, funcs, grad, grads, value_and_grad, value_and_grads},
     gradients::Gradients,
     jacobian::{hessian, hvp, jacobian, jacobians, jvp, vjp},
 };

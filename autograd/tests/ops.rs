@@ -15,7 +15,7 @@ fn value(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, x: impl Into<Tensor>) -> Vec<f6
 
 /// The gradient of the sum of a function of one tensor.
 fn grad(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, x: impl Into<Tensor>) -> Vec<f64> {
-    autograd::grad(|x| f(x).sum())(x.into()).unwrap().to_f64s()
+    autograd::grad(|x| f(x).sum())(&x.into() as &Tensor).unwrap().to_f64s()
 }
 
 #[track_caller]
@@ -1083,7 +1083,7 @@ fn the_rest_of_the_operations() -> Result<()> {
     assert_eq!(grad(|x| x.hypot(x), [0.0]), [0.0]);
     assert_eq!(grad(|x| x.atan2(x), [0.0]), [0.0]);
     assert_eq!(grad(|x| x.prod(), [0.0, 2.0, 0.0]), [0.0, 0.0, 0.0]);
-    let h = autograd::hessian(|x| x.prod())([0.0, 2.0, 3.0])?.to_f64s();
+    let h = autograd::hessian(|x| x.prod())(&[0.0, 2.0, 3.0])?.to_f64s();
     assert_eq!(h, [0.0, 3.0, 2.0, 3.0, 0.0, 0.0, 2.0, 0.0, 0.0]);
     Ok(())
 }

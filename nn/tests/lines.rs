@@ -426,14 +426,14 @@ fn custom_ops_and_transforms_have_a_line() {
     ];
     for (name, f) in fs {
         let check = |e: autograd::Error| assert_only_mine(name, &e.to_string());
-        check(autograd::grad(f)([1.0, 2.0]).expect_err(name));
-        check(autograd::value_and_grad(f)([1.0, 2.0]).expect_err(name));
-        check(autograd::grads(move |[x]| f(x))([[1.0, 2.0]]).expect_err(name));
-        check(autograd::jacobian(f)([1.0, 2.0]).expect_err(name));
-        check(autograd::hessian(f)([1.0, 2.0]).expect_err(name));
-        check(autograd::hvp(f)([1.0, 2.0], [1.0, 2.0]).expect_err(name));
-        check(autograd::jvp(f)([1.0, 2.0], [1.0, 2.0]).expect_err(name));
-        check(autograd::vjp(f)([1.0, 2.0], [1.0, 2.0]).expect_err(name));
+        check(autograd::grad(f)(&[1.0, 2.0]).expect_err(name));
+        check(autograd::value_and_grad(f)(&[1.0, 2.0]).expect_err(name));
+        check(autograd::grads(move |[x]| f(x))([&[1.0, 2.0]]).expect_err(name));
+        check(autograd::jacobian(f)(&[1.0, 2.0]).expect_err(name));
+        check(autograd::hessian(f)(&[1.0, 2.0]).expect_err(name));
+        check(autograd::hvp(f)(&[1.0, 2.0], &[1.0, 2.0]).expect_err(name));
+        check(autograd::jvp(f)(&[1.0, 2.0], &[1.0, 2.0]).expect_err(name));
+        check(autograd::vjp(f)(&[1.0, 2.0], &[1.0, 2.0]).expect_err(name));
         check(autograd::check_grads(|x| f(x[0]), &[[1.0, 2.0].into()]).expect_err(name));
         let compiled = autograd::compile(move |[x]| {
             let y = f(x);
@@ -448,7 +448,7 @@ fn custom_ops_and_transforms_have_a_line() {
     }
     // an argument that cannot be a tensor
     let too_many = ndarray::ArrayD::<f64>::zeros(vec![1; 9]);
-    let e = autograd::grad(|x| x.sum())(too_many).expect_err("9 axes");
+    let e = autograd::grad(|x| x.sum())(&too_many).expect_err("9 axes");
     assert_only_mine("axes", &e.to_string());
 }
 

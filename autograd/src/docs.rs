@@ -1,5 +1,5 @@
-//! Pages to read: how it works, how to add an operation, how to debug a wrong gradient, names in
-//! other libraries, and tables of all operations and of the conventions at points where functions
+//! Pages to read: how it works, how to add an operation, how to debug a wrong gradient, what the
+//! compiler says, names in other libraries, and tables of all operations and of the conventions at points where functions
 //! are not smooth.
 
 /// A short book: from a sigmoid to the plan that runs.
@@ -49,6 +49,10 @@ pub mod write_your_own_op {}
 /// # My gradient is wrong
 #[doc = include_str!("../docs/book/wrong_gradient.md")]
 pub mod my_gradient_is_wrong {}
+
+/// # What the compiler says
+#[doc = include_str!("../docs/book/compiler.md")]
+pub mod what_the_compiler_says {}
 
 /// # Coming from PyTorch or JAX
 #[doc = include_str!("../docs/book/coming_from.md")]

@@ -99,6 +99,8 @@ impl Graph {
 
     /// An empty graph for a training step: layers such as dropout are active and use this seed,
     /// which should be different in each step.
+    #[doc(alias = "train")]
+    #[doc(alias = "eval")]
     pub fn training(seed: u64) -> Graph {
         Graph::make(seed, true)
     }
@@ -144,12 +146,18 @@ impl Graph {
 
     /// A leaf that gradients are taken for. Only floats have gradients.
     #[track_caller]
+    #[doc(alias = "requires_grad")]
+    #[doc(alias = "variable")]
     pub fn input(&self, value: impl TryInto<Tensor, Error: Into<Error>>) -> Var<'_> {
         self.leaf(value.try_into().map_err(Into::into), Kind::Input)
     }
 
     /// A leaf without a gradient: data, labels, a mask.
     #[track_caller]
+    #[doc(alias = "tensor")]
+    #[doc(alias = "array")]
+    #[doc(alias = "asarray")]
+    #[doc(alias = "from_numpy")]
     pub fn constant(&self, value: impl TryInto<Tensor, Error: Into<Error>>) -> Var<'_> {
         self.leaf(value.try_into().map_err(Into::into), Kind::Constant)
     }
@@ -209,6 +217,7 @@ impl Graph {
 
     /// A tensor of this shape with all elements equal to `value`.
     #[track_caller]
+    #[doc(alias = "fill")]
     pub fn full(
         &self,
         shape: impl Ints,
@@ -233,6 +242,7 @@ impl Graph {
     /// after the graph bound its first parameter is an error: a graph uses parameters of one point
     /// in time.
     #[track_caller]
+    #[doc(alias = "parameter")]
     pub fn param(&self, param: &Param) -> Var<'_> {
         if let Some(&node) = self.inner.borrow().bound.get(&param.id()) {
             return self.var(node);
@@ -262,6 +272,7 @@ impl Graph {
     /// A second update of the same parameter in one graph, another dtype or shape, or an error in
     /// `value` make that run fail.
     #[track_caller]
+    #[doc(alias = "copy_")]
     pub fn assign(&self, param: &Param, value: Var<'_>) {
         // binding it makes the run fail if another graph updates the parameter in between
         let bound = self.param(param);
@@ -315,6 +326,7 @@ impl Graph {
     /// assert_eq!(y.value().map_err(|e| e.scope().to_string()), Err("encoder".into()));
     /// ```
     #[track_caller]
+    #[doc(alias = "named_scope")]
     pub fn scope(&self, name: &str) -> Scope<'_> {
         self.open_scope(name, None)
     }

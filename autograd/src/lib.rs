@@ -79,14 +79,20 @@
 //! give all elements.
 //!
 //! [How it works](docs::how_it_works) is a short book. There are pages on [writing an
-//! operation](docs::write_your_own_op), on [wrong gradients](docs::my_gradient_is_wrong), and on
-//! [coming from PyTorch or JAX](docs::coming_from_pytorch_or_jax).
+//! operation](docs::write_your_own_op), on [wrong gradients](docs::my_gradient_is_wrong), on [errors
+//! of the compiler](docs::what_the_compiler_says) and what to write instead (a closure that is bound to
+//! a name needs [`func`]), and on [coming from PyTorch or JAX](docs::coming_from_pytorch_or_jax). The
+//! search finds methods under their names in PyTorch, NumPy and JAX.
 //!
 //! # Conventions
 //!
 //! - Shapes are row-major; operations broadcast as in NumPy; a negative axis counts from the end.
 //! - A Rust `2.0` is `f64`, `2.0f32` is `f32`; a scalar literal in an expression takes the dtype of
 //!   the `Var`. Dtypes do not mix: see [`Var::cast`].
+//! - What is made from numbers (`full`, `arange`, `linspace`) has the dtype of the numbers; what is
+//!   made from none (`zeros`, `ones`, `eye`, `uniform`, `normal`) takes a [`DType`].
+//! - Axes, sizes and positions are integers of any type ([`Int`]); a tuple mixes them, as in
+//!   `x.reshape((batch, -1))`.
 //! - Integers and booleans have no gradient. Integer arithmetic that overflows is an error.
 //! - An invalid operation gives a `Var` that holds an [`Error`]; computing a value from it
 //!   returns that.

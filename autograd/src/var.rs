@@ -30,6 +30,7 @@ use std::{fmt, ops};
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[derive(Clone, Copy)]
+#[doc(alias = "Array")]
 pub struct Var<'g> {
     pub(crate) graph: &'g Graph,
     pub(crate) id: NodeId,

@@ -15,7 +15,9 @@ fn value(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, x: impl Into<Tensor>) -> Vec<f6
 
 /// The gradient of the sum of a function of one tensor.
 fn grad(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, x: impl Into<Tensor>) -> Vec<f64> {
-    autograd::grad(|x| f(x).sum())(&x.into() as &Tensor).unwrap().to_f64s()
+    autograd::grad(|x| f(x).sum())(&x.into() as &Tensor)
+        .unwrap()
+        .to_f64s()
 }
 
 #[track_caller]

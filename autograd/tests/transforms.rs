@@ -55,7 +55,8 @@ fn jacobians_by_rows_and_by_columns() -> Result<()> {
     let x = g.input(AT);
     close(&g.jacobian(f(x), x).value()?.to_f64s(), &by_hand());
     close(&g.jacobian(wide(x), x).value()?.to_f64s(), &j.to_f64s());
-    let [ja, jb] = jacobians(|[a, b]| a.matmul(b))([&numbers(&[2, 3], 0.1), &numbers(&[3, 4], 0.2)])?;
+    let [ja, jb] =
+        jacobians(|[a, b]| a.matmul(b))([&numbers(&[2, 3], 0.1), &numbers(&[3, 4], 0.2)])?;
     assert_eq!(
         (ja.shape(), jb.shape()),
         (&[2, 4, 2, 3][..], &[2, 4, 3, 4][..])

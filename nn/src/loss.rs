@@ -52,6 +52,22 @@ pub fn with_reduction(
     }
 }
 
+/// Names a closure that is a loss or a metric: `let my_loss = loss::func(|outputs, targets| ..);`.
+/// Without it, the compiler cannot derive the types of a closure that is bound to a name ("type
+/// annotations needed"): see [`autograd::func`].
+///
+/// ```
+/// use nn::loss;
+/// let cubic = loss::func(|y, t| (y - t).abs().powi(3).mean());
+/// let g = autograd::Graph::new();
+/// assert_eq!(cubic(g.input([1.0, 3.0]), g.constant([0.0, 1.0])).value()?.scalar()?, 4.5);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[doc(alias = "closure")]
+pub fn func<F: for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>>(f: F) -> F {
+    f
+}
+
 /// Losses without reduction.
 pub mod unreduced {
     use autograd::Var;
@@ -60,6 +76,8 @@ pub mod unreduced {
     /// The cross-entropy of logits `[.., classes]` and integer labels `[..]`,
     /// `-ln softmax(x)[label]`, or of logits and probabilities `[.., classes]`.
     #[track_caller]
+    #[doc(alias = "CrossEntropyLoss")]
+    #[doc(alias = "softmax_cross_entropy")]
     pub fn cross_entropy<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
         let _scope = logits.graph().scope("cross_entropy");
         logits.cross_entropy(target)
@@ -68,6 +86,8 @@ pub mod unreduced {
     /// The negative log-likelihood `-ln p[label]` of log-probabilities `[.., classes]` and integer
     /// labels `[..]`.
     #[track_caller]
+    #[doc(alias = "NLLLoss")]
+    #[doc(alias = "nll_loss")]
     pub fn nll<'g>(log_probabilities: Var<'g>, labels: Var<'g>) -> Var<'g> {
         let _scope = log_probabilities.graph().scope("nll");
         // a label is no position that may count from the end: a negative one is out of range
@@ -82,6 +102,8 @@ pub mod unreduced {
     /// The binary cross-entropy `-t·ln σ(x) - (1 - t)·ln(1 - σ(x))` of logits `x` and targets `t`
     /// from 0 to 1.
     #[track_caller]
+    #[doc(alias = "BCEWithLogitsLoss")]
+    #[doc(alias = "binary_cross_entropy_with_logits")]
     pub fn bce_with_logits<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
         let _scope = logits.graph().scope("bce_with_logits");
         // -ln σ(x) = softplus(-x), and -ln(1 - σ(x)) = softplus(x)
@@ -93,6 +115,8 @@ pub mod unreduced {
 
     /// The squared error `(prediction - target)²`.
     #[track_caller]
+    #[doc(alias = "MSELoss")]
+    #[doc(alias = "mse_loss")]
     pub fn mse<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
         let _scope = prediction.graph().scope("mse");
         super::elementwise("mse", prediction, target, |a, b| (a - b).square())
@@ -100,6 +124,8 @@ pub mod unreduced {
 
     /// The absolute error `|prediction - target|`.
     #[track_caller]
+    #[doc(alias = "L1Loss")]
+    #[doc(alias = "l1_loss")]
     pub fn mae<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
         let _scope = prediction.graph().scope("mae");
         super::elementwise("mae", prediction, target, |a, b| (a - b).abs())
@@ -107,6 +133,8 @@ pub mod unreduced {
 
     /// The Huber loss: see [`huber`](super::huber()).
     #[track_caller]
+    #[doc(alias = "HuberLoss")]
+    #[doc(alias = "SmoothL1Loss")]
     pub fn huber(delta: f64) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
         let made_at = Location::caller();
         move |prediction, target| {
@@ -131,6 +159,7 @@ pub mod unreduced {
     /// The Kullback–Leibler divergence `Σ p·(ln p - ln q)` over the last axis, of log-probabilities
     /// `ln q` and probabilities `p`. A term with `p = 0` is 0.
     #[track_caller]
+    #[doc(alias = "KLDivLoss")]
     pub fn kl_div<'g>(log_q: Var<'g>, p: Var<'g>) -> Var<'g> {
         let _scope = log_q.graph().scope("kl_div");
         super::elementwise("kl_div", log_q, p, |log_q, p| {
@@ -152,6 +181,8 @@ pub mod unreduced {
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
+#[doc(alias = "CrossEntropyLoss")]
+#[doc(alias = "softmax_cross_entropy")]
 pub fn cross_entropy<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
     unreduced::cross_entropy(logits, target).mean()
 }
@@ -210,18 +241,24 @@ pub fn cross_entropy_with(
 /// The mean negative log-likelihood `mean(-ln p[label])` of log-probabilities `[.., classes]` and
 /// integer labels `[..]`.
 #[track_caller]
+#[doc(alias = "NLLLoss")]
+#[doc(alias = "nll_loss")]
 pub fn nll<'g>(log_probabilities: Var<'g>, labels: Var<'g>) -> Var<'g> {
     unreduced::nll(log_probabilities, labels).mean()
 }
 
 /// The mean squared error: `mean((prediction - target)²)`.
 #[track_caller]
+#[doc(alias = "MSELoss")]
+#[doc(alias = "mse_loss")]
 pub fn mse<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
     unreduced::mse(prediction, target).mean()
 }
 
 /// The mean absolute error: `mean(|prediction - target|)`.
 #[track_caller]
+#[doc(alias = "L1Loss")]
+#[doc(alias = "l1_loss")]
 pub fn mae<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
     unreduced::mae(prediction, target).mean()
 }
@@ -236,6 +273,8 @@ pub fn mae<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
+#[doc(alias = "HuberLoss")]
+#[doc(alias = "SmoothL1Loss")]
 pub fn huber(delta: f64) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
     with_reduction(Reduction::Mean, unreduced::huber(delta))
 }
@@ -251,6 +290,8 @@ pub fn huber(delta: f64) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
+#[doc(alias = "BCEWithLogitsLoss")]
+#[doc(alias = "binary_cross_entropy_with_logits")]
 pub fn bce_with_logits<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
     unreduced::bce_with_logits(logits, target).mean()
 }
@@ -266,6 +307,7 @@ pub fn bce_with_logits<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
+#[doc(alias = "KLDivLoss")]
 pub fn kl_div<'g>(log_q: Var<'g>, p: Var<'g>) -> Var<'g> {
     unreduced::kl_div(log_q, p).mean()
 }

@@ -45,6 +45,8 @@ pub trait Module: Send + Sync {
 
     /// All parameters and buffers with their paths, such as `layers.0.weight`. A shared parameter
     /// is listed once, under its first path.
+    #[doc(alias = "named_parameters")]
+    #[doc(alias = "state_dict")]
     fn parameters(&self) -> Vec<(String, Param)> {
         let mut params = Params {
             path: String::new(),
@@ -65,6 +67,7 @@ pub trait Module: Send + Sync {
     /// features.freeze(false);
     /// assert_eq!(features.num_parameters(), 40);
     /// ```
+    #[doc(alias = "requires_grad_")]
     fn freeze(&self, frozen: bool) {
         let params = self.parameters().into_iter().map(|(_, param)| param);
         params
@@ -73,6 +76,7 @@ pub trait Module: Send + Sync {
     }
 
     /// The number of trainable parameters: the total number of their elements.
+    #[doc(alias = "numel")]
     fn num_parameters(&self) -> usize {
         self.parameters()
             .iter()

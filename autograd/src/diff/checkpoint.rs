@@ -75,6 +75,7 @@ impl Graph {
     /// assert_eq!(d.get(x), Some(&by_itself));
     /// # Ok::<(), autograd::Error>(())
     /// ```
+    #[doc(alias = "remat")]
     pub fn checkpoint<R>(&self, f: impl FnOnce() -> R) -> R {
         let start = self.inner.borrow().nodes.next();
         let result = f();

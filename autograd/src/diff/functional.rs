@@ -60,6 +60,7 @@ where
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
+#[doc(alias = "grad")]
 pub fn value_and_grad<F>(f: F) -> impl Fn(&dyn ToTensor) -> Result<(Tensor, Tensor)>
 where
     F: for<'g> Fn(Var<'g>) -> Var<'g>,

@@ -56,6 +56,8 @@ impl Graph {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "jacrev")]
+    #[doc(alias = "jacfwd")]
     pub fn jacobian<'g>(&'g self, y: Var<'g>, x: Var<'g>) -> Var<'g> {
         let _call_site = self.call_site();
         if let Some(error) = self.foreign("jacobian", [y, x]) {
@@ -251,6 +253,8 @@ fn two(values: Vec<Tensor>, caller: &'static Location<'static>) -> Result<(Tenso
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
+#[doc(alias = "jacrev")]
+#[doc(alias = "jacfwd")]
 pub fn jacobian<F>(f: F) -> impl Fn(&dyn ToTensor) -> Result<Tensor>
 where
     F: for<'g> Fn(Var<'g>) -> Var<'g>,

@@ -64,6 +64,8 @@ impl Graph {
     /// println!("{e}");
     /// ```
     #[track_caller]
+    #[doc(alias = "debug_nans")]
+    #[doc(alias = "set_detect_anomaly")]
     pub fn detect_anomaly<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<F::Out> {
         self.find_anomaly(&what)?;
         self.run(what)

@@ -114,6 +114,10 @@ impl Graph {
     /// assert_eq!(g.concat(&[a, b], 0).dims(), Some([3, 2]));
     /// ```
     #[track_caller]
+    #[doc(alias = "cat")]
+    #[doc(alias = "concatenate")]
+    #[doc(alias = "hstack")]
+    #[doc(alias = "vstack")]
     pub fn concat<'g>(&'g self, parts: &[Var<'g>], axis: impl Int) -> Var<'g> {
         let axis = axis.int();
         let Some(first) = parts.first() else {

@@ -103,6 +103,8 @@ impl Graph {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "range")]
+    #[doc(alias = "iota")]
     pub fn arange<N: Num>(&self, start: N, stop: N, step: N) -> Var<'_> {
         match arange(start, stop, step) {
             Ok(v) => self.constant(v),
@@ -128,6 +130,7 @@ impl Graph {
 
     /// The identity matrix: 1 on the diagonal, 0 elsewhere.
     #[track_caller]
+    #[doc(alias = "identity")]
     pub fn eye(&self, size: usize, dtype: DType) -> Var<'_> {
         match eye(size, dtype) {
             Ok(v) => self.constant(v),

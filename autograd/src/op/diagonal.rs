@@ -66,6 +66,7 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "diag_embed")]
     pub fn diag(self) -> Var<'g> {
         self.with_shape("diag", |shape| match **shape {
             [n] => {

@@ -843,6 +843,8 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "index_select")]
+    #[doc(alias = "embedding")]
     pub fn take(self, index: Var<'g>, axis: impl Int) -> Var<'g> {
         let axis = axis.int();
         self.with_shape(Take::NAME, |shape| {
@@ -859,6 +861,8 @@ impl<'g> Var<'g> {
     /// axis: `out[i][j] = self[i][index[i][j]]` for axis 1 (PyTorch's `gather`, NumPy's
     /// `take_along_axis`).
     #[track_caller]
+    #[doc(alias = "take_along_axis")]
+    #[doc(alias = "take_along_dim")]
     pub fn gather(self, axis: impl Int, index: Var<'g>) -> Var<'g> {
         let axis = axis.int();
         self.with_shape(Gather::NAME, |shape| {
@@ -876,6 +880,8 @@ impl<'g> Var<'g> {
     /// Terms at one position are added in order with compensated summation, as in
     /// [`cumsum`](Var::cumsum), so rounding errors do not accumulate.
     #[track_caller]
+    #[doc(alias = "index_add")]
+    #[doc(alias = "segment_sum")]
     pub fn scatter_add(self, axis: impl Int, index: Var<'g>, source: Var<'g>) -> Var<'g> {
         let axis = axis.int();
         self.with_shape(Scatter::NAME, |shape| {

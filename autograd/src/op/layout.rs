@@ -278,6 +278,7 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "view")]
     pub fn reshape(self, shape: impl Ints) -> Var<'g> {
         self.with_shape(Reshape::NAME, |own| {
             let shape = complete(&shape.list(), own)?;
@@ -291,6 +292,7 @@ impl<'g> Var<'g> {
 
     /// All elements in one axis.
     #[track_caller]
+    #[doc(alias = "ravel")]
     pub fn flatten(self) -> Var<'g> {
         self.with_shape("flatten", |shape| Ok(self.reshape(shape.count())))
     }
@@ -322,6 +324,8 @@ impl<'g> Var<'g> {
 
     /// Inserts an axis of size 1 at this position; -1 inserts it at the end.
     #[track_caller]
+    #[doc(alias = "expand_dims")]
+    #[doc(alias = "newaxis")]
     pub fn unsqueeze(self, axis: impl Int) -> Var<'g> {
         let axis = axis.int();
         self.with_shape("unsqueeze", |shape| {
@@ -341,6 +345,8 @@ impl<'g> Var<'g> {
 
     /// The axes in another order: axis `i` of the result is axis `axes[i]` of this.
     #[track_caller]
+    #[doc(alias = "moveaxis")]
+    #[doc(alias = "transpose")]
     pub fn permute(self, axes: impl Ints) -> Var<'g> {
         self.with_shape(Permute::NAME, |shape| {
             let axes = axes.list();
@@ -361,6 +367,8 @@ impl<'g> Var<'g> {
 
     /// Swaps two axes.
     #[track_caller]
+    #[doc(alias = "swapaxes")]
+    #[doc(alias = "swapdims")]
     pub fn transpose(self, a: impl Int, b: impl Int) -> Var<'g> {
         let (a, b) = (a.int(), b.int());
         self.with_shape("transpose", |shape| {
@@ -372,6 +380,8 @@ impl<'g> Var<'g> {
 
     /// The matrix transposed: the last two axes swapped. An error for fewer than two axes.
     #[track_caller]
+    #[doc(alias = "mT")]
+    #[doc(alias = "T")]
     pub fn t(self) -> Var<'g> {
         self.with_shape("transpose", |shape| match shape.rank() {
             0 | 1 => Err(OpError::new(format!("expected a matrix, got {shape}"))),
@@ -381,6 +391,8 @@ impl<'g> Var<'g> {
 
     /// Broadcasts to a larger shape, as NumPy does. The derivative sums.
     #[track_caller]
+    #[doc(alias = "expand")]
+    #[doc(alias = "expand_as")]
     pub fn broadcast_to(self, shape: impl Ints) -> Var<'g> {
         self.with_shape(BroadcastTo::NAME, |own| {
             let shape = sizes(&shape.list())?;
@@ -420,6 +432,9 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "narrow")]
+    #[doc(alias = "dynamic_slice")]
+    #[doc(alias = "getitem")]
     pub fn slice(self, axis: impl Int, range: impl IntRange) -> Var<'g> {
         let axis = axis.int();
         self.slice_step(axis, range, 1)
@@ -455,6 +470,7 @@ impl<'g> Var<'g> {
 
     /// The elements of some axes in reverse order.
     #[track_caller]
+    #[doc(alias = "reverse")]
     pub fn flip(self, axes: impl Ints) -> Var<'g> {
         self.with_shape("flip", |shape| {
             let axes = shape.axes(&axes.list())?;
@@ -472,6 +488,8 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "chunk")]
+    #[doc(alias = "array_split")]
     pub fn split(self, sizes: impl Ints, axis: impl Int) -> Vec<Var<'g>> {
         let (axis, sizes) = (axis.int(), sizes.list());
         let checked = self.with_shape("split", |shape| {
@@ -507,6 +525,7 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "constant_pad")]
     pub fn pad(
         self,
         axis: impl Int,
@@ -527,6 +546,7 @@ impl<'g> Var<'g> {
     /// Repeats each element of an axis `times` times in a row (NumPy's `repeat`, PyTorch's
     /// `repeat_interleave`).
     #[track_caller]
+    #[doc(alias = "repeat_interleave")]
     pub fn repeat(self, times: usize, axis: impl Int) -> Var<'g> {
         let axis = axis.int();
         self.repeated("repeat", times, axis, 1)
@@ -534,6 +554,7 @@ impl<'g> Var<'g> {
 
     /// Repeats an axis as a whole `times` times (NumPy's `tile`, PyTorch's `repeat`).
     #[track_caller]
+    #[doc(alias = "repeat")]
     pub fn tile(self, times: usize, axis: impl Int) -> Var<'g> {
         let axis = axis.int();
         self.repeated("tile", times, axis, 0)
@@ -559,6 +580,8 @@ impl<'g> Var<'g> {
 
     /// The same value, taken as a constant: no gradient flows through it.
     #[track_caller]
+    #[doc(alias = "stop_gradient")]
+    #[doc(alias = "no_grad")]
     pub fn detach(self) -> Var<'g> {
         self.unary(Id::Detach)
     }

@@ -221,6 +221,7 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "cumulative_sum")]
     pub fn cumsum(self, axis: impl Int) -> Var<'g> {
         let axis = axis.int();
         self.with_shape(Cumsum::NAME, |shape| {

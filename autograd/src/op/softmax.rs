@@ -355,6 +355,7 @@ impl<'g> Var<'g> {
     /// `ln Σ exp(x)` along an axis, which is removed, without overflow; -∞ for no elements. For
     /// floats.
     #[track_caller]
+    #[doc(alias = "log_sum_exp")]
     pub fn logsumexp(self, axis: impl Int) -> Var<'g> {
         let axis = axis.int();
         self.with_shape(LogSumExp::NAME, |shape| {

@@ -356,6 +356,7 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "top_k")]
     pub fn topk(self, k: usize, axis: impl Int) -> (Var<'g>, Var<'g>) {
         let axis = axis.int();
         let positions = self.with_shape("topk", |shape| {

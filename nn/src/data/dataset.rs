@@ -23,6 +23,8 @@ use std::sync::Arc;
 /// # Ok::<(), nn::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[doc(alias = "DataLoader")]
+#[doc(alias = "TensorDataset")]
 pub struct Dataset {
     inputs: Inputs,
     targets: Tensor,

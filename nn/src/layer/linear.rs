@@ -14,6 +14,7 @@ use std::panic::Location;
 ///
 /// Weight and bias are initialised uniformly in `±1/√inputs`, like PyTorch's `Linear`. (PyTorch
 /// stores the weight transposed.)
+#[doc(alias = "Dense")]
 pub struct Linear {
     weight: Param,
     bias: Param,

@@ -10,6 +10,7 @@ use std::panic::Location;
 
 /// A multi-layer perceptron: linear layers with activations between them. It maps `[batch, inputs]`
 /// to `[batch, outputs]`. Created by [`mlp`].
+#[doc(alias = "MLP")]
 pub struct Mlp {
     layers: Vec<Linear>,
     activation: Activation,

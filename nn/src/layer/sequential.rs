@@ -30,6 +30,8 @@ impl Sequential {
 
     /// Appends a module.
     #[track_caller]
+    #[doc(alias = "add")]
+    #[doc(alias = "append")]
     pub fn then(mut self, module: impl Module + 'static) -> Sequential {
         self.modules.push((Box::new(module), Location::caller()));
         self

@@ -43,7 +43,7 @@ impl<M: Module> Module for Residual<M> {
 pub struct Lambda<F>(F, &'static Location<'static>);
 
 impl<F: for<'g> Fn(Var<'g>) -> Var<'g> + Send + Sync> Lambda<F> {
-    /// Wraps a function.
+    /// Wraps a function. A closure that is bound to a name first needs [`autograd::func`].
     #[track_caller]
     pub fn new(f: F) -> Lambda<F> {
         Lambda(f, Location::caller())

@@ -212,6 +212,7 @@ pub(crate) fn for_each_batch(
 /// The outputs of a model, one row per row of `inputs`. Runs in batches, so `inputs` can have any
 /// number of rows.
 #[track_caller]
+#[doc(alias = "eval")]
 pub fn predict(model: &(impl Module + ?Sized), inputs: &Tensor) -> Result<Tensor> {
     let _call = called_from(Location::caller());
     let count = inputs.shape().first().copied().unwrap_or(0);

@@ -113,7 +113,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         }
     }
 
-    /// The loss: a function of outputs and targets that returns a scalar.
+    /// The loss: a function of outputs and targets that returns a scalar. A closure that is bound to a
+    /// name first needs [`loss::func`](crate::loss::func).
     #[track_caller]
     pub fn loss(mut self, loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm) -> Self {
         (self.loss, self.loss_line) = (Box::new(loss), Location::caller());

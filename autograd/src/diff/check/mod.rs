@@ -43,6 +43,8 @@ use std::panic::Location;
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
+#[doc(alias = "gradcheck")]
+#[doc(alias = "gradgradcheck")]
 pub fn check_grads(f: impl for<'g> Fn(&[Var<'g>]) -> Var<'g>, inputs: &[Tensor]) -> Result<()> {
     CheckGrads::new().run(f, inputs)
 }

@@ -12,6 +12,7 @@ use crate::{
     },
     op::{Id, Op},
     param::{Moment, Param, stale_parameter},
+    shape::sizes,
     tensor::{DType, Number, Tensor, Type},
     var::Var,
 };
@@ -223,7 +224,10 @@ impl Graph {
         shape: impl Ints,
         value: impl TryInto<Tensor, Error: Into<Error>>,
     ) -> Var<'_> {
-        self.constant(value).broadcast_to(shape)
+        match sizes(&shape.list()) {
+            Ok(shape) => self.constant(value).broadcast_to(shape),
+            Err(e) => self.fail("full", e, &[]),
+        }
     }
 
     /// Zeros (`false` for `bool`).

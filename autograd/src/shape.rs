@@ -286,8 +286,8 @@ impl Axes {
 
 /// Sizes from a list; a negative one is an error.
 pub(crate) fn sizes(dims: &[isize]) -> Result<Shape, OpError> {
-    let dims: Result<Vec<usize>, _> = dims.iter().map(|&d| usize::try_from(d)).collect();
-    Shape::new(&dims.map_err(|_| OpError::new("a size is negative"))?)
+    let sizes: Result<Vec<usize>, _> = dims.iter().map(|&d| usize::try_from(d)).collect();
+    Shape::new(&sizes.map_err(|_| OpError::new(format!("a size is negative in {dims:?}")))?)
 }
 
 /// Reads an array at `offset + index · strides` for each index of a shape, in row-major order.

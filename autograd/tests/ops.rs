@@ -1032,7 +1032,7 @@ fn the_rest_of_the_operations() -> Result<()> {
         value(|x| x.pad(1, 1, 0, 9.0), [[1.0], [2.0]]),
         [9.0, 1.0, 9.0, 2.0]
     );
-    assert_eq!(value(|x| x.split(&[1, 2], 1)[1], x), [2.0, 3.0, 5.0, 6.0]);
+    assert_eq!(value(|x| x.split([1, 2], 1)[1], x), [2.0, 3.0, 5.0, 6.0]);
     assert_eq!(value(|x| x.diagonal(), x), [1.0, 5.0]);
     assert_eq!(value(|x| x.trace(), x), [6.0]);
     assert_eq!(value(|x| x.tril(0), x), [1.0, 0.0, 0.0, 4.0, 5.0, 0.0]);
@@ -1067,7 +1067,7 @@ fn the_rest_of_the_operations() -> Result<()> {
         ("flip", |x| x.flip(0) * x),
         ("repeat", |x| x.repeat(3, 0).square()),
         ("pad", |x| x.pad(0, 1, 2, 0.5).square()),
-        ("split", |x| x.split(&[1, 2], 1)[1] * x.slice(1, 0..1)),
+        ("split", |x| x.split([1, 2], 1)[1] * x.slice(1, 0..1)),
         ("trace", |x| x.square().trace()),
         ("tril", |x| x.tril(0).exp() + x.triu(1)),
         ("sort", |x| x.sort(1).cumsum(1).square()),

@@ -53,6 +53,44 @@ fn agrees(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, n: usize) -> Result<(usize, us
     Ok((matrix.nnz(), structure.coloring.count))
 }
 
+/// Messages show lines of this file, also for a function that is given by its name.
+#[test]
+fn errors_point_at_lines_of_the_user() {
+    let x = [1.0, 2.0];
+    fn no_vector(x: Var<'_>) -> Var<'_> {
+        x.sum()
+    }
+    let f: for<'g> fn(Var<'g>) -> Var<'g> = no_vector;
+    let mine = |e: autograd::Error| {
+        assert!(
+            e.location()
+                .is_some_and(|l| l.file().ends_with("sparse.rs")),
+            "{e}"
+        );
+    };
+    mine(
+        autograd::sparse_jacobian(f)
+            .call::<f64>(x)
+            .expect_err("a scalar"),
+    );
+    mine(
+        autograd::sparse_jacobian(|x| [x].map(Var::t)[0])
+            .call::<f64>(x)
+            .expect_err("a vector"),
+    );
+    mine(
+        autograd::sparse_hessian(|x| x)
+            .call::<f64>(x)
+            .expect_err("a vector"),
+    );
+    mine(
+        autograd::sparse_hessian(|x| x.sum())
+            .structure([[1.0]])
+            .map(drop)
+            .expect_err("a matrix"),
+    );
+}
+
 #[test]
 fn each_kind_of_dependency() -> Result<()> {
     let four = |f: &dyn for<'g> Fn(Var<'g>) -> Var<'g>| agrees(f, 4);

@@ -73,7 +73,7 @@ fn small() -> Result<(), Error> {
 fn dense_against_sparse() -> Result<(), Error> {
     let (side, old) = (24, initial_state(24));
     let x = initial_state(side);
-    let (dense, dense_time) = timed(|| jacobian(|x| residual(x, &old, side))(x.clone()))?;
+    let (dense, dense_time) = timed(|| jacobian(|x| residual(x, &old, side))(&x))?;
     let f = sparse_jacobian(|x| residual(x, &old, side));
     let (sparse, first) = timed(|| f.call::<f64>(x.clone()))?;
     let (_, again) = timed(|| f.call::<f64>(x.clone()))?;

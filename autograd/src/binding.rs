@@ -55,6 +55,7 @@ impl Graph {
     /// since, [`run`](Graph::run) is an error and changes nothing, since the step was made for other
     /// values.
     #[track_caller]
+    #[doc(alias = "parameter")]
     pub fn param(&self, param: &Param) -> Var<'_> {
         if let Some(&node) = self.inner.borrow().bound.get(&param.id()) {
             return self.var(node);
@@ -143,6 +144,7 @@ impl Graph {
     /// A second update of the same parameter in one graph, another dtype or shape, or an error in
     /// `value` make that run fail.
     #[track_caller]
+    #[doc(alias = "copy_")]
     pub fn assign(&self, param: &Param, value: Var<'_>) {
         // binding it makes the run fail if another graph updates the parameter in between
         let bound = self.param(param);

@@ -1,4 +1,5 @@
-//! Conversions to tensors: from Rust arrays and vectors, and from ndarray arrays of any layout.
+//! Conversions to tensors: from Rust arrays and vectors, and from ndarray arrays of any layout; by value
+//! and by reference.
 
 use crate::{
     error::{Error, OpError, Result},
@@ -54,6 +55,55 @@ impl<T: Element> From<Vec<T>> for Tensor {
 impl<T: Element> From<&[T]> for Tensor {
     fn from(v: &[T]) -> Tensor {
         v.to_vec().into()
+    }
+}
+
+impl<T: Element> From<&T> for Tensor {
+    fn from(v: &T) -> Tensor {
+        Tensor {
+            shape: Shape::SCALAR,
+            data: T::wrap(Buf::new(vec![*v])),
+        }
+    }
+}
+
+impl From<&&Tensor> for Tensor {
+    fn from(t: &&Tensor) -> Tensor {
+        Tensor::clone(t)
+    }
+}
+
+/// By reference, copied.
+macro_rules! copied {
+    ($($(const $N:ident)* $From:ty;)*) => { $(
+        impl<T: Element, $(const $N: usize),*> From<&$From> for Tensor {
+            fn from(v: &$From) -> Tensor {
+                Tensor::from(v.clone())
+            }
+        }
+    )* };
+}
+copied! {
+    Vec<T>;
+    &[T];
+    const N [T; N];
+    const N const M [[T; M]; N];
+    const N const M const L [[[T; L]; M]; N];
+}
+
+/// What functions such as [`grad`](crate::grad()) return take as an argument, by reference: all that
+/// a tensor can be made from. Numbers, arrays, vectors, slices, tensors, ndarray arrays and views.
+pub trait ToTensor {
+    /// The tensor; a copy unless it is one already.
+    fn to_tensor(&self) -> Result<Tensor>;
+}
+
+impl<X: ?Sized> ToTensor for X
+where
+    for<'a> &'a X: TryInto<Tensor, Error: Into<Error>>,
+{
+    fn to_tensor(&self) -> Result<Tensor> {
+        self.try_into().map_err(Into::into)
     }
 }
 

@@ -1,5 +1,5 @@
 //! Pages to read: how it works, how to add an operation, how to debug a wrong gradient, what makes a
-//! program fast, names in other libraries, and tables of all operations and of the conventions at points where functions
+//! program fast, what the compiler says, names in other libraries, and tables of all operations and of the conventions at points where functions
 //! are not smooth.
 
 /// A short book: from a sigmoid to the plan that runs.
@@ -53,6 +53,10 @@ pub mod my_gradient_is_wrong {}
 /// # Performance guide
 #[doc = include_str!("../docs/book/performance.md")]
 pub mod performance {}
+
+/// # What the compiler says
+#[doc = include_str!("../docs/book/compiler.md")]
+pub mod what_the_compiler_says {}
 
 /// # Coming from PyTorch or JAX
 #[doc = include_str!("../docs/book/coming_from.md")]

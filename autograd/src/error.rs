@@ -5,7 +5,7 @@
 //! and makes an [`Error`] of it. The error is stored in the `Var` of the failed operation and in
 //! all `Var`s computed from it.
 
-use crate::tensor::Type;
+use crate::{lines, tensor::Type};
 use std::{any::Any, convert::Infallible, fmt, panic::Location, sync::Arc};
 
 /// The result of computing a value.
@@ -55,7 +55,7 @@ impl OpError {
             op,
             self,
             Place {
-                location: Some(location),
+                location: Some(lines::or_entry(location)),
                 ..Place::default()
             },
         )
@@ -136,7 +136,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Inner { op, cause, place } = &*self.0;
-        write!(f, "{op}: {}", cause.message)?;
+        match *op {
+            "fail" => write!(f, "{}", cause.message)?, // of a function without a name
+            op => write!(f, "{op}: {}", cause.message)?,
+        }
         if !place.inputs.is_empty() {
             let inputs: Vec<String> = place.inputs.iter().map(Type::to_string).collect();
             write!(f, "\n  inputs: {}", inputs.join(", "))?;

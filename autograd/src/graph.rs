@@ -4,10 +4,12 @@
 use crate::{
     error::{Error, OpError, Place, Result, catch},
     index::Index,
+    ints::Ints,
+    lines,
     nodes::{Inner, Kind, Node, NodeId, OpId, OpRef, ScopeEntry, ScopeId, ShapeId, Source},
     op::{Id, Op, random},
     param::Moment,
-    shape::Ints,
+    shape::sizes,
     tensor::{DType, Number, Tensor, Type},
     var::Var,
 };
@@ -97,13 +99,17 @@ impl Graph {
 
     /// An empty graph for a training step: layers such as dropout are active and use this seed,
     /// which should be different in each step.
+    #[doc(alias = "train")]
+    #[doc(alias = "eval")]
     pub fn training(seed: u64) -> Graph {
         Graph::make(seed, true)
     }
 
     fn make(seed: u64, training: bool) -> Graph {
+        let mut inner = Inner::reuse_or_new();
+        inner.scopes[ScopeId::OUTERMOST].called_at = lines::entry();
         Graph {
-            inner: RefCell::new(Inner::reuse_or_new()),
+            inner: RefCell::new(inner),
             origin: Cell::new(None),
             training,
             asked_for_mode: Cell::new(false),
@@ -148,12 +154,18 @@ impl Graph {
 
     /// A leaf that gradients are taken for. Only floats have gradients.
     #[track_caller]
+    #[doc(alias = "requires_grad")]
+    #[doc(alias = "variable")]
     pub fn input(&self, value: impl TryInto<Tensor, Error: Into<Error>>) -> Var<'_> {
         self.leaf(value.try_into().map_err(Into::into), Kind::Input)
     }
 
     /// A leaf without a gradient: data, labels, a mask.
     #[track_caller]
+    #[doc(alias = "tensor")]
+    #[doc(alias = "array")]
+    #[doc(alias = "asarray")]
+    #[doc(alias = "from_numpy")]
     pub fn constant(&self, value: impl TryInto<Tensor, Error: Into<Error>>) -> Var<'_> {
         self.leaf(value.try_into().map_err(Into::into), Kind::Constant)
     }
@@ -213,12 +225,16 @@ impl Graph {
 
     /// A tensor of this shape with all elements equal to `value`.
     #[track_caller]
+    #[doc(alias = "fill")]
     pub fn full(
         &self,
         shape: impl Ints,
         value: impl TryInto<Tensor, Error: Into<Error>>,
     ) -> Var<'_> {
-        self.constant(value).broadcast_to(shape)
+        match sizes(&shape.list()) {
+            Ok(shape) => self.constant(value).broadcast_to(shape),
+            Err(e) => self.fail("full", e, &[]),
+        }
     }
 
     /// Zeros (`false` for `bool`).
@@ -243,21 +259,27 @@ impl Graph {
     /// let y = g.input([1.0, 2.0]) + g.input([1.0, 2.0, 3.0]);
     /// assert_eq!(y.value().map_err(|e| e.scope().to_string()), Err("encoder".into()));
     /// ```
+    #[track_caller]
+    #[doc(alias = "named_scope")]
     pub fn scope(&self, name: &str) -> Scope<'_> {
         self.open_scope(name, None)
     }
 
-    /// As [`scope`](Graph::scope), with the source line of the layer, for errors.
+    /// As [`scope`](Graph::scope), with the source line where the layer was made, for errors.
+    #[track_caller]
     pub fn scope_made_at(&self, name: &str, made_at: &'static Location<'static>) -> Scope<'_> {
         self.open_scope(name, Some(made_at))
     }
 
+    #[track_caller]
     fn open_scope(&self, name: &str, made_at: Option<Source>) -> Scope<'_> {
+        let called_at = Some(Location::caller());
         let mut inner = self.inner.borrow_mut();
         let outer = inner.scope;
         let scope = inner.scopes.push(ScopeEntry {
             name: name.into(),
             made_at,
+            called_at,
             outer,
             open: true,
         });
@@ -266,6 +288,7 @@ impl Graph {
     }
 
     /// Runs `f` in a scope of this name.
+    #[track_caller]
     pub fn within<R>(&self, name: &str, f: impl FnOnce() -> R) -> R {
         let _scope = self.scope(name);
         f()
@@ -404,13 +427,54 @@ impl Graph {
         }
         let inputs = x.iter().map(|v| v.ty()).collect();
         let origin = self.origin(Location::caller());
-        let mut inner = self.inner.borrow_mut();
-        let place = Place {
-            inputs,
-            ..inner.place(origin.scope, origin.source)
+        let place = {
+            let inner = self.inner.borrow();
+            let place = inner.place(origin.scope, origin.source, inner.nodes.next());
+            Place { inputs, ..place }
         };
+        self.hold(Error::new(op, what, place))
+    }
+
+    /// An error on this line, in the current scope.
+    #[track_caller]
+    pub(crate) fn error_here(&self, op: &'static str, what: OpError) -> Error {
+        let origin = self.origin(Location::caller());
+        let inner = self.inner.borrow();
+        let place = inner.place(origin.scope, origin.source, inner.nodes.next());
+        Error::new(op, what, place)
+    }
+
+    /// The `Var` that `f` returns, or one that holds its error: a function that returns a `Var`, such
+    /// as `forward` of a layer, can use `?` within it.
+    ///
+    /// ```
+    /// use autograd::{Result, Var};
+    /// /// `[batch, time, channels]` to `[batch, heads, time, channels/heads]`
+    /// fn split_heads<'g>(x: Var<'g>, heads: usize) -> Var<'g> {
+    ///     x.graph().attempt(|| {
+    ///         let [batch, time, channels] = x.sizes()?;
+    ///         Ok(x.reshape([batch, time, heads, channels / heads]).transpose(1, 2))
+    ///     })
+    /// }
+    /// # let g = autograd::Graph::new();
+    /// let e = split_heads(g.input([[1.0, 2.0]]), 2).value().unwrap_err();
+    /// assert_eq!(e.message(), "expected 3 axes, got 2: f64[1, 2]");
+    /// ```
+    #[track_caller]
+    pub fn attempt<'g>(&'g self, f: impl FnOnce() -> Result<Var<'g>>) -> Var<'g> {
+        match f() {
+            Ok(y) => y,
+            Err(e) => self.hold(e),
+        }
+    }
+
+    /// A `Var` that holds this error.
+    #[track_caller]
+    fn hold(&self, error: Error) -> Var<'_> {
+        let origin = self.origin(Location::caller());
+        let mut inner = self.inner.borrow_mut();
         let entry = inner.errors.len();
-        inner.errors.push(Error::new(op, what, place));
+        inner.errors.push(error);
         let node = origin.leaf(Kind::Error, entry, DType::F64, ShapeId::SCALAR);
         self.var(inner.program.push(node))
     }

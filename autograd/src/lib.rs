@@ -31,7 +31,7 @@
 //! assert!((d2.value()?.scalar()? - by_hand).abs() < 1e-14);
 //!
 //! let df = grad(|x| (x * x).sin());
-//! assert_eq!(df(0.7)?, d.value()?);
+//! assert_eq!(df(&0.7)?, d.value()?);
 //! # Ok::<(), autograd::Error>(())
 //! ```
 //!
@@ -79,14 +79,20 @@
 //! give all elements.
 //!
 //! [How it works](docs::how_it_works) is a short book. There are pages on [writing an
-//! operation](docs::write_your_own_op), on [wrong gradients](docs::my_gradient_is_wrong), and on
-//! [coming from PyTorch or JAX](docs::coming_from_pytorch_or_jax).
+//! operation](docs::write_your_own_op), on [wrong gradients](docs::my_gradient_is_wrong), on [errors
+//! of the compiler](docs::what_the_compiler_says) and what to write instead (a closure that is bound to
+//! a name needs [`func`]), and on [coming from PyTorch or JAX](docs::coming_from_pytorch_or_jax). The
+//! search finds methods under their names in PyTorch, NumPy and JAX.
 //!
 //! # Conventions
 //!
 //! - Shapes are row-major; operations broadcast as in NumPy; a negative axis counts from the end.
 //! - A Rust `2.0` is `f64`, `2.0f32` is `f32`; a scalar literal in an expression takes the dtype of
 //!   the `Var`. Dtypes do not mix: see [`Var::cast`].
+//! - What is made from numbers (`full`, `arange`, `linspace`) has the dtype of the numbers; what is
+//!   made from none (`zeros`, `ones`, `eye`, `uniform`, `normal`) takes a [`DType`].
+//! - Axes, sizes and positions are integers of any type ([`Int`]); a tuple mixes them, as in
+//!   `x.reshape((batch, -1))`.
 //! - Integers and booleans have no gradient. Integer arithmetic that overflows is an error.
 //! - An invalid operation gives a `Var` that holds an [`Error`]; computing a value from it
 //!   returns that.
@@ -103,6 +109,8 @@ mod exec;
 mod graph;
 mod index;
 mod inspect;
+mod ints;
+mod lines;
 mod math;
 mod memory_cache;
 mod movement;
@@ -117,14 +125,22 @@ mod scratch;
 mod shape;
 mod sorted;
 mod tensor;
+mod values;
 mod var;
 mod view;
 
+/// The arrays that tensors are made from and turned into, in the version that this crate uses.
+pub use ndarray;
+/// The sparse matrices that [`sparse_jacobian`] and [`sparse_hessian`] return.
+#[cfg(feature = "sparse")]
+pub use sprs;
+
+pub use convert::ToTensor;
 #[cfg(feature = "sparse")]
 pub use diff::sparse::{Coloring, Pattern, Sparse, Structure, sparse_hessian, sparse_jacobian};
 pub use diff::{
     check::{CheckGrads, check_grads},
-    functional::{func, grad, grads, value_and_grad, value_and_grads},
+    functional::{func, funcs, grad, grads, value_and_grad, value_and_grads},
     gradients::Gradients,
     jacobian::{hessian, hvp, jacobian, jacobians, jvp, vjp},
 };
@@ -137,6 +153,8 @@ pub use inspect::{
     profile::{Profile, Row},
     saved::SavedValue,
 };
+pub use ints::{Int, IntRange, Ints};
+pub use lines::{CalledFrom, called_from};
 pub use math::Lanes;
 pub use op::{
     Dependency, Op, Real, Rule, Split,
@@ -148,7 +166,8 @@ pub use run::{
     function::{Function, compile},
     memory::{cached_bytes, release_memory},
 };
-pub use shape::{Ints, MAX_RANK, Shape};
+pub use shape::{MAX_RANK, Shape};
 pub use tensor::{DType, Element, Tensor, Type};
+pub use values::{FloatNum, Num, TensorOperand, eval};
 pub use var::{Operand, Var};
 pub use view::{TensorView, TensorViewMut};

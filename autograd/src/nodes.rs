@@ -3,7 +3,8 @@
 use crate::{
     binding::Binding,
     error::{Error, OpError, Place},
-    index::{Index, IndexVec, index, list_bytes},
+    index::{Index, IndexVec, each, index, list_bytes},
+    lines::is_users,
     memory_cache,
     op::{BUILTIN, DynOp, Id},
     param::Moment,
@@ -230,11 +231,19 @@ impl Hasher for NodeHasher {
     }
 }
 
-/// A scope: its name, and the source line of the layer that opened it. Paths are built when they
+/// A line, if it is the user's.
+fn users(line: Option<Source>) -> Option<Source> {
+    line.filter(|line| is_users(line))
+}
+
+/// A scope: its name, and the lines where its layer was made and called. Paths are built when they
 /// are displayed: stored paths of nested scopes would take memory quadratic in the depth.
 pub(crate) struct ScopeEntry {
     pub(crate) name: String,
     pub(crate) made_at: Option<Source>,
+    /// Where it was opened, seen through `#[track_caller]`. Of the outermost scope, the line where
+    /// the user called the library function that made the graph, if one did.
+    pub(crate) called_at: Option<Source>,
     /// The enclosing scope.
     pub(crate) outer: ScopeId,
     /// Whether its guard has not been dropped.
@@ -345,6 +354,7 @@ impl Inner {
         inner.scopes.push(ScopeEntry {
             name: String::new(),
             made_at: None,
+            called_at: None,
             outer: ScopeId::OUTERMOST,
             open: true,
         });
@@ -530,14 +540,54 @@ impl Inner {
         self.rules.get(next.checked_sub(1)?).map(|call| call.of)
     }
 
-    pub(crate) fn place(&self, scope: ScopeId, source: Source) -> Place {
-        let made_at = self.scopes[scope].made_at;
+    /// The user's line of a node, for profiles and pictures: its own, or where the innermost layer
+    /// was called or made.
+    pub(crate) fn source_of(&self, id: NodeId) -> Source {
+        let Node { source, scope, .. } = self.nodes[id];
+        let of_scope = |s: &ScopeEntry| users(s.called_at).or(users(s.made_at));
+        users(Some(source))
+            .or_else(|| self.scopes_around(scope).find_map(of_scope))
+            .or_else(|| self.users_line_before(id))
+            .unwrap_or(source)
+    }
+
+    /// Where a node was appended: its scope, and the user's line.
+    pub(crate) fn place_of(&self, id: NodeId) -> Place {
+        let Node { source, scope, .. } = self.nodes[id];
+        self.place(scope, source, id)
+    }
+
+    /// The place of a node that was appended in a scope on this line, after all nodes before `id`.
+    /// Where a layer was made is told apart, so the line of a call comes first, even if it is further
+    /// out.
+    pub(crate) fn place(&self, scope: ScopeId, source: Source, id: NodeId) -> Place {
+        let around = || self.scopes_around(scope);
+        let made_at = around().find_map(|s| users(s.made_at));
+        let line = users(Some(source))
+            .or_else(|| around().find_map(|s| users(s.called_at)))
+            .or(made_at)
+            .or_else(|| self.users_line_before(id));
         Place {
             inputs: Vec::new(),
             scope: self.path(scope),
             made_at,
-            location: Some(source),
+            location: Some(line.unwrap_or(source)),
         }
+    }
+
+    /// A scope and all around it, from the innermost to the outermost one.
+    fn scopes_around(&self, scope: ScopeId) -> impl Iterator<Item = &ScopeEntry> {
+        let outer = |&k: &ScopeId| (k != ScopeId::OUTERMOST).then(|| self.scopes[k].outer);
+        std::iter::successors(Some(scope), outer).map(|k| &self.scopes[k])
+    }
+
+    /// The user's line that appended the last node before this one: what else a user's program did
+    /// there, if nothing else is known of a node that a library layer appended.
+    fn users_line_before(&self, id: NodeId) -> Option<Source> {
+        let before = each(NodeId::new(0)..id).rev();
+        before
+            .map(|id| self.nodes[id].source)
+            .find(|source| is_users(source))
     }
 
     /// An error that happened while a node was computed.
@@ -552,7 +602,7 @@ impl Inner {
             what,
             Place {
                 inputs,
-                ..self.place(node.scope, node.source)
+                ..self.place_of(id)
             },
         )
     }

@@ -3,7 +3,7 @@
 //! Everything is row-major ("C" order): elements adjacent along the last axis are adjacent in
 //! memory.
 
-use crate::error::OpError;
+use crate::{error::OpError, ints::Int};
 use std::{fmt, ops::Deref};
 
 /// The largest number of axes a tensor can have.
@@ -117,6 +117,11 @@ impl Shape {
         Shape::of(&self[..rank])
     }
 
+    /// The axes from this one on.
+    pub(crate) fn suffix(&self, from: usize) -> Shape {
+        Shape::of(&self[from..])
+    }
+
     /// The shape that both broadcast to, as in NumPy: aligned at the last axis, sizes equal or 1.
     ///
     /// ```
@@ -149,7 +154,8 @@ impl Shape {
     }
 
     /// An axis counted from the front, or from the end if negative (`-1` is the last).
-    pub fn axis(&self, axis: isize) -> Result<usize, OpError> {
+    pub fn axis(&self, axis: impl Int) -> Result<usize, OpError> {
+        let axis = axis.int();
         let rank = self.rank() as isize;
         if axis < -rank || axis >= rank {
             let range = if rank == 0 {
@@ -278,44 +284,10 @@ impl Axes {
     }
 }
 
-/// An integer or a list of integers: sizes or axes. `2`, `[2, 3]`, `&[-1, 3]`, a `Vec`, a
-/// [`Shape`].
-pub trait Ints {
-    /// The integers as a list.
-    fn list(&self) -> Vec<isize>;
-}
-
-macro_rules! ints {
-    ($($T:ty)*) => { $(
-        impl Ints for $T { fn list(&self) -> Vec<isize> { vec![saturate(*self as i128)] } }
-        impl<const N: usize> Ints for [$T; N] { fn list(&self) -> Vec<isize> { self[..].list() } }
-        impl Ints for [$T] { fn list(&self) -> Vec<isize> { self.iter().map(|&v| saturate(v as i128)).collect() } }
-        impl Ints for Vec<$T> { fn list(&self) -> Vec<isize> { self[..].list() } }
-    )* };
-}
-ints! { i32 i64 isize usize }
-
-// A size beyond `isize` is rejected later as too large, with the shape in the message.
-fn saturate(v: i128) -> isize {
-    v.clamp(isize::MIN as i128, isize::MAX as i128) as isize
-}
-
-impl Ints for Shape {
-    fn list(&self) -> Vec<isize> {
-        self[..].list()
-    }
-}
-
-impl<I: Ints + ?Sized> Ints for &I {
-    fn list(&self) -> Vec<isize> {
-        (**self).list()
-    }
-}
-
 /// Sizes from a list; a negative one is an error.
 pub(crate) fn sizes(dims: &[isize]) -> Result<Shape, OpError> {
-    let dims: Result<Vec<usize>, _> = dims.iter().map(|&d| usize::try_from(d)).collect();
-    Shape::new(&dims.map_err(|_| OpError::new("a size is negative"))?)
+    let sizes: Result<Vec<usize>, _> = dims.iter().map(|&d| usize::try_from(d)).collect();
+    Shape::new(&sizes.map_err(|_| OpError::new(format!("a size is negative in {dims:?}")))?)
 }
 
 /// Reads an array at `offset + index · strides` for each index of a shape, in row-major order.

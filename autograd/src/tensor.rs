@@ -3,8 +3,9 @@
 
 use crate::{
     error::{OpError, Result},
+    ints::Ints,
     pool::{Block, Buffer},
-    shape::{Ints, Shape, sizes},
+    shape::{Shape, sizes},
     view::{Elements, ElementsMut},
 };
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
@@ -31,6 +32,16 @@ impl DType {
     /// Whether values of this type have gradients.
     pub fn is_float(self) -> bool {
         matches!(self, DType::F32 | DType::F64)
+    }
+
+    /// Its name in Rust.
+    pub(crate) fn variant(self) -> &'static str {
+        match self {
+            DType::F32 => "F32",
+            DType::F64 => "F64",
+            DType::I64 => "I64",
+            DType::Bool => "Bool",
+        }
     }
 
     /// Bytes of one element.
@@ -392,6 +403,8 @@ impl Tensor {
     }
 
     /// The number of elements.
+    #[doc(alias = "numel")]
+    #[doc(alias = "size")]
     pub fn len(&self) -> usize {
         with_dtype!(self.dtype(), T => T::buf(&self.data).map_or(0, |b| b.as_slice().len()))
     }
@@ -403,6 +416,8 @@ impl Tensor {
 
     /// The elements in row-major order. An error if they are not of type `T`.
     #[track_caller]
+    #[doc(alias = "data")]
+    #[doc(alias = "data_ptr")]
     pub fn as_slice<T: Element>(&self) -> Result<&[T]> {
         match T::buf(&self.data) {
             Some(buf) => Ok(buf.as_slice()),
@@ -412,6 +427,7 @@ impl Tensor {
 
     /// The elements as an ndarray view. An error if they are not of type `T`.
     #[track_caller]
+    #[doc(alias = "numpy")]
     pub fn view<T: Element>(&self) -> Result<ArrayViewD<'_, T>> {
         let (caller, elements) = (Location::caller(), self.as_slice()?);
         ArrayViewD::from_shape(IxDyn(&self.shape), elements)
@@ -421,6 +437,7 @@ impl Tensor {
     /// The elements as an owned ndarray array; without a copy if the data is not shared. An error
     /// if they are not of type `T`.
     #[track_caller]
+    #[doc(alias = "numpy")]
     pub fn into_array<T: Element>(self) -> Result<ArrayD<T>> {
         let (caller, shape, wrong) = (Location::caller(), self.shape, self.dtype_mismatch::<T>());
         let Some(buf) = T::into_buf(self.data) else {
@@ -437,6 +454,7 @@ impl Tensor {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "item")]
     pub fn scalar(&self) -> Result<f64> {
         match self.to_f64s()[..] {
             [v] => Ok(v),
@@ -448,6 +466,7 @@ impl Tensor {
     }
 
     /// All elements as `f64` (`true` is 1), in row-major order.
+    #[doc(alias = "tolist")]
     pub fn to_f64s(&self) -> Vec<f64> {
         match &self.data {
             Data::F32(b) => b.as_slice().iter().map(|&v| v as f64).collect(),
@@ -459,6 +478,8 @@ impl Tensor {
 
     /// The same values as another dtype, converted as by [`Var::cast`](crate::Var::cast).
     #[track_caller]
+    #[doc(alias = "astype")]
+    #[doc(alias = "to")]
     pub fn cast(&self, dtype: DType) -> Result<Tensor> {
         crate::Graph::new().constant(self).cast(dtype).value()
     }
@@ -466,6 +487,7 @@ impl Tensor {
     /// The given rows of the first axis, in this order; rows may repeat. An error if one does not
     /// exist.
     #[track_caller]
+    #[doc(alias = "index_select")]
     pub fn rows(&self, rows: &[usize]) -> Result<Tensor> {
         let caller = Location::caller();
         let make = || {
@@ -492,6 +514,8 @@ impl Tensor {
 
     /// Concatenates tensors along the first axis. Dtypes and the other sizes must be equal.
     #[track_caller]
+    #[doc(alias = "cat")]
+    #[doc(alias = "concatenate")]
     pub fn from_rows(parts: &[Tensor]) -> Result<Tensor> {
         let caller = Location::caller();
         let make = || {
@@ -531,6 +555,15 @@ impl Tensor {
     /// Whether the data is not shared.
     pub(crate) fn is_unique(&mut self) -> bool {
         with_dtype!(self.dtype(), T => T::buf_mut(&mut self.data).is_some_and(|b| b.unique().is_some()))
+    }
+
+    /// These elements, as many as the shape has.
+    pub(crate) fn of_elements<T: Element>(shape: Shape, elements: Vec<T>) -> Tensor {
+        assert_eq!(shape.count(), elements.len());
+        Tensor {
+            shape,
+            data: T::wrap(Buf::new(elements)),
+        }
     }
 
     /// The same data with another shape of the same number of elements.

@@ -30,6 +30,7 @@ use std::{fmt, ops};
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[derive(Clone, Copy)]
+#[doc(alias = "Array")]
 pub struct Var<'g> {
     pub(crate) graph: &'g Graph,
     pub(crate) id: NodeId,
@@ -75,12 +76,44 @@ impl<'g> Var<'g> {
             .and_then(|v| v.ty().shape[..].try_into().ok())
     }
 
+    /// The sizes of the axes, which must be `N`; else an error that names this line and the shape.
+    /// Computes nothing. In a function that returns a `Var`, use it within
+    /// [`Graph::attempt`](Graph::attempt).
+    ///
+    /// ```
+    /// # let g = autograd::Graph::new();
+    /// let x = g.input([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
+    /// let [rows, columns] = x.sizes()?;
+    /// assert_eq!((rows, columns), (2, 3));
+    /// let e = x.sizes::<3>().unwrap_err();
+    /// assert_eq!(e.message(), "expected 3 axes, got 2: f64[2, 3]");
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn sizes<const N: usize>(self) -> Result<[usize; N]> {
+        let shape = self.shape()?;
+        if let Ok(sizes) = shape[..].try_into() {
+            return Ok(sizes);
+        }
+        let (rank, ty) = (shape.rank(), self.ty());
+        let axes = if N == 1 { "axis" } else { "axes" };
+        let e = OpError::new(format!("expected {N} {axes}, got {rank}: {ty}"));
+        Err(self.graph.error_here("sizes", e))
+    }
+
     /// A `Var` that holds this error, with the type of `self`. If `self` already holds an error,
     /// that one is kept.
     #[track_caller]
     pub fn fail(self, message: &str) -> Var<'g> {
+        self.fail_as("fail", message)
+    }
+
+    /// As [`fail`](Var::fail), as an error of the layer or function of this name:
+    /// [`Error::op`] gives it, and the message begins with it.
+    #[track_caller]
+    pub fn fail_as(self, name: &'static str, message: &str) -> Var<'g> {
         self.graph.fail(
-            "layer",
+            name,
             OpError::new(format!("{message}, got {}", self.ty())),
             &[self],
         )

@@ -10,12 +10,12 @@ fn value(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, x: impl Into<Tensor>) -> Result
 }
 
 fn slope(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, x: impl Into<Tensor>) -> Result<Vec<f64>> {
-    Ok(autograd::grad(|x| f(x).sum())(x.into())?.to_f64s())
+    Ok(autograd::grad(|x| f(x).sum())(&x.into() as &Tensor)?.to_f64s())
 }
 
 /// The second derivatives of a sum, by rows.
 fn curvature(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, x: impl Into<Tensor>) -> Result<Vec<f64>> {
-    Ok(autograd::hessian(|x| f(x).sum())(x.into())?.to_f64s())
+    Ok(autograd::hessian(|x| f(x).sum())(&x.into() as &Tensor)?.to_f64s())
 }
 
 /// A function of two scalars as a function of a pair.

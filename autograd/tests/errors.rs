@@ -226,7 +226,7 @@ fn gradients(book: &mut Book) {
     book.add("run of another graph", g.run(other.input(1.0)));
     book.add(
         "a panicking closure",
-        autograd::grad(|_| panic!("in the closure"))([1.0]),
+        autograd::grad(|_| panic!("in the closure"))(&[1.0]),
     );
     book.add(
         "a scalar of a vector",

@@ -176,7 +176,7 @@ proptest! {
         let between = (0..7i64).filter(|&v| i128::from(v) >= from && i128::from(v) < to).collect::<Vec<_>>();
         agrees("slice", line.slice(0, k as isize..j as isize), &Ok(between.clone()))?;
         let after = (0..7i64).filter(|&v| i128::from(v) > place(k, -1)).collect::<Vec<_>>();
-        let beyond = (std::ops::Bound::Excluded(k as isize), std::ops::Bound::Unbounded);
+        let beyond = (std::ops::Bound::Excluded(k as isize), std::ops::Bound::<isize>::Unbounded);
         agrees("slice, excluded start", line.slice(0, beyond), &Ok(after))?;
         if j != 0 {
             let step = usize::try_from(j.unsigned_abs()).unwrap_or(usize::MAX);

@@ -24,7 +24,7 @@ fn agrees(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, n: usize) -> Result<(usize, us
     for seed in [1, 2] {
         let x = vector(n, seed);
         sparse.update(x.clone(), &mut matrix)?;
-        let dense = jacobian(&f)(x.clone())?;
+        let dense = jacobian(&f)(&x)?;
         let (rows, columns) = matrix.shape();
         assert_eq!(dense.shape(), [rows, columns]);
         let pattern = &sparse.structure(x.clone())?.pattern;
@@ -38,7 +38,7 @@ fn agrees(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, n: usize) -> Result<(usize, us
             assert!(d == 0.0 || pattern.contains(row, column));
         }
         let direction = vector(columns, seed + 10);
-        let (_, product) = jvp(&f)(x, direction.clone())?;
+        let (_, product) = jvp(&f)(&x, &direction)?;
         for (row, p) in product.to_f64s().into_iter().enumerate() {
             let own: f64 = matrix
                 .outer_view(row)
@@ -51,6 +51,44 @@ fn agrees(f: impl for<'g> Fn(Var<'g>) -> Var<'g>, n: usize) -> Result<(usize, us
     }
     let structure = sparse.structure(vector(n, 1))?;
     Ok((matrix.nnz(), structure.coloring.count))
+}
+
+/// Messages show lines of this file, also for a function that is given by its name.
+#[test]
+fn errors_point_at_lines_of_the_user() {
+    let x = [1.0, 2.0];
+    fn no_vector(x: Var<'_>) -> Var<'_> {
+        x.sum()
+    }
+    let f: for<'g> fn(Var<'g>) -> Var<'g> = no_vector;
+    let mine = |e: autograd::Error| {
+        assert!(
+            e.location()
+                .is_some_and(|l| l.file().ends_with("sparse.rs")),
+            "{e}"
+        );
+    };
+    mine(
+        autograd::sparse_jacobian(f)
+            .call::<f64>(x)
+            .expect_err("a scalar"),
+    );
+    mine(
+        autograd::sparse_jacobian(|x| [x].map(Var::t)[0])
+            .call::<f64>(x)
+            .expect_err("a vector"),
+    );
+    mine(
+        autograd::sparse_hessian(|x| x)
+            .call::<f64>(x)
+            .expect_err("a vector"),
+    );
+    mine(
+        autograd::sparse_hessian(|x| x.sum())
+            .structure([[1.0]])
+            .map(drop)
+            .expect_err("a matrix"),
+    );
 }
 
 #[test]
@@ -219,7 +257,7 @@ fn hessians() -> Result<()> {
     let check = |f: &dyn for<'g> Fn(Var<'g>) -> Var<'g>, n: usize| -> Result<(usize, usize)> {
         let sparse = sparse_hessian(f);
         let x = vector(n, 3);
-        let (matrix, dense) = (sparse.call::<f64>(x.clone())?, hessian(f)(x.clone())?);
+        let (matrix, dense) = (sparse.call::<f64>(x.clone())?, hessian(f)(&x)?);
         for (k, &d) in dense.to_f64s().iter().enumerate() {
             let own = matrix.get(k / n, k % n).copied().unwrap_or(0.0);
             assert!(

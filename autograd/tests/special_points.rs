@@ -789,7 +789,7 @@ fn matrices(f: Function, x: &[f64], dtype: DType) -> Result<[Vec<Vec<f64>>; 2]> 
         g.jacobians(flat, &[x])[0].value()?,
         g.stack(&by_columns, -1).value()?,
     ];
-    jacobians.push(autograd::jacobian(|x| f(&[x]))(input.clone())?);
+    jacobians.push(autograd::jacobian(|x| f(&[x]))(&input)?);
     let hessian = g.hessian(number, x);
     let mut hessians = vec![
         hessian.value()?,
@@ -797,7 +797,7 @@ fn matrices(f: Function, x: &[f64], dtype: DType) -> Result<[Vec<Vec<f64>>; 2]> 
         g.stack(&products, 0).value()?,
     ];
     hessians.push(g.stack(&of_gradient, -1).value()?);
-    hessians.push(autograd::hessian(|x| total(f(&[x])))(input.clone())?);
+    hessians.push(autograd::hessian(|x| total(f(&[x])))(&input)?);
     let [mut jacobians, mut hessians] =
         [jacobians, hessians].map(|all| all.iter().map(Tensor::to_f64s).collect::<Vec<_>>());
     sparse(f, &input, &mut jacobians, &mut hessians)?;

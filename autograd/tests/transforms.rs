@@ -41,12 +41,12 @@ fn by_hand() -> [f64; 6] {
 
 #[test]
 fn jacobians_by_rows_and_by_columns() -> Result<()> {
-    close(&jacobian(f)(AT)?.to_f64s(), &by_hand());
+    close(&jacobian(f)(&AT)?.to_f64s(), &by_hand());
     // more outputs than inputs: columns
     fn wide<'g>(x: Var<'g>) -> Var<'g> {
         x.graph().concat(&[f(x), f(x) * 2.0], 0)
     }
-    let j = jacobian(wide)(AT)?;
+    let j = jacobian(wide)(&AT)?;
     assert_eq!(j.shape(), [4, 3]);
     close(&j.to_f64s()[..6], &by_hand());
     close(&j.to_f64s()[6..], &by_hand().map(|v| 2.0 * v));
@@ -55,7 +55,8 @@ fn jacobians_by_rows_and_by_columns() -> Result<()> {
     let x = g.input(AT);
     close(&g.jacobian(f(x), x).value()?.to_f64s(), &by_hand());
     close(&g.jacobian(wide(x), x).value()?.to_f64s(), &j.to_f64s());
-    let [ja, jb] = jacobians(|[a, b]| a.matmul(b))([numbers(&[2, 3], 0.1), numbers(&[3, 4], 0.2)])?;
+    let [ja, jb] =
+        jacobians(|[a, b]| a.matmul(b))([&numbers(&[2, 3], 0.1), &numbers(&[3, 4], 0.2)])?;
     assert_eq!(
         (ja.shape(), jb.shape()),
         (&[2, 4, 2, 3][..], &[2, 4, 3, 4][..])
@@ -86,13 +87,13 @@ fn jacobians_by_rows_and_by_columns() -> Result<()> {
 fn products_agree_with_the_full_matrix() -> Result<()> {
     let (ct, v) = ([2.0, -0.5], [0.4, 1.5, -2.0]);
     let j = by_hand();
-    let (y, d) = vjp(f)(AT, ct)?;
+    let (y, d) = vjp(f)(&AT, &ct)?;
     assert_eq!(y.shape(), [2]);
     close(
         &d.to_f64s(),
         &[0, 1, 2].map(|k| ct[0] * j[k] + ct[1] * j[3 + k]),
     );
-    let (_, d) = jvp(f)(AT, v)?;
+    let (_, d) = jvp(f)(&AT, &v)?;
     close(
         &d.to_f64s(),
         &[0, 3].map(|row| (0..3).map(|k| j[row + k] * v[k]).sum()),
@@ -106,7 +107,7 @@ fn hessians_all_ways() -> Result<()> {
     fn loss<'g>(x: Var<'g>) -> Var<'g> {
         (f(x) * f(x).sin()).sum() + x.powi(3).sum()
     }
-    let h = hessian(loss)(AT)?.to_f64s();
+    let h = hessian(loss)(&AT)?.to_f64s();
     let g = Graph::new();
     let x = g.input(AT);
     let y = loss(x);
@@ -122,7 +123,7 @@ fn hessians_all_ways() -> Result<()> {
     ))?;
     close(&whole.to_f64s(), &h);
     close(&columns.to_f64s(), &h);
-    close(&product.to_f64s(), &hvp(loss)(AT, v)?.to_f64s());
+    close(&product.to_f64s(), &hvp(loss)(&AT, &v)?.to_f64s());
     close(
         &product.to_f64s(),
         &[0, 1, 2].map(|i| (0..3).map(|k| h[3 * i + k] * v[k]).sum()),
@@ -130,7 +131,7 @@ fn hessians_all_ways() -> Result<()> {
     // symmetric, and equal to differences of the gradient
     let gradient = autograd::grad(loss);
     for i in 0..3 {
-        let step = |h: f64| gradient([0, 1, 2].map(|k| AT[k] + if k == i { h } else { 0.0 }));
+        let step = |h: f64| gradient(&[0, 1, 2].map(|k| AT[k] + if k == i { h } else { 0.0 }));
         let (up, down) = (step(1e-6)?.to_f64s(), step(-1e-6)?.to_f64s());
         for k in 0..3 {
             assert!((h[3 * i + k] - h[3 * k + i]).abs() < 1e-12);
@@ -139,7 +140,7 @@ fn hessians_all_ways() -> Result<()> {
     }
     // the derivative of a Hessian, and a Jacobian-vector product of its vector-Jacobian product
     let third = g.grad(g.hessian(y, x).sum(), &[x])[0].value()?.to_f64s();
-    let sum = |at: [f64; 3]| hessian(loss)(at).map(|h| h.to_f64s().iter().sum::<f64>());
+    let sum = |at: [f64; 3]| hessian(loss)(&at).map(|h| h.to_f64s().iter().sum::<f64>());
     for (k, d) in third.iter().enumerate() {
         let moved = |h: f64| sum([0, 1, 2].map(|i| AT[i] + if i == k { h } else { 0.0 }));
         assert!(((moved(1e-5)? - moved(-1e-5)?) / 2e-5 - d).abs() < 1e-5);
@@ -235,7 +236,7 @@ fn a_fixed_point_with_its_own_derivative() -> Result<()> {
 #[test]
 fn programs_that_other_libraries_get_wrong() -> Result<()> {
     let second =
-        |f: for<'g> fn(Var<'g>) -> Var<'g>, at: f64| hessian(f)(at).and_then(|h| h.scalar());
+        |f: for<'g> fn(Var<'g>) -> Var<'g>, at: f64| hessian(f)(&at).and_then(|h| h.scalar());
     assert_eq!(second(|x| x.powi(4), 3.0)?, 108.0);
     assert_eq!(second(|x| x * x * x * x, 3.0)?, 108.0);
     close(
@@ -243,10 +244,10 @@ fn programs_that_other_libraries_get_wrong() -> Result<()> {
         &[2.0 * 0.49f64.cos() - 4.0 * 0.49 * 0.49f64.sin()],
     );
     // a tensor with itself; two uses in both orders
-    assert_eq!(autograd::grad(|x| x * x)(3.0)?.scalar()?, 6.0);
-    assert_eq!(autograd::grad(|x| x / x)(3.0)?.scalar()?, 0.0);
-    assert_eq!(autograd::grad(|x| x.sin() * 0.0 + x)(3.0)?.scalar()?, 1.0);
-    assert_eq!(autograd::grad(|x| x + x.sin() * 0.0)(3.0)?.scalar()?, 1.0);
+    assert_eq!(autograd::grad(|x| x * x)(&3.0)?.scalar()?, 6.0);
+    assert_eq!(autograd::grad(|x| x / x)(&3.0)?.scalar()?, 0.0);
+    assert_eq!(autograd::grad(|x| x.sin() * 0.0 + x)(&3.0)?.scalar()?, 1.0);
+    assert_eq!(autograd::grad(|x| x + x.sin() * 0.0)(&3.0)?.scalar()?, 1.0);
     let g = Graph::new();
     let m = g.input([[1.0, 2.0], [3.0, 4.0]]);
     let [d] = g.grad(m.matmul(m).sum(), &[m]);
@@ -327,7 +328,7 @@ fn a_custom_op_that_uses_intermediate_values() -> Result<()> {
     }
     autograd::check_grads(|x| normalized(x[0]).sin() * x[0], &[Tensor::from(AT)])?;
     let (x, norm) = (AT, AT.iter().map(|x| x * x).sum::<f64>().sqrt());
-    let j = jacobian(normalized)(x)?.to_f64s();
+    let j = jacobian(normalized)(&x)?.to_f64s();
     for (e, &j) in j.iter().enumerate() {
         let (i, k) = (e / 3, e % 3);
         close(

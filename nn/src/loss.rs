@@ -4,6 +4,7 @@
 //! [`with_reduction`] combines one of them with a [`Reduction`].
 
 use autograd::{Tensor, Var};
+use std::panic::Location;
 
 /// How the losses of the samples are reduced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,28 +39,57 @@ impl Reduction {
 /// assert_eq!(value.scalar()?, 10.0);
 /// # Ok::<(), autograd::Error>(())
 /// ```
+#[track_caller]
 pub fn with_reduction(
     reduction: Reduction,
     loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
-    move |prediction, target| reduction.apply(loss(prediction, target))
+    let made_at = Location::caller();
+    move |prediction, target| {
+        let losses = loss(prediction, target);
+        let _scope = losses.graph().scope_made_at("loss", made_at);
+        reduction.apply(losses)
+    }
+}
+
+/// Names a closure that is a loss or a metric: `let my_loss = loss::func(|outputs, targets| ..);`.
+/// Without it, the compiler cannot derive the types of a closure that is bound to a name ("type
+/// annotations needed"): see [`autograd::func`].
+///
+/// ```
+/// use nn::loss;
+/// let cubic = loss::func(|y, t| (y - t).abs().powi(3).mean());
+/// let g = autograd::Graph::new();
+/// assert_eq!(cubic(g.input([1.0, 3.0]), g.constant([0.0, 1.0])).value()?.scalar()?, 4.5);
+/// # Ok::<(), autograd::Error>(())
+/// ```
+#[doc(alias = "closure")]
+pub fn func<F: for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>>(f: F) -> F {
+    f
 }
 
 /// Losses without reduction.
 pub mod unreduced {
     use autograd::Var;
+    use std::panic::Location;
 
     /// The cross-entropy of logits `[.., classes]` and integer labels `[..]`,
     /// `-ln softmax(x)[label]`, or of logits and probabilities `[.., classes]`.
     #[track_caller]
+    #[doc(alias = "CrossEntropyLoss")]
+    #[doc(alias = "softmax_cross_entropy")]
     pub fn cross_entropy<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
+        let _scope = logits.graph().scope("cross_entropy");
         logits.cross_entropy(target)
     }
 
     /// The negative log-likelihood `-ln p[label]` of log-probabilities `[.., classes]` and integer
     /// labels `[..]`.
     #[track_caller]
+    #[doc(alias = "NLLLoss")]
+    #[doc(alias = "nll_loss")]
     pub fn nll<'g>(log_probabilities: Var<'g>, labels: Var<'g>) -> Var<'g> {
+        let _scope = log_probabilities.graph().scope("nll");
         // a label is no position that may count from the end: a negative one is out of range
         let classes = log_probabilities.shape().ok();
         let classes = classes.and_then(|s| s.last().copied()).unwrap_or(0);
@@ -72,34 +102,48 @@ pub mod unreduced {
     /// The binary cross-entropy `-t·ln σ(x) - (1 - t)·ln(1 - σ(x))` of logits `x` and targets `t`
     /// from 0 to 1.
     #[track_caller]
+    #[doc(alias = "BCEWithLogitsLoss")]
+    #[doc(alias = "binary_cross_entropy_with_logits")]
     pub fn bce_with_logits<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
+        let _scope = logits.graph().scope("bce_with_logits");
         // -ln σ(x) = softplus(-x), and -ln(1 - σ(x)) = softplus(x)
         let loss = |x: Var<'g>, t: Var<'g>| {
             super::weighted(1.0 - t, x.softplus()) + super::weighted(t, (-x).softplus())
         };
-        super::elementwise(logits, target, loss)
+        super::elementwise("bce_with_logits", logits, target, loss)
     }
 
     /// The squared error `(prediction - target)²`.
     #[track_caller]
+    #[doc(alias = "MSELoss")]
+    #[doc(alias = "mse_loss")]
     pub fn mse<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
-        super::elementwise(prediction, target, |a, b| (a - b).square())
+        let _scope = prediction.graph().scope("mse");
+        super::elementwise("mse", prediction, target, |a, b| (a - b).square())
     }
 
     /// The absolute error `|prediction - target|`.
     #[track_caller]
+    #[doc(alias = "L1Loss")]
+    #[doc(alias = "l1_loss")]
     pub fn mae<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
-        super::elementwise(prediction, target, |a, b| (a - b).abs())
+        let _scope = prediction.graph().scope("mae");
+        super::elementwise("mae", prediction, target, |a, b| (a - b).abs())
     }
 
     /// The Huber loss: see [`huber`](super::huber()).
+    #[track_caller]
+    #[doc(alias = "HuberLoss")]
+    #[doc(alias = "SmoothL1Loss")]
     pub fn huber(delta: f64) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
+        let made_at = Location::caller();
         move |prediction, target| {
+            let _scope = prediction.graph().scope_made_at("huber", made_at);
             if !(delta > 0.0 && delta.is_finite()) {
-                let message = format!("huber: expected a finite delta above 0, got {delta}");
-                return prediction.fail(&message);
+                let message = format!("expected a finite delta above 0, got {delta}");
+                return prediction.fail_as("huber", &message);
             }
-            super::elementwise(prediction, target, |a, b| {
+            super::elementwise("huber", prediction, target, |a, b| {
                 let (d, abs) = (a - b, (a - b).abs());
                 let is_quadratic = abs.le(delta);
                 // 0 replaces `d` outside of the quadratic part: for an infinite `d`, the gradient
@@ -115,8 +159,10 @@ pub mod unreduced {
     /// The Kullback–Leibler divergence `Σ p·(ln p - ln q)` over the last axis, of log-probabilities
     /// `ln q` and probabilities `p`. A term with `p = 0` is 0.
     #[track_caller]
+    #[doc(alias = "KLDivLoss")]
     pub fn kl_div<'g>(log_q: Var<'g>, p: Var<'g>) -> Var<'g> {
-        super::elementwise(log_q, p, |log_q, p| {
+        let _scope = log_q.graph().scope("kl_div");
+        super::elementwise("kl_div", log_q, p, |log_q, p| {
             let is_positive = p.gt(0.0);
             // `select` before the product: for `p = 0` and `q = 0` the product would be 0·∞ = NaN
             let log_ratio = is_positive.select(is_positive.select(p, 1.0).ln() - log_q, 0.0);
@@ -135,6 +181,8 @@ pub mod unreduced {
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
+#[doc(alias = "CrossEntropyLoss")]
+#[doc(alias = "softmax_cross_entropy")]
 pub fn cross_entropy<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
     unreduced::cross_entropy(logits, target).mean()
 }
@@ -155,13 +203,16 @@ pub fn cross_entropy<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
 /// assert!((loss.value()?.scalar()? - 2f64.ln()).abs() < 1e-7);
 /// # Ok::<(), autograd::Error>(())
 /// ```
+#[track_caller]
 pub fn cross_entropy_with(
     label_smoothing: f64,
     class_weights: Option<Tensor>,
     ignore_index: Option<i64>,
 ) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
+    let made_at = Location::caller();
     move |logits, target| {
         let g = logits.graph();
+        let _scope = g.scope_made_at("cross_entropy", made_at);
         let weights = class_weights.as_ref().map(|w| g.constant(w));
         let losses = logits.cross_entropy_with(target, label_smoothing, weights, ignore_index);
         if losses.error().is_some() || target.dtype().is_ok_and(|d| d.is_float()) {
@@ -190,18 +241,24 @@ pub fn cross_entropy_with(
 /// The mean negative log-likelihood `mean(-ln p[label])` of log-probabilities `[.., classes]` and
 /// integer labels `[..]`.
 #[track_caller]
+#[doc(alias = "NLLLoss")]
+#[doc(alias = "nll_loss")]
 pub fn nll<'g>(log_probabilities: Var<'g>, labels: Var<'g>) -> Var<'g> {
     unreduced::nll(log_probabilities, labels).mean()
 }
 
 /// The mean squared error: `mean((prediction - target)²)`.
 #[track_caller]
+#[doc(alias = "MSELoss")]
+#[doc(alias = "mse_loss")]
 pub fn mse<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
     unreduced::mse(prediction, target).mean()
 }
 
 /// The mean absolute error: `mean(|prediction - target|)`.
 #[track_caller]
+#[doc(alias = "L1Loss")]
+#[doc(alias = "l1_loss")]
 pub fn mae<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
     unreduced::mae(prediction, target).mean()
 }
@@ -215,6 +272,9 @@ pub fn mae<'g>(prediction: Var<'g>, target: Var<'g>) -> Var<'g> {
 /// assert_eq!(loss.value()?.scalar()?, (0.125 + 2.5) / 2.0);
 /// # Ok::<(), autograd::Error>(())
 /// ```
+#[track_caller]
+#[doc(alias = "HuberLoss")]
+#[doc(alias = "SmoothL1Loss")]
 pub fn huber(delta: f64) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
     with_reduction(Reduction::Mean, unreduced::huber(delta))
 }
@@ -230,6 +290,8 @@ pub fn huber(delta: f64) -> impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> {
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
+#[doc(alias = "BCEWithLogitsLoss")]
+#[doc(alias = "binary_cross_entropy_with_logits")]
 pub fn bce_with_logits<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
     unreduced::bce_with_logits(logits, target).mean()
 }
@@ -245,6 +307,7 @@ pub fn bce_with_logits<'g>(logits: Var<'g>, target: Var<'g>) -> Var<'g> {
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
+#[doc(alias = "KLDivLoss")]
 pub fn kl_div<'g>(log_q: Var<'g>, p: Var<'g>) -> Var<'g> {
     unreduced::kl_div(log_q, p).mean()
 }
@@ -285,14 +348,16 @@ fn weighted<'g>(p: Var<'g>, cost: Var<'g>) -> Var<'g> {
 /// always a mistake.
 #[track_caller]
 fn elementwise<'g>(
+    name: &'static str,
     a: Var<'g>,
     b: Var<'g>,
     loss: impl FnOnce(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Var<'g> {
     match (a.shape(), b.shape()) {
-        (Ok(shape), Ok(target)) if shape != target => a.fail(&format!(
-            "expected a prediction of the target's shape {target}"
-        )),
+        (Ok(shape), Ok(target)) if shape != target => {
+            let message = format!("expected a prediction of the target's shape {target}");
+            a.fail_as(name, &message)
+        }
         _ => loss(a, b), // equal shapes, or an earlier error that `loss` passes on
     }
 }

@@ -6,8 +6,8 @@ use crate::{
     module::Module,
     train::evaluate::{Fixed, for_each_batch, only},
 };
-use autograd::{Graph, Tensor, Var};
-use std::fmt;
+use autograd::{Graph, Tensor, Var, called_from};
+use std::{fmt, panic::Location};
 
 /// The mean of a metric over a dataset. The metric is a function of outputs and targets that
 /// returns one value per sample, or the mean over the batch.
@@ -23,11 +23,13 @@ use std::fmt;
 /// println!("the mean of each sample's maximum error: {max_error:.3}");
 /// # Ok::<(), nn::Error>(())
 /// ```
+#[track_caller]
 pub fn evaluate_metric(
     model: &(impl Module + ?Sized),
     data: &(impl Source + ?Sized),
     metric: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Result<f64> {
+    let _call = called_from(Location::caller());
     let mut sum = 0.0;
     for_each_batch(
         &Fixed::now(model),
@@ -116,7 +118,9 @@ pub fn f1<'g>(logits: Var<'g>, targets: Var<'g>) -> Var<'g> {
 /// assert_eq!(top_k_accuracy(&outputs, &labels, 2)?, 1.0);
 /// # Ok::<(), nn::Error>(())
 /// ```
+#[track_caller]
 pub fn top_k_accuracy(outputs: &Tensor, labels: &Tensor, k: usize) -> Result<f64> {
+    let _call = called_from(Location::caller());
     let rows = match *outputs.shape() {
         [rows, _] => rows,
         _ => 0,
@@ -153,7 +157,9 @@ pub struct ConfusionMatrix {
 impl ConfusionMatrix {
     /// From outputs `[samples, classes]` and labels `[samples]`. The predicted class of a sample is
     /// that of its largest output.
+    #[track_caller]
     pub fn new(outputs: &Tensor, labels: &Tensor) -> Result<ConfusionMatrix> {
+        let _call = called_from(Location::caller());
         let g = Graph::new();
         let predicted = g.constant(outputs).argmax(-1).value()?;
         let (predicted, labels) = (predicted.as_slice::<i64>()?, labels.as_slice::<i64>()?);

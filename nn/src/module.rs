@@ -29,8 +29,13 @@ use autograd::{Param, Var};
 /// assert_eq!(model.forward(g.constant([[0f32, 1.0, 2.0]])).dims(), Some([1, 2]));
 /// ```
 pub trait Module: Send + Sync {
-    /// Appends the module's operations to the graph of `x`.
-    #[track_caller]
+    /// Appends the module's operations to the graph of `x`. Errors name the line of `forward` that
+    /// appended the failed operation.
+    ///
+    /// A layer for the use of others, whose lines nobody needs to see, has `#[track_caller]` on its
+    /// `forward`: errors then name the line that called it. It opens a scope with the line where it
+    /// was made ([`Graph::scope_made_at`](autograd::Graph::scope_made_at)), which is shown if the line
+    /// of the call is not known: it cannot be for a `dyn Module`.
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g>;
 
     /// Registers the parameters of the module and of its submodules. By default there are none.
@@ -40,6 +45,8 @@ pub trait Module: Send + Sync {
 
     /// All parameters and buffers with their paths, such as `layers.0.weight`. A shared parameter
     /// is listed once, under its first path.
+    #[doc(alias = "named_parameters")]
+    #[doc(alias = "state_dict")]
     fn parameters(&self) -> Vec<(String, Param)> {
         let mut params = Params {
             path: String::new(),
@@ -60,6 +67,7 @@ pub trait Module: Send + Sync {
     /// features.freeze(false);
     /// assert_eq!(features.num_parameters(), 40);
     /// ```
+    #[doc(alias = "requires_grad_")]
     fn freeze(&self, frozen: bool) {
         let params = self.parameters().into_iter().map(|(_, param)| param);
         params
@@ -68,6 +76,7 @@ pub trait Module: Send + Sync {
     }
 
     /// The number of trainable parameters: the total number of their elements.
+    #[doc(alias = "numel")]
     fn num_parameters(&self) -> usize {
         self.parameters()
             .iter()

@@ -71,10 +71,11 @@ impl Graph {
     /// let x = g.input([0.1, 0.2]);
     /// let y = g.checkpoint(|| x.sin().exp().sin().exp());
     /// let d = y.sum().backward()?;
-    /// let by_itself = autograd::grad(|x| x.sin().exp().sin().exp().sum())([0.1, 0.2])?;
+    /// let by_itself = autograd::grad(|x| x.sin().exp().sin().exp().sum())(&[0.1, 0.2])?;
     /// assert_eq!(d.get(x), Some(&by_itself));
     /// # Ok::<(), autograd::Error>(())
     /// ```
+    #[doc(alias = "remat")]
     pub fn checkpoint<R>(&self, f: impl FnOnce() -> R) -> R {
         let start = self.inner.borrow().nodes.next();
         let result = f();

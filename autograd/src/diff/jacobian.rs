@@ -5,12 +5,14 @@
 
 use super::{
     forward::misfit,
-    functional::{Write, tensor},
+    functional::Write,
     reverse::{sweep, sweep_from},
 };
 use crate::{
+    convert::ToTensor,
     error::{Error, OpError, Result, catch},
     graph::Graph,
+    lines::called_from,
     run::function::{self, Traced},
     shape::Shape,
     tensor::{DType, Tensor, Type, reserve, with_dtype},
@@ -54,6 +56,8 @@ impl Graph {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "jacrev")]
+    #[doc(alias = "jacfwd")]
     pub fn jacobian<'g>(&'g self, y: Var<'g>, x: Var<'g>) -> Var<'g> {
         let _call_site = self.call_site();
         if let Some(error) = self.foreign("jacobian", [y, x]) {
@@ -177,20 +181,19 @@ impl Graph {
 ///
 /// ```
 /// let f = autograd::vjp(|x| x * x);
-/// let (y, d) = f([1.0, 2.0], [10.0, 1.0])?;
+/// let (y, d) = f(&[1.0, 2.0], &[10.0, 1.0])?;
 /// assert_eq!((y.to_f64s(), d.to_f64s()), (vec![1.0, 4.0], vec![20.0, 4.0]));
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
-pub fn vjp<F, T, C>(f: F) -> impl Fn(T, C) -> Result<(Tensor, Tensor)>
+pub fn vjp<F>(f: F) -> impl Fn(&dyn ToTensor, &dyn ToTensor) -> Result<(Tensor, Tensor)>
 where
     F: for<'g> Fn(Var<'g>) -> Var<'g>,
-    T: TryInto<Tensor, Error: Into<Error>>,
-    C: TryInto<Tensor, Error: Into<Error>>,
 {
     let caller = Location::caller();
-    move |x, ct| {
-        let all = run([tensor(x)?, tensor(ct)?], caller, &|_, x| {
+    move |x: &dyn ToTensor, ct: &dyn ToTensor| {
+        let _call = called_from(caller);
+        let all = run([x.to_tensor()?, ct.to_tensor()?], caller, &|_, x| {
             let (x, ct) = (x[0], x[1]);
             let y = f(x);
             vec![y, y.vjp(ct, &[x])[0].unwrap_or_else(|| x.zero_cotangent())]
@@ -204,20 +207,19 @@ where
 ///
 /// ```
 /// let f = autograd::jvp(|x| x.sin());
-/// let (_, d) = f([0.0, 0.0], [1.0, 10.0])?;
+/// let (_, d) = f(&[0.0, 0.0], &[1.0, 10.0])?;
 /// assert_eq!(d.to_f64s(), [1.0, 10.0]);
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
-pub fn jvp<F, T, V>(f: F) -> impl Fn(T, V) -> Result<(Tensor, Tensor)>
+pub fn jvp<F>(f: F) -> impl Fn(&dyn ToTensor, &dyn ToTensor) -> Result<(Tensor, Tensor)>
 where
     F: for<'g> Fn(Var<'g>) -> Var<'g>,
-    T: TryInto<Tensor, Error: Into<Error>>,
-    V: TryInto<Tensor, Error: Into<Error>>,
 {
     let caller = Location::caller();
-    move |x, v| {
-        let all = run([tensor(x)?, tensor(v)?], caller, &|g, x| {
+    move |x: &dyn ToTensor, v: &dyn ToTensor| {
+        let _call = called_from(caller);
+        let all = run([x.to_tensor()?, v.to_tensor()?], caller, &|g, x| {
             let y = f(x[0]);
             vec![y, g.jvp(y, &[x[0]], &[x[1]])]
         })?;
@@ -246,18 +248,19 @@ fn two(values: Vec<Tensor>, caller: &'static Location<'static>) -> Result<(Tenso
 /// [`jacobians`].
 ///
 /// ```
-/// let j = autograd::jacobian(|x| x * x.sum())([1.0, 2.0])?;
+/// let j = autograd::jacobian(|x| x * x.sum())(&[1.0, 2.0])?;
 /// assert_eq!((j.shape(), j.to_f64s()), (&[2, 2][..], vec![4.0, 1.0, 2.0, 5.0]));
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
-pub fn jacobian<F, T>(f: F) -> impl Fn(T) -> Result<Tensor>
+#[doc(alias = "jacrev")]
+#[doc(alias = "jacfwd")]
+pub fn jacobian<F>(f: F) -> impl Fn(&dyn ToTensor) -> Result<Tensor>
 where
     F: for<'g> Fn(Var<'g>) -> Var<'g>,
-    T: TryInto<Tensor, Error: Into<Error>>,
 {
     let all = jacobians(move |[x]| f(x));
-    move |x| all([x]).map(|[j]| j)
+    move |x: &dyn ToTensor| all([x]).map(|[j]| j)
 }
 
 /// The Jacobians of a function of several tensors, one for each argument, of shape
@@ -266,14 +269,17 @@ where
 /// Traces one program for a row (a vector-Jacobian product), or for a column if there are fewer
 /// columns, and runs it for each on the threads of rayon's current pool.
 #[track_caller]
-pub fn jacobians<F, T, const N: usize>(f: F) -> impl Fn([T; N]) -> Result<[Tensor; N]>
+pub fn jacobians<F, const N: usize>(f: F) -> impl Fn([&dyn ToTensor; N]) -> Result<[Tensor; N]>
 where
     F: for<'g> Fn([Var<'g>; N]) -> Var<'g>,
-    T: TryInto<Tensor, Error: Into<Error>>,
 {
     let caller = Location::caller();
-    move |x| {
-        let x = x.into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
+    move |x: [&dyn ToTensor; N]| {
+        let _call = called_from(caller);
+        let x = x
+            .into_iter()
+            .map(ToTensor::to_tensor)
+            .collect::<Result<Vec<_>>>()?;
         let all = of_rows_or_columns(&x, caller, &|x| f(std::array::from_fn(|k| x[k])))?;
         all.try_into()
             .map_err(|_| OpError::new("values are missing").at("jacobian", caller))
@@ -306,19 +312,19 @@ fn of_rows_or_columns(
 /// the threads of rayon's current pool.
 ///
 /// ```
-/// let h = autograd::hessian(|x| (x * x).sin().sum())([0.7])?;
+/// let h = autograd::hessian(|x| (x * x).sin().sum())(&[0.7])?;
 /// assert!((h.scalar()? - (2.0 * 0.49f64.cos() - 4.0 * 0.49 * 0.49f64.sin())).abs() < 1e-14);
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
-pub fn hessian<F, T>(f: F) -> impl Fn(T) -> Result<Tensor>
+pub fn hessian<F>(f: F) -> impl Fn(&dyn ToTensor) -> Result<Tensor>
 where
     F: for<'g> Fn(Var<'g>) -> Var<'g>,
-    T: TryInto<Tensor, Error: Into<Error>>,
 {
     let caller = Location::caller();
-    move |x| {
-        let x = [tensor(x)?];
+    move |x: &dyn ToTensor| {
+        let _call = called_from(caller);
+        let x = [x.to_tensor()?];
         let all = rows(&x, x[0].ty(), caller, &|g, x, v| {
             vec![g.hvp(f(x[0]), x[0], v[0])]
         })?;
@@ -332,19 +338,18 @@ where
 ///
 /// ```
 /// let product = autograd::hvp(|x| x.powi(3).sum());
-/// assert_eq!(product([1.0, 2.0], [1.0, -1.0])?.to_f64s(), [6.0, -12.0]);
+/// assert_eq!(product(&[1.0, 2.0], &[1.0, -1.0])?.to_f64s(), [6.0, -12.0]);
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
-pub fn hvp<F, T, V>(f: F) -> impl Fn(T, V) -> Result<Tensor>
+pub fn hvp<F>(f: F) -> impl Fn(&dyn ToTensor, &dyn ToTensor) -> Result<Tensor>
 where
     F: for<'g> Fn(Var<'g>) -> Var<'g>,
-    T: TryInto<Tensor, Error: Into<Error>>,
-    V: TryInto<Tensor, Error: Into<Error>>,
 {
     let caller = Location::caller();
-    move |x, v| {
-        let all = run([tensor(x)?, tensor(v)?], caller, &|g, x| {
+    move |x: &dyn ToTensor, v: &dyn ToTensor| {
+        let _call = called_from(caller);
+        let all = run([x.to_tensor()?, v.to_tensor()?], caller, &|g, x| {
             vec![g.hvp(f(x[0]), x[0], x[1])]
         })?;
         all.into_iter()

@@ -438,6 +438,7 @@ impl Graph {
 
     /// As [`grad`](Graph::grad), for a list of any length.
     #[track_caller]
+    #[doc(alias = "autograd_grad")]
     pub fn grads<'g>(&'g self, y: Var<'g>, wrt: &[Var<'g>]) -> Vec<Var<'g>> {
         let _call_site = self.call_site();
         self.gradients(y, wrt)

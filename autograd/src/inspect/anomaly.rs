@@ -64,6 +64,8 @@ impl Graph {
     /// println!("{e}");
     /// ```
     #[track_caller]
+    #[doc(alias = "debug_nans")]
+    #[doc(alias = "set_detect_anomaly")]
     pub fn detect_anomaly<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<F::Out> {
         self.find_anomaly(&what)?;
         self.run(what)
@@ -111,11 +113,10 @@ fn anomaly(inner: &Inner, requested: &[NodeId]) -> Result<Option<Error>> {
     } else {
         inner.rule_of(id).unwrap_or(id)
     };
-    let node = &inner.nodes[id];
     Ok(Some(Error::new(
         inner.name(of),
         OpError::new(message),
-        inner.place(node.scope, node.source),
+        inner.place_of(id),
     )))
 }
 
@@ -194,7 +195,7 @@ impl Report<'_> {
     fn node(&self, out: &mut String, title: &str, id: NodeId) {
         let inner = self.inner;
         let place = |id: NodeId| {
-            let (node, scope) = (&inner.nodes[id], inner.scope_path(id));
+            let scope = inner.scope_path(id);
             format!(
                 "{}{}",
                 if scope.is_empty() {
@@ -202,7 +203,7 @@ impl Report<'_> {
                 } else {
                     format!("{scope}, ")
                 },
-                node.source
+                inner.source_of(id)
             )
         };
         let rule = inner

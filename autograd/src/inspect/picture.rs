@@ -349,7 +349,7 @@ impl<'g> Picture<'g> {
             () if nodes.iter().all(|&id| kind(id) != Kind::Op) => Part::Leaf,
             () => Part::Forward,
         };
-        let source = inner.nodes[first].source;
+        let source = inner.source_of(first);
         let source_line = format!("{first} {}:{}", source.file(), source.line());
         if nodes.len() == 1 {
             // the label of a single node says more than the name of its scope
@@ -522,7 +522,7 @@ fn merged(
 /// them. Forward and backward stay separate.
 fn limited(inner: &Inner, all: Vec<Run>, max_boxes: usize) -> Vec<Run> {
     let line = |run: &Run| {
-        let source = inner.nodes[run.nodes[0]].source;
+        let source = inner.source_of(run.nodes[0]);
         (source.file(), source.line())
     };
     let sweeps = |a: &Run, b: &Run| a.sweep(inner) == b.sweep(inner);

@@ -110,7 +110,7 @@ impl Plan {
 /// same structure makes no plan after its first step.
 ///
 /// ```
-/// let step = |x: f64| autograd::grad(|x| x.sin())(x);
+/// let step = |x: f64| autograd::grad(|x| x.sin())(&x);
 /// step(0.1)?;
 /// let before = autograd::plans_made();
 /// step(0.2)?;

@@ -110,7 +110,7 @@ impl Graph {
             // an empty kernel has no cost
             let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
             for (&id, weight) in nodes.iter().zip(weights) {
-                let (share, node) = (time.mul_f64(weight / all), &inner.nodes[id]);
+                let (share, line) = (time.mul_f64(weight / all), inner.source_of(id));
                 let path = inner.scope_path(id);
                 ops.add(inner.op(id).name().into(), share, estimated);
                 scopes.add(
@@ -122,11 +122,7 @@ impl Graph {
                     share,
                     estimated,
                 );
-                lines.add(
-                    format!("{}:{}", node.source.file(), node.source.line()),
-                    share,
-                    estimated,
-                );
+                lines.add(format!("{}:{}", line.file(), line.line()), share, estimated);
             }
         }
         Profile {

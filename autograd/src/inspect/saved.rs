@@ -52,7 +52,7 @@ impl Graph {
             let is_swept = |id: NodeId| inner.sweep_of(planned.node(id)).is_some();
             let describe = |node: NodeId| {
                 let (ty, id) = (program.ty(node), planned.node(node));
-                let source = inner.nodes[id].source;
+                let source = inner.source_of(id);
                 SavedValue {
                     scope: inner.scope_path(id),
                     op: inner.op(id).name(),

@@ -23,6 +23,8 @@ impl Graph {
     /// assert_eq!(g.to_text().lines().last(), Some("%3..%4: f64[] = layer %2  (exp ln_1p)"));
     /// # let _ = z;
     /// ```
+    #[doc(alias = "make_jaxpr")]
+    #[doc(alias = "jaxpr")]
     pub fn to_text(&self) -> String {
         self.picture().to_text()
     }

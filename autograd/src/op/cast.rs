@@ -124,6 +124,11 @@ impl<'g> Var<'g> {
     /// fit is an error when it is evaluated. A value is `true` if it is not 0. Between floats the
     /// gradient is cast back; integers and booleans have no gradient.
     #[track_caller]
+    #[doc(alias = "astype")]
+    #[doc(alias = "to")]
+    #[doc(alias = "float")]
+    #[doc(alias = "long")]
+    #[doc(alias = "convert_element_type")]
     pub fn cast(self, dtype: DType) -> Var<'g> {
         if self.known_dtype() == dtype {
             self

@@ -139,16 +139,22 @@ macro_rules! comparisons {
 
 comparisons! {
     /// Where both are equal, as booleans, element by element with broadcasting. NaN equals nothing.
+    #[doc(alias = "equal")]
     Eq eq |a, b| a.eq_mask(b);
     /// Where they differ. NaN differs from everything.
+    #[doc(alias = "not_equal")]
     Ne ne |a, b| L::not(a.eq_mask(b));
     /// Where `self` is less than `other`.
+    #[doc(alias = "less")]
     Lt lt |a, b| a.lt_mask(b);
     /// Where `self` is less than or equal to `other`.
+    #[doc(alias = "less_equal")]
     Le le |a, b| a.le_mask(b);
     /// Where `self` is greater than `other`.
+    #[doc(alias = "greater")]
     Gt gt |a, b| b.lt_mask(a);
     /// Where `self` is greater than or equal to `other`.
+    #[doc(alias = "greater_equal")]
     Ge ge |a, b| b.le_mask(a);
 }
 
@@ -293,6 +299,10 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "where")]
+    #[doc(alias = "masked_fill")]
+    #[doc(alias = "cond")]
+    #[doc(alias = "if_else")]
     pub fn select(self, a: impl Operand<'g>, b: impl Operand<'g>) -> Var<'g> {
         let like = a.as_var().or(b.as_var());
         let like = like.unwrap_or_else(|| self.graph().constant(0.0));

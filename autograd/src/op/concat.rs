@@ -4,6 +4,7 @@ use super::{Dependency, Internal, Op, Parts, Rule, layout::MOVE, same_dtype};
 use crate::{
     error::OpError,
     graph::Graph,
+    ints::Int,
     movement,
     piece::Piece,
     tensor::Type,
@@ -113,7 +114,12 @@ impl Graph {
     /// assert_eq!(g.concat(&[a, b], 0).dims(), Some([3, 2]));
     /// ```
     #[track_caller]
-    pub fn concat<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
+    #[doc(alias = "cat")]
+    #[doc(alias = "concatenate")]
+    #[doc(alias = "hstack")]
+    #[doc(alias = "vstack")]
+    pub fn concat<'g>(&'g self, parts: &[Var<'g>], axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         let Some(first) = parts.first() else {
             return self.fail(Concat::NAME, "expected at least one tensor".into(), &[]);
         };
@@ -133,7 +139,8 @@ impl Graph {
     /// assert_eq!(g.stack(&[a, b], -1).dims(), Some([3, 2]));
     /// ```
     #[track_caller]
-    pub fn stack<'g>(&'g self, parts: &[Var<'g>], axis: isize) -> Var<'g> {
+    pub fn stack<'g>(&'g self, parts: &[Var<'g>], axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         let Some(first) = parts.first() else {
             return self.fail("stack", "expected at least one tensor".into(), &[]);
         };

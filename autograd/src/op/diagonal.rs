@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     error::OpError,
+    ints::Int,
     movement,
     piece::Piece,
     shape::Shape,
@@ -65,6 +66,7 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "diag_embed")]
     pub fn diag(self) -> Var<'g> {
         self.with_shape("diag", |shape| match **shape {
             [n] => {
@@ -93,14 +95,16 @@ impl<'g> Var<'g> {
     /// The lower triangle of a matrix: zeros above the `k`-th diagonal. The main diagonal is 0,
     /// those above it are positive.
     #[track_caller]
-    pub fn tril(self, k: isize) -> Var<'g> {
+    pub fn tril(self, k: impl Int) -> Var<'g> {
+        let k = k.int();
         self.triangle("tril", k, false)
     }
 
     /// The upper triangle of a matrix: zeros below the `k`-th diagonal. The main diagonal is 0,
     /// those above it are positive.
     #[track_caller]
-    pub fn triu(self, k: isize) -> Var<'g> {
+    pub fn triu(self, k: impl Int) -> Var<'g> {
+        let k = k.int();
         self.triangle("triu", k, true)
     }
 

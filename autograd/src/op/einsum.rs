@@ -1,183 +1,365 @@
-//! Sums over products of one or two tensors, with letters as names of axes. They become sums,
-//! transposes and one matrix product, so that the derivative of a contraction is a contraction.
+//! Sums over products of tensors, with letters as names of axes. They become diagonals, sums,
+//! transposes, products of elements and matrix products, so that the derivative of a contraction is
+//! a contraction. More than two operands are contracted pair by pair, the cheapest pair first.
 
 use crate::{error::OpError, graph::Graph, shape::Shape, var::Var};
 
-/// The letters of each operand and of the result.
-struct Letters {
-    operands: Vec<Vec<char>>,
-    out: Vec<char>,
+/// The name of an axis: a letter, or the place of an axis that `...` stands for, from the last one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Axis {
+    /// The largest place is the first axis.
+    Dots(std::cmp::Reverse<usize>),
+    Letter(char),
 }
 
-impl Letters {
-    fn parse(text: &str, x: &[Var<'_>]) -> Result<Letters, OpError> {
-        let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-        let (left, out) = compact
-            .split_once("->")
-            .ok_or("expected letters for each operand and the result, as in \"ij,jk->ik\"")?;
-        let operands: Vec<Vec<char>> = left.split(',').map(|part| part.chars().collect()).collect();
-        let letters = Letters {
-            operands,
-            out: out.chars().collect(),
-        };
-        if letters.operands.len() != x.len() || !(1..=2).contains(&x.len()) {
-            return Err(OpError::new(format!(
-                "\"{text}\" names {} operands, there are {}",
-                letters.operands.len(),
-                x.len()
-            ))
-            .hint("one or two operands can be multiplied at once"));
-        }
-        let all = letters.operands.iter().flatten().chain(&letters.out);
-        if let Some(invalid) = all.clone().find(|c| !c.is_alphabetic()) {
-            return Err(OpError::new(format!("{invalid:?} is not a letter")));
-        }
-        for part in letters.operands.iter().chain([&letters.out]) {
-            if let Some(repeated) = part
-                .iter()
-                .find(|c| part.iter().filter(|other| other == c).count() > 1)
-            {
-                return Err(
-                    OpError::new(format!("{repeated:?} occurs twice in one operand"))
-                        .hint("take its .diagonal() first"),
-                );
-            }
-        }
-        if let Some(missing) = letters
-            .out
-            .iter()
-            .find(|c| !letters.operands.iter().any(|part| part.contains(c)))
-        {
-            return Err(OpError::new(format!(
-                "{missing:?} is in the result, but in no operand"
-            )));
-        }
-        for (letters, x) in letters.operands.iter().zip(x) {
-            let shape = x.known_shape();
-            if letters.len() != shape.rank() {
-                return Err(OpError::new(format!(
-                    "{} letters for the axes of {shape}",
-                    letters.len()
-                )));
-            }
-        }
-        Ok(letters)
-    }
-
-    /// The size of a letter's axis; an error if two operands differ.
-    fn size(&self, letter: char, x: &[Var<'_>]) -> Result<usize, OpError> {
-        let place = |part: &Vec<char>| part.iter().position(|&c| c == letter);
-        let sizes: Vec<usize> = self
-            .operands
-            .iter()
-            .zip(x)
-            .filter_map(|(part, x)| Some(x.known_shape()[place(part)?]))
-            .collect();
-        match sizes[..] {
-            [a, b] if a != b => Err(OpError::new(format!("{letter:?} has sizes {a} and {b}"))),
-            [a, ..] => Ok(a),
-            [] => Err(OpError::new(format!("{letter:?} is in no operand"))),
+impl std::fmt::Display for Axis {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Axis::Letter(letter) => write!(f, "'{letter}'"),
+            Axis::Dots(place) => write!(f, "axis {} of \"...\"", -(place.0 as isize) - 1),
         }
     }
 }
 
-/// Permutes a tensor with axes `own` to axes `target`, which must be among them. Other axes are
-/// summed first.
-#[track_caller]
-fn arrange<'g>(x: Var<'g>, own: &[char], target: &[char]) -> Var<'g> {
-    let summed: Vec<usize> = (0..own.len())
-        .filter(|&k| !target.contains(&own[k]))
-        .collect();
-    let left: Vec<char> = own.iter().copied().filter(|c| target.contains(c)).collect();
-    let x = if summed.is_empty() {
-        x
-    } else {
-        x.sum_axis(summed)
+/// A tensor with a name for each axis.
+#[derive(Clone)]
+struct Named<'g> {
+    value: Var<'g>,
+    axes: Vec<Axis>,
+}
+
+/// One part of the text: its letters, and where `...` stands.
+struct Part {
+    letters: Vec<char>,
+    dots: Option<usize>,
+}
+
+impl Part {
+    fn parse(text: &str) -> Result<Part, OpError> {
+        let mut pieces = text.split("...");
+        let before = pieces.next().unwrap_or("");
+        let after = pieces.next();
+        if pieces.next().is_some() {
+            return Err(OpError::new(format!("\"{text}\" has \"...\" twice")));
+        }
+        let letters: Vec<char> = before.chars().chain(after.unwrap_or("").chars()).collect();
+        if let Some(invalid) = letters.iter().find(|c| !c.is_alphabetic()) {
+            return Err(OpError::new(format!("'{invalid}' is not a letter")));
+        }
+        Ok(Part {
+            letters,
+            dots: after.map(|_| before.chars().count()),
+        })
+    }
+
+    /// The names of so many axes.
+    fn axes(&self, rank: usize) -> Option<Vec<Axis>> {
+        let extra = rank.checked_sub(self.letters.len())?;
+        let mut axes: Vec<Axis> = self.letters.iter().copied().map(Axis::Letter).collect();
+        match self.dots {
+            Some(at) => {
+                let dots = (0..extra).rev().map(|k| Axis::Dots(std::cmp::Reverse(k)));
+                axes.splice(at..at, dots);
+            }
+            None if extra > 0 => return None,
+            None => {}
+        }
+        Some(axes)
+    }
+}
+
+/// The operands with their names, and the names of the result's axes.
+fn parse<'g>(text: &str, x: &[Var<'g>]) -> Result<(Vec<Named<'g>>, Vec<Axis>), OpError> {
+    let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let (left, out) = match compact.split_once("->") {
+        Some((left, out)) => (left, Some(Part::parse(out)?)),
+        None => (&compact[..], None),
     };
-    let order: Vec<usize> = target
-        .iter()
-        .filter_map(|c| left.iter().position(|l| l == c))
-        .collect();
-    if order.iter().enumerate().all(|(k, &at)| k == at) {
-        x
-    } else {
-        x.permute(order)
+    let parts: Vec<Part> = left.split(',').map(Part::parse).collect::<Result<_, _>>()?;
+    if parts.len() != x.len() {
+        let (n, count) = (parts.len(), x.len());
+        let e = OpError::new(format!("\"{text}\" is for {n} operands, there are {count}"));
+        return Err(e.hint("letters for each operand and the result, as in \"ij,jk->ik\""));
     }
+    let mut named = Vec::with_capacity(x.len());
+    for (part, &value) in parts.iter().zip(x) {
+        let shape = value.known_shape();
+        let axes = part.axes(shape.rank()).ok_or_else(|| {
+            OpError::new(format!(
+                "{} letters for the axes of {shape}",
+                part.letters.len()
+            ))
+        })?;
+        named.push(Named { value, axes });
+    }
+    let dots = |x: &Named<'_>| x.axes.iter().filter(|a| matches!(a, Axis::Dots(_))).count();
+    let most = named.iter().map(dots).max().unwrap_or(0);
+    let out = match out {
+        Some(part) => {
+            let extra = if part.dots.is_some() { most } else { 0 };
+            let axes = part.axes(part.letters.len() + extra);
+            axes.ok_or("the result has another number of axes")?
+        }
+        None => implied(&named),
+    };
+    let all = || named.iter().flat_map(|x| &x.axes);
+    if let Some(missing) = out.iter().find(|axis| !all().any(|other| other == *axis)) {
+        return Err(OpError::new(format!(
+            "{missing} is in the result, but in no operand"
+        )));
+    }
+    if let Some(repeated) = out.iter().find(|axis| is_repeated(&out, **axis)) {
+        let e = OpError::new(format!("{repeated} is twice in the result"));
+        return Err(e.hint("a diagonal matrix is made by .diag()"));
+    }
+    Ok((named, out))
+}
+
+/// The axes of the result if none are given: those of `...`, and all letters that occur once, in
+/// alphabetical order, as in NumPy.
+fn implied(x: &[Named<'_>]) -> Vec<Axis> {
+    let mut all: Vec<Axis> = x.iter().flat_map(|x| x.axes.iter().copied()).collect();
+    all.sort_unstable();
+    let runs = all.chunk_by(|a, b| a == b);
+    runs.filter(|run| run.len() == 1 || matches!(run[0], Axis::Dots(_)))
+        .map(|run| run[0])
+        .collect()
+}
+
+fn is_repeated(axes: &[Axis], axis: Axis) -> bool {
+    axes.iter().filter(|other| **other == axis).count() > 1
+}
+
+/// The size of each axis. Equal names have equal sizes; of those of `...`, some may be 1.
+struct Sizes(Vec<(Axis, usize)>);
+
+impl Sizes {
+    fn of(x: &[Named<'_>]) -> Result<Sizes, OpError> {
+        let mut sizes: Vec<(Axis, usize)> = Vec::new();
+        for x in x {
+            for (&axis, &size) in x.axes.iter().zip(x.value.known_shape().iter()) {
+                let known = sizes.iter_mut().find(|(other, _)| *other == axis);
+                match known {
+                    None => sizes.push((axis, size)),
+                    Some((_, known)) if *known == size => {}
+                    Some((Axis::Dots(_), known)) if *known == 1 => *known = size,
+                    Some((Axis::Dots(_), _)) if size == 1 => {}
+                    Some((_, known)) => {
+                        let message = format!("{axis} has sizes {known} and {size}");
+                        return Err(OpError::new(message));
+                    }
+                }
+            }
+        }
+        Ok(Sizes(sizes))
+    }
+
+    fn list(&self, axes: &[Axis]) -> Vec<usize> {
+        let size = |axis: &Axis| self.0.iter().find(|(other, _)| other == axis);
+        axes.iter()
+            .map(|axis| size(axis).map_or(1, |s| s.1))
+            .collect()
+    }
+
+    /// The number of elements of these axes together, for comparisons of cost.
+    fn count(&self, axes: &[Axis]) -> f64 {
+        self.list(axes).iter().map(|&n| n as f64).product()
+    }
+}
+
+impl<'g> Named<'g> {
+    /// Without axes of size 1 that stand for more in another operand, and with the diagonals of axes
+    /// that have one name.
+    #[track_caller]
+    fn prepared(mut self, sizes: &Sizes) -> Result<Named<'g>, OpError> {
+        let own = self.value.known_shape();
+        let whole = sizes.list(&self.axes);
+        let stays = |k: &usize| own[*k] == whole[*k];
+        if !(0..own.rank()).all(|k| stays(&k)) {
+            let left: Vec<usize> = (0..own.rank()).filter(stays).collect();
+            let shape: Vec<usize> = left.iter().map(|&k| own[k]).collect();
+            self.value = self.value.reshape(Shape::new(&shape)?);
+            self.axes = left.iter().map(|&k| self.axes[k]).collect();
+        }
+        while let Some(&axis) = self
+            .axes
+            .iter()
+            .find(|axis| is_repeated(&self.axes, **axis))
+        {
+            let places = (0..self.axes.len()).filter(|&k| self.axes[k] == axis);
+            let pair: Vec<usize> = places.take(2).collect();
+            let mut order: Vec<usize> =
+                (0..self.axes.len()).filter(|k| !pair.contains(k)).collect();
+            self.axes = order.iter().map(|&k| self.axes[k]).chain([axis]).collect();
+            order.extend(pair);
+            self.value = self.value.permute(order).diagonal();
+        }
+        Ok(self)
+    }
+
+    /// Its axes in the order of `target`, which are among them. All others are summed first.
+    #[track_caller]
+    fn arranged(&self, target: &[Axis]) -> Var<'g> {
+        let is_left = |k: &usize| target.contains(&self.axes[*k]);
+        let summed: Vec<usize> = (0..self.axes.len()).filter(|k| !is_left(k)).collect();
+        let left: Vec<Axis> = (0..self.axes.len())
+            .filter(is_left)
+            .map(|k| self.axes[k])
+            .collect();
+        let x = match summed.is_empty() {
+            true => self.value,
+            false => self.value.sum_axis(summed),
+        };
+        let place = |axis: &Axis| left.iter().position(|other| other == axis);
+        let order: Vec<usize> = target.iter().filter_map(place).collect();
+        match order.iter().enumerate().all(|(k, &at)| k == at) {
+            true => x,
+            false => x.permute(order),
+        }
+    }
+}
+
+/// The axes of two operands by their role in the product, of which `kept` are needed later.
+struct Roles {
+    batch: Vec<Axis>,
+    rows: Vec<Axis>,
+    columns: Vec<Axis>,
+    summed: Vec<Axis>,
+}
+
+impl Roles {
+    fn new(a: &[Axis], b: &[Axis], kept: &dyn Fn(Axis) -> bool) -> Roles {
+        let pick = |from: &[Axis], test: &dyn Fn(Axis) -> bool| {
+            from.iter().copied().filter(|&c| test(c)).collect()
+        };
+        Roles {
+            batch: pick(a, &|c| b.contains(&c) && kept(c)),
+            rows: pick(a, &|c| !b.contains(&c) && kept(c)),
+            columns: pick(b, &|c| !a.contains(&c) && kept(c)),
+            summed: pick(a, &|c| b.contains(&c) && !kept(c)),
+        }
+    }
+
+    fn result(&self) -> Vec<Axis> {
+        [&self.batch[..], &self.rows, &self.columns].concat()
+    }
+
+    /// The number of multiplications.
+    fn cost(&self, sizes: &Sizes) -> f64 {
+        sizes.count(&self.result()) * sizes.count(&self.summed)
+    }
+}
+
+/// The product of two operands: `[batch, rows, summed]` by `[batch, summed, columns]`, or element by
+/// element if nothing is summed.
+#[track_caller]
+fn contract<'g>(
+    a: &Named<'g>,
+    b: &Named<'g>,
+    roles: &Roles,
+    sizes: &Sizes,
+) -> Result<Named<'g>, OpError> {
+    let Roles {
+        batch,
+        rows,
+        columns,
+        summed,
+    } = roles;
+    let (outer, m, n) = (sizes.list(batch), sizes.list(rows), sizes.list(columns));
+    let count = |axes: &[Axis]| sizes.list(axes).iter().product::<usize>();
+    let shaped = |x: Var<'g>, rest: &[usize]| {
+        Ok::<_, OpError>(x.reshape(Shape::new(&[&outer[..], rest].concat())?))
+    };
+    let product = if summed.is_empty() {
+        let left = shaped(
+            a.arranged(&[&batch[..], rows].concat()),
+            &[&m[..], &vec![1; n.len()]].concat(),
+        )?;
+        let right = shaped(
+            b.arranged(&[&batch[..], columns].concat()),
+            &[&vec![1; m.len()], &n[..]].concat(),
+        )?;
+        left * right
+    } else {
+        let left = a.arranged(&[&batch[..], rows, summed].concat());
+        let right = b.arranged(&[&batch[..], summed, columns].concat());
+        let left = shaped(left, &[count(rows), count(summed)])?;
+        let right = shaped(right, &[count(summed), count(columns)])?;
+        shaped(left.matmul(right), &[&m[..], &n].concat())?
+    };
+    Ok(Named {
+        value: product,
+        axes: roles.result(),
+    })
+}
+
+/// Contracts all operands, of each step the pair with the fewest multiplications; of equal ones the
+/// first, so that the order depends on nothing but sizes.
+#[track_caller]
+fn contract_all<'g>(
+    mut x: Vec<Named<'g>>,
+    out: &[Axis],
+    sizes: &Sizes,
+) -> Result<Var<'g>, OpError> {
+    while x.len() > 1 {
+        let mut best: Option<(f64, usize, usize, Roles)> = None;
+        for i in 0..x.len() {
+            for j in i + 1..x.len() {
+                let others = |c: Axis| {
+                    let mut rest = x.iter().enumerate().filter(|(k, _)| *k != i && *k != j);
+                    rest.any(|(_, x)| x.axes.contains(&c))
+                };
+                let kept = |c: Axis| out.contains(&c) || others(c);
+                let roles = Roles::new(&x[i].axes, &x[j].axes, &kept);
+                let cost = roles.cost(sizes);
+                if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
+                    best = Some((cost, i, j, roles));
+                }
+            }
+        }
+        let Some((_, i, j, roles)) = best else { break };
+        let (b, a) = (x.remove(j), x.remove(i));
+        x.insert(i, contract(&a, &b, &roles, sizes)?);
+    }
+    let last = x.first().ok_or("expected at least one operand")?;
+    Ok(last.arranged(out))
 }
 
 impl Graph {
     /// Einstein summation: letters name axes, axes with equal letters are multiplied, and letters
-    /// that are not in the result are summed. For one or two operands of the same float dtype.
+    /// that are not in the result are summed. A letter that is twice in an operand takes its diagonal.
+    /// `...` stands for all axes without letters, which broadcast. Without `->`, the result has those
+    /// of `...` and the letters that occur once, in alphabetical order. For operands of the same float
+    /// dtype; a single one may be of integers.
+    ///
+    /// Any number of operands is multiplied pair by pair, the pair with the fewest multiplications
+    /// first.
     ///
     /// ```
     /// let g = autograd::Graph::new();
     /// let (a, b) = (g.input([[1.0, 2.0], [3.0, 4.0]]), g.input([[5.0, 6.0], [7.0, 8.0]]));
     /// assert_eq!(g.einsum("ij,jk->ik", &[a, b]).value()?, a.matmul(b).value()?);
     /// assert_eq!(g.einsum("ij,ij->", &[a, b]).value()?.scalar()?, 70.0);
-    /// assert_eq!(g.einsum("ij->ji", &[a]).value()?, a.t().value()?);
+    /// assert_eq!(g.einsum("...j->j...", &[a]).value()?, a.t().value()?);
+    /// assert_eq!(g.einsum("ii", &[a]).value()?, a.trace().value()?);
+    /// assert_eq!(g.einsum("ij,jk,kl", &[a, b, a]).value()?, a.matmul(b).matmul(a).value()?);
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
     pub fn einsum<'g>(&'g self, letters: &str, x: &[Var<'g>]) -> Var<'g> {
-        let foreign = x.iter().any(|v| !std::ptr::eq(v.graph(), self));
-        if foreign || x.is_empty() || x.iter().any(|v| v.error().is_some()) {
-            return self.fail(
-                "einsum",
-                "expected one or two operands of this graph".into(),
-                if foreign { &[] } else { x },
-            );
+        if let Some(error) = self.foreign("einsum", x.iter().copied()) {
+            return error;
+        }
+        if x.is_empty() || x.iter().any(|v| v.error().is_some()) {
+            return self.fail("einsum", "expected at least one operand".into(), x);
         }
         let _call_site = self.call_site();
         let build = || {
-            let letters = Letters::parse(letters, x)?;
-            match *x {
-                [x] => Ok(arrange(x, &letters.operands[0], &letters.out)),
-                _ => contract(&letters, x),
-            }
+            let (named, out) = parse(letters, x)?;
+            let sizes = Sizes::of(&named)?;
+            let prepared = named.into_iter().map(|x| x.prepared(&sizes));
+            contract_all(prepared.collect::<Result<_, _>>()?, &out, &sizes)
         };
         build().unwrap_or_else(|e| self.fail("einsum", e, x))
     }
-}
-
-/// `[batch, rows, summed]` by `[batch, summed, columns]`
-#[track_caller]
-fn contract<'g>(letters: &Letters, x: &[Var<'g>]) -> Result<Var<'g>, OpError> {
-    let (a, b) = (&letters.operands[0], &letters.operands[1]);
-    let pick = |from: &[char], test: &dyn Fn(char) -> bool| {
-        from.iter()
-            .copied()
-            .filter(|&c| test(c))
-            .collect::<Vec<_>>()
-    };
-    let batch = pick(&letters.out, &|c| a.contains(&c) && b.contains(&c));
-    let rows = pick(&letters.out, &|c| a.contains(&c) && !b.contains(&c));
-    let columns = pick(&letters.out, &|c| !a.contains(&c) && b.contains(&c));
-    let summed = pick(a, &|c| b.contains(&c) && !letters.out.contains(&c));
-    let sizes = |letters_of: &[char]| {
-        letters_of
-            .iter()
-            .map(|&c| letters.size(c, x))
-            .collect::<Result<Vec<_>, _>>()
-    };
-    let (outer, m, n, k) = (
-        sizes(&batch)?,
-        sizes(&rows)?,
-        sizes(&columns)?,
-        sizes(&summed)?,
-    );
-    let count = |sizes: &[usize]| sizes.iter().product::<usize>();
-    let joined = |v: Var<'g>, own: &[char], order: [&[char]; 3], last: [usize; 2]| {
-        let arranged = arrange(v, own, &order.concat());
-        Ok::<_, OpError>(arranged.reshape(Shape::new(&[&outer[..], &last].concat())?))
-    };
-    let left = joined(x[0], a, [&batch, &rows, &summed], [count(&m), count(&k)])?;
-    let right = joined(x[1], b, [&batch, &summed, &columns], [count(&k), count(&n)])?;
-    let product = left
-        .matmul(right)
-        .reshape(Shape::new(&[&outer[..], &m, &n].concat())?);
-    Ok(arrange(
-        product,
-        &[batch, rows, columns].concat(),
-        &letters.out,
-    ))
 }

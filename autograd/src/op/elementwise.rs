@@ -315,6 +315,9 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "pow")]
+    #[doc(alias = "power")]
+    #[doc(alias = "integer_pow")]
     pub fn powi(self, n: i32) -> Var<'g> {
         self.apply(Powi(n))
     }

@@ -6,6 +6,7 @@
 use super::{Dependency, Internal, Op, Parts, Rule, compensated::Accumulate, inputs, layout::MOVE};
 use crate::{
     error::OpError,
+    ints::Int,
     movement::{Word, with_word, words},
     piece::Piece,
     pool::Block,
@@ -842,7 +843,10 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn take(self, index: Var<'g>, axis: isize) -> Var<'g> {
+    #[doc(alias = "index_select")]
+    #[doc(alias = "embedding")]
+    pub fn take(self, index: Var<'g>, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape(Take::NAME, |shape| {
             Ok(self.graph().apply(
                 Take {
@@ -857,7 +861,10 @@ impl<'g> Var<'g> {
     /// axis: `out[i][j] = self[i][index[i][j]]` for axis 1 (PyTorch's `gather`, NumPy's
     /// `take_along_axis`).
     #[track_caller]
-    pub fn gather(self, axis: isize, index: Var<'g>) -> Var<'g> {
+    #[doc(alias = "take_along_axis")]
+    #[doc(alias = "take_along_dim")]
+    pub fn gather(self, axis: impl Int, index: Var<'g>) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape(Gather::NAME, |shape| {
             Ok(self.graph().apply(
                 Gather {
@@ -873,7 +880,10 @@ impl<'g> Var<'g> {
     /// Terms at one position are added in order with compensated summation, as in
     /// [`cumsum`](Var::cumsum), so rounding errors do not accumulate.
     #[track_caller]
-    pub fn scatter_add(self, axis: isize, index: Var<'g>, source: Var<'g>) -> Var<'g> {
+    #[doc(alias = "index_add")]
+    #[doc(alias = "segment_sum")]
+    pub fn scatter_add(self, axis: impl Int, index: Var<'g>, source: Var<'g>) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape(Scatter::NAME, |shape| {
             let axis = shape.axis(axis)?;
             Ok(self

@@ -3,14 +3,15 @@
 use super::{Dependency, Id, Internal, Lowering, Op, Parts, Rule, inputs};
 use crate::{
     error::OpError,
+    ints::{Int, IntRange, Ints},
     movement,
     piece::Piece,
-    shape::{Axes, Ints, MAX_RANK, Shape, Walk, sizes},
+    shape::{Axes, MAX_RANK, Shape, Walk, sizes},
     tensor::{Type, with_dtype},
     var::Var,
     view::{TensorView, TensorViewMut},
 };
-use std::ops::{Bound, Range, RangeBounds};
+use std::ops::{Bound, Range};
 
 /// Copies the input: the `eval` of views, where they are computed at all.
 pub(crate) fn copy(x: TensorView<'_>, mut out: TensorViewMut<'_>) -> Result<(), OpError> {
@@ -277,6 +278,7 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "view")]
     pub fn reshape(self, shape: impl Ints) -> Var<'g> {
         self.with_shape(Reshape::NAME, |own| {
             let shape = complete(&shape.list(), own)?;
@@ -290,13 +292,15 @@ impl<'g> Var<'g> {
 
     /// All elements in one axis.
     #[track_caller]
+    #[doc(alias = "ravel")]
     pub fn flatten(self) -> Var<'g> {
         self.with_shape("flatten", |shape| Ok(self.reshape(shape.count())))
     }
 
     /// Joins the axes from this one on: `flatten_from(1)` turns a batch into rows.
     #[track_caller]
-    pub fn flatten_from(self, axis: isize) -> Var<'g> {
+    pub fn flatten_from(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape("flatten", |shape| {
             let (front, back) = shape.split_at(shape.axis(axis)?);
             Ok(self.reshape([front, &[back.iter().product()]].concat()))
@@ -305,7 +309,8 @@ impl<'g> Var<'g> {
 
     /// Removes an axis of size 1.
     #[track_caller]
-    pub fn squeeze(self, axis: isize) -> Var<'g> {
+    pub fn squeeze(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape("squeeze", |shape| {
             let at = shape.axis(axis)?;
             match shape[at] {
@@ -319,7 +324,10 @@ impl<'g> Var<'g> {
 
     /// Inserts an axis of size 1 at this position; -1 inserts it at the end.
     #[track_caller]
-    pub fn unsqueeze(self, axis: isize) -> Var<'g> {
+    #[doc(alias = "expand_dims")]
+    #[doc(alias = "newaxis")]
+    pub fn unsqueeze(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape("unsqueeze", |shape| {
             let rank = shape.rank() as isize + 1;
             if axis < -rank || axis >= rank {
@@ -337,6 +345,8 @@ impl<'g> Var<'g> {
 
     /// The axes in another order: axis `i` of the result is axis `axes[i]` of this.
     #[track_caller]
+    #[doc(alias = "moveaxis")]
+    #[doc(alias = "transpose")]
     pub fn permute(self, axes: impl Ints) -> Var<'g> {
         self.with_shape(Permute::NAME, |shape| {
             let axes = axes.list();
@@ -357,7 +367,10 @@ impl<'g> Var<'g> {
 
     /// Swaps two axes.
     #[track_caller]
-    pub fn transpose(self, a: isize, b: isize) -> Var<'g> {
+    #[doc(alias = "swapaxes")]
+    #[doc(alias = "swapdims")]
+    pub fn transpose(self, a: impl Int, b: impl Int) -> Var<'g> {
+        let (a, b) = (a.int(), b.int());
         self.with_shape("transpose", |shape| {
             let mut axes: Vec<usize> = (0..shape.rank()).collect();
             axes.swap(shape.axis(a)?, shape.axis(b)?);
@@ -367,6 +380,8 @@ impl<'g> Var<'g> {
 
     /// The matrix transposed: the last two axes swapped. An error for fewer than two axes.
     #[track_caller]
+    #[doc(alias = "mT")]
+    #[doc(alias = "T")]
     pub fn t(self) -> Var<'g> {
         self.with_shape("transpose", |shape| match shape.rank() {
             0 | 1 => Err(OpError::new(format!("expected a matrix, got {shape}"))),
@@ -376,6 +391,8 @@ impl<'g> Var<'g> {
 
     /// Broadcasts to a larger shape, as NumPy does. The derivative sums.
     #[track_caller]
+    #[doc(alias = "expand")]
+    #[doc(alias = "expand_as")]
     pub fn broadcast_to(self, shape: impl Ints) -> Var<'g> {
         self.with_shape(BroadcastTo::NAME, |own| {
             let shape = sizes(&shape.list())?;
@@ -415,20 +432,25 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn slice(self, axis: isize, range: impl RangeBounds<isize>) -> Var<'g> {
+    #[doc(alias = "narrow")]
+    #[doc(alias = "dynamic_slice")]
+    #[doc(alias = "getitem")]
+    pub fn slice(self, axis: impl Int, range: impl IntRange) -> Var<'g> {
+        let axis = axis.int();
         self.slice_step(axis, range, 1)
     }
 
     /// Every `step`-th element of a range of one axis. If `step` is negative, from the last element
     /// of the range to its first.
     #[track_caller]
-    pub fn slice_step(self, axis: isize, range: impl RangeBounds<isize>, step: isize) -> Var<'g> {
+    pub fn slice_step(self, axis: impl Int, range: impl IntRange, step: impl Int) -> Var<'g> {
+        let (axis, range, step) = (axis.int(), range.bounds(), step.int());
         self.with_shape(Slice::NAME, |shape| {
             let axis = shape.axis(axis)?;
             if step == 0 {
                 return Err("the step is 0".into());
             }
-            let (first, end) = clamp(&range, shape[axis]);
+            let (first, end) = clamp(range, shape[axis]);
             let size = end.saturating_sub(first).div_ceil(step.unsigned_abs());
             let start = if step > 0 || size == 0 {
                 first
@@ -448,6 +470,7 @@ impl<'g> Var<'g> {
 
     /// The elements of some axes in reverse order.
     #[track_caller]
+    #[doc(alias = "reverse")]
     pub fn flip(self, axes: impl Ints) -> Var<'g> {
         self.with_shape("flip", |shape| {
             let axes = shape.axes(&axes.list())?;
@@ -465,26 +488,30 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn split(self, sizes: &[usize], axis: isize) -> Vec<Var<'g>> {
+    #[doc(alias = "chunk")]
+    #[doc(alias = "array_split")]
+    pub fn split(self, sizes: impl Ints, axis: impl Int) -> Vec<Var<'g>> {
+        let (axis, sizes) = (axis.int(), sizes.list());
         let checked = self.with_shape("split", |shape| {
             let n = shape[shape.axis(axis)?];
-            match sizes
-                .iter()
-                .try_fold(0usize, |sum, &size| sum.checked_add(size))
-            {
-                Some(sum) if sum == n => Ok(self),
+            let add = |sum: isize, &size: &isize| match size {
+                0.. => sum.checked_add(size),
+                _ => None,
+            };
+            match sizes.iter().try_fold(0, add) {
+                Some(sum) if sum == n as isize => Ok(self),
                 _ => Err(OpError::new(format!(
                     "the sizes {sizes:?} do not add up to axis {axis} of {shape}"
                 ))),
             }
         });
         let mut start = 0;
-        let piece = |&size: &usize| {
+        let piece = |&size: &isize| {
             if checked.error().is_some() {
                 return checked;
             }
-            start += size as isize;
-            checked.slice(axis, start - size as isize..start)
+            start += size;
+            checked.slice(axis, start - size..start)
         };
         sizes.iter().map(piece).collect()
     }
@@ -498,13 +525,15 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "constant_pad")]
     pub fn pad(
         self,
-        axis: isize,
+        axis: impl Int,
         before: usize,
         after: usize,
         value: impl crate::var::Operand<'g>,
     ) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape("pad", |shape| {
             let (at, value) = (shape.axis(axis)?, value.var(self));
             let side = |size: usize| Ok::<_, OpError>(value.broadcast_to(shape.resized(at, size)?));
@@ -517,13 +546,17 @@ impl<'g> Var<'g> {
     /// Repeats each element of an axis `times` times in a row (NumPy's `repeat`, PyTorch's
     /// `repeat_interleave`).
     #[track_caller]
-    pub fn repeat(self, times: usize, axis: isize) -> Var<'g> {
+    #[doc(alias = "repeat_interleave")]
+    pub fn repeat(self, times: usize, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.repeated("repeat", times, axis, 1)
     }
 
     /// Repeats an axis as a whole `times` times (NumPy's `tile`, PyTorch's `repeat`).
     #[track_caller]
-    pub fn tile(self, times: usize, axis: isize) -> Var<'g> {
+    #[doc(alias = "repeat")]
+    pub fn tile(self, times: usize, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.repeated("tile", times, axis, 0)
     }
 
@@ -547,13 +580,15 @@ impl<'g> Var<'g> {
 
     /// The same value, taken as a constant: no gradient flows through it.
     #[track_caller]
+    #[doc(alias = "stop_gradient")]
+    #[doc(alias = "no_grad")]
     pub fn detach(self) -> Var<'g> {
         self.unary(Id::Detach)
     }
 }
 
 /// A range over an axis of size `n` as non-negative positions.
-fn clamp(range: &impl RangeBounds<isize>, n: usize) -> (usize, usize) {
+fn clamp((start, end): (Bound<isize>, Bound<isize>), n: usize) -> (usize, usize) {
     let n = n as isize;
     let position = |p: isize| {
         if p < 0 {
@@ -562,22 +597,22 @@ fn clamp(range: &impl RangeBounds<isize>, n: usize) -> (usize, usize) {
             p.min(n)
         }
     };
-    let first = match range.start_bound() {
-        Bound::Included(&p) => position(p),
-        Bound::Excluded(&-1) => n,
-        Bound::Excluded(&p) => position(p.saturating_add(1)),
+    let first = match start {
+        Bound::Included(p) => position(p),
+        Bound::Excluded(-1) => n,
+        Bound::Excluded(p) => position(p.saturating_add(1)),
         Bound::Unbounded => 0,
     };
-    let end = match range.end_bound() {
-        Bound::Included(&-1) | Bound::Unbounded => n,
-        Bound::Included(&p) => position(p.saturating_add(1)),
-        Bound::Excluded(&p) => position(p),
+    let end = match end {
+        Bound::Included(-1) | Bound::Unbounded => n,
+        Bound::Included(p) => position(p.saturating_add(1)),
+        Bound::Excluded(p) => position(p),
     };
     (first as usize, end.max(first) as usize)
 }
 
 /// Completes sizes of which one may be -1.
-fn complete(dims: &[isize], own: &Shape) -> Result<Shape, OpError> {
+pub(crate) fn complete(dims: &[isize], own: &Shape) -> Result<Shape, OpError> {
     let mut dims = dims.to_vec();
     if let Some(hole) = dims.iter().position(|&d| d == -1) {
         dims[hole] = 1;

@@ -179,11 +179,16 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "mm")]
+    #[doc(alias = "bmm")]
     pub fn matmul(self, other: Var<'g>) -> Var<'g> {
         let vector = |v: Var<'g>| v.dims::<1>();
         let (row, column) = (vector(self), vector(other));
         if row.is_none() && column.is_none() {
             return self.binary(Id::MatMul, other);
+        }
+        if let Some(error) = self.vector_misfit(other) {
+            return error;
         }
         let a = row.map_or(self, |[k]| self.reshape([1, k]));
         let b = column.map_or(other, |[k]| other.reshape([k, 1]));
@@ -201,8 +206,45 @@ impl<'g> Var<'g> {
         })
     }
 
+    /// An error if the product with a vector is not defined, told with the shapes that the user gave,
+    /// not those with a second axis.
+    #[track_caller]
+    fn vector_misfit(self, other: Var<'g>) -> Option<Var<'g>> {
+        let g = self.graph();
+        if let Some(error) = g.foreign(MatMul::NAME, [self, other]) {
+            return Some(error);
+        }
+        let (Ok(a), Ok(b)) = (self.shape(), other.shape()) else {
+            return None; // the error of one of them is passed on
+        };
+        let (k, rows) = match (a.last(), b.len().saturating_sub(2)) {
+            (Some(&k), at) if b.rank() > 0 => (k, b[at]),
+            _ => {
+                let e = "expected tensors with at least one axis".into();
+                return Some(g.fail(MatMul::NAME, e, &[self, other]));
+            }
+        };
+        if k == rows {
+            let fits = same_dtype(&[self.ty(), other.ty()]).and_then(expect_float);
+            return fits.err().map(|e| g.fail(MatMul::NAME, e, &[self, other]));
+        }
+        let left = if a.rank() == 1 { "elements" } else { "columns" };
+        let right = if b.rank() == 1 { "elements" } else { "rows" };
+        let message =
+            format!("the inner sizes differ: {k} {left} on the left, {rows} {right} on the right");
+        let helps =
+            (a.rank() > 1 && a[a.rank() - 2] == rows) || (b.rank() > 1 && b.last() == Some(&k));
+        let e = match helps {
+            true => OpError::new(message).hint("perhaps the matrix needs .t()"),
+            false => OpError::new(message),
+        };
+        Some(g.fail(MatMul::NAME, e, &[self, other]))
+    }
+
     /// The inner product of two vectors: a scalar.
     #[track_caller]
+    #[doc(alias = "inner")]
+    #[doc(alias = "vdot")]
     pub fn dot(self, other: Var<'g>) -> Var<'g> {
         match (self.dims::<1>(), other.dims::<1>()) {
             (Some(_), Some(_)) => self.matmul(other),
@@ -214,6 +256,7 @@ impl<'g> Var<'g> {
 
     /// The outer product of two vectors: `[m]` and `[n]` give `[m, n]`.
     #[track_caller]
+    #[doc(alias = "ger")]
     pub fn outer(self, other: Var<'g>) -> Var<'g> {
         match (self.dims::<1>(), other.dims::<1>()) {
             (Some([m]), Some([n])) => self.reshape([m, 1]) * other.reshape([1, n]),

@@ -7,9 +7,10 @@ use super::{
 };
 use crate::{
     error::OpError,
+    ints::Ints,
     nodes::OpRef,
     piece::Piece,
-    shape::{Axes, Ints},
+    shape::Axes,
     tensor::{DType, Tensor, Type},
     var::Var,
     view::{TensorView, TensorViewMut},
@@ -90,6 +91,7 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "logical_and")]
     pub fn and(self, other: Var<'g>) -> Var<'g> {
         self.bool_op("and", || {
             other.bool_op("and", || self.select(other, self.bool_constant(false)))
@@ -98,6 +100,7 @@ impl<'g> Var<'g> {
 
     /// Where at least one is true; also `a | b`.
     #[track_caller]
+    #[doc(alias = "logical_or")]
     pub fn or(self, other: Var<'g>) -> Var<'g> {
         self.bool_op("or", || {
             other.bool_op("or", || self.select(self.bool_constant(true), other))
@@ -107,6 +110,7 @@ impl<'g> Var<'g> {
     /// Where it is not true; also `!a`.
     #[track_caller]
     #[allow(clippy::should_implement_trait)] // `ops::Not` is implemented as well
+    #[doc(alias = "logical_not")]
     pub fn not(self) -> Var<'g> {
         self.bool_op("not", || self.ne(self.bool_constant(true)))
     }
@@ -145,6 +149,7 @@ impl<'g> Var<'g> {
 
     /// Where it is NaN. For floats.
     #[track_caller]
+    #[doc(alias = "isnan")]
     pub fn is_nan(self) -> Var<'g> {
         self.with_shape("is_nan", |_| {
             expect_float(self.known_dtype()).map(|()| self.ne(self))
@@ -153,6 +158,7 @@ impl<'g> Var<'g> {
 
     /// Where it is neither infinite nor NaN. For floats.
     #[track_caller]
+    #[doc(alias = "isfinite")]
     pub fn is_finite(self) -> Var<'g> {
         self.with_shape("is_finite", |_| {
             expect_float(self.known_dtype()).map(|()| self.abs().lt(f64::INFINITY))

@@ -382,8 +382,8 @@ pub(crate) fn same_dtype(x: &[Type]) -> Result<DType, OpError> {
             first.dtype, other.dtype
         ))
         .hint(format!(
-            "convert one side, for example with .cast(DType::{:?})",
-            first.dtype
+            "convert one side, for example with .cast(DType::{})",
+            first.dtype.variant()
         ))),
     }
 }

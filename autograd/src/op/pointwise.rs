@@ -491,12 +491,16 @@ macro_rules! methods {
 
 methods! {
     /// `|x|`, with derivative `sign(x)`: 0 at 0.
+    #[doc(alias = "absolute")]
+    #[doc(alias = "fabs")]
     abs Abs;
     /// -1, 0 or 1, with derivative 0. NaN stays NaN.
+    #[doc(alias = "signum")]
     sign Sign;
     /// `eˣ`, with derivative `eˣ`.
     exp Exp;
     /// `eˣ - 1`, exact near 0, with derivative `eˣ`.
+    #[doc(alias = "exp_m1")]
     expm1 Expm1;
     /// The natural logarithm, with derivative `1/x`; NaN below 0.
     ///
@@ -506,14 +510,17 @@ methods! {
     /// assert_eq!(x.ln().backward()?.scalar(x)?, 0.5);
     /// # Ok::<(), autograd::Error>(())
     /// ```
+    #[doc(alias = "log")]
     ln Ln;
     /// `ln(1 + x)`, exact near 0 (NumPy's `log1p`), with derivative `1/(1 + x)`; NaN below -1.
+    #[doc(alias = "log1p")]
     ln_1p Ln1p;
     /// The square root, with derivative `1/(2√x)`: infinite at 0.
     sqrt Sqrt;
     /// `x²`, with derivative `2x`.
     square Square;
     /// `1/x`, with derivative `-1/x²`.
+    #[doc(alias = "reciprocal")]
     recip Recip;
     /// `1/√x`, with derivative `-½·x^(-3/2)`: infinite at 0.
     rsqrt Rsqrt;
@@ -525,11 +532,14 @@ methods! {
     tan Tan;
     /// The arcsine in radians, from `-π/2` to `π/2`, with derivative `1/√(1 - x²)`; NaN outside of
     /// [-1, 1].
+    #[doc(alias = "arcsin")]
     asin Asin;
     /// The arccosine in radians, from 0 to `π`, with derivative `-1/√(1 - x²)`; NaN outside of [-1,
     /// 1].
+    #[doc(alias = "arccos")]
     acos Acos;
     /// The arctangent in radians, from `-π/2` to `π/2`, with derivative `1/(1 + x²)`.
+    #[doc(alias = "arctan")]
     atan Atan;
     /// The hyperbolic sine, with derivative `cosh x`.
     sinh Sinh;
@@ -546,6 +556,7 @@ methods! {
     /// `approximate="tanh"`.
     gelu_tanh GeluTanh;
     /// `x·σ(x)` (Elfwing et al. 2018), also called swish, with derivative `σ(x) + x·σ(x)·σ(-x)`.
+    #[doc(alias = "swish")]
     silu Silu;
     /// `ln σ(x)`, with derivative `σ(-x)`. Does not overflow; small values stay exact.
     log_sigmoid LogSigmoid;
@@ -554,10 +565,12 @@ methods! {
     /// The smallest integer that is not below `x`, with derivative 0.
     ceil Ceil;
     /// The nearest integer; ties go to the even one (as in NumPy and PyTorch). Derivative 0.
+    #[doc(alias = "rint")]
     round Round;
     /// `ln(1 + eˣ)`, with derivative `σ(x)`. Does not overflow; small values stay exact.
     softplus Softplus;
     /// `max(x, 0)`, with derivative 1 above 0 and 0 elsewhere, at 0 too. NaN stays NaN.
+    #[doc(alias = "ReLU")]
     relu Relu;
 }
 
@@ -571,6 +584,8 @@ impl<'g> Var<'g> {
     /// `σ(x) = 1/(1 + e⁻ˣ)`, with derivative `σ(1 - σ)`. Does not overflow; small values of both
     /// stay exact.
     #[track_caller]
+    #[doc(alias = "expit")]
+    #[doc(alias = "logistic")]
     pub fn sigmoid(self) -> Var<'g> {
         self.with_tail("sigmoid", Id::SigmoidTail, Id::Sigmoid)
     }
@@ -595,6 +610,7 @@ impl<'g> Var<'g> {
     /// The larger of two values, element by element with broadcasting. At a tie each gets half of
     /// the gradient. NaN if either is.
     #[track_caller]
+    #[doc(alias = "fmax")]
     pub fn maximum(self, other: impl Operand<'g>) -> Var<'g> {
         self.binary(Id::Maximum, other.var(self))
     }
@@ -602,6 +618,7 @@ impl<'g> Var<'g> {
     /// The smaller of two values, element by element with broadcasting. At a tie each gets half of
     /// the gradient. NaN if either is.
     #[track_caller]
+    #[doc(alias = "fmin")]
     pub fn minimum(self, other: impl Operand<'g>) -> Var<'g> {
         self.binary(Id::Minimum, other.var(self))
     }
@@ -620,12 +637,15 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "power")]
     pub fn pow(self, p: impl Operand<'g>) -> Var<'g> {
         self.binary(Id::Pow, p.var(self))
     }
 
     /// `xᵖ` for a scalar `p`: [`pow`](Var::pow). For integer `p`, [`powi`](Var::powi) is faster.
     #[track_caller]
+    #[doc(alias = "pow")]
+    #[doc(alias = "power")]
     pub fn powf(self, p: f64) -> Var<'g> {
         self.pow(p)
     }
@@ -653,6 +673,7 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "arctan2")]
     pub fn atan2(self, x: impl Operand<'g>) -> Var<'g> {
         self.binary(Id::Atan2, x.var(self))
     }
@@ -668,6 +689,7 @@ impl<'g> Var<'g> {
     /// outside, where the bound gets the gradient. NaN stays NaN. If `low > high`, the result is
     /// `high`.
     #[track_caller]
+    #[doc(alias = "clip")]
     pub fn clamp(self, low: impl Operand<'g>, high: impl Operand<'g>) -> Var<'g> {
         self.graph()
             .append(Id::Clamp, &[self, low.var(self), high.var(self)])

@@ -10,8 +10,9 @@ use crate::{
     error::OpError,
     exec::kernels::{self, Vectors},
     graph::Graph,
+    ints::Ints,
     piece::Piece,
-    shape::{Ints, Shape, sizes},
+    shape::{Shape, sizes},
     tensor::{DType, Tensor, Type, with_dtype},
     var::{Operand, Var},
     view::{TensorView, TensorViewMut},
@@ -248,6 +249,8 @@ impl Graph {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "dropout")]
+    #[doc(alias = "rand_bernoulli")]
     pub fn bernoulli<'g>(&'g self, p: impl Operand<'g>, shape: impl Ints) -> Var<'g> {
         let key = self.random_key();
         let like = p.as_var().unwrap_or_else(|| self.constant(0.0));
@@ -260,6 +263,8 @@ impl Graph {
     /// Uniform samples from `[0, 1)`. They depend on the seed and the node's index as those of
     /// [`bernoulli`](Graph::bernoulli) do.
     #[track_caller]
+    #[doc(alias = "rand")]
+    #[doc(alias = "random")]
     pub fn uniform(&self, shape: impl Ints, dtype: DType) -> Var<'_> {
         self.draw("uniform", Distribution::Uniform, &shape.list(), dtype)
     }
@@ -274,6 +279,7 @@ impl Graph {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "randn")]
     pub fn normal(&self, shape: impl Ints, dtype: DType) -> Var<'_> {
         self.draw("normal", Distribution::Normal, &shape.list(), dtype)
     }

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{
     error::OpError,
+    ints::{Int, Ints},
     math::fold::{Fold, Lines, fold_lines},
     nodes::OpRef,
     piece::Piece,
-    shape::{Axes, Ints, Shape},
+    shape::{Axes, Shape},
     tensor::{DType, Element, Type, reserve, with_dtype},
     var::Var,
     view::{Elements, TensorView, TensorViewMut},
@@ -547,6 +548,7 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "reduce_sum")]
     pub fn sum_axis(self, axes: impl Ints) -> Var<'g> {
         self.over(Sum::NAME, axes, |axes| self.sum_over(axes, false))
     }
@@ -554,6 +556,8 @@ impl<'g> Var<'g> {
     /// The sum over one or several axes, which are kept with size 1, so that the result broadcasts
     /// against `self`.
     #[track_caller]
+    #[doc(alias = "keepdim")]
+    #[doc(alias = "keepdims")]
     pub fn sum_axis_keep(self, axes: impl Ints) -> Var<'g> {
         self.over(Sum::NAME, axes, |axes| self.sum_over(axes, true))
     }
@@ -588,12 +592,15 @@ impl<'g> Var<'g> {
     /// The largest element. The gradient is split evenly over ties. NaN if an element is NaN; an
     /// error if there are no elements.
     #[track_caller]
+    #[doc(alias = "amax")]
     pub fn max(self) -> Var<'g> {
         self.over_all(Max::NAME, |axes| self.min_max::<true>(axes, false))
     }
 
     /// The largest element over one or several axes, which are removed.
     #[track_caller]
+    #[doc(alias = "amax")]
+    #[doc(alias = "reduce_max")]
     pub fn max_axis(self, axes: impl Ints) -> Var<'g> {
         self.over(Max::NAME, axes, |axes| self.min_max::<true>(axes, false))
     }
@@ -606,12 +613,15 @@ impl<'g> Var<'g> {
 
     /// The smallest element; ties and NaN as for [`max`](Var::max).
     #[track_caller]
+    #[doc(alias = "amin")]
     pub fn min(self) -> Var<'g> {
         self.over_all(Min::NAME, |axes| self.min_max::<false>(axes, false))
     }
 
     /// The smallest element over one or several axes, which are removed.
     #[track_caller]
+    #[doc(alias = "amin")]
+    #[doc(alias = "reduce_min")]
     pub fn min_axis(self, axes: impl Ints) -> Var<'g> {
         self.over(Min::NAME, axes, |axes| self.min_max::<false>(axes, false))
     }
@@ -632,6 +642,7 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "variance")]
     pub fn var(self, ddof: usize) -> Var<'g> {
         self.var_over(|shape| Ok(Axes::all(shape.rank())), ddof, false)
     }
@@ -707,6 +718,8 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "vector_norm")]
+    #[doc(alias = "l2")]
     pub fn norm(self) -> Var<'g> {
         self.norm_over(|shape| Ok(Axes::all(shape.rank())))
     }
@@ -763,6 +776,7 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
+    #[doc(alias = "product")]
     pub fn prod(self) -> Var<'g> {
         self.with_shape("prod", |shape| {
             Ok(self.reshape([shape.count()]).prod_axis(0))
@@ -772,7 +786,8 @@ impl<'g> Var<'g> {
     /// The product along an axis, which is removed. For integers, one half is multiplied with the
     /// other until one element is left, and each intermediate product must fit in 64 bits.
     #[track_caller]
-    pub fn prod_axis(self, axis: isize) -> Var<'g> {
+    pub fn prod_axis(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape("prod", |shape| {
             let axis = shape.axis(axis)?;
             let (at, mut x, mut n) = (axis as isize, self, shape[axis]);
@@ -799,7 +814,8 @@ impl<'g> Var<'g> {
     /// The position of the smallest element along an axis; ties and NaN as for
     /// [`argmax`](Var::argmax).
     #[track_caller]
-    pub fn argmin(self, axis: isize) -> Var<'g> {
+    pub fn argmin(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape(ArgMin::NAME, |shape| {
             Ok(self.apply(ArgMin {
                 axis: shape.axis(axis)?,
@@ -810,7 +826,8 @@ impl<'g> Var<'g> {
     /// The position of the largest element along an axis, as i64: the first one at a tie, or the
     /// first NaN. No gradient.
     #[track_caller]
-    pub fn argmax(self, axis: isize) -> Var<'g> {
+    pub fn argmax(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape(ArgMax::NAME, |shape| {
             Ok(self.apply(ArgMax {
                 axis: shape.axis(axis)?,

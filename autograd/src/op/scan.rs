@@ -3,6 +3,7 @@
 use super::{Dependency, Internal, Op, Parts, Real, Rule, inputs};
 use crate::{
     error::OpError,
+    ints::Int,
     piece::Piece,
     tensor::{DType, Type, reserve},
     var::Var,
@@ -220,7 +221,9 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn cumsum(self, axis: isize) -> Var<'g> {
+    #[doc(alias = "cumulative_sum")]
+    pub fn cumsum(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape(Cumsum::NAME, |shape| {
             Ok(self.apply(Cumsum {
                 axis: shape.axis(axis)?,

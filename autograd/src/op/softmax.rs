@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     error::OpError,
+    ints::Int,
     math::{
         Lanes,
         fold::{Fold, Lines, fold_gathered},
@@ -330,7 +331,8 @@ impl<'g> Var<'g> {
     /// `exp(x) / Σ exp(x)` along an axis: positive values with sum 1; 0 where all are -∞. For
     /// floats.
     #[track_caller]
-    pub fn softmax(self, axis: isize) -> Var<'g> {
+    pub fn softmax(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape(Softmax::NAME, |shape| {
             Ok(self.apply(Softmax {
                 axis: shape.axis(axis)?,
@@ -341,7 +343,8 @@ impl<'g> Var<'g> {
     /// `ln softmax(x)` along an axis, without overflow and accurate for small results; -∞ where all
     /// are -∞. For floats.
     #[track_caller]
-    pub fn log_softmax(self, axis: isize) -> Var<'g> {
+    pub fn log_softmax(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape(LogSoftmax::NAME, |shape| {
             Ok(self.apply(LogSoftmax {
                 axis: shape.axis(axis)?,
@@ -352,7 +355,9 @@ impl<'g> Var<'g> {
     /// `ln Σ exp(x)` along an axis, which is removed, without overflow; -∞ for no elements. For
     /// floats.
     #[track_caller]
-    pub fn logsumexp(self, axis: isize) -> Var<'g> {
+    #[doc(alias = "log_sum_exp")]
+    pub fn logsumexp(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape(LogSumExp::NAME, |shape| {
             Ok(self.apply(LogSumExp {
                 axis: shape.axis(axis)?,

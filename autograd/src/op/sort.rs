@@ -4,6 +4,7 @@
 use super::{Dependency, Internal, Op, Parts, Rule, inputs};
 use crate::{
     error::OpError,
+    ints::Int,
     piece::Piece,
     tensor::{DType, Element, Type, reserve, with_dtype},
     var::Var,
@@ -314,7 +315,8 @@ impl<'g> Var<'g> {
     /// The positions along an axis in ascending order of their elements, as i64. Stable; NaN comes
     /// last. No gradient.
     #[track_caller]
-    pub fn argsort(self, axis: isize) -> Var<'g> {
+    pub fn argsort(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape(ArgSort::NAME, |shape| {
             Ok(self.apply(ArgSort {
                 axis: shape.axis(axis)?,
@@ -337,7 +339,8 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn sort(self, axis: isize) -> Var<'g> {
+    pub fn sort(self, axis: impl Int) -> Var<'g> {
+        let axis = axis.int();
         self.with_shape("sort", |_| Ok(self.gather(axis, self.argsort(axis))))
     }
 
@@ -353,7 +356,9 @@ impl<'g> Var<'g> {
     /// # Ok::<(), autograd::Error>(())
     /// ```
     #[track_caller]
-    pub fn topk(self, k: usize, axis: isize) -> (Var<'g>, Var<'g>) {
+    #[doc(alias = "top_k")]
+    pub fn topk(self, k: usize, axis: impl Int) -> (Var<'g>, Var<'g>) {
+        let axis = axis.int();
         let positions = self.with_shape("topk", |shape| {
             let at = shape.axis(axis)?;
             match shape[at] {

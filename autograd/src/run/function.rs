@@ -6,6 +6,7 @@ use crate::{
     error::{Error, OpError, Result, catch},
     exec::run::Run,
     graph::Graph,
+    lines::called_from,
     nodes::{Inner, NodeId, Program},
     op::random,
     plan::{Plan, cache, extract::Selection},
@@ -139,6 +140,7 @@ where
         seed: Option<u64>,
         inputs: [T; N],
     ) -> Result<[Tensor; M]> {
+        let _call = called_from(self.known.made_at);
         let inputs = tensors(inputs)?;
         let traced = self.known.traced(&inputs, seed.is_some(), &self.write())?;
         let values: Result<[Tensor; M], _> = traced.call_with(seed, &inputs)?.try_into();
@@ -208,6 +210,7 @@ impl Traced {
         made_at: &'static Location<'static>,
         write: &Write<'_>,
     ) -> Result<Traced> {
+        let _call = called_from(made_at);
         let mut g = Graph::for_compile(training);
         let outputs = {
             let x: Vec<Var<'_>> = inputs.iter().map(|x| g.input(x)).collect();

@@ -10,9 +10,9 @@ use crate::{memory_cache, plan::cache};
 ///
 /// ```
 /// let f = autograd::grad(|x| x.sin().sum());
-/// let first = f(vec![0.5; 100_000])?;
+/// let first = f(&vec![0.5; 100_000])?;
 /// autograd::release_memory();
-/// assert_eq!(f(vec![0.5; 100_000])?, first);
+/// assert_eq!(f(&vec![0.5; 100_000])?, first);
 /// # Ok::<(), autograd::Error>(())
 /// ```
 pub fn release_memory() {

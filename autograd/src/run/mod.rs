@@ -293,6 +293,10 @@ impl Graph {
 impl Var<'_> {
     /// Computes the value, which then stays with the node. Scheduled updates are not carried out.
     #[track_caller]
+    #[doc(alias = "item")]
+    #[doc(alias = "numpy")]
+    #[doc(alias = "eval")]
+    #[doc(alias = "block_until_ready")]
     pub fn value(self) -> Result<Tensor> {
         self.graph.evaluate(self)
     }

@@ -27,6 +27,8 @@ use std::sync::Arc;
 /// # Ok::<(), nn::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[doc(alias = "DataLoader")]
+#[doc(alias = "TensorDataset")]
 pub struct Dataset {
     /// One or more, as the targets.
     inputs: Vec<Inputs>,

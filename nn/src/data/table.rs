@@ -61,7 +61,7 @@ pub fn read_csv_as(
         let columns = columns.join(", ");
         Error::file(
             path,
-            format!("has no column {target:?}; its columns are {columns}"),
+            format!("has no column `{target}`; its columns are {columns}"),
         )
     })?;
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
@@ -74,7 +74,7 @@ pub fn read_csv_as(
                 let message = "is not a finite number";
                 Error::file(
                     path,
-                    format!("{text:?} in column {name:?} of record {record} {message}"),
+                    format!("`{text}` in column `{name}` of record {record} {message}"),
                 )
             })?;
             if column == target_column {

@@ -20,6 +20,8 @@ pub enum Activation {
     Elu,
     /// `x·Φ(x)`, with the cumulative normal distribution `Φ`
     Gelu,
+    /// The approximation of `Gelu` by `tanh`, as in GPT-2: PyTorch's `approximate="tanh"`
+    GeluTanh,
     /// `x·σ(x)`
     Silu,
     /// `ln(1 + eˣ)`
@@ -34,7 +36,9 @@ use Activation::*;
 
 impl Activation {
     /// All activation functions.
-    pub const ALL: [Activation; 8] = [Relu, LeakyRelu, Elu, Gelu, Silu, Softplus, Tanh, Sigmoid];
+    pub const ALL: [Activation; 9] = [
+        Relu, LeakyRelu, Elu, Gelu, GeluTanh, Silu, Softplus, Tanh, Sigmoid,
+    ];
 }
 
 impl Module for Activation {
@@ -45,6 +49,7 @@ impl Module for Activation {
             LeakyRelu => x.leaky_relu(0.01),
             Elu => x.elu(1.0),
             Gelu => x.gelu(),
+            GeluTanh => x.gelu_tanh(),
             Silu => x.silu(),
             Softplus => x.softplus(),
             Tanh => x.tanh(),
@@ -60,6 +65,7 @@ impl fmt::Display for Activation {
             LeakyRelu => "leaky_relu",
             Elu => "elu",
             Gelu => "gelu",
+            GeluTanh => "gelu_tanh",
             Silu => "silu",
             Softplus => "softplus",
             Tanh => "tanh",
@@ -73,6 +79,6 @@ impl FromStr for Activation {
     fn from_str(name: &str) -> Result<Activation, String> {
         let names = || Activation::ALL.map(|a| a.to_string()).join(", ");
         let found = Activation::ALL.into_iter().find(|a| a.to_string() == name);
-        found.ok_or_else(|| format!("unknown activation {name:?}, expected one of {}", names()))
+        found.ok_or_else(|| format!("unknown activation `{name}`, expected one of {}", names()))
     }
 }

@@ -23,10 +23,8 @@ impl Module for Dropout {
     #[track_caller]
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
         if !(0.0..1.0).contains(&self.rate) {
-            return x.fail(&format!(
-                "the dropout rate {} is not in 0 ≤ rate < 1",
-                self.rate
-            ));
+            let message = format!("the rate {} is not in 0 ≤ rate < 1", self.rate);
+            return x.fail_as("dropout", &message);
         }
         let g = x.graph();
         let Ok(shape) = x.shape() else { return x };

@@ -42,6 +42,25 @@ impl Embedding {
         }
     }
 
+    /// The scores of all entries for vectors `[.., size]`: `x·weightᵀ`, of shape `[.., count]`. The
+    /// output head of a language model with tied weights (Press and Wolf 2017): both uses train the
+    /// same table.
+    ///
+    /// ```
+    /// use nn::{Embedding, Module};
+    /// let embedding = Embedding::new(1000, 16, 1);
+    /// let g = autograd::Graph::new();
+    /// let h = embedding.forward(g.constant([[3, 1, 4]]));
+    /// assert_eq!(embedding.attend(h).dims(), Some([1, 3, 1000]));
+    /// ```
+    #[doc(alias = "tied")]
+    #[doc(alias = "lm_head")]
+    #[track_caller]
+    pub fn attend<'g>(&self, x: Var<'g>) -> Var<'g> {
+        let _scope = x.graph().scope_made_at("embedding", self.location);
+        x.matmul(x.graph().param(&self.weight).t())
+    }
+
     /// `[count, size]`. Give it to another layer to tie the weights.
     pub fn weight(&self) -> &Param {
         &self.weight

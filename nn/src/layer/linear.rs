@@ -15,6 +15,7 @@ use std::panic::Location;
 ///
 /// Weight and bias are initialised uniformly in `±1/√inputs`, like PyTorch's `Linear`. (PyTorch
 /// stores the weight transposed.)
+#[doc(alias = "Dense")]
 pub struct Linear {
     weight: Param,
     bias: Param,
@@ -126,15 +127,19 @@ impl Module for Linear {
             return weight;
         }
         if weight.dims::<2>().is_none() {
-            return x.fail("there was not enough memory for the weights of this layer");
+            return x.fail_as(
+                "linear",
+                "there was not enough memory for the weights of this layer",
+            );
         }
         if let Err(failed) = check_input(x, weight) {
             return failed;
         }
         match x.shape().ok().and_then(|s| s.last().copied()) {
-            Some(features) if features != self.inputs => {
-                x.fail(&format!("expected an input [.., {}]", self.inputs))
-            }
+            Some(features) if features != self.inputs => x.fail_as(
+                "linear",
+                &format!("expected an input [.., {}]", self.inputs),
+            ),
             _ => x.matmul(weight) + g.param(&self.bias),
         }
     }

@@ -6,13 +6,16 @@ use crate::{
     seed,
 };
 use autograd::{DType, Var};
+use std::panic::Location;
 
 /// A multi-layer perceptron: linear layers with activations between them. It maps `[batch, inputs]`
 /// to `[batch, outputs]`. Created by [`mlp`].
+#[doc(alias = "MLP")]
 pub struct Mlp {
     layers: Vec<Linear>,
     activation: Activation,
     dropout: Dropout,
+    location: &'static Location<'static>,
 }
 
 /// A multi-layer perceptron with these layer sizes, from the inputs to the outputs. The last layer
@@ -34,6 +37,7 @@ pub fn mlp(sizes: &[usize], activation: Activation, seed: u64) -> Mlp {
         layers,
         activation,
         dropout: Dropout::new(0.0),
+        location: Location::caller(),
     }
 }
 
@@ -65,7 +69,7 @@ impl Module for Mlp {
     #[track_caller]
     fn forward<'g>(&self, mut x: Var<'g>) -> Var<'g> {
         let g = x.graph();
-        let _scope = g.scope("mlp");
+        let _scope = g.scope_made_at("mlp", self.location);
         for (k, layer) in self.layers.iter().enumerate() {
             let _scope = g.scope(&k.to_string());
             if k > 0 {

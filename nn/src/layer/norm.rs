@@ -71,7 +71,7 @@ impl Module for LayerNorm {
             return failed;
         }
         if x.shape().is_ok_and(|s| s.last() != Some(&features)) {
-            return x.fail(&format!("expected an input [.., {features}]"));
+            return x.fail_as("layer_norm", &format!("expected an input [.., {features}]"));
         }
         let centred = x - x.mean_axis_keep(-1);
         // one division for each row, instead of one for each element
@@ -141,13 +141,19 @@ impl Module for BatchNorm1d {
         let batch = match x.dims::<2>() {
             Some([batch, last]) if last == features => batch,
             _ => {
-                return x.fail(&format!("expected an input [batch, {features}]"));
+                return x.fail_as(
+                    "batch_norm",
+                    &format!("expected an input [batch, {features}]"),
+                );
             }
         };
         let (running_mean, running_var) = (g.param(&self.running_mean), g.param(&self.running_var));
         let (mean, variance) = if g.is_training() {
             if batch < 2 {
-                return x.fail("expected a training batch of at least 2 samples");
+                return x.fail_as(
+                    "batch_norm",
+                    "expected a training batch of at least 2 samples",
+                );
             }
             let (mean, variance) = (x.mean_axis(0), x.var_axis(0, 0));
             let unbiased = variance.detach() * (batch as f64 / (batch - 1) as f64);

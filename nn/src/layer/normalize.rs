@@ -6,7 +6,8 @@ use crate::{
     layer::number_type::{cast, check_input},
     module::{Module, Params},
 };
-use autograd::{DType, Graph, Param, Tensor, Var};
+use autograd::{DType, Graph, Param, Tensor, Var, called_from};
+use std::panic::Location;
 
 /// Standardises inputs: `(x - mean) / std`, with the mean and the standard deviation of each
 /// feature over a dataset. They are buffers: not trained, but saved and loaded with the model.
@@ -28,7 +29,9 @@ pub struct Normalize {
 impl Normalize {
     /// Computes the statistics over all samples. A feature that is constant, up to rounding, gets the
     /// standard deviation 1: what little its values differ by says nothing, and must not be blown up.
+    #[track_caller]
     pub fn fit(data: &Dataset) -> Result<Normalize> {
+        let _call = called_from(Location::caller());
         Normalize::fit_to(&data.inputs()?)
     }
 
@@ -44,7 +47,9 @@ impl Normalize {
     /// assert!((back.to_f64s()[1] - 400.0).abs() < 1e-3);
     /// # Ok::<(), nn::Error>(())
     /// ```
+    #[track_caller]
     pub fn fit_to(rows: &Tensor) -> Result<Normalize> {
+        let _call = called_from(Location::caller());
         /// Rounding errors of a mean and of what it is subtracted from, in units of the precision.
         const ROUNDING: f64 = 4.0;
         let g = Graph::new();
@@ -72,7 +77,9 @@ impl Normalize {
     /// assert_eq!(model.parameters()[1].1.value().to_f64s(), [1.0, 1.0]);
     /// # Ok::<(), nn::Error>(())
     /// ```
+    #[track_caller]
     pub fn new(sample_shape: &[usize]) -> Result<Normalize> {
+        let _call = called_from(Location::caller());
         Ok(Normalize {
             mean: Param::buffer(Tensor::full(sample_shape, 0f32)?),
             std: Param::buffer(Tensor::full(sample_shape, 1f32)?),
@@ -88,7 +95,9 @@ impl Normalize {
     }
 
     /// What was standardised, in its own units again: `x·std + mean`.
+    #[track_caller]
     pub fn invert(&self, x: &Tensor) -> Result<Tensor> {
+        let _call = called_from(Location::caller());
         let g = Graph::new();
         Ok((g.constant(x) * g.param(&self.std) + g.param(&self.mean)).value()?)
     }

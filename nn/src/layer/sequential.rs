@@ -2,6 +2,7 @@
 
 use crate::module::{Module, Params};
 use autograd::Var;
+use std::panic::Location;
 
 /// Applies modules one after the other. The name of a module is its index.
 ///
@@ -17,7 +18,8 @@ use autograd::Var;
 /// ```
 #[derive(Default)]
 pub struct Sequential {
-    modules: Vec<Box<dyn Module>>,
+    /// With the lines where they were appended.
+    modules: Vec<(Box<dyn Module>, &'static Location<'static>)>,
 }
 
 impl Sequential {
@@ -27,8 +29,11 @@ impl Sequential {
     }
 
     /// Appends a module.
+    #[track_caller]
+    #[doc(alias = "add")]
+    #[doc(alias = "append")]
     pub fn then(mut self, module: impl Module + 'static) -> Sequential {
-        self.modules.push(Box::new(module));
+        self.modules.push((Box::new(module), Location::caller()));
         self
     }
 }
@@ -36,15 +41,15 @@ impl Sequential {
 impl Module for Sequential {
     #[track_caller]
     fn forward<'g>(&self, mut x: Var<'g>) -> Var<'g> {
-        for (k, module) in self.modules.iter().enumerate() {
-            let _scope = x.graph().scope(&k.to_string());
+        for (k, (module, line)) in self.modules.iter().enumerate() {
+            let _scope = x.graph().scope_made_at(&k.to_string(), line);
             x = module.forward(x);
         }
         x
     }
 
     fn params(&self, p: &mut Params) {
-        for (k, module) in self.modules.iter().enumerate() {
+        for (k, (module, _)) in self.modules.iter().enumerate() {
             p.module(&k.to_string(), module);
         }
     }

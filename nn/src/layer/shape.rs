@@ -2,6 +2,7 @@
 
 use crate::module::{Module, Params};
 use autograd::Var;
+use std::panic::Location;
 
 /// Flattens all axes but the first: `[batch, ..]` becomes `[batch, n]`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,18 +40,20 @@ impl<M: Module> Module for Residual<M> {
 /// let g = autograd::Graph::new();
 /// assert_eq!(model.forward(g.constant([[0f32, 0.5, 1.0, 0.25]])).dims(), Some([1, 4]));
 /// ```
-pub struct Lambda<F>(F);
+pub struct Lambda<F>(F, &'static Location<'static>);
 
 impl<F: for<'g> Fn(Var<'g>) -> Var<'g> + Send + Sync> Lambda<F> {
-    /// Wraps a function.
+    /// Wraps a function. A closure that is bound to a name first needs [`autograd::func`].
+    #[track_caller]
     pub fn new(f: F) -> Lambda<F> {
-        Lambda(f)
+        Lambda(f, Location::caller())
     }
 }
 
 impl<F: for<'g> Fn(Var<'g>) -> Var<'g> + Send + Sync> Module for Lambda<F> {
     #[track_caller]
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
+        let _scope = x.graph().scope_made_at("lambda", self.1);
         (self.0)(x)
     }
 }

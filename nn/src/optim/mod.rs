@@ -58,13 +58,11 @@ pub trait Optimizer: Send + Sync {
     /// Appends the parameter updates for these gradients to the graph. The learning rate is
     /// multiplied by `lr_scale`, the factor of a [schedule](crate::schedule).
     /// [`step`](Optimizer::step) calls this with all [`gradients`] of a loss and a factor of 1.
-    #[track_caller]
     fn update(&self, gradients: Vec<Gradient<'_>>, lr_scale: f64);
 
     /// Appends the update by gradients that were accumulated and not yet applied, of these parameters;
     /// whether there are any. Call it after the last step of an epoch, so that no gradient gets lost or
     /// into the next epoch; the trainer does.
-    #[track_caller]
     fn flush(&self, g: &Graph, params: &[(String, Param)], lr_scale: f64) -> bool {
         let _ = (g, params, lr_scale);
         false

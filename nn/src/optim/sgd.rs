@@ -12,6 +12,7 @@ use autograd::Param;
 /// - weight decay: `d ← ∂loss/∂w + decay·w`;
 /// - velocity, initially 0: `v ← momentum·v + d`;
 /// - update: `w ← w - lr·v`, or with Nesterov momentum `w ← w - lr·(d + momentum·v)`.
+#[doc(alias = "SGD")]
 pub struct Sgd {
     lr: f64,
     momentum: f64,

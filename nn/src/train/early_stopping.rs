@@ -165,7 +165,7 @@ impl Callback for EarlyStopping {
                 (_, Some(path)) => self.best_weights.push((path.into(), value)),
                 _ => {
                     return Err(Error::invalid(format!(
-                        "early stopping: unknown state entry {name:?}"
+                        "early stopping: unknown state entry `{name}`"
                     )));
                 }
             }

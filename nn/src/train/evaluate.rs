@@ -7,8 +7,8 @@ use crate::{
     module::Module,
     weights::Weights,
 };
-use autograd::{DType, Graph, Param, Tensor, Var};
-use std::{borrow::Cow, fmt};
+use autograd::{DType, Graph, Param, Tensor, Var, called_from};
+use std::{borrow::Cow, fmt, panic::Location};
 
 /// Loss and accuracy over a set of samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -221,11 +221,13 @@ impl<'m> Fixed<'m> {
 /// assert!(metrics.accuracy.is_some());
 /// # Ok::<(), nn::Error>(())
 /// ```
+#[track_caller]
 pub fn evaluate(
     model: &(impl Module + ?Sized),
     data: &(impl Source + ?Sized),
     loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Result<Metrics> {
+    let _call = called_from(Location::caller());
     let (metrics, _) = evaluate_scores(&Fixed::now(model), &data, |outputs, batch| {
         let target = only(&batch.targets, "targets: `Trainer::loss_of` takes several")?;
         let loss = catch("the loss", || loss(outputs[0], target))?;
@@ -355,7 +357,10 @@ pub(crate) fn for_each_batch(
 ///
 /// All rows are with the weights of one moment. Other threads may train the model meanwhile: each of
 /// their steps is in all of the outputs, or in none.
+#[track_caller]
+#[doc(alias = "eval")]
 pub fn predict(model: &(impl Module + ?Sized), inputs: &Tensor) -> Result<Tensor> {
+    let _call = called_from(Location::caller());
     Fixed::now(model).predict(inputs)
 }
 
@@ -372,10 +377,12 @@ pub fn predict(model: &(impl Module + ?Sized), inputs: &Tensor) -> Result<Tensor
 /// assert_ne!(nn::predict(&model, &x)?, before);
 /// # Ok::<(), nn::Error>(())
 /// ```
+#[track_caller]
 pub fn predict_with(
     model: &(impl Module + ?Sized),
     weights: &Weights,
     inputs: &Tensor,
 ) -> Result<Tensor> {
+    let _call = called_from(Location::caller());
     Fixed::new(forward_of(model), model.parameters(), Some(weights)).predict(inputs)
 }

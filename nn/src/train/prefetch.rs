@@ -5,7 +5,9 @@ use crate::{
     error::{Error, Result, catch},
     seed,
 };
+use autograd::called_from;
 use std::{
+    panic::Location,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -41,6 +43,8 @@ pub(super) struct Prefetch<'p, 'm> {
     pub(super) augmentation: Option<Arc<Augmentation<'m>>>,
     /// About how many bytes a batch has.
     pub(super) batch_bytes: usize,
+    /// The line that called `fit`.
+    pub(super) call: &'static Location<'static>,
 }
 
 impl<'p> Prefetch<'p, '_> {
@@ -59,6 +63,7 @@ impl<'p> Prefetch<'p, '_> {
     }
 
     fn run(self, sender: &SyncSender<Vec<Result<StepData>>>) {
+        let _call = called_from(self.call);
         let together = (BYTES / self.batch_bytes.max(1)).clamp(1, BATCHES);
         let steps: Vec<usize> = self.steps.clone().collect();
         for group in steps.chunks(together) {

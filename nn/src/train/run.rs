@@ -19,16 +19,19 @@ use crate::{
     schedule, seed,
     weights::Weights,
 };
-use autograd::{GradientReport, Graph, Tensor, Var};
-use std::{sync::mpsc::Receiver, time::Instant};
+use autograd::{GradientReport, Graph, Tensor, Var, called_from};
+use std::{panic::Location, sync::mpsc::Receiver, time::Instant};
 
 impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// Trains the model on a [`Dataset`](crate::Dataset) or another [`Source`]. Updates its parameters
     /// in place and returns the metrics of each epoch, and how the training ended. After an error,
     /// [`history`](Trainer::history) has the epochs so far.
+    #[track_caller]
     pub fn fit<S: Source + ?Sized>(&mut self, data: &S) -> Result<History> {
+        let call = Location::caller();
+        let _call = called_from(call);
         let (mut callbacks, mut epochs) = (std::mem::take(&mut self.callbacks), Vec::new());
-        let end = self.train(&data, &mut callbacks, &mut epochs);
+        let end = self.train(&data, &mut callbacks, &mut epochs, call);
         (self.callbacks, self.history) = (callbacks, epochs);
         Ok(History::new(self.history.clone(), end?))
     }
@@ -39,6 +42,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         data: &dyn Source,
         callbacks: &mut [Box<dyn Callback + 'm>],
         epochs: &mut Vec<Epoch>,
+        call: &'static Location<'static>,
     ) -> Result<End> {
         self.check(data)?;
         let first = order::in_order(self.batch_size.min(data.len()), 0);
@@ -59,6 +63,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             steps_per_epoch: self.steps_per_epoch(data),
             batch_bytes: self.first_batch(data)?.bytes(),
             progress: Progress::new(self.quiet),
+            call,
         };
         let cursor = match &self.checkpoint {
             Some(checkpoint) if checkpoint.path.is_file() => {
@@ -92,6 +97,8 @@ struct Session<'s, 'm, M: ?Sized, O> {
     /// About how many bytes a batch has.
     batch_bytes: usize,
     progress: Progress,
+    /// The line that called `fit`.
+    call: &'static Location<'static>,
 }
 
 impl<M: Module + ?Sized, O: Optimizer> Session<'_, '_, M, O> {
@@ -229,6 +236,7 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
             seed: epoch_seed,
             augmentation: trainer.augmentation.clone(),
             batch_bytes: session.batch_bytes,
+            call: session.call,
         })
     }
 

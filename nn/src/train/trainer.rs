@@ -17,8 +17,9 @@ use crate::{
     schedule,
     weights::Weights,
 };
-use autograd::{Graph, Tensor, Var};
+use autograd::{Graph, Tensor, Var, called_from};
 use std::{
+    panic::Location,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -27,8 +28,52 @@ type Schedule<'m> = Box<dyn Fn(&schedule::Context<'_>) -> f64 + 'm>;
 type Order<'m> = Box<dyn Fn(usize, u64) -> Vec<usize> + 'm>;
 /// The outputs of a model for the inputs of a batch.
 type OutputsOf<'m, M> = Box<dyn for<'g> Fn(&M, &[Var<'g>]) -> Vec<Var<'g>> + 'm>;
-/// A loss or a metric of the outputs and the targets of a batch.
+/// A function of the outputs and the targets of a batch.
 type ScoreOf<'m> = Box<dyn for<'g> Fn(&[Var<'g>], &[Var<'g>]) -> Result<Var<'g>> + 'm>;
+
+/// The loss, or a metric of one's own.
+struct Score<'m> {
+    name: String,
+    f: ScoreOf<'m>,
+    /// Where it was given.
+    line: &'static Location<'static>,
+}
+
+impl<'m> Score<'m> {
+    /// Of several outputs and targets.
+    #[track_caller]
+    fn of_all(
+        name: &str,
+        f: impl for<'g> Fn(&[Var<'g>], &[Var<'g>]) -> Var<'g> + 'm,
+    ) -> Score<'m> {
+        Score {
+            name: name.into(),
+            f: Box::new(move |outputs, targets| Ok(f(outputs, targets))),
+            line: Location::caller(),
+        }
+    }
+
+    /// Of one output and one target.
+    #[track_caller]
+    fn of_one(name: &str, f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm) -> Score<'m> {
+        const SEVERAL: &str = "`Trainer::loss_of` and `metric_of` take several";
+        let f: ScoreOf<'m> = Box::new(move |outputs, targets| {
+            let output = only(outputs, &format!("outputs: {SEVERAL}"))?;
+            Ok(f(output, only(targets, &format!("targets: {SEVERAL}"))?))
+        });
+        Score {
+            f,
+            ..Score::of_all(name, |outputs, _| outputs[0])
+        }
+    }
+
+    /// Of a batch, in a scope with the line where it was given.
+    fn of<'g>(&self, what: &str, outputs: &[Var<'g>], targets: &[Var<'g>]) -> Result<Var<'g>> {
+        let g = outputs[0].graph(); // there is one at least
+        let _scope = g.scope_made_at(&self.name, self.line);
+        catch(what, || (self.f)(outputs, targets))?
+    }
+}
 
 /// The checkpoints of a training.
 pub(super) struct Checkpoints {
@@ -51,14 +96,14 @@ pub struct Trainer<'m, M: ?Sized, O> {
     pub(super) optimizer: O,
     /// None for a model of one input and one output.
     forward: Option<OutputsOf<'m, M>>,
-    loss: ScoreOf<'m>,
+    loss: Score<'m>,
     pub(super) schedule: Schedule<'m>,
     pub(super) order: Option<Order<'m>>,
     pub(super) batch_size: usize,
     pub(super) epochs: usize,
     pub(super) seed: u64,
     pub(super) validation: Option<Validation<'m>>,
-    metrics: Vec<(String, ScoreOf<'m>)>,
+    metrics: Vec<Score<'m>>,
     pub(super) quiet: bool,
     pub(super) detect_anomaly: bool,
     pub(super) inspect_gradients: bool,
@@ -79,26 +124,12 @@ pub(super) struct Scored<'g> {
     pub(super) loss: Var<'g>,
 }
 
-/// A function of one output and one target as one of several.
-fn of_one<'m>(name: String, f: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm) -> ScoreOf<'m> {
-    Box::new(move |outputs, targets| {
-        let output = only(
-            outputs,
-            "outputs: `Trainer::loss_of` and `metric_of` take several",
-        )?;
-        let target = only(
-            targets,
-            "targets: `Trainer::loss_of` and `metric_of` take several",
-        )?;
-        catch(&name, || f(output, target))
-    })
-}
-
 impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// A trainer with the default settings: cross-entropy loss, constant learning rate, batch size
     /// 64, one epoch, seed 0, no validation.
+    #[track_caller]
     pub fn new(model: &'m M, optimizer: O) -> Trainer<'m, M, O> {
-        let loss = of_one("the loss".into(), crate::loss::cross_entropy);
+        let loss = Score::of_one("loss", crate::loss::cross_entropy);
         let schedule: Schedule<'m> = Box::new(schedule::constant);
         Trainer {
             model,
@@ -127,9 +158,11 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
 
     /// The loss: a function of outputs and targets that returns a scalar, or a number for each sample
     /// `[batch, ..]`, of which the mean counts. Samples with [weights](crate::Dataset::with_weights)
-    /// need the second.
+    /// need the second. A closure that is bound to a name first needs
+    /// [`loss::func`](crate::loss::func).
+    #[track_caller]
     pub fn loss(mut self, loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm) -> Self {
-        self.loss = of_one("the loss".into(), loss);
+        self.loss = Score::of_one("loss", loss);
         self
     }
 
@@ -173,11 +206,12 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
 
     /// The loss of several outputs and several targets, in the order in which
     /// [`forward`](Trainer::forward) and the data have them.
+    #[track_caller]
     pub fn loss_of(
         mut self,
         loss: impl for<'g> Fn(&[Var<'g>], &[Var<'g>]) -> Var<'g> + 'm,
     ) -> Self {
-        self.loss = Box::new(move |o, t| catch("the loss", || loss(o, t)));
+        self.loss = Score::of_all("loss", loss);
         self
     }
 
@@ -274,25 +308,24 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// assert_eq!(history[49].metric("accuracy"), Some(1.0));
     /// # Ok::<(), nn::Error>(())
     /// ```
+    #[track_caller]
     pub fn metric(
         mut self,
         name: &str,
         metric: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g> + 'm,
     ) -> Self {
-        let metric = of_one(format!("the metric {name}"), metric);
-        self.metrics.push((name.into(), metric));
+        self.metrics.push(Score::of_one(name, metric));
         self
     }
 
     /// A [`metric`](Trainer::metric) of several outputs and several targets.
+    #[track_caller]
     pub fn metric_of(
         mut self,
         name: &str,
         metric: impl for<'g> Fn(&[Var<'g>], &[Var<'g>]) -> Var<'g> + 'm,
     ) -> Self {
-        let what = format!("the metric {name}");
-        let metric: ScoreOf<'m> = Box::new(move |o, t| catch(&what, || metric(o, t)));
-        self.metrics.push((name.into(), metric));
+        self.metrics.push(Score::of_all(name, metric));
         self
     }
 
@@ -375,7 +408,9 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// println!("{summary}");
     /// # Ok::<(), nn::Error>(())
     /// ```
+    #[track_caller]
     pub fn dry_run<S: Source + ?Sized>(&self, data: &S) -> Result<DryRun> {
+        let _call = called_from(Location::caller());
         let data: &dyn Source = &data;
         self.check(data)?;
         let (g, steps_per_epoch) = (Graph::training(self.seed), self.steps_per_epoch(data));
@@ -405,7 +440,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     pub(super) fn score<'g>(&self, g: &'g Graph, batch: &Batch) -> Result<Scored<'g>> {
         let vars = BatchVars::new(g, batch);
         let outputs = self.outputs(&vars.inputs)?;
-        let loss = (self.loss)(&outputs, &vars.targets)?;
+        let loss = self.loss.of("the loss", &outputs, &vars.targets)?;
         Ok(Scored {
             outputs,
             targets: vars.targets,
@@ -427,7 +462,9 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
 
     /// The loss, the accuracy and the [metrics](Trainer::metric) of one's own on these data: what a
     /// validation computes.
+    #[track_caller]
     pub fn evaluate<S: Source + ?Sized>(&self, data: &S) -> Result<Evaluation> {
+        let _call = called_from(Location::caller());
         self.evaluate_source(&data, None)
     }
 
@@ -440,9 +477,11 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         let forward: Box<Forward<'_>> = Box::new(|inputs| self.outputs(inputs));
         let model = Fixed::new(forward, self.model.parameters(), weights);
         let (metrics, values) = evaluate_scores(&model, data, |outputs, batch| {
-            let loss = (self.loss)(outputs, &batch.targets)?;
-            let metrics = self.metrics.iter();
-            let metrics = metrics.map(|(_, of)| Ok(of(outputs, &batch.targets)?.mean()));
+            let loss = self.loss.of("the loss", outputs, &batch.targets)?;
+            let metrics = self.metrics.iter().map(|metric| {
+                let what = format!("the metric {}", metric.name);
+                Ok(metric.of(&what, outputs, &batch.targets)?.mean())
+            });
             Ok(Scores {
                 loss: weighted_mean(loss, batch.weights),
                 metrics: metrics.collect::<Result<_>>()?,
@@ -456,7 +495,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
 
     /// The names of the metrics of one's own.
     pub(super) fn metric_names(&self) -> Vec<String> {
-        self.metrics.iter().map(|(name, _)| name.clone()).collect()
+        self.metrics.iter().map(|m| m.name.clone()).collect()
     }
 
     /// The first batch, without shuffling.

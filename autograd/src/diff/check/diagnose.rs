@@ -311,7 +311,7 @@ fn single<'g>(g: &'g Graph, id: NodeId) -> Option<SingleOp<'g>> {
     let of = written_by.map(|of| format!(", in the derivative of {}", inner.op(of).name()));
     let place = Place {
         inputs: types,
-        ..inner.place(node.scope, node.source)
+        ..inner.place_of(id)
     };
     Some(SingleOp {
         args,

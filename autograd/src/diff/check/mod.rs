@@ -10,6 +10,7 @@ mod program;
 
 use crate::{
     error::{OpError, Result},
+    lines::called_from,
     tensor::{DType, Tensor},
     var::Var,
 };
@@ -19,6 +20,7 @@ use program::{
     random,
 };
 use rand::RngExt;
+use std::panic::Location;
 
 /// Checks first and second derivatives of a function at the given inputs: the full Jacobian against
 /// central differences.
@@ -41,6 +43,8 @@ use rand::RngExt;
 /// # Ok::<(), autograd::Error>(())
 /// ```
 #[track_caller]
+#[doc(alias = "gradcheck")]
+#[doc(alias = "gradgradcheck")]
 pub fn check_grads(f: impl for<'g> Fn(&[Var<'g>]) -> Var<'g>, inputs: &[Tensor]) -> Result<()> {
     CheckGrads::new().run(f, inputs)
 }
@@ -127,6 +131,7 @@ impl CheckGrads {
     /// Checks a function at the given inputs, and at the values of the parameters that it binds.
     #[track_caller]
     pub fn run(&self, f: impl for<'g> Fn(&[Var<'g>]) -> Var<'g>, inputs: &[Tensor]) -> Result<()> {
+        let _call = called_from(Location::caller());
         let (program, inputs) = Program::new(&f, inputs, self.double)?;
         self.check(&program, &inputs, 1)
     }

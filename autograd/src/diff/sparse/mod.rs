@@ -18,6 +18,7 @@ use crate::{
     error::{Error, OpError, Result},
     graph::Graph,
     index::{Index, IndexVec},
+    lines::called_from,
     nodes::NodeId,
     plan,
     run::function::Traced,
@@ -146,6 +147,7 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
         &self,
         x: impl TryInto<Tensor, Error: Into<Error>>,
     ) -> Result<CsMat<T>> {
+        let _call = called_from(self.matrix.made_at);
         let x = tensor(x)?;
         let cached = self.matrix.structure_for(&self.f, &x)?;
         let products = self.matrix.products(&self.f, &x, &cached, T::DTYPE)?;
@@ -171,6 +173,7 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
         x: impl TryInto<Tensor, Error: Into<Error>>,
         matrix: &mut CsMat<T>,
     ) -> Result<()> {
+        let _call = called_from(self.matrix.made_at);
         let x = tensor(x)?;
         let cached = self.matrix.structure_for(&self.f, &x)?;
         let starts = matrix.indptr();
@@ -186,11 +189,9 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
     /// Which elements of the matrix may be nonzero, and how they are computed, without computing
     /// them.
     pub fn structure(&self, x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<Arc<Structure>> {
-        Ok(self
-            .matrix
-            .structure_for(&self.f, &tensor(x)?)?
-            .structure
-            .clone())
+        let _call = called_from(self.matrix.made_at);
+        let structure = self.matrix.structure_for(&self.f, &tensor(x)?)?;
+        Ok(structure.structure.clone())
     }
 }
 

@@ -27,7 +27,7 @@ use std::{
 /// nodes it depends on and no others.
 ///
 /// A graph is built by one thread. A training loop builds a new graph for each step; parameters
-/// ([`Param`]) outlive it.
+/// ([`Param`](crate::Param)) outlive it.
 ///
 /// ```
 /// use autograd::Graph;

@@ -17,7 +17,7 @@ pub(super) fn apply<'g>(case: &Case, g: &'g Graph, x: &[Var<'g>]) -> Vec<Var<'g>
         (Some(y), _) => vec![y],
         (None, "split") => {
             let (axis, n) = axis_and_size(case, x[0]);
-            x[0].split(&[n / 2, n - n / 2], axis)
+            x[0].split([n / 2, n - n / 2], axis)
         }
         (None, "topk") => {
             let (values, positions) = x[0].topk(case.number("k", 1.0) as usize, axis(case));

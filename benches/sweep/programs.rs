@@ -78,7 +78,7 @@ fn attention_block<'g>(x: Var<'g>, weight: Var<'g>, out: Var<'g>, heads: usize) 
         let shape = [batch, positions, heads, features / heads];
         x.reshape(shape).permute([0, 2, 1, 3])
     };
-    let parts = x.matmul(weight).split(&[features; 3], -1);
+    let parts = x.matmul(weight).split([features; 3], -1);
     let [q, k, v] = parts[..] else {
         return x.fail("expected a weight [features, 3·features]");
     };
@@ -91,7 +91,7 @@ fn attention_block<'g>(x: Var<'g>, weight: Var<'g>, out: Var<'g>, heads: usize) 
 fn lstm_cell<'g>([x, h, c]: [Var<'g>; 3], [w, u, b]: [Var<'g>; 3]) -> Var<'g> {
     let gates = x.matmul(w) + h.matmul(u) + b;
     let size = gates.shape().map_or(0, |s| s[1] / 4);
-    let [i, f, z, o] = gates.split(&[size; 4], 1)[..] else {
+    let [i, f, z, o] = gates.split([size; 4], 1)[..] else {
         return gates;
     };
     o.sigmoid() * (f.sigmoid() * c + i.sigmoid() * z.tanh()).tanh()

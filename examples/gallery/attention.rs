@@ -30,8 +30,11 @@ impl Module for Attention {
         self.output.forward(x) // [batch, length, letters]
     }
     fn params(&self, p: &mut Params) {
-        p.module("letters", &self.letters).module("places", &self.places);
-        p.module("queries", &self.queries).module("keys", &self.keys).module("values", &self.values);
+        p.module("letters", &self.letters)
+            .module("places", &self.places);
+        p.module("queries", &self.queries)
+            .module("keys", &self.keys)
+            .module("values", &self.values);
         p.module("norm", &self.norm).module("output", &self.output);
     }
 }

@@ -38,7 +38,9 @@ impl Module for Cell {
         })
     }
     fn params(&self, p: &mut Params) {
-        p.module("input", &self.input).module("memory", &self.memory).module("output", &self.output);
+        p.module("input", &self.input)
+            .module("memory", &self.memory)
+            .module("output", &self.output);
     }
 }
 
@@ -51,7 +53,12 @@ pub(crate) fn run() -> Result {
     let codes: Vec<i64> = text.chars().map(code).collect();
     // every window of the text, and the same one character later
     let windows = |shift: usize| -> Result<Tensor> {
-        let rows: Vec<i64> = codes[shift..].windows(STEPS).take(TEXT.len()).flatten().copied().collect();
+        let rows: Vec<i64> = codes[shift..]
+            .windows(STEPS)
+            .take(TEXT.len())
+            .flatten()
+            .copied()
+            .collect();
         Ok(Tensor::new([TEXT.len(), STEPS], rows)?)
     };
     let (x, y) = (windows(0)?, windows(1)?);

@@ -1,7 +1,9 @@
 //! Images of digits: a network with dropout and shifted images, and the images that it gets wrong.
 
 use crate::{Result, expect};
-use nn::{Activation, AdamW, Module, Optimizer, Trainer, Validation, data, loss, metrics::ConfusionMatrix};
+use nn::{
+    Activation, AdamW, Module, Optimizer, Trainer, Validation, data, loss, metrics::ConfusionMatrix,
+};
 
 /// An image as text.
 fn picture(pixels: &[f32]) -> String {
@@ -9,7 +11,12 @@ fn picture(pixels: &[f32]) -> String {
     let largest = pixels.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let shade = |p: &f32| shades[(p / largest * 5.0).round() as usize];
     let rows = pixels.chunks(pixels.len().isqrt());
-    let rows = rows.map(|row| row.iter().map(shade).flat_map(|c| [c, c]).collect::<String>());
+    let rows = rows.map(|row| {
+        row.iter()
+            .map(shade)
+            .flat_map(|c| [c, c])
+            .collect::<String>()
+    });
     rows.collect::<Vec<_>>().join("\n")
 }
 
@@ -35,13 +42,22 @@ pub(crate) fn run() -> Result {
     println!("{confusion}");
     let g = autograd::Graph::new();
     let predicted = g.constant(&outputs).argmax(-1).value()?;
-    let (predicted, labels) = (predicted.as_slice::<i64>()?, test.targets().as_slice::<i64>()?);
+    let (predicted, labels) = (
+        predicted.as_slice::<i64>()?,
+        test.targets().as_slice::<i64>()?,
+    );
     if let Some(wrong) = (0..labels.len()).find(|&k| predicted[k] != labels[k]) {
         let image = test.rows(&[wrong])?.0;
-        println!("a {} that looks like a {}:", labels[wrong], predicted[wrong]);
+        println!(
+            "a {} that looks like a {}:",
+            labels[wrong], predicted[wrong]
+        );
         println!("{}", picture(image.as_slice::<f32>()?));
     }
     let accuracy = confusion.accuracy();
-    println!("accuracy on {} images that were not trained on: {accuracy:.3}", labels.len());
+    println!(
+        "accuracy on {} images that were not trained on: {accuracy:.3}",
+        labels.len()
+    );
     expect(accuracy > 0.95, format!("accuracy is only {accuracy}"))
 }

@@ -24,18 +24,58 @@ type Program = (&'static str, &'static str, fn() -> Result);
 
 const PROGRAMS: &[Program] = &[
     ("prices", "regression from a table", prices::run),
-    ("images", "digits, with augmentation and mistakes as pictures", images::run),
-    ("own_layers", "layers of one's own: sharing, groups, freezing", own_layers::run),
-    ("attention", "self-attention that learns to reverse a sequence", attention::run),
-    ("characters", "a recurrent network that learns to spell", characters::run),
-    ("variational", "a variational autoencoder that draws digits", variational::run),
-    ("equation", "a network that solves a differential equation", equation::run),
-    ("trajectory", "parameters of a dynamical system from its trajectory", trajectory::run),
+    (
+        "images",
+        "digits, with augmentation and mistakes as pictures",
+        images::run,
+    ),
+    (
+        "own_layers",
+        "layers of one's own: sharing, groups, freezing",
+        own_layers::run,
+    ),
+    (
+        "attention",
+        "self-attention that learns to reverse a sequence",
+        attention::run,
+    ),
+    (
+        "characters",
+        "a recurrent network that learns to spell",
+        characters::run,
+    ),
+    (
+        "variational",
+        "a variational autoencoder that draws digits",
+        variational::run,
+    ),
+    (
+        "equation",
+        "a network that solves a differential equation",
+        equation::run,
+    ),
+    (
+        "trajectory",
+        "parameters of a dynamical system from its trajectory",
+        trajectory::run,
+    ),
     ("newton", "Newton's method with exact Hessians", newton::run),
     #[cfg(feature = "sparse")]
-    ("sparse_fit", "least squares with a sparse Jacobian", sparse_fit::run),
-    ("own_op", "an operation of one's own, in a network", own_op::run),
-    ("serving", "predictions from four threads while a fifth one trains", serving::run),
+    (
+        "sparse_fit",
+        "least squares with a sparse Jacobian",
+        sparse_fit::run,
+    ),
+    (
+        "own_op",
+        "an operation of one's own, in a network",
+        own_op::run,
+    ),
+    (
+        "serving",
+        "predictions from four threads while a fifth one trains",
+        serving::run,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -43,7 +83,9 @@ fn main() -> ExitCode {
     let is_known = |name: &String| PROGRAMS.iter().any(|(known, ..)| known == name);
     if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
         eprintln!("there is no program {unknown}. There are:");
-        PROGRAMS.iter().for_each(|(name, what, _)| eprintln!("  {name:<12} {what}"));
+        PROGRAMS
+            .iter()
+            .for_each(|(name, what, _)| eprintln!("  {name:<12} {what}"));
         return ExitCode::from(2);
     }
     for (name, what, run) in PROGRAMS {

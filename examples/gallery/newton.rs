@@ -9,7 +9,10 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Solves `A·x = b` for a product with a positive definite `A`.
-fn conjugate_gradients(product: impl Fn(&[f64]) -> Result<Vec<f64>>, b: &[f64]) -> Result<Vec<f64>> {
+fn conjugate_gradients(
+    product: impl Fn(&[f64]) -> Result<Vec<f64>>,
+    b: &[f64],
+) -> Result<Vec<f64>> {
     let (mut x, mut r, mut p) = (vec![0.0; b.len()], b.to_vec(), b.to_vec());
     for _ in 0..2 * b.len() {
         let (ap, rr) = (product(&p)?, dot(&r, &r));
@@ -56,7 +59,11 @@ pub(crate) fn run() -> Result {
             // half as far until the value falls
             let mut scale = 1.0;
             let next = loop {
-                let next: Vec<f64> = x.iter().zip(&direction).map(|(x, s)| x - scale * s).collect();
+                let next: Vec<f64> = x
+                    .iter()
+                    .zip(&direction)
+                    .map(|(x, s)| x - scale * s)
+                    .collect();
                 if both(&next)?.0.scalar()? <= value.scalar()? || scale < 1e-6 {
                     break next;
                 }
@@ -64,7 +71,10 @@ pub(crate) fn run() -> Result {
             };
             (x, steps) = (next, steps + 1);
         }
-        expect(x.iter().all(|x| (x - 1.0).abs() < 1e-8), format!("it ended at {x:?}"))?;
+        expect(
+            x.iter().all(|x| (x - 1.0).abs() < 1e-8),
+            format!("it ended at {x:?}"),
+        )?;
     }
     Ok(())
 }

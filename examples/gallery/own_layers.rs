@@ -39,7 +39,9 @@ impl Module for Net {
         self.head.forward(x)
     }
     fn params(&self, p: &mut Params) {
-        p.module("first", &self.first).module("block", &self.block).module("head", &self.head);
+        p.module("first", &self.first)
+            .module("block", &self.block)
+            .module("head", &self.head);
     }
 }
 
@@ -72,8 +74,14 @@ pub(crate) fn run() -> Result {
         .quiet()
         .fit(&train)?;
     let last = history.last().ok_or("no epoch")?;
-    println!("{} parameters, the block's once: {last}", net.num_parameters());
-    expect(net.block.linear.weight().value() != before, "the block was never trained")?;
+    println!(
+        "{} parameters, the block's once: {last}",
+        net.num_parameters()
+    );
+    expect(
+        net.block.linear.weight().value() != before,
+        "the block was never trained",
+    )?;
     let accuracy = last.validation.and_then(|v| v.accuracy).unwrap_or(0.0);
     expect(accuracy > 0.93, format!("accuracy is only {accuracy}"))
 }

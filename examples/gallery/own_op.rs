@@ -13,10 +13,10 @@ impl Elementwise for Mish {
     const INPUTS: usize = 1;
 
     fn value<T: Real>(&self, x: &[T]) -> T {
-        // tanh(ln(1 + eˣ)) = (n - 1)/(n + 1) with n = (1 + eˣ)², and 1 for large x
-        let e = x[0].min(T::of(20.0)).exp();
-        let n = e * (e + T::of(2.0));
-        x[0] * n / (n + T::of(2.0))
+        // softplus without overflow: max(x, 0) + ln(1 + e^-|x|)
+        let (x, abs) = (x[0], x[0].abs());
+        let softplus = (x + abs) * T::of(0.5) + (-abs).exp().ln_1p();
+        x * softplus.tanh()
     }
 
     /// `∂y/∂x`, an expression of `Var`s: higher derivatives follow from it.
@@ -28,7 +28,9 @@ impl Elementwise for Mish {
 
 pub(crate) fn run() -> Result {
     let points = Tensor::from([-30.0, -2.0, -0.5, 0.0, 0.3, 1.0, 8.0]);
-    CheckGrads::new().order(2).run(|x| x[0].apply(Mish), &[points])?;
+    CheckGrads::new()
+        .order(2)
+        .run(|x| x[0].apply(Mish), &[points])?;
     println!("first and second derivatives agree with finite differences");
 
     let (train, test) = data::digits()?;
@@ -36,7 +38,11 @@ pub(crate) fn run() -> Result {
         .then(Linear::new(64, 64, 1))
         .then(Lambda::new(|x| x.apply(Mish)))
         .then(Linear::new(64, 10, 2));
-    let history = Trainer::new(&model, Adam::new(3e-3)).validate(&test).epochs(10).quiet().fit(&train)?;
+    let history = Trainer::new(&model, Adam::new(3e-3))
+        .validate(&test)
+        .epochs(10)
+        .quiet()
+        .fit(&train)?;
     let last = history.last().ok_or("no epoch")?;
     println!("{last}");
     let accuracy = last.validation.and_then(|v| v.accuracy).unwrap_or(0.0);

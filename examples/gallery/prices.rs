@@ -4,7 +4,8 @@
 use crate::{Result, expect};
 use autograd::Tensor;
 use nn::{
-    Activation, AdamW, Dataset, EarlyStopping, Module, Normalize, Sequential, Trainer, loss, metrics,
+    Activation, AdamW, Dataset, EarlyStopping, Module, Normalize, Sequential, Trainer, loss,
+    metrics,
 };
 
 /// A table that follows a rule, with some noise. `nn::data::read_csv("prices.csv", "price")` reads one.
@@ -46,9 +47,15 @@ pub(crate) fn run() -> Result {
     let (p, t) = (g.constant(&predicted), g.constant(test.targets()));
     let (r2, error) = g.run((metrics::r_squared(p, t), loss::mae(p, t)))?;
     let (r2, error) = (r2.scalar()?, error.scalar()?);
-    println!("{} parameters: R² {r2:.3}, mean error {error:.1} thousand", model.num_parameters());
+    println!(
+        "{} parameters: R² {r2:.3}, mean error {error:.1} thousand",
+        model.num_parameters()
+    );
     let flat = Tensor::from([[75f32, 3.0, 20.0]]);
     let price = scale.invert(&nn::predict(&model, &flat)?)?;
-    println!("75 m² on the third floor, 20 years old: {:.0} thousand", price.to_f64s()[0]);
+    println!(
+        "75 m² on the third floor, 20 years old: {:.0} thousand",
+        price.to_f64s()[0]
+    );
     expect(r2 > 0.98, format!("R² is only {r2}"))
 }

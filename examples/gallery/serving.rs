@@ -22,7 +22,10 @@ pub(crate) fn run() -> Result {
                 })
             })
             .collect();
-        let history = Trainer::new(&model, Adam::new(3e-3)).epochs(8).quiet().fit(&train);
+        let history = Trainer::new(&model, Adam::new(3e-3))
+            .epochs(8)
+            .quiet()
+            .fit(&train);
         done.store(true, Relaxed);
         for client in clients {
             client.join().map_err(|_| "a client panicked")??;
@@ -30,7 +33,15 @@ pub(crate) fn run() -> Result {
         Ok::<_, Box<dyn std::error::Error>>(history?)
     })?;
     let answers = answers.into_inner();
-    let accuracy = nn::evaluate(&model, &test, loss::cross_entropy)?.accuracy.unwrap_or(0.0);
-    println!("{answers} answers during {} epochs; accuracy then {accuracy:.3}", history.len());
-    expect(answers > 100 && accuracy > 0.9, format!("{answers} answers, accuracy {accuracy}"))
+    let accuracy = nn::evaluate(&model, &test, loss::cross_entropy)?
+        .accuracy
+        .unwrap_or(0.0);
+    println!(
+        "{answers} answers during {} epochs; accuracy then {accuracy:.3}",
+        history.len()
+    );
+    expect(
+        answers > 100 && accuracy > 0.9,
+        format!("{answers} answers, accuracy {accuracy}"),
+    )
 }

@@ -16,13 +16,21 @@ pub(crate) fn run() -> Result {
     println!("{}", f.structure(&x)?);
     for _ in 0..4 {
         let j = f.call::<f64>(&x)?;
-        let r = autograd::eval([&autograd::Tensor::from(x.clone())], |[x]| residuals_of(x, &measured))?;
+        let r = autograd::eval([&autograd::Tensor::from(x.clone())], |[x]| {
+            residuals_of(x, &measured)
+        })?;
         let r = r.to_f64s();
         // (JᵀJ)·step = Jᵀr by conjugate gradients, without forming the product
-        let times = |v: &[f64]| -> Vec<f64> { j.outer_iterator().map(|row| row.iter().map(|(c, a)| a * v[c]).sum()).collect() };
+        let times = |v: &[f64]| -> Vec<f64> {
+            j.outer_iterator()
+                .map(|row| row.iter().map(|(c, a)| a * v[c]).sum())
+                .collect()
+        };
         let transposed = |v: &[f64]| -> Vec<f64> {
             let mut out = vec![0.0; POINTS];
-            j.outer_iterator().zip(v).for_each(|(row, v)| row.iter().for_each(|(c, a)| out[c] += a * v));
+            j.outer_iterator()
+                .zip(v)
+                .for_each(|(row, v)| row.iter().for_each(|(c, a)| out[c] += a * v));
             out
         };
         let dot = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
@@ -44,7 +52,11 @@ pub(crate) fn run() -> Result {
         (0..POINTS).for_each(|k| x[k] -= step[k]);
     }
     let error = |of: &dyn Fn(usize) -> f64| -> f64 {
-        ((0..POINTS).map(|k| (of(k) - signal(k)).powi(2)).sum::<f64>() / POINTS as f64).sqrt()
+        ((0..POINTS)
+            .map(|k| (of(k) - signal(k)).powi(2))
+            .sum::<f64>()
+            / POINTS as f64)
+            .sqrt()
     };
     let (before, after) = (error(&|k| measured[k]), error(&|k| x[k]));
     println!("distance from the signal: {before:.3} measured, {after:.3} fitted");

@@ -13,7 +13,9 @@ fn slope<'g>(state: Var<'g>, rates: Var<'g>) -> Var<'g> {
     let [prey, predators] = [0, 1].map(|k| state.slice(0, k..=k));
     let [a, b, c, d] = [0, 1, 2, 3].map(|k| rates.slice(0, k..=k));
     let meetings = prey * predators;
-    state.graph().concat(&[a * prey - b * meetings, c * meetings - d * predators], 0)
+    state
+        .graph()
+        .concat(&[a * prey - b * meetings, c * meetings - d * predators], 0)
 }
 
 /// The states after each step `[steps, 2]`.
@@ -45,8 +47,17 @@ pub(crate) fn run() -> Result {
         adam.step(loss);
         last = g.run(loss)?.scalar()?;
     }
-    let found: Vec<f64> = log_rates.value().to_f64s().iter().map(|r| r.exp()).collect();
+    let found: Vec<f64> = log_rates
+        .value()
+        .to_f64s()
+        .iter()
+        .map(|r| r.exp())
+        .collect();
     println!("found {found:.3?}, true {truth:?}, mean squared error {last:.1e}");
-    let far = found.iter().zip(truth).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let far = found
+        .iter()
+        .zip(truth)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
     expect(far < 0.02, format!("the rates differ by {far}"))
 }

@@ -25,7 +25,8 @@ impl Autoencoder {
             let drawn = self.decoder.forward(sample);
             let pixels = loss::unreduced::bce_with_logits(drawn, x).sum_axis(1);
             // the Kullback–Leibler divergence from a standard normal distribution
-            let divergence = (mean.square() + log_variance.exp() - log_variance - 1.0).sum_axis(1) * 0.5;
+            let divergence =
+                (mean.square() + log_variance.exp() - log_variance - 1.0).sum_axis(1) * 0.5;
             Ok((pixels + divergence).mean())
         })
     }
@@ -33,10 +34,13 @@ impl Autoencoder {
 
 impl Module for Autoencoder {
     fn forward<'g>(&self, x: Var<'g>) -> Var<'g> {
-        self.decoder.forward(self.encoder.forward(x).slice(1, ..CODE)).sigmoid()
+        self.decoder
+            .forward(self.encoder.forward(x).slice(1, ..CODE))
+            .sigmoid()
     }
     fn params(&self, p: &mut Params) {
-        p.module("encoder", &self.encoder).module("decoder", &self.decoder);
+        p.module("encoder", &self.encoder)
+            .module("decoder", &self.decoder);
     }
 }
 
@@ -68,9 +72,16 @@ pub(crate) fn run() -> Result {
     for y in 0..8 {
         let line = |image: &&[f32]| -> String {
             let shade = |p: &f32| [' ', '.', 'o', '#'][(p * 3.99) as usize];
-            image[y * 8..][..8].iter().map(shade).flat_map(|c| [c, c]).collect()
+            image[y * 8..][..8]
+                .iter()
+                .map(shade)
+                .flat_map(|c| [c, c])
+                .collect()
         };
-        println!("  {}", rows.iter().map(line).collect::<Vec<_>>().join("   "));
+        println!(
+            "  {}",
+            rows.iter().map(line).collect::<Vec<_>>().join("   ")
+        );
     }
     println!("loss of images that it has not seen: {before:.1} before, {after:.1} after training");
     expect(after < 0.75 * before, "it has not learned to draw")

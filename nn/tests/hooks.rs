@@ -413,11 +413,17 @@ fn averages_are_validated_and_kept() -> Result<()> {
     for step in 0..3 {
         let g = autograd::Graph::training(step);
         let (x, labels) = train.rows(&[0, 1, 2])?;
-        some.step(loss::cross_entropy(m.forward(g.constant(x)), g.constant(labels)));
+        some.step(loss::cross_entropy(
+            m.forward(g.constant(x)),
+            g.constant(labels),
+        ));
         g.run(())?;
     }
     let averages = some.averages(&all).expect("kept");
-    let is_own = all.iter().zip(averages.iter()).map(|((_, own), (_, v))| own.value() == *v);
+    let is_own = all
+        .iter()
+        .zip(averages.iter())
+        .map(|((_, own), (_, v))| own.value() == *v);
     assert_eq!(is_own.collect::<Vec<_>>(), [false, false, true, true]);
 
     let mut trainer = Trainer::new(&m, Sgd::new(0.1))

@@ -62,7 +62,8 @@ impl<O: Optimizer> Optimizer for Only<O> {
         let averages: HashMap<&str, &Tensor> = averages.iter().collect();
         let now = Param::values(params.iter().map(|(_, param)| param));
         let values = params.iter().zip(now);
-        let values = values.map(|((path, _), now)| averages.get(&path[..]).copied().cloned().unwrap_or(now));
+        let values =
+            values.map(|((path, _), now)| averages.get(&path[..]).copied().cloned().unwrap_or(now));
         Some(Weights::from_values(params, values.collect()))
     }
 

@@ -318,7 +318,11 @@ fn can_be_kept(model: &Fixed<'_>, source: &dyn Source) -> Result<bool> {
     let (g, sample) = (Graph::new(), checked_batch(source, &[0])?);
     let batch = BatchVars::new(&g, &sample);
     let mut bytes: usize = 0;
-    for output in model.outputs(&g, &batch.inputs)?.iter().chain(&batch.targets) {
+    for output in model
+        .outputs(&g, &batch.inputs)?
+        .iter()
+        .chain(&batch.targets)
+    {
         let (Ok(shape), Ok(dtype)) = (output.shape(), output.dtype()) else {
             return Ok(false); // the first batch says what is wrong
         };

@@ -42,10 +42,7 @@ struct Score<'m> {
 impl<'m> Score<'m> {
     /// Of several outputs and targets.
     #[track_caller]
-    fn of_all(
-        name: &str,
-        f: impl for<'g> Fn(&[Var<'g>], &[Var<'g>]) -> Var<'g> + 'm,
-    ) -> Score<'m> {
+    fn of_all(name: &str, f: impl for<'g> Fn(&[Var<'g>], &[Var<'g>]) -> Var<'g> + 'm) -> Score<'m> {
         Score {
             name: name.into(),
             f: Box::new(move |outputs, targets| Ok(f(outputs, targets))),

@@ -13,7 +13,6 @@ mod show;
 pub use color::Coloring;
 pub use pattern::Pattern;
 
-use super::functional::tensor;
 use crate::{
     error::{Error, OpError, Result},
     graph::Graph,
@@ -392,4 +391,9 @@ impl CachedStructure {
         };
         Arc::ptr_eq(&self.plan, &traced.plan()) && self.used.iter().all(same)
     }
+}
+
+/// An argument as a tensor.
+fn tensor(x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<Tensor> {
+    x.try_into().map_err(Into::into)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     convert::ToTensor,
-    error::{Error, OpError, Result, catch},
+    error::{OpError, Result, catch},
     graph::Graph,
     lines::called_from,
     nodes::Kind,
@@ -118,11 +118,6 @@ fn value_and_gradients(
     let y = catch(|| f(&x)).map_err(|e| e.at("function", caller))?;
     let d = g.grads(y, &x);
     g.evaluate((y, d))
-}
-
-/// An argument as a tensor.
-pub(super) fn tensor(x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<Tensor> {
-    x.try_into().map_err(Into::into)
 }
 
 /// Names a closure: `let f = func(|x| x.sin());`.

@@ -13,7 +13,6 @@ mod show;
 pub use color::Coloring;
 pub use pattern::Pattern;
 
-use super::functional::tensor;
 use crate::{
     error::{Error, OpError, Result},
     graph::Graph,
@@ -193,6 +192,11 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
         let structure = self.matrix.structure_for(&self.f, &tensor(x)?)?;
         Ok(structure.structure.clone())
     }
+}
+
+/// An argument as a tensor.
+fn tensor(x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<Tensor> {
+    x.try_into().map_err(Into::into)
 }
 
 impl Matrix {

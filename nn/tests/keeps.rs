@@ -652,7 +652,7 @@ fn numbers_of_a_table_are_finite() {
     for number in ["nan", "1e400", "-inf", "1e39", "x"] {
         fs::write(&file, format!("a,b\n1,2\n{number},3\n")).expect("writable");
         let error = message(nn::data::read_csv(&file, "b"));
-        let expected = format!("\"{number}\" in column \"a\" of record 2 is not a finite number");
+        let expected = format!("`{number}` in column `a` of record 2 is not a finite number");
         assert!(error.contains(&expected), "{error}");
     }
 }
@@ -873,7 +873,7 @@ fn a_regression_from_a_table_works_out_of_the_box() -> Result<()> {
     );
     let error = message(nn::data::read_csv(&file, "cost"));
     assert!(
-        error.ends_with("has no column \"cost\"; its columns are a, price"),
+        error.ends_with("has no column `cost`; its columns are a, price"),
         "{error}"
     );
     Ok(())

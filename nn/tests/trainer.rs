@@ -134,10 +134,10 @@ fn csv_files_are_read_and_errors_are_located() -> Result<()> {
         )
     );
     for (text, message) in [
-        ("a,b\n1,2\n", "has no column \"price\""),
+        ("a,b\n1,2\n", "has no column `price`"),
         (
             "a,price\nx,2\n",
-            "\"x\" in column \"a\" of record 1 is not a finite number",
+            "`x` in column `a` of record 1 is not a finite number",
         ),
         ("a,price\n1\n", "found record with 1 fields"),
     ] {

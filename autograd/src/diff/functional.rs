@@ -32,7 +32,7 @@ use std::panic::Location;
 /// }
 /// assert!(w[1].abs() < 1e-8);
 /// assert_eq!(df(&[1.0, 2.0, 3.0])?.to_f64s(), [2.0, 4.0, 6.0]);
-/// assert_eq!(df(&ndarray::array![[1.0], [2.0]].t())?.shape(), [1, 2]);
+/// assert_eq!(df(&autograd::ndarray::array![[1.0f64], [2.0]].t())?.shape(), [1, 2]);
 /// # Ok::<(), autograd::Error>(())
 /// ```
 ///

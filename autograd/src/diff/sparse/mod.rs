@@ -194,6 +194,11 @@ impl<F: for<'g> Fn(Var<'g>) -> Var<'g>> Sparse<F> {
     }
 }
 
+/// An argument as a tensor.
+fn tensor(x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<Tensor> {
+    x.try_into().map_err(Into::into)
+}
+
 impl Matrix {
     fn name(&self) -> &'static str {
         if self.hessian {

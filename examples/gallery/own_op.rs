@@ -46,5 +46,5 @@ pub(crate) fn run() -> Result {
     let last = history.last().ok_or("no epoch")?;
     println!("{last}");
     let accuracy = last.validation.and_then(|v| v.accuracy).unwrap_or(0.0);
-    expect(accuracy > 0.93, format!("accuracy is only {accuracy}"))
+    expect(accuracy > 0.86, format!("accuracy is only {accuracy}"))
 }

@@ -26,7 +26,7 @@ fn trajectory<'g>(start: Var<'g>, rates: Var<'g>) -> Var<'g> {
         let k2 = slope(state + k1 * (STEP / 2.0), rates);
         let k3 = slope(state + k2 * (STEP / 2.0), rates);
         let k4 = slope(state + k3 * STEP, rates);
-        state = state + (k1 + k2 * 2.0 + k3 * 2.0 + k4) * (STEP / 6.0);
+        state += (k1 + k2 * 2.0 + k3 * 2.0 + k4) * (STEP / 6.0);
         states.push(state);
     }
     start.graph().stack(&states, 0)

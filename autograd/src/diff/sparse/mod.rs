@@ -397,8 +397,3 @@ impl CachedStructure {
         Arc::ptr_eq(&self.plan, &traced.plan()) && self.used.iter().all(same)
     }
 }
-
-/// An argument as a tensor.
-fn tensor(x: impl TryInto<Tensor, Error: Into<Error>>) -> Result<Tensor> {
-    x.try_into().map_err(Into::into)
-}

@@ -28,12 +28,14 @@ fn is_own(file: &str) -> bool {
     let beside = folder.trim_end_matches('/').rfind('/').map_or(0, |k| k + 1);
     let is_source = |path: &str| path.starts_with("src/");
     let is_version = |v: &str| v.starts_with(|c: char| c.is_ascii_digit());
-    let is_nn = |name: &str| name == "nn" || name.strip_prefix("nn-").is_some_and(is_version);
+    let of_package = |name: &str| name.strip_prefix("graphgrad-nn-").is_some_and(is_version);
+    let is_nn = |name: &str| name == "nn" || of_package(name);
     file.strip_prefix(folder).is_some_and(is_source)
         || file
             .strip_prefix(&folder[..beside])
             .and_then(|path| path.split_once('/'))
-            .is_some_and(|(name, path)| is_nn(name) && is_source(path))
+            // crates that lie within the folder of `nn` have folders for their sources, too
+            .is_some_and(|(name, path)| is_nn(name) && (is_source(path) || path.contains("/src/")))
 }
 
 thread_local! {

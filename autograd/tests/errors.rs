@@ -1,7 +1,7 @@
 //! Error messages are part of the interface. One snapshot holds all of them, to be read as a
 //! document.
 //!
-//! After an intended change: `INSTA_UPDATE=always cargo test -p autograd --test errors`, and review
+//! After an intended change: `INSTA_UPDATE=always cargo test -p graphgrad --test errors`, and review
 //! the diff.
 
 use autograd::{

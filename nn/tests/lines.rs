@@ -447,7 +447,7 @@ fn custom_ops_and_transforms_have_a_line() {
         }
     }
     // an argument that cannot be a tensor
-    let too_many = ndarray::ArrayD::<f64>::zeros(vec![1; 9]);
+    let too_many = autograd::ndarray::ArrayD::<f64>::zeros(vec![1; 9]);
     let e = autograd::grad(|x| x.sum())(&too_many).expect_err("9 axes");
     assert_only_mine("axes", &e.to_string());
 }

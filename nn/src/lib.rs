@@ -29,6 +29,7 @@
 //!   and [parameter groups](ParamGroups);
 //! - [learning-rate schedules](schedule);
 //! - [data] from arrays and files;
+//! - [teams](team) of processes that train as one, with the same bits on any number of them;
 //! - a [trainer](Trainer) with [callbacks](Callback), [checkpoints](Trainer::checkpoint) that
 //!   resume bit for bit, [dry runs](Trainer::dry_run) and
 //!   [NaN detection](Trainer::detect_anomaly).
@@ -101,6 +102,7 @@ mod names;
 mod optim;
 pub mod schedule;
 mod seed;
+pub mod team;
 mod train;
 mod weights;
 

@@ -88,14 +88,40 @@ impl Meter {
         loss: &Tensor,
         correct: Option<&Tensor>,
     ) -> Result<()> {
-        let weight = batch.weight();
-        self.loss_sum += loss.scalar()? * weight;
-        self.weight += weight;
-        if let Some(correct) = correct {
-            *self.correct.get_or_insert(0.0) += correct.scalar()?;
-        }
-        self.samples += batch.len();
+        self.merge(&Meter::of(batch, loss, correct)?);
         Ok(())
+    }
+
+    /// Of one batch, with its mean loss and its number of correct predictions.
+    pub(crate) fn of(batch: &Batch, loss: &Tensor, correct: Option<&Tensor>) -> Result<Meter> {
+        let weight = batch.weight();
+        Ok(Meter {
+            loss_sum: loss.scalar()? * weight,
+            weight,
+            correct: correct.map(Tensor::scalar).transpose()?,
+            samples: batch.len(),
+        })
+    }
+
+    /// Adds what another one has.
+    pub(crate) fn merge(&mut self, other: &Meter) {
+        self.loss_sum += other.loss_sum;
+        self.weight += other.weight;
+        self.samples += other.samples;
+        if let Some(correct) = other.correct {
+            *self.correct.get_or_insert(0.0) += correct;
+        }
+    }
+
+    /// What the samples weigh, which their sums are divided by: 1 if nothing weighs anything, since a
+    /// batch of that has the loss 0.
+    pub(crate) fn divisor(&self) -> f64 {
+        if self.weight == 0.0 { 1.0 } else { self.weight }
+    }
+
+    /// The number of samples.
+    pub(crate) fn samples(&self) -> usize {
+        self.samples
     }
 
     /// The accumulated sums, for a checkpoint; NaN stands for no accuracy.
@@ -125,10 +151,8 @@ impl Meter {
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        // nothing that weighs anything has the loss 0, as has a batch of it
-        let weight = if self.weight == 0.0 { 1.0 } else { self.weight };
         Metrics {
-            loss: self.loss_sum / weight,
+            loss: self.loss_sum / self.divisor(),
             accuracy: self.correct.map(|c| c / self.samples.max(1) as f64),
         }
     }

@@ -37,6 +37,11 @@ fn digits() -> Result<(Dataset, Dataset)> {
     let (train, test) = data::digits()?;
     let rows: Vec<usize> = (0..187).collect();
     let weights: Vec<f32> = (0..187).map(|k| 0.5 + (k % 4) as f32).collect();
+    // validation in three blocks of 1,000, the last one short
+    let many: Vec<usize> = (0..2300).map(|k| k * 7 % test.len()).collect();
+    let weigh = |n: usize| Tensor::from((0..n).map(|k| 1.0 + (k % 3) as f32).collect::<Vec<f32>>());
+    let test = Dataset::new(test.inputs()?.rows(&many)?, test.targets().rows(&many)?)?;
+    let test = test.with_weights(weigh(2300))?;
     let train = Dataset::new(train.inputs()?.rows(&rows)?, train.targets().rows(&rows)?)?;
     Ok((train.with_weights(Tensor::from(weights))?, test))
 }

@@ -338,7 +338,9 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
         let validation = trainer.validation.filter(|_| validated);
         let averages = validation.filter(|v| v.averaged);
         let averages = averages.and_then(|_| trainer.optimizer.averages(params));
-        let evaluate = |v: Validation<'_>| trainer.evaluate_source(v.source, averages.as_ref());
+        let evaluate = |v: Validation<'_>| {
+            trainer.evaluate_source(session.agreement, v.source, averages.as_ref())
+        };
         let evaluation: Option<Evaluation> = validation.map(evaluate).transpose()?;
         let last_step = session.steps_done(cursor).saturating_sub(1);
         let epoch = Epoch {

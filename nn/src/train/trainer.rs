@@ -15,7 +15,7 @@ use crate::{
     module::Module,
     optim::{Optimizer, gradients},
     schedule,
-    team::{Alone, Team},
+    team::{Agreement, Alone, Team},
     weights::Weights,
 };
 use autograd::{Graph, Tensor, Var};
@@ -498,12 +498,13 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     /// The loss, the accuracy and the [metrics](Trainer::metric) of one's own on these data: what a
     /// validation computes.
     pub fn evaluate<S: Source + ?Sized>(&self, data: &S) -> Result<Evaluation> {
-        self.evaluate_source(&data, None)
+        self.evaluate_source(&Agreement::new(&Alone), &data, None)
     }
 
-    /// With these weights in the place of the model's, if there are any.
+    /// By all ranks of a team, with these weights in the place of the model's, if there are any.
     pub(super) fn evaluate_source(
         &self,
+        agreement: &Agreement<'_>,
         data: &dyn Source,
         weights: Option<&Weights>,
     ) -> Result<Evaluation> {
@@ -513,7 +514,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             }
             self.outputs(inputs)
         };
-        let (metrics, values) = evaluate_scores(forward, data, |outputs, batch| {
+        let (metrics, values) = evaluate_scores(agreement, forward, data, |outputs, batch| {
             let loss = (self.loss)(outputs, &batch.targets)?;
             let metrics = self.metrics.iter();
             let metrics = metrics.map(|(_, of)| Ok(of(outputs, &batch.targets)?.mean()));

@@ -6,7 +6,7 @@ use nn::{
     Gradient, Linear, Module, Optimizer, Result, Sequential, Sgd, Trainer, Weights,
     data::{self, Batch, Source},
     loss,
-    team::{Alone, Team, Threads},
+    team::{Alone, GradientSum, Team, Threads, sum_in_any_order},
 };
 use std::{
     path::{Path, PathBuf},
@@ -575,5 +575,78 @@ fn statistics_of_gradients_are_those_of_the_whole_batch() -> Result<()> {
     for report in on_ranks(2, |team| run(team, 8)) {
         assert!(report? == parts);
     }
+    Ok(())
+}
+
+/// A rank that adds what the ranks have in the order of the ranks, as an MPI library might.
+struct ByRank<'t>(&'t dyn Team);
+
+impl Team for ByRank<'_> {
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+    fn all_gather(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.0.all_gather(mine)
+    }
+    fn sum(&self, mine: GradientSum) -> Result<Vec<Tensor>> {
+        sum_in_any_order(self, mine, |f32s, f64s| {
+            let bytes = f32s
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect::<Vec<u8>>();
+            let all = self.all_gather(&bytes)?;
+            for (k, sum) in f32s.iter_mut().enumerate() {
+                let of_rank = |m: &Vec<u8>| {
+                    f32::from_le_bytes(m[4 * k..4 * k + 4].try_into().expect("4 bytes"))
+                };
+                *sum = all.iter().map(of_rank).sum();
+            }
+            assert!(f64s.is_empty());
+            Ok(())
+        })
+    }
+}
+
+/// A sum in any order is within its bound of the one in order, which has the same bits on all teams.
+#[test]
+fn a_sum_in_any_order_is_within_its_bound() -> Result<()> {
+    const PARTS: usize = 23;
+    let number =
+        |k: usize, j: usize| ((k * 31 + j * 7) as f32).sin() * 10f32.powi(((k + j) % 7) as i32 - 3);
+    let part = |k: usize| Tensor::from((0..50).map(|j| number(k, j)).collect::<Vec<f32>>());
+    let sum = |team: &dyn Team, in_order: bool| {
+        let mut mine = GradientSum::new(PARTS);
+        // the last rank has no part
+        let owners = (team.size() - 1).max(1);
+        for k in (0..PARTS).filter(|k| k % owners == team.rank()) {
+            mine.add(k, &[Tensor::from([7]), part(k)])?;
+        }
+        let sums = if in_order {
+            team.sum(mine)?
+        } else {
+            ByRank(team).sum(mine)?
+        };
+        assert_eq!(sums[0], Tensor::from([7]));
+        Ok::<Vec<f32>, nn::Error>(sums[1].as_slice()?.to_vec())
+    };
+    let expected = sum(&Alone, true)?;
+    let mut differs = false;
+    for ranks in [2, 3, 5] {
+        for (ordered, any) in on_ranks(ranks, |team| (sum(team, true), sum(team, false))) {
+            assert_eq!(ordered?, expected);
+            for (j, (a, b)) in any?.iter().zip(&expected).enumerate() {
+                let size: f32 = (0..PARTS).map(|k| number(k, j).abs()).sum();
+                assert!(
+                    (a - b).abs() <= 2.0 * (PARTS - 1) as f32 * 6e-8 * size,
+                    "{a} and {b}"
+                );
+                differs |= a != b;
+            }
+        }
+    }
+    assert!(differs, "the test has no power");
     Ok(())
 }

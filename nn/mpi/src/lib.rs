@@ -61,6 +61,9 @@ pub struct Mpi {
 /// How long a rank that has failed waits for others that fail in the same way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How much longer the other ranks live than the first one when all have failed.
+const HEAD_START: Duration = Duration::from_millis(300);
+
 /// The bytes of a message that are sent with its length: messages are mostly short.
 const INLINE: usize = 248;
 
@@ -127,6 +130,10 @@ impl Mpi {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.ended = true;
+        if result.is_err() && self.rank() > 0 {
+            // mpirun ends all ranks when the first of them ends with an error: rank 0 says what it is
+            std::thread::sleep(HEAD_START);
+        }
         result
     }
 
@@ -231,7 +238,9 @@ impl AnyOrder<'_> {
                     .immediate_all_reduce_into(scope, mine, sums, sum)
             });
             let started: Vec<_> = started.collect();
-            started.into_iter().for_each(|request| drop(request.wait()));
+            for request in started {
+                request.wait();
+            }
         });
         Ok(())
     }

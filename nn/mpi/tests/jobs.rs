@@ -148,7 +148,7 @@ fn a_rank_that_cannot_begin_or_go_on_ends_the_job_and_is_named() {
         ("before", "rank 1 of 2 failed: no data here"),
         (
             "within",
-            "rank 1 failed: the callback fails panicked: step 3",
+            "rank 1 failed: the callback Fails panicked: step 3",
         ),
         (
             "settings",

@@ -278,7 +278,7 @@ fn what_does_not_fit_is_an_error_on_all_ranks_before_the_first_step() -> Result<
         case(
             "optimizer",
             3,
-            "another optimizer: adam there, sgd on rank 0",
+            "another optimizer: Adam there, Sgd on rank 0",
         ),
         case("data", 3, "another hash of the first and the last sample:"),
         case(

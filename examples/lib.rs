@@ -1,1 +1,4 @@
-//! An empty library: the examples are programs.
+//! What the examples share. They are programs: see the README.
+
+/// The directory with the MNIST files of this repository.
+pub const MNIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/mnist");

@@ -1,7 +1,7 @@
 //! Parameters in a graph: reading them, other values in their place, and scheduling updates.
 
 use crate::{
-    error::{Error, OpError},
+    error::{Error, OpError, Result},
     graph::Graph,
     nodes::{Inner, Kind, NodeId, Update},
     param::{self, Moment, Param},
@@ -188,6 +188,23 @@ impl Graph {
         let inner = self.inner.borrow();
         let node = *inner.bound.get(&param.id())?;
         inner.binding(node)?.scheduled.map(|value| self.var(value))
+    }
+
+    /// The scheduled updates in the order in which they were scheduled: each parameter with its new
+    /// value. An error if one of them cannot be carried out.
+    pub fn updates(&self) -> Result<Vec<(Param, Var<'_>)>> {
+        let inner = self.inner.borrow();
+        let update = |update: &Update| {
+            let error = inner.error(update.target).or(inner.error(update.value));
+            match (error, inner.binding(update.target)) {
+                (None, Some(binding)) => Ok((binding.param.clone(), self.var(update.value))),
+                (error, _) => {
+                    let unknown = || OpError::new("it has no parameter").at_caller("updates");
+                    Err(error.cloned().unwrap_or_else(unknown))
+                }
+            }
+        };
+        inner.updates.iter().map(update).collect()
     }
 }
 

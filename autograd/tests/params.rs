@@ -334,7 +334,7 @@ fn readers_on_other_threads_see_complete_commits() -> Result<()> {
     let jacobian = || {
         // its columns and rows are computed in several runs
         let scaled = autograd::jacobian(|x| x * x.graph().param(&a).mean());
-        let rows = scaled(vec![1.0; 40])?.to_f64s();
+        let rows = scaled(&vec![1.0; 40])?.to_f64s();
         let zero: Vec<f64> = (0..40).map(|k| rows[41 * k] - rows[0]).collect();
         let zero = Tensor::from(zero);
         Ok([zero.clone(), zero])

@@ -10,6 +10,7 @@ use clap::Parser;
 use nn::{
     AdamW, Dataset, End, Error, History, Metrics, Mlp, Module, Optimizer, PauseOnFlag, Result, Sgd,
     Trainer, data, metrics, schedule,
+    team::{Alone, Team},
 };
 use options::Options;
 use std::{
@@ -25,29 +26,48 @@ use std::{
 /// The part of the training images that the network is trained on; the others validate it.
 const TRAINED: f64 = 11.0 / 12.0;
 
+/// With MPI, `nn/mpi/examples/mnist_mlp.rs` is the main function.
+#[allow(dead_code)]
 fn main() -> ExitCode {
-    let result = match Options::try_parse() {
-        Ok(options) => run(&options),
+    exit(run_as_rank(&Alone, 0), 0)
+}
+
+/// The whole program as a rank of a team, with so many threads by default (0: one per core).
+pub(crate) fn run_as_rank(team: &dyn Team, threads: usize) -> Result<Ended> {
+    match Options::try_parse() {
+        Ok(options) => run(&options, team, threads),
         Err(e) if e.use_stderr() => {
-            complain(&one_line(&e.to_string()));
-            return ExitCode::from(2);
+            if team.rank() == 0 {
+                complain(&one_line(&e.to_string()));
+            }
+            Ok(Ended::Misused)
         }
+        Err(_) if team.rank() > 0 => Ok(Ended::Finished),
         Err(help) => say(&help.to_string().trim_end()).map(|()| Ended::Finished),
-    };
+    }
+}
+
+/// The exit status of a rank. The first one says what went wrong.
+pub(crate) fn exit(result: Result<Ended>, rank: usize) -> ExitCode {
     match result {
         Ok(Ended::Finished) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
+        Ok(Ended::Misused) => ExitCode::from(2),
         Err(e) => {
-            complain(&format!("error: {e}"));
+            if rank == 0 {
+                complain(&format!("error: {e}"));
+            }
             ExitCode::FAILURE
         }
     }
 }
 
 /// How the program ended, if not by an error.
-enum Ended {
+pub(crate) enum Ended {
     Finished,
     Interrupted,
+    /// Its arguments are wrong, which was said.
+    Misused,
 }
 
 /// The exit status of a program that was interrupted: 128 and the number of the signal.
@@ -96,9 +116,12 @@ fn one_line(message: &str) -> String {
         .join(" ")
 }
 
-fn run(options: &Options) -> Result<Ended> {
-    let threads = options.start_threads()?;
-    options.check_files()?; // fail before the training, not after it
+fn run(options: &Options, team: &dyn Team, threads: usize) -> Result<Ended> {
+    let threads = options.start_threads(threads)?;
+    let is_first = team.rank() == 0; // the rank that writes files and prints
+    if is_first {
+        options.check_files()?; // fail before the training, not after it
+    }
     let (images, test) = data::read_mnist(&options.data)?;
     let sizes = options.sizes(&images)?;
     let (train, validation) = images.split(TRAINED, options.seed)?;
@@ -108,13 +131,17 @@ fn run(options: &Options) -> Result<Ended> {
     if let Some(file) = &options.load {
         nn::load(&model, file)?;
     }
-    if !options.quiet {
+    if !options.quiet && is_first {
         let names: Vec<String> = sizes.iter().map(usize::to_string).collect();
         say(&format!(
-            "{} with {}: {} parameters, {threads} threads",
+            "{} with {}: {} parameters, {}{threads} threads",
             names.join("-"),
             options.activation,
-            model.num_parameters()
+            model.num_parameters(),
+            match team.size() {
+                1 => String::new(),
+                ranks => format!("{ranks} ranks with "),
+            }
         ))?;
         say(&format!(
             "{} training, {} validation and {} test images from {}",
@@ -126,9 +153,9 @@ fn run(options: &Options) -> Result<Ended> {
     }
 
     let trained = if options.best {
-        fit_best(options, &model, &train, &validation)
+        fit_best(options, &model, &train, &validation, team)
     } else {
-        fit_sgd(options, &model, &train, &validation)
+        fit_sgd(options, &model, &train, &validation, team)
     };
     let history = trained.map_err(|e| match e {
         Error::Step { epoch, step, error } if error.message().contains("not finite") => Error::Invalid(format!(
@@ -140,12 +167,17 @@ fn run(options: &Options) -> Result<Ended> {
         other => other,
     })?;
 
-    if let Some(file) = &options.save {
+    if let Some(file) = options.save.as_ref().filter(|_| is_first) {
         nn::save(&model, file)?;
     }
     if history.end == End::Paused {
-        complain(&how_to_go_on(options, history.len()));
+        if is_first {
+            complain(&how_to_go_on(options, history.len()));
+        }
         return Ok(Ended::Interrupted);
+    }
+    if !is_first {
+        return Ok(Ended::Finished);
     }
     let metrics = nn::evaluate(&model, &test, nn::loss::cross_entropy)?;
     print_report(options, &model, &test, &metrics).map(|()| Ended::Finished)
@@ -173,13 +205,14 @@ fn fit_sgd(
     model: &Mlp,
     train: &Dataset,
     validation: &Dataset,
+    team: &dyn Team,
 ) -> Result<History> {
     let trainer = Trainer::new(model, Sgd::new(options.lr).momentum(options.momentum))
         .loss(nn::loss::cross_entropy)
         .schedule(options.schedule.function())
         .batch_size(options.batch_size)
         .epochs(options.epochs());
-    fit(options, trainer, train, validation)
+    fit(options, trainer, train, validation, team)
 }
 
 /// Trains with the options that apply to both optimizers.
@@ -188,13 +221,18 @@ fn fit<'m>(
     trainer: Trainer<'m, Mlp, impl Optimizer>,
     train: &Dataset,
     validation: &'m Dataset,
+    team: &'m dyn Team,
 ) -> Result<History> {
     let mut trainer = trainer
         .seed(options.seed)
         .validate(validation)
+        .team(team)
         .callback(PauseOnFlag(flag_of_interrupts()?));
     if options.quiet {
         trainer = trainer.quiet();
+    }
+    if let Some(size) = options.micro_batch {
+        trainer = trainer.micro_batch(size);
     }
     if let Some(file) = &options.checkpoint {
         trainer = trainer.checkpoint(file, 500);
@@ -208,6 +246,7 @@ fn fit_best(
     model: &Mlp,
     train: &Dataset,
     validation: &Dataset,
+    team: &dyn Team,
 ) -> Result<History> {
     let optimizer = AdamW::new(1e-3).weight_decay(0.01).ema(0.999);
     let trainer = Trainer::new(model, &optimizer)
@@ -216,7 +255,7 @@ fn fit_best(
         .augment(data::random_shift(2))
         .batch_size(128)
         .epochs(options.epochs());
-    let history = fit(options, trainer, train, validation)?;
+    let history = fit(options, trainer, train, validation, team)?;
     optimizer.copy_to(&model.parameters())?;
     Ok(history)
 }

@@ -14,7 +14,7 @@ seconds and gives a test accuracy of about 0.98. The same seed gives the same re
 #[command(after_help = NOTE)]
 pub(crate) struct Options {
     /// Directory with the four IDX files, such as train-images-idx3-ubyte.gz
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/data/mnist"), hide_default_value = true)]
+    #[arg(long, value_name = "DIR", default_value = examples::MNIST, hide_default_value = true)]
     pub(crate) data: PathBuf,
 
     /// Sizes of the hidden layers, separated by commas
@@ -33,6 +33,11 @@ pub(crate) struct Options {
     /// Number of images per training step
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
     pub(crate) batch_size: usize,
+
+    /// Compute each training step in parts of so many images, which divides the batch size: on the ranks
+    /// of an MPI job, or with less memory. The result depends on it, not on the number of ranks
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) micro_batch: Option<usize>,
 
     /// Learning rate
     #[arg(long, value_name = "RATE", default_value_t = 0.07, value_parser = rate)]
@@ -55,7 +60,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 42)]
     pub(crate) seed: u64,
 
-    /// Number of threads; 0: one per core
+    /// Number of threads of each process; 0: one per core, shared by the ranks of an MPI job
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
 
@@ -102,8 +107,8 @@ impl Schedule {
 }
 
 impl Options {
-    /// Starts the thread pool and returns its number of threads.
-    pub(crate) fn start_threads(&self) -> Result<usize> {
+    /// Starts the thread pool and returns its number of threads; by default so many (0: one per core).
+    pub(crate) fn start_threads(&self, default: usize) -> Result<usize> {
         if self.threads > 1024 {
             return Err(Error::Invalid(format!(
                 "expected at most 1024 threads, got {}",
@@ -111,7 +116,11 @@ impl Options {
             )));
         }
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads)
+            .num_threads(if self.threads == 0 {
+                default
+            } else {
+                self.threads
+            })
             .build_global();
         pool.map_err(|e| Error::Invalid(format!("cannot start {} threads: {e}", self.threads)))?;
         Ok(rayon::current_num_threads())

@@ -239,11 +239,18 @@ pub fn read_tensors(path: impl AsRef<Path>) -> Result<HashMap<String, Tensor>> {
 
 /// The same, and the texts beside them.
 pub(crate) fn read(path: &Path) -> Result<(HashMap<String, Tensor>, Texts)> {
-    let bytes =
-        std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    parse(&read_bytes(path)?, path)
+}
+
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
+}
+
+/// The same of the bytes of the file.
+pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<(HashMap<String, Tensor>, Texts)> {
     let wrong = |e| Error::file(path, format!("is not a safetensors file: {e}"));
-    let file = SafeTensors::deserialize(&bytes).map_err(wrong)?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(wrong)?;
+    let file = SafeTensors::deserialize(bytes).map_err(wrong)?;
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(wrong)?;
     let tensor = |(name, view): (String, TensorView<'_>)| match from_view(&view) {
         Ok(tensor) => Ok((name, tensor)),
         Err(message) => Err(Error::file(path, format!("{name}: {message}"))),

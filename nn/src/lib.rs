@@ -30,6 +30,7 @@
 //!   for full batches;
 //! - [learning-rate schedules](schedule);
 //! - [data] from arrays and files;
+//! - [teams](team) of processes that train as one, with the same bits on any number of them;
 //! - a [trainer](Trainer) with [callbacks](Callback), [checkpoints](Trainer::checkpoint) that
 //!   resume bit for bit, [dry runs](Trainer::dry_run) and
 //!   [NaN detection](Trainer::detect_anomaly);
@@ -127,6 +128,7 @@ mod numbers;
 mod optim;
 pub mod schedule;
 mod seed;
+pub mod team;
 mod train;
 mod weights;
 

@@ -117,7 +117,7 @@ fn value_and_gradients(
     let x: Vec<Var<'_>> = x.into_iter().map(|x| g.leaf(x, Kind::Input)).collect();
     let y = catch(|| f(&x)).map_err(|e| e.at("function", caller))?;
     let d = g.grads(y, &x);
-    g.evaluate((y, d))
+    g.look((y, d))
 }
 
 /// Names a closure: `let f = func(|x| x.sin());`.

@@ -45,7 +45,7 @@ impl<'g> Var<'g> {
         let mut reached = found.iter().map(Option::is_some);
         leaves.retain(|_| reached.next().unwrap_or(false));
         let grads: Vec<Var<'g>> = found.into_iter().flatten().collect();
-        let (value, grads) = g.evaluate((y, grads))?;
+        let (value, grads) = g.look((y, grads))?;
         Ok(Gradients {
             graph: g,
             value,

@@ -64,9 +64,21 @@ impl Graph {
         Err(e.hint(hint).at_caller("run"))
     }
 
-    /// As [`run`](Graph::run), without the updates.
+    /// As [`run`](Graph::run), but leaves all parameters as they are: updates stay scheduled, and a later
+    /// run carries them out. What was computed is not computed again.
+    ///
+    /// ```
+    /// use autograd::{Graph, Param};
+    /// let w = Param::new([1.0, 2.0]);
+    /// let g = Graph::new();
+    /// g.assign(&w, g.param(&w) * 10.0);
+    /// let new: Vec<_> = g.updates()?.into_iter().map(|(_, new)| new).collect();
+    /// assert_eq!(g.look(new)?[0].to_f64s(), [10.0, 20.0]);
+    /// assert_eq!(w.value().to_f64s(), [1.0, 2.0]);
+    /// # Ok::<(), autograd::Error>(())
+    /// ```
     #[track_caller]
-    pub(crate) fn evaluate<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<F::Out> {
+    pub fn look<'g, F: Fetch<'g>>(&'g self, what: F) -> Result<F::Out> {
         self.fetch(what, false, None)
     }
 
@@ -298,6 +310,6 @@ impl Var<'_> {
     #[doc(alias = "eval")]
     #[doc(alias = "block_until_ready")]
     pub fn value(self) -> Result<Tensor> {
-        self.graph.evaluate(self)
+        self.graph.look(self)
     }
 }

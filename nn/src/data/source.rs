@@ -42,7 +42,7 @@ impl Batch {
     }
 
     /// All its tensors.
-    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         let targets = self.targets.iter().chain(&self.weights);
         self.inputs.iter().chain(targets)
     }

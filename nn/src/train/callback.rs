@@ -56,6 +56,9 @@ pub struct CallbackContext<'t> {
     /// [`on_evaluation`](Callback::on_evaluation), if the validation is
     /// [`averaged`](crate::Validation::averaged).
     pub averages: Option<&'t Weights>,
+    /// The rank of this process in its [team](crate::team::Team). All ranks call all callbacks; what
+    /// writes a file or prints does so on rank 0 alone, which is that of a process that trains alone.
+    pub rank: usize,
 }
 
 impl CallbackContext<'_> {

@@ -1,7 +1,7 @@
 //! What can be wrong with a training, and is found before its first step; and what a checkpoint of
 //! it must agree with.
 
-use super::trainer::Trainer;
+use super::{evaluate::BatchVars, trainer::Trainer};
 use crate::{
     data::{Source, checked_batch, order},
     error::{Error, Result, catch},
@@ -10,7 +10,8 @@ use crate::{
     optim::Optimizer,
     schedule,
 };
-use autograd::{Graph, Tensor};
+use autograd::{Graph, Tensor, Var};
+use std::ops::Range;
 
 impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
     /// Checks the settings, the data and the places of files.
@@ -40,15 +41,37 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
                 "there is nothing to train: {message}"
             )));
         }
-        if let Some(checkpoint) = &self.checkpoint {
+        if let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| self.team.rank() == 0) {
             files::check_writable(&checkpoint.path)?;
         }
+        self.check_parts()?;
         self.check_batches(data)?;
         self.optimizer.check()
     }
 
-    /// Checks that model and loss take the first batch, and the last one, which may be smaller: a batch
-    /// of one sample has no variance, for example.
+    /// Checks how batches are cut into parts, and that each rank of the team gets one.
+    fn check_parts(&self) -> Result<()> {
+        let (part, ranks) = (self.part_size(), self.team.size());
+        if part == 0 || !self.batch_size.is_multiple_of(part) {
+            let batch = self.batch_size;
+            let message = format!("a micro-batch of {part} does not divide a batch of {batch}");
+            return Err(Error::invalid(message));
+        }
+        let parts = self.batch_size / part;
+        let message = match parts {
+            _ if ranks <= parts => return Ok(()),
+            1 => {
+                format!("a team of {ranks} ranks needs `micro_batch`, which says what they compute")
+            }
+            _ => format!(
+                "{ranks} ranks, but a batch has {parts} micro-batches: at most {parts} ranks"
+            ),
+        };
+        Err(Error::invalid(message))
+    }
+
+    /// Checks that model and loss take the first part of a batch, and the last one, which may be smaller:
+    /// one sample has no variance, for example.
     fn check_batches(&self, data: &dyn Source) -> Result<()> {
         let steps = self.steps_per_epoch(data);
         if steps == 0 {
@@ -58,15 +81,20 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
                 self.batch_size
             )));
         }
-        let whole = self.batch_size.min(data.len());
+        let whole = self.part_size().min(data.len());
         let last = data.len().min(steps * self.batch_size) - (steps - 1) * self.batch_size;
+        let last = (last - 1) % whole + 1;
         for size in [whole, last] {
             let batch = checked_batch(data, &order::in_order(size, 0))?;
             let g = Graph::training(self.seed);
             if let Some(e) = self.score(&g, &batch)?.loss.error() {
                 if size < whole {
+                    let kind = match self.part_size() < self.batch_size {
+                        true => "micro-batch",
+                        false => "batch",
+                    };
                     let why =
-                        format!("the last batch of an epoch has {size} of {whole} samples: {e}");
+                        format!("the last {kind} of an epoch has {size} of {whole} samples: {e}");
                     return Err(Error::invalid(format!("{why}. `drop_last` leaves it out")));
                 }
                 return Err(e.into());
@@ -75,17 +103,58 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
                 break;
             }
         }
-        Ok(())
+        self.check_loss_of_parts(data)
+    }
+
+    /// Checks that a loss that gives one number is the mean over the samples, as the sum of parts takes it
+    /// to be: that of some outputs is the one of the first half and the one of the second half, each as
+    /// much as it has samples.
+    fn check_loss_of_parts(&self, data: &dyn Source) -> Result<()> {
+        let count = self.batch_size.min(data.len());
+        if self.part_size() >= count {
+            return Ok(());
+        }
+        let (g, batch) = (Graph::new(), self.first_batch(data)?);
+        let vars = BatchVars::new(&g, &batch);
+        let outputs = self.outputs(&vars.inputs)?;
+        let loss = self.loss_of_batch(&outputs, &vars.targets)?;
+        let is_of_samples = |v: &Var<'_>| v.shape().is_ok_and(|s| s.first() == Some(&count));
+        if loss.shape().is_ok_and(|shape| !shape.is_empty()) || !outputs.iter().all(is_of_samples) {
+            return Ok(());
+        }
+        let half = count / 2;
+        let of = |samples: Range<usize>| {
+            let outputs = rows(&outputs, &samples);
+            self.loss_of_batch(&outputs, &rows(&vars.targets, &samples))
+        };
+        let values = g.run([loss, of(0..half)?, of(half..count)?])?;
+        let [all, first, second] = values.map(|v| v.scalar().unwrap_or(f64::NAN));
+        let mean = (first * half as f64 + second * (count - half) as f64) / count as f64;
+        // single precision, and sums in another order
+        if (mean - all).abs() <= 1e-3 * (all.abs() + first.abs() + second.abs())
+            || !(mean - all).is_finite()
+        {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the loss is not the mean over the samples, which micro-batches need: {all:.4} for {count} \
+             of them, {first:.4} for the first {half}, {second:.4} for the others. One that gives a \
+             number for each sample is averaged as it should: those of `loss::unreduced`"
+        )))
     }
 
     /// What must be equal when a training is resumed.
     pub(super) fn settings(&self, data: &dyn Source) -> Result<Vec<(&'static str, String)>> {
-        if self.checkpoint.is_none() {
+        if self.checkpoint.is_none() && self.team.size() == 1 {
             return Ok(Vec::new());
         }
+        let batch_size = match self.part_size() {
+            whole if whole == self.batch_size => whole.to_string(),
+            part => format!("{} in micro-batches of {part}", self.batch_size),
+        };
         Ok(vec![
             ("seed", self.seed.to_string()),
-            ("batch size", self.batch_size.to_string()),
+            ("batch size", batch_size),
             ("number of samples", data.len().to_string()),
             (
                 "number of steps per epoch",
@@ -147,6 +216,12 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
             ))),
         }
     }
+}
+
+/// These rows of each.
+fn rows<'g>(vars: &[Var<'g>], samples: &Range<usize>) -> Vec<Var<'g>> {
+    let samples = samples.start as isize..samples.end as isize;
+    vars.iter().map(|v| v.slice(0, samples.clone())).collect()
 }
 
 /// Checks that the validation data are there, and are such as the training data.

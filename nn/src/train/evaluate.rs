@@ -5,6 +5,10 @@ use crate::{
     error::{Error, Result, catch},
     loss::weighted_mean,
     module::Module,
+    team::{
+        Agreement, Alone,
+        wire::{Reader, Writer},
+    },
     weights::Weights,
 };
 use autograd::{DType, Graph, Param, Tensor, Var, called_from};
@@ -89,14 +93,40 @@ impl Meter {
         loss: &Tensor,
         correct: Option<&Tensor>,
     ) -> Result<()> {
-        let weight = batch.weight();
-        self.loss_sum += loss.scalar()? * weight;
-        self.weight += weight;
-        if let Some(correct) = correct {
-            *self.correct.get_or_insert(0.0) += correct.scalar()?;
-        }
-        self.samples += batch.len();
+        self.merge(&Meter::of(batch, loss, correct)?);
         Ok(())
+    }
+
+    /// Of one batch, with its mean loss and its number of correct predictions.
+    pub(crate) fn of(batch: &Batch, loss: &Tensor, correct: Option<&Tensor>) -> Result<Meter> {
+        let weight = batch.weight();
+        Ok(Meter {
+            loss_sum: loss.scalar()? * weight,
+            weight,
+            correct: correct.map(Tensor::scalar).transpose()?,
+            samples: batch.len(),
+        })
+    }
+
+    /// Adds what another one has.
+    pub(crate) fn merge(&mut self, other: &Meter) {
+        self.loss_sum += other.loss_sum;
+        self.weight += other.weight;
+        self.samples += other.samples;
+        if let Some(correct) = other.correct {
+            *self.correct.get_or_insert(0.0) += correct;
+        }
+    }
+
+    /// What the samples weigh, which their sums are divided by: 1 if nothing weighs anything, since a
+    /// batch of that has the loss 0.
+    pub(crate) fn divisor(&self) -> f64 {
+        if self.weight == 0.0 { 1.0 } else { self.weight }
+    }
+
+    /// The number of samples.
+    pub(crate) fn samples(&self) -> usize {
+        self.samples
     }
 
     /// The accumulated sums, for a checkpoint; NaN stands for no accuracy.
@@ -126,10 +156,8 @@ impl Meter {
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        // nothing that weighs anything has the loss 0, as has a batch of it
-        let weight = if self.weight == 0.0 { 1.0 } else { self.weight };
         Metrics {
-            loss: self.loss_sum / weight,
+            loss: self.loss_sum / self.divisor(),
             accuracy: self.correct.map(|c| c / self.samples.max(1) as f64),
         }
     }
@@ -228,7 +256,8 @@ pub fn evaluate(
     loss: impl for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>,
 ) -> Result<Metrics> {
     let _call = called_from(Location::caller());
-    let (metrics, _) = evaluate_scores(&Fixed::now(model), &data, |outputs, batch| {
+    let (alone, model) = (Agreement::new(&Alone), Fixed::now(model));
+    let (metrics, _) = evaluate_scores(&alone, &model, &data, |outputs, batch| {
         let target = only(&batch.targets, "targets: `Trainer::loss_of` takes several")?;
         let loss = catch("the loss", || loss(outputs[0], target))?;
         Ok(Scores {
@@ -252,8 +281,10 @@ impl<'g> Scores<'g> {
     }
 }
 
-/// Loss and accuracy of a source, and metrics of one's own: see [`evaluate`].
+/// Loss and accuracy of a source, and metrics of one's own: see [`evaluate`]. The ranks of a team share
+/// the work.
 pub(crate) fn evaluate_scores(
+    agreement: &Agreement<'_>,
     model: &Fixed<'_>,
     source: &dyn Source,
     scores: impl for<'g> Fn(&[Var<'g>], &BatchVars<'g>) -> Result<Scores<'g>>,
@@ -264,7 +295,8 @@ pub(crate) fn evaluate_scores(
     };
     let (mut meter, mut sums, mut kept) = (Meter::default(), Vec::new(), Vec::new());
     let at_once = can_be_kept(model, source)?;
-    for_each_batch(
+    for_each_batch_on_ranks(
+        agreement,
         model,
         source,
         |outputs, batch| {
@@ -337,6 +369,9 @@ fn can_be_kept(model: &Fixed<'_>, source: &dyn Source) -> Result<bool> {
 /// What is computed of a batch: some values, and the number of correct predictions if that is wanted.
 type OfBatch<'g> = (Vec<Var<'g>>, Option<Var<'g>>);
 
+/// What was computed of a batch.
+pub(crate) type Evaluated = (Batch, Vec<Tensor>, Option<Tensor>);
+
 /// Evaluates a function of outputs and targets on each batch. `consume` receives the batch, the values
 /// of what the function returns, and the number of correct predictions.
 pub(crate) fn for_each_batch(
@@ -347,13 +382,77 @@ pub(crate) fn for_each_batch(
 ) -> Result<()> {
     let samples: Vec<usize> = (0..source.len()).collect();
     for samples in samples.chunks(EVALUATION_BATCH_SIZE) {
-        let (g, batch) = (Graph::new(), checked_batch(source, samples)?);
-        let vars = BatchVars::new(&g, &batch);
-        let outputs = model.outputs(&g, &vars.inputs)?;
-        let (values, correct) = g.run(f(&outputs, &vars)?)?;
+        let (batch, values, correct) = evaluate_batch(model, source, samples, &f)?;
         consume(batch, values, correct)?;
     }
     Ok(())
+}
+
+fn evaluate_batch(
+    model: &Fixed<'_>,
+    source: &dyn Source,
+    samples: &[usize],
+    f: &impl for<'g> Fn(&[Var<'g>], &BatchVars<'g>) -> Result<OfBatch<'g>>,
+) -> Result<Evaluated> {
+    let (g, batch) = (Graph::new(), checked_batch(source, samples)?);
+    let vars = BatchVars::new(&g, &batch);
+    let outputs = model.outputs(&g, &vars.inputs)?;
+    let (values, correct) = g.run(f(&outputs, &vars)?)?;
+    Ok((batch, values, correct))
+}
+
+/// The same for the ranks of a team: each evaluates one batch of as many as there are ranks, and all of
+/// them consume all results in the order of the batches. These have no inputs any more.
+fn for_each_batch_on_ranks(
+    agreement: &Agreement<'_>,
+    model: &Fixed<'_>,
+    source: &dyn Source,
+    f: impl for<'g> Fn(&[Var<'g>], &BatchVars<'g>) -> Result<OfBatch<'g>>,
+    mut consume: impl FnMut(Batch, Vec<Tensor>, Option<Tensor>) -> Result<()>,
+) -> Result<()> {
+    let (rank, ranks) = (agreement.team().rank(), agreement.team().size());
+    if ranks == 1 {
+        return for_each_batch(model, source, f, consume);
+    }
+    let samples: Vec<usize> = (0..source.len()).collect();
+    let batches: Vec<&[usize]> = samples.chunks(EVALUATION_BATCH_SIZE).collect();
+    let mut own = Writer::default();
+    for samples in batches.iter().skip(rank).step_by(ranks) {
+        write_evaluated(&mut own, &evaluate_batch(model, source, samples, &f)?)?;
+    }
+    let all = agreement.gather("a validation", &own.finish())?;
+    let mut readers: Vec<Reader<'_>> = all.iter().map(|bytes| Reader::new(bytes)).collect();
+    for (k, samples) in batches.iter().enumerate() {
+        let (batch, values, correct) = read_evaluated(&mut readers[k % ranks], samples.len())?;
+        consume(batch, values, correct)?;
+    }
+    Ok(())
+}
+
+fn write_evaluated(to: &mut Writer, (batch, values, correct): &Evaluated) -> Result<()> {
+    let lists = [&batch.targets, values];
+    let optional = [&batch.weights, correct].map(|tensor| tensor.iter().cloned().collect());
+    for tensors in lists.into_iter().chain(&optional) {
+        to.count(tensors.len());
+        tensors.iter().try_for_each(|t| to.tensor(t).map(drop))?;
+    }
+    Ok(())
+}
+
+/// The inverse of [`write_evaluated`], for so many samples.
+fn read_evaluated(from: &mut Reader<'_>, samples: usize) -> Result<Evaluated> {
+    let mut list = || -> Result<Vec<Tensor>> {
+        let count = from.count()?;
+        (0..count).map(|_| from.tensor()).collect()
+    };
+    let (targets, values) = (list()?, list()?);
+    let (weights, correct) = (list()?.pop(), list()?.pop());
+    let batch = Batch {
+        inputs: vec![Tensor::zeros([samples], DType::Bool)?], // says how many there are
+        targets,
+        weights,
+    };
+    Ok((batch, values, correct))
 }
 
 /// The outputs of a model, one row per row of `inputs`. Runs in batches, so `inputs` can have any

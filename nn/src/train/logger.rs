@@ -113,12 +113,15 @@ fn values(epoch: &Epoch) -> Vec<Option<f64>> {
 
 impl Callback for Logger {
     fn on_train_begin(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+        if context.rank != 0 {
+            return Ok(());
+        }
         self.begin(context.history.len(), context.metrics)
             .map_err(|e| self.failed(e))
     }
 
     fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
-        let Some(epoch) = context.history.last() else {
+        let Some(epoch) = context.history.last().filter(|_| context.rank == 0) else {
             return Ok(ControlFlow::Continue);
         };
         let text = |value: Option<f64>, missing: &str| {

@@ -26,9 +26,26 @@ pub(super) type Augmentation<'m> = dyn Fn(Batch, u64) -> Result<Batch> + Send + 
 
 /// What a step is computed of.
 pub(super) struct StepData {
+    /// The parts of the batch that this rank computes.
+    pub(super) parts: Vec<Part>,
+    /// The number of all parts.
+    pub(super) parts_in_all: usize,
+    pub(super) seed: u64,
+}
+
+/// A part of a batch: all of it, or one of its micro-batches.
+pub(super) struct Part {
+    /// Its number within the batch.
+    pub(super) number: usize,
     pub(super) batch: Batch,
     /// The seed of its graph.
     pub(super) seed: u64,
+}
+
+/// The samples of a part: those after the parts before it.
+fn part_of(samples: &[usize], number: usize, size: usize) -> &[usize] {
+    let rest = &samples[(number * size).min(samples.len())..];
+    &rest[..size.min(rest.len())]
 }
 
 /// The batches of an epoch from a step on.
@@ -37,6 +54,10 @@ pub(super) struct Prefetch<'p, 'm> {
     /// The samples of the epoch, in order.
     pub(super) order: Vec<usize>,
     pub(super) batch_size: usize,
+    /// The number of samples in a part of a batch.
+    pub(super) part_size: usize,
+    /// This rank and the number of ranks.
+    pub(super) rank: (usize, usize),
     /// The first step that is to be done, and the end.
     pub(super) steps: std::ops::Range<usize>,
     pub(super) seed: u64,
@@ -74,19 +95,42 @@ impl<'p> Prefetch<'p, '_> {
         }
     }
 
-    /// The seed of a batch depends on its number and not on timing, so this thread does not make
-    /// results depend on the number of threads.
+    /// The parts of a batch that this rank computes: as many as the other ranks, or one more, and in a
+    /// row, so that their sum is one of few subtrees.
     fn prepare(&self, step: usize) -> Result<StepData> {
-        let rest = &self.order[(step * self.batch_size).min(self.order.len())..];
-        let samples = &rest[..self.batch_size.min(rest.len())];
-        let batch = checked_batch(self.source, samples)?;
+        let samples = part_of(&self.order, step, self.batch_size);
+        let parts_in_all = samples.len().div_ceil(self.part_size);
         let seed = seed::derive(self.seed, step as u64);
+        let (rank, ranks) = self.rank;
+        let own = rank * parts_in_all / ranks..(rank + 1) * parts_in_all / ranks;
+        let parts = own.map(|number| {
+            let seed = match self.part_size < self.batch_size {
+                true => seed::derive(seed, 2 + number as u64), // 1 is that of the augmentation
+                false => seed,
+            };
+            self.part(part_of(samples, number, self.part_size), number, seed)
+        });
+        Ok(StepData {
+            parts: parts.collect::<Result<_>>()?,
+            parts_in_all,
+            seed,
+        })
+    }
+
+    /// The seed of a part depends on its number and not on timing or ranks, so neither this thread nor
+    /// the number of ranks makes a difference.
+    fn part(&self, samples: &[usize], number: usize, seed: u64) -> Result<Part> {
+        let batch = checked_batch(self.source, samples)?;
         let batch = match &self.augmentation {
             Some(transform) => catch("the augmentation", || {
                 transform(batch, seed::derive(seed, 1))
             })??,
             None => batch,
         };
-        Ok(StepData { batch, seed })
+        Ok(Part {
+            number,
+            batch,
+            seed,
+        })
     }
 }

@@ -2,12 +2,12 @@
 
 use super::{
     callback::{Callback, CallbackContext, ControlFlow},
-    evaluate::count_correct,
     history::{End, Epoch, History},
     prefetch::{Prefetch, StepData},
     progress::Progress,
     state::{Cursor, TrainingState},
-    trainer::{Evaluation, Scored, Trainer},
+    step::{StepResult, compute},
+    trainer::{Evaluation, Trainer},
     validation::Validation,
 };
 use crate::{
@@ -15,11 +15,12 @@ use crate::{
     error::{Error, Result, catch},
     files,
     module::Module,
-    optim::{Optimizer, gradients},
+    optim::Optimizer,
     schedule, seed,
+    team::Agreement,
     weights::Weights,
 };
-use autograd::{GradientReport, Graph, Tensor, Var, called_from};
+use autograd::{Graph, Param, Var, called_from};
 use std::{panic::Location, sync::mpsc::Receiver, time::Instant};
 
 impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
@@ -31,7 +32,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         let call = Location::caller();
         let _call = called_from(call);
         let (mut callbacks, mut epochs) = (std::mem::take(&mut self.callbacks), Vec::new());
-        let end = self.train(&data, &mut callbacks, &mut epochs, call);
+        let agreement = Agreement::new(self.team);
+        let end = agreement.end(self.train(&data, &mut callbacks, &mut epochs, &agreement, call));
         (self.callbacks, self.history) = (callbacks, epochs);
         Ok(History::new(self.history.clone(), end?))
     }
@@ -42,6 +44,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         data: &dyn Source,
         callbacks: &mut [Box<dyn Callback + 'm>],
         epochs: &mut Vec<Epoch>,
+        agreement: &Agreement<'_>,
         call: &'static Location<'static>,
     ) -> Result<End> {
         self.check(data)?;
@@ -62,16 +65,11 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             },
             steps_per_epoch: self.steps_per_epoch(data),
             batch_bytes: self.first_batch(data)?.bytes(),
-            progress: Progress::new(self.quiet),
+            progress: Progress::new(self.quiet || !agreement.is_first()),
             call,
+            agreement,
         };
-        let cursor = match &self.checkpoint {
-            Some(checkpoint) if checkpoint.path.is_file() => {
-                let steps = session.steps_per_epoch;
-                session.state.load(&checkpoint.path, callbacks, steps)?
-            }
-            _ => Cursor::default(),
-        };
+        let cursor = session.begin(callbacks)?;
         let mut run = Run {
             session,
             callbacks,
@@ -89,21 +87,23 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
 }
 
 /// What stays the same during a training.
-struct Session<'s, 'm, M: ?Sized, O> {
-    trainer: &'s Trainer<'m, M, O>,
-    data: &'s dyn Source,
-    state: TrainingState<'s>,
-    steps_per_epoch: usize,
+pub(super) struct Session<'s, 'm, M: ?Sized, O> {
+    pub(super) trainer: &'s Trainer<'m, M, O>,
+    pub(super) data: &'s dyn Source,
+    pub(super) state: TrainingState<'s>,
+    pub(super) steps_per_epoch: usize,
     /// About how many bytes a batch has.
     batch_bytes: usize,
     progress: Progress,
     /// The line that called `fit`.
     call: &'static Location<'static>,
+    /// With the other ranks.
+    pub(super) agreement: &'s Agreement<'s>,
 }
 
 impl<M: Module + ?Sized, O: Optimizer> Session<'_, '_, M, O> {
     /// What the schedule knows at a step of the training.
-    fn moment<'c>(&self, cursor: &'c Cursor, step: usize) -> schedule::Context<'c> {
+    pub(super) fn moment<'c>(&self, cursor: &'c Cursor, step: usize) -> schedule::Context<'c> {
         schedule::Context {
             step,
             steps_per_epoch: self.steps_per_epoch,
@@ -114,7 +114,7 @@ impl<M: Module + ?Sized, O: Optimizer> Session<'_, '_, M, O> {
     }
 
     /// What callbacks know.
-    fn context<'t>(&'t self, cursor: &'t Cursor) -> CallbackContext<'t> {
+    pub(super) fn context<'t>(&'t self, cursor: &'t Cursor) -> CallbackContext<'t> {
         let last = cursor
             .history
             .last()
@@ -131,11 +131,12 @@ impl<M: Module + ?Sized, O: Optimizer> Session<'_, '_, M, O> {
             metrics: &self.state.metrics,
             params: self.state.model,
             averages: None,
+            rank: self.agreement.team().rank(),
         }
     }
 
     /// The completed steps of all epochs.
-    fn steps_done(&self, cursor: &Cursor) -> usize {
+    pub(super) fn steps_done(&self, cursor: &Cursor) -> usize {
         cursor.history.len() * self.steps_per_epoch + cursor.step
     }
 
@@ -143,6 +144,39 @@ impl<M: Module + ?Sized, O: Optimizer> Session<'_, '_, M, O> {
     fn learning_rate(&self, cursor: &Cursor, step: usize) -> Result<Option<f64>> {
         let factor = self.trainer.factor(&self.moment(cursor, step))?;
         Ok(self.trainer.optimizer.learning_rate().map(|lr| lr * factor))
+    }
+
+    /// The numbers of parameters in the list of the model's.
+    pub(super) fn numbers_of(&self, params: &[Param]) -> Result<Vec<usize>> {
+        let number = |param: &Param| {
+            let at = self.state.model.iter().position(|(_, own)| own.same(param));
+            at.ok_or_else(|| {
+                let ty = param.ty();
+                let message = format!("a parameter {ty} is trained that the model does not list");
+                Error::invalid(message)
+            })
+        };
+        params.iter().map(number).collect()
+    }
+
+    /// What all ranks do next, if this one wants that: the first one that does not want to continue
+    /// decides, since perhaps only one knows of a signal. Also checks that all give the same evidence.
+    fn agree(&self, wish: ControlFlow, at: &str, evidence: &[u8]) -> Result<ControlFlow> {
+        const WISHES: [ControlFlow; 3] =
+            [ControlFlow::Continue, ControlFlow::Stop, ControlFlow::Pause];
+        if self.agreement.team().size() == 1 {
+            return Ok(wish);
+        }
+        let number = WISHES.iter().position(|w| *w == wish).unwrap_or(0) as u8;
+        let all = self.agreement.gather(at, &[&[number], evidence].concat())?;
+        if let Some(rank) = all.iter().position(|other| other[1..] != all[0][1..]) {
+            return Err(Error::invalid(format!(
+                "at {at} the weights of rank {rank} are not those of rank 0: do they run on \
+                 processors with different arithmetic?"
+            )));
+        }
+        let wishes = all.iter().filter_map(|w| WISHES.get(usize::from(w[0])));
+        Ok(wishes.fold(ControlFlow::Continue, |all, wish| all.or(*wish)))
     }
 }
 
@@ -152,9 +186,6 @@ struct Run<'r, 's, 'm, M: ?Sized, O> {
     callbacks: &'r mut [Box<dyn Callback + 'm>],
     cursor: Cursor,
 }
-
-/// The loss of a step, the number of correct predictions, and gradient statistics.
-type StepResult = (Tensor, Option<Tensor>, Option<GradientReport>);
 
 impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
     /// Runs all epochs, or what is left of them after a resume.
@@ -200,6 +231,10 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
             false => ControlFlow::Continue,
         };
         let control = run(self.callbacks, |c| c.on_epoch_end(&context))?.or(observed);
+        let at = format!("the end of epoch {number}");
+        let control = self
+            .session
+            .agree(control, &at, &self.session.hash_of_weights()?)?;
         self.session
             .progress
             .end_epoch(epoch, &messages(self.callbacks));
@@ -232,6 +267,11 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
             source: session.data,
             order,
             batch_size: trainer.batch_size,
+            part_size: trainer.part_size(),
+            rank: (
+                session.agreement.team().rank(),
+                session.agreement.team().size(),
+            ),
             steps: cursor.step..steps,
             seed: epoch_seed,
             augmentation: trainer.augmentation.clone(),
@@ -266,15 +306,9 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
         self.cursor.learning_rate = session.learning_rate(&self.cursor, step)?;
         let context = session.context(&self.cursor);
         each(self.callbacks, |c| c.on_step_begin(&context))?;
-        let failed = |error| Error::Step {
-            epoch: self.cursor.history.len() + 1,
-            step: self.cursor.step + 1,
-            error,
-        };
-        let computed = compute(session, self.callbacks, &self.cursor, data)?;
-        let (loss, correct, report) = computed.map_err(failed)?;
+        let StepResult { meter, report } = compute(session, self.callbacks, &self.cursor, data)?;
         let cursor = &mut self.cursor;
-        cursor.meter.add(&data.batch, &loss, correct.as_ref())?;
+        cursor.meter.merge(&meter);
         cursor.step += 1;
         match (&mut cursor.gradients, &report) {
             (Some(total), Some(report)) => total.merge(report),
@@ -284,7 +318,9 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
         session.progress.step(|| cursor.meter.metrics().to_string());
         let context = session.context(&self.cursor);
         let control = run(self.callbacks, |c| c.on_step_end(&context))?;
-        Ok(control.or(self.validate_within_epoch()?))
+        let control = control.or(self.validate_within_epoch()?);
+        self.session
+            .agree(control, &format!("the end of step {step}"), &[])
     }
 
     /// The validation that is due within an epoch, if one is.
@@ -310,7 +346,9 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
         let validation = trainer.validation.filter(|_| validated);
         let averages = validation.filter(|v| v.averaged);
         let averages = averages.and_then(|_| trainer.optimizer.averages(params));
-        let evaluate = |v: Validation<'_>| trainer.evaluate_source(v.source, averages.as_ref());
+        let evaluate = |v: Validation<'_>| {
+            trainer.evaluate_source(session.agreement, v.source, averages.as_ref())
+        };
         let evaluation: Option<Evaluation> = validation.map(evaluate).transpose()?;
         let last_step = session.steps_done(cursor).saturating_sub(1);
         let epoch = Epoch {
@@ -349,70 +387,18 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
 
     fn save_checkpoint(&self) -> Result<()> {
         match &self.session.trainer.checkpoint {
-            Some(checkpoint) => {
+            Some(checkpoint) if self.session.agreement.is_first() => {
                 files::keep_last(&checkpoint.path, checkpoint.kept)?;
                 let state = &self.session.state;
                 state.save(&checkpoint.path, &self.cursor, self.callbacks)
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 }
 
-/// Computes one step: forward pass, backward pass and update in a single run. The outer error comes
-/// from user code that panicked, the inner one from the graph.
-fn compute<M: Module + ?Sized, O: Optimizer>(
-    session: &Session<'_, '_, M, O>,
-    callbacks: &mut [Box<dyn Callback + '_>],
-    cursor: &Cursor,
-    data: &StepData,
-) -> Result<autograd::Result<StepResult>> {
-    let (trainer, params) = (session.trainer, session.state.model);
-    let moment = session.moment(cursor, session.steps_done(cursor));
-    let factor = trainer.factor(&moment)?;
-    let g = &Graph::training(data.seed);
-    let Scored {
-        outputs,
-        targets,
-        loss,
-    } = trainer.score(g, &data.batch)?;
-    let mut all = catch("the optimizer", || gradients(loss))?;
-    let context = session.context(cursor);
-    each(callbacks, |c| c.on_gradients(&context, &mut all))?;
-    if all.is_empty() && loss.error().is_none() {
-        return Err(Error::invalid("the loss depends on no trained parameter"));
-    }
-    let gradients: Vec<Var<'_>> = all.iter().map(|d| d.gradient).collect();
-    let report = catch("the optimizer", || {
-        trainer.optimizer.update(all, factor);
-        let inspected = trainer.inspect_gradients.then(|| g.inspect_gradients(loss));
-        inspected.map(|report| report.named(params))
-    })?;
-    let correct = count_correct(&outputs, &targets);
-    let checked = if trainer.detect_anomaly {
-        [&[loss], &gradients[..]].concat()
-    } else {
-        vec![loss]
-    };
-    // nobody would notice what the last step does to the weights
-    let new_weights = params.iter().filter_map(|(_, param)| g.scheduled(param));
-    let checked = match moment.is_last() {
-        true => checked.into_iter().chain(new_weights).collect(),
-        false => checked,
-    };
-    let check = g.check_finite(&checked);
-    let result = g
-        .run((loss, correct, report, check))
-        .map(|(loss, correct, report, _)| (loss, correct, report));
-    Ok(result.map_err(|e| match e.op() {
-        // the failed run changed no parameter, so the step can run again to find the cause
-        "check_finite" => g.find_anomaly(&(loss, gradients)).err().unwrap_or(e),
-        _ => e,
-    }))
-}
-
 /// Calls all callbacks, also if one of them fails; the first error.
-fn each(
+pub(super) fn each(
     callbacks: &mut [Box<dyn Callback + '_>],
     mut call: impl FnMut(&mut dyn Callback) -> Result<()>,
 ) -> Result<()> {

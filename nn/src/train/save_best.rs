@@ -52,7 +52,10 @@ impl Callback for SaveBest {
         if context.step == 0 {
             self.monitor.set_best(None);
         }
-        files::check_writable(&self.path)
+        match context.rank {
+            0 => files::check_writable(&self.path),
+            _ => Ok(()),
+        }
     }
 
     fn on_evaluation(
@@ -61,7 +64,8 @@ impl Callback for SaveBest {
         epoch: &Epoch,
     ) -> Result<ControlFlow> {
         let value = self.monitor.value(epoch);
-        if value.is_some_and(|value| self.monitor.improves(value)) {
+        let is_better = value.is_some_and(|value| self.monitor.improves(value));
+        if is_better && context.rank == 0 {
             context.weights().save(&self.path)?;
         }
         Ok(ControlFlow::Continue)

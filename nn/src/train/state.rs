@@ -103,15 +103,17 @@ impl TrainingState<'_> {
         io::write(path, &tensors, Some(settings.collect()))
     }
 
-    /// Loads a checkpoint into the model, the optimizer and the callbacks. If something does not
-    /// fit, neither the model nor the optimizer is changed. A training epoch has so many steps.
+    /// Loads a checkpoint, the bytes of a file, into the model, the optimizer and the callbacks. If
+    /// something does not fit, neither the model nor the optimizer is changed. A training epoch has so
+    /// many steps.
     pub(super) fn load(
         &self,
+        bytes: &[u8],
         path: &Path,
         callbacks: &mut [Box<dyn Callback + '_>],
         steps_per_epoch: usize,
     ) -> Result<Cursor> {
-        let mut contents = Contents::read(path)?;
+        let mut contents = Contents::read(bytes, path)?;
         self.check_settings(&contents)?;
         let cursor = contents.cursor(steps_per_epoch, &self.metrics)?;
         let mut section = |name: &str| contents.sections.remove(name).unwrap_or_default();
@@ -171,13 +173,13 @@ fn sections(callbacks: &[Box<dyn Callback + '_>]) -> Vec<String> {
 }
 
 impl<'p> Contents<'p> {
-    fn read(path: &'p Path) -> Result<Contents<'p>> {
+    fn read(bytes: &[u8], path: &'p Path) -> Result<Contents<'p>> {
         let mut contents = Contents {
             path,
             sections: HashMap::new(),
             settings: io::Texts::new(),
         };
-        let (tensors, settings) = io::read(path)?;
+        let (tensors, settings) = io::parse(bytes, path)?;
         for (name, value) in tensors {
             let (section, rest) = name.split_once('.').unwrap_or(("", &name));
             let section = contents.sections.entry(section.into()).or_default();

@@ -15,6 +15,7 @@ use crate::{
     module::Module,
     optim::{Optimizer, gradients},
     schedule,
+    team::{Agreement, Alone, Team},
     weights::Weights,
 };
 use autograd::{Graph, Tensor, Var, called_from};
@@ -97,6 +98,8 @@ pub struct Trainer<'m, M: ?Sized, O> {
     pub(super) schedule: Schedule<'m>,
     pub(super) order: Option<Order<'m>>,
     pub(super) batch_size: usize,
+    micro_batch: usize,
+    pub(super) team: &'m dyn Team,
     pub(super) epochs: usize,
     pub(super) seed: u64,
     pub(super) validation: Option<Validation<'m>>,
@@ -136,6 +139,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
             schedule,
             order: None,
             batch_size: 64,
+            micro_batch: usize::MAX,
+            team: &Alone,
             epochs: 1,
             seed: 0,
             validation: None,
@@ -232,6 +237,69 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     pub fn batch_size(mut self, size: usize) -> Self {
         self.batch_size = size;
         self
+    }
+
+    /// Computes each batch in parts of so many samples, which divides the batch size: with the memory of a
+    /// part, or on the ranks of a [`team`](Trainer::team). What the parts give is added in the
+    /// [order of their numbers](crate::team::GradientSum), so the bits depend on this size, and not on
+    /// who computes what. The update is that by the gradient of the whole batch.
+    ///
+    /// What a layer or a loss does with a batch, it does with a part: batch normalisation takes mean and
+    /// variance of a part, and the running statistics go by the mean of the parts, each as much as it
+    /// has samples. [Augmentation](Trainer::augment_batch) sees a part, too. A loss that returns one
+    /// number has to be the mean over the samples, which is checked before the first step.
+    ///
+    /// ```
+    /// # use autograd::Tensor;
+    /// # let data = nn::Dataset::new(Tensor::full([600, 8], 0.5f32)?, vec![1i64; 600].into())?;
+    /// let model = nn::mlp(&[8, 32, 3], nn::Activation::Relu, 1);
+    /// nn::Trainer::new(&model, nn::Sgd::new(0.1))
+    ///     .batch_size(256)
+    ///     .micro_batch(32)
+    ///     .quiet()
+    ///     .fit(&data)?;
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    pub fn micro_batch(mut self, size: usize) -> Self {
+        self.micro_batch = size;
+        self
+    }
+
+    /// Trains together with other processes, each of which has the same program, model and data: each
+    /// computes some of the [micro-batches](Trainer::micro_batch) of each batch, and some of the
+    /// validation. The result has the same bits on any number of ranks, and a checkpoint can be resumed
+    /// with another number. All ranks call all callbacks; the first one writes files and prints. If they
+    /// disagree about settings, model or data, all of them get an error before the first step, and
+    /// if one fails later, the others get an error that names it.
+    ///
+    /// ```
+    /// # use autograd::Tensor;
+    /// # let data = nn::Dataset::new(Tensor::full([600, 8], 0.5f32)?, vec![1i64; 600].into())?;
+    /// use nn::team::{Team, Threads};
+    /// let train = |team: &dyn Team| {
+    ///     let model = nn::mlp(&[8, 32, 3], nn::Activation::Relu, 1);
+    ///     let trainer = nn::Trainer::new(&model, nn::Sgd::new(0.1)).batch_size(256).micro_batch(32);
+    ///     trainer.team(team).quiet().fit(&data)?;
+    ///     Ok::<_, nn::Error>(nn::Weights::of(&model))
+    /// };
+    /// let alone = train(&nn::team::Alone)?;
+    /// std::thread::scope(|s| {
+    ///     let ranks: Vec<_> = Threads::new(3).into_iter().map(|rank| s.spawn(move || train(&rank))).collect();
+    ///     ranks.into_iter().try_for_each(|rank| {
+    ///         assert_eq!(rank.join().expect("no panic")?, alone);
+    ///         Ok::<_, nn::Error>(())
+    ///     })
+    /// })?;
+    /// # Ok::<(), nn::Error>(())
+    /// ```
+    pub fn team(mut self, team: &'m dyn Team) -> Self {
+        self.team = team;
+        self
+    }
+
+    /// The number of samples in a part of a batch.
+    pub(super) fn part_size(&self) -> usize {
+        self.micro_batch.min(self.batch_size)
     }
 
     /// Leaves out the last batch of an epoch if it is smaller than the others: other samples each time,
@@ -393,7 +461,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         self
     }
 
-    /// Summarises the model and one training step, without running it.
+    /// Summarises the model and one training step, without running it; of a
+    /// [micro-batch](Trainer::micro_batch), if batches are computed in parts.
     ///
     /// ```
     /// # use autograd::Tensor;
@@ -411,7 +480,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         let data: &dyn Source = &data;
         self.check(data)?;
         let (g, steps_per_epoch) = (Graph::training(self.seed), self.steps_per_epoch(data));
-        let Scored { outputs, loss, .. } = self.score(&g, &self.first_batch(data)?)?;
+        let Scored { outputs, loss, .. } =
+            self.score(&g, &self.first_samples(data, self.part_size())?)?;
         let layers = g.picture().of(&outputs).to_text();
         let context = schedule::Context {
             step: 0,
@@ -437,7 +507,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     pub(super) fn score<'g>(&self, g: &'g Graph, batch: &Batch) -> Result<Scored<'g>> {
         let vars = BatchVars::new(g, batch);
         let outputs = self.outputs(&vars.inputs)?;
-        let loss = self.loss.of("the loss", &outputs, &vars.targets)?;
+        let loss = self.loss_of_batch(&outputs, &vars.targets)?;
         Ok(Scored {
             outputs,
             targets: vars.targets,
@@ -446,7 +516,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     }
 
     /// The outputs for the inputs of a batch.
-    fn outputs<'g>(&self, inputs: &[Var<'g>]) -> Result<Vec<Var<'g>>> {
+    pub(super) fn outputs<'g>(&self, inputs: &[Var<'g>]) -> Result<Vec<Var<'g>>> {
         let Some(forward) = &self.forward else {
             return forward_of(self.model)(inputs);
         };
@@ -462,19 +532,20 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     #[track_caller]
     pub fn evaluate<S: Source + ?Sized>(&self, data: &S) -> Result<Evaluation> {
         let _call = called_from(Location::caller());
-        self.evaluate_source(&data, None)
+        self.evaluate_source(&Agreement::new(&Alone), &data, None)
     }
 
-    /// With these weights in the place of the model's, if there are any.
+    /// By all ranks of a team, with these weights in the place of the model's, if there are any.
     pub(super) fn evaluate_source(
         &self,
+        agreement: &Agreement<'_>,
         data: &dyn Source,
         weights: Option<&Weights>,
     ) -> Result<Evaluation> {
         let forward: Box<Forward<'_>> = Box::new(|inputs| self.outputs(inputs));
         let model = Fixed::new(forward, self.model.parameters(), weights);
-        let (metrics, values) = evaluate_scores(&model, data, |outputs, batch| {
-            let loss = self.loss.of("the loss", outputs, &batch.targets)?;
+        let (metrics, values) = evaluate_scores(agreement, &model, data, |outputs, batch| {
+            let loss = self.loss_of_batch(outputs, &batch.targets)?;
             let metrics = self.metrics.iter().map(|metric| {
                 let what = format!("the metric {}", metric.name);
                 Ok(metric.of(&what, outputs, &batch.targets)?.mean())
@@ -490,6 +561,15 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
         })
     }
 
+    /// The loss of a batch, as the user's function gives it.
+    pub(super) fn loss_of_batch<'g>(
+        &self,
+        outputs: &[Var<'g>],
+        targets: &[Var<'g>],
+    ) -> Result<Var<'g>> {
+        self.loss.of("the loss", outputs, targets)
+    }
+
     /// The names of the metrics of one's own.
     pub(super) fn metric_names(&self) -> Vec<String> {
         self.metrics.iter().map(|m| m.name.clone()).collect()
@@ -497,7 +577,12 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
 
     /// The first batch, without shuffling.
     pub(super) fn first_batch(&self, data: &dyn Source) -> Result<Batch> {
-        checked_batch(data, &order::in_order(self.batch_size.min(data.len()), 0))
+        self.first_samples(data, self.batch_size)
+    }
+
+    /// As many samples, if there are as many.
+    fn first_samples(&self, data: &dyn Source, count: usize) -> Result<Batch> {
+        checked_batch(data, &order::in_order(count.min(data.len()), 0))
     }
 
     pub(super) fn steps_per_epoch(&self, data: &dyn Source) -> usize {

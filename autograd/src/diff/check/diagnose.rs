@@ -99,7 +99,7 @@ impl CheckGrads {
                 continue;
             };
             let when = format!("found at order {order}{of}");
-            let values = g.evaluate(args.clone()).ok()?;
+            let values = g.look(args.clone()).ok()?;
             if any(&values, f64::is_nan) {
                 // the values from before this op are not finite, so that its rule cannot be tested
                 continue;
@@ -329,7 +329,7 @@ fn leaf_values(g: &Graph, id: NodeId) -> Option<IndexVec<NodeId, Option<Tensor>>
         .filter(|&k| !matches!(g.var(k).kind(), Kind::Op | Kind::Error))
         .collect();
     let values = g
-        .evaluate(leaves.iter().map(|&k| g.var(k)).collect::<Vec<_>>())
+        .look(leaves.iter().map(|&k| g.var(k)).collect::<Vec<_>>())
         .ok()?;
     let mut all = IndexVec::filled(None, id.index());
     leaves

@@ -121,7 +121,7 @@ fn with_graph<R>(
 }
 
 pub(super) fn evaluate(program: &Program<'_>, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-    with_graph(program, inputs, |g, _, y| g.evaluate(y))
+    with_graph(program, inputs, |g, _, y| g.look(y))
 }
 
 /// The cotangents of the inputs, all elements of each; empty for integers.
@@ -132,7 +132,7 @@ pub(super) fn gradients(
 ) -> Result<Vec<Vec<f64>>> {
     with_graph(program, inputs, |g, x, y| {
         let cts: Vec<Var<'_>> = cts.iter().map(|ct| g.constant(ct)).collect();
-        let mut found = g.evaluate(pullback(&y, x, &cts))?.into_iter();
+        let mut found = g.look(pullback(&y, x, &cts))?.into_iter();
         let mut of = |x: &Tensor| {
             x.dtype()
                 .is_float()

@@ -1,9 +1,13 @@
 //! Datasets, mini-batches, file formats and data augmentation.
 
 mod augment;
+#[cfg(feature = "csv")]
+mod columns;
 mod dataset;
 #[cfg(feature = "digits")]
 mod digits;
+#[cfg(feature = "csv")]
+mod frame;
 mod idx;
 mod mnist;
 pub mod order;
@@ -12,9 +16,16 @@ mod source;
 mod table;
 
 pub use augment::random_shift;
+#[cfg(feature = "csv")]
+pub use columns::{
+    Categories, Column, ColumnKind, ColumnOptions, Columns, Encoded, Missing, Target, TargetKind,
+    Task,
+};
 pub use dataset::{Batches, Dataset};
 #[cfg(feature = "digits")]
 pub use digits::digits;
+#[cfg(feature = "csv")]
+pub use frame::{Cell, Frame};
 pub use idx::{Idx, read_idx};
 pub use mnist::read_mnist;
 pub(crate) use source::checked_batch;

@@ -122,12 +122,7 @@ impl Callback for EarlyStopping {
 
     fn message(&self) -> Option<String> {
         let epochs = self.epochs_without_improvement;
-        (epochs > 0).then(|| {
-            format!(
-                "no improvement for {epochs} of {}",
-                self.patience.max(1)
-            )
-        })
+        (epochs > 0).then(|| format!("no improvement for {epochs} of {}", self.patience.max(1)))
     }
 
     fn on_train_end(&mut self, context: &CallbackContext<'_>) -> Result<()> {

@@ -1,1 +1,3 @@
-//! An empty library: the examples are programs.
+//! What the command lines of the examples share.
+
+pub mod terminal;

@@ -6,98 +6,23 @@
 mod options;
 mod report;
 
-use clap::Parser;
+use examples::terminal::{self, Ended, complain, flag_of_interrupts, say};
 use nn::{
     AdamW, Dataset, End, Error, History, Metrics, Mlp, Module, Optimizer, PauseOnFlag, Result, Sgd,
     Trainer, data, metrics, schedule,
 };
 use options::Options;
-use std::{
-    fmt::Display,
-    io::{self, ErrorKind, Write},
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-};
+use std::process::ExitCode;
 
 /// The part of the training images that the network is trained on; the others validate it.
 const TRAINED: f64 = 11.0 / 12.0;
 
 fn main() -> ExitCode {
-    let result = match Options::try_parse() {
-        Ok(options) => run(&options),
-        Err(e) if e.use_stderr() => {
-            complain(&one_line(&e.to_string()));
-            return ExitCode::from(2);
-        }
-        Err(help) => say(&help.to_string().trim_end()).map(|()| Ended::Finished),
-    };
-    match result {
-        Ok(Ended::Finished) => ExitCode::SUCCESS,
-        Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
-        Err(e) => {
-            complain(&format!("error: {e}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// How the program ended, if not by an error.
-enum Ended {
-    Finished,
-    Interrupted,
-}
-
-/// The exit status of a program that was interrupted: 128 and the number of the signal.
-const INTERRUPTED: u8 = 130;
-
-/// A flag that Ctrl-C sets, and the end of the process' terminal: the training ends after its step. A
-/// second one ends the process at once.
-fn flag_of_interrupts() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&flag);
-    let handler = move || match set.swap(true, SeqCst) {
-        false => complain("interrupted: the training ends after this step"),
-        true => std::process::exit(INTERRUPTED.into()),
-    };
-    match ctrlc::set_handler(handler) {
-        Ok(()) => Ok(flag),
-        Err(e) => Err(Error::Invalid(format!("cannot wait for signals: {e}"))),
-    }
-}
-
-/// Prints a line. That nobody reads on (`| head`) is no error.
-fn say(line: &dyn Display) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::Invalid(format!(
-            "cannot write to standard output: {e}"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Prints a line to standard error, where a failure cannot be reported any more.
-fn complain(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// An error message of the command-line parser as one line, without usage and hints.
-fn one_line(message: &str) -> String {
-    let lines = message
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty() && !l.starts_with("For more information"));
-    lines
-        .take_while(|l| !l.starts_with("Usage:"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    terminal::run(run)
 }
 
 fn run(options: &Options) -> Result<Ended> {
-    let threads = options.start_threads()?;
+    let threads = terminal::start_threads(options.threads)?;
     options.check_files()?; // fail before the training, not after it
     let (images, test) = data::read_mnist(&options.data)?;
     let sizes = options.sizes(&images)?;

@@ -1,6 +1,7 @@
 //! The command-line options and their checks.
 
 use clap::{Parser, ValueEnum};
+use examples::terminal::{fraction, positive, rate};
 use nn::{Activation, Dataset, Error, Result};
 use std::path::PathBuf;
 
@@ -102,21 +103,6 @@ impl Schedule {
 }
 
 impl Options {
-    /// Starts the thread pool and returns its number of threads.
-    pub(crate) fn start_threads(&self) -> Result<usize> {
-        if self.threads > 1024 {
-            return Err(Error::Invalid(format!(
-                "expected at most 1024 threads, got {}",
-                self.threads
-            )));
-        }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads)
-            .build_global();
-        pool.map_err(|e| Error::Invalid(format!("cannot start {} threads: {e}", self.threads)))?;
-        Ok(rayon::current_num_threads())
-    }
-
     /// The number of epochs.
     pub(crate) fn epochs(&self) -> usize {
         if self.best { 30 } else { self.epochs }
@@ -156,28 +142,5 @@ impl Options {
             &self.hidden[..]
         };
         Ok([&[inputs], hidden, &[classes]].concat())
-    }
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must be at least 1".into()),
-        Ok(n) if n > 1_000_000 => Err("must be at most 1000000".into()),
-        Ok(n) => Ok(n),
-        Err(_) => Err("is not a positive integer".into()),
-    }
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(v) if v > 0.0 && v.is_finite() => Ok(v),
-        _ => Err("must be a number greater than 0".into()),
-    }
-}
-
-fn fraction(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(v) if (0.0..1.0).contains(&v) => Ok(v),
-        _ => Err("must be a number from 0 to less than 1".into()),
     }
 }

@@ -2,7 +2,11 @@
 
 use crate::{options::Train, text};
 use examples::terminal::{self, Ended, complain, flag_of_interrupts, say};
-use nn::{Callback, End, Error, Logger, PauseOnFlag, Result, data::ColumnOptions};
+use nn::{
+    Callback, End, Error, Logger, PauseOnFlag, Result,
+    data::{ColumnOptions, TargetKind},
+};
+use nn_report::{Html, TensorBoard};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -187,13 +191,32 @@ fn records<'m>(
     data: &'m Data,
 ) -> Result<Vec<Box<dyn Callback + 'm>>> {
     let mut records: Vec<Box<dyn Callback + 'm>> = Vec::new();
-    let _ = (model, data);
     if let Some(file) = &options.log {
         let is_csv = file.extension().is_some_and(|e| e == "csv");
+        if !is_csv {
+            nn_report::write_settings(file, model.settings.clone())?;
+        }
         records.push(match is_csv {
             true => Box::new(Logger::csv(file)),
             false => Box::new(Logger::json_lines(file)),
         });
+    }
+    if let Some(folder) = &options.tensorboard {
+        records.push(Box::new(TensorBoard::new(folder)));
+    }
+    if let Some(file) = &options.report {
+        let mut report = Html::new(file);
+        for (name, value) in &model.settings {
+            report = report.setting(name, value);
+        }
+        if let Some(seconds) = options.reload {
+            report = report.reload(seconds);
+        }
+        report = report.samples(&model.net, data.validation.as_ref().unwrap_or(&data.train));
+        if let TargetKind::Classes(names) = &data.target.kind {
+            report = report.classes(names);
+        }
+        records.push(Box::new(report));
     }
     Ok(records)
 }

@@ -1,0 +1,108 @@
+"""Compares the example `train` with scikit-learn's MLPClassifier and MLPRegressor on five tables.
+
+    pip install scikit-learn palmerpenguins vega_datasets
+    cargo build --release --example train
+    python benches/peers/python/tables.py target/release/examples/train
+
+The tables come with these packages: iris, digits and diabetes (scikit-learn, BSD), penguins (palmerpenguins, CC0) with
+categories and missing values, cars (vega_datasets, BSD) with categories and missing values. Both sides get the same
+random four fifths to train on, and are measured on the rest. Both use their defaults. scikit-learn needs numbers:
+categories are one-hot, and missing numbers are the median. The times are wall-clock times of one run: of `fit` there,
+and of the whole program with reading, printing and saving here.
+"""
+
+import csv
+import json
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+
+import palmerpenguins
+import vega_datasets
+from sklearn import datasets
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+
+def tables():
+    """Name, header, rows, target, and whether it is a classification."""
+    for name, target in [("iris", "species"), ("digits", "digit"), ("diabetes", "progression")]:
+        data = getattr(datasets, "load_" + name)()
+        labels = [repr(float(y)) for y in data.target] if name == "diabetes" else [str(data.target_names[y]) for y in data.target]
+        rows = [[repr(float(v)) for v in x] + [y] for x, y in zip(data.data, labels)]
+        yield name, [*map(str, data.feature_names), target], rows, target, name != "diabetes"
+    path = pathlib.Path(palmerpenguins.__file__).parent / "data" / "penguins.csv"
+    header, *rows = csv.reader(path.open())
+    yield "penguins", header, rows, "species", True
+    cars = json.loads((pathlib.Path(vega_datasets.__file__).parent / "_data" / "cars.json").read_text())
+    header = [k for k in cars[0] if k != "Name"]
+    rows = [["" if car[k] is None else str(car[k]) for k in header] for car in cars if car["Miles_per_Gallon"] is not None]
+    yield "cars", header, rows, "Miles_per_Gallon", False
+
+
+def numeric(header, train, test, target):
+    """The inputs as scikit-learn needs them."""
+    columns = []
+    for at, name in enumerate(header):
+        if name == target:
+            continue
+        cells = [row[at] for row in train]
+        known = [c for c in cells if c not in ("", "NA")]
+        try:
+            median = statistics.median(map(float, known))
+            columns.append(lambda row, at=at, m=median: [m if row[at] in ("", "NA") else float(row[at])])
+        except ValueError:
+            values = sorted(set(cells))
+            columns.append(lambda row, at=at, vs=values: [float(row[at] == v) for v in vs])
+    encode = lambda rows: [[x for column in columns for x in column(row)] for row in rows]
+    return encode(train), encode(test)
+
+
+def peer(header, train, test, target, is_classification):
+    x, x_test = numeric(header, train, test, target)
+    at = header.index(target)
+    read = str if is_classification else float
+    y, y_test = [read(row[at]) for row in train], [read(row[at]) for row in test]
+    model = (MLPClassifier if is_classification else MLPRegressor)(random_state=0)
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not converged after 200 epochs
+        model.fit(x, y)
+    return model.score(x_test, y_test), time.perf_counter() - began
+
+
+def ours(program, folder, header, train, test, target, is_classification):
+    for name, rows in [("train", train), ("test", test)]:
+        with open(folder / f"{name}.csv", "w", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+    began = time.perf_counter()
+    arguments = ["--data", folder / "train.csv", "--target", target, "--save", folder / "model"]
+    subprocess.run([program, *arguments], check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - began
+    evaluate = [program, "evaluate", "--json", "--model", folder / "model", "--data", folder / "test.csv"]
+    found = json.loads(subprocess.run(evaluate, check=True, stdout=subprocess.PIPE).stdout)
+    return found["accuracy" if is_classification else "r_squared"], seconds
+
+
+def main():
+    program = pathlib.Path(sys.argv[1]).resolve()
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    print("| table | measure | train | scikit-learn | seconds of train | seconds of scikit-learn |\n|---|---|---|---|---|---|")
+    for name, header, rows, target, is_classification in tables():
+        rows = list(rows)
+        random.Random(seed).shuffle(rows)
+        cut = len(rows) * 4 // 5
+        parts = header, rows[:cut], rows[cut:], target, is_classification
+        with tempfile.TemporaryDirectory() as folder:
+            score, seconds = ours(program, pathlib.Path(folder), *parts)
+        their_score, their_seconds = peer(*parts)
+        measure = "accuracy" if is_classification else "R²"
+        print(f"| {name} | {measure} | {score:.3f} | {their_score:.3f} | {seconds:.2f} | {their_seconds:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

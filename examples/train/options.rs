@@ -115,7 +115,7 @@ pub(crate) struct Train {
     pub(crate) validation: f64,
 
     /// Sizes of the hidden layers, separated by commas
-    #[arg(long, value_name = "SIZES", value_delimiter = ',', default_value = "64,64", value_parser = positive, help_heading = "Network")]
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', default_value = "100", value_parser = positive, help_heading = "Network")]
     pub(crate) hidden: Vec<usize>,
 
     /// Activation function: relu, leaky_relu, elu, gelu, silu, softplus, tanh or sigmoid

@@ -96,9 +96,11 @@ pub(crate) fn target(target: &Target, is_detected: bool) -> String {
             format!("regression, mean {mean:.4}, deviation {deviation:.4}")
         }
     };
-    let hint = match (is_detected, &target.kind) {
-        (true, TargetKind::Classes(_)) => "; --task regression would take it for a number",
-        (true, TargetKind::Number { .. }) => "; --task classification would take it for classes",
+    let are_numbers = |names: &[String]| names.iter().all(|name| name.parse::<f64>().is_ok());
+    let hint = match &target.kind {
+        TargetKind::Classes(names) if is_detected && are_numbers(names) => {
+            "; --task regression would take them for numbers"
+        }
         _ => "",
     };
     format!("predicting {}: {what}{hint}", target.name)

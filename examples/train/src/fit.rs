@@ -2,8 +2,8 @@
 
 use crate::{data::Data, model::SavedModel};
 use nn::{
-    AdamW, Callback, Dataset, EarlyStopping, History, Metrics, Result, Trainer, data::Task, loss,
-    metrics, schedule,
+    AdamW, Callback, Dataset, EarlyStopping, History, Metrics, Module, Optimizer, Result, Trainer,
+    Validation, data::Task, loss, metrics, schedule,
 };
 use std::path::PathBuf;
 
@@ -47,8 +47,11 @@ pub struct Fit {
     pub validation: Option<Metrics>,
 }
 
-/// Trains with AdamW, and stops early. The model has the best weights then. Callbacks are called in
-/// addition.
+/// How much of the averaged weights a step leaves: they are those of about a hundred steps.
+const AVERAGE: f64 = 0.99;
+
+/// Trains with AdamW, averages the weights, and stops early. The model has the averages that were
+/// validated best then. Callbacks are called in addition.
 pub fn fit<'m>(
     model: &'m SavedModel,
     data: &'m Data,
@@ -56,14 +59,15 @@ pub fn fit<'m>(
     callbacks: Vec<Box<dyn Callback + 'm>>,
 ) -> Result<Fit> {
     let optimizer = AdamW::new(settings.lr).weight_decay(settings.weight_decay);
-    let mut trainer = Trainer::new(&model.net, optimizer)
+    let optimizer = optimizer.ema(AVERAGE);
+    let mut trainer = Trainer::new(&model.net, &optimizer)
         .loss(loss_of(model.target.task()))
         .schedule(schedule::warm_up(1.0, schedule::constant))
         .batch_size(settings.batch_size(data.train.len()))
         .epochs(settings.epochs)
         .seed(settings.seed);
     if let Some(validation) = &data.validation {
-        trainer = trainer.validate(validation);
+        trainer = trainer.validate(Validation::on(validation).averaged());
         if model.target.task() == Task::Regression {
             trainer = trainer.metric("r2", metrics::r_squared);
         }
@@ -84,6 +88,10 @@ pub fn fit<'m>(
         trainer = trainer.callback(callback);
     }
     let history = trainer.fit(&data.train)?;
+    if settings.patience == 0 || data.validation.is_none() {
+        // early stopping has taken the averages that were validated best
+        optimizer.copy_to(&model.net.parameters())?;
+    }
     let validated = data.validation.as_ref().map(|data| metrics_on(model, data));
     Ok(Fit {
         history,

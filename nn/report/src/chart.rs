@@ -266,10 +266,10 @@ impl Axis {
     /// From the least to the largest of the numbers; to round numbers beyond them if they are values.
     fn linear(numbers: impl Iterator<Item = f64>, ends: (f64, f64), rounded: bool) -> Axis {
         let (min, max) = range(numbers).unwrap_or((0.0, 1.0));
-        let margin = if max > min {
-            0.0
-        } else {
-            (min.abs() * 0.1).max(0.5)
+        let margin = match max > min {
+            true => 0.0,
+            false if min == 0.0 => 0.5,
+            false => min.abs() * 0.5,
         };
         let (min, max) = (min - margin, max + margin);
         let step = step((max - min) / 5.0);

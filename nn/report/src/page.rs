@@ -149,7 +149,7 @@ impl Table {
             .collect();
         let caption = escaped(caption);
         format!(
-            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table><caption>{caption}</caption><thead><tr>{header}</tr></thead><tbody>\n{rows}</tbody></table></div>\n"
+            "<p class=\"caption\">{caption}</p><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table aria-label=\"{caption}\"><thead><tr>{header}</tr></thead><tbody>\n{rows}</tbody></table></div>\n"
         )
     }
 }

@@ -315,7 +315,8 @@ for tag in events.Tags()['histograms']:
             .collect::<Vec<f64>>()
         };
         let logged = |name: &str| {
-            let parts = log.split(&format!("\"{name}\":")).skip(1);
+            let key = format!("\"{name}\":");
+            let parts = log.split(&key).skip(1);
             parts
                 .map(|p| {
                     f64::from(

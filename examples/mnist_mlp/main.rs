@@ -104,13 +104,14 @@ fn fit_sgd(
         .schedule(options.schedule.function())
         .batch_size(options.batch_size)
         .epochs(options.epochs());
-    fit(options, trainer, train, validation)
+    fit(options, trainer, model, train, validation)
 }
 
 /// Trains with the options that apply to both optimizers.
 fn fit<'m>(
     options: &Options,
     trainer: Trainer<'m, Mlp, impl Optimizer>,
+    model: &'m Mlp,
     train: &Dataset,
     validation: &'m Dataset,
 ) -> Result<History> {
@@ -124,7 +125,35 @@ fn fit<'m>(
     if let Some(file) = &options.checkpoint {
         trainer = trainer.checkpoint(file, 500);
     }
-    trainer.fit(train)
+    with_report(options, trainer, model, validation).fit(train)
+}
+
+/// With a page of curves and pictures, if one is wanted.
+#[cfg(feature = "report")]
+fn with_report<'m, O: Optimizer>(
+    options: &Options,
+    trainer: Trainer<'m, Mlp, O>,
+    model: &'m Mlp,
+    validation: &'m Dataset,
+) -> Trainer<'m, Mlp, O> {
+    let Some(file) = &options.report else {
+        return trainer;
+    };
+    let report = nn_report::Html::new(file)
+        .setting("seed", options.seed)
+        .setting("options", format!("{options:?}"))
+        .samples(model, validation);
+    trainer.callback(report)
+}
+
+#[cfg(not(feature = "report"))]
+fn with_report<'m, O: Optimizer>(
+    _: &Options,
+    trainer: Trainer<'m, Mlp, O>,
+    _: &'m Mlp,
+    _: &'m Dataset,
+) -> Trainer<'m, Mlp, O> {
+    trainer
 }
 
 /// Trains for accuracy: AdamW with data augmentation, label smoothing and averaged weights (EMA).
@@ -141,7 +170,7 @@ fn fit_best(
         .augment(data::random_shift(2))
         .batch_size(128)
         .epochs(options.epochs());
-    let history = fit(options, trainer, train, validation)?;
+    let history = fit(options, trainer, model, train, validation)?;
     optimizer.copy_to(&model.parameters())?;
     Ok(history)
 }

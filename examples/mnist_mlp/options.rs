@@ -79,6 +79,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
 
+    /// Write a page of curves and pictures to this file (HTML), after each epoch
+    #[cfg(feature = "report")]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+
     /// Print only the test accuracy
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -120,6 +125,8 @@ impl Options {
                 "--save and --checkpoint are the same file, and one would replace the other";
             return Err(Error::Invalid(message.into()));
         }
+        #[cfg(feature = "report")]
+        self.report.iter().try_for_each(nn::check_writable)?;
         match (&self.load, &self.checkpoint) {
             (Some(load), Some(checkpoint)) if checkpoint.exists() => Err(Error::Invalid(format!(
                 "--load {} would have no effect: the training goes on from the checkpoint {}. Leave out one of both",

@@ -111,7 +111,7 @@ fn the_page_has_the_numbers_of_the_log() {
     }
     // each chart has its numbers as a table, and nothing comes from elsewhere
     assert_eq!(
-        page.matches("<svg").count(),
+        page.matches("<svg viewBox=\"0 0 400 250\"").count(),
         page.matches("</svg><figcaption>").count()
     );
     assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("<script"));

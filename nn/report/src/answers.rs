@@ -2,6 +2,7 @@
 
 use crate::{
     chart::{Chart, Mark, Series},
+    flame::flame,
     image,
     page::{Table, escaped, figure, gallery, number},
 };
@@ -94,7 +95,7 @@ impl<'m> Answers<'m> {
                 .chain(names)
                 .chain(more),
         );
-        let part = |v: Option<f64>| v.map_or("–".into(), number);
+        let part = |v: Option<f64>| v.map_or("–".into(), |v| format!("{v:.3}"));
         for actual in 0..classes {
             let counts: Vec<usize> = (0..classes).map(|k| matrix.count(actual, k)).collect();
             let all = counts.iter().sum::<usize>().max(1) as f64;
@@ -277,7 +278,8 @@ impl<'m> Answers<'m> {
         };
         let rows = self.data.len().min(STEP);
         Ok(format!(
-            "<p>Where the time of one forward and one backward pass of {rows} samples goes, without the update. The time of operations that run together in one kernel is divided among them by an estimate.</p><div class=\"gallery\"><div>{}</div><div>{}</div></div>",
+            "<p>Where the time of one forward and one backward pass of {rows} samples goes, without the update. The time of operations that run together in one kernel is divided among them by an estimate. Each box is a scope, as wide as its part of the time, with the scopes inside of it below; what is left of its width is its own.</p>{}<div class=\"gallery shares\"><div>{}</div><div>{}</div></div>",
+            flame(&profile.scopes),
             table("By layer", "layer", &profile.scopes),
             table("By operation", "operation", &profile.ops)
         ))

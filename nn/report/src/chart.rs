@@ -9,7 +9,7 @@ use std::fmt::Write;
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 250.0;
 /// The margins around the area of the data: for the numbers of the axes.
-const LEFT: f64 = 52.0;
+const LEFT: f64 = 62.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 40.0;
@@ -139,7 +139,7 @@ impl Chart {
         let log = if y.is_log { ", logarithmic" } else { "" };
         let _ = write!(
             svg,
-            "<path class=\"axis\" d=\"M{LEFT} {bottom}H{right}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text><text class=\"unit\" x=\"12\" y=\"{:.1}\" text-anchor=\"middle\" transform=\"rotate(-90 12 {:.1})\">{}{log}</text>",
+            "<path class=\"axis\" d=\"M{LEFT} {bottom}H{right}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text><text class=\"unit\" x=\"10\" y=\"{:.1}\" text-anchor=\"middle\" transform=\"rotate(-90 10 {:.1})\">{}{log}</text>",
             (LEFT + right) / 2.0,
             HEIGHT - 6.0,
             escaped(&self.x),

@@ -147,7 +147,8 @@ impl Callback for Html<'_> {
         }
         (self.sampler, self.layers, self.written) = (Sampler::default(), Vec::new(), None);
         let histogram = |(name, param): &(String, autograd::Param)| {
-            Some((name.clone(), Histogram::of(&param.value(), BINS)?))
+            let histogram = Histogram::of_at_most(&param.value(), BINS);
+            Some((name.clone(), histogram?))
         };
         self.initial = context.params.iter().filter_map(histogram).collect();
         Ok(())

@@ -26,6 +26,7 @@
 mod answers;
 mod chart;
 mod compare;
+mod flame;
 mod html;
 mod image;
 mod machine;

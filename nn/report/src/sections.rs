@@ -223,7 +223,7 @@ pub(crate) fn weights(
             .collect()
     };
     let figure_of = |(name, param): &(String, Param)| {
-        let now = Histogram::of(&param.value(), bins)?;
+        let now = Histogram::of_at_most(&param.value(), bins)?;
         let before = initial.iter().find(|(other, _)| other == name);
         // equal numbers, such as initial biases of 0, have no density
         let before = before

@@ -49,6 +49,11 @@ impl Histogram {
         })
     }
 
+    /// With so many bins at most: fewer, if there are few elements.
+    pub(crate) fn of_at_most(tensor: &Tensor, bins: usize) -> Option<Histogram> {
+        Histogram::of(tensor, bins.min(tensor.len().isqrt().max(5)))
+    }
+
     /// The bounds of the bins: one more than there are bins.
     pub(crate) fn bounds(&self) -> Vec<f64> {
         let bins = self.counts.len();

@@ -17,9 +17,9 @@ pub enum Source {
     /// Images: to train on, and to test with.
     Images {
         /// The training images.
-        train: Dataset,
+        train: Box<Dataset>,
         /// The test images.
-        test: Dataset,
+        test: Box<Dataset>,
         /// Their directory.
         directory: PathBuf,
     },
@@ -37,8 +37,8 @@ impl Source {
         if path.is_dir() {
             let (train, test) = data::read_mnist(path)?;
             return Ok(Source::Images {
-                train,
-                test,
+                train: Box::new(train),
+                test: Box::new(test),
                 directory: path.into(),
             });
         }

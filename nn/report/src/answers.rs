@@ -2,9 +2,9 @@
 
 use crate::{
     chart::{Chart, Mark, Series},
-    flame::flame,
     image,
     page::{Table, escaped, figure, gallery, number},
+    step,
 };
 use autograd::{DType, Graph, Tensor, Var};
 use nn::{Dataset, Error, Module, Result, loss, metrics::ConfusionMatrix};
@@ -252,37 +252,11 @@ impl<'m> Answers<'m> {
         Ok((outputs, loss))
     }
 
-    /// Where the time of a forward and a backward pass goes.
+    /// Where the time and the memory of a forward and a backward pass go.
     pub(crate) fn step(&self) -> Result<String> {
         let g = Graph::training(0);
         let (_, loss) = self.forward(&g)?;
-        let gradients: Vec<Var<'_>> = nn::gradients(loss)
-            .into_iter()
-            .map(|d| d.gradient)
-            .collect();
-        let (_, profile) = g.profile((loss, gradients))?;
-        let total = profile.total().as_secs_f64().max(f64::MIN_POSITIVE);
-        let table = |title: &str, what: &str, rows: &[autograd::Row]| {
-            let mut table = Table::new([what.to_string(), "µs".into(), "%".into(), "part".into()]);
-            for row in rows.iter().take(12) {
-                let seconds = row.time.as_secs_f64();
-                let percent = 100.0 * seconds / total;
-                table.row(vec![
-                    escaped(&row.name),
-                    number((seconds * 1e8).round() / 100.0),
-                    number((percent * 10.0).round() / 10.0),
-                    format!("<span class=\"share\" style=\"width:{percent:.1}px\"></span>"),
-                ]);
-            }
-            table.html(title)
-        };
-        let rows = self.data.len().min(STEP);
-        Ok(format!(
-            "<p>Where the time of one forward and one backward pass of {rows} samples goes, without the update. The time of operations that run together in one kernel is divided among them by an estimate. Each box is a scope, as wide as its part of the time, with the scopes inside of it below; what is left of its width is its own.</p>{}<div class=\"gallery shares\"><div>{}</div><div>{}</div></div>",
-            flame(&profile.scopes),
-            table("By layer", "layer", &profile.scopes),
-            table("By operation", "operation", &profile.ops)
-        ))
+        step::section(&g, loss, self.data.len().min(STEP))
     }
 
     /// The forward pass: what follows from what.

@@ -70,6 +70,23 @@ pub(crate) fn flame(scopes: &[Row]) -> String {
     html + "</div></div>"
 }
 
+/// Kernels in the order in which they ran, side by side, as wide as their part of the time.
+pub(crate) fn timeline(kernels: &[Row]) -> String {
+    let all: f64 = kernels.iter().map(|k| k.time.as_secs_f64()).sum();
+    let mut html =
+        "<div class=\"flame timeline\" aria-hidden=\"true\"><div class=\"scopes\">".to_string();
+    for kernel in kernels {
+        let seconds = kernel.time.as_secs_f64();
+        let scope = Scope {
+            name: kernel.name.clone(),
+            seconds,
+            inner: Vec::new(),
+        };
+        scope.draw(all.max(f64::MIN_POSITIVE), &mut html);
+    }
+    html + "</div></div>"
+}
+
 #[test]
 fn boxes_are_nested_as_scopes_are() {
     let row = |name: &str, micros| Row {
@@ -97,5 +114,7 @@ fn boxes_are_nested_as_scopes_are() {
         "&lt;x&gt;: 10 µs, 10.0 %",
     ];
     assert_eq!(names, expected);
+    let html = timeline(&[row("matmul", 30), row("add relu", 10)]);
+    assert!(html.contains("flex:0.7500 1 0") && html.contains("add relu: 10 µs, 25.0 %"));
     assert_eq!(html.matches("<div").count(), html.matches("</div>").count());
 }

@@ -33,6 +33,7 @@ mod machine;
 mod page;
 mod sections;
 mod statistics;
+mod step;
 #[cfg(feature = "tensorboard")]
 mod tensorboard;
 

@@ -143,7 +143,7 @@ pub(crate) struct Train {
     )]
     pub(crate) patience: usize,
 
-    /// The number of rows of a step [default: a 20th of the rows, from 16 to 128]
+    /// The number of rows of a step [default: a 20th of the rows, from 32 to 128]
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Training")]
     pub(crate) batch_size: Option<usize>,
 

@@ -34,7 +34,7 @@ impl Settings {
     /// The number of samples of a step.
     pub fn batch_size(&self, samples: usize) -> usize {
         // about 20 steps an epoch, in powers of two
-        let by_samples = (samples / 20).next_power_of_two().clamp(16, 128);
+        let by_samples = (samples / 20).next_power_of_two().clamp(32, 128);
         self.batch_size.unwrap_or(by_samples)
     }
 }

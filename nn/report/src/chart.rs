@@ -92,10 +92,14 @@ impl Chart {
     }
 
     fn x_axis(&self) -> Axis {
-        let numbers = self
-            .series
-            .iter()
-            .flat_map(|s| s.points.iter().map(|p| p.0));
+        let numbers = self.series.iter().flat_map(|s| {
+            // bars reach half a width beyond their points
+            let half = match (s.mark, &s.points[..]) {
+                (Mark::Bars, [(a, _), (b, _), ..]) => (b - a) / 2.0,
+                _ => 0.0,
+            };
+            s.points.iter().flat_map(move |p| [p.0 - half, p.0 + half])
+        });
         Axis::linear(numbers, (LEFT, WIDTH - RIGHT), false)
     }
 

@@ -29,8 +29,9 @@ impl Scope {
         self.inner[at].add(rest, seconds);
     }
 
-    /// The box of this scope, with those in it below its name. What is left is its own.
-    fn draw(&self, all: f64, html: &mut String) {
+    /// The box of this scope inside of one of `outer` seconds, with those in it below its name. What is
+    /// left is its own.
+    fn draw(&self, all: f64, outer: f64, html: &mut String) {
         let percent = 100.0 * self.seconds / all;
         let (name, micros) = (
             escaped(&self.name),
@@ -39,16 +40,19 @@ impl Scope {
         let _ = write!(
             html,
             "<div class=\"scope\" style=\"flex:{:.4} 1 0\" title=\"{name}: {micros} µs, {percent:.1} %\"><span>{name} {percent:.0} %</span>",
-            self.seconds / all
+            self.seconds / outer
         );
         if !self.inner.is_empty() {
+            let inside = self.seconds.max(f64::MIN_POSITIVE);
             *html += "<div class=\"scopes\">";
-            self.inner.iter().for_each(|scope| scope.draw(all, html));
+            self.inner
+                .iter()
+                .for_each(|scope| scope.draw(all, inside, html));
             let own = self.seconds - self.inner.iter().map(|s| s.seconds).sum::<f64>();
             let _ = write!(
                 html,
                 "<div style=\"flex:{:.4} 1 0\"></div></div>",
-                (own / all).max(0.0)
+                (own / inside).max(0.0)
             );
         }
         *html += "</div>";
@@ -66,7 +70,8 @@ pub(crate) fn flame(scopes: &[Row]) -> String {
         root.add(&path, row.time.as_secs_f64());
     }
     let mut html = "<div class=\"flame\" aria-hidden=\"true\"><div class=\"scopes\">".to_string();
-    root.draw(root.seconds.max(f64::MIN_POSITIVE), &mut html);
+    let all = root.seconds.max(f64::MIN_POSITIVE);
+    root.draw(all, all, &mut html);
     html + "</div></div>"
 }
 
@@ -75,6 +80,7 @@ pub(crate) fn timeline(kernels: &[Row]) -> String {
     let all: f64 = kernels.iter().map(|k| k.time.as_secs_f64()).sum();
     let mut html =
         "<div class=\"flame timeline\" aria-hidden=\"true\"><div class=\"scopes\">".to_string();
+    let all = all.max(f64::MIN_POSITIVE);
     for kernel in kernels {
         let seconds = kernel.time.as_secs_f64();
         let scope = Scope {
@@ -82,7 +88,7 @@ pub(crate) fn timeline(kernels: &[Row]) -> String {
             seconds,
             inner: Vec::new(),
         };
-        scope.draw(all.max(f64::MIN_POSITIVE), &mut html);
+        scope.draw(all, all, &mut html);
     }
     html + "</div></div>"
 }
@@ -114,6 +120,8 @@ fn boxes_are_nested_as_scopes_are() {
         "&lt;x&gt;: 10 µs, 10.0 %",
     ];
     assert_eq!(names, expected);
+    // widths are parts of the box outside: 60 of 70, and what is left
+    assert!(html.contains("flex:0.8571 1 0") && html.contains("<div style=\"flex:0.1429 1 0\">"));
     let html = timeline(&[row("matmul", 30), row("add relu", 10)]);
     assert!(html.contains("flex:0.7500 1 0") && html.contains("add relu: 10 µs, 25.0 %"));
     assert_eq!(html.matches("<div").count(), html.matches("</div>").count());

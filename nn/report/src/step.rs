@@ -25,7 +25,7 @@ pub(crate) fn section(g: &Graph, loss: Var<'_>, samples: usize) -> Result<String
         <h3>Scopes</h3><p>Each box is a scope, as wide as its part of the time, with the scopes inside of it below; what is left of its width is its own.</p>{}\
         <div class=\"gallery shares\"><div>{}</div><div>{}</div></div>\
         <h3>Kernels</h3><p>The kernels in the order in which they ran, as wide as their part of the time.</p>{}\
-        <div class=\"gallery shares\"><div>{}</div></div>\
+        <div class=\"shares\">{}</div>\
         {}",
         flame(&profile.scopes),
         times("By layer", "layer", &profile.scopes, total),

@@ -6,22 +6,14 @@
 mod options;
 mod report;
 
-use clap::Parser;
+use examples::terminal::{self, Ended, complain, flag_of_interrupts, say};
 use nn::{
     AdamW, Dataset, End, Error, History, Metrics, Mlp, Module, Optimizer, PauseOnFlag, Result, Sgd,
     Trainer, data, metrics, schedule,
     team::{Alone, Team},
 };
 use options::Options;
-use std::{
-    fmt::Display,
-    io::{self, ErrorKind, Write},
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-};
+use std::process::ExitCode;
 
 /// The part of the training images that the network is trained on; the others validate it.
 const TRAINED: f64 = 11.0 / 12.0;
@@ -34,90 +26,19 @@ fn main() -> ExitCode {
 
 /// The whole program as a rank of a team, with so many threads by default (0: one per core).
 pub(crate) fn run_as_rank(team: &dyn Team, threads: usize) -> Result<Ended> {
-    match Options::try_parse() {
-        Ok(options) => run(&options, team, threads),
-        Err(e) if e.use_stderr() => {
-            if team.rank() == 0 {
-                complain(&one_line(&e.to_string()));
-            }
-            Ok(Ended::Misused)
-        }
-        Err(_) if team.rank() > 0 => Ok(Ended::Finished),
-        Err(help) => say(&help.to_string().trim_end()).map(|()| Ended::Finished),
-    }
+    terminal::run_as(team.rank() == 0, |options| run(options, team, threads))
 }
 
 /// The exit status of a rank. The first one says what went wrong.
 pub(crate) fn exit(result: Result<Ended>, rank: usize) -> ExitCode {
-    match result {
-        Ok(Ended::Finished) => ExitCode::SUCCESS,
-        Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
-        Ok(Ended::Misused) => ExitCode::from(2),
-        Err(e) => {
-            if rank == 0 {
-                complain(&format!("error: {e}"));
-            }
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// How the program ended, if not by an error.
-pub(crate) enum Ended {
-    Finished,
-    Interrupted,
-    /// Its arguments are wrong, which was said.
-    Misused,
-}
-
-/// The exit status of a program that was interrupted: 128 and the number of the signal.
-const INTERRUPTED: u8 = 130;
-
-/// A flag that Ctrl-C sets, and the end of the process' terminal: the training ends after its step. A
-/// second one ends the process at once.
-fn flag_of_interrupts() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&flag);
-    let handler = move || match set.swap(true, SeqCst) {
-        false => complain("interrupted: the training ends after this step"),
-        true => std::process::exit(INTERRUPTED.into()),
-    };
-    match ctrlc::set_handler(handler) {
-        Ok(()) => Ok(flag),
-        Err(e) => Err(Error::Invalid(format!("cannot wait for signals: {e}"))),
-    }
-}
-
-/// Prints a line. That nobody reads on (`| head`) is no error.
-fn say(line: &dyn Display) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::Invalid(format!(
-            "cannot write to standard output: {e}"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Prints a line to standard error, where a failure cannot be reported any more.
-fn complain(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// An error message of the command-line parser as one line, without usage and hints.
-fn one_line(message: &str) -> String {
-    let lines = message
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty() && !l.starts_with("For more information"));
-    lines
-        .take_while(|l| !l.starts_with("Usage:"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    terminal::exit(result, rank == 0)
 }
 
 fn run(options: &Options, team: &dyn Team, threads: usize) -> Result<Ended> {
-    let threads = options.start_threads(threads)?;
+    let threads = terminal::start_threads(match options.threads {
+        0 => threads,
+        n => n,
+    })?;
     let is_first = team.rank() == 0; // the rank that writes files and prints
     if is_first {
         options.check_files()?; // fail before the training, not after it
@@ -212,13 +133,14 @@ fn fit_sgd(
         .schedule(options.schedule.function())
         .batch_size(options.batch_size)
         .epochs(options.epochs());
-    fit(options, trainer, train, validation, team)
+    fit(options, trainer, model, train, validation, team)
 }
 
 /// Trains with the options that apply to both optimizers.
 fn fit<'m>(
     options: &Options,
     trainer: Trainer<'m, Mlp, impl Optimizer>,
+    model: &'m Mlp,
     train: &Dataset,
     validation: &'m Dataset,
     team: &'m dyn Team,
@@ -237,7 +159,35 @@ fn fit<'m>(
     if let Some(file) = &options.checkpoint {
         trainer = trainer.checkpoint(file, 500);
     }
-    trainer.fit(train)
+    with_report(options, trainer, model, validation).fit(train)
+}
+
+/// With a page of curves and pictures, if one is wanted.
+#[cfg(feature = "report")]
+fn with_report<'m, O: Optimizer>(
+    options: &Options,
+    trainer: Trainer<'m, Mlp, O>,
+    model: &'m Mlp,
+    validation: &'m Dataset,
+) -> Trainer<'m, Mlp, O> {
+    let Some(file) = &options.report else {
+        return trainer;
+    };
+    let report = nn_report::Html::new(file)
+        .setting("seed", options.seed)
+        .setting("options", format!("{options:?}"))
+        .samples(model, validation);
+    trainer.callback(report)
+}
+
+#[cfg(not(feature = "report"))]
+fn with_report<'m, O: Optimizer>(
+    _: &Options,
+    trainer: Trainer<'m, Mlp, O>,
+    _: &'m Mlp,
+    _: &'m Dataset,
+) -> Trainer<'m, Mlp, O> {
+    trainer
 }
 
 /// Trains for accuracy: AdamW with data augmentation, label smoothing and averaged weights (EMA).
@@ -255,7 +205,7 @@ fn fit_best(
         .augment(data::random_shift(2))
         .batch_size(128)
         .epochs(options.epochs());
-    let history = fit(options, trainer, train, validation, team)?;
+    let history = fit(options, trainer, model, train, validation, team)?;
     optimizer.copy_to(&model.parameters())?;
     Ok(history)
 }

@@ -1,6 +1,7 @@
 //! The command-line options and their checks.
 
 use clap::{Parser, ValueEnum};
+use examples::terminal::{fraction, positive, rate};
 use nn::{Activation, Dataset, Error, Result};
 use std::path::PathBuf;
 
@@ -83,6 +84,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
 
+    /// Write a page of curves and pictures to this file (HTML), after each epoch
+    #[cfg(feature = "report")]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+
     /// Print only the test accuracy
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -107,25 +113,6 @@ impl Schedule {
 }
 
 impl Options {
-    /// Starts the thread pool and returns its number of threads; by default so many (0: one per core).
-    pub(crate) fn start_threads(&self, default: usize) -> Result<usize> {
-        if self.threads > 1024 {
-            return Err(Error::Invalid(format!(
-                "expected at most 1024 threads, got {}",
-                self.threads
-            )));
-        }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(if self.threads == 0 {
-                default
-            } else {
-                self.threads
-            })
-            .build_global();
-        pool.map_err(|e| Error::Invalid(format!("cannot start {} threads: {e}", self.threads)))?;
-        Ok(rayon::current_num_threads())
-    }
-
     /// The number of epochs.
     pub(crate) fn epochs(&self) -> usize {
         if self.best { 30 } else { self.epochs }
@@ -143,6 +130,8 @@ impl Options {
                 "--save and --checkpoint are the same file, and one would replace the other";
             return Err(Error::Invalid(message.into()));
         }
+        #[cfg(feature = "report")]
+        self.report.iter().try_for_each(nn::check_writable)?;
         match (&self.load, &self.checkpoint) {
             (Some(load), Some(checkpoint)) if checkpoint.exists() => Err(Error::Invalid(format!(
                 "--load {} would have no effect: the training goes on from the checkpoint {}. Leave out one of both",
@@ -165,28 +154,5 @@ impl Options {
             &self.hidden[..]
         };
         Ok([&[inputs], hidden, &[classes]].concat())
-    }
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must be at least 1".into()),
-        Ok(n) if n > 1_000_000 => Err("must be at most 1000000".into()),
-        Ok(n) => Ok(n),
-        Err(_) => Err("is not a positive integer".into()),
-    }
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(v) if v > 0.0 && v.is_finite() => Ok(v),
-        _ => Err("must be a number greater than 0".into()),
-    }
-}
-
-fn fraction(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(v) if (0.0..1.0).contains(&v) => Ok(v),
-        _ => Err("must be a number from 0 to less than 1".into()),
     }
 }

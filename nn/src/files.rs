@@ -21,7 +21,21 @@ enum Target {
 /// As many links lead to a file at most, as on Linux.
 const MAX_LINKS: usize = 40;
 
-/// Writes a file at this path.
+/// Writes a file at this path, whole or not at all: whoever reads it sees the old contents or the new
+/// ones. A link at the path stays one, a file keeps its permissions, and devices and pipes are written
+/// to.
+///
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("page.html");
+/// nn::write_file(&path, b"<p>done")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    write(path.as_ref(), bytes)
+}
+
+/// The same inside this crate.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let written = match target(path)? {
         Target::Stream => stream(path, bytes),

@@ -39,6 +39,33 @@ pub fn write_tensors(path: impl AsRef<Path>, tensors: &[(String, Tensor)]) -> Re
     write(path.as_ref(), tensors, None)
 }
 
+/// Saves all parameters of a module, as [`save`] does, with some texts beside them: what a program needs
+/// to make the model again. [`read_texts`] reads them.
+///
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// # let file = directory.path().join("model.safetensors");
+/// let model = nn::mlp(&[4, 3, 2], nn::Activation::Relu, 1);
+/// nn::save_with(&model, &file, [("sizes".into(), "4,3,2".into())])?;
+/// assert_eq!(nn::read_texts(&file)?["sizes"], "4,3,2");
+/// nn::load(&model, &file)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn save_with(
+    model: &(impl Module + ?Sized),
+    path: impl AsRef<Path>,
+    texts: impl IntoIterator<Item = (String, String)>,
+) -> Result<()> {
+    let params = model.parameters().into_iter();
+    let tensors: Vec<_> = params.map(|(name, param)| (name, param.value())).collect();
+    write(path.as_ref(), &tensors, Some(texts.into_iter().collect()))
+}
+
+/// The texts in a safetensors file beside its tensors: see [`save_with`].
+pub fn read_texts(path: impl AsRef<Path>) -> Result<HashMap<String, String>> {
+    Ok(read(path.as_ref())?.1)
+}
+
 /// The same, with some texts beside them.
 pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)], texts: Option<Texts>) -> Result<()> {
     let mut names = HashSet::new();

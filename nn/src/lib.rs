@@ -134,8 +134,8 @@ mod weights;
 
 pub use data::Dataset;
 pub use error::{Error, Result};
-pub use files::{check_writable, is_same_file};
-pub use io::{Loaded, load, load_partly, read_tensors, save, write_tensors};
+pub use files::{check_writable, is_same_file, write_file};
+pub use io::{Loaded, load, load_partly, read_tensors, read_texts, save, save_with, write_tensors};
 pub use layer::{
     activation::Activation,
     dropout::Dropout,

@@ -2,9 +2,13 @@
 
 mod array_file;
 mod augment;
+#[cfg(feature = "csv")]
+mod columns;
 mod dataset;
 #[cfg(feature = "digits")]
 mod digits;
+#[cfg(feature = "csv")]
+mod frame;
 mod idx;
 mod mnist;
 mod npy;
@@ -15,9 +19,16 @@ mod table;
 
 pub use array_file::ArrayFile;
 pub use augment::random_shift;
+#[cfg(feature = "csv")]
+pub use columns::{
+    Categories, Column, ColumnKind, ColumnOptions, Columns, Encoded, Missing, Target, TargetKind,
+    Task,
+};
 pub use dataset::{Batches, Dataset};
 #[cfg(feature = "digits")]
 pub use digits::digits;
+#[cfg(feature = "csv")]
+pub use frame::{Cell, Frame};
 pub use idx::{Idx, read_idx};
 pub use mnist::read_mnist;
 pub use npy::read_npy;

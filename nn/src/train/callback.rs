@@ -182,6 +182,51 @@ pub trait Callback {
     }
 }
 
+/// A callback that was chosen at run time.
+impl<C: Callback + ?Sized> Callback for Box<C> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+    fn on_train_begin(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+        (**self).on_train_begin(context)
+    }
+    fn on_step_begin(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+        (**self).on_step_begin(context)
+    }
+    fn on_gradients(
+        &mut self,
+        context: &CallbackContext<'_>,
+        gradients: &mut Vec<Gradient<'_>>,
+    ) -> Result<()> {
+        (**self).on_gradients(context, gradients)
+    }
+    fn on_step_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+        (**self).on_step_end(context)
+    }
+    fn on_evaluation(
+        &mut self,
+        context: &CallbackContext<'_>,
+        epoch: &Epoch,
+    ) -> Result<ControlFlow> {
+        (**self).on_evaluation(context, epoch)
+    }
+    fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+        (**self).on_epoch_end(context)
+    }
+    fn message(&self) -> Option<String> {
+        (**self).message()
+    }
+    fn on_train_end(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+        (**self).on_train_end(context)
+    }
+    fn state(&self) -> Vec<(String, Tensor)> {
+        (**self).state()
+    }
+    fn load_state(&mut self, state: Vec<(String, Tensor)>) -> Result<()> {
+        (**self).load_state(state)
+    }
+}
+
 /// Pauses the training when this flag is set, for example by a signal handler or another thread.
 pub struct PauseOnFlag(pub Arc<AtomicBool>);
 

@@ -120,8 +120,10 @@ impl Callback for EarlyStopping {
     }
 
     fn message(&self) -> Option<String> {
-        let epochs = self.epochs_without_improvement;
-        (epochs > 0).then(|| format!("no improvement for {epochs} of {}", self.patience.max(1)))
+        let (epochs, patience) = (self.epochs_without_improvement, self.patience.max(1));
+        let best = self.best().map(|best| format!(", best {best:.4}"));
+        let best = best.unwrap_or_default();
+        (epochs > 0).then(|| format!("no improvement for {epochs} of {patience}{best}"))
     }
 
     fn on_train_end(&mut self, context: &CallbackContext<'_>) -> Result<()> {

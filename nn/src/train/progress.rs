@@ -14,6 +14,23 @@ pub(crate) struct Progress {
     bar: ProgressBar,
     quiet: bool,
     began: Arc<Mutex<Began>>,
+    /// What callbacks said after the last epoch, such as how long nothing has improved.
+    messages: Mutex<String>,
+}
+
+/// Where this many columns are, there is room for everything.
+const MOST_COLUMNS: u16 = 100;
+
+/// What is shown in a terminal of so many columns: from 40 on, progress and loss have room. The message
+/// is cut to what is left. Colours are left out where they are not wanted (`NO_COLOR`) or not seen.
+fn template(columns: u16) -> &'static str {
+    match columns {
+        MOST_COLUMNS.. => {
+            "{prefix} [{bar:30.cyan}] {pos}/{len} batches, {rate}, {left} left, {wide_msg}"
+        }
+        60.. => "{prefix} [{bar:12.cyan}] {percent}%, {left} left, {wide_msg}",
+        _ => "{prefix} {percent}% {wide_msg}",
+    }
 }
 
 /// When this process began with the epoch, and the steps that were done before, perhaps by another
@@ -42,9 +59,9 @@ impl Progress {
             at: Instant::now(),
             done: 0,
         }));
-        if let Ok(style) = ProgressStyle::with_template(
-            "{prefix} [{bar:30}] {pos}/{len} batches, {rate}, {left} left, {msg}",
-        ) {
+        let columns = console::Term::stderr().size_checked();
+        let columns = columns.map_or(MOST_COLUMNS, |(_, columns)| columns);
+        if let Ok(style) = ProgressStyle::with_template(template(columns)) {
             let known =
                 |began: &Mutex<Began>| *began.lock().unwrap_or_else(PoisonError::into_inner);
             // a failed write only affects the display
@@ -63,7 +80,12 @@ impl Progress {
             let style = style.with_key("rate", rate).with_key("left", left);
             bar.set_style(style.progress_chars("=> "));
         }
-        Progress { bar, quiet, began }
+        Progress {
+            bar,
+            quiet,
+            began,
+            messages: Mutex::default(),
+        }
     }
 
     pub(crate) fn start_epoch(&self, epoch: usize, epochs: usize, steps: usize, done: usize) {
@@ -80,7 +102,8 @@ impl Progress {
     pub(crate) fn step(&self, metrics: impl FnOnce() -> String) {
         self.bar.inc(1);
         if !self.bar.is_hidden() {
-            self.bar.set_message(metrics());
+            let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+            self.bar.set_message(format!("{}{messages}", metrics()));
         }
     }
 
@@ -93,6 +116,7 @@ impl Progress {
     }
 
     pub(crate) fn end_epoch(&self, epoch: &Epoch, messages: &str) {
+        *self.messages.lock().unwrap_or_else(PoisonError::into_inner) = messages.into();
         if !self.quiet {
             let gradients = epoch
                 .gradients
@@ -118,4 +142,23 @@ fn what_was_done_before_a_resume_does_not_count_as_speed() {
     let rate = Began { at, done: 1000 }.rate(1010);
     assert!((4.0..=5.0).contains(&rate), "{rate}");
     assert_eq!(Began { at, done: 1000 }.rate(1000), 0.0);
+}
+
+#[test]
+fn the_bar_fits_into_its_terminal() {
+    // what surrounds the message, with numbers as long as they usually get
+    for columns in [40, 59, 60, 99, 100, 200] {
+        let shown = template(columns)
+            .replace("{prefix}", "epoch 100/200")
+            .replace("{bar:30.cyan}", &"=".repeat(30))
+            .replace("{bar:12.cyan}", &"=".repeat(12))
+            .replace("{percent}", "100")
+            .replace("{pos}/{len}", "1000/1000")
+            .replace("{rate}", "1000/s")
+            .replace("{left}", "100 s")
+            .replace("{wide_msg}", "");
+        let left = usize::from(columns).saturating_sub(shown.len());
+        assert!(left >= "loss 0.1234".len(), "{columns}: {shown}");
+        assert!(ProgressStyle::with_template(template(columns)).is_ok());
+    }
 }

@@ -416,7 +416,8 @@ impl Op for Fails {
 
 #[test]
 fn custom_ops_and_transforms_have_a_line() {
-    let fs: Vec<(&str, fn(Var<'_>) -> Var<'_>)> = vec![
+    type Function = fn(Var<'_>) -> Var<'_>;
+    let fs: Vec<(&str, Function)> = vec![
         ("infer", |x| x.apply(Fails("infer")).sum()),
         ("eval", |x| x.apply(Fails("eval")).sum()),
         ("vjp", |x| x.apply(Fails("vjp")).sum()),
@@ -476,7 +477,8 @@ fn profiles_and_pictures_show_only_these_lines() {
     for optimizer in &optimizers {
         let g = Graph::training(1);
         let x = g.constant(Tensor::full([4, 3], 0.5f32).unwrap());
-        let losses: Vec<Box<dyn for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>>> = vec![
+        type Loss = dyn for<'g> Fn(Var<'g>, Var<'g>) -> Var<'g>;
+        let losses: Vec<Box<Loss>> = vec![
             Box::new(loss::cross_entropy),
             Box::new(loss::cross_entropy_with(
                 0.1,

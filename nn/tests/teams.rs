@@ -109,7 +109,7 @@ struct PauseAt(usize, usize);
 impl Callback for PauseAt {
     fn on_step_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
         assert_eq!(context.rank, self.1);
-        Ok(match context.step == self.0 && self.1 % 2 == 0 {
+        Ok(match context.step == self.0 && self.1.is_multiple_of(2) {
             true => ControlFlow::Pause,
             false => ControlFlow::Continue,
         })

@@ -312,7 +312,7 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
         let control = run(self.callbacks, |c| c.on_step_end(&context))?;
         let control = control.or(self.validate_within_epoch()?);
         self.session
-            .agree(control, &format!("the end of step {step}"), &[])
+            .agree(control, &format!("the end of step {}", step + 1), &[])
     }
 
     /// The validation that is due within an epoch, if one is.

@@ -40,8 +40,8 @@ pub(super) fn compute<M: Module + ?Sized, O: Optimizer>(
         let values = look(session, part).map_err(|e| failed(cursor, e))?;
         sum.add(part.number, &values)?;
     }
-    let at = session.steps_done(cursor);
-    session.agreement.gather(&format!("step {at}"), &[])?;
+    let number = session.steps_done(cursor) + 1;
+    session.agreement.gather(&format!("step {number}"), &[])?;
     let sums = session.agreement.team().sum(sum)?;
     update(session, callbacks, cursor, data.seed, sums)
 }

@@ -128,7 +128,8 @@ fn fit_sgd(
     validation: &Dataset,
     team: &dyn Team,
 ) -> Result<History> {
-    let trainer = Trainer::new(model, Sgd::new(options.lr).momentum(options.momentum))
+    let optimizer = Sgd::new(options.lr).momentum(options.momentum);
+    let trainer = Trainer::new(model, &optimizer as &dyn Optimizer)
         .loss(nn::loss::cross_entropy)
         .schedule(options.schedule.function())
         .batch_size(options.batch_size)
@@ -139,7 +140,7 @@ fn fit_sgd(
 /// Trains with the options that apply to both optimizers.
 fn fit<'m>(
     options: &Options,
-    trainer: Trainer<'m, Mlp, impl Optimizer>,
+    trainer: Trainer<'m, Mlp, &'m dyn Optimizer>, // of one type, so that there is one loop
     model: &'m Mlp,
     train: &Dataset,
     validation: &'m Dataset,
@@ -199,7 +200,7 @@ fn fit_best(
     team: &dyn Team,
 ) -> Result<History> {
     let optimizer = AdamW::new(1e-3).weight_decay(0.01).ema(0.999);
-    let trainer = Trainer::new(model, &optimizer)
+    let trainer = Trainer::new(model, &optimizer as &dyn Optimizer)
         .loss(nn::loss::cross_entropy_with(0.05, None, None))
         .schedule(schedule::warm_up(1.0, schedule::cosine))
         .augment(data::random_shift(2))

@@ -650,3 +650,84 @@ fn a_sum_in_any_order_is_within_its_bound() -> Result<()> {
     assert!(differs, "the test has no power");
     Ok(())
 }
+
+/// Logs, the best weights and checkpoints come from the first rank: the others may not have its disk.
+#[test]
+fn only_the_first_rank_writes_files() -> Result<()> {
+    let (data, _) = digits()?;
+    let directory = tempfile::tempdir().expect("a directory");
+    let results = on_ranks(3, |team| {
+        let place = if team.rank() == 0 { "" } else { "missing" };
+        let path = |name: &str| directory.path().join(place).join(name);
+        let model = nn::mlp(&[64, 8, 10], Activation::Relu, 1);
+        Trainer::new(&model, Sgd::new(0.1))
+            .loss(loss::unreduced::cross_entropy)
+            .batch_size(32)
+            .micro_batch(8)
+            .epochs(2)
+            .callback(nn::Logger::csv(path("log.csv")))
+            .callback(nn::SaveBest::new(path("best")))
+            .checkpoint(path("state"), 2)
+            .team(team)
+            .quiet()
+            .fit(&data)
+            .map(drop)
+    });
+    results.into_iter().collect::<Result<()>>()?;
+    let log = std::fs::read_to_string(directory.path().join("log.csv")).expect("a log");
+    assert_eq!(log.lines().count(), 3);
+    assert!(directory.path().join("best").is_file() && directory.path().join("state").is_file());
+    Ok(())
+}
+
+/// Changes a weight on one rank, as other arithmetic would.
+struct Drifts(bool);
+
+impl Callback for Drifts {
+    fn on_step_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+        if self.0 && context.step == 2 {
+            let (_, param) = &context.params[1];
+            param.set(Tensor::full(param.ty().shape, 0.5f32)?)?;
+        }
+        Ok(ControlFlow::Continue)
+    }
+}
+
+#[test]
+fn ranks_that_drift_apart_or_go_different_ways_end_with_an_error() -> Result<()> {
+    let (data, test) = digits()?;
+    for (what, expected) in [
+        (
+            "drift",
+            "at the end of epoch 1 the weights of rank 1 are not those of rank 0",
+        ),
+        (
+            "ways",
+            "the ranks go different ways: rank 0 is at the end of step 2, rank 1 at a validation",
+        ),
+    ] {
+        let errors = on_ranks(3, |team| {
+            let is_odd = team.rank() == 1;
+            let model = nn::mlp(&[64, 8, 10], Activation::Relu, 1);
+            let mut validation = nn::Validation::on(&test);
+            if is_odd && what == "ways" {
+                validation = validation.every_steps(2);
+            }
+            Trainer::new(&model, Sgd::new(0.1))
+                .loss(loss::unreduced::cross_entropy)
+                .batch_size(32)
+                .micro_batch(8)
+                .callback(Drifts(is_odd && what == "drift"))
+                .validate(validation)
+                .team(team)
+                .quiet()
+                .fit(&data)
+                .map(drop)
+        });
+        for error in errors {
+            let error = error.expect_err(what).to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+    Ok(())
+}

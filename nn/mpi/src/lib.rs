@@ -44,6 +44,7 @@ use nn::{
     team::{GradientSum, Team, sum_in_any_order},
 };
 use std::{
+    cell::RefCell,
     fmt::Display,
     time::{Duration, Instant},
 };
@@ -53,6 +54,9 @@ use std::{
 /// Dropped before [`end`](Mpi::end), as by a panic, it ends the job: the others would wait for it.
 pub struct Mpi {
     world: SimpleCommunicator,
+    /// What is sent and received: memory that the system gives anew costs more than the messages.
+    sent: RefCell<Vec<u8>>,
+    received: RefCell<Vec<u8>>,
     ended: bool,
     /// Finalizes MPI when it is dropped: the last field.
     _universe: Universe,
@@ -80,6 +84,8 @@ impl Mpi {
         }
         Ok(Mpi {
             world: universe.world(),
+            sent: RefCell::default(),
+            received: RefCell::default(),
             ended: false,
             _universe: universe,
         })
@@ -178,10 +184,11 @@ impl Team for Mpi {
             return Ok(starts.iter().zip(&lengths).map(message).collect());
         }
         let (counts, places) = partition(&lengths)?;
-        let mut all = vec![0; lengths.iter().sum()];
+        let mut received = self.received.borrow_mut();
+        let all = first(&mut received, lengths.iter().sum());
         let mut parts = PartitionMut::new(&mut all[..], counts, &places[..]);
         self.world.all_gather_varcount_into(mine, &mut parts);
-        Ok(split(&all, &lengths))
+        Ok(split(all, &lengths))
     }
 
     fn all_to_all(&self, mine: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
@@ -190,14 +197,18 @@ impl Team for Mpi {
         let mut received = vec![0u64; self.size()];
         self.world.all_to_all_into(&sent[..], &mut received[..]);
         let received: Vec<usize> = received.into_iter().map(|n| n as usize).collect();
-        let ((counts, places), from) = (partition(&lengths)?, mine.concat());
-        let (received_counts, received_places) = partition(&received)?;
-        let mut all = vec![0; received.iter().sum()];
+        let mut from = self.sent.borrow_mut();
+        from.clear();
+        mine.iter().for_each(|message| from.extend(message));
+        let ((counts, places), (their_counts, their_places)) =
+            (partition(&lengths)?, partition(&received)?);
+        let mut buffer = self.received.borrow_mut();
+        let all = first(&mut buffer, received.iter().sum());
         self.world.all_to_all_varcount_into(
             &Partition::new(&from[..], counts, &places[..]),
-            &mut PartitionMut::new(&mut all[..], received_counts, &received_places[..]),
+            &mut PartitionMut::new(&mut all[..], their_counts, &their_places[..]),
         );
-        Ok(split(&all, &received))
+        Ok(split(all, &received))
     }
 }
 
@@ -288,6 +299,14 @@ fn partition(lengths: &[usize]) -> Result<(Vec<i32>, Vec<i32>)> {
     });
     let places = places.collect();
     Ok((counts, places))
+}
+
+/// The first bytes of a buffer, which grows if it has less.
+fn first(buffer: &mut Vec<u8>, count: usize) -> &mut [u8] {
+    if buffer.len() < count {
+        buffer.resize(count, 0);
+    }
+    &mut buffer[..count]
 }
 
 /// Messages of these lengths.

@@ -81,9 +81,10 @@ pub fn sum_in_order(team: &(impl Team + ?Sized), mine: GradientSum) -> Result<Ve
         return mine.finish();
     }
     let message = |k| {
-        let mut writer = Writer::default();
+        let mut writer = Writer::with_capacity(mine.bytes_of_slices() / ranks + 1024)?;
         writer.bytes(&mine.header());
-        Ok([writer.finish(), mine.slice(k, ranks).to_bytes()?].concat())
+        mine.write_slice(k, ranks, &mut writer);
+        Ok(writer.finish())
     };
     let received = team.all_to_all(&(0..ranks).map(message).collect::<Result<Vec<_>>>()?)?;
     let (header, slice) = match sum_of_slices(&received) {
@@ -127,7 +128,7 @@ fn sum_of_slices(received: &[Vec<u8>]) -> Result<(Vec<u8>, Values)> {
         }
     }
     let (header, sum) = all.ok_or_else(|| Error::invalid("a team has no ranks"))?;
-    Ok((header.to_vec(), Values::of(&sum.finish()?)?))
+    Ok((header.to_vec(), sum.finish_values()?))
 }
 
 /// The sum of the parts of all ranks as `add` adds them: it gets all elements of this rank, and leaves

@@ -90,9 +90,15 @@ impl GradientSum {
 
     /// The sum. An error if a part is missing.
     pub fn finish(mut self) -> Result<Vec<Tensor>> {
+        let types = std::mem::take(&mut self.types);
+        self.finish_values()?.tensors(&types)
+    }
+
+    /// All elements of the sum.
+    pub(crate) fn finish_values(mut self) -> Result<Values> {
         let parts = self.parts;
         match self.nodes.pop() {
-            Some(root) if root.range(parts) == (0..parts) => root.values.tensors(&self.types),
+            Some(root) if root.range(parts) == (0..parts) => Ok(root.values),
             last => {
                 self.nodes.extend(last);
                 let is_there = |k: &usize| self.nodes.iter().any(|n| n.range(parts).contains(k));
@@ -182,43 +188,29 @@ impl GradientSum {
         Ok(sum)
     }
 
-    /// Slice `k` of `n` of all elements, as the sum of tensors with one axis: a sum is the sums of its
-    /// slices.
-    pub(crate) fn slice(&self, k: usize, n: usize) -> GradientSum {
-        let slice = |node: &Node| Node {
-            values: node.values.slice(k, n),
-            ..*node
-        };
-        let nodes: Vec<Node> = self.nodes.iter().map(slice).collect();
-        GradientSum {
-            parts: self.parts,
-            types: nodes.first().map_or(Vec::new(), |n| n.values.types()),
-            nodes,
-        }
-    }
-
-    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
-        let size = |n: &Node| 64 + 4 * n.values.f32s.len() + 8 * n.values.f64s.len();
-        let mut writer = Writer::with_capacity(64 + self.nodes.iter().map(size).sum::<usize>())?;
-        writer.count(self.parts).count(self.types.len());
-        for (dtype, shape) in &self.types {
-            writer.shape(*dtype, shape);
-        }
-        writer.count(self.nodes.len());
+    /// Writes slice `k` of `n` of all elements, as the sum of tensors with one axis: a sum is the sums of
+    /// its slices.
+    pub(crate) fn write_slice(&self, k: usize, n: usize, writer: &mut Writer) {
+        writer.count(self.parts).count(self.nodes.len());
         for node in &self.nodes {
             writer.count(node.level as usize).count(node.index);
-            node.values.write(&mut writer);
+            node.values.write_slice(k, n, writer);
         }
-        Ok(writer.finish())
     }
 
+    /// About the size of all slices.
+    pub(crate) fn bytes_of_slices(&self) -> usize {
+        let bytes = |n: &Node| 64 + 4 * n.values.f32s.len() + 8 * n.values.f64s.len();
+        self.nodes.iter().map(bytes).sum()
+    }
+
+    /// Reads what [`write_slice`](GradientSum::write_slice) wrote.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<GradientSum> {
         let mut sum = GradientSum::new(reader.count()?);
-        let types = reader.count()?;
-        sum.types = (0..types).map(|_| reader.shape()).collect::<Result<_>>()?;
         for _ in 0..reader.count()? {
             let (level, index) = (reader.count()?.min(63) as u32, reader.count()?);
             let values = Values::read(reader)?;
+            sum.types = values.types();
             sum.nodes.push(Node {
                 level,
                 index,
@@ -331,18 +323,16 @@ impl Values {
         ]
     }
 
-    fn slice(&self, k: usize, n: usize) -> Values {
-        fn part<T: Copy>(values: &[T], k: usize, n: usize) -> Vec<T> {
-            values[k * values.len() / n..(k + 1) * values.len() / n].to_vec()
-        }
-        Values {
-            f32s: part(&self.f32s, k, n),
-            f64s: part(&self.f64s, k, n),
-            others: part(&self.others, k, n),
-        }
+    /// Writes slice `k` of `n`.
+    fn write_slice(&self, k: usize, n: usize, writer: &mut Writer) {
+        let of = |count: usize| k * count / n..(k + 1) * count / n;
+        writer
+            .f32s(&self.f32s[of(self.f32s.len())])
+            .f64s(&self.f64s[of(self.f64s.len())])
+            .i64s(&self.others[of(self.others.len())]);
     }
 
-    /// The inverse of [`slice`](Values::slice), for all slices in order.
+    /// Appends the next slice.
     pub(crate) fn extend(&mut self, next: Values) {
         self.f32s.extend(next.f32s);
         self.f64s.extend(next.f64s);
@@ -350,7 +340,7 @@ impl Values {
     }
 
     pub(crate) fn write(&self, writer: &mut Writer) {
-        writer.f32s(&self.f32s).f64s(&self.f64s).i64s(&self.others);
+        self.write_slice(0, 1, writer);
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Values> {
@@ -425,7 +415,7 @@ mod tests {
                     }
                     let mut all = GradientSum::new(parts);
                     for sum in sums {
-                        all.merge(GradientSum::read(&mut Reader::new(&sum.to_bytes()?))?)?;
+                        all.merge(sum)?;
                     }
                     assert_eq!(all.finish()?, expected, "{owner:?}");
                 }
@@ -443,11 +433,16 @@ mod tests {
         for slices in 1..8 {
             let mut all = Values::default();
             for k in 0..slices {
-                let mut slice = sum.slice(k, slices);
+                let slice = |of: &GradientSum| {
+                    let mut writer = Writer::default();
+                    of.write_slice(k, slices, &mut writer);
+                    GradientSum::read(&mut Reader::new(&writer.finish()))
+                };
                 let mut last = GradientSum::new(6);
                 last.add(2, &part(2))?;
-                slice.merge(last.slice(k, slices))?;
-                all.extend(Values::of(&slice.finish()?)?);
+                last = slice(&last)?;
+                last.merge(slice(&sum)?)?;
+                all.extend(last.finish_values()?);
             }
             let mut whole = sum.clone();
             whole.add(2, &part(2))?;

@@ -20,7 +20,7 @@ use crate::{
     team::Agreement,
     weights::Weights,
 };
-use autograd::{Graph, Param, Var, called_from};
+use autograd::{Graph, Var, called_from};
 use std::{panic::Location, sync::mpsc::Receiver, time::Instant};
 
 impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
@@ -144,19 +144,6 @@ impl<M: Module + ?Sized, O: Optimizer> Session<'_, '_, M, O> {
     fn learning_rate(&self, cursor: &Cursor, step: usize) -> Result<Option<f64>> {
         let factor = self.trainer.factor(&self.moment(cursor, step))?;
         Ok(self.trainer.optimizer.learning_rate().map(|lr| lr * factor))
-    }
-
-    /// The numbers of parameters in the list of the model's.
-    pub(super) fn numbers_of(&self, params: &[Param]) -> Result<Vec<usize>> {
-        let number = |param: &Param| {
-            let at = self.state.model.iter().position(|(_, own)| own.same(param));
-            at.ok_or_else(|| {
-                let ty = param.ty();
-                let message = format!("a parameter {ty} is trained that the model does not list");
-                Error::invalid(message)
-            })
-        };
-        params.iter().map(number).collect()
     }
 
     /// What all ranks do next, if this one wants that: the first one that does not want to continue
@@ -320,7 +307,7 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
         let control = run(self.callbacks, |c| c.on_step_end(&context))?;
         let control = control.or(self.validate_within_epoch()?);
         self.session
-            .agree(control, &format!("the end of step {step}"), &[])
+            .agree(control, &format!("the end of step {}", step + 1), &[])
     }
 
     /// The validation that is due within an epoch, if one is.

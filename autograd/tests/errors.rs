@@ -252,10 +252,11 @@ fn parameters(book: &mut Book) {
     g.assign(&w, Graph::new().input([1.0, 2.0]));
     book.add("an update from another graph", g.run(()));
     let g = Graph::new();
+    let first = g.param(&Param::new(1.0)).value();
+    let set = first.and_then(|_| w.set([5.0, 6.0]));
     let bound = g.within("layer", || g.param(&w));
-    let set = w.set([5.0, 6.0]);
     book.add(
-        "changed after it was bound",
+        "changed after the graph has read others",
         set.and_then(|()| bound.sum().value()),
     );
     book.add("set to another shape", w.set([1.0]));

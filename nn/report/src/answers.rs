@@ -268,7 +268,10 @@ impl<'m> Answers<'m> {
         #[cfg(feature = "graph")]
         return Ok(format!(
             "{meaning}<div class=\"drawing\">{}</div>",
-            picture.to_svg()?
+            // within a page, a drawing needs no name of its format, which is an address
+            picture
+                .to_svg()?
+                .replace(" xmlns=\"http://www.w3.org/2000/svg\"", "")
         ));
         #[cfg(not(feature = "graph"))]
         Ok(format!(

@@ -48,7 +48,7 @@ const PROGRAMS: [(&str, Build); 9] = [
     }),
     ("the gradient of split", |g, n| {
         let x = g.input(vec![0.5; n]);
-        let parts = x.split(&vec![1; n], 0);
+        let parts = x.split(vec![1; n], 0);
         let y = parts
             .iter()
             .map(|part| part.sin().sum())

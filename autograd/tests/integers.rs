@@ -256,7 +256,7 @@ fn causes() {
         (x.pad(0, usize::MAX, 1, 0), "too large"),
         (x.repeat(usize::MAX, 0), "too large"),
         (x.tile(usize::MAX, 0), "too large"),
-        (x.split(&[usize::MAX, 3], 0)[0], "do not add up"),
+        (x.split([usize::MAX, 3], 0)[0], "do not add up"),
     ] {
         assert!(message(v).contains(cause), "{}: {cause}", message(v));
     }

@@ -79,7 +79,10 @@ fn integers_of_all_types_are_axes_sizes_and_ranges() -> Result<()> {
     let same = |all: &[Var<'_>]| -> Result<()> {
         let first = all[0].value()?;
         all.iter()
-            .try_for_each(|v| Ok(assert_eq!(v.value()?, first)))
+            .try_for_each(|v| {
+                let _: () = assert_eq!(v.value()?, first);
+                Ok(())
+            })
     };
     macro_rules! all_types {
         ($method:ident $(, $more:expr)*) => {
@@ -129,7 +132,7 @@ fn integers_of_all_types_are_axes_sizes_and_ranges() -> Result<()> {
     same(&[g.concat(&[x, x], 1usize), x.tile(2, 1i64)])?;
     same(&[
         x.split([1, 2], 1usize)[1],
-        x.split(&[1usize, 2], -1)[1],
+        x.split([1usize, 2], -1)[1],
         x.slice(1, 1..),
     ])?;
     let too_far = x.slice(usize::MAX, ..);
@@ -404,7 +407,8 @@ fn einsum_knows_dots_and_implied_results() -> Result<()> {
     let g = Graph::new();
     let a = g.constant(Tensor::arange(0.0, 24.0, 1.0)?.reshape([2, 3, 4])?);
     let b = g.constant(Tensor::arange(0.0, 8.0, 1.0)?.reshape([4, 2])?);
-    let same = |x: Var<'_>, y: Var<'_>| -> Result<()> { Ok(assert_eq!(x.value()?, y.value()?)) };
+    let same = |x: Var<'_>, y: Var<'_>| -> Result<()> { let _: () = assert_eq!(x.value()?, y.value()?);
+    Ok(()) };
     same(g.einsum("...ij,jk->...ik", &[a, b]), a.matmul(b))?;
     same(g.einsum("...j,jk", &[a, b]), a.matmul(b))?;
     same(g.einsum("i...->...i", &[a]), a.permute([1, 2, 0]))?;

@@ -78,11 +78,10 @@ fn integers_of_all_types_are_axes_sizes_and_ranges() -> Result<()> {
     let x = g.input([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
     let same = |all: &[Var<'_>]| -> Result<()> {
         let first = all[0].value()?;
-        all.iter()
-            .try_for_each(|v| {
-                let _: () = assert_eq!(v.value()?, first);
-                Ok(())
-            })
+        all.iter().try_for_each(|v| {
+            assert_eq!(v.value()?, first);
+            Ok(())
+        })
     };
     macro_rules! all_types {
         ($method:ident $(, $more:expr)*) => {
@@ -407,8 +406,10 @@ fn einsum_knows_dots_and_implied_results() -> Result<()> {
     let g = Graph::new();
     let a = g.constant(Tensor::arange(0.0, 24.0, 1.0)?.reshape([2, 3, 4])?);
     let b = g.constant(Tensor::arange(0.0, 8.0, 1.0)?.reshape([4, 2])?);
-    let same = |x: Var<'_>, y: Var<'_>| -> Result<()> { let _: () = assert_eq!(x.value()?, y.value()?);
-    Ok(()) };
+    let same = |x: Var<'_>, y: Var<'_>| -> Result<()> {
+        assert_eq!(x.value()?, y.value()?);
+        Ok(())
+    };
     same(g.einsum("...ij,jk->...ik", &[a, b]), a.matmul(b))?;
     same(g.einsum("...j,jk", &[a, b]), a.matmul(b))?;
     same(g.einsum("i...->...i", &[a]), a.permute([1, 2, 0]))?;

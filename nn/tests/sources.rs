@@ -109,6 +109,41 @@ fn subsets_and_splits_read_nothing_themselves() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn files_train_to_the_bits_of_a_dataset_in_memory() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, header: &[u8], elements: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, [header, elements].concat()).expect("writable");
+        data::ArrayFile::open(path)
+    };
+    let pixels: Vec<u8> = (0..200 * 4).map(|k| (k * 37 % 256) as u8).collect();
+    let labels: Vec<u8> = (0..200).map(|k| (k * 7 % 3) as u8).collect();
+    let images = || write("images", &[0, 0, 8, 2, 0, 0, 0, 200, 0, 0, 0, 4], &pixels);
+    let of_labels = |count: u8| {
+        write(
+            "labels",
+            &[0, 0, 8, 1, 0, 0, 0, count],
+            &labels[..count.into()],
+        )
+    };
+    let files = data::FileDataset::new(images()?, of_labels(200)?)?.divide_by(255.0)?;
+    let in_memory: Vec<i64> = labels.iter().map(|&l| l.into()).collect();
+    let in_memory = Dataset::from_bytes(&[200, 4], pixels.clone(), 255.0, in_memory.into())?;
+    let fit = |train: &dyn Source| {
+        let m = model();
+        let trainer = Trainer::new(&m, Adam::new(1e-2)).batch_size(16).epochs(3);
+        trainer.order(order::blocks(8, 3)).quiet().fit(train)?;
+        Ok::<_, nn::Error>(values(&m))
+    };
+    assert!(fit(&files)? == fit(&in_memory)?);
+    let error = message(data::FileDataset::new(images()?, of_labels(199)?));
+    assert_eq!(error, "there are 200 inputs and 199 targets");
+    let files = data::FileDataset::new(images()?, of_labels(200)?)?;
+    assert!(message(files.divide_by(0.0)).contains("other than 0"));
+    Ok(())
+}
+
 /// A source that is wrong in some way.
 struct Wrong(fn(&[usize]) -> Result<Batch>);
 

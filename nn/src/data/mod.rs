@@ -7,6 +7,7 @@ mod columns;
 mod dataset;
 #[cfg(feature = "digits")]
 mod digits;
+mod file_dataset;
 #[cfg(feature = "csv")]
 mod frame;
 mod idx;
@@ -27,6 +28,7 @@ pub use columns::{
 pub use dataset::{Batches, Dataset};
 #[cfg(feature = "digits")]
 pub use digits::digits;
+pub use file_dataset::FileDataset;
 #[cfg(feature = "csv")]
 pub use frame::{Cell, Frame};
 pub use idx::{Idx, read_idx};

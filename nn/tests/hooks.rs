@@ -1,10 +1,12 @@
 //! What callbacks see and do, when a training is validated, and what it keeps of its results.
 
-use autograd::Tensor;
+mod common;
+
+use common::{data, message, model};
 use nn::{
-    Activation, Adam, Callback, CallbackContext, ControlFlow, Dataset, EarlyStopping, End, Epoch,
-    Gradient, Metrics, Module, Monitor, Optimizer, PauseOnFlag, Result, SaveBest, Sgd, Trainer,
-    Validation, Weights, loss, schedule,
+    Adam, Callback, CallbackContext, ControlFlow, EarlyStopping, End, Epoch, Gradient, Metrics,
+    Module, Monitor, Optimizer, PauseOnFlag, Result, SaveBest, Sgd, Trainer, Validation, Weights,
+    loss, schedule,
 };
 use std::{
     fs,
@@ -12,24 +14,6 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
-
-fn data(n: usize) -> Dataset {
-    let numbers = (0..n * 4).map(|k| ((k * 37 % 101) as f32 / 50.0) - 1.0);
-    let inputs = Tensor::new([n, 4], numbers.collect::<Vec<_>>()).expect("fits");
-    let labels: Vec<i64> = (0..n as i64).map(|k| k * 7 % 3).collect();
-    Dataset::new(inputs, labels.into()).expect("as many rows")
-}
-
-fn model() -> nn::Mlp {
-    nn::mlp(&[4, 5, 3], Activation::Tanh, 1)
-}
-
-fn message<T>(result: Result<T>) -> String {
-    match result {
-        Ok(_) => "no error".into(),
-        Err(e) => e.to_string(),
-    }
-}
 
 /// Writes down all calls.
 #[derive(Clone, Default)]

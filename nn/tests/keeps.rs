@@ -1,6 +1,9 @@
 //! What a training must not lose: files, what they are, and the state of everybody at a resume.
 
+mod common;
+
 use autograd::Tensor;
+use common::{data, message, model, values};
 use nn::{
     Activation, Adam, Callback, CallbackContext, ControlFlow, Dataset, EarlyStopping, End, Logger,
     Module, Monitor, Optimizer, PauseOnFlag, Result, RmsProp, SaveBest, Sgd, Trainer, Weights,
@@ -13,30 +16,6 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
-
-fn data(n: usize) -> Dataset {
-    let numbers = (0..n * 4).map(|k| ((k * 37 % 101) as f32 / 50.0) - 1.0);
-    let inputs = Tensor::new([n, 4], numbers.collect::<Vec<_>>()).expect("fits");
-    let labels: Vec<i64> = (0..n as i64).map(|k| k * 7 % 3).collect();
-    Dataset::new(inputs, labels.into()).expect("as many rows")
-}
-
-fn model() -> nn::Mlp {
-    nn::mlp(&[4, 5, 3], Activation::Tanh, 1)
-}
-
-fn values(model: &impl Module) -> Vec<Tensor> {
-    let params = model.parameters().into_iter();
-    params.map(|(_, param)| param.value()).collect()
-}
-
-/// The message of an error.
-fn message<T>(result: Result<T>) -> String {
-    match result {
-        Ok(_) => "no error".into(),
-        Err(e) => e.to_string(),
-    }
-}
 
 #[test]
 fn a_file_keeps_what_it_is() -> Result<()> {

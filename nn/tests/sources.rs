@@ -1,6 +1,9 @@
 //! Where samples come from, in which order, and how much each one counts.
 
+mod common;
+
 use autograd::{Tensor, Var};
+use common::{message, model, values};
 use nn::{
     Activation, Adam, Dataset, Linear, Module, Params, Result, Sgd, Trainer,
     data::{self, Batch, Source, Subset, order},
@@ -10,29 +13,6 @@ use std::sync::{
     Mutex,
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
-
-fn data(n: usize) -> Dataset {
-    let numbers = (0..n * 4).map(|k| ((k * 37 % 101) as f32 / 50.0) - 1.0);
-    let inputs = Tensor::new([n, 4], numbers.collect::<Vec<_>>()).expect("fits");
-    let labels: Vec<i64> = (0..n as i64).map(|k| k * 7 % 3).collect();
-    Dataset::new(inputs, labels.into()).expect("as many rows")
-}
-
-fn model() -> nn::Mlp {
-    nn::mlp(&[4, 5, 3], Activation::Tanh, 1)
-}
-
-fn values(model: &impl Module) -> Vec<Tensor> {
-    let params = model.parameters().into_iter();
-    params.map(|(_, param)| param.value()).collect()
-}
-
-fn message<T>(result: Result<T>) -> String {
-    match result {
-        Ok(_) => "no error".into(),
-        Err(e) => e.to_string(),
-    }
-}
 
 /// A source that counts what is drawn from it.
 struct Counting {
@@ -64,7 +44,7 @@ impl Source for Counting {
 
 #[test]
 fn a_source_trains_to_the_bits_of_its_dataset() -> Result<()> {
-    let (train, held_out) = (data(103), data(40));
+    let (train, held_out) = (common::data(103), common::data(40));
     let fit = |train: &dyn Source, held_out: &Counting| {
         let m = model();
         let history = Trainer::new(&m, Adam::new(1e-2))
@@ -91,12 +71,12 @@ fn a_source_trains_to_the_bits_of_its_dataset() -> Result<()> {
 
 #[test]
 fn subsets_and_splits_read_nothing_themselves() -> Result<()> {
-    let files = Counting::new(data(50));
+    let files = Counting::new(common::data(50));
     let (train, held_out) = data::split(&files, 0.8, 7)?;
     assert_eq!((train.len(), held_out.len()), (40, 10));
     assert!(files.drawn.lock().expect("no panic").is_empty());
     // the same parts as those of a dataset
-    let (first, second) = data(50).split(0.8, 7)?;
+    let (first, second) = common::data(50).split(0.8, 7)?;
     let all = |n: usize| (0..n).collect::<Vec<usize>>();
     assert_eq!(train.batch(&all(40))?, first.batch(&all(40))?);
     assert_eq!(held_out.batch(&all(10))?, second.batch(&all(10))?);
@@ -242,11 +222,19 @@ fn orders() -> Result<()> {
 
     let m = model();
     let trainer = || Trainer::new(&m, Sgd::new(0.1)).quiet();
-    let error = message(trainer().order(|n, _| vec![0; n - 1]).fit(&data(20)));
+    let error = message(
+        trainer()
+            .order(|n, _| vec![0; n - 1])
+            .fit(&common::data(20)),
+    );
     assert_eq!(error, "the order has 19 entries for 20 samples");
-    let error = message(trainer().order(|n, _| vec![n; n]).fit(&data(20)));
+    let error = message(trainer().order(|n, _| vec![n; n]).fit(&common::data(20)));
     assert_eq!(error, "there is no sample 20: there are 20");
-    let error = message(trainer().order(|_, _| panic!("no order")).fit(&data(20)));
+    let error = message(
+        trainer()
+            .order(|_, _| panic!("no order"))
+            .fit(&common::data(20)),
+    );
     assert_eq!(error, "the order panicked: no order");
     Ok(())
 }
@@ -254,7 +242,7 @@ fn orders() -> Result<()> {
 #[test]
 fn a_weight_counts_as_so_many_samples() -> Result<()> {
     // weights of whole numbers are repetitions, and 0 leaves a sample out
-    let few = data(12);
+    let few = common::data(12);
     let counts: Vec<usize> = (0..12).map(|k| k % 4).collect();
     let repeated = counts.iter().enumerate();
     let repeated = repeated.flat_map(|(k, &n)| std::iter::repeat_n(k, n));
@@ -342,7 +330,7 @@ fn several_inputs_outputs_and_targets() -> Result<()> {
         left: Linear::new(4, 3, 1),
         right: Linear::new(4, 3, 2),
     };
-    let data = data(64)
+    let data = common::data(64)
         .and_input(Tensor::full([64, 4], 0.25f32)?)?
         .and_target(Tensor::full([64], 1f32)?)?;
     let trainer = |m| {
@@ -418,7 +406,7 @@ fn a_batch_is_augmented_as_a_whole() -> Result<()> {
         Ok(mixed.value()?)
     };
     let soft = Tensor::from([[1f32, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
-    let inputs = data(3).inputs()?;
+    let inputs = common::data(3).inputs()?;
     let (m, by_hand) = (model(), model());
     let fit = |m: &nn::Mlp, data: &Dataset, augment: bool| {
         let trainer = Trainer::new(m, Sgd::new(0.5))

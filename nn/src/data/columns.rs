@@ -373,7 +373,9 @@ fn fit_numbers(frame: &Frame, at: usize, rows: &[usize], missing: bool) -> Resul
     if numbers.first() == numbers.last() && !missing {
         return Ok(Fitted::Skipped("it has only one value".into()));
     }
-    let median = numbers[numbers.len() / 2];
+    // of an even number of them, the middle of the two in the middle
+    let (below, above) = (numbers[(numbers.len() - 1) / 2], numbers[numbers.len() / 2]);
+    let median = below / 2.0 + above / 2.0;
     Ok(Fitted::Column(ColumnKind::Number {
         mean,
         deviation,

@@ -14,13 +14,12 @@ pub mod order;
 mod source;
 #[cfg(any(feature = "csv", feature = "npy"))]
 mod table;
+#[cfg(feature = "csv")]
+mod target;
 
 pub use augment::random_shift;
 #[cfg(feature = "csv")]
-pub use columns::{
-    Categories, Column, ColumnKind, ColumnOptions, Columns, Encoded, Missing, Target, TargetKind,
-    Task,
-};
+pub use columns::{Categories, Column, ColumnKind, ColumnOptions, Columns, Encoded, Missing};
 pub use dataset::{Batches, Dataset};
 #[cfg(feature = "digits")]
 pub use digits::digits;
@@ -34,3 +33,5 @@ pub use source::{Batch, Source, Subset, batches, split};
 pub use table::read_npy;
 #[cfg(feature = "csv")]
 pub use table::{Targets, read_csv, read_csv_as};
+#[cfg(feature = "csv")]
+pub use target::{Target, TargetKind, Task};

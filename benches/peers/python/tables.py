@@ -7,8 +7,9 @@
 The tables come with these packages: iris, digits and diabetes (scikit-learn, BSD), penguins (palmerpenguins, CC0) with
 categories and missing values, cars (vega_datasets, BSD) with categories and missing values. Both sides get the same
 random four fifths to train on, and are measured on the rest; the numbers are means over three such splits, since one
-is a matter of luck by a few samples. Both use their defaults. scikit-learn needs numbers:
-categories are one-hot, and missing numbers are the median. The times are wall-clock times: of `fit` there, and of the whole program with reading, printing and saving here.
+is a matter of luck by a few samples. Both use their defaults. scikit-learn needs numbers: categories are one-hot, and
+missing numbers are the median. The times are those of `fit` there, and of the whole program with reading, printing and
+saving here: on the clock, and of processors, which is less a matter of what else runs.
 """
 
 import csv

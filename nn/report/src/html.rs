@@ -5,7 +5,7 @@ use crate::{
     machine,
     page::Page,
     sections::{self, LayerPoint},
-    statistics::{Histogram, Sampler},
+    statistics::{Histogram, LayerSample, Sampler},
 };
 use nn::{
     Callback, CallbackContext, ControlFlow, Dataset, Gradient, Module, Result, check_writable,
@@ -32,6 +32,8 @@ pub struct Html<'m> {
     sampler: Sampler,
     layers: Vec<LayerPoint>,
     initial: Vec<(String, Histogram)>,
+    /// Of the last step that was sampled.
+    gradients: Vec<(String, Histogram)>,
     written: Option<Written>,
 }
 
@@ -58,6 +60,7 @@ impl<'m> Html<'m> {
             sampler: Sampler::default(),
             layers: Vec::new(),
             initial: Vec::new(),
+            gradients: Vec::new(),
             written: None,
         }
     }
@@ -117,6 +120,7 @@ impl<'m> Html<'m> {
             "Weights",
             &sections::weights(context.params, &self.initial, BINS),
         );
+        page.section("Gradients", &sections::gradients(&self.gradients));
         page.section("Time", &sections::times(context.history));
         if let Some(answers) = &self.answers {
             page.section("A step", &answers.step()?);
@@ -166,6 +170,11 @@ impl Callback for Html<'_> {
         // at the end of an epoch, its history is not there yet
         if let Some(samples) = self.sampler.on_step_end(context) {
             let epoch = context.history.len() + 1;
+            let of = |s: &LayerSample| {
+                let histogram = Histogram::of_at_most(&s.gradient, BINS);
+                Some((s.name.clone(), histogram?))
+            };
+            self.gradients = samples.iter().filter_map(of).collect();
             self.layers.extend(
                 samples
                     .iter()

@@ -213,25 +213,16 @@ pub(crate) fn weights(
     initial: &[(String, Histogram)],
     bins: usize,
 ) -> String {
-    let points = |h: &Histogram| {
-        let bounds = h.bounds();
-        let centres = bounds.windows(2).map(|b| (b[0] + b[1]) / 2.0);
-        let width = (bounds[1] - bounds[0]) * h.count as f64;
-        centres
-            .zip(&h.counts)
-            .map(|(x, &n)| (x, n as f64 / width))
-            .collect()
-    };
     let figure_of = |(name, param): &(String, Param)| {
         let now = Histogram::of_at_most(&param.value(), bins)?;
         let before = initial.iter().find(|(other, _)| other == name);
         // equal numbers, such as initial biases of 0, have no density
         let before = before
             .filter(|(_, h)| h.max > h.min)
-            .map(|(_, h)| Series::line("in the beginning", points(h)));
+            .map(|(_, h)| Series::line("in the beginning", density(h)));
         let now_series = Series {
             name: "now".into(),
-            points: points(&now),
+            points: density(&now),
             mark: Mark::Bars,
         };
         let chart = Chart {
@@ -250,6 +241,38 @@ pub(crate) fn weights(
         Some(figure(&chart, &meaning))
     };
     gallery(params.iter().take(MOST_LAYERS).filter_map(figure_of))
+}
+
+/// The distributions of gradients in one step.
+pub(crate) fn gradients(gradients: &[(String, Histogram)]) -> String {
+    let figure_of = |(name, histogram): &(String, Histogram)| {
+        let series = Series {
+            name: name.clone(),
+            points: density(histogram),
+            mark: Mark::Bars,
+        };
+        let chart = Chart {
+            title: format!("Gradient of {name}"),
+            x: "value".into(),
+            y: "density".into(),
+            series: vec![series],
+            may_be_log: false,
+        };
+        let meaning = "The elements of the gradient in the first step of the last epoch that was begun. A bar at 0 alone is a part that does not learn.";
+        figure(&chart, meaning)
+    };
+    gallery(gradients.iter().take(MOST_LAYERS).map(figure_of))
+}
+
+/// The bars of a histogram: all of them together have the area 1.
+fn density(h: &Histogram) -> Vec<(f64, f64)> {
+    let bounds = h.bounds();
+    let centres = bounds.windows(2).map(|b| (b[0] + b[1]) / 2.0);
+    let width = (bounds[1] - bounds[0]) * h.count as f64;
+    centres
+        .zip(&h.counts)
+        .map(|(x, &n)| (x, n as f64 / width))
+        .collect()
 }
 
 /// The time of each epoch.

@@ -164,3 +164,48 @@ fn histograms_count_all_numbers() {
     assert!(equal.bounds()[0] < 3.0 && equal.bounds()[3] > 3.0);
     assert_eq!(Histogram::of(&Tensor::from([f64::NAN]), 3), None);
 }
+
+#[test]
+fn samples_are_those_of_the_first_step_of_an_epoch() {
+    use nn::{Callback, ControlFlow, Dataset, Module, Sgd, Trainer};
+    use std::sync::{Arc, Mutex};
+    /// Keeps the samples, and the steps after which they came.
+    #[derive(Default)]
+    struct Look(Sampler, Arc<Mutex<Vec<(usize, LayerSample)>>>);
+    impl Callback for Look {
+        fn on_gradients(
+            &mut self,
+            context: &CallbackContext<'_>,
+            gradients: &mut Vec<Gradient<'_>>,
+        ) -> Result<()> {
+            self.0.on_gradients(context, gradients)
+        }
+        fn on_step_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
+            let samples = self.0.on_step_end(context).unwrap_or_default();
+            let samples = samples.iter().map(|s| (context.step, s.clone()));
+            self.1.lock().expect("no panic").extend(samples);
+            Ok(ControlFlow::Continue)
+        }
+    }
+    let inputs = Tensor::new([20, 3], (0..60).map(|k| (k as f32).sin()).collect());
+    let labels: Vec<i64> = (0..20).map(|k| k % 2).collect();
+    let data = Dataset::new(inputs.expect("a tensor"), labels.into()).expect("a dataset");
+    let model = nn::mlp(&[3, 2], nn::Activation::Relu, 1);
+    let before = norm(model.parameters()[0].1.value().to_f64s());
+    let look = Look::default();
+    let found = look.1.clone();
+    let mut trainer = Trainer::new(&model, Sgd::new(0.5))
+        .epochs(2)
+        .batch_size(5)
+        .quiet();
+    trainer = trainer.callback(look);
+    trainer.fit(&data).expect("a training");
+    let found = found.lock().expect("no panic");
+    let steps: Vec<(usize, &str)> = found.iter().map(|(n, s)| (*n, s.name.as_str())).collect();
+    let [weight, bias] = ["layers.0.weight", "layers.0.bias"];
+    assert_eq!(steps, [(1, weight), (1, bias), (5, weight), (5, bias)]);
+    // the update of plain gradient descent is the learning rate times the gradient
+    let first = &found[0].1;
+    let ratio = first.update_ratio.expect("weights other than 0");
+    assert!(first.norm > 0.0 && (ratio - 0.5 * first.norm / before).abs() < 1e-6 * ratio);
+}

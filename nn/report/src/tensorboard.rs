@@ -257,3 +257,12 @@ impl Callback for TensorBoard {
         Ok(ControlFlow::Continue)
     }
 }
+
+#[test]
+fn checksums_are_masked_crc_32c() {
+    // CRC-32C of these digits is e3069283 (RFC 3720, B.4 has its polynomial)
+    assert_eq!(masked_checksum(b"123456789"), 0xc78ab0e5u32.to_le_bytes());
+    let record = record(b"123456789");
+    assert_eq!(record[..8], 9u64.to_le_bytes());
+    assert_eq!(record[21..], masked_checksum(b"123456789"));
+}

@@ -17,14 +17,13 @@ pub mod order;
 mod source;
 #[cfg(feature = "csv")]
 mod table;
+#[cfg(feature = "csv")]
+mod target;
 
 pub use array_file::ArrayFile;
 pub use augment::random_shift;
 #[cfg(feature = "csv")]
-pub use columns::{
-    Categories, Column, ColumnKind, ColumnOptions, Columns, Encoded, Missing, Target, TargetKind,
-    Task,
-};
+pub use columns::{Categories, Column, ColumnKind, ColumnOptions, Columns, Encoded, Missing};
 pub use dataset::{Batches, Dataset};
 #[cfg(feature = "digits")]
 pub use digits::digits;
@@ -38,3 +37,5 @@ pub(crate) use source::checked_batch;
 pub use source::{Batch, Source, Subset, batches, split};
 #[cfg(feature = "csv")]
 pub use table::{Targets, read_csv, read_csv_as};
+#[cfg(feature = "csv")]
+pub use target::{Target, TargetKind, Task};

@@ -1,5 +1,5 @@
 //! Trains and uses small neural networks from the shell, on a CSV file or a directory of images:
-//! `cargo run --release --example train -- --help`.
+//! `cargo run --release -p train --example train -- --help`.
 
 mod commands;
 mod options;

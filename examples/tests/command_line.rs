@@ -29,6 +29,12 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// The path of a file in a directory, as an argument.
+fn path_in(directory: &tempfile::TempDir, name: &str) -> String {
+    let path = directory.path().join(name);
+    path.to_str().expect("utf-8").to_string()
+}
+
 /// A small dataset in the format of MNIST: 8 x 8 images, in which one of three rows is bright.
 fn small_dataset() -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -138,14 +144,7 @@ fn the_same_seed_gives_the_same_file_on_any_number_of_threads() {
 fn each_error_is_one_line() {
     let directory = small_dataset();
     let data = directory.path().to_str().expect("utf-8");
-    let path_of = |name: &str| {
-        directory
-            .path()
-            .join(name)
-            .to_str()
-            .expect("utf-8")
-            .to_string()
-    };
+    let path_of = |name: &str| path_in(&directory, name);
     fs::write(path_of("garbage"), b"not a network").expect("writable");
     let cases: [(&[&str], &str); 13] = [
         (&["--data", "no/such/directory"], "no such directory"),
@@ -388,14 +387,7 @@ fn debug_gradients_finds_all_three_problems() {
 fn an_interrupted_training_says_how_to_go_on() {
     use std::io::{BufRead, BufReader};
     let directory = small_dataset();
-    let path = |name: &str| {
-        directory
-            .path()
-            .join(name)
-            .to_str()
-            .expect("utf-8")
-            .to_string()
-    };
+    let path = |name: &str| path_in(&directory, name);
     let data = directory.path().to_str().expect("utf-8").to_string();
     let arguments = |epochs: &str, more: &[&str]| {
         let all = [

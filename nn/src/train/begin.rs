@@ -1,6 +1,10 @@
 //! The begin of a training: what its ranks agree on before the first step, and where it goes on.
 
-use super::{callback::Callback, run::Session, state::Cursor};
+use super::{
+    callback::Callback,
+    run::Session,
+    state::{Cursor, first_difference},
+};
 use crate::{
     data::checked_batch,
     error::{Error, Result},
@@ -49,7 +53,7 @@ impl<M: Module + ?Sized, O: Optimizer> Session<'_, '_, M, O> {
             params.iter().map(line).collect::<Vec<_>>().join("\n")
         };
         mine.push(("list of parameters".into(), list(self.state.model)));
-        let settings = self.trainer.settings(self.data)?.into_iter();
+        let settings = self.state.settings.iter().cloned();
         mine.extend(settings.map(|(name, value)| (name.to_string(), value)));
         mine.push(("state of the optimizer".into(), list(self.state.optimizer)));
         let (first, last) = (0, self.data.len() - 1);
@@ -75,15 +79,7 @@ impl<M: Module + ?Sized, O: Optimizer> Session<'_, '_, M, O> {
             let settings = texts(settings)?;
             let pairs = of_first.iter().zip(&settings);
             for ((name, value), (_, other)) in pairs {
-                let differ = |(a, b): &(&str, &str)| a != b;
-                // of long texts the first lines that differ
-                let lines = value
-                    .lines()
-                    .chain([""])
-                    .zip(other.lines().chain([""]))
-                    .find(differ);
-                if let Some((value, other)) = lines {
-                    let (value, other) = (value.trim(), other.trim());
+                if let Some((value, other)) = first_difference(value, other) {
                     return Err(Error::invalid(format!(
                         "rank {rank} differs from rank 0: another {name}: {other} there, {value} on rank 0"
                     )));

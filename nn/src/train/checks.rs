@@ -9,6 +9,7 @@ use crate::{
     module::Module,
     optim::Optimizer,
     schedule,
+    team::wire,
 };
 use autograd::{Graph, Tensor, Var};
 use std::ops::Range;
@@ -198,10 +199,7 @@ impl<M: Module + ?Sized, O: Optimizer> Trainer<'_, M, O> {
         if text.len() <= MAX_BYTES {
             return Ok(text);
         }
-        // FNV-1a
-        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        });
+        let hash = wire::hash(text.as_bytes());
         Ok(format!("{} operations ({hash:016x})", g.len()))
     }
 

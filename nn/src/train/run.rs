@@ -140,10 +140,14 @@ impl<M: Module + ?Sized, O: Optimizer> Session<'_, '_, M, O> {
         cursor.history.len() * self.steps_per_epoch + cursor.step
     }
 
-    /// The learning rate at a step, if the optimizer has one.
-    fn learning_rate(&self, cursor: &Cursor, step: usize) -> Result<Option<f64>> {
-        let factor = self.trainer.factor(&self.moment(cursor, step))?;
-        Ok(self.trainer.optimizer.learning_rate().map(|lr| lr * factor))
+    /// The factor of the learning rate at a step.
+    fn factor(&self, cursor: &Cursor, step: usize) -> Result<f64> {
+        self.trainer.factor(&self.moment(cursor, step))
+    }
+
+    /// The learning rate with this factor, if the optimizer has one.
+    fn learning_rate(&self, factor: f64) -> Option<f64> {
+        self.trainer.optimizer.learning_rate().map(|lr| lr * factor)
     }
 
     /// What all ranks do next, if this one wants that: the first one that does not want to continue
@@ -290,10 +294,12 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
     fn step(&mut self, data: &StepData) -> Result<ControlFlow> {
         let session = &self.session;
         let step = session.steps_done(&self.cursor);
-        self.cursor.learning_rate = session.learning_rate(&self.cursor, step)?;
+        let factor = session.factor(&self.cursor, step)?;
+        self.cursor.learning_rate = session.learning_rate(factor);
         let context = session.context(&self.cursor);
         each(self.callbacks, |c| c.on_step_begin(&context))?;
-        let StepResult { meter, report } = compute(session, self.callbacks, &self.cursor, data)?;
+        let computed = compute(session, self.callbacks, &self.cursor, data, factor);
+        let StepResult { meter, report } = computed?;
         let cursor = &mut self.cursor;
         cursor.meter.merge(&meter);
         cursor.step += 1;
@@ -344,7 +350,7 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
             validation: evaluation.as_ref().map(|e| e.metrics),
             is_evaluated: validated || session.trainer.validation.is_none(),
             metrics: evaluation.map(|e| e.values).unwrap_or_default(),
-            learning_rate: session.learning_rate(cursor, last_step)?,
+            learning_rate: session.learning_rate(session.factor(cursor, last_step)?),
             time: cursor.time(),
             gradients: cursor.gradients.clone(),
         };
@@ -355,7 +361,7 @@ impl<'s, 'm, M: Module + ?Sized, O: Optimizer> Run<'_, 's, 'm, M, O> {
     fn flush(&self) -> Result<()> {
         let (session, trainer) = (&self.session, self.session.trainer);
         let step = session.steps_done(&self.cursor).saturating_sub(1);
-        let factor = trainer.factor(&session.moment(&self.cursor, step))?;
+        let factor = session.factor(&self.cursor, step)?;
         let (g, params) = (Graph::training(trainer.seed), session.state.model);
         if !catch("the optimizer", || {
             trainer.optimizer.flush(&g, params, factor)

@@ -141,17 +141,20 @@ impl TrainingState<'_> {
             if saved == value {
                 continue;
             }
-            // of long texts the first lines that differ
-            let lines = saved.lines().zip(value.lines()).find(|(a, b)| a != b);
-            let (saved, value) = lines.unwrap_or((saved, value));
-            return Err(contents.mismatch(&format!(
-                "another {name}: {} in the file, {} now",
-                saved.trim(),
-                value.trim()
-            )));
+            let (saved, value) = first_difference(saved, value).unwrap_or((saved, value));
+            return Err(
+                contents.mismatch(&format!("another {name}: {saved} in the file, {value} now"))
+            );
         }
         Ok(())
     }
+}
+
+/// Of two texts, which may be long, the first lines that differ; an empty one where one text ends.
+pub(super) fn first_difference<'t>(a: &'t str, b: &'t str) -> Option<(&'t str, &'t str)> {
+    let mut lines = a.lines().chain([""]).zip(b.lines().chain([""]));
+    let (a, b) = lines.find(|(a, b)| a != b)?;
+    Some((a.trim(), b.trim()))
 }
 
 /// The sections of callbacks: by name, and by number if several have the same one.

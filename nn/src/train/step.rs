@@ -24,12 +24,13 @@ pub(super) struct StepResult {
     pub(super) report: Option<GradientReport>,
 }
 
-/// Computes one step and updates the parameters, on all ranks alike.
+/// Computes one step and updates the parameters, on all ranks alike, with this factor of the learning rate.
 pub(super) fn compute<M: Module + ?Sized, O: Optimizer>(
     session: &Session<'_, '_, M, O>,
     callbacks: &mut [Box<dyn Callback + '_>],
     cursor: &Cursor,
     data: &StepData,
+    factor: f64,
 ) -> Result<StepResult> {
     let trainer = session.trainer;
     let moment = session.moment(cursor, session.steps_done(cursor));
@@ -37,7 +38,7 @@ pub(super) fn compute<M: Module + ?Sized, O: Optimizer>(
         optimizer: &trainer.optimizer,
         score: &|g, batch| trainer.score(g, batch),
         context: session.context(cursor),
-        factor: trainer.factor(&moment)?,
+        factor,
         is_last: moment.is_last(),
         detect_anomaly: trainer.detect_anomaly,
         inspect_gradients: trainer.inspect_gradients,

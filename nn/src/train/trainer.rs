@@ -173,7 +173,8 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     ///
     /// ```
     /// # use autograd::{Tensor, Var};
-    /// # let column = |value: f32| Tensor::full([32, 3], value);
+    /// # let rows = |value: f32| Tensor::full([32, 3], value);
+    /// # let (users, items, bought) = (rows(0.5)?, rows(0.1)?, Tensor::full([32], 1f32)?);
     /// use nn::{Adam, Dataset, Linear, Module, Params, Trainer, loss};
     /// /// Two towers: a user and an item.
     /// struct Towers(Linear, Linear);
@@ -186,8 +187,7 @@ impl<'m, M: Module + ?Sized, O: Optimizer> Trainer<'m, M, O> {
     ///     }
     /// }
     /// let model = Towers(Linear::new(3, 4, 1), Linear::new(3, 4, 2));
-    /// let data = Dataset::new(column(0.5)?, column(1.0)?.rows(&[0; 32])?)?.and_input(column(0.1)?)?;
-    /// # let data = Dataset::new(column(0.5)?, Tensor::full([32], 1f32)?)?.and_input(column(0.1)?)?;
+    /// let data = Dataset::new(users, bought)?.and_input(items)?;
     /// Trainer::new(&model, Adam::new(1e-2))
     ///     .forward(|model, inputs| {
     ///         let (user, item) = (model.0.forward(inputs[0]), model.1.forward(inputs[1]));

@@ -145,6 +145,9 @@ impl<'m> Html<'m> {
 
 impl Callback for Html<'_> {
     fn on_train_begin(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+        if context.rank != 0 {
+            return Ok(()); // the first rank writes for all
+        }
         check_writable(&self.path)?;
         if let Some(answers) = &self.answers {
             answers.check()?;
@@ -186,13 +189,16 @@ impl Callback for Html<'_> {
 
     fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
         let is_due = |written: &Written| written.at.elapsed() >= written.took * 9;
-        if self.written.as_ref().is_none_or(is_due) {
+        if context.rank == 0 && self.written.as_ref().is_none_or(is_due) {
             self.write(context, false)?;
         }
         Ok(ControlFlow::Continue)
     }
 
     fn on_train_end(&mut self, context: &CallbackContext<'_>) -> Result<()> {
-        self.write(context, true)
+        match context.rank {
+            0 => self.write(context, true),
+            _ => Ok(()),
+        }
     }
 }

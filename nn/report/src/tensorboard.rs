@@ -196,7 +196,10 @@ fn tag(name: &str) -> String {
 }
 
 impl Callback for TensorBoard {
-    fn on_train_begin(&mut self, _context: &CallbackContext<'_>) -> Result<()> {
+    fn on_train_begin(&mut self, context: &CallbackContext<'_>) -> Result<()> {
+        if context.rank != 0 {
+            return Ok(()); // the first rank writes for all
+        }
         create_dir_all(&self.folder).map_err(|e| cannot_be_written(&self.folder, e))?;
         // as TensorFlow names them; a resumed training has another file in the same folder
         let (time, process) = (now(), std::process::id());
@@ -217,7 +220,8 @@ impl Callback for TensorBoard {
     }
 
     fn on_step_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
-        let Some(samples) = self.sampler.on_step_end(context) else {
+        let samples = self.sampler.on_step_end(context);
+        let Some(samples) = samples.filter(|_| context.rank == 0) else {
             return Ok(ControlFlow::Continue);
         };
         let mut value = Vec::new();
@@ -238,7 +242,7 @@ impl Callback for TensorBoard {
     }
 
     fn on_epoch_end(&mut self, context: &CallbackContext<'_>) -> Result<ControlFlow> {
-        let Some(epoch) = context.history.last() else {
+        let Some(epoch) = context.history.last().filter(|_| context.rank == 0) else {
             return Ok(ControlFlow::Continue);
         };
         let values = sections::values(epoch).into_iter();

@@ -338,3 +338,39 @@ for tag in events.Tags()['histograms']:
         assert_eq!(values("gradient_norm/layers.1.bias").len(), 3);
     }
 }
+
+#[cfg(feature = "tensorboard")]
+#[test]
+fn only_the_first_rank_writes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let train = |team: nn::team::Threads| -> Result<(), nn::Error> {
+        let rank = nn::team::Team::rank(&team);
+        let place = directory.path().join(format!("rank {rank}"));
+        std::fs::create_dir(&place).expect("a directory");
+        let inputs = autograd::Tensor::full([32, 3], 0.5f32)?;
+        let data = nn::Dataset::new(inputs, vec![1i64; 32].into())?;
+        let model = nn::mlp(&[3, 4, 2], nn::Activation::Tanh, 1);
+        nn::Trainer::new(&model, nn::Sgd::new(0.1))
+            .batch_size(16)
+            .micro_batch(8)
+            .epochs(2)
+            .team(&team)
+            .callback(nn_report::Html::new(place.join("run.html")).samples(&model, &data))
+            .callback(nn_report::TensorBoard::new(place.join("events")))
+            .quiet()
+            .fit(&data)?;
+        Ok(())
+    };
+    std::thread::scope(|threads| {
+        let ranks = nn::team::Threads::new(2).into_iter();
+        let ranks: Vec<_> = ranks.map(|team| threads.spawn(|| train(team))).collect();
+        for rank in ranks {
+            rank.join().expect("no panic").expect("it trains");
+        }
+    });
+    let entries = |rank: usize| {
+        let place = directory.path().join(format!("rank {rank}"));
+        std::fs::read_dir(place).expect("a directory").count()
+    };
+    assert_eq!((entries(0), entries(1)), (2, 0));
+}
